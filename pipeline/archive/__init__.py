@@ -1,0 +1,48 @@
+"""Archives: whatever answers find, list instances and fetch. One protocol, three adapters.
+
+``dicomweb`` speaks QIDO-RS and WADO-RS (PS3.18), ``dimse`` speaks C-FIND, C-MOVE and C-GET (PS3.4 Annex C),
+``folder`` reads DICOM files from disk. An archive is never trusted: completeness is counted by SOP Instance UID.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol, Self
+
+from pipeline.study import AnnouncedInstance, FetchedStudy, FoundStudy, StudyQuery
+
+
+class Archive(Protocol):
+    """What the flows need of an archive. Instances are context managers; methods may be called from several threads."""
+
+    name: str
+
+    def find(self, query: StudyQuery) -> Iterator[FoundStudy]:
+        """Yield each matching study once, however the archive pages, caps or repeats its answers.
+
+        Raises RetryLater when the archive refuses, stalls or dies; StopRun when it can never answer (configuration).
+        """
+        ...
+
+    def instances(self, study_instance_uid: str) -> tuple[AnnouncedInstance, ...]:
+        """Image-level list of the study, sorted by UID. Raises RetryLater; SkipStudy("study-gone") when it is unknown."""
+        ...
+
+    def fetch(self, study_instance_uid: str, folder: Path) -> FetchedStudy:
+        """Bring the study's files into ``folder`` (created, private), streamed to disk, one file per instance.
+
+        A short study is returned as it is (``missing`` names the gap): the caller retries, then records it. Damaged
+        objects are reported in ``damaged``. Raises RetryLater when nothing came, FailStudy when it never will,
+        StopRun("disk-full") below the free-space watermark.
+        """
+        ...
+
+    def echo(self) -> str:
+        """Prove that the archive is there and speaks; gives a short sentence. Raises RetryLater or StopRun with advice."""
+        ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...

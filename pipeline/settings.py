@@ -1,0 +1,205 @@
+"""Settings: ``firstread.toml`` and ``FIRSTREAD_*`` variables, read once, passed on as values.
+
+Unknown keys are refused. A variable names a key with double underscores between levels
+(``FIRSTREAD_DATABASE__URL``); variables win over the file. This module alone reads the environment.
+"""
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from pipeline.errors import ConfigurationError
+
+DEFAULT_FILE = Path("firstread.toml")
+
+
+class Table(BaseModel):
+    """A table of the configuration file: frozen, unknown keys refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class DatabaseSettings(Table):
+    """Where Postgres is. An empty ``url`` means the embedded Postgres under ``data_dir``."""
+
+    url: SecretStr = SecretStr("")
+
+
+class RetrievalLimits(Table):
+    """Limits every archive shares. Times are in seconds and restart with every sign of progress."""
+
+    connect_timeout: float = Field(default=10.0, gt=0)
+    stall_timeout: float = Field(default=60.0, gt=0)
+    attempts: int = Field(default=3, ge=1, description="tries of one study before its gap is recorded or it fails")
+    concurrency: int = Field(default=2, ge=1, le=32, description="studies retrieved at the same time")
+    min_free_gib: float = Field(default=2.0, ge=0, description="retrieval stops below this much free disk")
+    max_instance_gib: float = Field(default=4.0, gt=0, description="an instance larger than this is refused")
+
+
+class DicomwebArchive(RetrievalLimits):
+    """A DICOMweb archive (PS3.18): QIDO-RS and WADO-RS under one base URL."""
+
+    kind: Literal["dicomweb"]
+    url: str
+    token: SecretStr = SecretStr("")
+    username: str = ""
+    password: SecretStr = SecretStr("")
+    ca_file: Path | None = None
+    page_size: int = Field(default=200, ge=1, le=5000)
+
+
+class DimseArchive(RetrievalLimits):
+    """A DIMSE archive (PS3.4 Annex C). ``move_port`` is where our Storage SCP listens; 0 takes a free port."""
+
+    kind: Literal["dimse"]
+    host: str
+    port: int = Field(ge=1, le=65535)
+    ae_title: str = Field(min_length=1, max_length=16)
+    calling_ae_title: str = Field(default="FIRSTREAD", min_length=1, max_length=16)
+    retrieve: Literal["move", "get"] = "move"
+    move_host: str = "127.0.0.1"
+    move_port: int = Field(default=11113, ge=0, le=65535)
+
+
+class FolderArchive(RetrievalLimits):
+    """A folder of DICOM files, read recursively."""
+
+    kind: Literal["folder"]
+    path: Path
+
+
+ArchiveSettings = Annotated[DicomwebArchive | DimseArchive | FolderArchive, Field(discriminator="kind")]
+
+
+class ModelSettings(Table):
+    """Which family drafts. ``require_runner`` makes any other encoder runner a StopRun."""
+
+    id: str = "firstread-mini"
+    require_runner: Literal["", "tensorrt", "onnxruntime-cuda", "onnxruntime-cpu"] = ""
+    encode_batch: int = Field(default=8, ge=1, le=256)
+    generate_batch: int = Field(default=16, ge=1, le=256)
+    threads: int = Field(default=0, ge=0, description="CPU threads of the runners; 0 takes every core")
+
+
+class PolicySettings(Table):
+    """Choices a site makes about drafts."""
+
+    draft_status: Literal["partial", "preliminary"] = "partial"
+    language: Literal["en", "zh"] = "en"
+    organization: str = Field(default="Firstread site", min_length=1, description="performer of the report")
+    identifier_system: str = Field(default="urn:firstread:site", min_length=1, description="base of local identifier systems")
+    grace_minutes: float = Field(default=30.0, ge=0, description="how long a short study waits before its gap is recorded")
+    retry_minutes: float = Field(default=5.0, ge=0, description="first back-off of a study that failed; doubles")
+    max_attempts: int = Field(default=5, ge=1)
+    lease_seconds: float = Field(default=300.0, gt=0)
+
+
+class ListenSettings(Table):
+    """The Storage SCP for PACS-triggered studies."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=11112, ge=0, le=65535)
+    ae_title: str = Field(default="FIRSTREAD", min_length=1, max_length=16)
+    archive: str = Field(default="main", description="the archive whose own count decides that a study is complete")
+    quiet_seconds: float = Field(default=10.0, gt=0)
+    min_free_gib: float = Field(default=2.0, ge=0)
+
+
+class ServeSettings(Table):
+    """The review page and FHIR REST. Off loopback a token is demanded."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=8080, ge=0, le=65535)
+    token: SecretStr = SecretStr("")
+
+
+class PrefectSettings(Table):
+    """An empty ``api_url`` means a Prefect server of our own, on loopback, for the length of the command."""
+
+    api_url: str = ""
+
+
+class Settings(BaseSettings):
+    """The whole configuration."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="FIRSTREAD_", env_nested_delimiter="__", extra="forbid", frozen=True, env_ignore_empty=True
+    )
+
+    data_dir: Path = Path("./firstread-data")
+    database: DatabaseSettings = DatabaseSettings()
+    archives: dict[str, ArchiveSettings] = Field(default_factory=dict)
+    model: ModelSettings = ModelSettings()
+    policy: PolicySettings = PolicySettings()
+    listen: ListenSettings = ListenSettings()
+    serve: ServeSettings = ServeSettings()
+    prefect: PrefectSettings = PrefectSettings()
+
+    @field_validator("data_dir")
+    @classmethod
+    def _absolute(cls, value: Path) -> Path:
+        return value.expanduser().resolve()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Variables before the file (which arrives as init values)."""
+        return env_settings, init_settings
+
+
+def load(config: Path | None = None) -> Settings:
+    """Read ``config``, or ``firstread.toml`` in the working directory where there is one, and the variables.
+
+    Raises ConfigurationError with the key at fault; values are never repeated, they may be secrets.
+    """
+    path = config if config is not None else DEFAULT_FILE
+    values: dict[str, Any] = {}
+    if path.is_file():
+        try:
+            values = tomllib.loads(path.read_text(encoding="utf-8"))
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+            raise ConfigurationError("configuration", f"{path}: cannot be read as TOML ({error})") from None
+    elif config is not None:
+        raise ConfigurationError("configuration", f"{path}: no such file; name one with --config")
+    try:
+        return Settings(**values)
+    except ValidationError as error:
+        raise ConfigurationError("configuration", _explain(error, path)) from None
+
+
+def archive_named(settings: Settings, name: str) -> ArchiveSettings:
+    """The archive called ``name``. Raises ConfigurationError naming the ones there are."""
+    try:
+        return settings.archives[name]
+    except KeyError:
+        known = ", ".join(sorted(settings.archives)) or "none"
+        raise ConfigurationError(
+            "unknown-archive", f"no [archives.{name}] in the configuration (configured: {known})"
+        ) from None
+
+
+def environment() -> Mapping[str, str]:
+    """The process environment, for the few callers that start other programs."""
+    return os.environ
+
+
+def export(variables: Mapping[str, str]) -> None:
+    """Set variables that a library reads at import, where the user has not set them."""
+    for key, value in variables.items():
+        os.environ.setdefault(key, value)
+
+
+def _explain(error: ValidationError, path: Path) -> str:
+    lines = [f"{'.'.join(str(part) for part in item['loc'])}: {item['msg']}" for item in error.errors()]
+    return f"configuration ({path} and FIRSTREAD_* variables): " + "; ".join(lines)

@@ -1,0 +1,228 @@
+"""Values of a study on its way: references, instances, the study, its image set.
+
+Standard library and numpy only. References are identifiers: outside the patient-data boundary a study is named
+by its ledger id (DESIGN section 7).
+"""
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import date, datetime
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class InstanceRef:
+    """The three UIDs of one SOP Instance."""
+
+    study_instance_uid: str
+    series_instance_uid: str
+    sop_instance_uid: str
+
+
+@dataclass(frozen=True, slots=True)
+class StudyQuery:
+    """What to look for in an archive.
+
+    ``since`` and ``until`` are StudyDate bounds, both inclusive; ``study_instance_uids``, where given, names the
+    studies and overrides the dates. ``modalities`` filters by ModalitiesInStudy; empty means any.
+    """
+
+    since: date | None = None
+    until: date | None = None
+    study_instance_uids: tuple[str, ...] = ()
+    modalities: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class FoundStudy:
+    """One study as the archive's study-level answer described it.
+
+    ``demographics_digest`` is a SHA-256 over PatientID, IssuerOfPatientID, PatientName, PatientBirthDate, PatientSex,
+    AccessionNumber, StudyDate and StudyTime as announced, so that a correction is noticed without keeping the
+    values. ``announced_instances`` is None where the archive does not count (dcmqrscp, pynetdicom's qrscp).
+    """
+
+    study_instance_uid: str
+    study_date: date | None
+    modalities: tuple[str, ...]
+    accession_number: str
+    announced_instances: int | None
+    demographics_digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class AnnouncedInstance:
+    """One instance as the archive's image-level answer named it; ``sop_class_uid`` is empty where it did not say."""
+
+    ref: InstanceRef
+    sop_class_uid: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class HeldInstance:
+    """One instance on local disk, as stored (never re-encoded).
+
+    ``sha256`` is over the bytes of the file's data set (after the file meta group, PS3.10 section 7.1), so that the same
+    instance brought by C-MOVE and by WADO-RS in the same transfer syntax has the same digest. ``size`` is the
+    file's size in bytes.
+    """
+
+    ref: InstanceRef
+    path: Path
+    sha256: str
+    size: int
+    sop_class_uid: str
+    transfer_syntax_uid: str
+
+
+@dataclass(frozen=True, slots=True)
+class DamagedInstance:
+    """Something the archive sent for this study that is not a usable DICOM file; kept out, never dropped silently.
+
+    ``code`` and ``message`` are free of patient data; ``sop_instance_uid`` is empty where it could not be read.
+    """
+
+    sop_instance_uid: str
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class FetchedStudy:
+    """What fetching brought: instances announced against instances held, by UID (DESIGN section 2)."""
+
+    study_instance_uid: str
+    announced: tuple[AnnouncedInstance, ...]
+    held: tuple[HeldInstance, ...]
+    damaged: tuple[DamagedInstance, ...]
+    folder: Path
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """SOP Instance UIDs announced and not held, sorted."""
+        held = {instance.ref.sop_instance_uid for instance in self.held}
+        return tuple(sorted(a.ref.sop_instance_uid for a in self.announced if a.ref.sop_instance_uid not in held))
+
+    @property
+    def complete(self) -> bool:
+        """True when every announced instance is held."""
+        return not self.missing
+
+    @property
+    def manifest_digest(self) -> str:
+        """SHA-256 over the sorted SOP Instance UIDs and data set hashes that are held."""
+        return digest_lines(f"{h.ref.sop_instance_uid} {h.sha256}" for h in self.held)
+
+
+def announced_digest(announced: Iterable[AnnouncedInstance]) -> str:
+    """SHA-256 over the sorted announced SOP Instance UIDs."""
+    return digest_lines(a.ref.sop_instance_uid for a in announced)
+
+
+def digest_lines(lines: Iterable[str]) -> str:
+    """SHA-256 (hex) over the sorted lines, each ended by a newline."""
+    digest = hashlib.sha256()
+    for line in sorted(lines):
+        digest.update(line.encode("utf-8", "surrogateescape"))
+        digest.update(b"\n")
+    return digest.hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Code:
+    """A coded value as DICOM and FHIR carry it: scheme designator or system URI, value, meaning."""
+
+    scheme: str
+    value: str
+    meaning: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PatientIdentity:
+    """The patient module as it came (PS3.3 C.7.1.1), decoded to Unicode; empty strings where absent.
+
+    ``name_groups`` holds the alphabetic, ideographic and phonetic component groups of PatientName (PS3.5 6.2.1), each with
+    its ``^`` separators.
+    """
+
+    patient_id: str = ""
+    issuer: str = ""
+    name_groups: tuple[str, ...] = ()
+    birth_date: date | None = None
+    sex: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceDescription:
+    """One instance of the study as its own header described it, for the ImagingStudy resource."""
+
+    ref: InstanceRef
+    sop_class_uid: str
+    modality: str
+    series_number: int | None = None
+    series_description: str = ""
+    body_part: str = ""
+    instance_number: int | None = None
+    laterality: str = ""
+    view_position: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class StudyContext:
+    """What the headers say about the study, beside the pixels. Patient data: stays inside the boundary."""
+
+    study_instance_uid: str
+    patient: PatientIdentity
+    accession_number: str = ""
+    accession_issuer: str = ""
+    study_id: str = ""
+    started: datetime | None = None
+    description: str = ""
+    institution: str = ""
+    procedure_codes: tuple[Code, ...] = ()
+    indication: str = ""
+    instances: tuple[InstanceDescription, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """One instance that was not used for the draft, and why; free of patient data but for the UID."""
+
+    sop_instance_uid: str
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class StudyImage:
+    """One decoded frame, ready for a model.
+
+    ``pixels`` float32 [rows, columns] in 0..1, dense tissue bright (MONOCHROME2), at most the working size asked for,
+    aspect ratio kept. ``original_rows``/``original_columns`` are those of the stored image, after which regions are
+    expressed; ``scale_x = columns / original_columns``. ``spacing_mm`` is (row, column) spacing of the stored image or None.
+    ``view`` is one of "PA", "AP", "LL", "RL" or "" when unknown; ``frame`` counts from 0.
+    """
+
+    ref: InstanceRef
+    frame: int
+    pixels: NDArray[np.float32]
+    original_rows: int
+    original_columns: int
+    spacing_mm: tuple[float, float] | None
+    modality: str
+    body_part: str
+    view: str
+    photometric_interpretation: str
+
+
+@dataclass(frozen=True, slots=True)
+class ImageSet:
+    """The images of one study that a model may see, and what was left out, with reasons."""
+
+    study_instance_uid: str
+    images: tuple[StudyImage, ...]
+    left_out: tuple[LeftOut, ...] = ()
