@@ -1,0 +1,1 @@
+"""Neural models: networks, the simulator they learn from, training, families and weights."""

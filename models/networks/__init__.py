@@ -1,0 +1,1 @@
+"""Network definitions owned by this project, in plain torch."""

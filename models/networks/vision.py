@@ -1,0 +1,162 @@
+"""Vision encoder of firstread-mini: a film in, visual tokens, region heat maps and presence scores out."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+SIDES = ("right", "left")
+"""The patient's sides, in the order of their index; the patient's right is on the left of the image."""
+
+
+@dataclass(frozen=True, slots=True)
+class VisionConfig:
+    """Shape of the encoder. ``image_size`` is a multiple of 32; ``widths`` are the channels at strides 2 to 16."""
+
+    image_size: int = 192
+    kinds: int = 7
+    widths: tuple[int, int, int, int] = (24, 48, 96, 192)
+    token_width: int = 256
+    layers: int = 2
+    heads: int = 4
+
+    def __post_init__(self) -> None:
+        """Raise ValueError where the strides do not divide the image."""
+        if self.image_size % 32:
+            raise ValueError("image_size must be a multiple of 32")
+
+    @property
+    def heat_size(self) -> int:
+        """Cells along one side of a heat map; a cell covers 8 x 8 input pixels."""
+        return self.image_size // 8
+
+    @property
+    def token_count(self) -> int:
+        """Visual tokens per image: two slots per kind (one per side), then the 32-pixel grid row by row."""
+        return len(SIDES) * self.kinds + (self.image_size // 32) ** 2
+
+
+class VisionOutput(NamedTuple):
+    """What the encoder gives for n images.
+
+    ``tokens`` [n, token_count, token_width]; ``heat`` logits [n, kinds, heat_size, heat_size];
+    ``presence`` logits [n, kinds, 3] for present at all, present on the patient's right, on the left.
+    """
+
+    tokens: Tensor
+    heat: Tensor
+    presence: Tensor
+
+
+def _convolution(inputs: int, outputs: int, kernel: int, stride: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()
+    )
+
+
+class ResidualBlock(nn.Module):
+    """Two 3 x 3 convolutions beside an identity path."""
+
+    def __init__(self, width: int) -> None:
+        """Build for ``width`` channels in and out."""
+        super().__init__()
+        self.first = _convolution(width, width, 3, 1)
+        self.second = nn.Conv2d(width, width, 3, padding=1, bias=False)
+        self.norm = nn.BatchNorm2d(width)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Same shape out as in."""
+        return F.relu(features + self.norm(self.second(self.first(features))))
+
+
+class AttentionBlock(nn.Module):
+    """Pre-norm self-attention and feed-forward over grid tokens."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        """Build for tokens of ``width``, a multiple of ``heads``."""
+        super().__init__()
+        self.heads = heads
+        self.attention_norm, self.forward_norm = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.query_key_value, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.feed_forward = nn.Sequential(nn.Linear(width, 3 * width), nn.GELU(), nn.Linear(3 * width, width))
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Tokens [n, t, width] to the same shape."""
+        mixed = self.query_key_value(self.attention_norm(tokens)).unflatten(-1, (3, self.heads, -1))
+        query, key, value = mixed.permute(2, 0, 3, 1, 4)
+        attended = F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
+        tokens = tokens + self.out(attended)
+        return tokens + self.feed_forward(self.forward_norm(tokens))
+
+
+class FindingSlots(nn.Module):
+    """One token per kind and side, gathered where the kind's heat map is hot."""
+
+    def __init__(self, config: VisionConfig, width: int) -> None:
+        """Build over features of ``width`` channels on the heat map's grid."""
+        super().__init__()
+        self.kinds, cells = config.kinds, config.heat_size**2
+        across = torch.linspace(-1, 1, config.heat_size).repeat(config.heat_size)
+        start = torch.stack([-across, across]) * 2
+        self.side_bias = nn.Parameter(start.repeat(config.kinds, 1).reshape(config.kinds, len(SIDES), cells))
+        self.position = nn.Parameter(torch.randn(cells, width) * 0.02)
+        self.value = nn.Linear(width, config.token_width)
+        self.slot = nn.Parameter(torch.randn(config.kinds, len(SIDES), config.token_width) * 0.02)
+        self.evidence = nn.Parameter(torch.randn(config.kinds, len(SIDES), config.token_width) * 0.02)
+        self.norm = nn.LayerNorm(config.token_width)
+        self.presence = nn.Sequential(
+            nn.Linear(len(SIDES) * config.token_width, config.token_width),
+            nn.GELU(),
+            nn.Linear(config.token_width, 3),
+        )
+
+    def forward(self, features: Tensor, heat: Tensor) -> tuple[Tensor, Tensor]:
+        """Features [n, width, g, g] and heat logits [n, kinds, g, g] to slots [n, 2 * kinds, token_width] and presence."""
+        scores = heat.flatten(2)[:, :, None] + self.side_bias
+        attention = torch.softmax(scores, dim=-1)
+        strength = (attention * heat.flatten(2)[:, :, None]).sum(dim=-1, keepdim=True)
+        cells = features.flatten(2).transpose(1, 2) + self.position
+        gathered = self.value(attention.flatten(1, 2) @ cells).unflatten(1, (self.kinds, len(SIDES)))
+        slots = self.norm(gathered + self.slot + self.evidence * strength)
+        return slots.flatten(1, 2), self.presence(slots.flatten(2))
+
+
+class VisionEncoder(nn.Module):
+    """Convolutional pyramid with attention at the coarsest grid and heat maps at an eighth of the image size."""
+
+    def __init__(self, config: VisionConfig) -> None:
+        """Build with random weights."""
+        super().__init__()
+        self.config = config
+        w2, w4, w8, w16 = config.widths
+        self.stride4 = nn.Sequential(_convolution(1, w2, 5, 2), _convolution(w2, w4, 3, 2), ResidualBlock(w4))
+        self.stride8 = nn.Sequential(_convolution(w4, w8, 3, 2), ResidualBlock(w8), ResidualBlock(w8))
+        self.stride16 = nn.Sequential(_convolution(w8, w16, 3, 2), ResidualBlock(w16), ResidualBlock(w16))
+        self.patch = nn.Conv2d(w16, config.token_width, 2, 2)
+        grid = config.image_size // 32
+        self.position = nn.Parameter(torch.randn(1, grid**2, config.token_width) * 0.02)
+        self.blocks = nn.Sequential(*(AttentionBlock(config.token_width, config.heads) for _ in range(config.layers)))
+        self.norm = nn.LayerNorm(config.token_width)
+        self.from16 = nn.Conv2d(w16, w8, 1)
+        self.from32 = nn.Conv2d(config.token_width, w8, 1)
+        self.merge = _convolution(w8, w8, 3, 1)
+        self.heat = nn.Conv2d(w8, config.kinds, 1)
+        self.slots = FindingSlots(config, w8)
+        nn.init.constant_(self.heat.bias, -3.0)  # type: ignore[arg-type]
+
+    def forward(self, pixels: Tensor) -> VisionOutput:
+        """Encode films [n, 1, image_size, image_size], 0 (air) to 1 (bone); any linear scale gives the same result."""
+        centred = pixels - pixels.mean(dim=(1, 2, 3), keepdim=True)
+        scale = centred.square().mean(dim=(1, 2, 3), keepdim=True).sqrt() + 1e-3
+        fine = self.stride8(self.stride4(centred / scale))
+        middle = self.stride16(fine)
+        patches = self.patch(middle)
+        grid = self.norm(self.blocks(patches.flatten(2).transpose(1, 2) + self.position))
+        coarse = self.from32(grid.transpose(1, 2).reshape(patches.shape))
+        context = self.from16(middle) + F.interpolate(coarse, scale_factor=2.0, mode="nearest")
+        features = self.merge(fine + F.interpolate(context, scale_factor=2.0, mode="nearest"))
+        heat = self.heat(features)
+        slots, presence = self.slots(features, heat)
+        return VisionOutput(torch.cat([slots, grid], dim=1), heat, presence)
