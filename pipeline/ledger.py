@@ -1,0 +1,126 @@
+"""Values of the ledger: states, claims, and the outcome of one study's work. Values only; ``store`` writes them.
+
+Per (archive, study, recipe) one row: discovered -> retrieving -> complete -> drafted -> reported, or skipped, or
+failed with an error code, attempts and the time of the next one (DESIGN section 2).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from pipeline.report import CheckOutcome, DraftReport
+from pipeline.study import DamagedInstance, InstanceRef, LeftOut
+
+
+class LedgerState(StrEnum):
+    """Where a study stands. The last three rest; the others are on their way and held under a lease."""
+
+    DISCOVERED = "discovered"
+    RETRIEVING = "retrieving"
+    COMPLETE = "complete"
+    DRAFTED = "drafted"
+    REPORTED = "reported"
+    SKIPPED = "skipped"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """The right to work on one study until ``expires_at``; ``token`` fences off every older claim of the row.
+
+    ``reported_manifest`` is the manifest digest of the last stored report for this recipe, or "". ``attempts`` counts this one.
+    ``first_short_at`` is when the study was first found short of instances, or None.
+    """
+
+    ledger_id: int
+    archive: str
+    study_instance_uid: str
+    recipe: str
+    owner: str
+    token: int
+    attempts: int
+    expires_at: datetime
+    reported_manifest: str = ""
+    first_short_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Completeness:
+    """Instances announced against instances held, as they were when the study was drafted."""
+
+    announced: int
+    held: int
+    missing: tuple[str, ...]
+    manifest_digest: str
+    announced_digest: str
+    damaged: tuple[DamagedInstance, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """One FHIR resource to be PUT: ``body`` holds ``resourceType`` and ``id``; the store adds meta.versionId and lastUpdated."""
+
+    resource_type: str
+    resource_id: str
+    body: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """A small picture of a frame the model saw, for the review page: JPEG bytes, and the stored image's own size."""
+
+    ref: InstanceRef
+    frame: int
+    jpeg: bytes
+    original_rows: int
+    original_columns: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReportOutcome:
+    """All that one drafted study leaves behind; committed in one transaction.
+
+    ``audit`` holds FHIR AuditEvent bodies in the order in which they are chained.
+    """
+
+    claim: Claim
+    draft: DraftReport
+    checks: tuple[CheckOutcome, ...]
+    left_out: tuple[LeftOut, ...]
+    completeness: Completeness
+    accession_number: str
+    diagnostic_report_id: str
+    status: str
+    resources: tuple[Resource, ...]
+    previews: tuple[Preview, ...]
+    audit: tuple[Mapping[str, Any], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RestOutcome:
+    """A study that comes to rest without a new report: skipped, failed, or unchanged since its last report.
+
+    ``next_attempt_at`` is set for a failure that will be tried again. ``code`` and ``message`` hold no patient data.
+    """
+
+    claim: Claim
+    state: LedgerState
+    code: str
+    message: str
+    next_attempt_at: datetime | None
+    completeness: Completeness | None
+    audit: tuple[Mapping[str, Any], ...]
+    left_out: tuple[LeftOut, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class StoredResource:
+    """A FHIR resource as read back: ``body`` is JSON text with meta.versionId and meta.lastUpdated filled in."""
+
+    resource_type: str
+    resource_id: str
+    version_id: int
+    last_updated: datetime
+    body: str
