@@ -1,0 +1,41 @@
+"""Logging set-up, and the filter that keeps identifiers out of every handler (DESIGN section 7).
+
+A study is named in a log by its ledger id. The filter is the second line of defence: anything shaped like a UID
+(PS3.5 section 9) is masked in the message, in its arguments and in exception text.
+"""
+
+import logging
+import re
+import sys
+import warnings
+from typing import TextIO
+
+_UID = re.compile(r"(?<![\w.])[0-2](?:\.\d+){5,}(?![\w.]*\w)")
+_QUIET = ("pynetdicom", "pydicom", "httpx", "httpcore", "prefect.events", "alembic", "onnxscript", "torch.onnx", "transformers")
+
+
+class Redact(logging.Formatter):
+    """Formats a record and masks what looks like a DICOM UID, exception text included."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The formatted record without UIDs."""
+        return mask(super().format(record))
+
+
+def mask(text: str) -> str:
+    """``text`` with every DICOM UID replaced by ``[uid]``."""
+    return _UID.sub("[uid]", text)
+
+
+def configure(verbose: bool = False, stream: TextIO | None = None) -> None:
+    """Send our log to ``stream`` (standard error) as one masked line a record, and quieten what others print."""
+    handler = logging.StreamHandler(stream or sys.stderr)
+    handler.setFormatter(Redact("%(asctime)s %(levelname)s %(name)s %(message)s", "%H:%M:%S"))
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(logging.INFO if verbose else logging.WARNING)
+    for name in _QUIET:
+        logging.getLogger(name).setLevel(logging.ERROR if not verbose else logging.WARNING)
+    logging.captureWarnings(True)
+    if not verbose:
+        warnings.simplefilter("ignore")

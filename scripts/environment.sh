@@ -1,0 +1,22 @@
+#!/bin/sh
+# Make the virtual environment $1 and install the lock $2 into it, exactly as locked.
+set -eu
+venv=$1
+lock=$2
+python=${PYTHON:-python3}
+"$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || {
+  echo "firstread needs Python 3.11 or newer; name one with: make PYTHON=/path/to/python3.11" >&2
+  exit 2
+}
+if [ ! -x "$venv/bin/python" ]; then
+  "$python" -m venv "$venv" || {
+    echo "no virtual environment could be made; on Debian and Ubuntu: apt-get install python3-venv" >&2
+    exit 2
+  }
+fi
+# --no-deps: the lock is complete, and prefect asks for a certifi newer than any that is published (docs/decisions/0002).
+"$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps -r "$lock"
+"$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+# Where the index serves only the CUDA build of torch, its libraries are separate packages.
+"$venv/bin/python" -c 'import torch' 2>/dev/null ||
+  "$venv/bin/python" -m pip install --quiet --disable-pip-version-check "$(grep '^torch==' requirements.lock)"
