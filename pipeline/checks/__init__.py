@@ -1,0 +1,78 @@
+"""Checks every draft passes before it is stored (DESIGN section 5).
+
+Hard problems (failed) keep the draft from being stored as a report; soft ones (warned) are stored and shown.
+
+    check          failed                                              warned
+    sections       a section is empty, wordless or absurdly long       -
+    truncated      the model was cut off                               the impression ends without a full stop
+    repetition     a sentence three times, a looping phrase            a sentence twice
+    language       other language or script than asked for             a few letters of another script
+    residue        prompt markers, links, refusals, odd characters     -
+    contradiction  stated and denied; "normal" with an acute finding   impression finding not in findings
+    laterality     sides differ; the region is on the other side       one of two sides dropped; region mostly
+                                                                       across, or on an image of unknown view
+    comparison     an earlier study is compared with, none was given   words of change over time
+    measurement    a length without pixel spacing or beyond the image; a length of zero
+                   CT numbers on a projection
+    body-part      another body part or modality, a view not shown     -
+    region         a box outside its image or on an unseen image       -
+    demographics   age or sex against the header                       age or sex the header does not carry
+    classifier     -                                                   sure of the opposite (see support.py)
+
+Advice ("CT is advised") is no claim: such sentences are read for earlier studies and lengths only.
+"""
+
+from collections.abc import Iterable
+from typing import Final
+
+from pipeline.checks import consistency, form, support
+from pipeline.checks.evidence import Check, Evidence, read_evidence
+from pipeline.errors import FailStudy
+from pipeline.report import CheckOutcome, DraftReport, Verdict
+from pipeline.study import ImageSet, StudyContext
+
+CHECKS: Final[tuple[tuple[str, Check], ...]] = (
+    ("sections", form.sections),
+    ("truncated", form.truncated),
+    ("repetition", form.repetition),
+    ("language", form.language),
+    ("residue", form.residue),
+    ("contradiction", consistency.contradiction),
+    ("laterality", consistency.laterality),
+    ("comparison", support.comparison),
+    ("measurement", support.measurement),
+    ("body-part", support.body_part),
+    ("region", support.region),
+    ("demographics", support.demographics),
+    ("classifier", support.classifier),
+)
+"""Every check by name, in the order in which they are run and shown."""
+
+_SEVERITY = {Verdict.PASSED: 0, Verdict.WARNED: 1, Verdict.FAILED: 2}
+
+
+def run_checks(
+    draft: DraftReport, image_set: ImageSet, context: StudyContext, *, has_prior: bool = False
+) -> tuple[CheckOutcome, ...]:
+    """Run every check on ``draft``; one outcome each, in the order of ``CHECKS``.
+
+    ``has_prior`` says that the model was given an earlier study. Messages are made of our own words: they
+    hold no report text and no identifiers. Never raises, whatever the text.
+    """
+    evidence = read_evidence(draft, image_set, context, has_prior)
+    return tuple(_outcome(name, check, evidence) for name, check in CHECKS)
+
+
+def refuse_if_failed(outcomes: Iterable[CheckOutcome]) -> None:
+    """Raise FailStudy("check-failed") naming the hard checks that failed; give nothing when none did."""
+    names = [outcome.check for outcome in outcomes if outcome.verdict is Verdict.FAILED]
+    if names:
+        raise FailStudy(
+            "check-failed", f"the draft failed {', '.join(names)}; a person has to report this study"
+        )
+
+
+def _outcome(name: str, check: Check, evidence: Evidence) -> CheckOutcome:
+    problems = list(dict.fromkeys(check(evidence)))
+    worst = max((problem.verdict for problem in problems), key=_SEVERITY.__getitem__, default=Verdict.PASSED)
+    return CheckOutcome(name, worst, "; ".join(problem.message for problem in problems))

@@ -1,0 +1,171 @@
+"""Can the images and the request support what the draft says."""
+# ruff: noqa: RUF001  Chinese punctuation and typographic signs are what these patterns look for.
+
+import re
+from collections.abc import Iterator
+
+from pipeline.checks.evidence import Evidence, Problem, failed, warned
+from pipeline.checks.lexicon import words
+from pipeline.checks.reading import MAX_CHARACTERS
+from pipeline.report import Finding
+
+CLASSIFIER_DENIES = 0.05
+"""Below this probability the classifier disagrees with a finding stated as present."""
+CLASSIFIER_ASSERTS = 0.95
+"""Above this probability the classifier disagrees with a finding that is denied or not mentioned."""
+
+_PRIOR = words(
+    r"\bcompar(?:ed|ison|ing) (?:is made )?(?:with|to)\b",
+    r"\b(?:prior|previous|earlier) (?:study|exam|examination|film|radiograph|x-?ray|image|imaging|report|ct)",
+    r"\bunchanged\b",
+    r"\binterval (?:change|increase|decrease|development|improvement|worsening|resolution|removal|placement)",
+    r"\b(?:no|without) (?:significant )?(?:interval )?change\b",
+    r"\bin the interval\b",
+    r"\bsince (?:the )?(?:prior|previous|last|\d)",
+    r"\bpreviously (?:seen|noted|described|demonstrated)\b",
+    r"\bas before\b",
+    r"\bagain (?:seen|noted|demonstrated)\b",
+    r"\bpersist(?:ent|ently|s)\b",
+    "与(?:前|上次|之前|旧)[^。]{0,8}(?:比较|对比|相比)",
+    "较(?:前|上次|之前)|前片|旧片|复查(?:对比|示)|未见(?:明显)?变化",
+)
+_TREND = words(
+    r"\b(?:stable|new(?:ly)?|worsen(?:ed|ing)|improv(?:ed|ing|ement)|resolv(?:ed|ing)|progress(?:ed|ion))\b",
+    r"\b(?:increased|decreased|grown) in (?:size|number|extent)\b",
+    "稳定|新(?:发|出现|增)|好转|进展|吸收",
+)
+_LENGTH = words(
+    r"(?<!\d)(?P<first>\d{1,9}(?:[.,]\d{1,9})?)(?:\s{0,3}(?:x|×|-|–|to|by)\s{0,3}(?P<second>\d{1,9}(?:[.,]\d{1,9})?))?\s{0,3}-?"
+    r"(?P<unit>mm\b|cm\b|millimet(?:er|re)s?\b|centimet(?:er|re)s?\b|毫米|厘米|公分)"
+)
+_HOUNSFIELD = words(r"\b\d{1,5}\s?HU\b", "hounsfield", "亨氏")
+_ADVICE = words(
+    r"\b(?:advis|recommend|suggest|consider|follow|further|correlat|warrant|evaluat|obtain|need|requir)",
+    r"\b(?:may|could) be\b",
+    "建议|进一步|随访|必要时|结合",
+)
+_OTHER_MODALITY = words(
+    r"(?-i:\b(?:CT|MRI?|PET)\b)",
+    r"\b(?:ultrasound|sonograph\w+|mammogra\w+|tomograph\w+|T[12][- ]weighted)\b",
+    "磁共振|超声",
+)
+_OTHER_PART = words(
+    r"\b(?:knees?|hips?|femur|femoral|tibia\w*|ankles?|pelvi[cs]|wrists?|elbows?)\b",
+    r"\b(?:skull|brain|intracranial|cerebral)\b",
+    r"\b(?:uter(?:us|ine)|prostat\w+|lumbar spine|kidneys?|renal|bladder|colon|pancrea\w+)\b",
+    "膝|髋|股骨|骨盆|颅|脑|子宫|前列腺|肾|膀胱|胰",
+)
+_ABDOMEN = words(
+    r"\babdom(?:en|inal) (?:radiograph|film|x-?ray|ct|view)",
+    r"\bbowel (?:obstruction|gas pattern)",
+    "腹部平片|肠梗阻",
+)
+_LATERAL_VIEW = words(
+    r"\blateral (?:view|projection|radiograph|film|image|x-?ray)s?\b",
+    r"\b(?:PA|AP|frontal) and lateral\b",
+    r"\b(?:two|2|three|3) (?:views?|projections)\b",
+    r"\bon (?:the )?lateral\b",
+    "侧位",
+)
+_AGE = words(r"\b(?P<years>\d{1,3})[- ]?(?:year|yr)s?[- ]old\b", r"(?P<years_zh>\d{1,3})\s*岁")
+_MALE = words(r"\b(?:gentleman|male|man)\b", "男性|男，")
+_FEMALE = words(r"\b(?:lady|female|woman)\b", "女性|女，")
+
+
+def comparison(evidence: Evidence) -> Iterator[Problem]:
+    """The draft compares with an earlier study that the model never saw."""
+    if evidence.has_prior:
+        return
+    if _PRIOR.search(evidence.text):
+        yield failed("compares with an earlier study, none was given to the model")
+    elif any(_TREND.search(s) and not _ADVICE.search(s) for s in evidence.sentences):
+        yield warned("speaks of change over time, no earlier study was given to the model")
+
+
+def measurement(evidence: Evidence) -> Iterator[Problem]:
+    """A length is stated where no pixel spacing is known, or one longer than the image; or a CT number."""
+    if _HOUNSFIELD.search(evidence.text):
+        yield failed("states CT numbers, the images are projections")
+    lengths = [_millimetres(match) for match in _LENGTH.finditer(evidence.text[: 2 * MAX_CHARACTERS])]
+    if not lengths:
+        return
+    sides = [
+        max(image.original_rows * image.spacing_mm[0], image.original_columns * image.spacing_mm[1])
+        for image in evidence.image_set.images
+        if image.spacing_mm is not None
+    ]
+    if not sides:
+        yield failed("states a length, the images carry no pixel spacing")
+    elif max(lengths) > max(sides):
+        yield failed("states a length beyond the size of the image")
+    elif min(lengths) <= 0:
+        yield warned("states a length of zero")
+
+
+def classifier(evidence: Evidence) -> Iterator[Problem]:
+    """The classifier, which does not read the text, is sure of the opposite."""
+    stated: dict[str, list[Finding]] = {}
+    for finding in evidence.draft.findings:
+        stated.setdefault(finding.kind, []).append(finding)
+    for kind, probability in sorted(evidence.draft.probabilities.items()):
+        name = kind.replace("_", " ")
+        present = any(finding.present for finding in stated.get(kind, ()))
+        if present and probability < CLASSIFIER_DENIES:
+            yield warned(f"{name}: stated, the classifier sees none")
+        elif not present and probability > CLASSIFIER_ASSERTS:
+            yield warned(f"{name}: the classifier sees it, the text does not state it")
+
+
+def body_part(evidence: Evidence) -> Iterator[Problem]:
+    """The draft speaks of another body part, another modality, or a view that the model was not shown."""
+    plain = [sentence for sentence in evidence.sentences if not _ADVICE.search(sentence)]
+    modalities = {image.modality for image in evidence.image_set.images}
+    if not modalities & {"CT", "MR", "US", "PT", "MG"} and any(map(_OTHER_MODALITY.search, plain)):
+        yield failed("describes another modality than the images are")
+    if any(map(_OTHER_PART.search, plain)):
+        yield failed("describes a body part outside the chest")
+    elif any(map(_ABDOMEN.search, plain)):
+        yield failed("describes the abdomen")
+    lateral = any(image.view in ("LL", "RL") for image in evidence.image_set.images)
+    if not lateral and any(map(_LATERAL_VIEW.search, plain)):
+        yield failed("describes a lateral view, the model saw none")
+
+
+def region(evidence: Evidence) -> Iterator[Problem]:
+    """A region lies outside its image, or on an image the model never saw."""
+    for finding in evidence.draft.findings:
+        box = finding.region
+        if box is None:
+            continue
+        image = evidence.image_of(box)
+        if image is None:
+            yield failed(f"{finding.kind.replace('_', ' ')}: its region is on an image the model did not see")
+        elif not (
+            0 <= box.x0 < box.x1 <= image.original_columns and 0 <= box.y0 < box.y1 <= image.original_rows
+        ):
+            yield failed(f"{finding.kind.replace('_', ' ')}: its region lies outside the image")
+
+
+def demographics(evidence: Evidence) -> Iterator[Problem]:
+    """The draft states an age or a sex, which it cannot read from pixels, against the study's own header."""
+    age = _AGE.search(evidence.text)
+    if age is not None:
+        born, started = evidence.context.patient.birth_date, evidence.context.started
+        years = int(age["years"] or age["years_zh"])
+        known = None if born is None or started is None else (started.date() - born).days / 365.25
+        if known is None:
+            yield warned("states an age that the study does not carry")
+        elif not known - 2 < years < known + 1:
+            yield failed("states another age than the study carries")
+    male, female = _MALE.search(evidence.text), _FEMALE.search(evidence.text)
+    sex = evidence.context.patient.sex.upper()
+    if (male and sex == "F") or (female and sex == "M"):
+        yield failed("states another sex than the study carries")
+    elif (male or female) and sex not in ("M", "F"):
+        yield warned("states a sex that the study does not carry")
+
+
+def _millimetres(match: re.Match[str]) -> float:
+    factor = 1.0 if match["unit"].lower().startswith(("mm", "milli", "毫")) else 10.0
+    numbers = [float(number.replace(",", ".")) for number in (match["first"], match["second"]) if number]
+    return factor * max(numbers)
