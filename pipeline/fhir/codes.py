@@ -1,0 +1,144 @@
+"""Codes: the order's own first, then a checked table, then the generic one; never a guess.
+
+``loinc.toml`` and ``findings.toml`` beside this module hold the tables and say against what they
+were checked.
+"""
+
+import re
+import tomllib
+from collections.abc import Mapping
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+from pipeline.fhir.elements import DICOM, LOINC, SNOMED, Body, clean, coding, concept
+from pipeline.fhir.site import Site
+from pipeline.ledger import Completeness
+from pipeline.report import Language
+from pipeline.study import ImageSet, InstanceDescription, StudyContext
+
+FINDING_SYSTEM = "urn:firstread:finding"
+_SCHEMES = {
+    "LN": LOINC,
+    "SCT": SNOMED,
+    "DCM": DICOM,
+    "RADLEX": "http://radlex.org",
+    "C4": "http://www.ama-assn.org/go/cpt",
+}
+_LOINC_FORM = re.compile(r"[1-9][0-9]{0,6}-[0-9]")
+_RADIOGRAPHS = frozenset({"CR", "DX"})
+_NOT_IMAGES = frozenset({"PR", "SR", "KO", "DOC", "REG", "SEG", "AU"})
+_CHEST = frozenset({"CHEST", "THORAX"})
+_LATERAL = frozenset({"LL", "RL"})
+
+
+def loinc(code: str) -> Body:
+    """A Coding of the checked table; KeyError for a code that is not in it."""
+    return coding(LOINC, code, _table("loinc.toml")["display"][code])
+
+
+def section_code(section: str, language: Language) -> Body:
+    """The CodeableConcept of a report section, "findings" or "impression"."""
+    entry = _table("loinc.toml")["sections"][section]
+    return concept(loinc(entry["code"]), text=entry[language.value])
+
+
+def report_code(context: StudyContext, image_set: ImageSet, completeness: Completeness, site: Site) -> Body:
+    """The CodeableConcept of the report: one LOINC coding, then the order's codes of other schemes."""
+    own = [
+        code
+        for code in context.procedure_codes
+        if code_system(code.scheme, site) == LOINC and is_loinc(code.value.strip())
+    ]
+    if own:
+        first = coding(LOINC, own[0].value.strip(), clean(own[0].meaning))
+    else:
+        name = _exam(context, image_set, counted=not completeness.missing)
+        first = loinc(_table("loinc.toml")["report"][name])
+    others = [
+        coding(code_system(code.scheme, site), "-".join(code.value.split()), clean(code.meaning))
+        for code in context.procedure_codes
+        if code_system(code.scheme, site) != LOINC and clean(code.value)
+    ]
+    return concept(first, *others, text=clean(context.description))
+
+
+def code_system(scheme: str, site: Site) -> str:
+    """The FHIR system of a DICOM coding scheme designator (PS3.16 section 8); local where not listed here."""
+    designator = scheme.strip()
+    if designator.startswith(("http://", "https://", "urn:")) and not re.search(r"\s", designator):
+        return designator
+    return _SCHEMES.get(designator.upper()) or site.system("code", clean(designator) or "unnamed")
+
+
+def is_loinc(code: str) -> bool:
+    """True for a LOINC number with a right check digit (mod 10, LOINC Users' Guide appendix)."""
+    if not _LOINC_FORM.fullmatch(code):
+        return False
+    number, check = code.split("-")
+    total = 0
+    for position, digit in enumerate(reversed(number)):
+        weighted = int(digit) * (2 if position % 2 == 0 else 1)
+        total += weighted // 10 + weighted % 10
+    return (10 - total % 10) % 10 == int(check)
+
+
+def finding_code(kind: str, language: Language) -> Body:
+    """The CodeableConcept of a kind of finding: our own code, a checked SNOMED CT one, a name."""
+    entry = _finding(kind)
+    codings = [coding(FINDING_SYSTEM, kind, entry["en"])]
+    if "snomed" in entry:
+        codings.append(coding(SNOMED, entry["snomed"], entry["en"]))
+    return concept(*codings, text=entry[language.value])
+
+
+def finding_site(kind: str, language: Language) -> tuple[str, str]:
+    """Where a kind of finding lies: a name to read and a SNOMED CT code, either may be empty."""
+    site = _finding(kind).get("site", {})
+    return site.get(language.value, ""), site.get("snomed", "")
+
+
+def _finding(kind: str) -> Mapping[str, Any]:
+    name = kind.replace("_", " ").capitalize()
+    entry: Mapping[str, Any] = _table("findings.toml").get(kind, {"en": name, "zh": name})
+    return entry
+
+
+def _exam(context: StudyContext, image_set: ImageSet, *, counted: bool) -> str:
+    """Which entry of [report] describes the study; ``counted`` is False when instances are missing."""
+    images = [one for one in context.instances if one.modality.upper() not in _NOT_IMAGES]
+    if not images or not _chest_radiographs(images, image_set):
+        return "generic"
+    views = _views(images, image_set)
+    if not counted or len(set(views)) < len(views):
+        return "chest"
+    if len(views) == 1:
+        return {"AP": "chest_ap", "LL": "chest_lateral", "RL": "chest_lateral"}.get(
+            views[0], "chest_single_view"
+        )
+    if "" in views:
+        return "chest"
+    if len(views) == 2 and len(_LATERAL.intersection(views)) == 1:
+        return {"PA": "chest_pa_and_lateral", "AP": "chest_ap_and_lateral"}.get(
+            next(view for view in views if view not in _LATERAL), "chest_2_views"
+        )
+    return f"chest_{len(views)}_views" if len(views) <= 4 else "chest"
+
+
+def _chest_radiographs(images: list[InstanceDescription], image_set: ImageSet) -> bool:
+    seen = {image.body_part.upper() for image in image_set.images}
+    told = {one.body_part.upper() for one in images if one.body_part.strip()}
+    return (
+        all(one.modality.upper() in _RADIOGRAPHS for one in images) and bool(seen & _CHEST) and told <= _CHEST
+    )
+
+
+def _views(images: list[InstanceDescription], image_set: ImageSet) -> list[str]:
+    """One view per instance: what the images room made of it, else the header's own word."""
+    known = {image.ref.sop_instance_uid: image.view for image in image_set.images if image.view}
+    return [known.get(one.ref.sop_instance_uid, one.view_position.strip().upper()) for one in images]
+
+
+@cache
+def _table(name: str) -> Mapping[str, Any]:
+    return tomllib.loads(files("pipeline.fhir").joinpath(name).read_text("utf-8"))

@@ -1,0 +1,85 @@
+"""FHIR R4 data types as plain dictionaries: codings, references, dates and text that the standard allows."""
+
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+Body = dict[str, Any]
+"""A FHIR resource or element in its JSON form."""
+
+LOINC = "http://loinc.org"
+SNOMED = "http://snomed.info/sct"
+DICOM = "http://dicom.nema.org/resources/ontology/DCM"
+UCUM = "http://unitsofmeasure.org"
+AI_DEVICE_TYPES = "http://hl7.org/fhir/uv/aitransparency/CodeSystem/AIdeviceTypeCS"
+AI_KIND = "http://hl7.org/fhir/uv/aitransparency/StructureDefinition/aitransparency.AIKind"
+AI_CONFIDENCE = "http://hl7.org/fhir/uv/aitransparency/StructureDefinition/AIconfidence"
+INLINE_LABEL = "http://hl7.org/fhir/uv/security-label-ds4p/StructureDefinition/extension-inline-sec-label"
+DATA_ABSENT = "http://hl7.org/fhir/StructureDefinition/data-absent-reason"
+
+_FORBIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
+_WIDEST_OFFSET = timedelta(hours=14)
+
+
+def clean(text: str) -> str:
+    """``text``, trimmed, without the characters that a FHIR string or XHTML may not hold (R4 datatypes).
+
+    Control characters but tab, line feed and carriage return go; so do lone surrogates and the XML
+    non-characters.
+    """
+    return _FORBIDDEN.sub("", text).strip()
+
+
+def coding(system: str, code: str, display: str = "") -> Body:
+    """A Coding."""
+    body = {"system": system, "code": code}
+    if display:
+        body["display"] = display
+    return body
+
+
+def concept(*codings: Body, text: str = "") -> Body:
+    """A CodeableConcept of these codings and this text, whichever there is."""
+    body: Body = {}
+    if codings:
+        body["coding"] = list(codings)
+    if text:
+        body["text"] = text
+    return body
+
+
+def reference(resource_type: str, resource_id: str) -> Body:
+    """A relative literal Reference."""
+    return {"reference": f"{resource_type}/{resource_id}", "type": resource_type}
+
+
+def date_time(moment: datetime) -> str:
+    """A dateTime; a naive time is cut to its date, since R4 allows no time of day without a zone."""
+    offset = moment.utcoffset()
+    if offset is None:
+        return moment.date().isoformat()
+    if offset.total_seconds() % 60 or abs(offset) > _WIDEST_OFFSET:
+        moment = moment.astimezone(UTC)
+    return moment.isoformat(timespec="milliseconds" if moment.microsecond else "seconds")
+
+
+def instant(moment: datetime) -> str:
+    """An instant in UTC, to the millisecond. ValueError for a naive ``moment``: a fault of the caller."""
+    if moment.utcoffset() is None:
+        raise ValueError("an instant needs a time zone")
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds")
+
+
+def unknown_date_time() -> Body:
+    """The sibling element that says why a dateTime is absent."""
+    return {"extension": [{"url": DATA_ABSENT, "valueCode": "unknown"}]}
+
+
+AI_ASSERTED = coding(
+    "http://terminology.hl7.org/CodeSystem/v3-ObservationValue", "AIAST", "Artificial Intelligence asserted"
+)
+"""The security label of whatever a model wrote (HL7 AI Transparency on FHIR)."""
+INLINE_LABELLED = coding(
+    "http://terminology.hl7.org/CodeSystem/v3-ActCode", "PROCESSINLINELABEL", "process inline security label"
+)
+"""Says that elements inside carry labels of their own."""

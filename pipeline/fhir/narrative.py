@@ -1,0 +1,129 @@
+"""The text people read: the banner, the sections and what to know about the draft, as XHTML and as a page.
+
+The words are in ``words.toml``. Every text that came from outside is cleaned and escaped here.
+"""
+
+import tomllib
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from functools import cache
+from html import escape
+from importlib.resources import files
+
+from pipeline.fhir.elements import Body, clean
+from pipeline.ledger import Completeness
+from pipeline.report import CheckOutcome, DraftReport, Language, Verdict
+from pipeline.study import LeftOut
+
+_STYLE = (
+    "body{font:1rem/1.5 sans-serif;max-width:48rem;margin:2rem auto;padding:0 1rem}"
+    "p.banner{border:2px solid #b00020;padding:.5rem 1rem;font-weight:bold}"
+    "dl{display:grid;grid-template-columns:max-content 1fr;gap:.1rem 1rem}dd{margin:0}"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Heading:
+    """Who and what the page is about; shown above the text. Empty values are left out."""
+
+    patient: str = ""
+    patient_id: str = ""
+    birth_date: str = ""
+    accession: str = ""
+    study_date: str = ""
+    exam: str = ""
+
+
+def words(language: Language) -> Mapping[str, str]:
+    """The words around a draft in one language: "banner", "title", "findings", ..."""
+    return _words()[language.value]
+
+
+def notes(
+    draft: DraftReport,
+    left_out: Sequence[LeftOut],
+    checks: Sequence[CheckOutcome],
+    completeness: Completeness,
+) -> tuple[str, ...]:
+    """What a reader must know beside the text: gaps, instances not used, warnings, and what wrote it."""
+    said = words(draft.language)
+    lines = []
+    if completeness.missing:
+        counts = {"missing": len(completeness.missing), "announced": completeness.announced}
+        lines.append(said["missing"].format(**counts))
+    lines += _counted(said["damaged"], (one.message or one.code for one in completeness.damaged))
+    lines += _counted(said["left_out"], (one.message or one.code for one in left_out))
+    lines += [
+        said["warning"].format(check=outcome.check, message=outcome.message or outcome.verdict.value)
+        for outcome in checks
+        if outcome.verdict is not Verdict.PASSED
+    ]
+    if draft.truncated:
+        lines.append(said["truncated"])
+    made_by = f"{draft.provenance.model_id} {draft.provenance.model_version}".strip()
+    lines.append(said["made_by"].format(model=made_by))
+    return tuple(clean(line) for line in lines)
+
+
+def report_narrative(draft: DraftReport, lines: Sequence[str]) -> Body:
+    """The Narrative of the DiagnosticReport; "additional", since the notes are nowhere else in it."""
+    return _narrative("additional", draft.language, _sections(draft, lines))
+
+
+def observation_narrative(language: Language, text: str) -> Body:
+    """The Narrative of one Observation: the banner and its text."""
+    return _narrative("generated", language, _banner(language) + _paragraphs(text))
+
+
+def page(draft: DraftReport, lines: Sequence[str], heading: Heading) -> str:
+    """The whole report as an HTML page of its own: banner first, then whose it is, then the text."""
+    said = words(draft.language)
+    rows = "".join(
+        f"<dt>{said[field.name]}</dt><dd>{_text(value)}</dd>"
+        for field in fields(heading)
+        if (value := clean(getattr(heading, field.name)))
+    )
+    top = f"<h1>{said['title']}</h1>"
+    body = _sections(draft, lines, f"<dl>{rows}</dl>" if rows else "")
+    head = f'<meta charset="utf-8"/><title>{said["title"]}</title><style>{_STYLE}</style>'
+    language = draft.language.value
+    return f'<!DOCTYPE html>\n<html lang="{language}"><head>{head}</head><body>{top}{body}</body></html>\n'
+
+
+def _counted(template: str, reasons: Iterable[str]) -> list[str]:
+    return [template.format(count=count, reason=reason) for reason, count in Counter(reasons).items()]
+
+
+def _sections(draft: DraftReport, lines: Sequence[str], heading: str = "") -> str:
+    said = words(draft.language)
+    listed = "".join(f"<li>{_text(line)}</li>" for line in lines)
+    return (
+        f"{_banner(draft.language)}{heading}"
+        f"<h2>{said['findings']}</h2>{_paragraphs(draft.findings_text)}"
+        f"<h2>{said['impression']}</h2>{_paragraphs(draft.impression_text)}"
+        f"<h2>{said['notes']}</h2><ul>{listed}</ul>"
+    )
+
+
+def _narrative(status: str, language: Language, inside: str) -> Body:
+    tongue = language.value
+    tag = f'<div xmlns="http://www.w3.org/1999/xhtml" lang="{tongue}" xml:lang="{tongue}">'
+    return {"status": status, "div": f"{tag}{inside}</div>"}
+
+
+def _banner(language: Language) -> str:
+    return f'<p class="banner"><b>{words(language)["banner"]}</b></p>'
+
+
+def _paragraphs(text: str) -> str:
+    return "".join(f"<p>{_text(line)}</p>" for line in clean(text).splitlines() if line.strip())
+
+
+def _text(text: str) -> str:
+    return escape(clean(text), quote=True)
+
+
+@cache
+def _words() -> Mapping[str, Mapping[str, str]]:
+    return tomllib.loads(files("pipeline.fhir").joinpath("words.toml").read_text("utf-8"))

@@ -1,0 +1,171 @@
+"""Observations: the two sections, and one per finding that the draft states as present.
+
+A region is told by an extension of our own, ``REGION``, since R4 has no ImagingSelection: SOP Instance UID
+and Series Instance UID (``urn:oid:``), frame (counted from 1 as in DICOM), and x0, y0, x1, y1 in pixels of
+the stored image.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pipeline.errors import FailStudy
+from pipeline.fhir.codes import finding_code, finding_site, section_code
+from pipeline.fhir.elements import AI_ASSERTED, AI_CONFIDENCE, SNOMED, Body, clean, coding, concept
+from pipeline.fhir.ids import run_id
+from pipeline.fhir.narrative import observation_narrative
+from pipeline.report import DraftReport, Finding, Language, Region, Side
+
+REGION = "urn:firstread:StructureDefinition:region"
+_IMAGING = concept(coding("http://terminology.hl7.org/CodeSystem/observation-category", "imaging", "Imaging"))
+_PRESENT = coding(SNOMED, "52101004", "Present")
+_LATERALITY = coding(SNOMED, "272741003", "Laterality")
+_SEVERITY_TEXT = {Language.ENGLISH: "Severity", Language.CHINESE: "程度"}
+_PRESENT_TEXT = {Language.ENGLISH: "Present", Language.CHINESE: "存在"}
+_SIDES = {
+    Side.LEFT: (coding(SNOMED, "7771000", "Left"), {Language.ENGLISH: "left", Language.CHINESE: "左"}),
+    Side.RIGHT: (coding(SNOMED, "24028007", "Right"), {Language.ENGLISH: "right", Language.CHINESE: "右"}),
+    Side.BILATERAL: (
+        coding(SNOMED, "51440002", "Bilateral"),
+        {Language.ENGLISH: "bilateral", Language.CHINESE: "双侧"},
+    ),
+}
+_ZONES = {
+    "upper": {Language.ENGLISH: "upper zone", Language.CHINESE: "上野"},
+    "mid": {Language.ENGLISH: "mid zone", Language.CHINESE: "中野"},
+    "lower": {Language.ENGLISH: "lower zone", Language.CHINESE: "下野"},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What the resources of one run share: the parts of their ids, whose they are and whence they came."""
+
+    archive: str
+    manifest_digest: str
+    subject: Body
+    imaging_study: Body
+    device: Body
+    organization: Body
+    effective: str
+    issued: str
+
+
+def observations(draft: DraftReport, run: Run) -> tuple[Body, ...]:
+    """Findings, impression, then one Observation per finding present, in the order of the draft.
+
+    ``status`` is "preliminary" whatever the report's: ObservationStatus has no "partial", and its
+    preliminary means incomplete or unverified (R4 code system observation-status).
+    """
+    found = (_discrete(draft, run, number, one) for number, one in enumerate(_present(draft)))
+    return (
+        _section(draft, run, "findings", draft.findings_text),
+        _section(draft, run, "impression", draft.impression_text),
+        *found,
+    )
+
+
+def _present(draft: DraftReport) -> Sequence[Finding]:
+    return [finding for finding in draft.findings if finding.present]
+
+
+def _section(draft: DraftReport, run: Run, section: str, text: str) -> Body:
+    shown = clean(text)
+    if not shown:
+        raise FailStudy(
+            "draft-empty", f"the draft has no {section}; draft the study again or look at the model"
+        )
+    return _shared(draft, run, section, section_code(section, draft.language), shown) | {"valueString": shown}
+
+
+def _discrete(draft: DraftReport, run: Run, number: int, finding: Finding) -> Body:
+    language = draft.language
+    code = finding_code(finding.kind, language)
+    body = _shared(draft, run, f"{number}:{finding.kind}", code, clean(finding.sentence) or code["text"])
+    body["valueCodeableConcept"] = concept(_PRESENT, text=_PRESENT_TEXT[language])
+    if site := _body_site(finding, language):
+        body["bodySite"] = site
+    if components := _components(finding, language):
+        body["component"] = components
+    if extensions := [*_confidence(finding), *(_region(finding.region) if finding.region else ())]:
+        body["extension"] = extensions
+    return body
+
+
+def _shared(draft: DraftReport, run: Run, key: str, code: Body, text: str) -> Body:
+    study, recipe = draft.study_instance_uid, draft.provenance.recipe
+    body: Body = {
+        "resourceType": "Observation",
+        "id": run_id("observation", run.archive, study, recipe, run.manifest_digest, key),
+        "meta": {"security": [AI_ASSERTED]},
+        "language": draft.language.value,
+        "text": observation_narrative(draft.language, text),
+        "status": "preliminary",
+        "category": [_IMAGING],
+        "code": code,
+        "subject": run.subject,
+        "issued": run.issued,
+        "performer": [run.organization],
+        "device": run.device,
+        "derivedFrom": [run.imaging_study],
+    }
+    if run.effective:
+        body["effectiveDateTime"] = run.effective
+    return body
+
+
+def _body_site(finding: Finding, language: Language) -> Body:
+    name, snomed = finding_site(finding.kind, language)
+    side = _SIDES[finding.side][1][language] if finding.side else ""
+    zone = _ZONES.get(finding.zone, {}).get(language, "")
+    separator = "" if language is Language.CHINESE else " "
+    text = separator.join(part for part in (side, name, zone) if part)
+    return concept(*([coding(SNOMED, snomed)] if snomed else []), text=text)
+
+
+def _components(finding: Finding, language: Language) -> list[Body]:
+    components = []
+    if finding.side:
+        side, names = _SIDES[finding.side]
+        components.append(
+            {"code": concept(_LATERALITY), "valueCodeableConcept": concept(side, text=names[language])}
+        )
+    if severity := clean(finding.severity):
+        components.append(
+            {"code": concept(text=_SEVERITY_TEXT[language]), "valueCodeableConcept": concept(text=severity)}
+        )
+    return components
+
+
+def _confidence(finding: Finding) -> list[Body]:
+    """The AI Transparency extension: a probability that the result is right, 0 to 1."""
+    if finding.confidence is None:
+        return []
+    if not 0.0 <= finding.confidence <= 1.0:
+        raise FailStudy(
+            "confidence-range", "a finding's confidence is not between 0 and 1; look at the model"
+        )
+    return [{"url": AI_CONFIDENCE, "valueDecimal": round(finding.confidence, 4)}]
+
+
+def _region(region: Region) -> list[Body]:
+    box = (region.x0, region.y0, region.x1, region.y1)
+    if (
+        not all(math.isfinite(edge) for edge in box)
+        or region.x0 >= region.x1
+        or region.y0 >= region.y1
+        or min(box) < 0
+    ):
+        raise FailStudy("region-range", "a finding's region is not a box inside its image; look at the model")
+    edges = zip(("x0", "y0", "x1", "y1"), box, strict=True)
+    return [
+        {
+            "url": REGION,
+            "extension": [
+                {"url": "sopInstanceUid", "valueOid": f"urn:oid:{region.ref.sop_instance_uid}"},
+                {"url": "seriesInstanceUid", "valueOid": f"urn:oid:{region.ref.series_instance_uid}"},
+                {"url": "frame", "valuePositiveInt": region.frame + 1},
+                *({"url": name, "valueDecimal": round(edge, 2)} for name, edge in edges),
+            ],
+        }
+    ]
