@@ -1,0 +1,79 @@
+"""What the web needs of the store, and what it tells the audit."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Protocol
+
+from pipeline.ledger import StoredResource
+from pipeline.lookup import ReportDetail, ReportPage, ResourcePage, ResourceSearch
+
+
+class Reader(Protocol):
+    """Stored resources and reports, read only. Methods may be called from several threads.
+
+    All raise RetryLater("database-away") while the database cannot be reached.
+    """
+
+    def read(self, resource_type: str, resource_id: str) -> StoredResource | None:
+        """The current version, or None where there never was one."""
+        ...
+
+    def vread(self, resource_type: str, resource_id: str, version_id: int) -> StoredResource | None:
+        """One version, current or past, or None."""
+        ...
+
+    def history(self, resource_type: str, resource_id: str) -> Sequence[StoredResource]:
+        """Every version, newest first; empty where there never was one."""
+        ...
+
+    def search(self, search: ResourceSearch) -> ResourcePage:
+        """One page of matches. Raises ValueError for a page token that this store did not write."""
+        ...
+
+    def count(self, search: ResourceSearch) -> int:
+        """How many resources match, whatever ``limit`` and ``after`` say."""
+        ...
+
+    def report_rows(self, limit: int, after: str = "") -> ReportPage:
+        """One page of reports for the list. Raises ValueError for a page token that this store did not write."""
+        ...
+
+    def report_detail(self, report_id: str) -> ReportDetail | None:
+        """One report with its draft, checks, previews and versions, or None."""
+        ...
+
+
+class Interaction(StrEnum):
+    """FHIR restful interactions that the web offers (http://hl7.org/fhir/restful-interaction)."""
+
+    READ = "read"
+    VREAD = "vread"
+    HISTORY = "history-instance"
+    SEARCH = "search-type"
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """One read or search, for the audit (BALP): who asked for what, when, and whose records were shown.
+
+    ``query`` is the raw query string of a search, never its results. ``patients`` are logical ids of the Patients whose
+    resources were shown; the audit holds one event per patient. ``agent`` is the peer's network address.
+    """
+
+    interaction: Interaction
+    resource_type: str
+    resource_id: str
+    query: str
+    patients: tuple[str, ...]
+    agent: str
+    recorded: datetime
+    succeeded: bool
+    request_id: str
+
+
+Audit = Callable[[Sequence[Access]], None]
+"""Writes accesses to the audit before the answer is sent; an answer that cannot be audited is not given."""
+Clock = Callable[[], datetime]
+"""The time now, with a zone."""
