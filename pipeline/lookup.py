@@ -15,8 +15,8 @@ from pipeline.study import LeftOut
 class IdentifierToken:
     """A FHIR token over ``identifier`` (R4 section 3.1.1.4.10): ``system|value``.
 
-    ``system`` None accepts any system, "" accepts only identifiers without one. An empty ``value`` accepts every
-    identifier of the system.
+    ``system`` None accepts any system, "" accepts only identifiers without one. An empty ``value`` accepts
+    every identifier of the system.
     """
 
     system: str | None
@@ -25,7 +25,10 @@ class IdentifierToken:
 
 @dataclass(frozen=True, slots=True)
 class InstantRange:
-    """``since <= instant < until``, either end open; ``outside`` turns it round (FHIR prefix ``ne``). Ends carry a zone."""
+    """``since <= instant < until``, either end open; ``outside`` turns it round (FHIR prefix ``ne``).
+
+    Ends carry a zone.
+    """
 
     since: datetime | None = None
     until: datetime | None = None
@@ -36,10 +39,11 @@ class InstantRange:
 class ResourceSearch:
     """Current resources of one type, newest first.
 
-    Within one tuple of ids, patients, identifiers, studies or statuses any value matches (FHIR's comma); an empty
-    tuple asks nothing. Every range in ``dates`` (effective time) and ``last_updated`` must hold. ``patients`` are logical
-    ids of Patient resources, found in ``subject`` or ``patient``. ``studies`` are Study Instance UIDs. ``limit`` bounds one page;
-    ``after`` is ``ResourcePage.next`` of the page before, or "".
+    Within one tuple of ids, patients, identifiers, studies or statuses any value matches (FHIR's comma); an
+    empty tuple asks nothing. Every range in ``dates`` (effective time) and ``last_updated`` must hold.
+    ``patients`` are logical ids of Patient resources, found in ``subject`` or ``patient``. ``studies`` are
+    Study Instance UIDs. ``limit`` bounds one page; ``after`` is ``ResourcePage.next`` of the page before,
+    or "".
     """
 
     resource_type: str
@@ -58,8 +62,8 @@ class ResourceSearch:
 class ResourcePage:
     """One page of a search; ``next`` is an opaque token for the following page, or "" on the last one.
 
-    The order (last change, then id, both descending) and the token are stable under new writes: paging neither repeats a
-    resource nor skips one that did not change meanwhile.
+    The order (last change, then id, both descending) and the token are stable under new writes: paging
+    neither repeats a resource nor skips one that did not change meanwhile.
     """
 
     resources: tuple[StoredResource, ...]
@@ -105,7 +109,10 @@ class ReportVersion:
 
 @dataclass(frozen=True, slots=True)
 class ReportDetail:
-    """All that the review page shows of one report: its current version, and the versions before, newest first."""
+    """All that the review page shows of one report.
+
+    Its current version, and the versions before, newest first.
+    """
 
     row: ReportRow
     draft: DraftReport

@@ -37,7 +37,10 @@ class Reader(Protocol):
         ...
 
     def report_rows(self, limit: int, after: str = "") -> ReportPage:
-        """One page of reports for the list. Raises ValueError for a page token that this store did not write."""
+        """One page of reports for the list.
+
+        Raises ValueError for a page token that this store did not write.
+        """
         ...
 
     def report_detail(self, report_id: str) -> ReportDetail | None:
@@ -58,8 +61,9 @@ class Interaction(StrEnum):
 class Access:
     """One read or search, for the audit (BALP): who asked for what, when, and whose records were shown.
 
-    ``query`` is the raw query string of a search, never its results. ``patients`` are logical ids of the Patients whose
-    resources were shown; the audit holds one event per patient. ``agent`` is the peer's network address.
+    ``query`` is the raw query string of a search, never its results. ``patients`` are logical ids of the
+    Patients whose resources were shown; the audit holds one event per patient. ``agent`` is the peer's
+    network address.
     """
 
     interaction: Interaction
