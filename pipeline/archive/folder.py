@@ -1,0 +1,186 @@
+"""The folder archive: DICOM files on disk, found recursively, never moved or changed.
+
+Only headers are read to find studies. Each query looks at the folder anew; files that have not changed since the last
+look are not opened again.
+"""
+
+import logging
+import os
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from pipeline.archive.part10 import Fault, Header, read_header
+from pipeline.archive.spool import DiskLimits, Spool
+from pipeline.archive.study_answers import CHARACTER_SET, DIGEST_TAGS, announced, decode_texts, found_study
+from pipeline.errors import ConfigurationError, RetryLater, SkipStudy
+from pipeline.settings import FolderArchive
+from pipeline.study import AnnouncedInstance, FetchedStudy, FoundStudy, InstanceRef, StudyQuery
+
+LOGGER = logging.getLogger(__name__)
+
+_MODALITY = 0x00080060
+_WANTED = frozenset({*DIGEST_TAGS, _MODALITY, CHARACTER_SET})
+_PIECE = 1 << 18
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """One file as it was when it was last looked at."""
+
+    path: Path
+    stamp: tuple[int, int, int]
+    header: Header | Fault
+
+
+class FolderStudies:
+    """An ``Archive`` over a folder."""
+
+    def __init__(self, name: str, settings: FolderArchive) -> None:
+        self.name = name
+        self._root = settings.path
+        self._disk = DiskLimits(settings.min_free_gib, settings.max_instance_gib)
+        self._entries: dict[Path, _Entry] = {}
+        self._studies: dict[str, list[_Entry]] = {}
+        self._lock = threading.Lock()
+        self._unreadable = 0
+
+    def find(self, query: StudyQuery) -> Iterator[FoundStudy]:
+        """See ``Archive.find``."""
+        self._look()
+        with self._lock:
+            studies = {uid: list(entries) for uid, entries in sorted(self._studies.items())}
+        for uid, entries in studies.items():
+            study = _described(uid, entries)
+            if _matches(study, query):
+                yield study
+
+    def instances(self, study_instance_uid: str) -> tuple[AnnouncedInstance, ...]:
+        """See ``Archive.instances``: every file of the study whose SOP Instance UID can be read, sound or not."""
+        listed = {}
+        for entry in self._entries_of(study_instance_uid):
+            header = entry.header
+            if header.sop_instance_uid and header.series_instance_uid:
+                ref = InstanceRef(study_instance_uid, header.series_instance_uid, header.sop_instance_uid)
+                listed[ref] = header.sop_class_uid
+        return announced(listed)
+
+    def fetch(self, study_instance_uid: str, folder: Path) -> FetchedStudy:
+        """See ``Archive.fetch``: files are copied, hashed on the way."""
+        entries = self._entries_of(study_instance_uid)
+        expected = self.instances(study_instance_uid)
+        spool = Spool(study_instance_uid, folder, self._disk)
+        already = spool.held()
+        seen: set[str] = set()
+        for entry in entries:
+            header = entry.header
+            if isinstance(header, Fault):
+                spool.note(header.sop_instance_uid, header.code, header.message)
+                continue
+            if header.sop_instance_uid in already and header.sop_instance_uid not in seen:
+                seen.add(header.sop_instance_uid)
+                continue
+            self._bring(entry.path, header, spool)
+        return spool.fetched(expected)
+
+    def echo(self) -> str:
+        """See ``Archive.echo``."""
+        self._look()
+        with self._lock:
+            studies, files, unreadable = len(self._studies), len(self._entries), self._unreadable
+        return f"{files} files, {studies} studies, {unreadable} files that belong to no study"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        return None
+
+    def _bring(self, path: Path, header: Header, spool: Spool) -> None:
+        try:
+            with path.open("rb", buffering=0) as source, spool.open() as part:
+                piece = memoryview(bytearray(_PIECE))
+                while count := source.readinto(piece):
+                    part.write(piece[:count])
+                spool.keep(part, expected=header.sop_instance_uid)
+        except OSError as error:
+            spool.note(header.sop_instance_uid, "unreadable-file", f"the file cannot be read ({type(error).__name__})")
+
+    def _entries_of(self, study_instance_uid: str) -> list[_Entry]:
+        with self._lock:
+            entries = list(self._studies.get(study_instance_uid, ()))
+        if not entries or any(_stamp(entry.path) != entry.stamp for entry in entries):
+            self._look()
+            with self._lock:
+                entries = list(self._studies.get(study_instance_uid, ()))
+        if not entries:
+            raise SkipStudy("study-gone", "the folder holds no file of the study any more")
+        return entries
+
+    def _look(self) -> None:
+        """Bring the index up to date. Raises ConfigurationError where there is no folder."""
+        if not self._root.is_dir():
+            raise ConfigurationError("archive-path", "path of a folder archive must be a folder that exists")
+        with self._lock:
+            entries: dict[Path, _Entry] = {}
+            for path in _files(self._root):
+                stamp = _stamp(path)
+                known = self._entries.get(path)
+                if known is not None and known.stamp == stamp:
+                    entries[path] = known
+                elif stamp is not None:
+                    entries[path] = _Entry(path, stamp, read_header(path, _WANTED))
+            self._entries = entries
+            self._studies, self._unreadable = {}, 0
+            for entry in entries.values():
+                if entry.header.study_instance_uid:
+                    self._studies.setdefault(entry.header.study_instance_uid, []).append(entry)
+                else:
+                    self._unreadable += 1
+        if self._unreadable:
+            LOGGER.warning("archive %s: %d files belong to no study", self.name, self._unreadable)
+
+
+def _files(root: Path) -> Iterator[Path]:
+    """Regular files below ``root``, in a fixed order; links to folders are not followed."""
+    for folder, folders, names in os.walk(root, onerror=_report):
+        folders.sort()
+        for name in sorted(names):
+            path = Path(folder) / name
+            if path.is_file() and name != "DICOMDIR" and not name.startswith("."):
+                yield path
+
+
+def _report(error: OSError) -> None:
+    raise RetryLater("archive-unreadable", f"part of the folder cannot be read ({type(error).__name__})")
+
+
+def _stamp(path: Path) -> tuple[int, int, int] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_size, status.st_mtime_ns, status.st_ino
+
+
+def _described(uid: str, entries: list[_Entry]) -> FoundStudy:
+    headers = [entry.header for entry in entries if isinstance(entry.header, Header)]
+    instances = {entry.header.sop_instance_uid for entry in entries if entry.header.sop_instance_uid}
+    values = decode_texts(headers[0].values) if headers else {}
+    modalities = {header.values.get(_MODALITY, b"").decode("ascii", "replace").strip(" \0") for header in headers}
+    return found_study(uid, values, tuple(modality for modality in modalities if modality), str(len(instances)))
+
+
+def _matches(study: FoundStudy, query: StudyQuery) -> bool:
+    if query.study_instance_uids:
+        return study.study_instance_uid in query.study_instance_uids
+    if query.since is not None or query.until is not None:
+        day = study.study_date
+        if day is None or (query.since and day < query.since) or (query.until and day > query.until):
+            return False
+    return not query.modalities or not study.modalities or bool(set(query.modalities) & set(study.modalities))

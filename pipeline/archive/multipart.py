@@ -1,0 +1,133 @@
+"""Reading ``multipart/related`` bodies (RFC 2046 section 5.1, PS3.18 section 8.6.1.2) as a stream.
+
+Bytes are read into one buffer and handed on from there: a part is never in memory, and nothing is copied but a seam.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from enum import Enum, auto
+from typing import Protocol
+
+_MOST_HEADER_BYTES = 1 << 15
+_CAPACITY = 1 << 18
+
+
+class PartSink(Protocol):
+    """Where parts go."""
+
+    def begin(self, headers: Mapping[str, str]) -> None:
+        """A part starts; header names are in lower case."""
+
+    def write(self, piece: memoryview) -> None:
+        """The next bytes of the part; valid during the call only."""
+
+    def end(self) -> None:
+        """The part is whole: its closing delimiter was seen."""
+
+
+class _Place(Enum):
+    PREAMBLE = auto()
+    HEADERS = auto()
+    BODY = auto()
+    EPILOGUE = auto()
+
+
+def boundary_of(content_type: str) -> bytes:
+    """The boundary parameter of a multipart Content-Type. Raises ValueError where it is not multipart or names none."""
+    media_type, _, parameters = content_type.partition(";")
+    if not media_type.strip().lower().startswith("multipart/"):
+        raise ValueError("the answer is not multipart")
+    named = re.search(r'(?:^|;)\s*boundary\s*=\s*(?:"([^"]{1,200})"|([^\s;"]{1,200}))', parameters, re.IGNORECASE)
+    if named is None:
+        raise ValueError("the answer names no multipart boundary")
+    return (named[1] or named[2]).encode("latin-1", "replace")
+
+
+class MultipartReader:
+    """Reads one multipart body and drives a sink with its parts."""
+
+    def __init__(self, boundary: bytes, sink: PartSink, capacity: int = _CAPACITY) -> None:
+        self._delimiter = b"\r\n--" + boundary
+        self._sink = sink
+        self._buffer = bytearray(max(capacity, 2 * _MOST_HEADER_BYTES))
+        self._buffer[:2] = b"\r\n"  # so that a delimiter at the very start is found like any other
+        self._filled = 2
+        self._place = _Place.PREAMBLE
+
+    def read(self, readinto: Callable[[memoryview], int]) -> None:
+        """Read to the end of the body.
+
+        Raises EOFError where the body ends before its closing delimiter, ValueError where its framing is broken, and
+        whatever ``readinto`` or the sink raise.
+        """
+        view = memoryview(self._buffer)
+        while count := readinto(view[self._filled :]):
+            self._filled += count
+            used = self._consume(view)
+            left = self._filled - used
+            self._buffer[:left] = self._buffer[used : self._filled]
+            self._filled = left
+        if self._place is not _Place.EPILOGUE:
+            raise EOFError("the multipart body ends before its closing delimiter")
+
+    def _consume(self, view: memoryview) -> int:
+        """Take all that can be told apart; gives how many bytes were used."""
+        at = 0
+        while True:
+            place = self._place
+            if place is _Place.EPILOGUE:
+                return self._filled
+            after = self._headers(at) if place is _Place.HEADERS else self._until_delimiter(view, at)
+            if after is None:
+                return at
+            at = after
+            if at > self._filled - len(self._delimiter) and self._place is place:
+                return at
+
+    def _until_delimiter(self, view: memoryview, at: int) -> int | None:
+        found = self._buffer.find(self._delimiter, at, self._filled)
+        if found < 0:
+            safe = max(at, self._filled - len(self._delimiter) + 1)
+            self._emit(view[at:safe])
+            return safe if safe > at else None
+        self._emit(view[at:found])
+        line = found + len(self._delimiter)
+        if self._buffer.startswith(b"--", line, self._filled):
+            self._close()
+            self._place = _Place.EPILOGUE
+            return line + 2
+        line_end = self._buffer.find(b"\n", line, min(self._filled, line + 256))
+        if line_end < 0 and self._filled - line < 256:
+            return found if found > at else None
+        if line_end < 0 or bytes(self._buffer[line:line_end]).strip(b" \t\r"):
+            self._emit(view[found : found + 2])  # the boundary's text inside a part, and no delimiter
+            return found + 2
+        self._close()
+        self._place = _Place.HEADERS
+        return line_end + 1
+
+    def _headers(self, at: int) -> int | None:
+        if self._buffer.startswith(b"\r\n", at, self._filled):
+            block, after = b"", at + 2
+        else:
+            end = self._buffer.find(b"\r\n\r\n", at, self._filled)
+            if end < 0:
+                if self._filled - at > _MOST_HEADER_BYTES:
+                    raise ValueError("a part's headers do not end")
+                return None
+            block, after = bytes(self._buffer[at:end]), end + 4
+        headers = {}
+        for line in block.decode("latin-1").split("\r\n"):
+            name, _, value = line.partition(":")
+            headers[name.strip().lower()] = value.strip()
+        self._place = _Place.BODY
+        self._sink.begin(headers)
+        return after
+
+    def _emit(self, piece: memoryview) -> None:
+        if self._place is _Place.BODY and piece:
+            self._sink.write(piece)
+
+    def _close(self) -> None:
+        if self._place is _Place.BODY:
+            self._sink.end()

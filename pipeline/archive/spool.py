@@ -1,0 +1,240 @@
+"""The folder of one fetch: bytes stream into part files, and whole, checked instances stay under their SOP UID.
+
+Nothing is held in memory; the disk is watched, and a partial file never outlives the fetch.
+"""
+
+import os
+import shutil
+import threading
+import time
+import uuid
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from pipeline.archive.part10 import DatasetDigest, Fault, dataset_digest, read_header
+from pipeline.errors import StopRun
+from pipeline.study import AnnouncedInstance, DamagedInstance, FetchedStudy, HeldInstance, InstanceRef
+
+PART_SUFFIX = ".part"
+_GIB = 1 << 30
+_DISK_CHECK_BYTES = 64 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class DiskLimits:
+    """``min_free_gib`` is the watermark below which nothing is written; ``max_instance_gib`` the largest instance taken."""
+
+    min_free_gib: float
+    max_instance_gib: float
+
+    def check(self, folder: Path) -> None:
+        """Raises StopRun("disk-full") when the disk under ``folder`` has less than ``min_free_gib`` free."""
+        free = shutil.disk_usage(folder).free
+        if free < self.min_free_gib * _GIB:
+            raise StopRun(
+                "disk-full",
+                f"{free / _GIB:.1f} GiB free, below the watermark of {self.min_free_gib:g} GiB: "
+                "free some disk, or lower min_free_gib",
+            )
+
+
+class PartFile:
+    """One DICOM file on its way to disk. A context manager: what was not finished is removed."""
+
+    def __init__(self, folder: Path, limits: DiskLimits) -> None:
+        self.path = folder / f"{uuid.uuid4().hex}{PART_SUFFIX}"
+        self.size = 0
+        self.too_large = False
+        self._limits = limits
+        self._folder = folder
+        self._digest = DatasetDigest()
+        self._next_check = 0
+        self._file = self.path.open("xb", buffering=0)
+
+    def write(self, piece: bytes | memoryview) -> None:
+        """Append ``piece``; what goes beyond the largest instance is dropped. Raises StopRun("disk-full")."""
+        self.size += len(piece)
+        if self.size > self._limits.max_instance_gib * _GIB:
+            self.too_large = True
+            return
+        if self.size >= self._next_check:
+            self._next_check = self.size + _DISK_CHECK_BYTES
+            self._limits.check(self._folder)
+        _write_all(self._file.fileno(), piece)
+        self._digest.update(piece)
+
+    def finish(self, *, durable: bool = False) -> HeldInstance | Fault:
+        """Close and examine the file, which keeps its part name. ``durable`` forces it to the disk first."""
+        if durable:
+            os.fsync(self._file.fileno())
+        self._file.close()
+        if self.too_large:
+            return Fault("too-large", f"the instance is larger than max_instance_gib = {self._limits.max_instance_gib:g}")
+        return examine(self.path, self._digest.hexdigest())
+
+    def discard(self) -> None:
+        """Remove the file, if it is still there."""
+        self._file.close()
+        self.path.unlink(missing_ok=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.discard()
+
+
+class Spool:
+    """The instances of one study under one private folder. Methods may be called from several threads.
+
+    Files of an earlier attempt are examined again and kept; part files of one that died are removed.
+    """
+
+    def __init__(self, study_instance_uid: str, folder: Path, limits: DiskLimits) -> None:
+        self.study_instance_uid = study_instance_uid
+        self.folder = folder
+        self.last_progress = time.monotonic()
+        self.stopped: StopRun | None = None
+        self._limits = limits
+        self._lock = threading.Lock()
+        self._held: dict[str, HeldInstance] = {}
+        self._damaged: dict[tuple[str, str], DamagedInstance] = {}
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        limits.check(folder)
+        self._adopt()
+
+    def open(self) -> PartFile:
+        """A part file in the spool's folder."""
+        return PartFile(self.folder, self._limits)
+
+    def progressed(self) -> None:
+        """Note that bytes arrived: stall deadlines start again."""
+        self.last_progress = time.monotonic()
+
+    def stop(self, reason: StopRun) -> None:
+        """Keep a reason to end the run that a receiving thread met, for ``check`` to raise."""
+        self.stopped = reason
+
+    def check(self) -> None:
+        """Raise what ``stop`` kept."""
+        if self.stopped is not None:
+            raise self.stopped
+
+    def keep(self, part: PartFile, *, expected: str = "") -> HeldInstance | DamagedInstance:
+        """Finish ``part``: a sound instance of this study stays under its SOP Instance UID, anything else is noted.
+
+        ``expected`` is the SOP Instance UID that was asked for or announced, where there is one.
+        """
+        found = part.finish()
+        if isinstance(found, HeldInstance):
+            found = self._misplaced(found, expected) or found
+        with self._lock:
+            self.progressed()
+            if isinstance(found, Fault):
+                return self._note(found, expected)
+            return self._place(found)
+
+    def held(self) -> frozenset[str]:
+        """SOP Instance UIDs held so far."""
+        with self._lock:
+            return frozenset(self._held)
+
+    def is_damaged(self, sop_instance_uid: str) -> bool:
+        """True where the archive sent this instance, and it was not usable."""
+        with self._lock:
+            return any(uid == sop_instance_uid for uid, _ in self._damaged)
+
+    def note(self, sop_instance_uid: str, code: str, message: str) -> None:
+        """Record something of the study that could not be had as a usable file."""
+        with self._lock:
+            self._note(Fault(code, message), sop_instance_uid)
+
+    def fetched(self, announced: Iterable[AnnouncedInstance]) -> FetchedStudy:
+        """What the fetch brought, against what was announced."""
+        with self._lock:
+            held = tuple(sorted(self._held.values(), key=lambda instance: instance.ref.sop_instance_uid))
+            damaged = tuple(
+                damage
+                for (uid, code), damage in sorted(self._damaged.items())
+                if code == "duplicate-conflict" or uid not in self._held
+            )
+        return FetchedStudy(self.study_instance_uid, tuple(announced), held, damaged, self.folder)
+
+    def _adopt(self) -> None:
+        for path in sorted(self.folder.iterdir()):
+            if path.suffix == PART_SUFFIX:
+                path.unlink(missing_ok=True)
+            elif path.suffix == ".dcm" and path.is_file():
+                found = examine(path, "")
+                if isinstance(found, Fault) or self._misplaced(found, path.stem):
+                    path.unlink(missing_ok=True)
+                else:
+                    self._held[found.ref.sop_instance_uid] = examined(found, dataset_digest(path))
+
+    def _misplaced(self, found: HeldInstance, expected: str) -> Fault | None:
+        if found.ref.study_instance_uid != self.study_instance_uid:
+            return Fault("wrong-study", "the archive sent an instance of another study")
+        if expected and found.ref.sop_instance_uid != expected:
+            return Fault("wrong-instance", "the archive sent another instance than the one announced")
+        return None
+
+    def _place(self, found: HeldInstance) -> HeldInstance | DamagedInstance:
+        uid = found.ref.sop_instance_uid
+        earlier = self._held.get(uid)
+        if earlier is None:
+            path = self.folder / f"{uid}.dcm"
+            found.path.replace(path)
+            self._held[uid] = moved(found, path)
+            return self._held[uid]
+        found.path.unlink(missing_ok=True)
+        if earlier.sha256 == found.sha256:
+            return earlier
+        return self._note(
+            Fault("duplicate-conflict", "the same SOP Instance UID came again with other bytes; the first is kept"), uid
+        )
+
+    def _note(self, fault: Fault, expected: str) -> DamagedInstance:
+        damage = DamagedInstance(expected or fault.sop_instance_uid, fault.code, fault.message)
+        self._damaged.setdefault((damage.sop_instance_uid, damage.code), damage)
+        return damage
+
+
+def examine(path: Path, sha256: str) -> HeldInstance | Fault:
+    """The instance in the file at ``path``, or what is wrong with it."""
+    header = read_header(path)
+    if isinstance(header, Fault):
+        return header
+    return HeldInstance(
+        ref=InstanceRef(header.study_instance_uid, header.series_instance_uid, header.sop_instance_uid),
+        path=path,
+        sha256=sha256,
+        size=path.stat().st_size,
+        sop_class_uid=header.sop_class_uid,
+        transfer_syntax_uid=header.transfer_syntax_uid,
+    )
+
+
+def moved(held: HeldInstance, path: Path) -> HeldInstance:
+    """The same instance at another path."""
+    return HeldInstance(
+        held.ref, path, held.sha256, held.size, held.sop_class_uid, held.transfer_syntax_uid
+    )
+
+
+def examined(held: HeldInstance, sha256: str) -> HeldInstance:
+    """The same instance with its digest."""
+    return HeldInstance(held.ref, held.path, sha256, held.size, held.sop_class_uid, held.transfer_syntax_uid)
+
+
+def _write_all(descriptor: int, piece: bytes | memoryview) -> None:
+    rest = memoryview(piece)
+    try:
+        while rest:
+            rest = rest[os.write(descriptor, rest) :]
+    except OSError as error:
+        raise StopRun("disk-full", f"the fetch folder cannot be written ({error.strerror}): free some disk") from None

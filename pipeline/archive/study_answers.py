@@ -1,0 +1,83 @@
+"""What study-level and image-level answers have in common, whichever protocol brought them."""
+
+import hashlib
+from collections.abc import Mapping
+from datetime import date, datetime
+
+from pipeline.study import AnnouncedInstance, FoundStudy, InstanceRef
+
+_STUDY_DATE = 0x00080020
+_ACCESSION_NUMBER = 0x00080050
+
+CHARACTER_SET = 0x00080005
+DIGEST_TAGS = (
+    0x00100020,  # Patient ID
+    0x00100021,  # Issuer of Patient ID
+    0x00100010,  # Patient's Name
+    0x00100030,  # Patient's Birth Date
+    0x00100040,  # Patient's Sex
+    _ACCESSION_NUMBER,
+    _STUDY_DATE,
+    0x00080030,  # Study Time
+)
+
+_CODECS = {
+    "ISO_IR 101": "iso8859_2",
+    "ISO_IR 109": "iso8859_3",
+    "ISO_IR 110": "iso8859_4",
+    "ISO_IR 144": "iso8859_5",
+    "ISO_IR 127": "iso8859_6",
+    "ISO_IR 126": "iso8859_7",
+    "ISO_IR 138": "iso8859_8",
+    "ISO_IR 148": "iso8859_9",
+    "ISO_IR 166": "tis_620",
+    "ISO_IR 13": "shift_jis",
+    "ISO_IR 192": "utf_8",
+    "GB18030": "gb18030",
+    "GBK": "gbk",
+    "ISO 2022 IR 13": "iso2022_jp_ext",
+    "ISO 2022 IR 87": "iso2022_jp_ext",
+    "ISO 2022 IR 159": "iso2022_jp_ext",
+    "ISO 2022 IR 149": "euc_kr",
+    "ISO 2022 IR 58": "gb2312",
+}
+
+
+def found_study(
+    study_instance_uid: str, values: Mapping[int, str], modalities: tuple[str, ...], count: str
+) -> FoundStudy:
+    """The value for one study-level answer; ``values`` are the announced texts of ``DIGEST_TAGS``."""
+    announced_text = "\x1f".join(values.get(tag, "").strip(" \0") for tag in DIGEST_TAGS)
+    return FoundStudy(
+        study_instance_uid=study_instance_uid,
+        study_date=parse_date(values.get(_STUDY_DATE, "")),
+        modalities=tuple(sorted(set(modalities))),
+        accession_number=values.get(_ACCESSION_NUMBER, "").strip(" \0"),
+        announced_instances=int(count) if count.isascii() and count.isdigit() else None,
+        demographics_digest=hashlib.sha256(announced_text.encode("utf-8", "surrogateescape")).hexdigest(),
+    )
+
+
+def announced(listed: Mapping[InstanceRef, str]) -> tuple[AnnouncedInstance, ...]:
+    """Image-level answers, each SOP Instance UID once, sorted; the values of ``listed`` are SOP Class UIDs."""
+    by_uid = {ref.sop_instance_uid: AnnouncedInstance(ref, sop_class) for ref, sop_class in listed.items()}
+    return tuple(by_uid[uid] for uid in sorted(by_uid))
+
+
+def decode_texts(values: Mapping[int, bytes]) -> dict[int, str]:
+    """Raw values of ``DIGEST_TAGS`` as text, by the character set among them (PS3.3 C.12.1.1.2).
+
+    Bytes that do not fit become replacement characters: these texts are compared and matched, not shown.
+    """
+    terms = values.get(CHARACTER_SET, b"").decode("ascii", "replace").split("\\")
+    codec = next((_CODECS[term.strip(" \0")] for term in reversed(terms) if term.strip(" \0") in _CODECS), "latin-1")
+    return {tag: values[tag].decode(codec, "replace").strip(" \0") for tag in DIGEST_TAGS if tag in values}
+
+
+def parse_date(text: str) -> date | None:
+    """A DA value (PS3.5 section 6.2), also in its older form with dots; None where it is no date."""
+    digits = text.strip(" \0").replace(".", "")
+    try:
+        return datetime.strptime(digits, "%Y%m%d").date() if len(digits) == 8 else None  # noqa: DTZ007 - a date only
+    except ValueError:
+        return None

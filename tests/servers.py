@@ -1,0 +1,194 @@
+"""Real DICOM peers on loopback for tests: Orthanc, dcmqrscp, storescp, pynetdicom's qrscp, each on free ports.
+
+Every peer is a context manager that ends the process it started, by its own process id.
+"""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+LOOPBACK = "127.0.0.1"
+CALLING = "FIRSTREAD"
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """A running peer: its AE title, DICOM port, DICOMweb root ("" where it has none), and its Orthanc REST root."""
+
+    ae_title: str
+    port: int
+    dicomweb: str = ""
+    rest: str = ""
+    process_id: int = 0
+
+
+def free_port() -> int:
+    """A TCP port on loopback that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind((LOOPBACK, 0))
+        return int(probe.getsockname()[1])
+
+
+def program(name: str) -> str:
+    """The path of a peer's program. A missing one skips the test, and fails it under CI=true."""
+    found = shutil.which(name) or shutil.which(name, path="/usr/sbin:/usr/bin:/sbin")
+    if found is None:
+        message = f"{name} is not installed: apt-get install orthanc orthanc-dicomweb dcmtk"
+        if os.environ.get("CI") == "true":
+            pytest.fail(message)
+        pytest.skip(message)
+    return found
+
+
+@contextmanager
+def orthanc(folder: Path, *, move_port: int = 0, **options: object) -> Iterator[Peer]:
+    """Orthanc with its DICOMweb plugin; it may move to FIRSTREAD at ``move_port``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    binary, http, dicom = program("Orthanc"), free_port(), free_port()
+    allow = {f"Allow{what}": True for what in ("Echo", "Find", "Move", "Get", "Store")}
+    destination = {"AET": CALLING, "Host": LOOPBACK, "Port": move_port or free_port(), **allow}
+    configuration = {
+        "Name": "test-peer",
+        "StorageDirectory": str(folder / "db"),
+        "IndexDirectory": str(folder / "db"),
+        "HttpPort": http,
+        "RemoteAccessAllowed": False,
+        "AuthenticationEnabled": False,
+        "DicomAet": "ORTHANC",
+        "DicomPort": dicom,
+        "DicomCheckCalledAet": True,
+        "DicomCheckModalityHost": False,
+        "UnknownSopClassAccepted": True,
+        "SynchronousCMove": True,
+        "MaximumPduLength": 131072,
+        "StableAge": 1,
+        "LimitFindResults": 0,
+        "DicomModalities": {"pipeline": destination},
+        "Plugins": ["/usr/share/orthanc/plugins/libOrthancDicomWeb.so"],
+        "DicomWeb": {"Enable": True, "Root": "/dicom-web/", "Ssl": False, "Host": f"{LOOPBACK}:{http}"},
+        **options,
+    }
+    path = folder / "orthanc.json"
+    path.write_text(json.dumps(configuration), encoding="utf-8")
+    rest = f"http://{LOOPBACK}:{http}"
+    with _running([binary, str(path)], folder / "orthanc.log") as process_id:
+        _until(lambda: _answers(f"{rest}/system"), "Orthanc")
+        yield Peer("ORTHANC", dicom, f"{rest}/dicom-web", rest, process_id)
+
+
+def store_over_rest(peer: Peer, *files: Path) -> None:
+    """Put files into Orthanc through its REST."""
+    for file in files:
+        request = urllib.request.Request(f"{peer.rest}/instances", data=file.read_bytes(), method="POST")
+        with urllib.request.urlopen(request, timeout=30) as response:
+            response.read()
+
+
+@contextmanager
+def dcmqrscp(folder: Path, *, move_port: int) -> Iterator[Peer]:
+    """dcmtk's query/retrieve SCP, AE title DCMQRSCP; it may move to FIRSTREAD at ``move_port``."""
+    binary, port = program("dcmqrscp"), free_port()
+    store = folder / "store"
+    store.mkdir(parents=True)
+    configuration = folder / "dcmqrscp.cfg"
+    configuration.write_text(
+        "NetworkType = \"tcp\"\n"
+        f"NetworkTCPPort = {port}\nMaxPDUSize = 131072\nMaxAssociations = 16\n"
+        f"HostTable BEGIN\nfirstread = ({CALLING}, {LOOPBACK}, {move_port})\nHostTable END\n"
+        "VendorTable BEGIN\nVendorTable END\n"
+        f"AETable BEGIN\nDCMQRSCP {store} RW (500, 1024mb) ANY\nAETable END\n",
+        encoding="ascii",
+    )
+    with _running([binary, "-c", str(configuration), "-s"], folder / "dcmqrscp.log") as process_id:
+        _until(lambda: _listens(port), "dcmqrscp")
+        yield Peer("DCMQRSCP", port, process_id=process_id)
+
+
+@contextmanager
+def qrscp(folder: Path, *, move_port: int) -> Iterator[Peer]:
+    """The Query/Retrieve application of pynetdicom, AE title QRSCP; it may move to FIRSTREAD at ``move_port``."""
+    port = free_port()
+    folder.mkdir(parents=True, exist_ok=True)
+    configuration = folder / "qrscp.ini"
+    configuration.write_text(
+        f"[DEFAULT]\nae_title: QRSCP\nport: {port}\nmax_pdu: 131072\nacse_timeout: 30\ndimse_timeout: 30\n"
+        f"network_timeout: 30\nbind_address: {LOOPBACK}\ninstance_location: {folder / 'instances'}\n"
+        f"database_location: {folder / 'instances.sqlite'}\n\n"
+        f"[{CALLING}]\nae_title: {CALLING}\naddress: {LOOPBACK}\nport: {move_port}\n",
+        encoding="ascii",
+    )
+    (folder / "instances").mkdir(exist_ok=True)
+    command = [sys.executable, "-m", "pynetdicom", "qrscp", "-c", str(configuration)]
+    with _running(command, folder / "qrscp.log") as process_id:
+        _until(lambda: _listens(port), "qrscp", seconds=60)
+        yield Peer("QRSCP", port, process_id=process_id)
+
+
+@contextmanager
+def storescp(folder: Path, *, ae_title: str = "STORESCP") -> Iterator[Peer]:
+    """dcmtk's storage SCP, keeping what it receives bit for bit in ``folder``."""
+    binary, port = program("storescp"), free_port()
+    folder.mkdir(parents=True, exist_ok=True)
+    with _running([binary, "-aet", ae_title, "+B", "-od", str(folder), str(port)], folder / "storescp.log") as process_id:
+        _until(lambda: _listens(port), "storescp")
+        yield Peer(ae_title, port, process_id=process_id)
+
+
+def store_with_storescu(peer: Peer, *files: Path, calling: str = CALLING) -> None:
+    """C-STORE uncompressed files with dcmtk's storescu."""
+    command = [program("storescu"), "-aet", calling, "-aec", peer.ae_title, LOOPBACK, str(peer.port)]
+    subprocess.run([*command, *map(str, files)], check=True, capture_output=True, timeout=120, env=_environment())
+
+
+@contextmanager
+def _running(command: list[str], log: Path) -> Iterator[int]:
+    with ExitStack() as stack:
+        output = stack.enter_context(log.open("wb"))
+        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=_environment())
+        try:
+            yield process.pid
+        finally:
+            process.terminate()
+            try:
+                process.wait(15)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def _environment() -> dict[str, str]:
+    return {**os.environ, "TCP_NODELAY": "1"}
+
+
+def _until(ready: Callable[[], bool], name: str, seconds: float = 30.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not ready():
+        if time.monotonic() > deadline:
+            pytest.fail(f"{name} did not start within {seconds:g} s")
+        time.sleep(0.02)
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.settimeout(1)
+        return probe.connect_ex((LOOPBACK, port)) == 0
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=2) as response:
+            return bool(response.status == 200)
+    except (urllib.error.URLError, OSError):
+        return False
