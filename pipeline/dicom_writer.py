@@ -40,11 +40,11 @@ ENCODERS = {RLE_LOSSLESS: "pylibjpeg", JPEG_LS_LOSSLESS: "pyjpegls", JPEG_2000_L
 WRITABLE = (*NATIVE, JPEG_BASELINE, *ENCODERS)
 
 _OUR_ROOT = uuid.uuid5(uuid.NAMESPACE_URL, "urn:firstread:dicom")
-_REGIONS = {"CHEST": ("51185008", "Chest"), "HAND": ("85562004", "Hand"), "HIP": ("24136001", "Hip joint")}
+_REGIONS = {"CHEST": ("816094009", "Chest"), "HAND": ("85562004", "Hand"), "HIP": ("24136001", "Hip joint")}
 _VIEWS = {
-    "PA": ("399348003", "postero-anterior"),
-    "AP": ("399173006", "antero-posterior"),
-    "LL": ("399198007", "left lateral"),
+    "PA": ("272479007", "postero-anterior"),
+    "AP": ("399348003", "antero-posterior"),
+    "LL": ("399173006", "left lateral"),
 }
 
 

@@ -1,0 +1,177 @@
+"""Which instances are chest radiographs for the model, by their headers alone; the rest with the reason.
+
+The body part is believed where the header's own fields agree; a film whose body part is unknown or
+contradicted is left out, never guessed (a hand labelled CHEST by a machine's default is common).
+"""
+
+from dataclasses import dataclass
+
+from pydicom.dataset import Dataset
+
+from pipeline.images import wording
+from pipeline.images.headers import Header, integer, items, numbers, text, texts
+from pipeline.images.wording import Region
+
+FRONTAL = ("PA", "AP", "")
+RADIOGRAPHY = frozenset({"CR", "DX", "DR", "RG"})
+"""DR is no DICOM term, but machines write it."""
+CR_IMAGE, DX_PRESENTATION, DX_PROCESSING = (
+    "1.2.840.10008.5.1.4.1.1.1",
+    "1.2.840.10008.5.1.4.1.1.1.1",
+    "1.2.840.10008.5.1.4.1.1.1.1.1",
+)
+SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
+_NEAR_FIELDS = (
+    "SeriesDescription", "ProtocolName", "AcquisitionDeviceProcessingDescription",
+    "PerformedProcedureStepDescription", "RequestedProcedureDescription",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """Why an instance is left out: a stable code, and a sentence free of patient data."""
+
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A radiograph the model may see; ``view`` is PA, AP or "" where the header does not say."""
+
+    header: Header
+    view: str
+
+    @property
+    def order(self) -> tuple[int, int, int, int, str]:
+        """Best first: PA, then AP, then unknown; primary before secondary; larger; then as numbered."""
+        dataset = self.header.dataset
+        area = (integer(dataset, "Rows") or 0) * (integer(dataset, "Columns") or 0)
+        return (
+            ("PA", "AP", "").index(self.view),
+            int(_is_secondary(dataset)),
+            -area,
+            integer(dataset, "InstanceNumber") or 0,
+            text(dataset, "SOPInstanceUID"),
+        )
+
+
+def judge(header: Header) -> Candidate | Reason:
+    """One instance by itself."""
+    dataset = header.dataset
+    reason = _not_radiograph(dataset) or _not_chest(dataset)
+    if reason is not None:
+        return reason
+    view = view_of(dataset)
+    if view not in FRONTAL:
+        lateral = view in ("LL", "RL", wording.LATERAL)
+        return (
+            Reason("lateral-view", "lateral view not used by this model")
+            if lateral
+            else Reason("other-view", "a view that is neither PA nor AP is not used by this model")
+        )
+    return Candidate(header, view)
+
+
+def without_duplicates(candidates: list[Candidate]) -> tuple[list[Candidate], list[tuple[Candidate, Reason]]]:
+    """Best first, one per exposure: derived pictures yield to the film, second renderings to the first."""
+    kept: list[Candidate] = []
+    dropped: list[tuple[Candidate, Reason]] = []
+    exposures: set[tuple[str, ...]] = set()
+    primary = any(not _is_secondary(candidate.header.dataset) for candidate in candidates)
+    for candidate in sorted(candidates, key=lambda c: c.order):
+        exposure = _exposure(candidate)
+        if primary and _is_secondary(candidate.header.dataset):
+            dropped.append((candidate, Reason("secondary-image", "made from another image of this study")))
+        elif exposure is not None and exposure in exposures:
+            dropped.append(
+                (candidate, Reason("same-exposure", "another rendering of an exposure that is used"))
+            )
+        else:
+            kept.append(candidate)
+            exposures.update([exposure] if exposure else [])
+    return kept, dropped
+
+
+def view_of(dataset: Dataset) -> str:
+    """PA, AP, LL, RL, lateral, other or "": by code, View Position, Patient Orientation, descriptions."""
+    for item in items(dataset, "ViewCodeSequence"):
+        view = wording.view_of_code(text(item, "CodeValue"), text(item, "CodeMeaning"))
+        if view:
+            return view
+    view = wording.view_of(text(dataset, "ViewPosition"))
+    if view:
+        return view
+    across = texts(dataset, "PatientOrientation")[:1]
+    if across and across[0][:1] in ("A", "P"):
+        return wording.LATERAL
+    for keyword in _NEAR_FIELDS:
+        view = wording.view_of(text(dataset, keyword))
+        if view:
+            return view
+    return ""
+
+
+def _not_radiograph(dataset: Dataset) -> Reason | None:
+    sop_class, modality = text(dataset, "SOPClassUID"), text(dataset, "Modality").upper()
+    if sop_class == DX_PROCESSING or text(dataset, "PresentationIntentType").upper() == "FOR PROCESSING":
+        return Reason("for-processing", "raw detector image, not for presentation")
+    if modality not in RADIOGRAPHY:
+        return Reason("not-radiograph", "not a projection radiograph (Modality)")
+    if sop_class == SECONDARY_CAPTURE or sop_class.startswith(SECONDARY_CAPTURE + "."):
+        if text(dataset, "ConversionType").upper() not in ("DF", "DI"):
+            return Reason("secondary-capture", "a secondary capture that is not a digitised film")
+    elif sop_class not in (CR_IMAGE, DX_PRESENTATION):
+        return Reason("not-radiograph", "not a CR or DX image (SOP Class)")
+    kinds = {kind.upper() for kind in texts(dataset, "ImageType")}
+    if kinds & {"LOCALIZER", "SCREEN SAVE", "DOSE_INFO"} or any(
+        wording.is_processed(text(dataset, keyword))
+        for keyword in ("SeriesDescription", "DerivationDescription")
+    ):
+        return Reason("processed-image", "a processed or auxiliary picture, not the film itself")
+    return None
+
+
+def _not_chest(dataset: Dataset) -> Reason | None:
+    declared = _declared_region(dataset)
+    near = {wording.region_of(text(dataset, keyword)) for keyword in _NEAR_FIELDS} - {Region.UNKNOWN}
+    study = wording.region_of(text(dataset, "StudyDescription"))
+    if declared is Region.OTHER or near == {Region.OTHER}:
+        if Region.CHEST in ({declared} | near):
+            return Reason("body-part-contradicted", "the header names the chest and another body part")
+        return Reason("not-chest", "another body part")
+    if len(near) == 2 or (study is Region.OTHER and Region.CHEST not in near):
+        contradicted = declared is Region.CHEST or len(near) == 2
+        return (
+            Reason("body-part-contradicted", "the header names the chest and another body part")
+            if contradicted
+            else Reason("not-chest", "another body part")
+        )
+    if Region.CHEST not in ({declared, study} | near):
+        return Reason("body-part-unknown", "the header does not say that this is a chest")
+    return None
+
+
+def _declared_region(dataset: Dataset) -> Region:
+    """Anatomic Region Sequence, else Body Part Examined."""
+    for item in items(dataset, "AnatomicRegionSequence"):
+        if text(item, "CodeValue") in wording.CHEST_CODES:
+            return Region.CHEST
+        region = wording.region_of(text(item, "CodeMeaning"))
+        if region is not Region.UNKNOWN:
+            return region
+    return wording.region_of(text(dataset, "BodyPartExamined"))
+
+
+def _is_secondary(dataset: Dataset) -> bool:
+    return texts(dataset, "ImageType")[1:2] == ("SECONDARY",)
+
+
+def _exposure(candidate: Candidate) -> tuple[str, ...] | None:
+    """What two renderings of one exposure share, or None where the header does not time it."""
+    dataset = candidate.header.dataset
+    time = text(dataset, "AcquisitionDateTime") or text(dataset, "AcquisitionTime")
+    if not time:
+        return None
+    size = numbers(dataset, "Rows") + numbers(dataset, "Columns")
+    return (time, candidate.view, text(dataset, "DetectorID"), *(str(value) for value in size))

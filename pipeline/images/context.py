@@ -1,0 +1,142 @@
+"""What the headers say about patient and study, as values. Everything here is patient data."""
+
+from datetime import date, datetime, time, timedelta, timezone
+
+from pydicom.dataset import Dataset
+
+from pipeline.images.headers import Header, integer, items, text
+from pipeline.study import Code, InstanceDescription, InstanceRef, PatientIdentity, StudyContext
+
+_INDICATIONS = ("ReasonForTheRequestedProcedure", "ReasonForStudy", "AdmittingDiagnosesDescription")
+
+
+def study_context(study_instance_uid: str, headers: list[Header]) -> StudyContext:
+    """The study as its headers describe it; study and patient fields come from the first header that has
+    them.
+    """
+    datasets = [header.dataset for header in headers]
+    return StudyContext(
+        study_instance_uid=study_instance_uid,
+        patient=_patient(datasets),
+        accession_number=_first(datasets, "AccessionNumber"),
+        accession_issuer=_issuer(datasets, "IssuerOfAccessionNumberSequence"),
+        study_id=_first(datasets, "StudyID"),
+        started=next((moment for dataset in datasets if (moment := started(dataset))), None),
+        description=_first(datasets, "StudyDescription"),
+        institution=_first(datasets, "InstitutionName"),
+        procedure_codes=_procedure_codes(datasets),
+        indication=_indication(datasets),
+        instances=tuple(_description(header) for header in headers),
+    )
+
+
+def instance_ref(dataset: Dataset) -> InstanceRef:
+    """The three UIDs as the header has them, "" where absent."""
+    return InstanceRef(
+        text(dataset, "StudyInstanceUID"), text(dataset, "SeriesInstanceUID"), text(dataset, "SOPInstanceUID")
+    )
+
+
+def started(dataset: Dataset) -> datetime | None:
+    """Study Date and Time; aware where Timezone Offset From UTC says so, midnight where only the date can be
+    read.
+    """
+    day = read_date(text(dataset, "StudyDate"))
+    if day is None:
+        return None
+    moment = datetime.combine(day, read_time(text(dataset, "StudyTime")) or time())
+    offset = text(dataset, "TimezoneOffsetFromUTC")
+    if len(offset) == 5 and offset[0] in "+-" and offset[1:].isdecimal():
+        ahead = timedelta(hours=int(offset[1:3]), minutes=int(offset[3:]))
+        if ahead <= timedelta(hours=14):
+            return moment.replace(tzinfo=timezone(-ahead if offset[0] == "-" else ahead))
+    return moment
+
+
+def read_date(value: str) -> date | None:
+    """A DA value (PS3.5 6.2), also in the form YYYY.MM.DD of ACR-NEMA; None where it is no date."""
+    digits = value.replace(".", "").replace("-", "")
+    if len(digits) != 8 or not (digits.isascii() and digits.isdecimal()):
+        return None
+    try:
+        return date(int(digits[:4]), int(digits[4:6]), int(digits[6:]))
+    except ValueError:
+        return None
+
+
+def read_time(value: str) -> time | None:
+    """A TM value (PS3.5 6.2), whole seconds; None where it is no time. A leap second counts as the second
+    before.
+    """
+    digits = value.replace(":", "").split(".")[0]
+    if len(digits) not in (2, 4, 6) or not (digits.isascii() and digits.isdecimal()):
+        return None
+    hour, minute, second = (int(part or 0) for part in (digits[:2], digits[2:4], digits[4:6]))
+    try:
+        return time(hour, minute, min(second, 59) if second <= 60 else second)
+    except ValueError:
+        return None
+
+
+def _patient(datasets: list[Dataset]) -> PatientIdentity:
+    groups = [group.strip().rstrip("^") for group in _first(datasets, "PatientName").split("=")][:3]
+    while groups and not groups[-1]:
+        groups.pop()
+    return PatientIdentity(
+        patient_id=_first(datasets, "PatientID"),
+        issuer=_first(datasets, "IssuerOfPatientID"),
+        name_groups=tuple(groups),
+        birth_date=read_date(_first(datasets, "PatientBirthDate")),
+        sex=_first(datasets, "PatientSex"),
+    )
+
+
+def _first(datasets: list[Dataset], keyword: str) -> str:
+    return next((found for dataset in datasets if (found := text(dataset, keyword))), "")
+
+
+def _issuer(datasets: list[Dataset], keyword: str) -> str:
+    for dataset in datasets:
+        for item in items(dataset, keyword):
+            found = text(item, "UniversalEntityID") or text(item, "LocalNamespaceEntityID")
+            if found:
+                return found
+    return ""
+
+
+def _procedure_codes(datasets: list[Dataset]) -> tuple[Code, ...]:
+    found: dict[tuple[str, str], Code] = {}
+    for dataset in datasets:
+        requests = items(dataset, "RequestAttributesSequence")
+        for holder in (dataset, *requests):
+            for keyword in ("RequestedProcedureCodeSequence", "ProcedureCodeSequence"):
+                for item in items(holder, keyword):
+                    scheme, value = text(item, "CodingSchemeDesignator"), text(item, "CodeValue")
+                    if value:
+                        found.setdefault((scheme, value), Code(scheme, value, text(item, "CodeMeaning")))
+    return tuple(found.values())
+
+
+def _indication(datasets: list[Dataset]) -> str:
+    for dataset in datasets:
+        for holder in (*items(dataset, "RequestAttributesSequence"), dataset):
+            for keyword in _INDICATIONS:
+                found = text(holder, keyword)
+                if found:
+                    return found
+    return ""
+
+
+def _description(header: Header) -> InstanceDescription:
+    dataset = header.dataset
+    return InstanceDescription(
+        ref=instance_ref(dataset),
+        sop_class_uid=text(dataset, "SOPClassUID"),
+        modality=text(dataset, "Modality"),
+        series_number=integer(dataset, "SeriesNumber"),
+        series_description=text(dataset, "SeriesDescription"),
+        body_part=text(dataset, "BodyPartExamined"),
+        instance_number=integer(dataset, "InstanceNumber"),
+        laterality=text(dataset, "ImageLaterality") or text(dataset, "Laterality"),
+        view_position=text(dataset, "ViewPosition"),
+    )

@@ -1,0 +1,199 @@
+"""From a file to the stored values of one frame (PS3.3 C.7.6.3, PS3.5 section 8)."""
+
+import struct
+from dataclasses import dataclass
+from typing import BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+from pydicom.encaps import get_frame
+
+from pipeline.errors import FailStudy
+from pipeline.images import codecs
+from pipeline.images.codecs import Stored
+from pipeline.images.headers import Header, inflated, integer, refusing, text
+from pipeline.images.limits import ImageLimits
+
+UNDEFINED_LENGTH = 0xFFFFFFFF
+GREY_TOLERANCE = 3
+"""Colour channels that differ by no more than this many levels of 255 are a grey film stored in colour."""
+
+
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """What the header declares about its pixels, checked against the limits."""
+
+    rows: int
+    columns: int
+    samples: int
+    frames: int
+    bits_allocated: int
+    bits_stored: int
+    high_bit: int
+    signed: bool
+    photometric: str
+    planar: bool
+
+    @property
+    def frame_bytes(self) -> int:
+        """Bytes of one native frame."""
+        return self.rows * self.columns * self.samples * self.bits_allocated // 8
+
+
+def declared_pixels(header: Header, limits: ImageLimits) -> Declared:
+    """Read and check the Image Pixel attributes; nothing is allocated.
+
+    Raises FailStudy: "no-pixels", "too-large", "too-small", "unsupported-bits",
+    "unsupported-transfer-syntax".
+    """
+    dataset = header.dataset
+    rows, columns = integer(dataset, "Rows") or 0, integer(dataset, "Columns") or 0
+    samples = integer(dataset, "SamplesPerPixel") or 1
+    frames = integer(dataset, "NumberOfFrames") or 1
+    allocated = integer(dataset, "BitsAllocated") or 0
+    stored = integer(dataset, "BitsStored") or allocated
+    high_bit = integer(dataset, "HighBit")
+    declared = Declared(
+        rows, columns, samples, frames, allocated, stored, stored - 1 if high_bit is None else high_bit,
+        integer(dataset, "PixelRepresentation") == 1, text(dataset, "PhotometricInterpretation").upper(),
+        integer(dataset, "PlanarConfiguration") == 1,
+    )  # fmt: skip
+    _check(declared, header, limits)
+    return declared
+
+
+def _check(declared: Declared, header: Header, limits: ImageLimits) -> None:
+    if header.pixel_offset is None or min(declared.rows, declared.columns, declared.frames) <= 0:
+        raise FailStudy("no-pixels", "the instance holds no picture: pixel data or its size is missing")
+    frame_pixels = declared.rows * declared.columns * declared.samples
+    if frame_pixels > limits.max_frame_pixels or frame_pixels * declared.frames > limits.max_pixels:
+        raise FailStudy("too-large", "the header declares more pixels than a radiograph can have")
+    if min(declared.rows, declared.columns) < limits.min_side:
+        raise FailStudy("too-small", f"a side is shorter than {limits.min_side} pixels")
+    if declared.samples not in (1, 3):
+        raise FailStudy("unsupported-samples", f"{declared.samples} samples per pixel")
+    low = declared.high_bit + 1 - declared.bits_stored
+    fits = declared.bits_stored > 1 and low >= 0 and declared.high_bit < declared.bits_allocated
+    if declared.bits_allocated not in (8, 16, 32) or not fits:
+        raise FailStudy(
+            "unsupported-bits",
+            f"{declared.bits_stored} bits stored of {declared.bits_allocated}, high bit {declared.high_bit}",
+        )
+    if not codecs.supported(header.transfer_syntax):
+        raise FailStudy("unsupported-transfer-syntax", "no decoder is pinned for this transfer syntax")
+
+
+def stored_values(
+    header: Header, declared: Declared, frame: int, limits: ImageLimits
+) -> npt.NDArray[np.integer]:
+    """The stored values of frame ``frame`` (from 0): integer [rows, columns], sign extended.
+
+    A grey film stored in three channels gives its one channel; real colour raises FailStudy("colour"). Also
+    raises FailStudy: "pixel-data-short", "codestream-mismatch", "undecodable".
+    """
+    with (
+        refusing("undecodable", "the pixel data cannot be read"),
+        _opened(header, limits) as stream,
+    ):
+        stream.seek(header.pixel_offset or 0)
+        vr, length = _pixel_element(stream, header)
+        if header.transfer_syntax in codecs.NATIVE:
+            bits, precision = _native(stream, header, declared, frame, vr, length), declared.bits_allocated
+        else:
+            bits, precision = _compressed(stream, header, declared, frame, length)
+    if declared.samples == 3:
+        codec_gives_rgb = header.transfer_syntax in codecs.CODESTREAMS
+        bits = _grey_channel(
+            bits, declared, luminance=not codec_gives_rgb and declared.photometric == "YBR_FULL"
+        )
+    return _values(bits, declared, precision)
+
+
+def _opened(header: Header, limits: ImageLimits) -> BinaryIO:
+    if header.transfer_syntax == "1.2.840.10008.1.2.1.99":
+        return inflated(header.path, limits)
+    return header.path.open("rb")
+
+
+def _pixel_element(stream: BinaryIO, header: Header) -> tuple[str, int]:
+    """VR and length of the element the stream stands at, which is left at its value (PS3.5 7.1)."""
+    order = "<" if header.little else ">"
+    group, element = struct.unpack(f"{order}HH", stream.read(4))
+    if (group, element) != (0x7FE0, 0x0010):
+        raise FailStudy("unsupported-bits", "the pixels are floating point numbers")
+    if header.implicit:
+        return "OW", int(struct.unpack(f"{order}I", stream.read(4))[0])
+    vr = stream.read(2).decode("ascii")
+    stream.seek(2, 1)
+    return vr, int(struct.unpack(f"{order}I", stream.read(4))[0])
+
+
+def _native(stream: BinaryIO, header: Header, declared: Declared, frame: int, vr: str, length: int) -> Stored:
+    if length == UNDEFINED_LENGTH:
+        raise FailStudy("codestream-mismatch", "compressed pixels under an uncompressed transfer syntax")
+    if declared.photometric == "YBR_FULL_422":
+        raise FailStudy("colour", "a colour picture, not a radiograph")
+    size = declared.frame_bytes
+    stream.seek(frame * size, 1)
+    content = stream.read(size) if (frame + 1) * size <= length + 1 else b""
+    if len(content) < size:
+        raise FailStudy("pixel-data-short", "the pixel data is shorter than the header declares")
+    order = "<" if header.little else ">"
+    bits = np.frombuffer(content, f"{order}u{declared.bits_allocated // 8}")
+    if declared.bits_allocated == 8 and not header.little and vr == "OW":
+        bits = bits[: size - size % 2].reshape(-1, 2)[:, ::-1].reshape(-1)
+    return _shaped(bits.astype(bits.dtype.newbyteorder("="), copy=False), declared)
+
+
+def _shaped(bits: Stored, declared: Declared) -> Stored:
+    if declared.samples == 1:
+        return bits.reshape(declared.rows, declared.columns)
+    if declared.planar:
+        return np.moveaxis(bits.reshape(declared.samples, declared.rows, declared.columns), 0, -1)
+    return bits.reshape(declared.rows, declared.columns, declared.samples)
+
+
+def _compressed(
+    stream: BinaryIO, header: Header, declared: Declared, frame: int, length: int
+) -> tuple[Stored, int]:
+    if length != UNDEFINED_LENGTH:
+        raise FailStudy("codestream-mismatch", "uncompressed pixels under a compressed transfer syntax")
+    content = get_frame(stream, frame, number_of_frames=declared.frames)
+    if header.transfer_syntax == codecs.RLE:
+        decoded = codecs.decode_rle_frame(
+            content, declared.rows, declared.columns, declared.samples, declared.bits_allocated
+        )
+        return decoded, declared.bits_allocated
+    return codecs.decode_frame(
+        content, header.transfer_syntax, declared.rows, declared.columns, declared.samples
+    )
+
+
+def _grey_channel(bits: Stored, declared: Declared, *, luminance: bool) -> Stored:
+    """The one channel of a grey film stored in three: luminance and no colour, or three alike."""
+    tolerance = max(1, GREY_TOLERANCE << max(0, declared.bits_stored - 8))
+    channels = bits.astype(np.int32)
+    if luminance:
+        away = np.abs(channels[..., 1:] - (1 << declared.bits_stored - 1)).max()
+    else:
+        away = (channels.max(axis=-1) - channels.min(axis=-1)).max()
+    if away > tolerance:
+        raise FailStudy("colour", "a colour picture, not a radiograph")
+    return np.ascontiguousarray(bits[..., 0 if luminance else 1])
+
+
+def _values(bits: Stored, declared: Declared, precision: int) -> npt.NDArray[np.integer]:
+    """Shift, mask and sign-extend: overlay bits beside the stored bits are cleared (PS3.5 8.1.1)."""
+    width = min(declared.bits_stored, precision)
+    low = declared.high_bit + 1 - declared.bits_stored if precision > declared.bits_stored else 0
+    held = bits.dtype.itemsize * 8
+    if low:
+        bits = bits >> bits.dtype.type(low)
+    if width < held:
+        bits = bits & bits.dtype.type((1 << width) - 1)
+    if not declared.signed:
+        return bits
+    shift = held - width
+    signed = np.dtype(f"i{bits.dtype.itemsize}")
+    extended: npt.NDArray[np.signedinteger] = (bits << bits.dtype.type(shift)).view(signed)
+    return np.right_shift(extended, signed.type(shift))

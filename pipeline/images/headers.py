@@ -1,0 +1,176 @@
+"""Reading a header: everything before the pixels, from files that may be wrong in any way.
+
+Values are read leniently, because a header is only evidence: what cannot be parsed counts as absent. What
+makes the file unusable raises FailStudy, whose message names the fault and never the value.
+"""
+
+import io
+import logging
+import math
+import struct
+import unicodedata
+import warnings
+import zlib
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from pydicom import config, dcmread
+from pydicom.dataset import Dataset
+from pydicom.errors import InvalidDicomError
+from pydicom.filereader import read_dataset, read_file_meta_info
+from pydicom.multival import MultiValue
+from pydicom.uid import DeflatedExplicitVRLittleEndian
+
+from pipeline.errors import FailStudy
+from pipeline.images.limits import ImageLimits
+
+MALFORMED = (
+    ArithmeticError, AttributeError, EOFError, LookupError, NotImplementedError, OSError, RuntimeError,
+    TypeError, ValueError, struct.error, zlib.error, InvalidDicomError,
+)  # fmt: skip
+"""What pydicom and the codecs raise on malformed input."""
+
+PIXEL_TAGS = (0x7FE00008, 0x7FE00009, 0x7FE00010)
+LARGE_VALUE = 1 << 20
+"""Header values above this many bytes are not read: nothing we use is larger."""
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """One file's data set up to its pixels.
+
+    ``pixel_offset`` is where the pixel element starts in the file (in the inflated data set where deflated),
+    or None where there is none. ``implicit`` and ``little`` are the encoding really found.
+    """
+
+    path: Path
+    dataset: Dataset
+    transfer_syntax: str
+    implicit: bool
+    little: bool
+    pixel_offset: int | None
+
+
+def read_header(path: Path, limits: ImageLimits) -> Header:
+    """Read ``path`` up to its pixels. Raises FailStudy("not-dicom" or "unreadable")."""
+    quieten_pydicom()
+    with refusing("unreadable", "the header cannot be read: the file is damaged"), path.open("rb") as file:
+        syntax = _transfer_syntax(file, path)
+        if syntax == DeflatedExplicitVRLittleEndian:
+            stream: BinaryIO = inflated(path, limits)
+            dataset = read_dataset(stream, False, True, stop_when=_at_pixels, defer_size=LARGE_VALUE)
+            implicit, little = False, True
+        else:
+            stream = file
+            dataset = dcmread(file, stop_before_pixels=True, defer_size=LARGE_VALUE)
+            found_implicit, found_little = dataset.original_encoding
+            implicit, little = bool(found_implicit), bool(found_little)
+        offset = stream.tell()
+        more = len(stream.read(12)) == 12
+        return Header(path, dataset, syntax, implicit, little, offset if more else None)
+
+
+def _at_pixels(tag: int, _vr: str | None, _length: int) -> bool:
+    return tag in PIXEL_TAGS
+
+
+def _transfer_syntax(file: BinaryIO, path: Path) -> str:
+    file.seek(128)
+    if file.read(4) != b"DICM":
+        raise FailStudy("not-dicom", "not a DICOM file (PS3.10 7.1): it has no DICM prefix")
+    file.seek(0)
+    return str(read_file_meta_info(path).get("TransferSyntaxUID", ""))
+
+
+def inflated(path: Path, limits: ImageLimits) -> io.BytesIO:
+    """The data set of a deflated file (PS3.5 A.5). Raises FailStudy("too-large") beyond the limit."""
+    content = path.read_bytes()
+    if content[132:136] != b"\x02\x00\x00\x00":
+        raise FailStudy("unreadable", "deflated, and the file meta group has no length")
+    start = 144 + int(struct.unpack("<I", content[140:144])[0])
+    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+    plain = inflater.decompress(content[start:], limits.max_inflated_bytes)
+    if inflater.unconsumed_tail:
+        raise FailStudy("too-large", "the deflated data set inflates beyond the limit")
+    return io.BytesIO(plain)
+
+
+@contextmanager
+def refusing(code: str, message: str) -> Iterator[None]:
+    """Turn what malformed input raises into FailStudy; the cause is cut off, it may repeat header values."""
+    try:
+        yield
+    except MALFORMED:
+        raise FailStudy(code, message) from None
+    except MemoryError:
+        raise FailStudy("too-large", "more memory is asked for than there is") from None
+
+
+def quieten_pydicom() -> None:
+    """Keep pydicom from warning and logging header values, which are patient data. Safe to repeat."""
+    config.settings.reading_validation_mode = config.IGNORE
+    warnings.filterwarnings("ignore", module=r"pydicom\b")
+    logger = logging.getLogger("pydicom")
+    if logger.level != logging.CRITICAL:
+        logger.setLevel(logging.CRITICAL)
+
+
+def text(dataset: Dataset, keyword: str) -> str:
+    """The element as Unicode without control characters; several values keep their backslash; "" where
+    absent.
+    """
+    return "\\".join(texts(dataset, keyword))
+
+
+def texts(dataset: Dataset, keyword: str) -> tuple[str, ...]:
+    """The element's values, each as :func:`text` gives it."""
+    return tuple(clean(str(value)) for value in _values(dataset, keyword))
+
+
+def clean(value: str) -> str:
+    """``value`` without control and unpaired surrogate characters, and without outer white space."""
+    return "".join(c if c.isprintable() else " " for c in unicodedata.normalize("NFC", value)).strip()
+
+
+def numbers(dataset: Dataset, keyword: str) -> tuple[float, ...]:
+    """The element's values as finite numbers, or () where absent or any of them is not one."""
+    found = []
+    for value in _values(dataset, keyword):
+        try:
+            number = float(value)  # type: ignore[arg-type]
+        except (TypeError, ValueError, OverflowError):
+            return ()
+        if not math.isfinite(number):
+            return ()
+        found.append(number)
+    return tuple(found)
+
+
+def integer(dataset: Dataset, keyword: str) -> int | None:
+    """The element's first value as an integer, or None."""
+    found = numbers(dataset, keyword)
+    return int(found[0]) if found else None
+
+
+def items(dataset: Dataset, keyword: str) -> tuple[Dataset, ...]:
+    """The items of a sequence, () where absent or not a sequence."""
+    return tuple(value for value in _values(dataset, keyword) if isinstance(value, Dataset))
+
+
+def _values(dataset: Dataset, keyword: str) -> tuple[object, ...]:
+    try:
+        value: object = dataset.get(keyword)
+    except MALFORMED:
+        return ()
+    if value is None or value == "" or value == b"":
+        return ()
+    if isinstance(value, MultiValue | list | tuple) or (isinstance(value, Iterable) and _is_sequence(value)):
+        return tuple(value)
+    return (value,)
+
+
+def _is_sequence(value: object) -> bool:
+    return type(value).__name__ == "Sequence"

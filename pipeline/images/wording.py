@@ -1,0 +1,99 @@
+"""What a text or a code says about body part and view, in the languages of ``wording.toml``.
+
+A word that is not known decides nothing.
+"""
+
+import re
+import tomllib
+import unicodedata
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import cache
+from importlib import resources
+
+
+class Region(StrEnum):
+    """What a text or code says about the body part."""
+
+    CHEST = "chest"
+    OTHER = "other"
+    UNKNOWN = ""
+
+
+CHEST_CODES = frozenset({"816094009", "51185008", "43799004", "39607008", "T-D3000", "T-28000"})
+"""Chest, thoracic structure, thoracic cavity, lung: SNOMED CT, SRT and SNM3 identifiers (PS3.16 CID 4031)."""
+VIEW_CODES = {
+    "272479007": "PA", "R-10214": "PA", "399348003": "AP", "R-10206": "AP",
+    "399173006": "LL", "R-10236": "LL", "399198007": "RL", "R-10232": "RL",
+}  # fmt: skip
+"""SNOMED CT and SRT identifiers of PS3.16 CID 4010."""
+OTHER_VIEW = "other"
+LATERAL = "lateral"
+
+_SPINE = re.compile(
+    r"\b(thora\w+|tora\w+|dorsal\w*)\s+(\w+\s+){0,2}(spine|vertebra\w*|aorta|duct|inlet|outlet)\b"
+    r"|\b(spine|rachis|columna|colonne|coluna|colonna|omurga)\s+(\w+\s+)?(thora|tora|dorsa)\w*"
+)
+"""The thoracic spine and its like name the chest without being one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """One list of ``wording.toml``."""
+
+    whole: frozenset[str]
+    parts: tuple[str, ...]
+
+    def within(self, plain: str) -> bool:
+        """Whether a folded text holds one of the words."""
+        return not self.whole.isdisjoint(plain.split()) or any(part in plain for part in self.parts)
+
+
+@cache
+def _words(kind: str) -> Words:
+    source = resources.files(__package__).joinpath("wording.toml").read_text(encoding="utf-8")
+    table = tomllib.loads(source)[kind]
+    return Words(frozenset(folded(table["words"]).split()), tuple(folded(table["parts"]).split()))
+
+
+def folded(text: str) -> str:
+    """``text`` in one case, without accents, words apart by single spaces."""
+    decomposed = unicodedata.normalize("NFKD", text.casefold())
+    plain = "".join(c for c in decomposed if not unicodedata.combining(c))
+    return " ".join(re.split(r"[\W_]+", unicodedata.normalize("NFC", plain))).strip()
+
+
+def region_of(text: str) -> Region:
+    """What ``text`` says about the body part; UNKNOWN where it says nothing, or names the chest beside
+    others.
+    """
+    plain = folded(text)
+    if _SPINE.search(plain):
+        return Region.OTHER
+    chest, other = _words("chest").within(plain), _words("other").within(plain)
+    if chest == other:
+        return Region.UNKNOWN
+    return Region.CHEST if chest else Region.OTHER
+
+
+def view_of(text: str) -> str:
+    """``PA``, ``AP``, ``LL``, ``RL``, ``lateral``, ``other`` or "" from a view position or a description."""
+    plain = folded(text)
+    if _words("other_view").within(plain):
+        return OTHER_VIEW
+    frontal = {"pa", "ap"} & set(plain.split())
+    lateral = _words("lateral").within(plain)
+    if lateral:
+        return "" if frontal else {"ll": "LL", "rl": "RL"}.get(plain, LATERAL)
+    return next(iter(frontal)).upper() if len(frontal) == 1 else ""
+
+
+def view_of_code(value: str, meaning: str) -> str:
+    """The view of a View Code Sequence item (PS3.16 CID 4010)."""
+    words = folded(meaning).replace("postero anterior", "pa").replace("antero posterior", "ap")
+    return VIEW_CODES.get(value) or view_of(words)
+
+
+def is_processed(text: str) -> bool:
+    """Whether a description speaks of a picture made from the film: bone suppression, CAD, a screen shot."""
+    return _words("processed").within(folded(text))
