@@ -7,7 +7,8 @@ Sequence. ``[visual tokens of every image of the study ; prompt tokens ; text ; 
 token and the language token (:func:`prompt_ids`). Text is read back by joining tokens without spaces.
 
 Text. A report is ``Findings: <sentences>\\nImpression: <sentences>``; the tasks ``findings`` and ``impression`` give
-one of the two parts with its heading. The sentences are those of ``models/simulation/phrases.py``.
+one of the two parts with its heading. The sentences are those of ``models/simulation/phrases.py``, whose ``KINDS``
+are the channels of the heat maps and of the presence scores, in that order.
 """
 
 import json
@@ -22,26 +23,16 @@ from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from models.connector import Connector, ConnectorConfig
+from models.simulation.phrases import FINDINGS_HEADING, IMPRESSION_HEADING, KINDS
 from models.networks.vision import VisionConfig, VisionEncoder, VisionOutput
 
 CONFIG_FILE, WEIGHTS_FILE, TOKENIZER_FILE = "config.json", "model.safetensors", "tokenizer.json"
-FINDINGS_HEADING, IMPRESSION_HEADING = "Findings:", "Impression:"
 PAD, EOS, UNKNOWN = "<pad>", "<eos>", "<unk>"
 TASKS = ("report", "findings", "impression")
 LANGUAGES = ("en",)
 PAD_ID, EOS_ID, UNKNOWN_ID = 0, 1, 2
 SPECIAL_TOKENS = (PAD, EOS, UNKNOWN, *(f"<{name}>" for name in (*TASKS, *LANGUAGES)))
 """Ids 0, 1, 2 and on, in this order, whatever the vocabulary."""
-KINDS = (
-    "nodule",
-    "consolidation",
-    "effusion",
-    "pneumothorax",
-    "cardiomegaly",
-    "pacemaker",
-    "catheter",
-)
-"""Findings the model knows, in the order of the heat map and presence channels."""
 
 
 def prompt_ids(task: str = "report", language: str = "en") -> tuple[int, ...]:

@@ -1,0 +1,211 @@
+"""Render one simulated frontal chest film with its findings, boxes and report: :func:`render`."""
+
+import random
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from models.simulation.lesions import DRAW, LEFT, RIGHT, Chest, Insertion, heart_scaled
+from models.simulation.maps import HELD_OUT_POSES, FloatMap, PoseMaps, bounding_box, load_pose, pose_count
+from models.simulation.phrases import KINDS, SIDES, FindingFact, write_sections
+
+MAX_VALUE = 4095
+KIND_SHARE = (0.19, 0.17, 0.16, 0.16, 0.10, 0.09, 0.13)
+"""How often each of ``KINDS`` is drawn."""
+COUNT_SHARE = (0.27, 0.37, 0.24, 0.12)
+"""Share of films with no, one, two and three kinds of finding."""
+BOTH_SIDES = {"pleural_effusion": 0.22, "consolidation": 0.12}
+LEFT_SHARE = {"pacemaker": 0.7, "central_venous_catheter": 0.3}
+
+
+@dataclass(frozen=True, slots=True)
+class FilmFinding:
+    """One visible finding: ``side`` is right, left or "" (the heart); ``box`` is (x1, y1, x2, y2) in film pixels, far edges exclusive."""
+
+    kind: str
+    side: str
+    severity: str
+    zone: str
+    box: tuple[int, int, int, int]
+
+    @property
+    def fact(self) -> FindingFact:
+        """The finding as a report states it."""
+        return FindingFact(self.kind, self.side, self.severity, self.zone)
+
+
+@dataclass(frozen=True, slots=True)
+class SimulatedFilm:
+    """A film of 12-bit pixels [rows, columns], dark air, the patient's right on the left; a mask per finding; the report."""
+
+    pixels: NDArray[np.uint16]
+    findings: tuple[FilmFinding, ...]
+    masks: NDArray[np.bool_]
+    findings_text: str
+    impression_text: str
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """Where each film pixel lies on the maps ([size, size, 2], -1 to 1) and how the detector shows it."""
+
+    grid: torch.Tensor
+    noise: float
+    low: float
+    high: float
+    gamma: float
+
+
+def choose_kinds(generator: np.random.Generator) -> tuple[str, ...]:
+    """Kinds of one film, none to three."""
+    count = int(generator.choice(len(COUNT_SHARE), p=COUNT_SHARE))
+    return tuple(KINDS[i] for i in generator.choice(len(KINDS), count, replace=False, p=KIND_SHARE))
+
+
+def _sides(kind: str, generator: np.random.Generator) -> tuple[int, ...]:
+    if generator.random() < BOTH_SIDES.get(kind, 0.0):
+        return RIGHT, LEFT
+    return (LEFT if generator.random() < LEFT_SHARE.get(kind, 0.5) else RIGHT,)
+
+
+def place_findings(chest: Chest, kinds: tuple[str, ...]) -> list[Insertion]:
+    """Draw every kind on its side or sides; effusions first, because they take air from what follows."""
+    placed = []
+    for kind in sorted(kinds, key=lambda name: name != "pleural_effusion"):
+        sides = (RIGHT,) if kind == "cardiomegaly" else _sides(kind, chest.generator)
+        placed += [drawn for side in sides if (drawn := DRAW[kind](chest, side)) is not None]
+    return placed
+
+
+def draw_view(maps: PoseMaps, size: int, generator: np.random.Generator, tight: float = 1.0) -> View:
+    """A field of view around the lungs with a little rotation, stretch and bending.
+
+    ``tight`` scales how much of the map is shown: 1 for the wide maps of the CT, more for films that are already framed.
+    """
+    axis = (torch.arange(size) + 0.5) / size * 2 - 1
+    down, across = torch.meshgrid(axis, axis, indexing="ij")
+    angle, zoom, stretch = generator.uniform(-0.06, 0.06), generator.uniform(0.64, 0.86) * tight, generator.uniform(0.93, 1.07)
+    cosine, sine = float(np.cos(angle) * zoom), float(np.sin(angle) * zoom)
+    bend = torch.from_numpy(generator.uniform(-0.035, 0.035, (1, 2, 4, 4)).astype(np.float32))
+    bend = torch.nn.functional.interpolate(bend, size=(size, size), mode="bicubic", align_corners=False)[0].permute(1, 2, 0)
+    boxes = np.array(maps.extent)
+    middle_x = float(boxes[:, 0].min() + boxes[:, 2].max()) / maps.total.shape[1] - 1
+    middle_y = float(boxes[:, 1].min() + boxes[:, 3].max()) / maps.total.shape[0] - 1
+    shift = generator.uniform(-0.06, 0.06, 2)
+    x = (across * cosine - down * sine) * stretch + middle_x + float(shift[0])
+    y = across * sine + down * cosine + middle_y + float(shift[1])
+    return View(
+        grid=torch.stack([x, y], dim=-1) + bend,
+        noise=float(generator.uniform(0.001, 0.010)),
+        low=float(generator.uniform(0.003, 0.05)),
+        high=float(generator.uniform(0.95, 0.998)),
+        gamma=float(generator.uniform(0.75, 1.4)),
+    )
+
+
+def _warp(stack: FloatMap, view: View) -> FloatMap:
+    source = torch.from_numpy(stack)[None]
+    warped = torch.nn.functional.grid_sample(source, view.grid[None].float(), padding_mode="border", align_corners=False)
+    result: FloatMap = warped[0].numpy()
+    return result
+
+
+def _window(attenuation: FloatMap, view: View) -> tuple[float, float]:
+    ordered = np.sort(attenuation[::4, ::4].ravel())
+    return float(ordered[int(len(ordered) * view.low)]), float(ordered[int(len(ordered) * view.high) - 1])
+
+
+def _contrast(without: FloatMap, added: FloatMap, mask: NDArray[np.bool_], view: View) -> float:
+    """How far a finding stands out of what lies around it: mean change shown over noise and anatomy's own unrest."""
+    low, high = _window(without, view)
+    span = high - low
+    before, after = (np.clip((image[mask] - low) / span, 0, 1) for image in (without, without + added))
+    change = float(np.abs(after - before).mean())
+    noise = view.noise * float(np.exp(min(np.median(without[mask]), 8) / 2)) / span
+    reach = 2 + int(np.sqrt(mask.sum()) / 4)
+    x1, y1, x2, y2 = (int(edge) for edge in bounding_box(mask))
+    around = without[max(0, y1 - reach) : y2 + reach, max(0, x1 - reach) : x2 + reach]
+    steps = np.concatenate([np.diff(around[::reach, ::reach], axis=axis).ravel() for axis in (0, 1)])
+    unrest = float(np.median(np.abs(steps))) / span if len(steps) else 0.0
+    return change / (0.02 + 0.6 * noise + 0.35 * unrest)
+
+
+MIN_CONTRAST = {
+    "nodule": 1.3,
+    "consolidation": 1.6,
+    "pleural_effusion": 1.2,
+    "pneumothorax": 0.47,
+    "cardiomegaly": 0.5,
+    "pacemaker": 1.0,
+    "central_venous_catheter": 1.4,
+}
+"""A finding below its contrast is taken off the film and not labelled: nobody could see it."""
+MIN_PIXELS_SHARE = 0.0004
+
+
+def _keep_visible(
+    base: FloatMap, added: FloatMap, masks: NDArray[np.bool_], placed: list[Insertion], view: View
+) -> list[int]:
+    """Indexes of the findings that can be seen in the film."""
+    total = base + added.sum(axis=0)
+    visible = []
+    for index, insertion in enumerate(placed):
+        mask = masks[index]
+        if mask.sum() < MIN_PIXELS_SHARE * mask.size:
+            continue
+        shown = _contrast(total - added[index], added[index], mask, view)
+        if shown >= MIN_CONTRAST[insertion.kind]:
+            visible.append(index)
+    return visible
+
+
+def expose(attenuation: FloatMap, view: View, generator: np.random.Generator) -> NDArray[np.uint16]:
+    """Add quantum noise (stronger where less light arrives), then window to 12 bits."""
+    sigma = np.exp(np.minimum(attenuation, 8) / 2) * view.noise
+    noisy = attenuation + generator.standard_normal(attenuation.shape).astype(np.float32) * sigma
+    low, high = _window(noisy, view)
+    shown = np.clip((noisy - low) / (high - low), 0, 1) ** view.gamma
+    return np.rint(shown * MAX_VALUE).astype(np.uint16)
+
+
+def render_from(
+    maps: PoseMaps, kinds: tuple[str, ...], size: int, generator: np.random.Generator, tight: float = 1.0
+) -> SimulatedFilm:
+    """Render ``kinds`` on ``maps`` as a film of ``size`` x ``size`` pixels; findings that cannot be seen are left out."""
+    chest = Chest(maps, generator)
+    placed = place_findings(chest, kinds)
+    total = maps.total * generator.uniform(0.88, 1.12) + 0.25 * chest.smooth_noise(4) * generator.uniform(0.1, 1)
+    if "cardiomegaly" not in kinds:
+        total = total + heart_scaled(chest, generator.uniform(0.88, 1.06))
+    view = draw_view(maps, size, generator, tight)
+    layers = [total, *(p.added for p in placed), *(p.covered.astype(np.float32) for p in placed)]
+    warped = _warp(np.stack(layers).astype(np.float32), view)
+    added, masks = warped[1 : 1 + len(placed)], warped[1 + len(placed) :] > 0.5
+    visible = _keep_visible(warped[0], added, masks, placed, view)
+    pixels = expose(warped[0] + added[visible].sum(axis=0), view, generator)
+    findings = tuple(_describe(placed[index], masks[index]) for index in visible)
+    texts = write_sections([f.fact for f in findings], random.Random(int(generator.integers(2**31))))
+    return SimulatedFilm(pixels, findings, masks[visible], *texts)
+
+
+def _describe(insertion: Insertion, mask: NDArray[np.bool_]) -> FilmFinding:
+    x1, y1, x2, y2 = (int(edge) for edge in bounding_box(mask))
+    side = "" if insertion.side is None else SIDES[insertion.side]
+    return FilmFinding(insertion.kind, side, insertion.severity, insertion.zone, (x1, y1, x2, y2))
+
+
+def render(
+    seed: int, *, size: int = 512, kinds: tuple[str, ...] | None = None, held_out: bool = False
+) -> SimulatedFilm:
+    """Render the film of ``seed``: the same seed and arguments give the same film.
+
+    ``kinds`` asks for these findings (each on a random side; one that could not be seen is left out); None draws none
+    to three. ``held_out`` takes one of the poses that training never sees.
+    """
+    generator = np.random.default_rng([seed, int(held_out)])
+    known = pose_count() - HELD_OUT_POSES
+    pose = int(generator.integers(known, known + HELD_OUT_POSES) if held_out else generator.integers(known))
+    asked = choose_kinds(generator) if kinds is None else kinds
+    return render_from(load_pose(pose), asked, size, generator)

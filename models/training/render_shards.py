@@ -1,0 +1,43 @@
+"""Render simulated films into shards ahead of training: ``python -m models.training.render_shards --out DIR``."""
+
+import argparse
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from models.simulation.film import render
+from models.training.shards import SHARD_FILMS, save_shard, to_sample
+
+FIRST_TRAINING_SEED = 1_000_000
+"""Seeds below are left to evaluation, tests and demonstrations."""
+
+
+def write_shard(out: Path, size: int, shard: int) -> None:
+    """Render shard number ``shard``: its films are fixed by its number."""
+    torch.set_num_threads(1)
+    path = out / f"{shard:06d}.npz"
+    if not path.exists():
+        first = FIRST_TRAINING_SEED + shard * SHARD_FILMS
+        save_shard(path, [to_sample(render(first + i, size=size)) for i in range(SHARD_FILMS)])
+
+
+def main() -> None:
+    """Render the shards that are missing."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--films", type=int, default=100_000)
+    parser.add_argument("--size", type=int, default=192)
+    parser.add_argument("--workers", type=int, default=2)
+    chosen = parser.parse_args()
+    chosen.out.mkdir(parents=True, exist_ok=True)
+    with ProcessPoolExecutor(chosen.workers) as workers:
+        write = partial(write_shard, chosen.out, chosen.size)
+        pending = [workers.submit(write, shard) for shard in range(-(-chosen.films // SHARD_FILMS))]
+        for done in as_completed(pending):
+            done.result()
+
+
+if __name__ == "__main__":
+    main()
