@@ -13,7 +13,7 @@ from pipeline.archive.coverage import Answers, Coverage, Window, is_round
 from pipeline.archive.http import HttpArchive, refusal, unreachable
 from pipeline.archive.multipart import MultipartReader, boundary_of
 from pipeline.archive.spool import DiskLimits, PartFile, Spool
-from pipeline.archive.study_answers import DIGEST_TAGS, announced, found_study
+from pipeline.archive.study_answers import DIGEST_TAGS, announced, found_study, is_wanted
 from pipeline.archive.uids import is_uid
 from pipeline.errors import ConfigurationError, FirstreadError, RetryLater, SkipStudy, StopRun
 from pipeline.settings import DicomwebArchive
@@ -49,7 +49,7 @@ class DicomwebStudies:
         for modality in query.modalities or ("",):
             coverage = Coverage(lambda window, modality=modality: self._ask(window, modality))  # type: ignore[misc]
             for study in coverage.studies(Window(query.since, query.until)):
-                if study.study_instance_uid not in seen and _wanted(study, query):
+                if study.study_instance_uid not in seen and is_wanted(study, query):
                     seen.add(study.study_instance_uid)
                     yield study
 
@@ -259,11 +259,6 @@ def _raw(row: Json, tag: str) -> str:
     return json.dumps(values, sort_keys=True, ensure_ascii=False) if any(isinstance(v, dict) for v in values) else "\\".join(
         str(value) for value in values if value is not None
     )
-
-
-def _wanted(study: FoundStudy, query: StudyQuery) -> bool:
-    """False where the study's own modalities say that the archive did not filter."""
-    return not query.modalities or not study.modalities or bool(set(query.modalities) & set(study.modalities))
 
 
 def _checked(study_instance_uid: str) -> str:

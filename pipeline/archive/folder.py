@@ -15,7 +15,7 @@ from typing import Self
 
 from pipeline.archive.part10 import Fault, Header, read_header
 from pipeline.archive.spool import DiskLimits, Spool
-from pipeline.archive.study_answers import CHARACTER_SET, DIGEST_TAGS, announced, decode_texts, found_study
+from pipeline.archive.study_answers import CHARACTER_SET, DIGEST_TAGS, announced, decode_texts, found_study, is_wanted
 from pipeline.errors import ConfigurationError, RetryLater, SkipStudy
 from pipeline.settings import FolderArchive
 from pipeline.study import AnnouncedInstance, FetchedStudy, FoundStudy, InstanceRef, StudyQuery
@@ -183,4 +183,4 @@ def _matches(study: FoundStudy, query: StudyQuery) -> bool:
         day = study.study_date
         if day is None or (query.since and day < query.since) or (query.until and day > query.until):
             return False
-    return not query.modalities or not study.modalities or bool(set(query.modalities) & set(study.modalities))
+    return is_wanted(study, query)

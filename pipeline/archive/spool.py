@@ -8,7 +8,7 @@ import shutil
 import threading
 import time
 import uuid
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -44,7 +44,8 @@ class DiskLimits:
 class PartFile:
     """One DICOM file on its way to disk. A context manager: what was not finished is removed."""
 
-    def __init__(self, folder: Path, limits: DiskLimits) -> None:
+    def __init__(self, folder: Path, limits: DiskLimits, progressed: Callable[[], None] | None = None) -> None:
+        self._progressed = progressed
         self.path = folder / f"{uuid.uuid4().hex}{PART_SUFFIX}"
         self.size = 0
         self.too_large = False
@@ -57,6 +58,8 @@ class PartFile:
     def write(self, piece: bytes | memoryview) -> None:
         """Append ``piece``; what goes beyond the largest instance is dropped. Raises StopRun("disk-full")."""
         self.size += len(piece)
+        if self._progressed is not None:
+            self._progressed()
         if self.size > self._limits.max_instance_gib * _GIB:
             self.too_large = True
             return
@@ -101,7 +104,7 @@ class Spool:
         self.last_progress = time.monotonic()
         self.stopped: StopRun | None = None
         self._limits = limits
-        self._lock = threading.Lock()
+        self._lock = threading.Condition()
         self._held: dict[str, HeldInstance] = {}
         self._damaged: dict[tuple[str, str], DamagedInstance] = {}
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -109,8 +112,8 @@ class Spool:
         self._adopt()
 
     def open(self) -> PartFile:
-        """A part file in the spool's folder."""
-        return PartFile(self.folder, self._limits)
+        """A part file in the spool's folder; what is written to it counts as progress."""
+        return PartFile(self.folder, self._limits, self.progressed)
 
     def progressed(self) -> None:
         """Note that bytes arrived: stall deadlines start again."""
@@ -135,6 +138,7 @@ class Spool:
             found = self._misplaced(found, expected) or found
         with self._lock:
             self.progressed()
+            self._lock.notify_all()
             if isinstance(found, Fault):
                 return self._note(found, expected)
             return self._place(found)
@@ -143,6 +147,16 @@ class Spool:
         """SOP Instance UIDs held so far."""
         with self._lock:
             return frozenset(self._held)
+
+    def wait_for(self, sop_instance_uids: frozenset[str], quiet_seconds: float) -> None:
+        """Wait until all of these have come, sound or not, or nothing has for ``quiet_seconds``."""
+        begun = time.monotonic()
+        with self._lock:
+            while not sop_instance_uids <= self._held.keys() | {uid for uid, _ in self._damaged}:
+                left = max(self.last_progress, begun) + quiet_seconds - time.monotonic()
+                if left <= 0:
+                    return
+                self._lock.wait(left)
 
     def is_damaged(self, sop_instance_uid: str) -> bool:
         """True where the archive sent this instance, and it was not usable."""

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Mapping
 from datetime import date, datetime
 
-from pipeline.study import AnnouncedInstance, FoundStudy, InstanceRef
+from pipeline.study import AnnouncedInstance, FoundStudy, InstanceRef, StudyQuery
 
 _STUDY_DATE = 0x00080020
 _ACCESSION_NUMBER = 0x00080050
@@ -72,6 +72,11 @@ def decode_texts(values: Mapping[int, bytes]) -> dict[int, str]:
     terms = values.get(CHARACTER_SET, b"").decode("ascii", "replace").split("\\")
     codec = next((_CODECS[term.strip(" \0")] for term in reversed(terms) if term.strip(" \0") in _CODECS), "latin-1")
     return {tag: values[tag].decode(codec, "replace").strip(" \0") for tag in DIGEST_TAGS if tag in values}
+
+
+def is_wanted(study: FoundStudy, query: StudyQuery) -> bool:
+    """False where the study's own modalities say that the archive did not filter by the query's."""
+    return not query.modalities or not study.modalities or bool(set(query.modalities) & set(study.modalities))
 
 
 def parse_date(text: str) -> date | None:

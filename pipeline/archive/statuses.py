@@ -1,0 +1,55 @@
+"""Final statuses of C-FIND, C-MOVE and C-GET (PS3.4 C.4.1.1.4, C.4.2.1.5, C.4.3.1.4; PS3.7 annex C): what they mean."""
+
+from pipeline.errors import FailStudy, RetryLater, StopRun
+
+PENDING = frozenset({0xFF00, 0xFF01})
+SUCCESS = 0x0000
+_CANCELLED = 0xFE00
+_SOME_FAILED = 0xB000
+_TOO_MANY = frozenset({0xA700, 0xA701})
+_CANNOT_PERFORM = 0xA702
+_DESTINATION_UNKNOWN = 0xA801
+_MISMATCH = 0xA900
+_NOT_AUTHORIZED = 0x0124
+_CLASS_UNSUPPORTED = frozenset({0x0122, 0x0112, 0x0118})
+
+
+def check_find(status: int | None) -> None:
+    """Raise for every final C-FIND status but success."""
+    if status == SUCCESS:
+        return
+    if status in _TOO_MANY:
+        raise RetryLater("archive-too-many", f"the archive is out of resources for this query ({_shown(status)})")
+    raise _refusal(status, "query")
+
+
+def retrieve_failure(status: int | None) -> RetryLater | StopRun | FailStudy | None:
+    """What a final C-MOVE or C-GET status says for the caller; None for success, and for success in part.
+
+    Whether anything really came is another matter.
+    """
+    if status in (SUCCESS, _SOME_FAILED):
+        return None
+    if status in _TOO_MANY or status == _CANNOT_PERFORM:
+        return RetryLater("archive-busy", f"the archive is out of resources for this retrieval ({_shown(status)})")
+    return _refusal(status, "retrieval")
+
+
+def _refusal(status: int | None, what: str) -> RetryLater | StopRun | FailStudy:
+    if status == _DESTINATION_UNKNOWN:
+        return StopRun(
+            "move-destination-unknown",
+            "the archive does not know our move destination: register calling_ae_title there with the host and port "
+            "of move_port",
+        )
+    if status == _NOT_AUTHORIZED or status in _CLASS_UNSUPPORTED:
+        return StopRun("archive-refused-service", f"the archive does not allow us this {what} ({_shown(status)})")
+    if status == _MISMATCH:
+        return FailStudy("archive-refused", f"the archive finds our {what} request inconsistent ({_shown(status)})")
+    if status == _CANCELLED:
+        return RetryLater("archive-cancelled", f"the archive cancelled the {what}")
+    return RetryLater("archive-error", f"the archive ended the {what} with status {_shown(status)}: look into its log")
+
+
+def _shown(status: int | None) -> str:
+    return "none" if status is None else f"0x{status:04X}"
