@@ -9,7 +9,7 @@ from pipeline.fhir.elements import Body, date_time, instant, reference
 from pipeline.fhir.imaging_study import imaging_study
 from pipeline.fhir.narrative import notes
 from pipeline.fhir.observations import Run, observations
-from pipeline.fhir.patient import organization, patient, shown_name
+from pipeline.fhir.patient import organization, patient, patient_reference
 from pipeline.fhir.provenance import provenance
 from pipeline.fhir.report import diagnostic_report
 from pipeline.fhir.site import Site
@@ -39,9 +39,7 @@ def build_resources(
     subject = patient(context, site)
     performed_by = reference("Organization", performer["id"]) | {"display": performer["name"]}
     made_by = device(draft.provenance, performed_by)
-    subject_reference = reference("Patient", subject["id"])
-    if name := shown_name(context):
-        subject_reference["display"] = name
+    subject_reference = patient_reference(context, site)
     study = imaging_study(context, completeness, site, subject_reference)
     run = Run(
         archive=site.archive,

@@ -60,14 +60,19 @@ def date_time(moment: datetime) -> str:
         return moment.date().isoformat()
     if offset.total_seconds() % 60 or abs(offset) > _WIDEST_OFFSET:
         moment = moment.astimezone(UTC)
-    return moment.isoformat(timespec="milliseconds" if moment.microsecond else "seconds")
+    return _iso(moment)
 
 
 def instant(moment: datetime) -> str:
     """An instant in UTC, to the millisecond. ValueError for a naive ``moment``: a fault of the caller."""
     if moment.utcoffset() is None:
         raise ValueError("an instant needs a time zone")
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds")
+    return _iso(moment.astimezone(UTC))
+
+
+def _iso(moment: datetime) -> str:
+    text = moment.isoformat(timespec="milliseconds" if moment.microsecond else "seconds")
+    return text.replace("+00:00", "Z")
 
 
 def unknown_date_time() -> Body:

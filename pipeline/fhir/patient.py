@@ -2,7 +2,7 @@
 
 import unicodedata
 
-from pipeline.fhir.elements import Body, clean, coding, concept
+from pipeline.fhir.elements import Body, clean, coding, concept, reference
 from pipeline.fhir.ids import resource_id
 from pipeline.fhir.site import Site
 from pipeline.study import StudyContext
@@ -17,8 +17,7 @@ def patient(context: StudyContext, site: Site) -> Body:
     """The Patient: one per archive, issuer and PatientID; a study without a PatientID gets one of its own."""
     identity = context.patient
     number, issuer = clean(identity.patient_id), clean(identity.issuer)
-    key = (issuer, number) if number else ("", "", context.study_instance_uid)
-    body: Body = {"resourceType": "Patient", "id": resource_id("patient", site.archive, *key)}
+    body: Body = {"resourceType": "Patient", "id": _patient_id(context, site)}
     if number:
         system = site.system("patient", issuer) if issuer else site.system("patient")
         body["identifier"] = [
@@ -39,6 +38,14 @@ def patient(context: StudyContext, site: Site) -> Body:
     return body
 
 
+def patient_reference(context: StudyContext, site: Site) -> Body:
+    """A Reference to the Patient of a study, with the name to read."""
+    refers = reference("Patient", _patient_id(context, site))
+    if name := shown_name(context):
+        refers["display"] = name
+    return refers
+
+
 def organization(site: Site) -> Body:
     """The Organization that runs Firstread and performs the report; R4 allows no Device as performer."""
     name = clean(site.organization)
@@ -53,6 +60,12 @@ def organization(site: Site) -> Body:
 def shown_name(context: StudyContext) -> str:
     """The patient's name for a reader: every component group, or an empty string."""
     return " · ".join(name["text"] for name in _names(context.patient.name_groups))
+
+
+def _patient_id(context: StudyContext, site: Site) -> str:
+    number, issuer = clean(context.patient.patient_id), clean(context.patient.issuer)
+    key = (issuer, number) if number else ("", "", context.study_instance_uid)
+    return resource_id("patient", site.archive, *key)
 
 
 def _names(groups: tuple[str, ...]) -> list[Body]:

@@ -1,0 +1,236 @@
+"""AuditEvents of what Firstread does and shows, as pure functions (R4 AuditEvent, PS3.15 A.5, IHE BALP).
+
+Archive acts carry DICOM codes; report writes and REST accesses follow the BALP profiles, which are claimed
+only for success. Events name the study and the patient: the audit lies inside the patient-data boundary. Each
+function gives a body without an id; the store chains it.
+"""
+
+import base64
+import socket
+from collections.abc import Sequence
+from datetime import datetime
+from functools import cache
+from typing import Protocol
+
+from pipeline.fhir.elements import DICOM, Body, clean, coding, concept, instant, reference
+from pipeline.fhir.patient import patient_reference
+from pipeline.fhir.site import Site, uid_identifier
+from pipeline.ledger import Claim, LedgerState, Resource
+from pipeline.study import StudyContext
+
+SUCCESS, MINOR_FAILURE = "0", "4"
+APPLICATION = "Firstread"
+_BALP = "https://profiles.ihe.net/ITI/BALP/StructureDefinition/IHE.BasicAudit."
+_X_REQUEST_ID = coding("https://profiles.ihe.net/ITI/BALP/CodeSystem/BasicAuditEntityType", "XrequestId")
+_ENTITY_TYPES = "http://terminology.hl7.org/CodeSystem/audit-entity-type"
+_ROLES = "http://terminology.hl7.org/CodeSystem/object-role"
+_INTERACTIONS = "http://hl7.org/fhir/restful-interaction"
+_REST = coding("http://terminology.hl7.org/CodeSystem/audit-event-type", "rest", "RESTful Operation")
+_APPLICATION_SERVER = coding(
+    "http://terminology.hl7.org/CodeSystem/security-source-type", "4", "Application Server"
+)
+_PERSON = coding(_ENTITY_TYPES, "1", "Person")
+_SYSTEM_OBJECT = coding(_ENTITY_TYPES, "2", "System Object")
+_SOURCE = coding(DICOM, "110153", "Source Role ID")
+_DESTINATION = coding(DICOM, "110152", "Destination Role ID")
+_LAUNCHER = coding(DICOM, "110151", "Application Launcher")
+_ACTIVITY = coding(DICOM, "110100", "Application Activity")
+_BEGIN = coding(DICOM, "110102", "Begin Transferring DICOM Instances")
+_TRANSFERRED = coding(DICOM, "110104", "DICOM Instances Transferred")
+_IMPORT = coding(DICOM, "110107", "Import")
+_QUERY = coding(DICOM, "110112", "Query")
+_STARTED = coding(DICOM, "110120", "Application Start")
+_STOPPED = coding(DICOM, "110121", "Application Stop")
+_ADDRESS, _MACHINE = "2", "1"
+
+
+class RestAccess(Protocol):
+    """One read or search that the web answers; ``pipeline.web.reader.Access`` is one."""
+
+    @property
+    def interaction(self) -> str: ...
+    @property
+    def resource_type(self) -> str: ...
+    @property
+    def resource_id(self) -> str: ...
+    @property
+    def query(self) -> str: ...
+    @property
+    def patients(self) -> Sequence[str]: ...
+    @property
+    def agent(self) -> str: ...
+    @property
+    def recorded(self) -> datetime: ...
+    @property
+    def succeeded(self) -> bool: ...
+    @property
+    def request_id(self) -> str: ...
+
+
+def application_started(organization: str, when: datetime) -> Body:
+    """A command that works on studies or serves reports began."""
+    return _activity(_STARTED, organization, when)
+
+
+def application_stopped(organization: str, when: datetime) -> Body:
+    """It ended in order."""
+    return _activity(_STOPPED, organization, when)
+
+
+def archive_query(site: Site, query: str, when: datetime, *, succeeded: bool = True) -> Body:
+    """The archive was asked for studies; ``query`` is what was asked, never what came."""
+    body = _event(_QUERY, "E", when, site.organization, SUCCESS if succeeded else MINOR_FAILURE)
+    body["agent"] = [_ours(_SOURCE, requestor=True), _archive(_DESTINATION, site)]
+    body["entity"] = [_query_entity(query)]
+    return body
+
+
+def transfer_begun(site: Site, study_instance_uid: str, when: datetime) -> Body:
+    """Retrieval of a study was asked for."""
+    body = _event(_BEGIN, "E", when, site.organization)
+    body["agent"] = [_archive(_SOURCE, site), _ours(_DESTINATION, requestor=True)]
+    body["entity"] = [_study_entity(study_instance_uid)]
+    return body
+
+
+def study_received(site: Site, context: StudyContext, when: datetime, *, imported: bool = False) -> Body:
+    """A study's instances came here: transferred by an archive, or ``imported`` from a folder."""
+    body = _event(_IMPORT if imported else _TRANSFERRED, "C", when, site.organization)
+    body["agent"] = [_archive(_SOURCE, site), _ours(_DESTINATION, requestor=True)]
+    study = _study_entity(context.study_instance_uid)
+    study["detail"] = [{"type": "instances", "valueString": str(len(context.instances))}]
+    body["entity"] = [study, _patient_entity(patient_reference(context, site))]
+    return body
+
+
+def report_written(
+    site: Site, resources: Sequence[Resource], when: datetime, *, updated: bool = False
+) -> Body:
+    """A report and what belongs to it were stored: BALP PatientCreate, or PatientUpdate of an earlier one."""
+    report = next(one.body for one in resources if one.resource_type == "DiagnosticReport")
+    code, action, profile = ("update", "U", "PatientUpdate") if updated else ("create", "C", "PatientCreate")
+    body = _rest(code, action, when, site.organization, profile)
+    body["agent"] = [_ours(_SOURCE, requestor=True), _ours(_DESTINATION, requestor=False)]
+    written = _resource_entity("DiagnosticReport", report["id"])
+    written["detail"] = [{"type": "status", "valueString": report["status"]}]
+    study = _study_entity(report["imagingStudy"][0]["identifier"]["value"].removeprefix("urn:oid:"))
+    body["entity"] = [written, _patient_entity({"reference": report["subject"]["reference"]}), _bare(study)]
+    return body
+
+
+def study_rested(site: Site, claim: Claim, state: LedgerState, code: str, when: datetime) -> Body:
+    """A study came to rest without a report; ``code`` says why. Skipping is a success, failing is not."""
+    failed = state is LedgerState.FAILED
+    body = _event(_ACTIVITY, "E", when, site.organization, MINOR_FAILURE if failed else SUCCESS)
+    body["outcomeDesc"] = clean(f"{state.value}: {code}")
+    body["agent"] = [_ours(_SOURCE, requestor=True)]
+    body["entity"] = [_study_entity(claim.study_instance_uid)]
+    return body
+
+
+def rest_access(access: RestAccess) -> tuple[Body, ...]:
+    """BALP Read or Query: one event per patient shown, one without a patient where none was."""
+    patients: Sequence[str] = access.patients or ("",)
+    return tuple(_access(access, one) for one in patients)
+
+
+def _access(access: RestAccess, patient: str) -> Body:
+    search = access.interaction.startswith("search")
+    named = ("Patient" if patient else "") + ("Query" if search else "Read")
+    profile = named if access.succeeded and access.interaction != "history-instance" else ""
+    body = _rest(str(access.interaction), "E" if search else "R", access.recorded, "", profile)
+    body["outcome"] = SUCCESS if access.succeeded else MINOR_FAILURE
+    client, server = (_SOURCE, _DESTINATION) if search else (_DESTINATION, _SOURCE)
+    body["agent"] = [_peer(client, access.agent), _ours(server, requestor=False)]
+    if search:
+        shown = _query_entity(f"{access.resource_type}?{access.query}")
+    else:
+        shown = _resource_entity(access.resource_type, access.resource_id)
+    body["entity"] = [shown]
+    if patient:
+        body["entity"].append(_patient_entity(reference("Patient", patient)))
+    if request_id := clean(access.request_id):
+        body["entity"].append({"type": _X_REQUEST_ID, "what": {"identifier": {"value": request_id}}})
+    return body
+
+
+def _activity(subtype: Body, organization: str, when: datetime) -> Body:
+    body = _event(_ACTIVITY, "E", when, organization)
+    body["subtype"] = [subtype]
+    body["agent"] = [_ours(_LAUNCHER, requestor=True)]
+    return body
+
+
+def _rest(code: str, action: str, when: datetime, organization: str, profile: str) -> Body:
+    body = _event(_REST, action, when, organization)
+    body["subtype"] = [coding(_INTERACTIONS, code, code)]
+    if profile:
+        body["meta"] = {"profile": [_BALP + profile]}
+    return body
+
+
+def _event(kind: Body, action: str, when: datetime, organization: str, outcome: str = SUCCESS) -> Body:
+    source: Body = {"observer": _application(), "type": [_APPLICATION_SERVER]}
+    if site := clean(organization):
+        source["site"] = site
+    return {
+        "resourceType": "AuditEvent",
+        "type": kind,
+        "action": action,
+        "recorded": instant(when),
+        "outcome": outcome,
+        "source": source,
+    }
+
+
+def _application() -> Body:
+    return {
+        "identifier": {"system": "urn:firstread:application", "value": APPLICATION},
+        "display": APPLICATION,
+    }
+
+
+def _ours(role: Body, *, requestor: bool) -> Body:
+    network = {"address": _machine(), "type": _MACHINE}
+    return {"type": concept(role), "who": _application(), "requestor": requestor, "network": network}
+
+
+def _archive(role: Body, site: Site) -> Body:
+    who = {"identifier": {"system": "urn:firstread:archive", "value": site.archive}, "display": site.archive}
+    return {"type": concept(role), "who": who, "requestor": False}
+
+
+def _peer(role: Body, address: str) -> Body:
+    known = clean(address) or "unknown"
+    who = {"identifier": {"system": "urn:firstread:peer", "value": known}}
+    network = {"address": known, "type": _ADDRESS}
+    return {"type": concept(role), "who": who, "requestor": True, "network": network}
+
+
+def _study_entity(study_instance_uid: str) -> Body:
+    what = {"type": "ImagingStudy", "identifier": uid_identifier(study_instance_uid)}
+    return {"what": what, "type": _SYSTEM_OBJECT, "role": coding(_ROLES, "3", "Report")}
+
+
+def _bare(study: Body) -> Body:
+    """A study beside the written resource: BALP has one System Object, so this one goes without a type."""
+    return {"what": study["what"], "role": study["role"]}
+
+
+def _patient_entity(patient: Body) -> Body:
+    return {"what": patient, "type": _PERSON, "role": coding(_ROLES, "1", "Patient")}
+
+
+def _resource_entity(resource_type: str, resource_id: str) -> Body:
+    role = coding(_ROLES, "4", "Domain Resource")
+    return {"what": reference(resource_type, resource_id), "type": _SYSTEM_OBJECT, "role": role}
+
+
+def _query_entity(query: str) -> Body:
+    encoded = base64.b64encode(query.encode("utf-8", "surrogateescape")).decode("ascii")
+    return {"type": _SYSTEM_OBJECT, "role": coding(_ROLES, "24", "Query"), "query": encoded}
+
+
+@cache
+def _machine() -> str:
+    return socket.gethostname() or "localhost"
