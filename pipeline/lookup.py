@@ -72,9 +72,14 @@ class ResourcePage:
 
 @dataclass(frozen=True, slots=True)
 class ReportRow:
-    """One report in the list of the review page. ``gap`` counts announced instances that were not held."""
+    """One report in the list of the review page.
+
+    ``patient`` is the logical id of the Patient resource, for the audit. ``warnings`` counts checks that
+    did not pass, ``gap`` the announced instances that were not held.
+    """
 
     report_id: str
+    patient: str
     patient_name: str
     patient_id: str
     accession_number: str

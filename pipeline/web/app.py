@@ -1,0 +1,49 @@
+"""The application: FHIR REST and the review page behind one guard."""
+
+from fastapi import FastAPI, Request
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from pipeline.web.access_control import AccessControl
+from pipeline.web.fhir_rest import PREFIX, FhirRest
+from pipeline.web.guard import Guard
+from pipeline.web.outcomes import FhirError, outcome
+from pipeline.web.reader import Audit, Clock, Reader
+from pipeline.web.rendering import message_page
+from pipeline.web.review_pages import ReviewPages
+
+_CODES = {404: "not-found", 405: "not-supported"}
+_MESSAGES = {404: "There is nothing at this address.", 405: "This server is read only."}
+
+
+def create_app(
+    reader: Reader, *, token: str, audit: Audit, clock: Clock, software_version: str = ""
+) -> FastAPI:
+    """The application over ``reader``.
+
+    With a ``token`` every request but metadata needs it (a bearer header, or a browser session opened with
+    it); with an empty one only this machine is answered. ``audit`` is called before patient data leaves;
+    where it raises, nothing leaves.
+    """
+    app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
+    control = AccessControl(token, clock)
+    app.state.token = token
+    app.include_router(FhirRest(reader, audit, clock, clock(), software_version).router())
+    app.include_router(ReviewPages(reader, audit, clock, control).router())
+    app.add_exception_handler(FhirError, _refuse)
+    app.add_exception_handler(HTTPException, _refuse)
+    app.add_middleware(Guard, control=control)
+    return app
+
+
+def _refuse(request: Request, error: Exception) -> Response:
+    if isinstance(error, FhirError):
+        return error.response()
+    status = error.status_code if isinstance(error, HTTPException) else 500
+    headers = error.headers if isinstance(error, HTTPException) else None
+    message = _MESSAGES.get(status, "This request cannot be answered.")
+    if request.url.path == PREFIX or request.url.path.startswith(f"{PREFIX}/"):
+        return outcome(status, _CODES.get(status, "processing"), message, headers)
+    answer = message_page(status, message)
+    answer.headers.update(headers or {})
+    return answer

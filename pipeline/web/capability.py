@@ -1,0 +1,60 @@
+"""The CapabilityStatement (R4 section 5.2): exactly what ``fhir_rest`` does."""
+
+from datetime import datetime
+from typing import Any
+
+from pipeline.web.reader import Interaction
+from pipeline.web.search_parameters import SEARCHABLE
+
+_STUDY_UID = (
+    "Our own parameter: Study Instance UID of the DICOM study, plain or as urn:oid:. "
+    "R4 has no search parameter from DiagnosticReport to its ImagingStudy."
+)
+_SECURITY = (
+    "Read only. A bearer token (Authorization: Bearer) wherever one is configured, and always off loopback. "
+    "Every read and search is audited."
+)
+
+
+def capability_statement(*, base: str, started: datetime, software_version: str) -> dict[str, Any]:
+    """The statement of this server at ``base``; ``started`` dates it."""
+    software = {"name": "Firstread", **({"version": software_version} if software_version else {})}
+    return {
+        "resourceType": "CapabilityStatement",
+        "status": "active",
+        "date": started.isoformat(timespec="seconds"),
+        "kind": "instance",
+        "software": software,
+        "implementation": {"description": "Firstread: machine-made draft reports, read only", "url": base},
+        "fhirVersion": "4.0.1",
+        "format": ["json", "application/fhir+json"],
+        "rest": [
+            {
+                "mode": "server",
+                "security": {"description": _SECURITY},
+                "resource": [_resource(resource_type) for resource_type in SEARCHABLE],
+            }
+        ],
+    }
+
+
+def _resource(resource_type: str) -> dict[str, Any]:
+    return {
+        "type": resource_type,
+        "interaction": [{"code": interaction.value} for interaction in Interaction],
+        "versioning": "versioned",
+        "readHistory": True,
+        "updateCreate": False,
+        "searchParam": [
+            _parameter(name, kind) for name, kind in SEARCHABLE[resource_type].items() if "." not in name
+        ],
+    }
+
+
+def _parameter(name: str, kind: str) -> dict[str, Any]:
+    parameter: dict[str, Any] = {"name": name, "type": kind}
+    if name == "study-uid":
+        parameter["documentation"] = _STUDY_UID
+    elif name == "patient":
+        parameter["documentation"] = "Also chained: patient.identifier."
+    return parameter

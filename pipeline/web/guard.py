@@ -1,0 +1,132 @@
+"""What holds for every request: access, security headers, and no failure that leaks.
+
+Nothing here or in the server logs a path, a query or a peer's words: they may name a patient (DESIGN
+section 7).
+"""
+
+import logging
+import re
+import uuid
+from typing import Final
+
+from starlette.datastructures import MutableHeaders
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from pipeline.errors import RetryLater
+from pipeline.web.access_control import AccessControl
+from pipeline.web.fhir_rest import PREFIX
+from pipeline.web.outcomes import outcome
+from pipeline.web.rendering import message_page
+
+LOG = logging.getLogger(__name__)
+
+_OPEN = re.compile(r"/fhir/metadata|/health|/sign-in|/assets/[a-z.]+")
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
+_HEADERS: Final = {
+    "Content-Security-Policy": (
+        "default-src 'none'; style-src 'self'; img-src 'self' data:; form-action 'self'; base-uri 'none'; "
+        "frame-ancestors 'none'"
+    ),
+    "X-Frame-Options": "DENY",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
+    "X-Robots-Tag": "noindex, nofollow",
+}
+
+
+class Guard:
+    """ASGI middleware around the whole application."""
+
+    def __init__(self, app: ASGIApp, control: AccessControl) -> None:
+        self._app = app
+        self._control = control
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Refuse, or pass on with a request id; add the headers; answer every failure."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request = Request(scope, receive)
+        offered = request.headers.get("x-request-id", "")
+        request.state.request_id = offered if _REQUEST_ID.fullmatch(offered) else str(uuid.uuid4())
+        answer = _Answer(send, request)
+        refusal = self._refusal(request)
+        if refusal is not None:
+            await refusal(scope, receive, answer)
+            return
+        try:
+            await self._app(scope, receive, answer)
+        except RetryLater as error:
+            LOG.warning("a request found the store away (%s)", error.code)
+            await answer.fail(unavailable(request), receive)
+        except Exception as error:  # noqa: BLE001 - the server would log its message: maybe patient data
+            LOG.error("a request failed with %s at %s", type(error).__name__, _place(error))
+            await answer.fail(_broken(request), receive)
+
+    def _refusal(self, request: Request) -> Response | None:
+        if not self._control.admits_peer(request):
+            return _answer_for(
+                request, 403, "forbidden", "without a token only this machine is answered, as 127.0.0.1"
+            )
+        if _OPEN.fullmatch(request.url.path) or self._control.admits(request):
+            return None
+        if _is_fhir(request):
+            headers = {"WWW-Authenticate": 'Bearer realm="firstread"'}
+            return outcome(401, "login", "send the token of this server: Authorization: Bearer ...", headers)
+        return RedirectResponse("/sign-in", status_code=303)
+
+
+class _Answer:
+    """``send`` with our headers, which knows whether an answer has begun."""
+
+    def __init__(self, send: Send, request: Request) -> None:
+        self._send = send
+        self._request = request
+        self._begun = False
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self._begun = True
+            headers = MutableHeaders(scope=message)
+            for name, value in _HEADERS.items():
+                headers[name] = value
+            headers.setdefault("Cache-Control", "no-store")
+            headers["X-Request-Id"] = self._request.state.request_id
+        await self._send(message)
+
+    async def fail(self, response: Response, receive: Receive) -> None:
+        """Send ``response`` where nothing was sent yet; a broken-off answer stays broken off."""
+        if not self._begun:
+            await response(self._request.scope, receive, self)
+
+
+def unavailable(request: Request) -> Response:
+    """503: the store is away for the moment."""
+    answer = _answer_for(request, 503, "transient", "the store cannot be reached at the moment; try again")
+    answer.headers["Retry-After"] = "5"
+    return answer
+
+
+def _broken(request: Request) -> Response:
+    return _answer_for(request, 500, "exception", "this request failed; the log says where")
+
+
+def _answer_for(request: Request, status: int, code: str, message: str) -> Response:
+    return outcome(status, code, message) if _is_fhir(request) else message_page(status, message)
+
+
+def _is_fhir(request: Request) -> bool:
+    return request.url.path == PREFIX or request.url.path.startswith(f"{PREFIX}/")
+
+
+def _place(error: BaseException) -> str:
+    """File and line where ``error`` was raised: never its message."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace is not None else "unknown"

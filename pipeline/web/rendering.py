@@ -1,0 +1,41 @@
+"""Pages from templates: everything that is put in is escaped, and no page has a script."""
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from starlette.responses import HTMLResponse
+
+_TEMPLATES = Path(__file__).parent / "templates"
+_TITLES = {403: "Not from here", 404: "Not found", 405: "Read only", 503: "One moment"}
+
+
+@cache
+def _environment() -> Environment:
+    return Environment(
+        loader=FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def page(template: str, *, status: int = 200, **values: Any) -> HTMLResponse:
+    """The page ``template`` filled with ``values``, each escaped where it is put in."""
+    return HTMLResponse(_environment().get_template(template).render(**values), status_code=status)
+
+
+def message_page(status: int, message: str) -> HTMLResponse:
+    """A page that only says something."""
+    return page(
+        "message.html", status=status, title=_TITLES.get(status, "Something went wrong"), message=message
+    )
+
+
+def asset(name: str) -> bytes:
+    """A file that the pages refer to. Raises KeyError for any other name."""
+    if name not in ("review.css", "icon.svg"):
+        raise KeyError(name)
+    return (_TEMPLATES / name).read_bytes()

@@ -1,0 +1,124 @@
+"""The review page: a list of reports, and one report with its image, text, regions and checks. Read only."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Annotated
+from urllib.parse import parse_qs, parse_qsl, urlencode, urlsplit
+
+from fastapi import APIRouter, Depends, Request
+from starlette.responses import RedirectResponse, Response
+
+from pipeline.web.access_control import COOKIE, SESSION, AccessControl
+from pipeline.web.reader import Access, Audit, Clock, Interaction, Reader
+from pipeline.web.rendering import asset, message_page, page
+from pipeline.web.review_view import STATUS_MEANING, review_view
+
+PAGE_SIZE = 50
+_LARGEST_FORM = 4096
+_MEDIA_TYPES = {"css": "text/css; charset=utf-8", "svg": "image/svg+xml"}
+
+
+async def _form(request: Request) -> str:
+    body = b""
+    async for chunk in request.stream():
+        body = (body + chunk)[:_LARGEST_FORM]
+    return body.decode("utf-8", "replace")
+
+
+@dataclass(frozen=True, slots=True)
+class ReviewPages:
+    """The pages. Each audits whose records it shows before it gives them."""
+
+    reader: Reader
+    audit: Audit
+    clock: Clock
+    control: AccessControl
+
+    def router(self) -> APIRouter:
+        """The routes."""
+        router = APIRouter()
+        router.add_api_route("/", self.reports, methods=["GET", "HEAD"])
+        router.add_api_route("/reports/{report_id}", self.report, methods=["GET", "HEAD"])
+        router.add_api_route("/sign-in", self.sign_in_page, methods=["GET"])
+        router.add_api_route("/sign-in", self.sign_in, methods=["POST"])
+        router.add_api_route("/assets/{name}", self.asset, methods=["GET", "HEAD"])
+        router.add_api_route("/health", self.health, methods=["GET", "HEAD"])
+        return router
+
+    def reports(self, request: Request) -> Response:
+        """The list, newest first, a page at a time."""
+        after = parse_qs(request.url.query).get("after", [""])[0]
+        try:
+            found = self.reader.report_rows(PAGE_SIZE, after)
+        except ValueError:
+            return message_page(404, "There is no such page of reports.")
+        self._record(request, Interaction.SEARCH, "", {row.patient for row in found.rows})
+        older = f"/?{urlencode({'after': found.next})}" if found.next else ""
+        return page("reports.html", rows=found.rows, older=older, later=bool(after), meaning=STATUS_MEANING)
+
+    def report(self, request: Request, report_id: str) -> Response:
+        """One report."""
+        detail = self.reader.report_detail(report_id)
+        shown = {detail.row.patient} if detail else set()
+        self._record(request, Interaction.READ, report_id, shown, found=detail is not None)
+        if detail is None:
+            return message_page(404, "There is no such report.")
+        return page("report.html", detail=detail, view=review_view(detail), meaning=STATUS_MEANING)
+
+    def sign_in_page(self, request: Request) -> Response:
+        """Ask for the token; where none is needed, go on to the list."""
+        if self.control.admits(request):
+            return RedirectResponse("/", status_code=303)
+        return page("sign_in.html", refused=False)
+
+    def sign_in(self, request: Request, form: Annotated[str, Depends(_form)]) -> Response:
+        """Give a session cookie for the right token."""
+        origin = request.headers.get("origin")
+        same = origin is None or urlsplit(origin).netloc == request.headers.get("host")
+        if not same or not self.control.is_token(dict(parse_qsl(form)).get("token", "")):
+            return page("sign_in.html", status=403, refused=True)
+        answer = RedirectResponse("/", status_code=303)
+        answer.set_cookie(
+            COOKIE,
+            self.control.new_session(),
+            max_age=int(SESSION.total_seconds()),
+            secure=request.url.scheme == "https",
+            httponly=True,
+            samesite="strict",
+        )
+        return answer
+
+    def asset(self, name: str) -> Response:
+        """The style sheet and the icon."""
+        try:
+            content = asset(name)
+        except KeyError:
+            return message_page(404, "There is no such file.")
+        headers = {"Cache-Control": "public, max-age=300"}
+        return Response(content, media_type=_MEDIA_TYPES[name.rpartition(".")[2]], headers=headers)
+
+    def health(self) -> Response:
+        """204 while the server answers; says nothing else."""
+        return Response(status_code=204)
+
+    def _record(
+        self,
+        request: Request,
+        interaction: Interaction,
+        report_id: str,
+        patients: Iterable[str],
+        *,
+        found: bool = True,
+    ) -> None:
+        access = Access(
+            interaction=interaction,
+            resource_type="DiagnosticReport",
+            resource_id=report_id,
+            query="",
+            patients=tuple(sorted(patients)),
+            agent=request.client.host if request.client else "",
+            recorded=self.clock(),
+            succeeded=found,
+            request_id=request.state.request_id,
+        )
+        self.audit([access])

@@ -1,0 +1,78 @@
+"""Run the application in this process."""
+
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import uvicorn
+from fastapi import FastAPI
+
+from pipeline.errors import ConfigurationError
+from pipeline.web.access_control import is_loopback
+
+SHORTEST_TOKEN = 16
+"""Characters of a token that is good enough off loopback."""
+
+
+def serve(app: FastAPI, host: str, port: int, *, ready: Callable[[str], None] | None = None) -> None:
+    """Serve ``app`` until interrupted; port 0 takes a free one.
+
+    ``ready`` is called with the address once it listens. Nothing is logged per request: a path may name a
+    patient. Off loopback a token is demanded: ConfigurationError("token-missing") without a long enough
+    one, and ConfigurationError("port-taken") where the port cannot be had.
+    """
+    with _listen(app, host, port) as listener:
+        if ready is not None:
+            ready(_address(host, listener))
+        _server(app).run(sockets=[listener])
+
+
+@contextmanager
+def serving(app: FastAPI, host: str = "127.0.0.1", port: int = 0) -> Iterator[str]:
+    """Serve ``app`` in a thread for the length of the block; gives its address. Raises as ``serve`` does."""
+    server = _server(app)
+    with _listen(app, host, port) as listener:
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="web", daemon=True)
+        thread.start()
+        try:
+            yield _address(host, listener)
+        finally:
+            server.should_exit = True
+            thread.join()
+
+
+def _server(app: FastAPI) -> uvicorn.Server:
+    configuration = uvicorn.Config(
+        app,
+        access_log=False,
+        log_config=None,
+        log_level="warning",
+        proxy_headers=False,
+        server_header=False,
+        lifespan="off",
+        ws="none",
+        limit_concurrency=200,
+        timeout_graceful_shutdown=5,
+    )
+    return uvicorn.Server(configuration)
+
+
+def _address(host: str, listener: socket.socket) -> str:
+    name = f"[{host}]" if ":" in host else host
+    return f"http://{name}:{listener.getsockname()[1]}/"
+
+
+def _listen(app: FastAPI, host: str, port: int) -> socket.socket:
+    if not is_loopback(host) and len(app.state.token) < SHORTEST_TOKEN:
+        raise ConfigurationError(
+            "token-missing",
+            f"to listen beyond this machine set [serve] token, at least {SHORTEST_TOKEN} characters",
+        )
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=128)
+    except OSError as error:
+        raise ConfigurationError(
+            "port-taken", f"cannot listen on port {port} ({error.strerror}); set [serve] host and port"
+        ) from None
