@@ -1,4 +1,5 @@
-"""Real DICOM peers on loopback for tests: Orthanc, dcmqrscp, storescp, pynetdicom's qrscp, each on free ports.
+"""Real DICOM peers on loopback for tests: Orthanc, dcmqrscp, storescp, pynetdicom's qrscp, each on free
+ports.
 
 Every peer is a context manager that ends the process it started, by its own process id.
 """
@@ -25,7 +26,7 @@ CALLING = "FIRSTREAD"
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """A running peer: its AE title, DICOM port, DICOMweb root ("" where it has none), and its Orthanc REST root."""
+    """A running peer: its AE title, DICOM port, DICOMweb root and Orthanc REST root ("" where it has none)."""
 
     ae_title: str
     port: int
@@ -104,21 +105,24 @@ def dcmqrscp(folder: Path, *, move_port: int) -> Iterator[Peer]:
     store.mkdir(parents=True)
     configuration = folder / "dcmqrscp.cfg"
     configuration.write_text(
-        "NetworkType = \"tcp\"\n"
+        'NetworkType = "tcp"\n'
         f"NetworkTCPPort = {port}\nMaxPDUSize = 131072\nMaxAssociations = 16\n"
         f"HostTable BEGIN\nfirstread = ({CALLING}, {LOOPBACK}, {move_port})\nHostTable END\n"
         "VendorTable BEGIN\nVendorTable END\n"
         f"AETable BEGIN\nDCMQRSCP {store} RW (500, 1024mb) ANY\nAETable END\n",
         encoding="ascii",
     )
-    with _running([binary, "-c", str(configuration), "-s"], folder / "dcmqrscp.log") as process_id:
+    with _running([binary, "-c", str(configuration)], folder / "dcmqrscp.log") as process_id:
         _until(lambda: _listens(port), "dcmqrscp")
         yield Peer("DCMQRSCP", port, process_id=process_id)
 
 
 @contextmanager
 def qrscp(folder: Path, *, move_port: int) -> Iterator[Peer]:
-    """The Query/Retrieve application of pynetdicom, AE title QRSCP; it may move to FIRSTREAD at ``move_port``."""
+    """The Query/Retrieve application of pynetdicom, AE title QRSCP.
+
+    It may move to FIRSTREAD at ``move_port``.
+    """
     port = free_port()
     folder.mkdir(parents=True, exist_ok=True)
     configuration = folder / "qrscp.ini"
@@ -141,7 +145,9 @@ def storescp(folder: Path, *, ae_title: str = "STORESCP") -> Iterator[Peer]:
     """dcmtk's storage SCP, keeping what it receives bit for bit in ``folder``."""
     binary, port = program("storescp"), free_port()
     folder.mkdir(parents=True, exist_ok=True)
-    with _running([binary, "-aet", ae_title, "+B", "-od", str(folder), str(port)], folder / "storescp.log") as process_id:
+    with _running(
+        [binary, "-aet", ae_title, "+B", "-od", str(folder), str(port)], folder / "storescp.log"
+    ) as process_id:
         _until(lambda: _listens(port), "storescp")
         yield Peer(ae_title, port, process_id=process_id)
 
@@ -149,7 +155,9 @@ def storescp(folder: Path, *, ae_title: str = "STORESCP") -> Iterator[Peer]:
 def store_with_storescu(peer: Peer, *files: Path, calling: str = CALLING) -> None:
     """C-STORE uncompressed files with dcmtk's storescu."""
     command = [program("storescu"), "-aet", calling, "-aec", peer.ae_title, LOOPBACK, str(peer.port)]
-    subprocess.run([*command, *map(str, files)], check=True, capture_output=True, timeout=120, env=_environment())
+    subprocess.run(
+        [*command, *map(str, files)], check=True, capture_output=True, timeout=120, env=_environment()
+    )
 
 
 @contextmanager

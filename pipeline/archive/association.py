@@ -1,7 +1,7 @@
 """A DICOM association over TCP (PS3.8), for both roles, with the data set of a message streamed to a sink.
 
-Written for this project's two needs, receiving at the speed of the wire and deadlines that restart with progress;
-docs/decisions tells how it compares with pynetdicom, against which the tests run it.
+Written for this project's two needs, receiving at the speed of the wire and deadlines that restart with
+progress; docs/decisions tells how it compares with pynetdicom, against which the tests run it.
 """
 
 import select
@@ -9,6 +9,7 @@ import socket
 import struct
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import NoReturn, Protocol, Self
@@ -23,7 +24,9 @@ _LARGEST_COMMAND = 1 << 16
 _LARGEST_IDENTIFIER = 1 << 22
 _ABORT_BY_USER = b"\0\0\0\0"
 _WAIT_STEP = 0.25
-_QUICK_ACK: int | None = getattr(socket, "TCP_QUICKACK", None)  # Linux only; the kernel forgets it after each read
+_QUICK_ACK: int | None = getattr(
+    socket, "TCP_QUICKACK", None
+)  # Linux only; the kernel forgets it after each read
 
 
 class Sink(Protocol):
@@ -73,7 +76,10 @@ class Association:
     def request(
         cls, address: tuple[str, int], proposal: Associate, *, connect_timeout: float, stall_timeout: float
     ) -> Self:
-        """Open an association. Raises RetryLater where the peer is away or busy, StopRun where it refuses for good."""
+        """Open an association.
+
+        Raises RetryLater where the peer is away or busy, StopRun where it refuses for good.
+        """
         try:
             connection = socket.create_connection(address, timeout=connect_timeout)
         except OSError as error:
@@ -91,7 +97,9 @@ class Association:
         for context in self.contexts.values():
             if context.abstract_syntax == abstract_syntax:
                 return context
-        raise StopRun("archive-refused-service", "the archive does not offer this query or retrieve service to us")
+        raise StopRun(
+            "archive-refused-service", "the archive does not offer this query or retrieve service to us"
+        )
 
     def send(self, context: Context, command: Command, identifier: bytes = b"") -> None:
         """Send one message."""
@@ -103,9 +111,9 @@ class Association:
     def receive(self, sink_for: SinkFor | None = None, deadline: Deadline | None = None) -> Message | None:
         """The next message, or None when the peer asked for release (which is granted) before one.
 
-        ``sink_for`` chooses where the data set of a message goes; without one it is kept in memory. ``deadline`` gives the
-        monotonic time until which to wait for the message to begin; the stall timeout applies within it. Raises
-        RetryLater when the peer stalls, aborts or closes.
+        ``sink_for`` chooses where the data set of a message goes; without one it is kept in memory.
+        ``deadline`` gives the monotonic time until which to wait for the message to begin; the stall timeout
+        applies within it. Raises RetryLater when the peer stalls, aborts or closes.
         """
         command_bytes = bytearray()
         command: Command | None = None
@@ -175,7 +183,10 @@ class Association:
         self.abort()
 
     def accept(self, choose: Callable[[Associate], Associate | Rejection]) -> Associate | None:
-        """As acceptor: read the request, answer with what ``choose`` gives. None where the peer left or was rejected."""
+        """As acceptor: read the request, answer with what ``choose`` gives.
+
+        None where the peer left or was rejected.
+        """
         self._open = True
         body = self._read_pdu(pdu.ASSOCIATE_RQ)
         if body is None:
@@ -230,7 +241,10 @@ class Association:
         return context
 
     def _await(self, deadline: Deadline) -> None:
-        """Wait until bytes arrive; the deadline is asked again at every step, since progress elsewhere moves it."""
+        """Wait until bytes arrive.
+
+        The deadline is asked again at every step, since progress elsewhere moves it.
+        """
         while True:
             left = deadline() - time.monotonic()
             ready, _, _ = select.select([self._socket], [], [], max(0.0, min(left, _WAIT_STEP)))
@@ -238,7 +252,10 @@ class Association:
                 return
             if left <= 0:
                 self.abort()
-                raise RetryLater("archive-stalled", "the archive made no progress in time: raise stall_timeout if it is slow")
+                raise RetryLater(
+                    "archive-stalled",
+                    "the archive made no progress in time: raise stall_timeout if it is slow",
+                )
 
     def _read_pdu(self, wanted: int) -> memoryview | None:
         """The body of the next PDU of the wanted kind; None after a release request, which is granted."""
@@ -263,14 +280,12 @@ class Association:
             raise RetryLater("archive-aborted", "the archive aborted the association: look into its log")
         if kind == pdu.P_DATA_TF and wanted == pdu.RELEASE_RP:
             return None  # a late message during release
-        self._broken("a PDU came that has no place here")
+        return self._broken("a PDU came that has no place here")
 
     def _acknowledge_at_once(self) -> None:
-        """A peer without TCP_NODELAY waits for our acknowledgement between its small writes: 40 ms each, if delayed."""
-        try:
+        """A peer without TCP_NODELAY waits for an acknowledgement between small writes: 40 ms each if delayed."""
+        with suppress(OSError):  # the connection is gone; the next read says so
             self._socket.setsockopt(socket.IPPROTO_TCP, _QUICK_ACK or 0, 1)
-        except OSError:
-            pass  # the connection is gone; the next read says so
 
     def _read(self, count: int) -> memoryview:
         if count > len(self._buffer):
@@ -318,12 +333,18 @@ class Association:
 def rejected(rejection: Rejection) -> RetryLater | StopRun:
     """What an A-ASSOCIATE-RJ means (PS3.8 table 9-21)."""
     if rejection.result == 2 or rejection.source == 3:
-        return RetryLater("archive-busy", "the archive rejected the association for now: it has too many, or lower concurrency")
+        return RetryLater(
+            "archive-busy",
+            "the archive rejected the association for now: it has too many, or lower concurrency",
+        )
     if rejection.source == 1 and rejection.reason == 7:
         return StopRun("wrong-called-ae", "the archive does not know itself by this name: check ae_title")
     if rejection.source == 1 and rejection.reason == 3:
         return StopRun("calling-ae-refused", "the archive does not know us: register calling_ae_title there")
-    return StopRun("archive-rejected", f"the archive rejected the association (reason {rejection.source}.{rejection.reason})")
+    return StopRun(
+        "archive-rejected",
+        f"the archive rejected the association (reason {rejection.source}.{rejection.reason})",
+    )
 
 
 def _values(body: memoryview) -> list[tuple[int, int, memoryview]]:
@@ -342,7 +363,11 @@ def _values(body: memoryview) -> list[tuple[int, int, memoryview]]:
 
 def _unreachable(error: OSError) -> RetryLater:
     if isinstance(error, TimeoutError):
-        return RetryLater("archive-stalled", "the archive did not answer in time: raise stall_timeout if it is slow")
+        return RetryLater(
+            "archive-stalled", "the archive did not answer in time: raise stall_timeout if it is slow"
+        )
     if isinstance(error, ConnectionRefusedError):
-        return RetryLater("archive-unreachable", "connection refused: check host and port, and that the archive runs")
+        return RetryLater(
+            "archive-unreachable", "connection refused: check host and port, and that the archive runs"
+        )
     return RetryLater("archive-unreachable", f"the connection failed ({type(error).__name__})")

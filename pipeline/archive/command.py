@@ -68,7 +68,9 @@ class Command:
         if self.sop_class_uid:
             values.append((_SOP_CLASS, _even(self.sop_class_uid, b"\0")))
         values.append((_FIELD, _short(self.field)))
-        values.append((_RESPONDED_TO, _short(self.responded_to)) if response else (_MESSAGE_ID, _short(self.message_id)))
+        values.append(
+            (_RESPONDED_TO, _short(self.responded_to)) if response else (_MESSAGE_ID, _short(self.message_id))
+        )
         if self.move_destination:
             values.append((_MOVE_DESTINATION, _even(self.move_destination, b" ")))
         if not response and self.field != C_ECHO_RQ:

@@ -1,8 +1,8 @@
 """Finding every study although the archive cuts its answers short.
 
-Archives cap result lists, often without saying so, and some ignore paging. A list that may have been cut is checked by
-asking for the two halves of its window: when they bring nothing new the list was whole, otherwise they are halved in
-turn. Studies are yielded once, by UID.
+Archives cap result lists, often without saying so, and some ignore paging. A list that may have been cut is
+checked by asking for the two halves of its window: when they bring nothing new the list was whole, otherwise
+they are halved in turn. Studies are yielded once, by UID.
 """
 
 import logging
@@ -67,11 +67,13 @@ class Coverage:
         self._seen: set[str] = set()
         self._most = 0
         self._capped = False
+        self._warned = False
 
     def studies(self, window: Window) -> Iterator[FoundStudy]:
         """Every study of the window, each once.
 
-        Raises StopRun("archive-capped") when the archive proves to cut lists and the window cannot be made smaller.
+        Raises StopRun("archive-capped") when the archive proves to cut lists and the window cannot be made
+        smaller.
         """
         answers = self._ask(window)
         yield from self._fresh(answers)
@@ -97,10 +99,12 @@ class Coverage:
         if self._capped:
             raise StopRun(
                 "archive-capped",
-                f"the archive lists at most {self._most} studies and has more that dates and times do not tell apart: "
-                "raise its limit of query results, or ask for shorter periods",
+                f"the archive lists at most {self._most} studies and has more that dates and times do not tell "
+                "apart: raise its limit of query results, or ask for shorter periods",
             )
-        LOGGER.warning("a list of %d studies may have been cut and cannot be checked by date", len(whole.studies))
+        if not self._warned:
+            LOGGER.warning("a list of %d studies may have been cut; dates do not tell", len(whole.studies))
+        self._warned = True
 
     def _fresh(self, answers: Answers) -> Iterator[FoundStudy]:
         self._most = max(self._most, len(answers.studies))
@@ -111,8 +115,8 @@ class Coverage:
 
 
 def is_round(count: int) -> bool:
-    """True for counts that a limit is likely to be set to: multiples of five and powers of two."""
-    return count > 0 and (count % 5 == 0 or count & (count - 1) == 0)
+    """True for counts that a limit is likely to be set to: from five on, multiples of it and powers of two."""
+    return count >= 5 and (count % 5 == 0 or count & (count - 1) == 0)
 
 
 def _split(window: Window, dates: list[date]) -> tuple[Window, Window] | None:

@@ -1,4 +1,4 @@
-"""The DICOMweb archive: QIDO-RS to find, WADO-RS to fetch (PS3.18 sections 10.4 and 10.6), streamed to disk as stored."""
+"""The DICOMweb archive: QIDO-RS to find, WADO-RS to fetch (PS3.18 10.4 and 10.6), to disk as stored."""
 
 import http.client
 import json
@@ -39,11 +39,13 @@ class DicomwebStudies:
         self._disk = DiskLimits(settings.min_free_gib, settings.max_instance_gib)
 
     def find(self, query: StudyQuery) -> Iterator[FoundStudy]:
-        """See ``Archive.find``: pages until an empty page, checks doubtful lists by halving the date window."""
+        """See ``Archive.find``: pages until an empty one; doubtful lists are checked by halving the window."""
         if query.study_instance_uids:
             for uid in dict.fromkeys(query.study_instance_uids):
                 pages = self._pages("/studies", {"StudyInstanceUID": _checked(uid)})
-                yield from (study for study in map(_found, _unique(pages.rows)) if study.study_instance_uid == uid)
+                yield from (
+                    study for study in map(_found, _unique(pages.rows)) if study.study_instance_uid == uid
+                )
             return
         seen: set[str] = set()
         for modality in query.modalities or ("",):
@@ -64,7 +66,7 @@ class DicomwebStudies:
         return announced(listed)
 
     def fetch(self, study_instance_uid: str, folder: Path) -> FetchedStudy:
-        """See ``Archive.fetch``: one WADO-RS of the study, then what is still missing instance by instance."""
+        """See ``Archive.fetch``: one WADO-RS of the study, then what is still missing by instance."""
         expected = self.instances(study_instance_uid)
         spool = Spool(study_instance_uid, folder, self._disk)
         path = f"/studies/{study_instance_uid}"
@@ -106,11 +108,16 @@ class DicomwebStudies:
         return Answers(studies, doubtful=pages.repeated or pages.warned or round_count)
 
     def _pages(self, path: str, keys: Mapping[str, str]) -> "_Pages":
-        """Every row of a query. An empty page is the end (a short one is not: archives cap), and so is a repeated one."""
+        """Every row of a query.
+
+        An empty page is the end (a short one is not: archives cap), and so is a repeated one.
+        """
         pages = _Pages()
         for _ in range(_MOST_PAGES):
             limits = {"limit": str(self._settings.page_size), "offset": str(len(pages.rows))}
-            fields = {"includefield": ",".join(f"{tag:08X}" for tag in DIGEST_TAGS)} if path == "/studies" else {}
+            fields = (
+                {"includefield": ",".join(f"{tag:08X}" for tag in DIGEST_TAGS)} if path == "/studies" else {}
+            )
             target = f"{path}?{urlencode({**keys, **limits, **fields}, safe=',', quote_via=quote)}"
             with self._http.get(target, _JSON) as response:
                 if response.status == 404 and path != "/studies":
@@ -136,7 +143,10 @@ class DicomwebStudies:
         return rows
 
     def _retrieve(self, path: str, spool: Spool, expected: str) -> FirstreadError | None:
-        """Retrieve one resource into the spool; gives what went wrong, if a later try or another path may do better."""
+        """Retrieve one resource into the spool.
+
+        Gives what went wrong, if a later try or another path may do better.
+        """
         try:
             with self._http.get(path, _AS_STORED) as response:
                 if response.status in (404, 410) and expected:
@@ -159,7 +169,9 @@ class DicomwebStudies:
             reader = MultipartReader(boundary_of(response.headers.get("Content-Type") or ""), sink)
             reader.read(_counted(response, spool))
         except (EOFError, ValueError) as error:
-            raise RetryLater("archive-cut-short", f"the archive's multipart answer is unusable: {error}") from None
+            raise RetryLater(
+                "archive-cut-short", f"the archive's multipart answer is unusable: {error}"
+            ) from None
         except (OSError, http.client.HTTPException) as error:
             raise unreachable(error) from None
         finally:
@@ -256,18 +268,24 @@ def _text(row: Json, tag: str) -> str:
 
 def _raw(row: Json, tag: str) -> str:
     values = _values(row, tag)
-    return json.dumps(values, sort_keys=True, ensure_ascii=False) if any(isinstance(v, dict) for v in values) else "\\".join(
-        str(value) for value in values if value is not None
+    return (
+        json.dumps(values, sort_keys=True, ensure_ascii=False)
+        if any(isinstance(v, dict) for v in values)
+        else "\\".join(str(value) for value in values if value is not None)
     )
 
 
 def _checked(study_instance_uid: str) -> str:
     if not is_uid(study_instance_uid):
-        raise ConfigurationError("invalid-uid", "a Study Instance UID must be digits and dots, at most 64 characters")
+        raise ConfigurationError(
+            "invalid-uid", "a Study Instance UID must be digits and dots, at most 64 characters"
+        )
     return study_instance_uid
 
 
 def _not_dicomweb(response: http.client.HTTPResponse, body: bytes) -> RetryLater | StopRun:
     if response.length or len(body) >= _LARGEST_JSON:
         return RetryLater("archive-cut-short", "the archive's answer ended early")
-    return StopRun("archive-url", "the answer is not DICOM JSON: url must be the DICOMweb root (for instance /dicom-web)")
+    return StopRun(
+        "archive-url", "the answer is not DICOM JSON: url must be the DICOMweb root (for instance /dicom-web)"
+    )

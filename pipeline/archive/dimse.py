@@ -5,8 +5,10 @@ No status is believed: what counts is the instances on disk against those that t
 
 import logging
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -45,6 +47,9 @@ _VRS = {
     _STUDY_TIME: "TM",
 }
 
+_LONGEST_PAUSE = 5.0
+"""Seconds after which an idle association is renewed: archives drop idle ones without a word."""
+
 Keys = Mapping[int, tuple[str, str]]
 
 
@@ -69,30 +74,41 @@ class DimseStudies:
         if query.study_instance_uids:
             for uid in dict.fromkeys(query.study_instance_uids):
                 if not is_uid(uid):
-                    raise ConfigurationError("invalid-uid", "a Study Instance UID must be digits and dots, at most 64")
-                found = self._ask({_STUDY: ("UI", uid)}).studies
+                    raise ConfigurationError(
+                        "invalid-uid", "a Study Instance UID must be digits and dots, at most 64"
+                    )
+                with _Queries(self._settings) as queries:
+                    found = _ask(queries, {_STUDY: ("UI", uid)}).studies
                 yield from (study for study in found[:1] if study.study_instance_uid == uid)
             return
         seen: set[str] = set()
         for modality in query.modalities or ("",):
             fixed = {_MODALITIES: ("CS", modality)}
-            coverage = Coverage(lambda window, fixed=fixed: self._ask(fixed, window))  # type: ignore[misc]
-            for study in coverage.studies(Window(query.since, query.until)):
-                if study.study_instance_uid not in seen and is_wanted(study, query):
-                    seen.add(study.study_instance_uid)
-                    yield study
+            with _Queries(self._settings) as queries:
+                coverage = Coverage(partial(_ask, queries, fixed))
+                for study in coverage.studies(Window(query.since, query.until)):
+                    if study.study_instance_uid not in seen and is_wanted(study, query):
+                        seen.add(study.study_instance_uid)
+                        yield study
 
     def instances(self, study_instance_uid: str) -> tuple[AnnouncedInstance, ...]:
         """See ``Archive.instances``: C-FIND at series level, then at image level for each series."""
         if not is_uid(study_instance_uid):
-            raise ConfigurationError("invalid-uid", "a Study Instance UID must be digits and dots, at most 64")
+            raise ConfigurationError(
+                "invalid-uid", "a Study Instance UID must be digits and dots, at most 64"
+            )
         study: dict[int, tuple[str, str]] = {_STUDY: ("UI", study_instance_uid)}
         listed: dict[InstanceRef, str] = {}
-        with self._associate((FIND,)) as association:
-            rows = self._query(association, {**study, _LEVEL: ("CS", "SERIES"), _SERIES: ("UI", "")})
+        with _Queries(self._settings) as queries:
+            rows = queries.rows({**study, _LEVEL: ("CS", "SERIES"), _SERIES: ("UI", "")})
             for series in sorted({uid for row in rows if is_uid(uid := clean_uid(row.get(_SERIES, b"")))}):
-                keys = {**study, _LEVEL: ("CS", "IMAGE"), _SERIES: ("UI", series), _INSTANCE: ("UI", ""), _CLASS: ("UI", "")}
-                for row in self._query(association, keys):
+                images = {
+                    _LEVEL: ("CS", "IMAGE"),
+                    _SERIES: ("UI", series),
+                    _INSTANCE: ("UI", ""),
+                    _CLASS: ("UI", ""),
+                }
+                for row in queries.rows({**study, **images}):
                     uid = clean_uid(row.get(_INSTANCE, b""))
                     if is_uid(uid):
                         listed[InstanceRef(study_instance_uid, series, uid)] = clean_uid(row.get(_CLASS, b""))
@@ -101,11 +117,16 @@ class DimseStudies:
         return announced(listed)
 
     def fetch(self, study_instance_uid: str, folder: Path) -> FetchedStudy:
-        """See ``Archive.fetch``: the whole study, or only what an earlier attempt left missing; one fetch per study."""
+        """See ``Archive.fetch``: the whole study, or only what an earlier attempt left missing.
+
+        One fetch per study.
+        """
         with self._one_at_a_time(study_instance_uid):
             expected = self.instances(study_instance_uid)
             spool = Spool(study_instance_uid, folder, self._disk)
-            missing = tuple(instance for instance in expected if instance.ref.sop_instance_uid not in spool.held())
+            missing = tuple(
+                instance for instance in expected if instance.ref.sop_instance_uid not in spool.held()
+            )
             failure: FirstreadError | None = None
             if missing:
                 try:
@@ -114,7 +135,9 @@ class DimseStudies:
                     failure = error
                 spool.check()
             fetched = spool.fetched(expected)
-            if isinstance(failure, StopRun) or (failure is not None and not fetched.held and not fetched.damaged):
+            if isinstance(failure, StopRun) or (
+                failure is not None and not fetched.held and not fetched.damaged
+            ):
                 raise failure
             if failure is not None:
                 LOGGER.warning("retrieving from archive %s: %s", self.name, failure)
@@ -122,12 +145,14 @@ class DimseStudies:
 
     def echo(self) -> str:
         """See ``Archive.echo``: C-ECHO."""
-        with self._associate((VERIFICATION,)) as association:
+        with _associate(self._settings, VERIFICATION) as association:
             context = association.accepted(VERIFICATION)
             association.send(context, Command(C_ECHO_RQ, message_id=1, sop_class_uid=VERIFICATION))
             message = association.receive()
             if message is None or message.command.status != 0:
-                raise RetryLater("archive-error", "the archive did not answer C-ECHO with success: look into its log")
+                raise RetryLater(
+                    "archive-error", "the archive did not answer C-ECHO with success: look into its log"
+                )
         return "C-ECHO answered"
 
     def __enter__(self) -> Self:
@@ -141,59 +166,6 @@ class DimseStudies:
                 self._server.close()
                 self._server = None
 
-    def _ask(self, fixed: Keys, window: Window | None = None) -> Answers:
-        window = window or Window()
-        keys: dict[int, tuple[str, str]] = {tag: (_VRS[tag], "") for tag in DIGEST_TAGS}
-        keys |= {_LEVEL: ("CS", "STUDY"), _STUDY: ("UI", ""), _MODALITIES: ("CS", ""), _COUNT: ("IS", "")}
-        keys |= {_STUDY_DATE: ("DA", window.dates), _STUDY_TIME: ("TM", window.times), **fixed}
-        rows: list[dict[int, bytes]] = []
-        refused = False
-        with self._associate((FIND,)) as association:
-            try:
-                rows = self._query(association, keys)
-            except RetryLater as error:
-                if error.code != "archive-too-many":
-                    raise
-                refused = True
-        studies = {study.study_instance_uid: study for study in map(_found, rows) if is_uid(study.study_instance_uid)}
-        return Answers(tuple(studies.values()), is_round(len(studies)), refused)
-
-    def _query(self, association: Association, keys: Keys) -> list[dict[int, bytes]]:
-        """Every pending identifier of one C-FIND. Raises for any final status but success."""
-        context = association.accepted(FIND)
-        syntax = context.transfer_syntaxes[0]
-        association.send(
-            context,
-            Command(C_FIND_RQ, message_id=1, sop_class_uid=FIND, has_data_set=True),
-            encode_identifier(keys, syntax),
-        )
-        rows: list[dict[int, bytes]] = []
-        while True:
-            message = association.receive()
-            if message is None:
-                raise RetryLater("archive-closed", "the archive released the association during a query")
-            status = message.command.status
-            if status not in statuses.PENDING:
-                statuses.check_find(status)
-                return rows
-            if message.data_set:
-                try:
-                    rows.append(decode_identifier(message.data_set, syntax))
-                except ValueError:
-                    raise RetryLater("archive-protocol", "the archive sent a malformed query answer") from None
-
-    def _associate(self, abstract_syntaxes: tuple[str, ...]) -> Association:
-        settings = self._settings
-        contexts = tuple(
-            Context(2 * index + 1, abstract, PLAIN_SYNTAXES) for index, abstract in enumerate(abstract_syntaxes)
-        )
-        return Association.request(
-            (settings.host, settings.port),
-            Associate(settings.ae_title, settings.calling_ae_title, contexts),
-            connect_timeout=settings.connect_timeout,
-            stall_timeout=settings.stall_timeout,
-        )
-
     def _retrieval(self) -> Retrieval:
         settings = self._settings
         if settings.retrieve == "get":
@@ -201,7 +173,11 @@ class DimseStudies:
         with self._starting:
             if self._server is None:
                 server = StoreServer(
-                    settings.move_host, settings.move_port, settings.calling_ae_title, self._desk, settings.stall_timeout
+                    settings.move_host,
+                    settings.move_port,
+                    settings.calling_ae_title,
+                    self._desk,
+                    settings.stall_timeout,
                 )
                 server.start()
                 self._server = server
@@ -219,6 +195,84 @@ class DimseStudies:
             with self._turn:
                 self._fetching.discard(study_instance_uid)
                 self._turn.notify_all()
+
+
+class _Queries:
+    """C-FIND requests over one association, which is opened when first needed and renewed after a pause."""
+
+    def __init__(self, settings: DimseArchive) -> None:
+        self._settings = settings
+        self._association: Association | None = None
+        self._used = 0.0
+
+    def rows(self, keys: Keys) -> list[dict[int, bytes]]:
+        """Every pending identifier of one C-FIND. Raises for any final status but success."""
+        association = self._ready()
+        context = association.accepted(FIND)
+        syntax = context.transfer_syntaxes[0]
+        request = Command(C_FIND_RQ, message_id=1, sop_class_uid=FIND, has_data_set=True)
+        association.send(context, request, encode_identifier(keys, syntax))
+        rows: list[dict[int, bytes]] = []
+        while True:
+            message = association.receive()
+            if message is None:
+                raise RetryLater("archive-closed", "the archive released the association during a query")
+            if message.command.status not in statuses.PENDING:
+                self._used = time.monotonic()
+                statuses.check_find(message.command.status)
+                return rows
+            if message.data_set:
+                try:
+                    rows.append(decode_identifier(message.data_set, syntax))
+                except ValueError:
+                    raise RetryLater(
+                        "archive-protocol", "the archive sent a malformed query answer"
+                    ) from None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._association is not None:
+            self._association.__exit__(kind, error, trace)
+
+    def _ready(self) -> Association:
+        if self._association is not None and time.monotonic() - self._used > _LONGEST_PAUSE:
+            self._association.release()
+            self._association = None
+        if self._association is None:
+            self._association = _associate(self._settings, FIND)
+        return self._association
+
+
+def _ask(queries: _Queries, fixed: Keys, window: Window | None = None) -> Answers:
+    """One study-level C-FIND."""
+    window = window or Window()
+    keys: dict[int, tuple[str, str]] = {tag: (_VRS[tag], "") for tag in DIGEST_TAGS}
+    keys |= {_LEVEL: ("CS", "STUDY"), _STUDY: ("UI", ""), _MODALITIES: ("CS", ""), _COUNT: ("IS", "")}
+    keys |= {_STUDY_DATE: ("DA", window.dates), _STUDY_TIME: ("TM", window.times), **fixed}
+    try:
+        found = map(_found, queries.rows(keys))
+    except RetryLater as error:
+        if error.code != "archive-too-many":
+            raise
+        return Answers((), doubtful=True, refused=True)
+    studies = {study.study_instance_uid: study for study in found if is_uid(study.study_instance_uid)}
+    return Answers(tuple(studies.values()), is_round(len(studies)))
+
+
+def _associate(settings: DimseArchive, abstract_syntax: str) -> Association:
+    proposal = Associate(
+        settings.ae_title, settings.calling_ae_title, (Context(1, abstract_syntax, PLAIN_SYNTAXES),)
+    )
+    return Association.request(
+        (settings.host, settings.port),
+        proposal,
+        connect_timeout=settings.connect_timeout,
+        stall_timeout=settings.stall_timeout,
+    )
 
 
 def _found(row: Mapping[int, bytes]) -> FoundStudy:

@@ -1,7 +1,7 @@
 """Walking the elements of an encoded data set (PS3.5 section 7) without decoding values or touching pixels.
 
-The walk reads element headers only, so a file of gigabytes costs a few pages. It is lenient where devices are sloppy
-(order, odd lengths, zero padding at the end) and strict where bytes are missing.
+The walk reads element headers only, so a file of gigabytes costs a few pages. It is lenient where devices are
+sloppy (order, odd lengths, zero padding at the end) and strict where bytes are missing.
 """
 
 import mmap
@@ -41,7 +41,10 @@ EXPLICIT_BIG = Encoding(explicit=True, little=False)
 
 
 class Element(NamedTuple):
-    """One top-level element: ``start`` and ``length`` frame its value; ``undefined`` tells that it was delimited."""
+    """One top-level element: ``start`` and ``length`` frame its value.
+
+    ``undefined`` tells that it was delimited.
+    """
 
     tag: int
     vr: bytes
@@ -68,7 +71,10 @@ class _Reader:
         return int(group) << 16 | int(element)
 
     def header(self, at: int) -> tuple[int, bytes, int, int]:
-        """Tag, VR, value start and stated length of the element at ``at``; EOFError where the header is cut."""
+        """Tag, VR, value start and stated length of the element at ``at``.
+
+        EOFError where the header is cut.
+        """
         if at + 8 > self.end:
             raise EOFError("element header is cut")
         self._left -= 1
@@ -87,7 +93,9 @@ class _Reader:
         return tag, vr, at + 12, self._long(self.encoded, at + 8)[0]
 
 
-def elements(encoded: Encoded, encoding: Encoding, start: int = 0, end: int | None = None) -> Iterator[Element]:
+def elements(
+    encoded: Encoded, encoding: Encoding, start: int = 0, end: int | None = None
+) -> Iterator[Element]:
     """Yield the top-level elements from ``start`` to ``end``.
 
     Raises EOFError where bytes that were announced are missing, ValueError where the bytes are not elements.
@@ -106,7 +114,10 @@ def elements(encoded: Encoded, encoding: Encoding, start: int = 0, end: int | No
 
 
 def sniff(encoded: Encoded, start: int) -> Encoding | None:
-    """The encoding that the first element at ``start`` is plainly written in; None where it is none of them."""
+    """The encoding that the first element at ``start`` is plainly written in.
+
+    None where it is none of them.
+    """
     head = bytes(encoded[start : start + 8])
     if len(head) < 8:
         return None
@@ -161,7 +172,11 @@ def _after_item(reader: _Reader, at: int, depth: int) -> int:
 
 
 def collect(
-    encoded: Encoded, encoding: Encoding, wanted: Callable[[int], bool], start: int = 0, end: int | None = None
+    encoded: Encoded,
+    encoding: Encoding,
+    wanted: Callable[[int], bool],
+    start: int = 0,
+    end: int | None = None,
 ) -> dict[int, bytes]:
     """Raw values of the wanted top-level elements; raises as ``elements`` does."""
     return {

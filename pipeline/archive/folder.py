@@ -1,7 +1,7 @@
 """The folder archive: DICOM files on disk, found recursively, never moved or changed.
 
-Only headers are read to find studies. Each query looks at the folder anew; files that have not changed since the last
-look are not opened again.
+Only headers are read to find studies. Each query looks at the folder anew; files that have not changed since
+the last look are not opened again.
 """
 
 import logging
@@ -15,7 +15,14 @@ from typing import Self
 
 from pipeline.archive.part10 import Fault, Header, read_header
 from pipeline.archive.spool import DiskLimits, Spool
-from pipeline.archive.study_answers import CHARACTER_SET, DIGEST_TAGS, announced, decode_texts, found_study, is_wanted
+from pipeline.archive.study_answers import (
+    CHARACTER_SET,
+    DIGEST_TAGS,
+    announced,
+    decode_texts,
+    found_study,
+    is_wanted,
+)
 from pipeline.errors import ConfigurationError, RetryLater, SkipStudy
 from pipeline.settings import FolderArchive
 from pipeline.study import AnnouncedInstance, FetchedStudy, FoundStudy, InstanceRef, StudyQuery
@@ -59,7 +66,7 @@ class FolderStudies:
                 yield study
 
     def instances(self, study_instance_uid: str) -> tuple[AnnouncedInstance, ...]:
-        """See ``Archive.instances``: every file of the study whose SOP Instance UID can be read, sound or not."""
+        """See ``Archive.instances``: every file of the study whose UIDs can be read, sound or not."""
         listed = {}
         for entry in self._entries_of(study_instance_uid):
             header = entry.header
@@ -109,7 +116,11 @@ class FolderStudies:
                     part.write(piece[:count])
                 spool.keep(part, expected=header.sop_instance_uid)
         except OSError as error:
-            spool.note(header.sop_instance_uid, "unreadable-file", f"the file cannot be read ({type(error).__name__})")
+            spool.note(
+                header.sop_instance_uid,
+                "unreadable-file",
+                f"the file cannot be read ({type(error).__name__})",
+            )
 
     def _entries_of(self, study_instance_uid: str) -> list[_Entry]:
         with self._lock:
@@ -172,8 +183,12 @@ def _described(uid: str, entries: list[_Entry]) -> FoundStudy:
     headers = [entry.header for entry in entries if isinstance(entry.header, Header)]
     instances = {entry.header.sop_instance_uid for entry in entries if entry.header.sop_instance_uid}
     values = decode_texts(headers[0].values) if headers else {}
-    modalities = {header.values.get(_MODALITY, b"").decode("ascii", "replace").strip(" \0") for header in headers}
-    return found_study(uid, values, tuple(modality for modality in modalities if modality), str(len(instances)))
+    modalities = {
+        header.values.get(_MODALITY, b"").decode("ascii", "replace").strip(" \0") for header in headers
+    }
+    return found_study(
+        uid, values, tuple(modality for modality in modalities if modality), str(len(instances))
+    )
 
 
 def _matches(study: FoundStudy, query: StudyQuery) -> bool:

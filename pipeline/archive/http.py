@@ -11,6 +11,7 @@ import ssl
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from email.message import Message
 from urllib.parse import urlsplit
 
 from pipeline.errors import ConfigurationError, FailStudy, RetryLater, StopRun
@@ -27,7 +28,9 @@ class HttpArchive:
     def __init__(self, settings: DicomwebArchive) -> None:
         parts = urlsplit(settings.url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ConfigurationError("archive-url", "url of a DICOMweb archive must be http://host/... or https://host/...")
+            raise ConfigurationError(
+                "archive-url", "url of a DICOMweb archive must be http://host/... or https://host/..."
+            )
         self._host = parts.hostname
         self._secure = parts.scheme == "https"
         self._port = parts.port or (443 if self._secure else 80)
@@ -42,8 +45,8 @@ class HttpArchive:
     def get(self, path: str, accept: str) -> Iterator[http.client.HTTPResponse]:
         """GET ``path`` under the base URL and yield the answer, whatever its status.
 
-        Raises RetryLater when the archive cannot be reached or stalls, StopRun when its certificate is not trusted.
-        The connection is used again only when the answer was read to its end.
+        Raises RetryLater when the archive cannot be reached or stalls, StopRun when its certificate is not
+        trusted. The connection is used again only when the answer was read to its end.
         """
         try:
             connection, response = self._answer(path, {"Accept": accept, **self._authorization})
@@ -64,7 +67,10 @@ class HttpArchive:
     def _answer(
         self, path: str, headers: Mapping[str, str]
     ) -> tuple[http.client.HTTPConnection, http.client.HTTPResponse]:
-        """The archive's answer; a kept connection that the archive closed meanwhile is replaced by a fresh one."""
+        """The archive's answer.
+
+        A kept connection that the archive closed meanwhile is replaced by a fresh one.
+        """
         with self._lock:
             connection = self._idle.pop() if self._idle else None
         if connection is not None:
@@ -89,7 +95,9 @@ class HttpArchive:
         timeout = self._settings.connect_timeout
         connection: http.client.HTTPConnection
         if self._tls is not None:
-            connection = http.client.HTTPSConnection(self._host, self._port, timeout=timeout, context=self._tls)
+            connection = http.client.HTTPSConnection(
+                self._host, self._port, timeout=timeout, context=self._tls
+            )
         else:
             connection = http.client.HTTPConnection(self._host, self._port, timeout=timeout)
         connection.connect()
@@ -110,35 +118,55 @@ class HttpArchive:
 def unreachable(error: OSError | http.client.HTTPException) -> RetryLater | StopRun:
     """What a transport error means for the caller."""
     if isinstance(error, ssl.SSLCertVerificationError):
-        return StopRun("archive-tls", "the archive's certificate is not trusted: set ca_file to its authority")
+        return StopRun(
+            "archive-tls", "the archive's certificate is not trusted: set ca_file to its authority"
+        )
     if isinstance(error, ssl.SSLError):
         return StopRun("archive-tls", "no TLS connection: check whether url should begin with http://")
     if isinstance(error, TimeoutError):
-        return RetryLater("archive-stalled", "the archive did not answer in time: raise stall_timeout if it is slow")
+        return RetryLater(
+            "archive-stalled", "the archive did not answer in time: raise stall_timeout if it is slow"
+        )
     if isinstance(error, ConnectionRefusedError):
-        return RetryLater("archive-unreachable", "connection refused: check host and port in url, and that it runs")
+        return RetryLater(
+            "archive-unreachable", "connection refused: check host and port in url, and that it runs"
+        )
     return RetryLater("archive-unreachable", f"the connection failed ({type(error).__name__})")
 
 
-def refusal(status: int, headers: Mapping[str, str]) -> RetryLater | StopRun | FailStudy:
-    """The error for an HTTP status that is no answer; 404 and the like are the caller's to interpret first."""
+def refusal(status: int, headers: Message) -> RetryLater | StopRun | FailStudy:
+    """The error for an HTTP status that is no answer.
+
+    404 and the like are the caller's to interpret first.
+    """
     if status in (429, 503):
-        return RetryLater("archive-busy", f"the archive answered {status}", after_seconds=_retry_after(headers))
+        return RetryLater(
+            "archive-busy", f"the archive answered {status}", after_seconds=_retry_after(headers)
+        )
     if status == 401:
         return StopRun("archive-auth", "the archive answered 401: set token, or username and password")
     if status == 403:
-        return StopRun("archive-auth", "the archive answered 403: these credentials may not query or retrieve")
+        return StopRun(
+            "archive-auth", "the archive answered 403: these credentials may not query or retrieve"
+        )
     if status in (301, 302, 303, 307, 308):
         return StopRun("archive-url", f"the archive answered {status} (redirect): set url to where it leads")
     if status in (404, 405, 501):
-        return StopRun("archive-url", f"the archive answered {status}: check the path in url (for instance /dicom-web)")
+        return StopRun(
+            "archive-url", f"the archive answered {status}: check the path in url (for instance /dicom-web)"
+        )
     if status >= 500:
         return RetryLater("archive-error", f"the archive answered {status}: look into its log")
-    return FailStudy("archive-refused", f"the archive answered {status} to a request of the standard: look into its log")
+    return FailStudy(
+        "archive-refused", f"the archive answered {status} to a request of the standard: look into its log"
+    )
 
 
-def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds of a Retry-After header; None for a date or nonsense, so that the caller's own back-off counts."""
+def _retry_after(headers: Message) -> float | None:
+    """Seconds of a Retry-After header.
+
+    None for a date or nonsense, so that the caller's own back-off counts.
+    """
     text = (headers.get("Retry-After") or "").strip()
     return float(text) if text.isascii() and text.isdigit() and len(text) < 8 else None
 

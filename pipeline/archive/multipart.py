@@ -1,6 +1,7 @@
 """Reading ``multipart/related`` bodies (RFC 2046 section 5.1, PS3.18 section 8.6.1.2) as a stream.
 
-Bytes are read into one buffer and handed on from there: a part is never in memory, and nothing is copied but a seam.
+Bytes are read into one buffer and handed on from there: a part is never in memory, and nothing is copied but
+a seam.
 """
 
 import re
@@ -33,11 +34,16 @@ class _Place(Enum):
 
 
 def boundary_of(content_type: str) -> bytes:
-    """The boundary parameter of a multipart Content-Type. Raises ValueError where it is not multipart or names none."""
+    """The boundary parameter of a multipart Content-Type.
+
+    Raises ValueError where it is not multipart or names none.
+    """
     media_type, _, parameters = content_type.partition(";")
     if not media_type.strip().lower().startswith("multipart/"):
         raise ValueError("the answer is not multipart")
-    named = re.search(r'(?:^|;)\s*boundary\s*=\s*(?:"([^"]{1,200})"|([^\s;"]{1,200}))', parameters, re.IGNORECASE)
+    named = re.search(
+        r'(?:^|;)\s*boundary\s*=\s*(?:"([^"]{1,200})"|([^\s;"]{1,200}))', parameters, re.IGNORECASE
+    )
     if named is None:
         raise ValueError("the answer names no multipart boundary")
     return (named[1] or named[2]).encode("latin-1", "replace")
@@ -57,8 +63,8 @@ class MultipartReader:
     def read(self, readinto: Callable[[memoryview], int]) -> None:
         """Read to the end of the body.
 
-        Raises EOFError where the body ends before its closing delimiter, ValueError where its framing is broken, and
-        whatever ``readinto`` or the sink raise.
+        Raises EOFError where the body ends before its closing delimiter, ValueError where its framing is
+        broken, and whatever ``readinto`` or the sink raise.
         """
         view = memoryview(self._buffer)
         while count := readinto(view[self._filled :]):

@@ -1,7 +1,7 @@
 """DICOM files (PS3.10 section 7): reading what a file says of itself, writing one around a received data set.
 
-Pixels are neither loaded nor decoded. Whatever is wrong with a file becomes a ``Fault``, a value, since one bad file
-never stops a study.
+Pixels are neither loaded nor decoded. Whatever is wrong with a file becomes a ``Fault``, a value, since one
+bad file never stops a study.
 """
 
 import hashlib
@@ -29,7 +29,12 @@ EXPLICIT_VR_LITTLE_ENDIAN = "1.2.840.10008.1.2.1"
 DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN = "1.2.840.10008.1.2.1.99"
 EXPLICIT_VR_BIG_ENDIAN = "1.2.840.10008.1.2.2"
 _NATIVE = frozenset(
-    {IMPLICIT_VR_LITTLE_ENDIAN, EXPLICIT_VR_LITTLE_ENDIAN, DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN, EXPLICIT_VR_BIG_ENDIAN}
+    {
+        IMPLICIT_VR_LITTLE_ENDIAN,
+        EXPLICIT_VR_LITTLE_ENDIAN,
+        DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN,
+        EXPLICIT_VR_BIG_ENDIAN,
+    }
 )
 
 IMPLEMENTATION_CLASS_UID = "2.25.190374452203310457917612843771054520811"
@@ -64,7 +69,10 @@ class Header:
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """Why a file is unusable. ``code`` and ``message`` hold no patient data; UIDs are what could still be read, or ""."""
+    """Why a file is unusable.
+
+    ``code`` and ``message`` hold no patient data; UIDs are what could still be read, or "".
+    """
 
     code: str
     message: str
@@ -75,7 +83,7 @@ class Fault:
 
 
 def read_header(path: Path, wanted: frozenset[int] = frozenset()) -> Header | Fault:
-    """The header of the DICOM file at ``path``, with every element walked to the end so that a cut is noticed."""
+    """The header of the DICOM file at ``path``; every element is walked, so that a cut is noticed."""
     try:
         with path.open("rb") as file:
             if not file.seek(0, 2):
@@ -102,7 +110,8 @@ def file_header(sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: 
 
 
 class DatasetDigest:
-    """SHA-256 over the data set of a DICOM file that passes by in pieces: everything after the file meta group.
+    """SHA-256 over the data set of a DICOM file that passes by in pieces: everything after the file meta
+    group.
 
     Where the bytes are no DICOM file the digest is over all of them.
     """
@@ -128,7 +137,7 @@ class DatasetDigest:
         return self._sha256.hexdigest()
 
     def _settle(self, start: int) -> None:
-        assert self._head is not None  # noqa: S101 - narrows the type
+        assert self._head is not None
         self._sha256.update(memoryview(self._head)[start:])
         self._head = None
 
@@ -213,7 +222,9 @@ def _walk(
         try:
             dataset, whole = _inflate(encoded, start)
         except zlib.error:
-            return Fault("transfer-syntax-mismatch", "the data set is not deflated as the file meta group says")
+            return Fault(
+                "transfer-syntax-mismatch", "the data set is not deflated as the file meta group says"
+            )
         except EOFError:
             return Fault("truncated", "the file ends before its data set does")
         start = 0
@@ -229,7 +240,9 @@ def _walk(
             if (element.tag in _UIDS or element.tag in wanted) and element.length <= _LONGEST_VALUE:
                 values[element.tag] = bytes(dataset[element.start : element.start + element.length])
             if element.tag == PIXEL_DATA and element.undefined == (syntax in _NATIVE):
-                fault = Fault("transfer-syntax-mismatch", "pixel data is not framed as the transfer syntax says")
+                fault = Fault(
+                    "transfer-syntax-mismatch", "pixel data is not framed as the transfer syntax says"
+                )
     except EOFError:
         if whole:
             fault = fault or Fault("truncated", "the file ends before its data set does")
@@ -257,13 +270,17 @@ def _encoding(syntax: str) -> Encoding:
     return EXPLICIT_BIG if syntax == EXPLICIT_VR_BIG_ENDIAN else EXPLICIT_LITTLE
 
 
-def _header_of(values: dict[int, bytes], meta: Mapping[int, bytes], syntax: str, encoding: Encoding) -> Header | Fault:
+def _header_of(
+    values: dict[int, bytes], meta: Mapping[int, bytes], syntax: str, encoding: Encoding
+) -> Header | Fault:
     uids = {tag: clean_uid(values.get(tag, b"")) for tag in _UIDS}
     if not all(is_uid(uids[tag]) for tag in _UIDS):
         return _identified(Fault("missing-uid", "a SOP, study or series UID is missing or is no UID"), values)
     named = clean_uid(meta.get(_META_SOP_INSTANCE, b""))
     if named and named != uids[_SOP_INSTANCE]:
-        return _identified(Fault("uid-mismatch", "file meta group and data set name different instances"), values)
+        return _identified(
+            Fault("uid-mismatch", "file meta group and data set name different instances"), values
+        )
     return Header(
         uids[_STUDY_INSTANCE],
         uids[_SERIES_INSTANCE],

@@ -25,7 +25,7 @@ _ITEM = struct.Struct(">BxH")
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """A presentation context: proposed with one or more transfer syntaxes, accepted with one (``result`` 0)."""
+    """A presentation context: proposed with some transfer syntaxes, accepted with one (``result`` 0)."""
 
     context_id: int
     abstract_syntax: str
@@ -35,7 +35,8 @@ class Context:
 
 @dataclass(frozen=True, slots=True)
 class Associate:
-    """A-ASSOCIATE-RQ or -AC. ``storage_roles`` are the SOP classes for which the requestor is SCP (PS3.7 D.3.3.4).
+    """A-ASSOCIATE-RQ or -AC. ``storage_roles`` are the SOP classes for which the requestor is SCP (PS3.7
+    D.3.3.4).
 
     ``longest_pdu`` is the most the sender takes in one P-DATA-TF; 0 means no limit.
     """
@@ -81,7 +82,9 @@ def associate_ac(answer: Associate) -> bytes:
         _item(
             0x21,
             struct.pack(">BxBx", context.context_id, context.result)
-            + _item(0x40, (context.transfer_syntaxes[0] if context.transfer_syntaxes else "").encode("ascii")),
+            + _item(
+                0x40, (context.transfer_syntaxes[0] if context.transfer_syntaxes else "").encode("ascii")
+            ),
         )
         for context in answer.contexts
     )
@@ -123,7 +126,9 @@ def _associate(message: Associate, contexts: bytes, *, scu: int) -> bytes:
         + roles
         + _item(0x55, IMPLEMENTATION_VERSION_NAME.encode("ascii"))
     )
-    titles = b"".join(title.encode("ascii", "replace").ljust(16)[:16] for title in (message.called, message.calling))
+    titles = b"".join(
+        title.encode("ascii", "replace").ljust(16)[:16] for title in (message.called, message.calling)
+    )
     fixed = b"\x00\x01\x00\x00" + titles + bytes(32)
     return fixed + _item(0x10, _APPLICATION_CONTEXT.encode("ascii")) + contexts + _item(0x50, user)
 

@@ -1,4 +1,5 @@
-"""Taking one C-STORE: the raw data set goes to a part file behind a file meta group of our own, never decoded.
+"""Taking one C-STORE: the raw data set goes to a part file behind a file meta group of our own, never
+decoded.
 
 Shared by the Storage SCP and by C-GET, where stores arrive on the association that asked for them.
 """
@@ -36,7 +37,10 @@ class Desk(Protocol):
 
 
 class StoreSink:
-    """The sink of one C-STORE's data set. A refused one is read to its end, so that the association lives on."""
+    """The sink of one C-STORE's data set.
+
+    A refused one is read to its end, so that the association lives on.
+    """
 
     def __init__(self, desk: Desk, context: Context, command: Command, calling: str) -> None:
         self._desk = desk
@@ -52,7 +56,9 @@ class StoreSink:
                 self._status = opened
             else:
                 self._part = opened
-                header = file_header(command.sop_class_uid, command.sop_instance_uid, context.transfer_syntaxes[0])
+                header = file_header(
+                    command.sop_class_uid, command.sop_instance_uid, context.transfer_syntaxes[0]
+                )
                 opened.write(header)
         except FirstreadError as error:
             self._refuse(error)

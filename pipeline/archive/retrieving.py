@@ -81,7 +81,8 @@ class Retrieval(Protocol):
 
 
 class MoveDesk:
-    """Routes stores to the fetches that wait for them: by announced SOP Instance UID, then by Study Instance UID.
+    """Routes stores to the fetches that wait for them: by announced SOP Instance UID, then by Study Instance
+    UID.
 
     A store that no fetch waits for is refused, and nothing of it is kept.
     """
@@ -107,7 +108,10 @@ class MoveDesk:
                     self._expected.pop(uid, None)
 
     def open(self, command: Command) -> PartFile | int:
-        """See ``Desk.open``. An instance that was not announced is written beside those of any fetch that waits."""
+        """See ``Desk.open``.
+
+        An instance that was not announced is written beside those of any fetch that waits.
+        """
         with self._lock:
             spool = self._expected.get(command.sop_instance_uid) or next(iter(self._spools.values()), None)
         if spool is None:
@@ -248,7 +252,8 @@ def keep_status(spool: Spool, part: PartFile, command: Command) -> int:
 
 
 def storage_contexts(sop_class_uids: Iterable[str]) -> tuple[Context, ...]:
-    """The C-GET context, then one context per SOP class and transfer syntax, so that each is sent as it is stored.
+    """The C-GET context, then one context per SOP class and transfer syntax, so that each is sent as it is
+    stored.
 
     Announced classes come first, the common ones fill up; at most 128 in all (PS3.8 section 9.3.2.2).
     """

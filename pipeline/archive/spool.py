@@ -1,4 +1,5 @@
-"""The folder of one fetch: bytes stream into part files, and whole, checked instances stay under their SOP UID.
+"""The folder of one fetch: bytes stream into part files, and whole, checked instances stay under their SOP
+UID.
 
 Nothing is held in memory; the disk is watched, and a partial file never outlives the fetch.
 """
@@ -25,7 +26,10 @@ _DISK_CHECK_BYTES = 64 << 20
 
 @dataclass(frozen=True, slots=True)
 class DiskLimits:
-    """``min_free_gib`` is the watermark below which nothing is written; ``max_instance_gib`` the largest instance taken."""
+    """``min_free_gib`` is the watermark below which nothing is written.
+
+    ``max_instance_gib`` the largest instance taken.
+    """
 
     min_free_gib: float
     max_instance_gib: float
@@ -44,7 +48,9 @@ class DiskLimits:
 class PartFile:
     """One DICOM file on its way to disk. A context manager: what was not finished is removed."""
 
-    def __init__(self, folder: Path, limits: DiskLimits, progressed: Callable[[], None] | None = None) -> None:
+    def __init__(
+        self, folder: Path, limits: DiskLimits, progressed: Callable[[], None] | None = None
+    ) -> None:
         self._progressed = progressed
         self.path = folder / f"{uuid.uuid4().hex}{PART_SUFFIX}"
         self.size = 0
@@ -75,7 +81,10 @@ class PartFile:
             os.fsync(self._file.fileno())
         self._file.close()
         if self.too_large:
-            return Fault("too-large", f"the instance is larger than max_instance_gib = {self._limits.max_instance_gib:g}")
+            return Fault(
+                "too-large",
+                f"the instance is larger than max_instance_gib = {self._limits.max_instance_gib:g}",
+            )
         return examine(self.path, self._digest.hexdigest())
 
     def discard(self) -> None:
@@ -129,7 +138,8 @@ class Spool:
             raise self.stopped
 
     def keep(self, part: PartFile, *, expected: str = "") -> HeldInstance | DamagedInstance:
-        """Finish ``part``: a sound instance of this study stays under its SOP Instance UID, anything else is noted.
+        """Finish ``part``: a sound instance of this study stays under its SOP Instance UID, anything else is
+        noted.
 
         ``expected`` is the SOP Instance UID that was asked for or announced, where there is one.
         """
@@ -209,7 +219,11 @@ class Spool:
         if earlier.sha256 == found.sha256:
             return earlier
         return self._note(
-            Fault("duplicate-conflict", "the same SOP Instance UID came again with other bytes; the first is kept"), uid
+            Fault(
+                "duplicate-conflict",
+                "the same SOP Instance UID came again with other bytes; the first is kept",
+            ),
+            uid,
         )
 
     def _note(self, fault: Fault, expected: str) -> DamagedInstance:
@@ -235,9 +249,7 @@ def examine(path: Path, sha256: str) -> HeldInstance | Fault:
 
 def moved(held: HeldInstance, path: Path) -> HeldInstance:
     """The same instance at another path."""
-    return HeldInstance(
-        held.ref, path, held.sha256, held.size, held.sop_class_uid, held.transfer_syntax_uid
-    )
+    return HeldInstance(held.ref, path, held.sha256, held.size, held.sop_class_uid, held.transfer_syntax_uid)
 
 
 def examined(held: HeldInstance, sha256: str) -> HeldInstance:
@@ -251,4 +263,6 @@ def _write_all(descriptor: int, piece: bytes | memoryview) -> None:
         while rest:
             rest = rest[os.write(descriptor, rest) :]
     except OSError as error:
-        raise StopRun("disk-full", f"the fetch folder cannot be written ({error.strerror}): free some disk") from None
+        raise StopRun(
+            "disk-full", f"the fetch folder cannot be written ({error.strerror}): free some disk"
+        ) from None

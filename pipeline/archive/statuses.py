@@ -1,4 +1,7 @@
-"""Final statuses of C-FIND, C-MOVE and C-GET (PS3.4 C.4.1.1.4, C.4.2.1.5, C.4.3.1.4; PS3.7 annex C): what they mean."""
+"""Final statuses of C-FIND, C-MOVE and C-GET (PS3.4 C.4.1.1.4, C.4.2.1.5, C.4.3.1.4.
+
+PS3.7 annex C): what they mean.
+"""
 
 from pipeline.errors import FailStudy, RetryLater, StopRun
 
@@ -19,7 +22,9 @@ def check_find(status: int | None) -> None:
     if status == SUCCESS:
         return
     if status in _TOO_MANY:
-        raise RetryLater("archive-too-many", f"the archive is out of resources for this query ({_shown(status)})")
+        raise RetryLater(
+            "archive-too-many", f"the archive is out of resources for this query ({_shown(status)})"
+        )
     raise _refusal(status, "query")
 
 
@@ -31,7 +36,9 @@ def retrieve_failure(status: int | None) -> RetryLater | StopRun | FailStudy | N
     if status in (SUCCESS, _SOME_FAILED):
         return None
     if status in _TOO_MANY or status == _CANNOT_PERFORM:
-        return RetryLater("archive-busy", f"the archive is out of resources for this retrieval ({_shown(status)})")
+        return RetryLater(
+            "archive-busy", f"the archive is out of resources for this retrieval ({_shown(status)})"
+        )
     return _refusal(status, "retrieval")
 
 
@@ -39,16 +46,22 @@ def _refusal(status: int | None, what: str) -> RetryLater | StopRun | FailStudy:
     if status == _DESTINATION_UNKNOWN:
         return StopRun(
             "move-destination-unknown",
-            "the archive does not know our move destination: register calling_ae_title there with the host and port "
-            "of move_port",
+            "the archive does not know our move destination: register calling_ae_title there, with this "
+            "host and move_port",
         )
     if status == _NOT_AUTHORIZED or status in _CLASS_UNSUPPORTED:
-        return StopRun("archive-refused-service", f"the archive does not allow us this {what} ({_shown(status)})")
+        return StopRun(
+            "archive-refused-service", f"the archive does not allow us this {what} ({_shown(status)})"
+        )
     if status == _MISMATCH:
-        return FailStudy("archive-refused", f"the archive finds our {what} request inconsistent ({_shown(status)})")
+        return FailStudy(
+            "archive-refused", f"the archive finds our {what} request inconsistent ({_shown(status)})"
+        )
     if status == _CANCELLED:
         return RetryLater("archive-cancelled", f"the archive cancelled the {what}")
-    return RetryLater("archive-error", f"the archive ended the {what} with status {_shown(status)}: look into its log")
+    return RetryLater(
+        "archive-error", f"the archive ended the {what} with status {_shown(status)}: look into its log"
+    )
 
 
 def _shown(status: int | None) -> str:

@@ -1,8 +1,9 @@
-"""A server of associations that takes C-STORE and C-ECHO (PS3.4 annexes A and B) and hands instances to a desk."""
+"""A server of associations: takes C-STORE and C-ECHO (PS3.4 annexes A and B), hands instances to a desk."""
 
 import logging
 import socket
 import threading
+from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
@@ -30,8 +31,8 @@ _TRANSFER_SYNTAXES_UNSUPPORTED = 4
 class StoreServer:
     """Listens from ``start`` to ``close``; each association has its own thread.
 
-    Every storage SOP class, private ones too, and every transfer syntax are accepted, in the order in which the sender
-    proposes them. Any calling AE title is served; the called one must be ours.
+    Every storage SOP class, private ones too, and every transfer syntax are accepted, in the order in which
+    the sender proposes them. Any calling AE title is served; the called one must be ours.
     """
 
     def __init__(self, host: str, port: int, ae_title: str, desk: Desk, stall_timeout: float) -> None:
@@ -46,16 +47,22 @@ class StoreServer:
         self._lock = threading.Lock()
 
     def start(self) -> None:
-        """Begin to listen; ``port`` then holds the port really taken. Raises ConfigurationError where it is taken."""
+        """Begin to listen.
+
+        ``port`` then holds the port really taken. Raises ConfigurationError where it is taken.
+        """
         try:
             self._listener = socket.create_server((self.host, self.port), backlog=64)
         except OSError as error:
             raise ConfigurationError(
                 "port-in-use",
-                f"cannot listen on {self.host}:{self.port} ({error.strerror}): choose another port, or stop who has it",
+                f"cannot listen on {self.host}:{self.port} ({error.strerror}): choose another port, "
+                "or stop who has it",
             ) from None
         self.port = int(self._listener.getsockname()[1])
-        self._thread = threading.Thread(target=self._listen, args=(self._listener,), name="storage-scp", daemon=True)
+        self._thread = threading.Thread(
+            target=self._listen, args=(self._listener,), name="storage-scp", daemon=True
+        )
         self._thread.start()
 
     def close(self) -> None:
@@ -87,7 +94,9 @@ class StoreServer:
                     connection, _ = listener.accept()
                 except OSError:
                     return
-                thread = threading.Thread(target=self._serve, args=(connection,), name="storage-scp-a", daemon=True)
+                thread = threading.Thread(
+                    target=self._serve, args=(connection,), name="storage-scp-a", daemon=True
+                )
                 with self._lock:
                     self._open[connection] = thread
                 thread.start()
@@ -121,11 +130,15 @@ class StoreServer:
                 if command.field == C_STORE_RQ and sink is not None:
                     association.send(context, sink.answer())
                 elif command.field == C_ECHO_RQ:
-                    answer = Command(C_ECHO_RSP, responded_to=command.message_id, sop_class_uid=VERIFICATION, status=0)
+                    answer = Command(
+                        C_ECHO_RSP, responded_to=command.message_id, sop_class_uid=VERIFICATION, status=0
+                    )
                     association.send(context, answer)
                 else:
                     refusal = Command(
-                        command.field | 0x8000, responded_to=command.message_id, status=_UNRECOGNIZED_OPERATION
+                        command.field | 0x8000,
+                        responded_to=command.message_id,
+                        status=_UNRECOGNIZED_OPERATION,
                     )
                     association.send(context, refusal)
                 sink = None
@@ -143,16 +156,20 @@ class StoreServer:
 
 
 def _answer(proposed: Context) -> Context:
-    """The proposed context with the sender's first transfer syntax, or the reason why not (PS3.8 table 9-18)."""
+    """The proposed context with the sender's first transfer syntax, or why not (PS3.8 table 9-18)."""
     syntaxes = proposed.transfer_syntaxes
     wanted = syntaxes
     if proposed.abstract_syntax == VERIFICATION:
         plain = (IMPLICIT_VR_LITTLE_ENDIAN, EXPLICIT_VR_LITTLE_ENDIAN)
         wanted = tuple(syntax for syntax in syntaxes if syntax in plain)
     elif not _is_storage(proposed.abstract_syntax):
-        return Context(proposed.context_id, proposed.abstract_syntax, syntaxes[:1], _ABSTRACT_SYNTAX_UNSUPPORTED)
+        return Context(
+            proposed.context_id, proposed.abstract_syntax, syntaxes[:1], _ABSTRACT_SYNTAX_UNSUPPORTED
+        )
     if not wanted:
-        return Context(proposed.context_id, proposed.abstract_syntax, syntaxes[:1], _TRANSFER_SYNTAXES_UNSUPPORTED)
+        return Context(
+            proposed.context_id, proposed.abstract_syntax, syntaxes[:1], _TRANSFER_SYNTAXES_UNSUPPORTED
+        )
     return Context(proposed.context_id, proposed.abstract_syntax, wanted[:1])
 
 
@@ -161,7 +178,5 @@ def _is_storage(abstract_syntax: str) -> bool:
 
 
 def _shut(connection: socket.socket) -> None:
-    try:
+    with suppress(OSError):  # it is closed already
         connection.shutdown(socket.SHUT_RDWR)
-    except OSError:
-        pass  # it is closed already

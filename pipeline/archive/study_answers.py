@@ -59,7 +59,10 @@ def found_study(
 
 
 def announced(listed: Mapping[InstanceRef, str]) -> tuple[AnnouncedInstance, ...]:
-    """Image-level answers, each SOP Instance UID once, sorted; the values of ``listed`` are SOP Class UIDs."""
+    """Image-level answers, each SOP Instance UID once, sorted.
+
+    The values of ``listed`` are SOP Class UIDs.
+    """
     by_uid = {ref.sop_instance_uid: AnnouncedInstance(ref, sop_class) for ref, sop_class in listed.items()}
     return tuple(by_uid[uid] for uid in sorted(by_uid))
 
@@ -70,7 +73,9 @@ def decode_texts(values: Mapping[int, bytes]) -> dict[int, str]:
     Bytes that do not fit become replacement characters: these texts are compared and matched, not shown.
     """
     terms = values.get(CHARACTER_SET, b"").decode("ascii", "replace").split("\\")
-    codec = next((_CODECS[term.strip(" \0")] for term in reversed(terms) if term.strip(" \0") in _CODECS), "latin-1")
+    codec = next(
+        (_CODECS[term.strip(" \0")] for term in reversed(terms) if term.strip(" \0") in _CODECS), "latin-1"
+    )
     return {tag: values[tag].decode(codec, "replace").strip(" \0") for tag in DIGEST_TAGS if tag in values}
 
 

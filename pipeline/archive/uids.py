@@ -7,7 +7,7 @@ _LONGEST = 64
 
 
 def clean_uid(value: bytes | str) -> str:
-    """The UID without the padding that PS3.5 section 9.4 allows (and the spaces some devices write instead of NUL)."""
+    """The UID without the padding of PS3.5 section 9.4, and without the spaces some devices write for it."""
     text = value.decode("ascii", "replace") if isinstance(value, bytes) else value
     return text.strip("\0 ")
 
