@@ -7,7 +7,7 @@ PS3.10 section 7. Nothing here is used on a patient's own images: those are neve
 import io
 import uuid
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Literal
 
@@ -60,7 +60,7 @@ class RadiographHeader:
     ``patient_name`` is a PN value with ``^`` between components and ``=`` between component groups
     (PS3.5 6.2.1), Unicode. ``laterality`` is the ImageLaterality of a DX image: R, L, U (unpaired) or B.
     ``spacing_mm`` is (row, column). ``window`` is (center, width) in stored values, or None to
-    leave the window out.
+    leave the window out. ``acquired`` is when this film was taken, the start of the study where None.
     """
 
     study_instance_uid: str
@@ -70,6 +70,7 @@ class RadiographHeader:
     patient_name: str
     accession_number: str
     started: datetime
+    acquired: datetime | None = None
     birth_date: date | None = None
     sex: str = ""
     description: str = "Chest PA"
@@ -93,17 +94,20 @@ def write_radiograph(
     transfer_syntax: str = EXPLICIT_LITTLE,
     photometric: str = "MONOCHROME2",
     bits_stored: int | None = None,
+    declared_rows: int | None = None,
 ) -> None:
     """Write ``pixels`` [rows, columns], dense tissue bright, as one CR or DX image.
 
     MONOCHROME1 is stored inverted, so that it looks the same. ``bits_stored`` is the pixels' own width where
-    None; values must fit in it. Raises ValueError for pixels that do not, and for a transfer syntax not in
-    ``WRITABLE``.
+    None; values must fit in it. ``declared_rows`` makes the header lie about Rows, for a corrupt sample.
+    Raises ValueError for pixels that do not, and for a transfer syntax not in ``WRITABLE``.
     """
     stored = _stored_pixels(pixels, photometric, bits_stored or pixels.dtype.itemsize * 8)
     dataset = radiograph_dataset(header, transfer_syntax)
     _describe_pixels(dataset, header, stored, photometric, bits_stored or pixels.dtype.itemsize * 8)
     _set_pixels(dataset, stored, transfer_syntax)
+    if declared_rows is not None:
+        dataset.Rows = declared_rows
     path.parent.mkdir(parents=True, exist_ok=True)
     dcmwrite(path, dataset, enforce_file_format=True)
 
@@ -131,16 +135,22 @@ def _describe_patient(dataset: Dataset, header: RadiographHeader) -> None:
 
 
 def _describe_study(dataset: Dataset, header: RadiographHeader) -> None:
-    moment = header.started
+    acquired = header.acquired or header.started
     dataset.SOPClassUID = dataset.file_meta.MediaStorageSOPClassUID
     dataset.SOPInstanceUID = UID(header.sop_instance_uid)
     dataset.StudyInstanceUID = UID(header.study_instance_uid)
     dataset.SeriesInstanceUID = UID(header.series_instance_uid)
-    for level in ("Study", "Series", "Acquisition", "Content"):
+    moments = (
+        ("Study", header.started),
+        ("Series", header.started),
+        ("Acquisition", acquired),
+        ("Content", acquired),
+    )
+    for level, moment in moments:
         setattr(dataset, f"{level}Date", moment.strftime("%Y%m%d"))
         setattr(dataset, f"{level}Time", moment.strftime("%H%M%S"))
-    if moment.tzinfo is not None:
-        dataset.TimezoneOffsetFromUTC = moment.strftime("%z")
+    if header.started.tzinfo is not None:
+        dataset.TimezoneOffsetFromUTC = header.started.strftime("%z")
     dataset.AccessionNumber = header.accession_number
     dataset.StudyID = header.accession_number[:16]
     dataset.StudyDescription = header.description
@@ -266,6 +276,6 @@ def _encapsulate(dataset: FileDataset, frame: bytes) -> None:
     dataset["PixelData"].is_undefined_length = True
 
 
-def fictitious_moment(day: int, minute: int = 0) -> datetime:
-    """A time of day ``day`` (0-based) of January 2031, in UTC: a date no real study of today carries."""
-    return datetime(2031, 1, 1 + day % 31, 8 + minute // 60 % 12, minute % 60, tzinfo=UTC)
+def fictitious_moment(number: int) -> datetime:
+    """The time of invented study ``number``: one every 97 minutes from the first of January 2021, UTC."""
+    return datetime(2021, 1, 1, 8, tzinfo=UTC) + timedelta(minutes=97 * number)

@@ -43,13 +43,28 @@ class Candidate:
     view: str
 
     @property
-    def order(self) -> tuple[int, int, int, int, str]:
-        """Best first: PA, then AP, then unknown; primary before secondary; larger; then as numbered."""
+    def secondary(self) -> bool:
+        """Whether it was made from another image (Image Type value 2)."""
+        return texts(self.header.dataset, "ImageType")[1:2] == ("SECONDARY",)
+
+    @property
+    def exposure(self) -> tuple[str, ...] | None:
+        """What two renderings of one exposure share, or None where the header does not time it."""
+        dataset = self.header.dataset
+        time = text(dataset, "AcquisitionDateTime") or text(dataset, "AcquisitionTime")
+        if not time:
+            return None
+        size = numbers(dataset, "Rows") + numbers(dataset, "Columns")
+        return (time, self.view, text(dataset, "DetectorID"), *(str(side) for side in size))
+
+    @property
+    def order(self) -> tuple[bool, int, int, int, str]:
+        """Best first: primary before secondary; PA, then AP, then unknown; larger; then as numbered."""
         dataset = self.header.dataset
         area = (integer(dataset, "Rows") or 0) * (integer(dataset, "Columns") or 0)
         return (
-            ("PA", "AP", "").index(self.view),
-            int(_is_secondary(dataset)),
+            self.secondary,
+            FRONTAL.index(self.view),
             -area,
             integer(dataset, "InstanceNumber") or 0,
             text(dataset, "SOPInstanceUID"),
@@ -71,26 +86,6 @@ def judge(header: Header) -> Candidate | Reason:
             else Reason("other-view", "a view that is neither PA nor AP is not used by this model")
         )
     return Candidate(header, view)
-
-
-def without_duplicates(candidates: list[Candidate]) -> tuple[list[Candidate], list[tuple[Candidate, Reason]]]:
-    """Best first, one per exposure: derived pictures yield to the film, second renderings to the first."""
-    kept: list[Candidate] = []
-    dropped: list[tuple[Candidate, Reason]] = []
-    exposures: set[tuple[str, ...]] = set()
-    primary = any(not _is_secondary(candidate.header.dataset) for candidate in candidates)
-    for candidate in sorted(candidates, key=lambda c: c.order):
-        exposure = _exposure(candidate)
-        if primary and _is_secondary(candidate.header.dataset):
-            dropped.append((candidate, Reason("secondary-image", "made from another image of this study")))
-        elif exposure is not None and exposure in exposures:
-            dropped.append(
-                (candidate, Reason("same-exposure", "another rendering of an exposure that is used"))
-            )
-        else:
-            kept.append(candidate)
-            exposures.update([exposure] if exposure else [])
-    return kept, dropped
 
 
 def view_of(dataset: Dataset) -> str:
@@ -161,17 +156,3 @@ def _declared_region(dataset: Dataset) -> Region:
         if region is not Region.UNKNOWN:
             return region
     return wording.region_of(text(dataset, "BodyPartExamined"))
-
-
-def _is_secondary(dataset: Dataset) -> bool:
-    return texts(dataset, "ImageType")[1:2] == ("SECONDARY",)
-
-
-def _exposure(candidate: Candidate) -> tuple[str, ...] | None:
-    """What two renderings of one exposure share, or None where the header does not time it."""
-    dataset = candidate.header.dataset
-    time = text(dataset, "AcquisitionDateTime") or text(dataset, "AcquisitionTime")
-    if not time:
-        return None
-    size = numbers(dataset, "Rows") + numbers(dataset, "Columns")
-    return (time, candidate.view, text(dataset, "DetectorID"), *(str(value) for value in size))

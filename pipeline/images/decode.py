@@ -196,4 +196,5 @@ def _values(bits: Stored, declared: Declared, precision: int) -> npt.NDArray[np.
     shift = held - width
     signed = np.dtype(f"i{bits.dtype.itemsize}")
     extended: npt.NDArray[np.signedinteger] = (bits << bits.dtype.type(shift)).view(signed)
-    return np.right_shift(extended, signed.type(shift))
+    np.right_shift(extended, signed.type(shift), out=extended)
+    return extended

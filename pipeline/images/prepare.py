@@ -2,10 +2,8 @@
 why.
 """
 
-import logging
-
 from pipeline.errors import FailStudy, SkipStudy
-from pipeline.images.choose import Candidate, Reason, judge, without_duplicates
+from pipeline.images.choose import Candidate, Reason, judge
 from pipeline.images.context import instance_ref, study_context
 from pipeline.images.decode import declared_pixels, stored_values
 from pipeline.images.grey import display
@@ -13,8 +11,6 @@ from pipeline.images.headers import Header, integer, read_header, text
 from pipeline.images.limits import ImageLimits
 from pipeline.images.scale import pixel_aspect, resized, spacing_mm, working_size
 from pipeline.study import FetchedStudy, ImageSet, LeftOut, StudyContext, StudyImage
-
-log = logging.getLogger(__name__)
 
 DEFAULT_LIMITS = ImageLimits()
 _SKIP_ORDER = (
@@ -112,27 +108,37 @@ def _one_patient(headers: list[Header]) -> None:
 def _images(
     candidates: list[Candidate], left_out: list[LeftOut], longest_side: int, limits: ImageLimits
 ) -> tuple[StudyImage, ...]:
-    kept, dropped = without_duplicates(candidates)
-    left_out.extend(_left_out(candidate.header, reason) for candidate, reason in dropped)
+    """Decode the candidates, best first; one that cannot be decoded makes room for its other rendering."""
     images: list[StudyImage] = []
+    exposures: set[tuple[str, ...] | None] = set()
     failures: list[FailStudy] = []
-    for candidate in kept:
-        if len(images) == limits.max_images:
-            left_out.append(
-                _left_out(candidate.header, Reason("over-limit", "enough films of this study are used"))
-            )
-            continue
-        try:
-            images.append(prepare_image(candidate, longest_side, limits))
-        except FailStudy as error:
-            failures.append(error)
-            left_out.append(_left_out(candidate.header, Reason(error.code, error.message)))
+    for candidate in sorted(candidates, key=lambda one: one.order):
+        reason = _superfluous(candidate, len(images), exposures, limits)
+        if reason is None:
+            try:
+                images.append(prepare_image(candidate, longest_side, limits))
+                exposures.add(candidate.exposure)
+                continue
+            except FailStudy as error:
+                failures.append(error)
+                reason = Reason(error.code, error.message)
+        left_out.append(_left_out(candidate.header, reason))
     if not images:
         codes = ", ".join(sorted({failure.code for failure in failures}))
-        raise FailStudy(
-            "undecodable", f"no chest film of the study can be used ({codes}): {failures[0].message}"
-        )
+        raise FailStudy("undecodable", f"no chest film can be used ({codes}): {failures[0].message}")
     return tuple(images)
+
+
+def _superfluous(
+    candidate: Candidate, used: int, exposures: set[tuple[str, ...] | None], limits: ImageLimits
+) -> Reason | None:
+    if used and candidate.secondary:
+        return Reason("secondary-image", "made from another image of this study")
+    if candidate.exposure is not None and candidate.exposure in exposures:
+        return Reason("same-exposure", "another rendering of an exposure that is used")
+    if used == limits.max_images:
+        return Reason("over-limit", "enough films of this study are used")
+    return None
 
 
 def _left_out(header: Header, reason: Reason) -> LeftOut:
