@@ -4,9 +4,9 @@ Graph inputs, for a batch of n rows and s new positions:
 
     embeddings       float32 [n, s, width]                  token or visual embeddings
     last             int64   [n]                            position of each row's last real embedding, 0..s-1
-    seqlens_k        int32   [n]                            length of each row with the new positions, minus one
-    total_length     int32   []                             longest length of the batch with the new positions
-    past_key_I, past_value_I      float32 [n, kv_heads, capacity, head_width] for each layer I
+    seqlens_k        int32   [n]                            length of each row with the new positions, minus
+    one total_length     int32   []                             longest length of the batch with the new
+    positions past_key_I, past_value_I      float32 [n, kv_heads, capacity, head_width] for each layer I
 
 and outputs ``next`` int64 [n], the most likely next token, ``logits`` float32 [n, vocabulary] and
 present_key_I and present_value_I, which are to be bound to the very memory of the past ones (com.microsoft

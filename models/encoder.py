@@ -1,0 +1,236 @@
+"""Vision encoders: one ONNX graph per model (tower and projector), run by the best runner of the machine.
+
+    tensorrt            a native engine compiled for this GPU (models.engine)
+    onnxruntime-cuda    ONNX Runtime with its CUDA provider
+    onnxruntime-cpu     ONNX Runtime on the CPU
+    torch               the network itself: the reference the others are measured against
+
+ONNX Runtime falls back to the CPU silently, so what runs is asked of the session, never assumed.
+"""
+
+import logging
+import os
+import warnings
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from pipeline.errors import StopRun
+
+Arrays = dict[str, NDArray[Any]]
+RUNNER_OF_PROVIDER = {
+    "TensorrtExecutionProvider": "onnxruntime-tensorrt",
+    "CUDAExecutionProvider": "onnxruntime-cuda",
+    "CPUExecutionProvider": "onnxruntime-cpu",
+}
+OPSET = 20
+SMALLEST_BATCH = 2
+"""A batch of one takes other kernels in ONNX Runtime, which differ in the last bits; it is run as two."""
+TOLERANCE = 1e-4
+"""Largest accepted difference from torch in float32, relative to the largest value of the output."""
+
+_log = logging.getLogger(__name__)
+
+
+class VisionEncoder(Protocol):
+    """Runs a model's encoder graph; a context manager whose ``encode`` may be called from several threads."""
+
+    runner: str
+
+    def encode(self, inputs: Mapping[str, NDArray[Any]]) -> Arrays:
+        """Outputs by name, each [n, ...], for inputs by name that share their first axis n."""
+        ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderSource:
+    """What is exported: a torch module, an example batch of two for its inputs by name in order, its outputs'
+    names.
+    """
+
+    module: Any
+    inputs: Mapping[str, NDArray[Any]]
+    outputs: tuple[str, ...]
+
+
+class OnnxEncoder:
+    """An encoder graph on ONNX Runtime.
+
+    On the CPU every worker thread runs a part of the batch on one core, so that it never waits inside an
+    operator for a core that another stage holds. A row's result does not depend on the rows beside it.
+    """
+
+    def __init__(self, graph: Path, *, provider: str = "CPUExecutionProvider", threads: int = 0) -> None:
+        """Open ``graph`` asking for ``provider``; ``runner`` says what was really given. ``threads`` 0: every
+        core.
+        """
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = 1
+        options.log_severity_level = 3
+        with warnings.catch_warnings():
+            # an unavailable provider is a warning to ONNX Runtime; here the session itself is asked below
+            warnings.simplefilter("ignore", UserWarning)
+            self._session = ort.InferenceSession(str(graph), options, providers=[provider])
+        self.runner = RUNNER_OF_PROVIDER[self._session.get_providers()[0]]
+        self._outputs = [output.name for output in self._session.get_outputs()]
+        workers = threads or len(os.sched_getaffinity(0))
+        self._workers = workers if self.runner == "onnxruntime-cpu" else 1
+        self._pool = ThreadPoolExecutor(self._workers, thread_name_prefix="encoder")
+
+    def encode(self, inputs: Mapping[str, NDArray[Any]]) -> Arrays:
+        """See :class:`VisionEncoder`."""
+        count = len(next(iter(inputs.values())))
+        parts = max(1, min(self._workers, count // SMALLEST_BATCH))
+        edges = [count * part // parts for part in range(parts + 1)]
+        slices = [slice(start, stop) for start, stop in pairwise(edges)]
+        results = list(
+            self._pool.map(lambda part: self._run({k: v[part] for k, v in inputs.items()}), slices)
+        )
+        return {name: np.concatenate([result[name] for result in results]) for name in self._outputs}
+
+    def _run(self, inputs: Mapping[str, NDArray[Any]]) -> Arrays:
+        count = len(next(iter(inputs.values())))
+        if count < SMALLEST_BATCH:
+            inputs = {name: np.repeat(values, SMALLEST_BATCH, axis=0) for name, values in inputs.items()}
+        outputs = self._session.run(self._outputs, dict(inputs))
+        return {name: values[:count] for name, values in zip(self._outputs, outputs, strict=True)}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._pool.shutdown()
+
+
+class TorchEncoder:
+    """The network itself, in torch."""
+
+    runner = "torch"
+
+    def __init__(self, source: EncoderSource) -> None:
+        """Run ``source.module``, in evaluation mode."""
+        self._source = source
+
+    def encode(self, inputs: Mapping[str, NDArray[Any]]) -> Arrays:
+        """See :class:`VisionEncoder`."""
+        import torch  # a drafting process on ONNX Runtime starts without the seconds that torch takes
+
+        with torch.inference_mode():
+            tensors = [torch.from_numpy(np.ascontiguousarray(inputs[name])) for name in self._source.inputs]
+            outputs = self._source.module(*tensors)
+        return {name: value.numpy() for name, value in zip(self._source.outputs, outputs, strict=True)}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        return
+
+
+def export_encoder(source: EncoderSource, path: Path) -> float:
+    """Write ``source`` as ONNX with a dynamic batch and prove it against torch; gives the largest relative
+    error.
+
+    The file's bytes depend on network, weights and library versions only. Raises StopRun above ``TOLERANCE``.
+    """
+    import torch
+
+    batch = torch.export.Dim("batch", min=SMALLEST_BATCH, max=4096)
+    quiet = logging.getLogger("torch.onnx")
+    level = quiet.level
+    quiet.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the exporter's own notes on its inner calls
+            program = torch.onnx.export(
+                source.module.eval(),
+                tuple(torch.from_numpy(values) for values in source.inputs.values()),
+                dynamo=True,
+                verbose=False,
+                opset_version=OPSET,
+                input_names=list(source.inputs),
+                output_names=list(source.outputs),
+                dynamic_shapes=tuple({0: batch} for _ in source.inputs),
+            )
+    finally:
+        quiet.setLevel(level)
+    if program is None:
+        raise StopRun("encoder-export", "torch gave no ONNX program for the encoder")
+    model = program.model_proto
+    _strip(model)
+    path.write_bytes(model.SerializeToString(deterministic=True))
+    with OnnxEncoder(path, threads=1) as exported, TorchEncoder(source) as reference:
+        error = largest_error(exported.encode(source.inputs), reference.encode(source.inputs))
+    if not error <= TOLERANCE:
+        raise StopRun(
+            "encoder-export", f"the exported encoder is {error:.1e} away from torch, over {TOLERANCE:.0e}"
+        )
+    return error
+
+
+def _strip(model: onnx.ModelProto) -> None:
+    """Take out stack traces and source paths: they differ from machine to machine."""
+    del model.metadata_props[:]
+    del model.graph.metadata_props[:]
+    for part in (*model.graph.node, *model.graph.value_info, *model.graph.input, *model.graph.output):
+        del part.metadata_props[:]
+        part.ClearField("doc_string")
+
+
+def largest_error(values: Mapping[str, NDArray[Any]], reference: Mapping[str, NDArray[Any]]) -> float:
+    """Largest difference over all outputs, each relative to the largest value of its reference."""
+    errors = []
+    for name, wanted in reference.items():
+        scale = float(np.abs(wanted).max()) or 1.0
+        errors.append(float(np.abs(values[name] - wanted).max()) / scale)
+    return max(errors)
+
+
+def open_encoder(
+    graph: Path,
+    *,
+    require_runner: str = "",
+    threads: int = 0,
+    engine: Callable[[], VisionEncoder | None] = lambda: None,
+) -> VisionEncoder:
+    """The best runner for ``graph``; ``engine`` opens the native engine where there is one for this device.
+
+    Raises StopRun when ``require_runner`` is named and another would run.
+    """
+    native = engine() if require_runner in ("", "tensorrt") else None
+    if native is not None:
+        return native
+    provider = "CPUExecutionProvider"
+    if (
+        require_runner in ("", "onnxruntime-cuda")
+        and "CUDAExecutionProvider" in ort.get_available_providers()
+    ):
+        provider = "CUDAExecutionProvider"
+    encoder = OnnxEncoder(graph, provider=provider, threads=threads)
+    if require_runner and encoder.runner != require_runner:
+        raise StopRun(
+            "runner",
+            f"the encoder runs on {encoder.runner}, not on {require_runner} as demanded: install what that "
+            "needs (for tensorrt: `firstread models compile` on this machine) or change model.require_runner",
+        )
+    _log.info("the encoder runs on %s", encoder.runner)
+    return encoder

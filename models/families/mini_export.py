@@ -1,0 +1,124 @@
+"""The torch side of firstread-mini: the network from its weights, its graphs, and the record of its
+self-check.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from models.decoder_graph import build_decoder, shape_of
+from models.encoder import TOLERANCE, EncoderSource, TorchEncoder, export_encoder
+from models.graph_cache import DECODER_FILE, EMBEDDING_FILE, ENCODER_FILE, Exported
+from models.loading import (
+    SelfCheck,
+    check_keys,
+    file_digest,
+    fixed_pixels,
+    read_weights,
+    sample_outputs,
+)
+from models.networks.mini import (
+    CONFIG_FILE,
+    EOS_ID,
+    LANGUAGES,
+    TOKENIZER_FILE,
+    WEIGHTS_FILE,
+    FirstreadMini,
+    MiniConfig,
+    prompt_ids,
+)
+from pipeline.errors import StopRun
+
+FILES = (WEIGHTS_FILE, CONFIG_FILE, TOKENIZER_FILE)
+OUTPUTS = ("features", "heat", "presence")
+TIED = ("language.lm_head.weight", "language.model.embed_tokens.weight")
+FIXED_IMAGES = 2
+
+
+class _Encoder(nn.Module):
+    """Tower, heads and connector as one graph."""
+
+    def __init__(self, network: FirstreadMini) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, pixels: Tensor, task: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        features, seen = self.network.encode(pixels, task)
+        return features, seen.heat, seen.presence
+
+
+def load_network(folder: Path) -> FirstreadMini:
+    """The network of a weights folder. Raises StopRun when file, configuration or tensors are not this
+    network's.
+    """
+    try:
+        network = FirstreadMini(MiniConfig.from_json((folder / CONFIG_FILE).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise StopRun("weights", f"{CONFIG_FILE} is not of this network ({type(error).__name__})") from None
+    found = read_weights(folder / WEIGHTS_FILE)
+    held = [name for name in TIED if name in found]
+    if len(held) == 1:  # safetensors keeps one name of a tensor that has two
+        found.update(dict.fromkeys(TIED, found[held[0]]))
+    expected = network.state_dict()
+    check_keys(expected, found)
+    for name, tensor in expected.items():
+        if tuple(tensor.shape) != found[name].shape:
+            raise StopRun(
+                "weights", f"{name} has another shape than this network's; they do not belong together"
+            )
+    network.load_state_dict({name: torch.from_numpy(values) for name, values in found.items()})
+    return network.eval()
+
+
+def encoder_source(network: FirstreadMini) -> EncoderSource:
+    """The encoder to export, with the self-check's input as its example."""
+    return EncoderSource(_Encoder(network).eval(), fixed_inputs(network.config.vision.image_size), OUTPUTS)
+
+
+def fixed_inputs(size: int) -> dict[str, NDArray[Any]]:
+    """The inputs of the self-check: two films for the first task."""
+    pixels = fixed_pixels((FIXED_IMAGES, 1, size, size))
+    return {"pixels": pixels, "task": np.zeros(FIXED_IMAGES, np.int64)}
+
+
+def export_graphs(weights: Path, folder: Path) -> Exported:
+    """Write the encoder's and the decoder's graph and the token embeddings of ``weights`` into ``folder``."""
+    network = load_network(weights)
+    config = network.config
+    error = export_encoder(encoder_source(network), folder / ENCODER_FILE)
+    shape = shape_of(network.language.config)
+    tensors = {name: tensor.numpy() for name, tensor in network.language.state_dict().items()}
+    model = build_decoder(shape, tensors)
+    (folder / DECODER_FILE).write_bytes(model.SerializeToString(deterministic=True))
+    np.save(folder / EMBEDDING_FILE, tensors["model.embed_tokens.weight"])
+    prompts = {
+        f"{task}/{language}": prompt_ids(task, language) for task in config.tasks for language in LANGUAGES
+    }
+    settings = {
+        "image_size": config.vision.image_size,
+        "kinds": config.kinds,
+        "tasks": config.tasks,
+        "max_new_tokens": config.max_new_tokens,
+        "end": EOS_ID,
+        "prompts": prompts,
+    }
+    return Exported(error, TOLERANCE, shape, settings)
+
+
+def record_self_check(folder: Path) -> SelfCheck:
+    """What ``selfcheck.json`` of a weights folder has to say, computed in torch."""
+    network = load_network(folder)
+    source = encoder_source(network)
+    with TorchEncoder(source) as reference:
+        outputs: Mapping[str, NDArray[Any]] = reference.encode(source.inputs)
+    with torch.inference_mode():
+        features = torch.from_numpy(outputs["features"])
+        ids = torch.tensor(prompt_ids()).expand(len(features), -1)
+        logits = network.text_logits(features, ids)[:, -1].numpy()
+    files = {name: file_digest(folder / name) for name in FILES}
+    return SelfCheck(files, sample_outputs({**outputs, "logits": logits}))
