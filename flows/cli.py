@@ -1,0 +1,250 @@
+"""The command line (DESIGN section 6). Each command reads its options, calls one flow or function, prints what came out.
+
+Heavy modules are imported by the command that needs them, so that ``--help`` answers at once.
+"""
+
+import sys
+from datetime import date, datetime
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+
+from flows import tally
+from pipeline import logs
+from pipeline import settings as configuration
+from pipeline.errors import ConfigurationError, FirstreadError
+from pipeline.settings import Settings
+
+app = typer.Typer(
+    name="firstread",
+    help="Batch drafting of radiology reports over imaging archives. Drafts are machine-made and never final.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+models_app = typer.Typer(help="List, show and compile the model families.", no_args_is_help=True)
+audit_app = typer.Typer(help="Prove or export the audit chain.", no_args_is_help=True)
+db_app = typer.Typer(help="The database schema.", no_args_is_help=True)
+app.add_typer(models_app, name="models")
+app.add_typer(audit_app, name="audit")
+app.add_typer(db_app, name="db")
+
+Config = Annotated[
+    Path | None,
+    typer.Option("--config", "-c", help="Configuration file [default: firstread.toml where there is one]"),
+]
+Json = Annotated[
+    bool, typer.Option("--json", help="Print one JSON object as the last line of standard output")
+]
+Verbose = Annotated[
+    bool, typer.Option("--verbose", "-v", help="Log what happens to standard error, without identifiers")
+]
+Day = Annotated[
+    datetime | None, typer.Option(formats=["%Y-%m-%d"], help="Study date, inclusive (YYYY-MM-DD)")
+]
+ArchiveName = Annotated[str, typer.Option("--archive", "-a", help="Name of an [archives.NAME] table")]
+Model = Annotated[str, typer.Option("--model", help="Model family, instead of [model] id")]
+Language = Annotated[str, typer.Option("--language", help="Language of the drafts: en or zh")]
+
+
+@app.command()
+def run(
+    archive: ArchiveName = "main",
+    since: Day = None,
+    until: Day = None,
+    study: Annotated[
+        list[str] | None, typer.Option("--study", help="Study Instance UID; may be repeated")
+    ] = None,
+    model: Model = "",
+    language: Language = "",
+    config: Config = None,
+    json: Json = False,
+    verbose: Verbose = False,
+) -> None:
+    """Find studies in an archive and draft what is new or changed."""
+    from flows.running import Asked, run_sweep
+
+    settings = _settings(config, verbose)
+    asked = Asked(_day(since), _day(until), str(config or ""), model, language)
+    _finish(run_sweep(settings, archive, asked, tuple(study or ()), show=not json), json)
+
+
+@app.command()
+def discover(
+    archive: ArchiveName = "main",
+    since: Day = None,
+    until: Day = None,
+    model: Model = "",
+    config: Config = None,
+    json: Json = False,
+    verbose: Verbose = False,
+) -> None:
+    """Find studies in an archive and write them to the ledger; draft nothing."""
+    from flows.running import Asked, run_discover
+
+    settings = _settings(config, verbose)
+    asked = Asked(_day(since), _day(until), model=model)
+    _finish(run_discover(settings, archive, asked, show=not json), json)
+
+
+@app.command()
+def listen(config: Config = None, verbose: Verbose = False) -> None:
+    """Receive studies that a PACS pushes (C-STORE) and start their drafting when they are complete."""
+    from flows.listen import listen_forever
+
+    listen_forever(_settings(config, verbose))
+
+
+@app.command()
+def serve(
+    host: Annotated[str, typer.Option(help="Address to listen on, instead of [serve] host")] = "",
+    port: Annotated[int, typer.Option(help="Port, instead of [serve] port")] = -1,
+    config: Config = None,
+    verbose: Verbose = False,
+) -> None:
+    """Serve the review page and FHIR R4 read and search."""
+    from flows.serve import serve_forever
+
+    serve_forever(_settings(config, verbose), host=host or None, port=port if port >= 0 else None)
+
+
+@app.command()
+def status(config: Config = None, json: Json = False, verbose: Verbose = False) -> None:
+    """Count the ledger's studies by state, and show what failed and why."""
+    from flows.reading import show_status
+
+    show_status(_settings(config, verbose), as_json=json)
+
+
+@app.command()
+def doctor(
+    archive: ArchiveName = "", config: Config = None, json: Json = False, verbose: Verbose = False
+) -> None:
+    """Try every part, from the archive to the model, and say in plain words what to change."""
+    from flows.doctor import examine
+
+    raise typer.Exit(examine(_settings(config, verbose), archive or None, as_json=json))
+
+
+@app.command()
+def simulate(
+    studies: Annotated[int, typer.Option("--studies", min=1, help="How many studies to write")],
+    out: Annotated[Path, typer.Option("--out", help="Folder to write DICOM files to")],
+    seed: Annotated[int, typer.Option("--seed", help="The same seed writes the same bytes")] = 0,
+    json: Json = False,
+) -> None:
+    """Write simulated, labelled chest radiographs as DICOM files; all patients are fictitious."""
+    from flows.running import run_simulate
+
+    run_simulate(studies, out, seed, as_json=json)
+
+
+@app.command()
+def demo(
+    once: Annotated[bool, typer.Option("--once", help="Run the sweep and exit")] = False,
+    json: Json = False,
+    config: Config = None,
+    verbose: Verbose = False,
+) -> None:
+    """The whole path on a sample archive: embedded PACS and Postgres, one sweep, then the review page."""
+    from flows.demo import run_demo
+
+    outcome = run_demo(_settings(config, verbose), once=once, show=not json)
+    if json:
+        sys.stdout.write(outcome.as_json() + "\n")
+
+
+@models_app.command("list")
+def models_list(json: Json = False) -> None:
+    """List the model families."""
+    from flows.reading import show_models
+
+    show_models(as_json=json)
+
+
+@models_app.command("show")
+def models_show(model: str, json: Json = False) -> None:
+    """Show one family's entry and its model card."""
+    from flows.reading import show_model
+
+    show_model(model, as_json=json)
+
+
+@models_app.command("compile")
+def models_compile(
+    model: Annotated[str, typer.Argument(help="Model family")] = "",
+    product: Annotated[str, typer.Option(help="tensorrt or tensorrt_rtx; default: what is installed")] = "",
+    capability: Annotated[
+        str, typer.Option(help="CUDA compute capability, such as 8.9, to build for another GPU")
+    ] = "",
+    precision: Annotated[str, typer.Option(help="fp32, or fp16 where its error is acceptable")] = "fp32",
+    config: Config = None,
+    json: Json = False,
+    verbose: Verbose = False,
+) -> None:
+    """Export the vision encoder and compile a TensorRT engine with its manifest."""
+    from flows.compiling import compile_model
+
+    settings = _settings(config, verbose)
+    compile_model(settings, model or settings.model.id, product, capability, precision, as_json=json)
+
+
+@audit_app.command("verify")
+def audit_verify(config: Config = None, json: Json = False, verbose: Verbose = False) -> None:
+    """Prove the audit chain; names the first broken row and exits with 1 where there is one."""
+    from flows.reading import verify_audit
+
+    raise typer.Exit(verify_audit(_settings(config, verbose), as_json=json))
+
+
+@audit_app.command("export")
+def audit_export(
+    out: Annotated[
+        Path | None, typer.Option("--out", help="File to write [default: standard output]")
+    ] = None,
+    config: Config = None,
+    verbose: Verbose = False,
+) -> None:
+    """Write the audit events as NDJSON, one FHIR AuditEvent a line with its place in the chain."""
+    from flows.reading import export_audit
+
+    export_audit(_settings(config, verbose), out)
+
+
+@db_app.command("upgrade")
+def db_upgrade(config: Config = None, verbose: Verbose = False) -> None:
+    """Bring the schema up to this version; safe when several start at once."""
+    from flows.reading import upgrade_database
+
+    upgrade_database(_settings(config, verbose))
+
+
+def main() -> None:
+    """Entry point: our errors become one line and an exit code (2 usage or configuration, 3 stopped)."""
+    try:
+        app(standalone_mode=True)
+    except ConfigurationError as error:
+        _die(error, tally.USAGE)
+    except FirstreadError as error:
+        _die(error, tally.STOPPED)
+
+
+def _settings(config: Path | None, verbose: bool) -> Settings:
+    logs.configure(verbose)
+    return configuration.load(config)
+
+
+def _day(moment: datetime | None) -> date | None:
+    return moment.date() if moment else None
+
+
+def _finish(outcome: tally.Tally, json: bool) -> NoReturn:
+    if json:
+        sys.stdout.write(outcome.as_json() + "\n")
+    raise typer.Exit(outcome.exit_code)
+
+
+def _die(error: FirstreadError, code: int) -> NoReturn:
+    sys.stderr.write(f"firstread: {logs.mask(str(error))}\n")
+    sys.exit(code)

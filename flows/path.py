@@ -1,0 +1,187 @@
+"""The path of one study: retrieve, prepare, draft, check, build, and how each error brings it to rest.
+
+Plain functions over values; ``drain`` runs many of them at the same time.
+"""
+
+import logging
+import shutil
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from flows.received import link_received
+from flows.workplace import Workplace
+from pipeline.checks import refuse_if_failed, run_checks
+from pipeline.errors import FailStudy, FirstreadError, RetryLater, SkipStudy, StopRun
+from pipeline.fhir import audit_events, build_resources, validate
+from pipeline.images import prepare, preview
+from pipeline.ledger import Claim, Completeness, LedgerState, Preview, ReportOutcome, Resource, RestOutcome
+from pipeline.report import DraftReport
+from pipeline.study import FetchedStudy, ImageSet, StudyContext, announced_digest
+
+log = logging.getLogger(__name__)
+
+UNCHANGED = "unchanged"
+BACK_OFF_SECONDS = (0.5, 2.0, 5.0)
+LONGEST_RETRY = timedelta(hours=6)
+
+
+@dataclass(frozen=True, slots=True)
+class Brought:
+    """A study brought here and decoded; its files are already gone from disk."""
+
+    claim: Claim
+    context: StudyContext
+    image_set: ImageSet
+    previews: tuple[Preview, ...]
+    completeness: Completeness
+
+
+def bring(place: Workplace, claim: Claim) -> Brought | RestOutcome:
+    """Retrieve and decode one claimed study; files are removed before it returns.
+
+    Gives a RestOutcome where the study ends here: unchanged since its last report, skipped, failed or to be tried
+    again. Raises StopRun only.
+    """
+    folder = place.study_folder(claim.ledger_id)
+    completeness: Completeness | None = None
+    try:
+        fetched = fetch(place, claim)
+        completeness = completeness_of(fetched)
+        if fetched.manifest_digest == claim.reported_manifest:
+            return unchanged(claim, completeness)
+        if not fetched.complete and not _grace_is_over(place, claim):
+            raise RetryLater(
+                "incomplete",
+                f"{len(fetched.missing)} of {len(fetched.announced)} instances are still missing",
+            )
+        place.store.record_complete(claim, completeness)
+        context, image_set = prepare(fetched)
+        previews = tuple(preview(image) for image in image_set.images)
+        return Brought(claim, context, image_set, previews, completeness)
+    except StopRun:
+        raise
+    except Exception as error:  # noqa: BLE001 - one bad study never stops a batch; the class is recorded
+        return rest(place, claim, error, completeness)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def fetch(place: Workplace, claim: Claim) -> FetchedStudy:
+    """Bring the study's files, trying again while it is short or the archive is busy, at most as often as the archive's settings say.
+
+    Gives the last attempt even if it is short. Raises what the archive raised last when nothing came.
+    """
+    archive = place.archive(claim.archive)
+    folder = place.study_folder(claim.ledger_id)
+    link_received(place.store, claim, folder)
+    attempts = place.settings.archives[claim.archive].attempts
+    for attempt in range(1, attempts + 1):
+        last = attempt == attempts
+        try:
+            fetched = archive.fetch(claim.study_instance_uid, folder)
+        except RetryLater as error:
+            if last:
+                raise
+            pause = error.after_seconds if error.after_seconds is not None else _back_off(attempt)
+        else:
+            if fetched.complete or last:
+                return fetched
+            pause = _back_off(attempt)
+        time.sleep(min(pause, 30.0))
+    raise AssertionError("unreachable: the last attempt returns or raises")
+
+
+def draft_outcome(place: Workplace, brought: Brought, draft: DraftReport) -> ReportOutcome | RestOutcome:
+    """Check the draft and build all that is stored of it, or the failure that keeps it from being stored."""
+    try:
+        checks = run_checks(draft, brought.image_set, brought.context)
+        refuse_if_failed(checks)
+        now = datetime.now(UTC)
+        site = place.site(brought.claim.archive)
+        resources = build_resources(
+            draft, brought.context, brought.image_set, checks, brought.completeness, site, now
+        )
+        validate(resources)
+        return ReportOutcome(
+            claim=brought.claim,
+            draft=draft,
+            checks=checks,
+            left_out=brought.image_set.left_out,
+            completeness=brought.completeness,
+            accession_number=brought.context.accession_number,
+            diagnostic_report_id=_report_id(resources),
+            status=site.draft_status,
+            resources=resources,
+            previews=brought.previews,
+            audit=(
+                audit_events.study_received(site, brought.context, now),
+                audit_events.report_written(site, resources, now),
+            ),
+        )
+    except StopRun:
+        raise
+    except Exception as error:  # noqa: BLE001 - one bad study never stops a batch; the class is recorded
+        return rest(place, brought.claim, error, brought.completeness)
+
+
+def rest(place: Workplace, claim: Claim, error: Exception, completeness: Completeness | None) -> RestOutcome:
+    """Where a study comes to rest after ``error``: named for what the caller does next (pipeline.errors)."""
+    policy = place.settings.policy
+    next_attempt_at = None
+    state = LedgerState.FAILED
+    if isinstance(error, FirstreadError):
+        code, message = error.code, error.message
+    else:
+        code, message = "unexpected", f"{type(error).__name__}; see the log of ledger row {claim.ledger_id}"
+        log.error("ledger row %d: unexpected %s", claim.ledger_id, type(error).__name__, exc_info=error)
+    if isinstance(error, SkipStudy):
+        state = LedgerState.SKIPPED
+    elif isinstance(error, RetryLater) and claim.attempts < policy.max_attempts:
+        minutes = timedelta(minutes=policy.retry_minutes * 2 ** (claim.attempts - 1))
+        next_attempt_at = datetime.now(UTC) + min(minutes, LONGEST_RETRY)
+    audit = (audit_events.study_rested(place.site(claim.archive), claim, state, code, datetime.now(UTC)),)
+    return RestOutcome(claim, state, code, message, next_attempt_at, completeness, audit)
+
+
+def unchanged(claim: Claim, completeness: Completeness) -> RestOutcome:
+    """Same manifest and recipe as the stored report: nothing is redone (DESIGN section 2)."""
+    return RestOutcome(
+        claim, LedgerState.REPORTED, UNCHANGED, "same instances as the stored report", None, completeness, ()
+    )
+
+
+def completeness_of(fetched: FetchedStudy) -> Completeness:
+    """What was announced against what is held."""
+    return Completeness(
+        announced=len(fetched.announced),
+        held=len(fetched.held),
+        missing=fetched.missing,
+        manifest_digest=fetched.manifest_digest,
+        announced_digest=announced_digest(fetched.announced),
+        damaged=fetched.damaged,
+    )
+
+
+def outcome_of(
+    place: Workplace, brought: Brought, draft: DraftReport | FailStudy
+) -> ReportOutcome | RestOutcome:
+    """What the model's answer for one study comes to."""
+    if isinstance(draft, FailStudy):
+        return rest(place, brought.claim, draft, brought.completeness)
+    return draft_outcome(place, brought, draft)
+
+
+def _report_id(resources: tuple[Resource, ...]) -> str:
+    return next(one.resource_id for one in resources if one.resource_type == "DiagnosticReport")
+
+
+def _grace_is_over(place: Workplace, claim: Claim) -> bool:
+    """Whether a short study has waited long enough to be drafted with its gap recorded."""
+    grace = timedelta(minutes=place.settings.policy.grace_minutes)
+    since = claim.first_short_at
+    return grace == timedelta(0) or (since is not None and datetime.now(UTC) - since >= grace)
+
+
+def _back_off(attempt: int) -> float:
+    return BACK_OFF_SECONDS[min(attempt, len(BACK_OFF_SECONDS)) - 1]

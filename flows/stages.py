@@ -1,0 +1,143 @@
+"""The Prefect tasks: thin wrappers, each a batch of one stage.
+
+Arguments and results are opaque parcels held in memory; nothing is cached or persisted. Prefect stores the text of an
+exception, so only our own errors, free of patient data, may leave a task.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from prefect.concurrency.asyncio import concurrency
+
+from flows import path
+from flows.path import Brought
+from flows.workplace import Workplace
+from models.drafter import Encoded
+from pipeline.errors import LostClaim, StopRun
+from pipeline.ledger import Claim, LedgerState, ReportOutcome, RestOutcome
+
+log = logging.getLogger(__name__)
+
+Outcome = ReportOutcome | RestOutcome
+
+
+class Errand:
+    """A batch of claims to retrieve, the limit on studies at once, and where each goes as it arrives."""
+
+    def __init__(
+        self,
+        place: Workplace,
+        claims: Sequence[Claim],
+        studies: asyncio.Semaphore,
+        deliver: Callable[[Brought | RestOutcome], Awaitable[None]],
+    ) -> None:
+        self.place = place
+        self.claims = claims
+        self.studies = studies
+        self.deliver = deliver
+
+
+class Parcel:
+    """A batch on its way through the model: as brought, then encoded; or the outcomes of what could not be encoded."""
+
+    def __init__(
+        self,
+        place: Workplace,
+        brought: Sequence[Brought],
+        encoded: Encoded | None = None,
+        outcomes: Sequence[Outcome] = (),
+    ) -> None:
+        self.place = place
+        self.brought = brought
+        self.encoded = encoded
+        self.outcomes = outcomes
+
+
+class Ledgerful:
+    """Outcomes to be committed."""
+
+    def __init__(self, place: Workplace, outcomes: Sequence[Outcome]) -> None:
+        self.place = place
+        self.outcomes = outcomes
+
+
+@task(name="retrieve", cache_policy=NO_CACHE, persist_result=False)
+async def retrieve(errand: Errand) -> None:
+    """Bring each study of the batch; the archive's own concurrency limit, where the site made one, is respected."""
+
+    async def one(claim: Claim) -> None:
+        async with errand.studies:
+            arrived = await asyncio.to_thread(path.bring, errand.place, claim)
+            await errand.deliver(arrived)
+
+    async with concurrency(f"archive-{errand.claims[0].archive}", occupy=1, lease_duration=60):
+        await asyncio.gather(*(one(claim) for claim in errand.claims))
+
+
+@task(name="encode", cache_policy=NO_CACHE, persist_result=False)
+async def encode(parcel: Parcel) -> list[Parcel]:
+    """Encode the batch; where it fails as a whole each study is tried alone, so that one cannot take the others down."""
+    return await asyncio.to_thread(_encode, parcel)
+
+
+@task(name="write", cache_policy=NO_CACHE, persist_result=False)
+async def write(parcel: Parcel) -> list[Outcome]:
+    """Draft, check and build the resources of an encoded batch."""
+    return await asyncio.to_thread(_write, parcel)
+
+
+@task(name="store", cache_policy=NO_CACHE, persist_result=False)
+async def store(ledgerful: Ledgerful) -> list[LedgerState | None]:
+    """Commit each outcome in its own transaction; gives the resting states, None for what was unchanged."""
+    return await asyncio.to_thread(_store, ledgerful)
+
+
+def _encode(parcel: Parcel) -> list[Parcel]:
+    place, brought = parcel.place, parcel.brought
+    try:
+        return [Parcel(place, brought, place.drafter.encode([one.image_set for one in brought]))]
+    except StopRun:
+        raise
+    except Exception as error:  # noqa: BLE001 - isolated below, recorded per study
+        if len(brought) > 1:
+            return [part for one in brought for part in _encode(Parcel(place, [one]))]
+        return [
+            Parcel(place, (), outcomes=[path.rest(place, brought[0].claim, error, brought[0].completeness)])
+        ]
+
+
+def _write(parcel: Parcel) -> list[Outcome]:
+    place, brought = parcel.place, parcel.brought
+    if parcel.encoded is None:
+        return list(parcel.outcomes)
+    try:
+        drafts = place.drafter.write(parcel.encoded)
+    except StopRun:
+        raise
+    except Exception as error:  # noqa: BLE001 - isolated below, recorded per study
+        if len(brought) == 1:
+            return [path.rest(place, brought[0].claim, error, brought[0].completeness)]
+        alone = (part for one in brought for part in _encode(Parcel(place, [one])))
+        return [outcome for part in alone for outcome in _write(part)]
+    return [path.outcome_of(place, one, draft) for one, draft in zip(brought, drafts, strict=True)]
+
+
+def _store(ledgerful: Ledgerful) -> list[LedgerState | None]:
+    place = ledgerful.place
+    reports = [outcome for outcome in ledgerful.outcomes if isinstance(outcome, ReportOutcome)]
+    rests = [outcome for outcome in ledgerful.outcomes if isinstance(outcome, RestOutcome)]
+    states: list[LedgerState | None] = []
+    for outcome, saved in zip(reports, place.store.save_many(reports), strict=True):
+        if isinstance(saved, LostClaim):
+            states.append(None)
+        elif isinstance(saved, Exception):
+            rests.append(path.rest(place, outcome.claim, saved, outcome.completeness))
+        else:
+            states.append(LedgerState.REPORTED)
+    for rest in rests:
+        place.store.rest(rest)
+        states.append(None if rest.code == path.UNCHANGED else rest.state)
+    return states

@@ -1,0 +1,95 @@
+"""The main flows: discover what an archive has, draft what is new or changed, and store it.
+
+``sweep`` is what the scheduled deployments and ``firstread run`` call; ``draft`` drains the ledger alone, for studies that
+a PACS pushed; ``backfill`` sweeps a long range window by window. Parameters are names, dates and ledger ids.
+"""
+
+import time
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+from prefect import flow
+
+from flows.discover import discover_studies
+from flows.drain import Wanted, drain
+from flows.tally import Tally
+from flows.workplace import Workplace
+from pipeline import settings as configuration
+from pipeline.study import StudyQuery
+
+EVENT_RESOURCE = "firstread.study."
+
+
+@flow(name="sweep", persist_result=False)
+async def sweep(
+    archive: str = "main",
+    since: date | None = None,
+    until: date | None = None,
+    days: int | None = None,
+    config: str = "",
+    model: str = "",
+    language: str = "",
+) -> Tally:
+    """Find the archive's studies of these dates, draft what is new or changed; ``days`` counts back from today."""
+    if days is not None:
+        since = datetime.now(UTC).date() - timedelta(days=days)
+    with open_workplace(config, model, language) as place:
+        return await sweep_window(place, archive, since, until)
+
+
+@flow(name="draft", persist_result=False)
+async def draft(
+    archive: str = "main",
+    study: str = "",
+    ledger_ids: list[int] | None = None,
+    config: str = "",
+    model: str = "",
+    language: str = "",
+) -> Tally:
+    """Draft what the ledger holds, without asking the archive what is new.
+
+    ``study`` is the resource id of an event (``firstread.study.<ledger id>``), ``ledger_ids`` name rows; neither means all.
+    """
+    named = tuple(ledger_ids) if ledger_ids is not None else None
+    if study:
+        named = (int(study.removeprefix(EVENT_RESOURCE)),)
+    started = time.monotonic()
+    with open_workplace(config, model, language) as place:
+        tally = await drain(place, Wanted(archive, ledger_ids=named))
+    return replace(tally, seconds=time.monotonic() - started)
+
+
+@flow(name="backfill", persist_result=False)
+async def backfill(
+    since: date,
+    until: date,
+    archive: str = "main",
+    window_days: int = 7,
+    config: str = "",
+    model: str = "",
+    language: str = "",
+) -> Tally:
+    """Sweep a date range window by window, oldest first. Started again it goes on where it stopped: the ledger knows."""
+    total = Tally()
+    with open_workplace(config, model, language) as place:
+        start = since
+        while start <= until:
+            end = min(start + timedelta(days=window_days - 1), until)
+            total = total + await sweep_window(place, archive, start, end)
+            start = end + timedelta(days=1)
+    return total
+
+
+async def sweep_window(place: Workplace, archive: str, since: date | None, until: date | None) -> Tally:
+    """Discover, then draft, one window of study dates."""
+    started = time.monotonic()
+    discovered = await discover_studies(place, archive, StudyQuery(since=since, until=until))
+    drained = await drain(place, Wanted(archive, since=since, until=until))
+    return drained.of(discovered, time.monotonic() - started)
+
+
+def open_workplace(config: str, model: str, language: str) -> Workplace:
+    """The workplace of a flow run, from the configuration file it names."""
+    settings = configuration.load(Path(config) if config else None)
+    return Workplace(settings, model=model, language=language)

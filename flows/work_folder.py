@@ -1,0 +1,45 @@
+"""The folder in which studies lie while they are worked on, and no longer.
+
+Each process has its own, held by a lock that the kernel drops when the process dies; whoever comes next removes the
+folders that nobody holds, so that a killed run leaves no patient data on disk.
+"""
+
+import fcntl
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+_LOCK = ".held"
+
+
+@contextmanager
+def work_folder(parent: Path) -> Iterator[Path]:
+    """A private folder under ``parent`` for the length of the block; removed after it, with all it holds."""
+    parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    _remove_abandoned(parent)
+    folder = Path(tempfile.mkdtemp(prefix="run-", dir=parent))
+    descriptor = os.open(folder / _LOCK, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(descriptor)
+
+
+def _remove_abandoned(parent: Path) -> None:
+    for folder in parent.glob("run-*"):
+        try:
+            descriptor = os.open(folder / _LOCK, os.O_RDWR | os.O_CLOEXEC)
+        except FileNotFoundError:
+            continue  # being made or being removed at this moment
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(folder, ignore_errors=True)
+        except BlockingIOError:
+            pass
+        finally:
+            os.close(descriptor)

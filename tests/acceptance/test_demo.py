@@ -1,0 +1,132 @@
+"""The demo, as a stranger runs it: twice on one data folder, then every sink is searched for patient data."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psycopg
+import pydicom
+import pytest
+
+from pipeline.store.embedded import EmbeddedPostgres
+
+REPORTED, SKIPPED, FAILED = 11, 1, 0
+
+
+@dataclass(frozen=True)
+class DemoRun:
+    data_dir: Path
+    first: "subprocess.CompletedProcess[str]"
+    second: "subprocess.CompletedProcess[str]"
+
+
+def firstread(*arguments: str, data_dir: Path, cwd: Path) -> "subprocess.CompletedProcess[str]":
+    """Run the command as installed, with nothing configured but the data folder."""
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("PREFECT_", "FIRSTREAD_"))}
+    environment["FIRSTREAD_DATA_DIR"] = str(data_dir)
+    command = [str(Path(sys.executable).with_name("firstread")), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, env=environment, cwd=cwd, timeout=300, check=False)
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> DemoRun:
+    folder = tmp_path_factory.mktemp("demo")
+    data_dir = folder / "data"
+    first = firstread("demo", "--once", "--json", "--verbose", data_dir=data_dir, cwd=folder)
+    second = firstread("demo", "--once", "--json", "--verbose", data_dir=data_dir, cwd=folder)
+    return DemoRun(data_dir, first, second)
+
+
+@pytest.fixture(scope="module")
+def postgres(demo: DemoRun) -> Iterator[EmbeddedPostgres]:
+    with EmbeddedPostgres.ensure(demo.data_dir) as server:
+        yield server
+
+
+def summary(run: "subprocess.CompletedProcess[str]") -> dict[str, float]:
+    parsed: dict[str, float] = json.loads(run.stdout.splitlines()[-1])
+    return parsed
+
+
+def rows(url: str, query: str) -> list[tuple[object, ...]]:
+    with psycopg.connect(url.replace("+psycopg", "").replace("+asyncpg", "")) as connection:
+        return connection.execute(query).fetchall()  # type: ignore[call-overload, no-any-return]
+
+
+def test_the_first_run_reports_the_sample(demo: DemoRun) -> None:
+    assert demo.first.returncode == 0, demo.first.stderr
+    counted = summary(demo.first)
+    assert (counted["discovered"], counted["reported"]) == (12, REPORTED)
+    assert (counted["skipped"], counted["failed"], counted["unchanged"]) == (SKIPPED, FAILED, 0)
+
+
+def test_the_second_run_finds_everything_unchanged(demo: DemoRun) -> None:
+    assert demo.second.returncode == 0, demo.second.stderr
+    counted = summary(demo.second)
+    assert (counted["discovered"], counted["unchanged"]) == (12, 12)
+    assert (counted["reported"], counted["skipped"], counted["failed"]) == (0, 0, 0)
+
+
+def test_consumers_read_the_views(postgres: EmbeddedPostgres) -> None:
+    found = rows(postgres.url, "SELECT status, findings, impression, diagnostic_report FROM firstread.reports")
+    assert len(found) == REPORTED
+    for status, findings, impression, resource in found:
+        assert status == "partial"
+        assert findings
+        assert impression
+        assert resource["resourceType"] == "DiagnosticReport"  # type: ignore[index]
+        assert any(label["code"] == "AIAST" for label in resource["meta"]["security"])  # type: ignore[index]
+    states = dict(rows(postgres.url, "SELECT state, count(*) FROM firstread.studies GROUP BY state"))  # type: ignore[arg-type]
+    assert states == {"reported": REPORTED, "skipped": SKIPPED}
+
+
+def test_the_audit_chain_holds(demo: DemoRun, postgres: EmbeddedPostgres, tmp_path: Path) -> None:
+    verified = firstread("audit", "verify", "--json", data_dir=demo.data_dir, cwd=tmp_path)
+    assert verified.returncode == 0, verified.stderr
+    assert json.loads(verified.stdout.splitlines()[-1])["rows"] > REPORTED
+
+
+def test_no_patient_data_outside_the_store(demo: DemoRun, postgres: EmbeddedPostgres) -> None:
+    """Every identifier of the sample against every sink: output, log files, the Prefect database, files left behind."""
+    identifiers = _sample_identifiers(demo.data_dir / "demo" / "sample")
+    assert len(identifiers) > 60
+    sinks = {
+        "first output": demo.first.stdout + demo.first.stderr,
+        "second output": demo.second.stdout + demo.second.stderr,
+        "prefect database": _whole_database(postgres.database_url_for("prefect")),
+    }
+    kept = ("postgres/cluster", "demo/sample", "demo/pacs/instances")
+    for path in demo.data_dir.rglob("*"):
+        name = path.relative_to(demo.data_dir).as_posix()
+        if path.is_file() and not name.startswith(kept):
+            sinks[name] = name + path.read_bytes().decode("utf-8", "replace")
+    assert "flow_run" in sinks["prefect database"]
+    for sink, text in sinks.items():
+        leaked = sorted(identifier for identifier in identifiers if identifier in text)
+        assert not leaked, f"{sink} holds {leaked[:3]}"
+
+
+def _sample_identifiers(folder: Path) -> set[str]:
+    found: set[str] = set()
+    for path in folder.rglob("*.dcm"):
+        dataset = pydicom.dcmread(path, stop_before_pixels=True, force=True)
+        for keyword in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "PatientID", "AccessionNumber"):
+            found.add(str(dataset.get(keyword, "")))
+        found.update(str(dataset.get("PatientName", "")).replace("=", "^").split("^"))
+        found.add(str(dataset.get("PatientBirthDate", "")))
+    return {identifier for identifier in found if len(identifier) > 3}
+
+
+def _whole_database(url: str) -> str:
+    tables = rows(
+        url, "SELECT quote_ident(schemaname) || '.' || quote_ident(tablename) FROM pg_tables WHERE schemaname = 'public'"
+    )
+    parts: list[str] = []
+    for (table,) in tables:
+        parts.append(str(table))
+        parts.extend(str(row[0]) for row in rows(url, f"SELECT t::text FROM {table} t"))
+    return "\n".join(parts)

@@ -1,0 +1,38 @@
+"""The JSON summary and the exit codes of DESIGN section 6."""
+
+import json
+
+from flows.tally import Tally
+from pipeline.ledger import LedgerState
+
+
+def test_the_summary_has_the_fixed_keys_in_order() -> None:
+    tally = Tally(discovered=4).plus([LedgerState.REPORTED, LedgerState.SKIPPED, LedgerState.FAILED, None])
+    assert list(json.loads(tally.as_json())) == [
+        "discovered",
+        "reported",
+        "skipped",
+        "failed",
+        "unchanged",
+        "seconds",
+    ]
+    assert json.loads(tally.as_json())["unchanged"] == 1
+
+
+def test_what_needed_nothing_is_unchanged() -> None:
+    tally = Tally().plus([LedgerState.REPORTED, None, LedgerState.FAILED]).of(10, 1.5)
+    assert (tally.discovered, tally.reported, tally.failed, tally.unchanged) == (10, 1, 1, 8)
+
+
+def test_a_backlog_larger_than_what_was_found_leaves_no_negative_count() -> None:
+    assert Tally().plus([LedgerState.REPORTED] * 3).of(1, 0.0).unchanged == 0
+
+
+def test_one_failed_study_makes_exit_code_one() -> None:
+    assert Tally(reported=5).exit_code == 0
+    assert Tally(reported=5, failed=1).exit_code == 1
+    assert Tally(skipped=2, unchanged=3).exit_code == 0
+
+
+def test_tallies_add_up() -> None:
+    assert Tally(1, 1, 0, 0, 0, 1.0) + Tally(2, 0, 1, 1, 0, 0.5) == Tally(3, 1, 1, 1, 0, 1.5)
