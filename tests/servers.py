@@ -19,6 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from pydicom.dataset import FileMetaDataset
+from pydicom.filereader import read_file_meta_info
+from pynetdicom import AE, evt
 
 LOOPBACK = "127.0.0.1"
 CALLING = "FIRSTREAD"
@@ -26,7 +29,7 @@ CALLING = "FIRSTREAD"
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """A running peer: its AE title, DICOM port, DICOMweb root and Orthanc REST root ("" where it has none)."""
+    """A running peer: AE title, DICOM port, DICOMweb root and Orthanc REST root ("" where it has none)."""
 
     ae_title: str
     port: int
@@ -158,6 +161,32 @@ def store_with_storescu(peer: Peer, *files: Path, calling: str = CALLING) -> Non
     subprocess.run(
         [*command, *map(str, files)], check=True, capture_output=True, timeout=120, env=_environment()
     )
+
+
+def store_as_they_are(peer: Peer, *files: Path) -> None:
+    """C-STORE files in their own transfer syntax with pynetdicom."""
+    ae = AE(ae_title=CALLING)
+    for sop_class, syntax in {(_of(file).MediaStorageSOPClassUID, _of(file).TransferSyntaxUID) for file in files}:
+        ae.add_requested_context(sop_class, syntax)
+    association = ae.associate(LOOPBACK, peer.port, ae_title=peer.ae_title, evt_handlers=NO_DELAY)
+    assert association.is_established
+    try:
+        for file in files:
+            assert association.send_c_store(str(file)).Status == 0
+    finally:
+        association.release()
+
+
+def _of(file: Path) -> FileMetaDataset:
+    return read_file_meta_info(file)
+
+
+def _without_delay(event: evt.Event) -> None:
+    event.assoc.dul.socket.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
+NO_DELAY = [(evt.EVT_CONN_OPEN, _without_delay)]
+"""Event handlers that turn Nagle's algorithm off in pynetdicom."""
 
 
 @contextmanager

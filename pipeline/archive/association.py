@@ -283,7 +283,7 @@ class Association:
         return self._broken("a PDU came that has no place here")
 
     def _acknowledge_at_once(self) -> None:
-        """A peer without TCP_NODELAY waits for an acknowledgement between small writes: 40 ms each if delayed."""
+        """A peer without TCP_NODELAY waits for our acknowledgement between writes: 40 ms each if late."""
         with suppress(OSError):  # the connection is gone; the next read says so
             self._socket.setsockopt(socket.IPPROTO_TCP, _QUICK_ACK or 0, 1)
 

@@ -99,8 +99,8 @@ class Coverage:
         if self._capped:
             raise StopRun(
                 "archive-capped",
-                f"the archive lists at most {self._most} studies and has more that dates and times do not tell "
-                "apart: raise its limit of query results, or ask for shorter periods",
+                f"the archive lists at most {self._most} studies and has more on one second of study "
+                "time: raise its limit of query results, or ask for shorter periods",
             )
         if not self._warned:
             LOGGER.warning("a list of %d studies may have been cut; dates do not tell", len(whole.studies))
@@ -115,7 +115,7 @@ class Coverage:
 
 
 def is_round(count: int) -> bool:
-    """True for counts that a limit is likely to be set to: from five on, multiples of it and powers of two."""
+    """True for counts that a limit is likely to be set to: multiples of five and powers of two, from five."""
     return count >= 5 and (count % 5 == 0 or count & (count - 1) == 0)
 
 

@@ -39,7 +39,7 @@ class DicomwebStudies:
         self._disk = DiskLimits(settings.min_free_gib, settings.max_instance_gib)
 
     def find(self, query: StudyQuery) -> Iterator[FoundStudy]:
-        """See ``Archive.find``: pages until an empty one; doubtful lists are checked by halving the window."""
+        """See ``Archive.find``: pages until an empty one; halves the window where a list is doubtful."""
         if query.study_instance_uids:
             for uid in dict.fromkeys(query.study_instance_uids):
                 pages = self._pages("/studies", {"StudyInstanceUID": _checked(uid)})
