@@ -3,6 +3,7 @@
     FirstreadError
       SkipStudy     not for us (no chest radiograph, excluded): record the reason, go on
       RetryLater    may get better (archive busy, association lost, study still arriving): try again, bounded
+        LostClaim   somebody else works on this study now: drop it
       FailStudy     will not get better by itself (cannot decode, draft refused): a person looks
       StopRun       the run itself is unsound (weights, engine, schema, disk): end it
         ConfigurationError   the run was asked for wrongly: exit code 2
@@ -37,6 +38,10 @@ class RetryLater(FirstreadError):
     def __init__(self, code: str, message: str, *, after_seconds: float | None = None) -> None:
         super().__init__(code, message)
         self.after_seconds = after_seconds
+
+
+class LostClaim(RetryLater):
+    """A newer claim of the same study exists; what this one brought is dropped, the newer one stores its own."""
 
 
 class FailStudy(FirstreadError):

@@ -6,7 +6,9 @@ from sqlalchemy import Connection
 
 def run(connection: Connection) -> None:
     """Bring the schema up in one transaction; the version table lives beside the tables it describes."""
-    context.configure(connection=connection, version_table_schema="firstread", transaction_per_migration=False)
+    context.configure(
+        connection=connection, version_table_schema="firstread", transaction_per_migration=False
+    )
     with context.begin_transaction():
         context.run_migrations()
 

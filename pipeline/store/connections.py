@@ -25,7 +25,6 @@ log = logging.getLogger(__name__)
 
 Answer = TypeVar("Answer")
 
-APPLICATION = "firstread"
 FIRST_PAUSE = 0.05
 LONGEST_PAUSE = 2.0
 
@@ -45,9 +44,11 @@ def sqlalchemy_url(url: str) -> str:
 class Connections:
     """A pool of at most ``most`` connections, opened when needed, shared by threads; a context manager."""
 
-    def __init__(self, url: str, *, most: int = 8, patience_seconds: float = 60.0) -> None:
+    def __init__(
+        self, url: str, *, name: str = "firstread", most: int = 8, patience_seconds: float = 60.0
+    ) -> None:
         self._conninfo = make_conninfo(
-            libpq_url(url), application_name=APPLICATION, connect_timeout=10,
+            libpq_url(url), application_name=name, connect_timeout=10,
             keepalives=1, keepalives_idle=20, keepalives_interval=5, keepalives_count=4,
         )  # fmt: skip
         self._patience_seconds = patience_seconds
@@ -121,7 +122,9 @@ class Connections:
         self.close()
 
     def _give_back(self, connection: Connection) -> None:
-        usable = not connection.closed and connection.info.transaction_status == psycopg.pq.TransactionStatus.IDLE
+        usable = (
+            not connection.closed and connection.info.transaction_status == psycopg.pq.TransactionStatus.IDLE
+        )
         if usable and not self._closed:
             with self._lock:
                 self._idle.append(connection)
@@ -137,21 +140,29 @@ class Connections:
 
 
 def translated(error: psycopg.Error) -> FirstreadError:
-    """The error of ours that says what to do about ``error``; the server's words are not repeated, they may hold values."""
+    """The error of ours that says what to do about ``error``; the server's words may hold values, they are dropped."""
     state = error.sqlstate or ""
     if state == "FR001":
-        return FailStudy("report-signed", "a person has taken over this report; the machine does not overwrite it")
+        return FailStudy(
+            "report-signed", "a person has taken over this report; the machine does not overwrite it"
+        )
     if state in ("FR002", "FR003", "FR004", "FR005"):
         return FailStudy("store-refused", f"the database refused the write by its own rules ({state})")
     if state in ("53100", "53200"):
-        return StopRun("database-full", "the database server is out of disk or memory; make room and run again")
+        return StopRun(
+            "database-full", "the database server is out of disk or memory; make room and run again"
+        )
     if state in ("42501", "28000", "28P01", "3D000") or _refused_at_login(error):
-        return StopRun("database-refused", "the database refuses this login; check [database] url and run db upgrade")
+        return StopRun(
+            "database-refused", "the database refuses this login; check [database] url and run db upgrade"
+        )
     if state[:2] == "42" or state == "3F000" or state == "22023":
-        return StopRun("schema", f"the database's schema is not the one expected (SQLSTATE {state}); run db upgrade")
+        return StopRun(
+            "schema", f"the database's schema is not the one expected (SQLSTATE {state}); run db upgrade"
+        )
     if state in ("40001", "40P01", "55P03"):
         return RetryLater("database-busy", "two writers met in the database; try again")
-    if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError) and not isinstance(error, errors.QueryCanceled):
+    if isinstance(error, psycopg.OperationalError) and not isinstance(error, errors.QueryCanceled):
         return RetryLater("database-away", "the database is away or restarting; the work is kept, try again")
     return FailStudy("not-storable", f"the database cannot store this (SQLSTATE {state or 'unknown'})")
 

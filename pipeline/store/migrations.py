@@ -68,7 +68,8 @@ def _connected(url: str) -> Iterator[Connection]:
             yield connection
     except CommandError:
         raise StopRun(
-            "schema-newer", "the database's schema is newer than this program; update the program, not the database"
+            "schema-newer",
+            "the database's schema is newer than this program; update the program, not the database",
         ) from None
     except DBAPIError as error:
         state = getattr(error.orig, "sqlstate", None)

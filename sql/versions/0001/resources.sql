@@ -10,13 +10,12 @@ CREATE TABLE resource (
     written_by text NOT NULL,              -- 'machine' or 'signer'
     status text,
     patient text,                          -- reference, as in the body: Patient/<id>
-    identifiers text[] NOT NULL DEFAULT '{}',  -- system|value of each identifier
+    identifiers text[] NOT NULL DEFAULT '{}',  -- tokens, see identifier_tokens
     effective_at timestamptz,
-    sequence bigint GENERATED ALWAYS AS IDENTITY,  -- order of first writing; pages of a search are cut by it
     PRIMARY KEY (resource_type, resource_id)
 ) WITH (fillfactor = 70);
 
-CREATE UNIQUE INDEX resource_sequence ON resource (resource_type, sequence);
+CREATE INDEX resource_newest ON resource (resource_type, last_updated DESC, resource_id DESC);
 CREATE INDEX resource_patient ON resource (patient) WHERE patient IS NOT NULL;
 CREATE INDEX resource_study ON resource (study_instance_uid) WHERE study_instance_uid IS NOT NULL;
 CREATE INDEX resource_identifiers ON resource USING gin (identifiers) WITH (fastupdate = off);
@@ -75,6 +74,20 @@ EXCEPTION WHEN data_exception THEN
     RETURN NULL;  -- not a date: the resource is kept, it is only not found by date
 END $$;
 
+-- Each identifier as the three things FHIR can search by: s=system|value, v=value, y=system.
+CREATE FUNCTION identifier_tokens(identifiers jsonb) RETURNS text[]
+LANGUAGE sql IMMUTABLE AS $$
+    SELECT coalesce(array_agg(DISTINCT token), '{}')
+    FROM jsonb_array_elements(
+             CASE jsonb_typeof(identifiers) WHEN 'array' THEN identifiers
+                                            WHEN 'object' THEN jsonb_build_array(identifiers)
+                                            ELSE '[]' END) AS one,
+         LATERAL (VALUES ('s=' || coalesce(one ->> 'system', '') || '|' || (one ->> 'value')),
+                         ('v=' || (one ->> 'value')),
+                         ('y=' || coalesce(one ->> 'system', ''))) AS three (token)
+    WHERE token IS NOT NULL
+$$;
+
 CREATE FUNCTION guard_resource() RETURNS trigger
 LANGUAGE plpgsql SET search_path = firstread, pg_temp AS $$
 DECLARE
@@ -111,13 +124,7 @@ BEGIN
     NEW.last_updated := clock_timestamp();
     NEW.patient := coalesce(NEW.body #>> '{subject,reference}', NEW.body #>> '{patient,reference}');
     NEW.effective_at := first_instant(coalesce(NEW.body ->> 'effectiveDateTime', NEW.body ->> 'started'));
-    NEW.identifiers := ARRAY(
-        SELECT coalesce(one ->> 'system', '') || '|' || (one ->> 'value')
-        FROM jsonb_array_elements(
-            CASE jsonb_typeof(NEW.body -> 'identifier') WHEN 'array' THEN NEW.body -> 'identifier' ELSE '[]' END
-        ) AS one
-        WHERE one ->> 'value' IS NOT NULL
-    );
+    NEW.identifiers := identifier_tokens(NEW.body -> 'identifier');
     RETURN NEW;
 END $$;
 

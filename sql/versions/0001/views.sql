@@ -35,3 +35,38 @@ SELECT ledger_id, archive, study_instance_uid, accession_number, recipe,
        announced, held, missing, report_version,
        discovered_at, retrieving_at, complete_at, drafted_at, reported_at, skipped_at, failed_at, updated_at
 FROM ledger;
+
+-- For our own review page; not part of the contract.
+CREATE VIEW report_row AS
+SELECT d.resource_id AS report_id,
+       coalesce(p.body #>> '{name,0,text}', '') AS patient_name,
+       coalesce(p.body #>> '{identifier,0,value}', '') AS patient_id,
+       v.accession_number,
+       v.study_instance_uid,
+       coalesce(l.study_date, (d.effective_at AT TIME ZONE 'UTC')::date) AS study_date,
+       d.status,
+       v.language,
+       v.model_id,
+       d.version_id AS version,
+       d.last_updated,
+       jsonb_array_length(jsonb_path_query_array(v.checks, '$[*] ? (@.verdict == "warned")')) AS warnings,
+       jsonb_array_length(v.completeness -> 'missing') AS gap
+FROM resource AS d
+JOIN LATERAL (
+    SELECT * FROM report_version AS one
+    WHERE one.report_id = d.resource_id AND one.version <= d.version_id
+    ORDER BY one.version DESC LIMIT 1
+) AS v ON true
+JOIN ledger AS l ON l.ledger_id = v.ledger_id
+LEFT JOIN resource AS p ON p.resource_type = 'Patient' AND p.resource_id = split_part(d.patient, '/', 2)
+WHERE d.resource_type = 'DiagnosticReport';
+
+-- True when an instant lies in every range; a range is since <= instant < until, or all but that. No range asks nothing.
+CREATE FUNCTION in_ranges(
+    instant timestamptz, since timestamptz[], until timestamptz[], outside boolean[]
+) RETURNS boolean
+LANGUAGE sql IMMUTABLE AS $$
+    SELECT cardinality(since) = 0 OR (instant IS NOT NULL AND NOT EXISTS (
+        SELECT FROM unnest(since, until, outside) AS r (since, until, outside)
+        WHERE r.outside = (coalesce(instant >= r.since, true) AND coalesce(instant < r.until, true))))
+$$;

@@ -1,0 +1,98 @@
+"""Drafts, checks and completeness as JSON for ``report_version``, and back."""
+
+from collections.abc import Mapping
+from dataclasses import is_dataclass
+from datetime import datetime
+from typing import Any
+
+import orjson
+
+from pipeline.errors import FailStudy
+from pipeline.ledger import Completeness
+from pipeline.report import (
+    CheckOutcome,
+    DraftReport,
+    Finding,
+    Language,
+    Provenance,
+    Region,
+    Side,
+    Verdict,
+)
+from pipeline.study import DamagedInstance, InstanceRef, LeftOut
+
+Json = Mapping[str, Any]
+
+
+def as_json(value: object) -> str:
+    """JSON text of values, frozen dataclasses included.
+
+    Raises FailStudy where it holds what JSON in Postgres cannot (lone surrogates, NUL).
+    """
+    try:
+        text = orjson.dumps(value, default=_plain).decode()
+    except (TypeError, orjson.JSONEncodeError):
+        raise FailStudy("not-storable", "the report holds text that is not Unicode") from None
+    if "\\u0000" in text and "\x00" in str(orjson.loads(text)):
+        raise FailStudy("not-storable", "the report holds a NUL character")
+    return text
+
+
+def draft_from(body: Json) -> DraftReport:
+    """The DraftReport that ``as_json`` wrote."""
+    provenance = body["provenance"]
+    return DraftReport(
+        study_instance_uid=body["study_instance_uid"],
+        language=Language(body["language"]),
+        findings_text=body["findings_text"],
+        impression_text=body["impression_text"],
+        findings=tuple(_finding(one) for one in body["findings"]),
+        probabilities=body["probabilities"],
+        images=tuple(InstanceRef(**one) for one in body["images"]),
+        provenance=Provenance(
+            **{
+                **provenance,
+                "started": datetime.fromisoformat(provenance["started"]),
+                "finished": datetime.fromisoformat(provenance["finished"]),
+            }
+        ),
+        truncated=body["truncated"],
+    )
+
+
+def checks_from(body: list[Json]) -> tuple[CheckOutcome, ...]:
+    """The checks' outcomes that ``as_json`` wrote."""
+    return tuple(CheckOutcome(one["check"], Verdict(one["verdict"]), one["message"]) for one in body)
+
+
+def left_out_from(body: list[Json]) -> tuple[LeftOut, ...]:
+    """The instances left out that ``as_json`` wrote."""
+    return tuple(LeftOut(**one) for one in body)
+
+
+def completeness_from(body: Json) -> Completeness:
+    """The Completeness that ``as_json`` wrote."""
+    return Completeness(
+        **{
+            **body,
+            "missing": tuple(body["missing"]),
+            "damaged": tuple(DamagedInstance(**one) for one in body["damaged"]),
+        }
+    )
+
+
+def _finding(body: Json) -> Finding:
+    region = body["region"]
+    return Finding(
+        **{
+            **body,
+            "side": Side(body["side"]) if body["side"] else None,
+            "region": Region(**{**region, "ref": InstanceRef(**region["ref"])}) if region else None,
+        }
+    )
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, Mapping):
+        return dict(value)
+    raise TypeError(f"{type(value).__name__} is not JSON" + (" (a dataclass)" if is_dataclass(value) else ""))

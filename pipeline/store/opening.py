@@ -1,0 +1,34 @@
+"""Opening the store that the settings name: the site's Postgres, or the embedded one under the data folder."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+from pipeline.settings import Settings
+from pipeline.store.embedded import EmbeddedPostgres
+from pipeline.store.migrations import head, upgrade
+from pipeline.store.store import Store
+
+
+@contextmanager
+def database_url(settings: Settings) -> Iterator[str]:
+    """The URL of the database, for the length of the block: the embedded server runs that long."""
+    url = settings.database.url.get_secret_value()
+    if url:
+        yield url
+        return
+    with EmbeddedPostgres.ensure(settings.data_dir) as server:
+        yield server.url
+
+
+@contextmanager
+def open_store(settings: Settings, *, owner: str = "") -> Iterator[Store]:
+    """The store; ``owner`` names its connections in the server's list of sessions.
+
+    The embedded database is brought to this program's schema; a site's own only by ``firstread db upgrade``. Raises
+    StopRun when the schema is not the one expected, RetryLater when the database is away.
+    """
+    with ExitStack() as stack:
+        url = stack.enter_context(database_url(settings))
+        if not settings.database.url.get_secret_value():
+            upgrade(url)
+        yield stack.enter_context(Store(url, revision=head(), owner=owner))

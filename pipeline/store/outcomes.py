@@ -1,0 +1,126 @@
+"""Writing what a study's work came to: one transaction per study, with everything it brings or nothing."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+import psycopg
+
+from pipeline.errors import FailStudy, FirstreadError, RetryLater, StopRun
+from pipeline.ledger import ReportOutcome, RestOutcome
+from pipeline.store.claims import lost_claim
+from pipeline.store.codec import as_json
+from pipeline.store.connections import Connection, translated
+from pipeline.store.statements import statement
+from pipeline.store.values import SavedVersion
+
+Outcome = TypeVar("Outcome", ReportOutcome, RestOutcome)
+Given = TypeVar("Given")
+Values = Mapping[str, Any]
+
+
+def save(connection: Connection, outcome: ReportOutcome, values: Values) -> SavedVersion:
+    """Store one drafted study. Raises LostClaim, FailStudy("report-signed"), psycopg errors."""
+    row = connection.execute(statement("ledger", "save_report"), values).fetchone()
+    answer, version = row if row is not None else ("lost", None)
+    if answer == "signed":
+        raise FailStudy(
+            "report-signed", "a person has taken over this report; the machine does not overwrite it"
+        )
+    if answer != "saved":
+        raise lost_claim()
+    return SavedVersion(outcome.claim.ledger_id, outcome.diagnostic_report_id, version)
+
+
+def rest(connection: Connection, outcome: RestOutcome, values: Values) -> None:
+    """Lay one study to rest. Raises LostClaim, psycopg errors."""
+    row = connection.execute(statement("ledger", "rest_study"), values).fetchone()
+    if row is None or row[0] != "saved":
+        raise lost_claim()
+
+
+def each(
+    connection: Connection,
+    pairs: Sequence[tuple[Outcome, Values | FirstreadError]],
+    write: Callable[[Connection, Outcome, Values], Given],
+) -> list[Given | FirstreadError]:
+    """``write`` every outcome in its own transaction; gives its result or its error, in order.
+
+    Commits wait for the disk together: each is made without waiting, and one last commit that does wait makes all
+    of them durable before this returns (PostgreSQL manual, Asynchronous Commit). Errors of the database itself,
+    not of one study, are raised as they came.
+    """
+    together = len(pairs) > 1
+    results: list[Given | FirstreadError] = []
+    if together:
+        connection.execute("SET synchronous_commit TO off")
+    for outcome, values in pairs:
+        results.append(
+            values if isinstance(values, FirstreadError) else _one(connection, outcome, values, write)
+        )
+    if together:
+        connection.execute("SET synchronous_commit TO on")
+        connection.execute(statement("ledger", "flush_commits"))
+    return results
+
+
+def report_values(outcome: ReportOutcome) -> Values | FirstreadError:
+    """The parameters of ``save_report``, or the FailStudy that says why they cannot be stored."""
+    report = {
+        "report_id": outcome.diagnostic_report_id,
+        "accession_number": outcome.accession_number,
+        "completeness": outcome.completeness,
+        "draft": outcome.draft,
+        "checks": outcome.checks,
+        "left_out": outcome.left_out,
+    }
+    try:
+        return {
+            "ledger_id": outcome.claim.ledger_id,
+            "token": outcome.claim.token,
+            "report": as_json(report),
+            "resources": as_json([resource.body for resource in outcome.resources]),
+            "audit": as_json(outcome.audit),
+            "series": [preview.ref.series_instance_uid for preview in outcome.previews],
+            "instances": [preview.ref.sop_instance_uid for preview in outcome.previews],
+            "frames": [preview.frame for preview in outcome.previews],
+            "rows": [preview.original_rows for preview in outcome.previews],
+            "columns": [preview.original_columns for preview in outcome.previews],
+            "jpegs": [preview.jpeg for preview in outcome.previews],
+        }
+    except FailStudy as error:
+        return error
+
+
+def rest_values(outcome: RestOutcome) -> Values | FirstreadError:
+    """The parameters of ``rest_study``, or the FailStudy that says why they cannot be stored."""
+    try:
+        return {
+            "ledger_id": outcome.claim.ledger_id,
+            "token": outcome.claim.token,
+            "state": outcome.state.value,
+            "code": outcome.code,
+            "message": outcome.message,
+            "next_attempt_at": outcome.next_attempt_at,
+            "completeness": as_json(outcome.completeness) if outcome.completeness is not None else None,
+            "left_out": as_json(outcome.left_out),
+            "audit": as_json(outcome.audit),
+        }
+    except FailStudy as error:
+        return error
+
+
+def _one(
+    connection: Connection,
+    outcome: Outcome,
+    values: Values,
+    write: Callable[[Connection, Outcome, Values], Given],
+) -> Given | FirstreadError:
+    try:
+        return write(connection, outcome, values)
+    except FirstreadError as error:
+        return error
+    except psycopg.Error as error:
+        known = translated(error)
+        if isinstance(known, RetryLater | StopRun):
+            raise
+        return known

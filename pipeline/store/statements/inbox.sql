@@ -1,0 +1,47 @@
+-- name: record_received
+WITH came AS (
+    SELECT DISTINCT ON (sop, sha256) *
+    FROM unnest(%(studies)s::text[], %(series)s::text[], %(instances)s::text[], %(digests)s::text[],
+                %(sizes)s::bigint[], %(classes)s::text[], %(syntaxes)s::text[], %(paths)s::text[])
+         AS c (study, series, sop, sha256, size, sop_class, syntax, path)
+), known AS (
+    SELECT c.sop, c.sha256, bool_or(i.sha256 = c.sha256) AS duplicate, bool_or(i.sha256 <> c.sha256) AS conflict
+    FROM came AS c
+    JOIN instance AS i ON i.archive = %(archive)s AND i.sop_instance_uid = c.sop
+    GROUP BY c.sop, c.sha256
+), stored AS (
+    INSERT INTO instance AS i (archive, study_instance_uid, series_instance_uid, sop_instance_uid, sha256, size,
+                               sop_class_uid, transfer_syntax_uid, path, peer, conflict)
+    SELECT %(archive)s, c.study, c.series, c.sop, c.sha256, c.size, c.sop_class, c.syntax, c.path, %(peer)s,
+           coalesce(k.conflict, false)
+    FROM came AS c LEFT JOIN known AS k USING (sop, sha256)
+    ORDER BY c.sop, c.sha256
+    ON CONFLICT (archive, sop_instance_uid, sha256) DO UPDATE
+        SET path = EXCLUDED.path, received_at = EXCLUDED.received_at, handed_over_at = NULL, peer = EXCLUDED.peer
+        WHERE i.path = ''
+)
+SELECT c.sop, coalesce(k.duplicate, false), coalesce(k.conflict, false)
+FROM came AS c LEFT JOIN known AS k USING (sop, sha256);
+
+-- name: quiet_studies
+SELECT archive, study_instance_uid, count(*), max(received_at)
+FROM instance AS i
+WHERE handed_over_at IS NULL AND (%(archive)s::text IS NULL OR archive = %(archive)s)
+GROUP BY archive, study_instance_uid
+HAVING max(received_at) <= clock_timestamp() - make_interval(secs => %(seconds)s)
+ORDER BY max(received_at);
+
+-- name: received_instances
+SELECT study_instance_uid, series_instance_uid, sop_instance_uid, path, sha256, size, sop_class_uid, transfer_syntax_uid
+FROM instance
+WHERE archive = %(archive)s AND study_instance_uid = %(study)s AND path <> '' AND NOT conflict
+ORDER BY sop_instance_uid;
+
+-- name: hand_over
+UPDATE instance SET handed_over_at = clock_timestamp()
+WHERE archive = %(archive)s AND study_instance_uid = %(study)s AND handed_over_at IS NULL
+  AND received_at <= %(newest)s;
+
+-- name: forget_received
+UPDATE instance SET path = '', handed_over_at = coalesce(handed_over_at, clock_timestamp())
+WHERE archive = %(archive)s AND study_instance_uid = %(study)s AND path <> '';

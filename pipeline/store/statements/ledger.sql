@@ -1,0 +1,181 @@
+-- name: next_process_number
+SELECT nextval('process_number')::integer;
+
+-- name: hold_process_number
+SELECT pg_try_advisory_lock(%(class)s, %(number)s);
+
+-- name: record_found
+WITH found AS (
+    SELECT DISTINCT ON (uid) *
+    FROM unnest(%(uids)s::text[], %(dates)s::date[], %(modalities)s::text[], %(accessions)s::text[],
+                %(counts)s::integer[], %(digests)s::text[])
+         AS f (uid, study_date, modalities, accession_number, announced_instances, demographics_digest)
+), known AS (
+    SELECT l.ledger_id, l.state, l.lease_owner, f.*,
+           l.demographics_digest <> f.demographics_digest
+               OR (l.announced_instances <> f.announced_instances) IS TRUE AS changed,
+           l.announced_instances IS NULL AND f.announced_instances IS NOT NULL AS counted
+    FROM found AS f
+    JOIN ledger AS l ON l.archive = %(archive)s AND l.recipe = %(recipe)s AND l.study_instance_uid = f.uid
+    ORDER BY l.ledger_id
+    FOR UPDATE OF l
+), touched AS (
+    UPDATE ledger AS l SET
+        state = CASE WHEN k.changed AND k.lease_owner IS NULL THEN 'discovered' ELSE l.state END,
+        rediscovered = l.rediscovered OR (k.changed AND k.lease_owner IS NOT NULL),
+        attempts = CASE WHEN k.changed THEN 0 ELSE l.attempts END,
+        next_attempt_at = CASE WHEN k.changed THEN NULL ELSE l.next_attempt_at END,
+        study_date = k.study_date,
+        modalities = string_to_array(k.modalities, E'\\'),
+        accession_number = k.accession_number,
+        announced_instances = coalesce(k.announced_instances, l.announced_instances),
+        demographics_digest = k.demographics_digest
+    FROM known AS k
+    WHERE l.ledger_id = k.ledger_id AND (k.changed OR k.counted)
+), added AS (
+    INSERT INTO ledger (archive, recipe, study_instance_uid, study_date, modalities, accession_number,
+                        announced_instances, demographics_digest)
+    SELECT %(archive)s, %(recipe)s, f.uid, f.study_date, string_to_array(f.modalities, E'\\'), f.accession_number,
+           f.announced_instances, f.demographics_digest
+    FROM found AS f
+    WHERE NOT EXISTS (SELECT FROM known AS k WHERE k.uid = f.uid)
+    ORDER BY f.uid
+    ON CONFLICT (archive, study_instance_uid, recipe) DO NOTHING
+    RETURNING ledger_id
+)
+SELECT (SELECT count(*) FROM added),
+       (SELECT count(*) FROM known WHERE changed),
+       (SELECT count(*) FROM found);
+
+-- name: to_do_among
+SELECT ledger_id FROM ledger
+WHERE archive = %(archive)s AND recipe = %(recipe)s AND study_instance_uid = ANY (%(uids)s::text[])
+  AND (state IN ('discovered', 'retrieving', 'complete', 'drafted')
+       OR (state = 'failed' AND next_attempt_at IS NOT NULL))
+ORDER BY ledger_id;
+
+-- name: ledger_ids
+SELECT ledger_id FROM ledger
+WHERE archive = %(archive)s AND recipe = %(recipe)s AND study_instance_uid = ANY (%(uids)s::text[])
+ORDER BY ledger_id;
+
+-- name: resting_among
+SELECT ledger_id, study_instance_uid FROM ledger
+WHERE archive = %(archive)s AND recipe = %(recipe)s AND study_instance_uid = ANY (%(uids)s::text[])
+  AND announced_instances IS NULL
+  AND (state IN ('reported', 'skipped') OR (state = 'failed' AND next_attempt_at IS NULL))
+ORDER BY ledger_id;
+
+-- name: record_announced
+WITH known AS (
+    SELECT ledger_id, lease_owner, announced_digest IS NOT NULL AND announced_digest <> %(digest)s AS changed
+    FROM ledger WHERE ledger_id = %(ledger_id)s FOR UPDATE
+)
+UPDATE ledger AS l SET
+    announced_digest = %(digest)s,
+    announced = %(count)s,
+    state = CASE WHEN k.changed AND k.lease_owner IS NULL THEN 'discovered' ELSE l.state END,
+    rediscovered = l.rediscovered OR (k.changed AND k.lease_owner IS NOT NULL),
+    attempts = CASE WHEN k.changed THEN 0 ELSE l.attempts END,
+    next_attempt_at = CASE WHEN k.changed THEN NULL ELSE l.next_attempt_at END
+FROM known AS k
+WHERE l.ledger_id = k.ledger_id
+RETURNING k.changed;
+
+-- name: reopen
+UPDATE ledger SET state = 'discovered', attempts = 0, next_attempt_at = NULL
+WHERE ledger_id = ANY (%(ledger_ids)s::bigint[]) AND state IN ('skipped', 'failed')
+RETURNING ledger_id;
+
+-- name: claim
+WITH alive AS (
+    SELECT array_agg(objid::bigint) AS processes
+    FROM pg_locks
+    WHERE locktype = 'advisory' AND classid = %(class)s::integer::oid AND objsubid = 2 AND granted
+      AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+), ready AS (
+    SELECT ledger_id
+    FROM ledger
+    WHERE recipe = %(recipe)s
+      AND (state IN ('discovered', 'retrieving', 'complete', 'drafted')
+           OR (state = 'failed' AND next_attempt_at IS NOT NULL))
+      AND (%(archive)s::text IS NULL OR archive = %(archive)s)
+      AND (%(ledger_ids)s::bigint[] IS NULL OR ledger_id = ANY (%(ledger_ids)s::bigint[]))
+      AND (%(since)s::date IS NULL OR study_date >= %(since)s)
+      AND (%(until)s::date IS NULL OR study_date <= %(until)s)
+      AND CASE
+              WHEN state = 'discovered' THEN true
+              WHEN state = 'failed' THEN next_attempt_at <= now()
+              WHEN lease_owner IS NULL OR lease_expires_at <= now() THEN true
+              -- After a restart of the server living processes need a moment to take their locks again.
+              ELSE NOT lease_process = ANY (coalesce((SELECT processes FROM alive), '{}'))
+                   AND pg_postmaster_start_time() <= now() - make_interval(secs => %(settle)s)
+          END
+    ORDER BY ledger_id
+    LIMIT %(limit)s
+    FOR UPDATE SKIP LOCKED
+)
+UPDATE ledger AS l SET
+    state = 'retrieving',
+    lease_owner = %(owner)s,
+    lease_process = %(process)s,
+    lease_call = %(call)s,
+    lease_expires_at = now() + make_interval(secs => %(seconds)s),
+    token = l.token + 1,
+    attempts = l.attempts + 1,
+    next_attempt_at = NULL,
+    rediscovered = false
+FROM ready
+WHERE l.ledger_id = ready.ledger_id
+RETURNING l.ledger_id, l.archive, l.study_instance_uid, l.recipe, l.lease_owner, l.token, l.attempts,
+          l.lease_expires_at, l.reported_manifest, l.first_short_at;
+
+-- name: claimed_by_call
+SELECT ledger_id, archive, study_instance_uid, recipe, lease_owner, token, attempts,
+       lease_expires_at, reported_manifest, first_short_at
+FROM ledger
+WHERE recipe = %(recipe)s AND lease_call = %(call)s AND lease_owner IS NOT NULL
+  AND state IN ('discovered', 'retrieving', 'complete', 'drafted')
+ORDER BY ledger_id;
+
+-- name: renew
+UPDATE ledger AS l SET lease_expires_at = now() + make_interval(secs => %(seconds)s), lease_process = %(process)s
+FROM unnest(%(ledger_ids)s::bigint[], %(tokens)s::bigint[]) AS c (ledger_id, token)
+WHERE l.ledger_id = c.ledger_id AND l.token = c.token AND l.lease_owner IS NOT NULL
+RETURNING l.ledger_id;
+
+-- name: advance
+UPDATE ledger AS l SET state = %(state)s::ledger_state
+FROM unnest(%(ledger_ids)s::bigint[], %(tokens)s::bigint[]) AS c (ledger_id, token)
+WHERE l.ledger_id = c.ledger_id AND l.token = c.token AND l.lease_owner IS NOT NULL
+RETURNING l.ledger_id;
+
+-- name: record_complete
+UPDATE ledger SET
+    state = 'complete',
+    announced = %(announced)s, held = %(held)s, missing = %(missing)s::text[], damaged = %(damaged)s::jsonb,
+    manifest_digest = %(manifest_digest)s, announced_digest = %(announced_digest)s
+WHERE ledger_id = %(ledger_id)s AND token = %(token)s AND lease_owner IS NOT NULL
+RETURNING ledger_id;
+
+-- name: release
+UPDATE ledger AS l SET
+    state = 'discovered', attempts = greatest(l.attempts - 1, 0),
+    lease_owner = NULL, lease_process = NULL, lease_expires_at = NULL
+FROM unnest(%(ledger_ids)s::bigint[], %(tokens)s::bigint[]) AS c (ledger_id, token)
+WHERE l.ledger_id = c.ledger_id AND l.token = c.token AND l.lease_owner IS NOT NULL
+RETURNING l.ledger_id;
+
+-- name: save_report
+SELECT * FROM save_report(
+    %(ledger_id)s, %(token)s, %(report)s::jsonb, %(resources)s::jsonb, %(audit)s::json,
+    %(series)s::text[], %(instances)s::text[], %(frames)s::integer[],
+    %(rows)s::integer[], %(columns)s::integer[], %(jpegs)s::bytea[]);
+
+-- name: rest_study
+SELECT rest_study(
+    %(ledger_id)s, %(token)s, %(state)s::ledger_state, %(code)s, %(message)s,
+    %(next_attempt_at)s::timestamptz, %(completeness)s::jsonb, %(left_out)s::jsonb, %(audit)s::json);
+
+-- name: flush_commits
+SELECT pg_logical_emit_message(true, 'firstread', '');

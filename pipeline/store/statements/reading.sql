@@ -1,0 +1,92 @@
+-- name: read
+SELECT resource_type, resource_id, version_id, last_updated, as_served(body, version_id, last_updated)::text
+FROM resource
+WHERE resource_type = %(type)s AND resource_id = %(id)s;
+
+-- name: vread
+SELECT resource_type, resource_id, version_id, last_updated, as_served(body, version_id, last_updated)::text
+FROM resource_history
+WHERE resource_type = %(type)s AND resource_id = %(id)s AND version_id = %(version)s;
+
+-- name: history
+SELECT resource_type, resource_id, version_id, last_updated, as_served(body, version_id, last_updated)::text
+FROM resource_history
+WHERE resource_type = %(type)s AND resource_id = %(id)s
+ORDER BY version_id DESC;
+
+-- name: search
+SELECT resource_type, resource_id, version_id, last_updated, as_served(body, version_id, last_updated)::text
+FROM resource
+WHERE resource_type = %(type)s
+  AND (%(ids)s::text[] IS NULL OR resource_id = ANY (%(ids)s))
+  AND (%(patients)s::text[] IS NULL OR patient = ANY (%(patients)s))
+  AND (%(identifiers)s::text[] IS NULL OR identifiers && %(identifiers)s)
+  AND (%(studies)s::text[] IS NULL OR study_instance_uid = ANY (%(studies)s))
+  AND (%(statuses)s::text[] IS NULL OR status = ANY (%(statuses)s))
+  AND in_ranges(effective_at, %(date_since)s, %(date_until)s, %(date_outside)s)
+  AND in_ranges(last_updated, %(updated_since)s, %(updated_until)s, %(updated_outside)s)
+  AND (%(before_time)s::timestamptz IS NULL OR (last_updated, resource_id) < (%(before_time)s, %(before_id)s::text))
+ORDER BY last_updated DESC, resource_id DESC
+LIMIT %(limit)s;
+
+-- name: count
+SELECT count(*)
+FROM resource
+WHERE resource_type = %(type)s
+  AND (%(ids)s::text[] IS NULL OR resource_id = ANY (%(ids)s))
+  AND (%(patients)s::text[] IS NULL OR patient = ANY (%(patients)s))
+  AND (%(identifiers)s::text[] IS NULL OR identifiers && %(identifiers)s)
+  AND (%(studies)s::text[] IS NULL OR study_instance_uid = ANY (%(studies)s))
+  AND (%(statuses)s::text[] IS NULL OR status = ANY (%(statuses)s))
+  AND in_ranges(effective_at, %(date_since)s, %(date_until)s, %(date_outside)s)
+  AND in_ranges(last_updated, %(updated_since)s, %(updated_until)s, %(updated_outside)s);
+
+-- name: report_rows
+SELECT * FROM report_row
+WHERE %(before_time)s::timestamptz IS NULL OR (last_updated, report_id) < (%(before_time)s, %(before_id)s::text)
+ORDER BY last_updated DESC, report_id DESC
+LIMIT %(limit)s;
+
+-- name: report_row
+SELECT * FROM report_row WHERE report_id = %(report_id)s;
+
+-- name: report_parts
+SELECT version, draft, checks, left_out, completeness
+FROM report_version
+WHERE report_id = %(report_id)s
+ORDER BY version DESC
+LIMIT 1;
+
+-- name: previews
+SELECT series_instance_uid, sop_instance_uid, frame, jpeg, original_rows, original_columns
+FROM preview
+WHERE report_id = %(report_id)s AND version = %(version)s
+ORDER BY ordinal;
+
+-- name: report_versions
+SELECT h.version_id, h.body ->> 'status', h.last_updated, coalesce(v.model_id, '')
+FROM resource_history AS h
+LEFT JOIN report_version AS v ON v.report_id = h.resource_id AND v.version = h.version_id
+WHERE h.resource_type = 'DiagnosticReport' AND h.resource_id = %(report_id)s
+ORDER BY h.version_id DESC;
+
+-- name: studies
+SELECT l.ledger_id, l.archive, l.study_instance_uid, l.recipe, l.state::text, l.code, l.reason, l.attempts,
+       l.next_attempt_at, l.study_date, l.accession_number, l.announced, l.held, coalesce(l.report_id, ''),
+       l.report_version, coalesce(v.findings, ''), coalesce(v.impression, ''), l.updated_at
+FROM ledger AS l
+LEFT JOIN report_version AS v ON v.report_id = l.report_id AND v.version = l.report_version
+WHERE (%(archive)s::text IS NULL OR l.archive = %(archive)s)
+  AND (%(ledger_ids)s::bigint[] IS NULL OR l.ledger_id = ANY (%(ledger_ids)s))
+  AND (NOT %(troubled)s OR l.state IN ('skipped', 'failed'))
+ORDER BY CASE WHEN %(troubled)s THEN l.updated_at END DESC, l.ledger_id DESC
+LIMIT %(limit)s;
+
+-- name: state_counts
+SELECT archive, state::text, count(*) FROM ledger
+WHERE %(archive)s::text IS NULL OR archive = %(archive)s
+GROUP BY archive, state
+ORDER BY archive, state;
+
+-- name: schema_revision
+SELECT version_num FROM firstread.alembic_version;

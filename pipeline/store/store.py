@@ -1,0 +1,311 @@
+"""The store: everything Firstread keeps in Postgres, behind one class that threads share.
+
+Each call is its own transaction (``save`` and ``rest``: one per study). A call survives a restart of the server: it
+tries again for ``patience_seconds`` and then raises RetryLater("database-away"). What a repeated call could do
+twice is made harmless by fencing tokens, call numbers and deterministic ids.
+"""
+
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from datetime import date, datetime
+from types import TracebackType
+from typing import Any, BinaryIO, Self, TypeVar
+
+import psycopg
+
+from pipeline.errors import FirstreadError, StopRun
+from pipeline.ledger import Claim, Completeness, LedgerState, ReportOutcome, RestOutcome, StoredResource
+from pipeline.lookup import ReportDetail, ReportPage, ResourcePage, ResourceSearch
+from pipeline.store import audit, claims, inbox, outcomes, reading
+from pipeline.store.connections import Connection, Connections
+from pipeline.store.presence import Presence
+from pipeline.store.statements import statement
+from pipeline.store.values import (
+    AuditVerdict,
+    FoundCounts,
+    QuietStudy,
+    Received,
+    RestingStudy,
+    SavedVersion,
+    StatusCount,
+    StudyRow,
+)
+from pipeline.study import FoundStudy, HeldInstance
+
+Answer = TypeVar("Answer")
+
+ACCESS_CHAIN = "access"
+RESTART_SETTLE_SECONDS = 15.0
+
+
+class Store:
+    """The database at ``url``; a context manager.
+
+    ``revision`` is the schema's revision that this program needs ("" asks for none): another one is StopRun on entry.
+    ``settle_seconds`` is how long after a restart of the server other processes may take to show that they live.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        revision: str = "",
+        owner: str = "",
+        most_connections: int = 8,
+        patience_seconds: float = 60.0,
+        settle_seconds: float = RESTART_SETTLE_SECONDS,
+    ) -> None:
+        self._connections = Connections(
+            url, name=f"firstread {owner}".strip(), most=most_connections, patience_seconds=patience_seconds
+        )
+        self._presence = Presence(self._connections)
+        self._revision = revision
+        self._settle_seconds = settle_seconds
+
+    def __enter__(self) -> Self:
+        if self._revision:
+            self._check_revision()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._presence.close()
+        self._connections.close()
+
+    # -- discovering
+
+    def record_found(self, archive: str, recipe: str, found: Sequence[FoundStudy]) -> FoundCounts:
+        """Write a page of found studies as work.
+
+        A known study whose demographics or announced count changed goes back to ``discovered``, at once when it
+        rests, else when its claim ends; others stay as they are. Give pages of hundreds, not single studies.
+        """
+        return self._run(lambda c: claims.record_found(c, archive, recipe, found))
+
+    def needs_listing(
+        self, archive: str, recipe: str, found: Sequence[FoundStudy]
+    ) -> tuple[RestingStudy, ...]:
+        """Those of ``found`` that rest and whose archive announces no counts: list their instances, then
+        ``record_announced``."""
+        uids = [study.study_instance_uid for study in found if study.announced_instances is None]
+        return self._run(lambda c: claims.resting_among(c, archive, recipe, uids)) if uids else ()
+
+    def record_announced(self, ledger_id: int, announced_digest: str, count: int) -> bool:
+        """Note the image-level list; True when it changed, and the study is to be done again."""
+        return self._run(lambda c: claims.record_announced(c, ledger_id, announced_digest, count))
+
+    def ledger_ids(self, archive: str, recipe: str, study_instance_uids: Sequence[str]) -> tuple[int, ...]:
+        """The ledger rows of these studies; studies that are not known are left out."""
+        values = {"archive": archive, "recipe": recipe, "uids": list(study_instance_uids)}
+        rows = self._run(lambda c: c.execute(statement("ledger", "ledger_ids"), values).fetchall())
+        return tuple(ledger_id for (ledger_id,) in rows)
+
+    def reopen(self, ledger_ids: Sequence[int]) -> tuple[int, ...]:
+        """Make skipped and failed rows work again, because a person asked; gives those that were."""
+        values = {"ledger_ids": list(ledger_ids)}
+        rows = self._run(lambda c: c.execute(statement("ledger", "reopen"), values).fetchall())
+        return tuple(ledger_id for (ledger_id,) in rows)
+
+    # -- claiming
+
+    def claim(
+        self,
+        recipe: str,
+        *,
+        owner: str,
+        limit: int,
+        lease_seconds: float,
+        archive: str | None = None,
+        ledger_ids: Sequence[int] | None = None,
+        since: date | None = None,
+        until: date | None = None,
+    ) -> list[Claim]:
+        """Claim up to ``limit`` rows, oldest first, and move them to ``retrieving``.
+
+        Claimable are discovered rows, failed ones whose time has come, and rows whose lease ran out or whose process is
+        gone. ``since`` and ``until`` are inclusive StudyDate bounds. No row is ever given to two callers.
+        """
+        call, tries = uuid.uuid4(), 0
+
+        def work(connection: Connection) -> list[Claim]:
+            nonlocal tries
+            tries += 1
+            return claims.claim(
+                connection, call, self._presence.hold(), self._settle_seconds, recipe=recipe, owner=owner, limit=limit,
+                lease_seconds=lease_seconds, archive=archive, ledger_ids=ledger_ids, since=since, until=until,
+                again=tries > 1,
+            )  # fmt: skip
+
+        return self._run(work)
+
+    def renew(self, held: Sequence[Claim], lease_seconds: float) -> tuple[Claim, ...]:
+        """Extend the leases; gives the claims that were lost. Call it at least three times a lease."""
+        return self._run(lambda c: claims.renew(c, held, self._presence.hold(), lease_seconds))
+
+    def advance(self, held: Sequence[Claim], state: LedgerState) -> tuple[Claim, ...]:
+        """Move claims on (``complete``, ``drafted``); gives the claims that were lost."""
+        return self._run(lambda c: claims.advance(c, held, state))
+
+    def record_complete(self, held: Claim, completeness: Completeness) -> None:
+        """Move one claim to ``complete`` with what is held and what is missing. Raises LostClaim."""
+        self._run(lambda c: claims.record_complete(c, held, completeness))
+
+    def release(self, held: Sequence[Claim]) -> tuple[Claim, ...]:
+        """Give claims back untouched, their attempt not counted; gives those that were lost."""
+        return self._run(lambda c: claims.release(c, held))
+
+    def wait_for_work(self, seconds: float) -> bool:
+        """Sleep until a row becomes ``discovered``, at most ``seconds``; True when one did."""
+
+        def work(connection: Connection) -> bool:
+            connection.execute("LISTEN firstread_work")
+            try:
+                return any(True for _ in connection.notifies(timeout=seconds, stop_after=1))
+            finally:
+                if not connection.closed:
+                    connection.execute("UNLISTEN firstread_work")
+
+        return self._run(work)
+
+    # -- outcomes
+
+    def save(self, outcome: ReportOutcome) -> SavedVersion:
+        """Store one drafted study: ledger, resources, report, previews, outbox and audit in one transaction.
+
+        Saving the same outcome again gives the same version. Raises LostClaim, FailStudy("report-signed") when a person
+        has taken over the report, FailStudy("store-refused" or "not-storable").
+        """
+        saved = self.save_many([outcome])[0]
+        if isinstance(saved, Exception):
+            raise saved
+        return saved
+
+    def save_many(self, many: Sequence[ReportOutcome]) -> list[SavedVersion | FirstreadError]:
+        """``save`` each in its own transaction; gives the version or the error of each, in order, once all are durable.
+
+        Raises RetryLater and StopRun for what is wrong with the database itself.
+        """
+        pairs = [(outcome, outcomes.report_values(outcome)) for outcome in many]
+        return self._run(lambda c: outcomes.each(c, pairs, outcomes.save))
+
+    def rest(self, outcome: RestOutcome) -> None:
+        """Lay one study to rest (skipped, failed, unchanged), with its audit, in one transaction. Raises LostClaim."""
+        refused = self.rest_many([outcome])[0]
+        if refused is not None:
+            raise refused
+
+    def rest_many(self, many: Sequence[RestOutcome]) -> list[FirstreadError | None]:
+        """``rest`` each in its own transaction; gives None or the error of each, in order."""
+        pairs = [(outcome, outcomes.rest_values(outcome)) for outcome in many]
+        return self._run(lambda c: outcomes.each(c, pairs, outcomes.rest))
+
+    # -- the inbox
+
+    def record_received(
+        self, archive: str, instances: Sequence[HeldInstance], peer: str = ""
+    ) -> tuple[Received, ...]:
+        """Write received instances; they are durable when this returns, and Success may be answered.
+
+        The same bytes again are a duplicate; other bytes under a known SOP Instance UID are kept beside and marked as a
+        conflict.
+        """
+        return self._run(lambda c: inbox.record_received(c, archive, instances, peer))
+
+    def quiet_studies(self, quiet_seconds: float, archive: str | None = None) -> tuple[QuietStudy, ...]:
+        """Received studies, not handed over yet, of which nothing has come for ``quiet_seconds``."""
+        return self._run(lambda c: inbox.quiet_studies(c, quiet_seconds, archive))
+
+    def received_instances(self, archive: str, study_instance_uid: str) -> tuple[HeldInstance, ...]:
+        """The received instances of a study whose files are still in the inbox."""
+        return self._run(lambda c: inbox.received_instances(c, archive, study_instance_uid))
+
+    def hand_over(self, archive: str, study_instance_uid: str, newest: datetime) -> None:
+        """Mark what had come by ``newest`` as handed to the ledger."""
+        self._run(lambda c: inbox.hand_over(c, archive, study_instance_uid, newest))
+
+    def forget_received(self, archive: str, study_instance_uid: str) -> None:
+        """The study's inbox files were removed."""
+        self._run(lambda c: inbox.forget_received(c, archive, study_instance_uid))
+
+    # -- the audit
+
+    def append_audit(self, events: Sequence[Mapping[str, Any]], chain: str = ACCESS_CHAIN) -> None:
+        """Append AuditEvents that belong to no study's transaction (reads, searches, starts)."""
+        if events:
+            self._run(lambda c: audit.append(c, chain, events))
+
+    def audit_verify(self) -> AuditVerdict:
+        """Prove every audit chain and name the first broken row."""
+        return self._run(audit.verify)
+
+    def audit_export(self, out: BinaryIO) -> int:
+        """Write the audit as JSON lines; gives the number of rows. Not repeated when the database goes away midway."""
+        with self._connections.borrow() as connection:
+            return audit.export(connection, out)
+
+    # -- reading
+
+    def read(self, resource_type: str, resource_id: str) -> StoredResource | None:
+        """The current version of a FHIR resource, or None."""
+        return self._run(lambda c: reading.read(c, resource_type, resource_id))
+
+    def vread(self, resource_type: str, resource_id: str, version_id: int) -> StoredResource | None:
+        """One version of a FHIR resource, or None."""
+        return self._run(lambda c: reading.vread(c, resource_type, resource_id, version_id))
+
+    def history(self, resource_type: str, resource_id: str) -> tuple[StoredResource, ...]:
+        """Every version, newest first."""
+        return self._run(lambda c: reading.history(c, resource_type, resource_id))
+
+    def search(self, search: ResourceSearch) -> ResourcePage:
+        """One page of matches. Raises ValueError for a page token that this store did not write."""
+        return self._run(lambda c: reading.search(c, search))
+
+    def count(self, search: ResourceSearch) -> int:
+        """How many resources match, whatever ``limit`` and ``after`` say."""
+        return self._run(lambda c: reading.count(c, search))
+
+    def report_rows(self, limit: int, after: str = "") -> ReportPage:
+        """One page of reports, last changed first. Raises ValueError for a foreign page token."""
+        return self._run(lambda c: reading.report_rows(c, limit, after))
+
+    def report_detail(self, report_id: str) -> ReportDetail | None:
+        """One report with its draft, checks, previews and versions, or None."""
+        return self._run(lambda c: reading.report_detail(c, report_id))
+
+    def studies(self, archive: str | None = None, *, limit: int = 100) -> tuple[StudyRow, ...]:
+        """Ledger rows, newest first."""
+        return self._run(lambda c: reading.studies(c, archive, None, limit))
+
+    def study(self, ledger_id: int) -> StudyRow | None:
+        """One ledger row, or None."""
+        rows = self._run(lambda c: reading.studies(c, None, [ledger_id], 1))
+        return rows[0] if rows else None
+
+    def troubled(self, limit: int) -> tuple[StudyRow, ...]:
+        """Skipped and failed rows, newest first."""
+        return self._run(lambda c: reading.studies(c, None, None, limit, troubled=True))
+
+    def status_counts(self, archive: str | None = None) -> tuple[StatusCount, ...]:
+        """How many studies of each archive stand in each state."""
+        return self._run(lambda c: reading.status_counts(c, archive))
+
+    def _run(self, work: Callable[[Connection], Answer]) -> Answer:
+        return self._connections.run(work)
+
+    def _check_revision(self) -> None:
+        def work(connection: Connection) -> str:
+            try:
+                row = connection.execute(statement("reading", "schema_revision")).fetchone()
+            except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName):
+                return ""
+            return str(row[0]) if row else ""
+
+        found = self._run(work)
+        if found != self._revision:
+            raise StopRun(
+                "schema",
+                f"the database's schema is revision {found or 'none'}, this program needs {self._revision}; "
+                "run firstread db upgrade",
+            )

@@ -1,0 +1,111 @@
+"""Values that the store gives back, beside those of ``pipeline.ledger`` and ``pipeline.lookup``."""
+
+from dataclasses import dataclass, field
+from datetime import date, datetime
+
+from pipeline.ledger import LedgerState
+
+
+@dataclass(frozen=True, slots=True)
+class FoundCounts:
+    """What recording a page of found studies came to; ``ledger_ids_to_do`` are its rows that do not rest."""
+
+    new: int
+    changed: int
+    unchanged: int
+    ledger_ids_to_do: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RestingStudy:
+    """A study at rest in an archive that announces no counts: only its image-level list tells whether it changed."""
+
+    ledger_id: int
+    study_instance_uid: str
+
+
+@dataclass(frozen=True, slots=True)
+class SavedVersion:
+    """A stored report: ``version`` is that of its DiagnosticReport."""
+
+    ledger_id: int
+    report_id: str
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class StudyRow:
+    """One ledger row, with the text of its latest report where it has one. Patient data."""
+
+    ledger_id: int
+    archive: str
+    study_instance_uid: str
+    recipe: str
+    state: LedgerState
+    code: str
+    reason: str
+    attempts: int
+    next_attempt_at: datetime | None
+    study_date: date | None
+    accession_number: str
+    announced: int | None
+    held: int | None
+    report_id: str
+    report_version: int | None
+    findings: str
+    impression: str
+    updated_at: datetime
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "state", LedgerState(self.state))
+
+
+@dataclass(frozen=True, slots=True)
+class StatusCount:
+    """How many studies of an archive stand in a state."""
+
+    archive: str
+    state: LedgerState
+    studies: int
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """What became of one received instance: ``conflict`` where its UID had come before with other bytes."""
+
+    sop_instance_uid: str
+    duplicate: bool
+    conflict: bool
+
+
+@dataclass(frozen=True, slots=True)
+class QuietStudy:
+    """A study of which nothing has come for a while; ``newest`` is when its last instance came."""
+
+    archive: str
+    study_instance_uid: str
+    instances: int
+    newest: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ChainHead:
+    """The end of one audit chain; noted outside the database it proves later that no row before it was removed."""
+
+    chain: str
+    rows: int
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class AuditVerdict:
+    """Whether the audit is whole. ``first_broken`` is the ``seq`` of the first row that is not as it was written.
+
+    It is None where the chain is whole, and where everything of a chain was removed (``reason`` says so).
+    """
+
+    ok: bool
+    rows: int
+    first_broken: int | None
+    reason: str
+    heads: tuple[ChainHead, ...] = field(default=())
