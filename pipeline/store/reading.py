@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from psycopg.rows import dict_row
+
 from pipeline.ledger import LedgerState, Preview, StoredResource
 from pipeline.lookup import (
     IdentifierToken,
@@ -64,15 +66,11 @@ def count(connection: Connection, wanted: ResourceSearch) -> int:
 def report_rows(connection: Connection, limit: int, after: str) -> ReportPage:
     """One page of reports, last changed first. Raises ValueError for a token that is not ours."""
     before_time, before_id = _place(after)
-    rows = connection.execute(
-        statement("reading", "report_rows"),
-        {"before_time": before_time, "before_id": before_id, "limit": limit + 1},
-        prepare=False,
-    ).fetchall()
-    page = tuple(_report_row(row) for row in rows[:limit])
-    return ReportPage(
-        page, _token(page[-1].created_at, page[-1].report_id) if len(rows) > limit and page else ""
-    )
+    values = {"before_time": before_time, "before_id": before_id, "limit": limit + 1}
+    rows = _report_rows(connection, "report_rows", values)
+    page = rows[:limit]
+    more = len(rows) > limit and page
+    return ReportPage(page, _token(page[-1].created_at, page[-1].report_id) if more else "")
 
 
 def report_detail(connection: Connection, report_id: str) -> ReportDetail | None:
@@ -80,16 +78,16 @@ def report_detail(connection: Connection, report_id: str) -> ReportDetail | None
     wanted = {"report_id": report_id}
     with connection.transaction():
         connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-        row = connection.execute(statement("reading", "report_row"), wanted).fetchone()
+        rows = _report_rows(connection, "report_row", wanted)
         parts = connection.execute(statement("reading", "report_parts"), wanted).fetchone()
-        if row is None or parts is None:
+        if not rows or parts is None:
             return None
         version, draft, checks, left_out, completeness = parts
         previews = connection.execute(
             statement("reading", "previews"), wanted | {"version": version}, binary=True
         ).fetchall()
         versions = connection.execute(statement("reading", "report_versions"), wanted).fetchall()
-    shown = _report_row(row)
+    shown = rows[0]
     return ReportDetail(
         row=shown,
         draft=draft_from(draft),
@@ -139,8 +137,10 @@ def _stored(connection: Connection, name: str, values: dict[str, Any]) -> tuple[
     return tuple(StoredResource(*row) for row in rows)
 
 
-def _report_row(row: tuple[Any, ...]) -> ReportRow:
-    return ReportRow(*row)
+def _report_rows(connection: Connection, name: str, values: dict[str, Any]) -> tuple[ReportRow, ...]:
+    with connection.cursor(row_factory=dict_row) as cursor:
+        cursor.execute(statement("reading", name), values, prepare=False)
+        return tuple(ReportRow(**row) for row in cursor)
 
 
 def _criteria(wanted: ResourceSearch) -> dict[str, Any]:

@@ -43,8 +43,8 @@ WHERE resource_type = %(type)s
 
 -- name: report_rows
 SELECT * FROM report_row
-WHERE %(before_time)s::timestamptz IS NULL OR (last_updated, report_id) < (%(before_time)s, %(before_id)s::text)
-ORDER BY last_updated DESC, report_id DESC
+WHERE %(before_time)s::timestamptz IS NULL OR (created_at, report_id) < (%(before_time)s, %(before_id)s::text)
+ORDER BY created_at DESC, report_id DESC
 LIMIT %(limit)s;
 
 -- name: report_row

@@ -121,7 +121,7 @@ BEGIN
             coalesce(NEW.status, 'none'), coalesce(status_from, 'none'), writer USING ERRCODE = 'FR002';
     END IF;
     NEW.written_by := writer;
-    NEW.last_updated := clock_timestamp();
+    NEW.last_updated := date_trunc('milliseconds', clock_timestamp());  -- as exact as it is served
     NEW.patient := coalesce(NEW.body #>> '{subject,reference}', NEW.body #>> '{patient,reference}');
     NEW.effective_at := first_instant(coalesce(NEW.body ->> 'effectiveDateTime', NEW.body ->> 'started'));
     NEW.identifiers := identifier_tokens(NEW.body -> 'identifier');

@@ -39,6 +39,7 @@ FROM ledger;
 -- For our own review page; not part of the contract.
 CREATE VIEW report_row AS
 SELECT d.resource_id AS report_id,
+       coalesce(split_part(d.patient, '/', 2), '') AS patient,
        coalesce(p.body #>> '{name,0,text}', '') AS patient_name,
        coalesce(p.body #>> '{identifier,0,value}', '') AS patient_id,
        v.accession_number,
@@ -48,8 +49,8 @@ SELECT d.resource_id AS report_id,
        v.language,
        v.model_id,
        d.version_id AS version,
-       d.last_updated,
-       jsonb_array_length(jsonb_path_query_array(v.checks, '$[*] ? (@.verdict == "warned")')) AS warnings,
+       d.last_updated AS created_at,
+       jsonb_array_length(jsonb_path_query_array(v.checks, '$[*] ? (@.verdict != "passed")')) AS warnings,
        jsonb_array_length(v.completeness -> 'missing') AS gap
 FROM resource AS d
 JOIN LATERAL (
