@@ -11,7 +11,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from pipeline.fhir.elements import DICOM, LOINC, SNOMED, Body, clean, coding, concept
+from pipeline.fhir.elements import DICOM, LOINC, SNOMED, Body, clean, coding, concept, single_spaced
 from pipeline.fhir.site import Site
 from pipeline.ledger import Completeness
 from pipeline.report import Language
@@ -56,7 +56,7 @@ def report_code(context: StudyContext, image_set: ImageSet, completeness: Comple
         name = _exam(context, image_set, counted=not completeness.missing)
         first = loinc(_table("loinc.toml")["report"][name])
     others = [
-        coding(code_system(code.scheme, site), "-".join(code.value.split()), clean(code.meaning))
+        coding(code_system(code.scheme, site), single_spaced(code.value), clean(code.meaning))
         for code in context.procedure_codes
         if code_system(code.scheme, site) != LOINC and clean(code.value)
     ]
@@ -127,7 +127,8 @@ def _exam(context: StudyContext, image_set: ImageSet, *, counted: bool) -> str:
 
 def _chest_radiographs(images: list[InstanceDescription], image_set: ImageSet) -> bool:
     seen = {image.body_part.upper() for image in image_set.images}
-    told = {one.body_part.upper() for one in images if one.body_part.strip()}
+    used = {image.ref.sop_instance_uid for image in image_set.images}
+    told = {one.body_part.strip().upper() for one in images if one.ref.sop_instance_uid not in used} - {""}
     return (
         all(one.modality.upper() in _RADIOGRAPHS for one in images) and bool(seen & _CHEST) and told <= _CHEST
     )

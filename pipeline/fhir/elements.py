@@ -30,6 +30,11 @@ def clean(text: str) -> str:
     return _FORBIDDEN.sub("", text).strip()
 
 
+def single_spaced(text: str) -> str:
+    """``text`` as a FHIR code may hold it: cleaned, single spaces between words (R4 datatypes, code)."""
+    return " ".join(clean(text).split())
+
+
 def coding(system: str, code: str, display: str = "") -> Body:
     """A Coding."""
     body = {"system": system, "code": code}

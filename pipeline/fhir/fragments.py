@@ -11,7 +11,7 @@ from typing import Any, get_args
 
 import orjson
 from fhir.resources.R4B import get_fhir_model_class
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 _REMEMBERED = 1024
 _ANY = ("Resource", "Element")
@@ -20,7 +20,11 @@ _ANY = ("Resource", "Element")
 def validated(resource_type: str, body: Mapping[str, Any]) -> BaseModel:
     """The resource as a model. Raises ValidationError; ValueError or KeyError for an unknown type."""
     model: type[BaseModel] = get_fhir_model_class(resource_type)
-    return model.model_validate(_with_models(model, body))
+    try:
+        return model.model_validate(_with_models(model, body))
+    except ValidationError:
+        model.model_validate(body)  # raises again, with the path from the resource down
+        raise
 
 
 def _with_models(model: type[BaseModel], body: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from itertools import groupby
 
 from pipeline.fhir.codes import code_system
-from pipeline.fhir.elements import DICOM, Body, clean, coding, concept, date_time
+from pipeline.fhir.elements import DICOM, Body, clean, coding, concept, date_time, single_spaced
 from pipeline.fhir.ids import resource_id
 from pipeline.fhir.site import Site, uid_identifier
 from pipeline.ledger import Completeness
@@ -57,14 +57,14 @@ def accession_identifiers(context: StudyContext, site: Site) -> list[Body]:
 
 
 def _procedure(code: Code, site: Site) -> Body:
-    return concept(coding(code_system(code.scheme, site), "-".join(code.value.split()), clean(code.meaning)))
+    return concept(coding(code_system(code.scheme, site), single_spaced(code.value), clean(code.meaning)))
 
 
 def _series(members: list[InstanceDescription]) -> Body:
     first = members[0]
     body: Body = {
         "uid": first.ref.series_instance_uid,
-        "modality": coding(DICOM, clean(first.modality) or _UNKNOWN_MODALITY),
+        "modality": coding(DICOM, single_spaced(first.modality) or _UNKNOWN_MODALITY),
         "numberOfInstances": len(members),
         "instance": [_instance(member) for member in members],
     }
@@ -80,10 +80,9 @@ def _series(members: list[InstanceDescription]) -> Body:
 
 
 def _instance(instance: InstanceDescription) -> Body:
-    body: Body = {
-        "uid": instance.ref.sop_instance_uid,
-        "sopClass": coding(_URI, f"urn:oid:{instance.sop_class_uid}"),
-    }
+    known = instance.sop_class_uid
+    sop_class = coding(_URI, f"urn:oid:{known}") if known else {"display": "unknown"}
+    body: Body = {"uid": instance.ref.sop_instance_uid, "sopClass": sop_class}
     if instance.instance_number is not None and instance.instance_number >= 0:
         body["number"] = instance.instance_number
     if view := clean(instance.view_position):

@@ -1,8 +1,9 @@
 """Observations: the two sections, and one per finding that the draft states as present.
 
-A region is told by an extension of our own, ``REGION``, since R4 has no ImagingSelection: SOP Instance UID
-and Series Instance UID (``urn:oid:``), frame (counted from 1 as in DICOM), and x0, y0, x1, y1 in pixels of
-the stored image.
+A region is told by an extension of our own, ``REGION``, since R4 has no ImagingSelection. It holds, each as an
+extension: ``sopInstanceUid`` and ``seriesInstanceUid`` (valueId, bare UIDs as in R4 ImagingStudy), ``frame``
+(valuePositiveInt, counted from 1 as in DICOM), and ``x0``, ``y0``, ``x1``, ``y1`` (valueDecimal, pixels of the
+stored image, x to the right, y down).
 """
 
 import math
@@ -162,8 +163,8 @@ def _region(region: Region) -> list[Body]:
         {
             "url": REGION,
             "extension": [
-                {"url": "sopInstanceUid", "valueOid": f"urn:oid:{region.ref.sop_instance_uid}"},
-                {"url": "seriesInstanceUid", "valueOid": f"urn:oid:{region.ref.series_instance_uid}"},
+                {"url": "sopInstanceUid", "valueId": region.ref.sop_instance_uid},
+                {"url": "seriesInstanceUid", "valueId": region.ref.series_instance_uid},
                 {"url": "frame", "valuePositiveInt": region.frame + 1},
                 *({"url": name, "valueDecimal": round(edge, 2)} for name, edge in edges),
             ],

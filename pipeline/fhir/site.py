@@ -1,5 +1,6 @@
 """What a site decides about its reports: names, identifier systems, the status of a draft."""
 
+import re
 from dataclasses import dataclass
 from urllib.parse import quote
 
@@ -23,6 +24,10 @@ class Site:
     draft_status: str = "partial"
 
     def __post_init__(self) -> None:
+        if not self.identifier_system or re.search(r"\s", self.identifier_system):
+            raise ConfigurationError(
+                "identifier-system", "policy.identifier_system must be a URI without spaces"
+            )
         if self.draft_status not in DRAFT_STATUSES:
             message = f"policy.draft_status must be one of {', '.join(DRAFT_STATUSES)}"
             raise ConfigurationError("draft-status", message)

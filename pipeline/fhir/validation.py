@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from pipeline.errors import FailStudy
 from pipeline.fhir.fragments import validated
 from pipeline.fhir.primitives import BrokenRuleError
-from pipeline.fhir.structure import resource_checks
+from pipeline.fhir.structure import element_names, resource_checks
 from pipeline.ledger import Resource
 
 _ADVICE = "nothing was stored; report this as a fault of the program"
@@ -45,7 +45,7 @@ def validate_body(body: Mapping[str, Any]) -> list[str]:
         validated(named, body)
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        raise _invalid(_joined(named, [str(part) for part in first["loc"]]), first["type"]) from None
+        raise _invalid(_joined(named, first["loc"]), first["type"]) from None
     except (KeyError, TypeError, ValueError):
         raise _invalid(named, "it cannot be read as this type") from None
     found: list[str] = []
@@ -56,8 +56,18 @@ def validate_body(body: Mapping[str, Any]) -> list[str]:
     return found
 
 
-def _joined(resource_type: str, path: Sequence[str]) -> str:
-    return ".".join((resource_type, *path)).replace(".[", "[")
+def _joined(resource_type: str, path: Sequence[str | int]) -> str:
+    """The path to read; a property name that the standard has not could be anything and is not repeated."""
+    known = element_names()
+    parts = [resource_type]
+    for part in path:
+        if isinstance(part, int):
+            parts[-1] += f"[{part}]"
+        elif part.startswith("["):
+            parts[-1] += part
+        else:
+            parts.append(part if part in known else "?")
+    return ".".join(parts)
 
 
 def _invalid(where: str, rule: str) -> FailStudy:

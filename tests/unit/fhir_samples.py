@@ -1,8 +1,13 @@
-"""An invented drafted study for the FHIR tests and benchmark, everything filled in."""
+"""An invented drafted study for the FHIR tests and benchmark, everything filled in.
 
+``python -m tests.unit.fhir_samples`` writes the golden files anew: look at the difference before it is kept.
+"""
+
+import json
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta, timezone
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -149,3 +154,21 @@ def built(**changes: Any) -> tuple[Resource, ...]:
 def body(resources: tuple[Resource, ...], resource_type: str, position: int = 0) -> Mapping[str, Any]:
     """The body of the ``position``-th resource of a type."""
     return [one.body for one in resources if one.resource_type == resource_type][position]
+
+
+GOLDEN = Path(__file__).with_name("golden")
+GOLDEN_STUDIES: Mapping[str, Mapping[str, Any]] = {
+    "report-en.json": {},
+    "report-zh-short.json": {"draft": CHINESE, "completeness": SHORT},
+}
+
+
+def golden_text(name: str) -> str:
+    """What a golden file must hold: the resources of one sample study, readable."""
+    bodies = [one.body for one in built(**GOLDEN_STUDIES[name])]
+    return json.dumps(bodies, ensure_ascii=False, indent=1) + "\n"
+
+
+if __name__ == "__main__":
+    for golden_name in GOLDEN_STUDIES:
+        (GOLDEN / golden_name).write_text(golden_text(golden_name), encoding="utf-8")
