@@ -46,6 +46,12 @@ class CatalogEntry:
     reason: str = ""
 
     @property
+    def card(self) -> Path | None:
+        """The model card beside shipped weights."""
+        folder = self.weights_folder
+        return folder / "MODEL_CARD.md" if folder else None
+
+    @property
     def weights_folder(self) -> Path | None:
         """Where the shipped weights lie; None for a family whose weights a site brings."""
         return WEIGHTS_FOLDER / self.weights if self.weights else None

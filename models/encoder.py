@@ -146,11 +146,13 @@ class TorchEncoder:
         return
 
 
-def export_encoder(source: EncoderSource, path: Path) -> float:
-    """Write ``source`` as ONNX with a dynamic batch and prove it against torch; gives the largest relative
-    error.
+def export_encoder(
+    source: EncoderSource, path: Path, *, reference: EncoderSource | None = None, tolerance: float = TOLERANCE
+) -> float:
+    """Write ``source`` as ONNX with a dynamic batch and prove it; gives the largest relative error.
 
-    The file's bytes depend on network, weights and library versions only. Raises StopRun above ``TOLERANCE``.
+    The error is against torch running ``reference``, by default the source itself. The file's bytes depend on
+    network, weights and library versions only. Raises StopRun above ``tolerance``.
     """
     import torch
 
@@ -178,11 +180,11 @@ def export_encoder(source: EncoderSource, path: Path) -> float:
     model = program.model_proto
     _strip(model)
     path.write_bytes(model.SerializeToString(deterministic=True))
-    with OnnxEncoder(path, threads=1) as exported, TorchEncoder(source) as reference:
-        error = largest_error(exported.encode(source.inputs), reference.encode(source.inputs))
-    if not error <= TOLERANCE:
+    with OnnxEncoder(path, threads=1) as exported, TorchEncoder(reference or source) as network:
+        error = largest_error(exported.encode(source.inputs), network.encode(source.inputs))
+    if not error <= tolerance:
         raise StopRun(
-            "encoder-export", f"the exported encoder is {error:.1e} away from torch, over {TOLERANCE:.0e}"
+            "encoder-export", f"the exported encoder is {error:.1e} away from torch, over {tolerance:.0e}"
         )
     return error
 

@@ -22,16 +22,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.encoder import Arrays
+from models.graph_cache import ENCODER_FILE
 from models.loading import file_digest
 from pipeline.errors import ConfigurationError, StopRun
 
 Product = Literal["tensorrt", "tensorrt_rtx"]
-Precision = Literal["fp32", "tf32"]
+Precision = Literal["fp32", "tf32", "fp16"]
+TOLERANCES: Mapping[str, float] = {"fp32": 1e-3, "tf32": 1e-2, "fp16": 2e-2}
+"""Largest accepted difference of an engine from torch in float32, relative to the largest value of an output.
+
+The keys are in the order in which engines are looked for: the exactest first."""
 PLAN_FILE, MANIFEST_FILE = "engine.plan", "engine.json"
-MAIN_LIBRARY: Mapping[str, tuple[str, ...]] = {
-    "tensorrt": ("libnvinfer.so", "nvinfer"),
-    "tensorrt_rtx": ("libtensorrt_rtx.so", "tensorrt_rtx"),
-}
+MAIN_LIBRARY: Mapping[str, str] = {"tensorrt": "libnvinfer.so", "tensorrt_rtx": "libtensorrt_rtx.so"}
 RUNNER: Mapping[str, str] = {"tensorrt": "tensorrt", "tensorrt_rtx": "tensorrt-rtx"}
 CUDA_CAPABILITY_MAJOR, CUDA_CAPABILITY_MINOR = 75, 76
 
@@ -48,9 +50,10 @@ class Device:
 class EngineManifest:
     """What an engine was built from, by and for.
 
-    ``shapes`` holds per input the smallest, best and largest shape. ``gpu_name`` is empty for an engine built
-    ahead of time, ``measured_error`` is None where no device could run it: the self-check at load stands in
-    for both.
+    ``shapes`` holds per input the smallest, best and largest shape. ``graph_error`` is that of the graph it
+    was built from, in its precision, against torch in float32; ``engine_error`` that of the engine itself,
+    None where no device could run it (the self-check at load stands in for it). ``gpu_name`` is empty for an
+    engine built ahead of time.
     """
 
     model_id: str
@@ -64,7 +67,9 @@ class EngineManifest:
     onnx_sha256: str
     engine_sha256: str
     shapes: Mapping[str, tuple[tuple[int, ...], ...]]
-    measured_error: float | None = None
+    graph_error: float
+    tolerance: float
+    engine_error: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +80,7 @@ class EngineOrder:
     product: Product
     capability: str
     precision: Precision = "fp32"
+    graph_error: float = 0.0
     best_batch: int = 8
     largest_batch: int = 64
 
@@ -100,9 +106,7 @@ def find_device() -> Device | None:
 
 
 def find_product(product: Product) -> ModuleType:
-    """The builder's module. Raises ConfigurationError when it is not installed or cannot load its
-    libraries.
-    """
+    """The builder's module. Raises ConfigurationError when it is not installed or finds no libraries."""
     try:
         return importlib.import_module(product)
     except (ImportError, OSError) as error:
@@ -159,6 +163,8 @@ def build_engine(graph: Path, folder: Path, order: EngineOrder, weights: Mapping
         onnx_sha256=file_digest(graph),
         engine_sha256=file_digest(folder / PLAN_FILE),
         shapes=shapes,
+        graph_error=order.graph_error,
+        tolerance=TOLERANCES[order.precision],
     )
     write_manifest(folder, manifest)
     return manifest
@@ -224,7 +230,7 @@ def library_digest(product: str) -> str:
     """SHA-256 of the product's main library, as loaded into this process. Raises StopRun when it is not
     loaded.
     """
-    stem = MAIN_LIBRARY[product][0]
+    stem = MAIN_LIBRARY[product]
     for line in Path("/proc/self/maps").read_text(encoding="utf-8", errors="surrogateescape").splitlines():
         path = Path(line.split(maxsplit=5)[5]) if line.count("/") else Path()
         if path.name.startswith(stem):
@@ -264,25 +270,28 @@ def verify_engine(
     return manifest
 
 
-def open_engine(
-    graphs: Path, graph: Path, weights: Mapping[str, str], *, product: Product, precision: Precision = "fp32"
-) -> "EngineEncoder | None":
-    """The engine compiled for this machine's device, verified; None where there is no device or no such
-    engine.
+def open_engine(graphs: Path, weights: Mapping[str, str], product: Product) -> "EngineEncoder | None":
+    """The exactest engine compiled for this machine's device, verified; None where there is none or no
+    device.
 
-    Raises StopRun when there is one and it is not what its manifest describes.
+    ``graphs`` is the folder that holds the encoder's graph. Raises StopRun when an engine is not what its
+    manifest describes.
     """
     device = find_device()
     if device is None or importlib.util.find_spec(product) is None:
         return None
-    folder = engine_folder(graphs, product, precision, device.capability)
-    if not folder.is_dir():
+    for precision in TOLERANCES:
+        folder = engine_folder(graphs, product, precision, device.capability)
+        if folder.is_dir():
+            break
+    else:
         return None
+    own = folder / ENCODER_FILE
     trt = find_product(product)
     manifest = verify_engine(
         folder,
         weights=weights,
-        onnx_sha256=file_digest(graph),
+        onnx_sha256=file_digest(own if own.is_file() else graphs / ENCODER_FILE),
         product_version=trt.__version__,
         library_sha256=library_digest(product),
         device=device,
@@ -310,7 +319,7 @@ class EngineEncoder:
         if self._engine is None:
             raise StopRun("engine-load", "the compiled engine does not load; compile again")
         self._context = self._engine.create_execution_context()
-        self._stream = torch.cuda.Stream()
+        self._stream: Any = torch.cuda.Stream()  # type: ignore[no-untyped-call]
 
     def encode(self, inputs: Mapping[str, NDArray[Any]]) -> Arrays:
         """See ``models.encoder.VisionEncoder``. Batches over the engine's largest are run in parts."""

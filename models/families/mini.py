@@ -74,11 +74,8 @@ class MiniFamily:
         network does not answer the fixed input as recorded, or when ``require_runner`` cannot be had.
         """
         check = read_self_check(weights)
-        verify_files(weights, check)
         with ExitStack() as stack:
-            graphs = ensure_graphs(
-                cache, entry.id, check.files, SOURCES, lambda folder: _export(weights, folder)
-            )
+            graphs = ensure_mini_graphs(entry, weights, cache)
             self._encoder = stack.enter_context(_open_encoder(graphs, require_runner, threads))
             self._language = stack.enter_context(_open_language(graphs, threads))
             settings = graphs.manifest.exported.settings
@@ -94,7 +91,8 @@ class MiniFamily:
             self.tasks, self.languages = frozenset(entry.tasks), frozenset(entry.languages)
             self.runner = self._encoder.runner
             self.parts = _parts(graphs, self._encoder, prompts)
-            verify_outputs(check, self._fixed_outputs())
+            tolerance = self._encoder.manifest.tolerance if isinstance(self._encoder, EngineEncoder) else 0.0
+            verify_outputs(check, self._fixed_outputs(), tolerance)
             self._stack = stack.pop_all()
 
     def prepare(self, study: ImageSet) -> NDArray[np.float32]:
@@ -191,15 +189,26 @@ def _seen(image: StudyImage) -> SeenImage:
     return SeenImage(image.ref, image.frame, image.original_rows, image.original_columns)
 
 
-def _export(weights: Path, folder: Path) -> Exported:
-    from models.families.mini_export import export_graphs  # needs torch, and only a first start needs that
+def ensure_mini_graphs(entry: CatalogEntry, weights: Path, cache: Path) -> GraphFolder:
+    """The verified graphs of verified weights, exported where the cache does not hold them. Raises
+    StopRun.
+    """
+    check = read_self_check(weights)
+    verify_files(weights, check)
 
-    return export_graphs(weights, folder)
+    def export(folder: Path) -> Exported:
+        from models.families.mini_export import (
+            export_graphs,
+        )  # needs torch, and only a first start needs that
+
+        return export_graphs(weights, folder)
+
+    return ensure_graphs(cache, entry.id, check.files, SOURCES, export)
 
 
 def _open_encoder(graphs: GraphFolder, require_runner: str, threads: int) -> VisionEncoder:
     def engine() -> EngineEncoder | None:
-        return open_engine(graphs.folder, graphs.encoder, graphs.manifest.weights, product="tensorrt")
+        return open_engine(graphs.folder, graphs.manifest.weights, "tensorrt")
 
     return open_encoder(graphs.encoder, require_runner=require_runner, threads=threads, engine=engine)
 

@@ -2,6 +2,7 @@
 self-check.
 """
 
+import copy
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -41,15 +42,16 @@ FIXED_IMAGES = 2
 
 
 class _Encoder(nn.Module):
-    """Tower, heads and connector as one graph."""
+    """Tower, heads and connector as one graph: float32 in and out, ``half`` inside where asked."""
 
-    def __init__(self, network: FirstreadMini) -> None:
+    def __init__(self, network: FirstreadMini, half: bool) -> None:
         super().__init__()
-        self.network = network
+        self.network = copy.deepcopy(network).half() if half else network
+        self.half_inside = half
 
     def forward(self, pixels: Tensor, task: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        features, seen = self.network.encode(pixels, task)
-        return features, seen.heat, seen.presence
+        features, seen = self.network.encode(pixels.half() if self.half_inside else pixels, task)
+        return features.float(), seen.heat.float(), seen.presence.float()
 
 
 def load_network(folder: Path) -> FirstreadMini:
@@ -75,9 +77,11 @@ def load_network(folder: Path) -> FirstreadMini:
     return network.eval()
 
 
-def encoder_source(network: FirstreadMini) -> EncoderSource:
+def encoder_source(network: FirstreadMini, *, half: bool = False) -> EncoderSource:
     """The encoder to export, with the self-check's input as its example."""
-    return EncoderSource(_Encoder(network).eval(), fixed_inputs(network.config.vision.image_size), OUTPUTS)
+    return EncoderSource(
+        _Encoder(network, half).eval(), fixed_inputs(network.config.vision.image_size), OUTPUTS
+    )
 
 
 def fixed_inputs(size: int) -> dict[str, NDArray[Any]]:
