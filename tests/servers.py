@@ -19,9 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from pydicom.dataset import FileMetaDataset
 from pydicom.filereader import read_file_meta_info
-from pynetdicom import AE, evt
 
 LOOPBACK = "127.0.0.1"
 CALLING = "FIRSTREAD"
@@ -155,38 +153,29 @@ def storescp(folder: Path, *, ae_title: str = "STORESCP") -> Iterator[Peer]:
         yield Peer(ae_title, port, process_id=process_id)
 
 
-def store_with_storescu(peer: Peer, *files: Path, calling: str = CALLING) -> None:
-    """C-STORE uncompressed files with dcmtk's storescu."""
-    command = [program("storescu"), "-aet", calling, "-aec", peer.ae_title, LOOPBACK, str(peer.port)]
-    subprocess.run(
-        [*command, *map(str, files)], check=True, capture_output=True, timeout=120, env=_environment()
-    )
+def store(peer: Peer, *files: Path, calling: str = CALLING) -> None:
+    """C-STORE files in their own transfer syntax with dcmtk's storescu."""
+    by_option: dict[str, list[str]] = {}
+    for file in files:
+        by_option.setdefault(PROPOSALS[str(read_file_meta_info(file).TransferSyntaxUID)], []).append(str(file))
+    command = [program("storescu"), "-aet", calling, "-aec", peer.ae_title]
+    for option, some in by_option.items():
+        whole = [*command, option, LOOPBACK, str(peer.port), *some]
+        subprocess.run(whole, check=True, capture_output=True, timeout=120, env=_environment())
 
 
-def store_as_they_are(peer: Peer, *files: Path) -> None:
-    """C-STORE files in their own transfer syntax with pynetdicom."""
-    ae = AE(ae_title=CALLING)
-    for sop_class, syntax in {(_of(file).MediaStorageSOPClassUID, _of(file).TransferSyntaxUID) for file in files}:
-        ae.add_requested_context(sop_class, syntax)
-    association = ae.associate(LOOPBACK, peer.port, ae_title=peer.ae_title, evt_handlers=NO_DELAY)
-    assert association.is_established
-    try:
-        for file in files:
-            assert association.send_c_store(str(file)).Status == 0
-    finally:
-        association.release()
-
-
-def _of(file: Path) -> FileMetaDataset:
-    return read_file_meta_info(file)
-
-
-def _without_delay(event: evt.Event) -> None:
-    event.assoc.dul.socket.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-
-
-NO_DELAY = [(evt.EVT_CONN_OPEN, _without_delay)]
-"""Event handlers that turn Nagle's algorithm off in pynetdicom."""
+PROPOSALS = {
+    "1.2.840.10008.1.2": "-xi",
+    "1.2.840.10008.1.2.1": "-xe",
+    "1.2.840.10008.1.2.2": "-xb",
+    "1.2.840.10008.1.2.1.99": "-xd",
+    "1.2.840.10008.1.2.4.50": "-xy",
+    "1.2.840.10008.1.2.4.70": "-xs",
+    "1.2.840.10008.1.2.4.80": "-xt",
+    "1.2.840.10008.1.2.4.90": "-xv",
+    "1.2.840.10008.1.2.5": "-xr",
+}
+"""The option of storescu that proposes a transfer syntax."""
 
 
 @contextmanager

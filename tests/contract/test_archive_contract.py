@@ -26,7 +26,7 @@ from tests.servers import (
     free_port,
     orthanc,
     qrscp,
-    store_as_they_are,
+    store,
     store_over_rest,
 )
 from tests.synthetic import chest_pixels, radiograph_header, write_chest
@@ -107,10 +107,14 @@ def subject(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
         else:
             start = dcmqrscp if peer_name == "dcmqrscp" else qrscp
             peer = stack.enter_context(start(root / "peer", move_port=move_port))
-            store_as_they_are(peer, *shelf.files)
+            store(peer, *shelf.files)
         if how == "dicomweb":
-            # a page holds two rows, so that paging happens
-            settings: ArchiveSettings = DicomwebArchive(kind="dicomweb", url=peer.dicomweb, page_size=2, min_free_gib=0.1)
+            settings: ArchiveSettings = DicomwebArchive(
+                kind="dicomweb",
+                url=peer.dicomweb,
+                page_size=2,  # so that paging happens
+                min_free_gib=0.1,
+            )
         else:
             settings = DimseArchive(
                 kind="dimse",
@@ -163,8 +167,8 @@ def test_finds_by_dates_inclusive_on_both_sides(subject: Subject) -> None:
 def test_finds_named_studies_and_leaves_unknown_ones_out(subject: Subject) -> None:
     wanted = sorted(subject.shelf.studies)[:2]
     with subject.open() as archive:
-        found = [study.study_instance_uid for study in archive.find(StudyQuery(study_instance_uids=(*wanted, "1.2.3.4")))]
-    assert sorted(found) == wanted
+        found = archive.find(StudyQuery(study_instance_uids=(*wanted, "1.2.3.4")))
+        assert sorted(study.study_instance_uid for study in found) == wanted
 
 
 def test_modalities_filter_where_the_archive_tells_them(subject: Subject) -> None:
