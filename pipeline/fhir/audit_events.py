@@ -6,6 +6,7 @@ function gives a body without an id; the store chains it.
 """
 
 import base64
+import re
 import socket
 from collections.abc import Sequence
 from datetime import datetime
@@ -42,6 +43,7 @@ _QUERY = coding(DICOM, "110112", "Query")
 _STARTED = coding(DICOM, "110120", "Application Start")
 _STOPPED = coding(DICOM, "110121", "Application Stop")
 _ADDRESS, _MACHINE = "2", "1"
+_RESOURCE = re.compile(r"[A-Z][A-Za-z]+/[A-Za-z0-9\-.]{1,64}", re.ASCII)
 
 
 class RestAccess(Protocol):
@@ -222,12 +224,16 @@ def _patient_entity(patient: Body) -> Body:
 
 
 def _resource_entity(resource_type: str, resource_id: str) -> Body:
-    role = coding(_ROLES, "4", "Domain Resource")
-    return {"what": reference(resource_type, resource_id), "type": _SYSTEM_OBJECT, "role": role}
+    """A resource by reference; what was asked for and cannot be an id is shown as it was asked."""
+    what = reference(resource_type, resource_id)
+    if not _RESOURCE.fullmatch(what["reference"]):
+        what = {"display": clean(what["reference"])}
+    return {"what": what, "type": _SYSTEM_OBJECT, "role": coding(_ROLES, "4", "Domain Resource")}
 
 
 def _query_entity(query: str) -> Body:
-    encoded = base64.b64encode(query.encode("utf-8", "surrogateescape")).decode("ascii")
+    """The query as it was asked, in base64; the empty one, which asks for all, as an asterisk."""
+    encoded = base64.b64encode((query or "*").encode("utf-8", "surrogatepass")).decode("ascii")
     return {"type": _SYSTEM_OBJECT, "role": coding(_ROLES, "24", "Query"), "query": encoded}
 
 
