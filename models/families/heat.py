@@ -44,7 +44,8 @@ def find_region(heat: NDArray[np.float32], side: Side | None, image: SeenImage) 
         return None
     (top, left), (bottom, right) = best[1].min(axis=0), best[1].max(axis=0) + 1
     across, down = image.columns / cells, image.rows / chance.shape[0]
-    return Region(image.ref, image.frame, left * across, top * down, right * across, bottom * down)
+    box = (left * across, top * down, right * across, bottom * down)
+    return Region(image.ref, image.frame, *(float(edge) for edge in box))
 
 
 def _half(chance: NDArray[np.float32], side: Side | None) -> NDArray[np.float32]:
