@@ -1,4 +1,4 @@
-"""The command line (DESIGN section 6). Each command reads its options, calls one flow or function, prints what came out.
+"""The command line (DESIGN section 6). A command reads its options, calls one flow or function, prints what came out.
 
 Heavy modules are imported by the command that needs them, so that ``--help`` answers at once.
 """

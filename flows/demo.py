@@ -6,8 +6,6 @@ Everything lies under ``data_dir``; a second run finds the same archive and ledg
 import socket
 from pathlib import Path
 
-from pipeline.store.opening import open_store
-
 from flows import show as display
 from flows.running import Asked, run_sweep
 from flows.simulate import sample_archive
@@ -15,15 +13,17 @@ from flows.tally import Tally
 from pipeline import settings as configuration
 from pipeline.archive.embedded_pacs import AE_TITLE, embedded_pacs, store_files
 from pipeline.settings import Settings
+from pipeline.store.opening import open_store
 
 ARCHIVE = "demo"
 CALLING = "FIRSTREAD"
 
 
 def run_demo(settings: Settings, *, once: bool, show: bool) -> Tally:
-    """One sweep of the sample archive, a table of the drafts, then (unless ``once``) the review page until interrupted.
+    """One sweep of the sample archive, a table of the drafts, then (unless ``once``) the review page.
 
-    One study of the sample is no chest and is skipped; one holds a corrupt film beside a sound one, which its report says.
+    One study of the sample is no chest and is skipped; one holds a corrupt film beside a sound one: its report
+    says so.
     """
     folder = settings.data_dir / "demo"
     folder.mkdir(parents=True, exist_ok=True)

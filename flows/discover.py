@@ -17,7 +17,8 @@ PAGE = 500
 async def discover_studies(place: Workplace, archive: str, query: StudyQuery) -> int:
     """Find the studies of ``query`` and record them for this model's recipe; gives how many there are.
 
-    A study at rest whose demographics or instances changed goes back to work. Raises RetryLater or StopRun as the archive does.
+    A study at rest whose demographics or instances changed goes back to work. Raises RetryLater or StopRun as the
+    archive does.
     """
     observer = OBSERVER.get()
     total = 0
@@ -42,10 +43,11 @@ def _pages(found: Iterator[FoundStudy]) -> Iterator[list[FoundStudy]]:
 
 def _record(place: Workplace, archive: str, page: list[FoundStudy]) -> None:
     """Write one page to the ledger; where the archive announces no counts, list the instances of what is at rest."""
-    counts = place.store.record_found(archive, place.drafter.recipe, page)
-    for ledger_id, study_instance_uid in counts.uncounted:
+    recipe = place.drafter.recipe
+    place.store.record_found(archive, recipe, page)
+    for resting in place.store.needs_listing(archive, recipe, page):
         try:
-            announced = place.archive(archive).instances(study_instance_uid)
+            announced = place.archive(archive).instances(resting.study_instance_uid)
         except SkipStudy:
             continue  # gone since it was found: its stored report stays as it is
-        place.store.record_announced(ledger_id, announced_digest(announced), len(announced))
+        place.store.record_announced(resting.ledger_id, announced_digest(announced), len(announced))

@@ -1,4 +1,4 @@
-"""``firstread doctor``: try every part for real, from the archive to the model, and say in plain words what to change."""
+"""``firstread doctor``: try every part for real, from archive to model, and say in plain words what to change."""
 
 import json
 import sys

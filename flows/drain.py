@@ -64,7 +64,7 @@ async def drain(place: Workplace, wanted: Wanted) -> Tally:
             group.create_task(_write(place, lanes))
             await group.create_task(_store(place, lanes))
             renewing.cancel()
-    except* Exception as errors:
+    except BaseExceptionGroup as errors:
         raise _first(errors) from None
     finally:
         if lanes.claims:

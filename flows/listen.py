@@ -1,7 +1,7 @@
 """``firstread listen``: receive what a PACS pushes, decide that a study is complete, start its drafting.
 
-A C-STORE is answered with Success only when the file is on the disk and its row in the inbox. A study is handed over when
-nothing more of it came for a while and everything that the archive itself announces is here; where the archive
+A C-STORE is answered with Success only when the file is on the disk and its row in the inbox. A study is handed
+over when nothing more of it came for a while and everything that the archive itself announces is here; where the archive
 announces more, its fetch brings the rest, after a longer wait. The event names the ledger row and nothing else.
 """
 
@@ -18,7 +18,8 @@ from flows.workplace import Workplace
 from pipeline.archive.storage_scp import StorageScp
 from pipeline.errors import FirstreadError, RetryLater, SkipStudy
 from pipeline.settings import Settings
-from pipeline.study import HeldInstance, StudyQuery, announced_digest
+from pipeline.store.values import QuietStudy
+from pipeline.study import FoundStudy, HeldInstance, StudyQuery
 
 log = logging.getLogger(__name__)
 
@@ -72,26 +73,27 @@ class Inbox:
 
     def take(self, instance: HeldInstance, peer: str) -> None:
         """Record one received instance, before its C-STORE is answered. Raises RetryLater when the database is away."""
-        self._place.store.record_received(self._archive, instance, peer)
+        self._place.store.record_received(self._archive, [instance], peer)
 
     def look(self) -> None:
         """Hand over every quiet study that is complete, or has waited long enough."""
         try:
-            quiet = self._place.store.quiet_studies(self._quiet)
+            quiet = self._place.store.quiet_studies(self._quiet, self._archive)
         except RetryLater as error:
             log.warning("the inbox waits: %s", error)
             return
-        for study_instance_uid in quiet:
-            waiting = self._waiting.get(study_instance_uid)
+        for study in quiet:
+            waiting = self._waiting.get(study.study_instance_uid)
             if waiting and time.monotonic() < waiting.ask_at:
                 continue
             try:
-                self._consider(study_instance_uid, waiting)
+                self._consider(study, waiting)
             except FirstreadError as error:
                 log.warning("a received study waits: %s", error)
-                self._wait(study_instance_uid, waiting)
+                self._wait(study.study_instance_uid, waiting)
 
-    def _consider(self, study_instance_uid: str, waiting: Waiting | None) -> None:
+    def _consider(self, study: QuietStudy, waiting: Waiting | None) -> None:
+        study_instance_uid = study.study_instance_uid
         received = {
             one.ref.sop_instance_uid
             for one in self._place.store.received_instances(self._archive, study_instance_uid)
@@ -105,17 +107,25 @@ class Inbox:
         if (missing or not announced) and patient:
             self._wait(study_instance_uid, waiting)
             return
-        self._hand_over(study_instance_uid, announced_digest(announced))
+        self._hand_over(study)
         self._waiting.pop(study_instance_uid, None)
 
     def _wait(self, study_instance_uid: str, waiting: Waiting | None) -> None:
         now = time.monotonic()
         self._waiting[study_instance_uid] = Waiting(waiting.since if waiting else now, now + self._quiet)
 
-    def _hand_over(self, study_instance_uid: str, announced: str) -> None:
+    def _hand_over(self, study: QuietStudy) -> None:
         """Write the ledger row and emit the event. Without a Prefect API the next sweep drafts the study."""
-        place = self._place
-        found = list(place.archive(self._archive).find(StudyQuery(study_instance_uids=(study_instance_uid,))))
-        ledger_id = place.store.hand_over(self._archive, place.drafter.recipe, study_instance_uid, found)
+        place, uid = self._place, study.study_instance_uid
+        found = list(place.archive(self._archive).find(StudyQuery(study_instance_uids=(uid,))))
+        recipe = place.drafter.recipe
+        place.store.record_found(self._archive, recipe, found or [_pushed(study)])
+        place.store.hand_over(self._archive, uid, study.newest)
+        (ledger_id,) = place.store.ledger_ids(self._archive, recipe, [uid])
         emit_event(event=EVENT, resource={"prefect.resource.id": f"{RESOURCE}{ledger_id}"})
         log.info("ledger row %d is complete", ledger_id)
+
+
+def _pushed(study: QuietStudy) -> FoundStudy:
+    """A study that was pushed and that the archive does not know (yet)."""
+    return FoundStudy(study.study_instance_uid, None, (), "", study.instances, "")

@@ -68,7 +68,7 @@ def bring(place: Workplace, claim: Claim) -> Brought | RestOutcome:
 
 
 def fetch(place: Workplace, claim: Claim) -> FetchedStudy:
-    """Bring the study's files, trying again while it is short or the archive is busy, at most as often as the archive's settings say.
+    """Bring the study's files; a short study or a busy archive is tried again, as often as its settings say.
 
     Gives the last attempt even if it is short. Raises what the archive raised last when nothing came.
     """

@@ -5,24 +5,23 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from pipeline.store.opening import database_url, open_store
-
 from flows import show as display
 from models.catalog import list_models
 from models.catalog import show as catalogue_entry
 from pipeline.errors import ConfigurationError
 from pipeline.settings import Settings
 from pipeline.store.migrations import upgrade
+from pipeline.store.opening import database_url, open_store
 
-RECENT = 20
+SHOWN_ROWS = 20
 MODEL_CARD = "MODEL_CARD.md"
 
 
 def show_status(settings: Settings, *, as_json: bool) -> None:
-    """Counts by archive and state, and the reasons of what was skipped or failed; studies are named by ledger id."""
+    """Counts by archive and state, and why studies were skipped or failed; a study is named by its ledger id."""
     with open_store(settings) as store:
         counts = store.status_counts()
-        troubled = store.troubled(RECENT)
+        troubled = store.troubled(SHOWN_ROWS)
     if as_json:
         rows = [{"archive": one.archive, "state": str(one.state), "studies": one.studies} for one in counts]
         sys.stdout.write(json.dumps({"counts": rows}) + "\n")
@@ -40,9 +39,7 @@ def show_status(settings: Settings, *, as_json: bool) -> None:
                     one.code,
                     one.reason,
                     str(one.attempts),
-                    one.next_attempt_at.isoformat(timespec="minutes")
-                    if one.next_attempt_at
-                    else "a person looks",
+                    one.next_attempt_at.isoformat(timespec="minutes") if one.next_attempt_at else "a person looks",
                 )
                 for one in troubled
             ],

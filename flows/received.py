@@ -1,4 +1,4 @@
-"""Instances that ``firstread listen`` received: linked into a study's work folder, removed once its report is stored."""
+"""Instances that ``firstread listen`` received: linked into the work folder, removed once the outcome is stored."""
 
 import logging
 import os
@@ -6,9 +6,8 @@ import shutil
 from contextlib import suppress
 from pathlib import Path
 
-from pipeline.store.store import Store
-
 from pipeline.ledger import Claim
+from pipeline.store.store import Store
 
 log = logging.getLogger(__name__)
 

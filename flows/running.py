@@ -15,7 +15,6 @@ from pipeline.settings import Settings, archive_named
 from pipeline.study import StudyQuery
 
 
-
 @dataclass(frozen=True, slots=True)
 class Asked:
     """What a command asks of a sweep: study dates, both inclusive, and what it overrides of the configuration."""
@@ -28,13 +27,7 @@ class Asked:
 
 
 def run_sweep(
-    settings: Settings,
-    archive: str,
-    days: Days,
-    studies: tuple[str, ...],
-    options: dict[str, str],
-    *,
-    show: bool,
+    settings: Settings, archive: str, asked: Asked, studies: tuple[str, ...] = (), *, show: bool
 ) -> Tally:
     """Sweep by dates, or discover the named studies and draft those; gives the tally.
 

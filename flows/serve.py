@@ -6,12 +6,11 @@ import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from pipeline.store.opening import open_store
-from pipeline.store.store import Store
-
 from pipeline.errors import ConfigurationError
 from pipeline.fhir.audit_events import rest_access
 from pipeline.settings import Settings
+from pipeline.store.opening import open_store
+from pipeline.store.store import Store
 from pipeline.web.app import create_app
 from pipeline.web.reader import Access, Audit
 from pipeline.web.serving import serve

@@ -14,6 +14,7 @@ from prefect.concurrency.asyncio import concurrency
 
 from flows import path
 from flows.path import Brought
+from flows.received import remove_received
 from flows.workplace import Workplace
 from models.drafter import Encoded
 from pipeline.errors import LostClaim, StopRun
@@ -41,7 +42,7 @@ class Errand:
 
 
 class Parcel:
-    """A batch on its way through the model: as brought, then encoded; or the outcomes of what could not be encoded."""
+    """A batch on its way through the model: brought, then encoded; or the outcomes of what could not be encoded."""
 
     def __init__(
         self,
@@ -79,7 +80,7 @@ async def retrieve(errand: Errand) -> None:
 
 @task(name="encode", cache_policy=NO_CACHE, persist_result=False)
 async def encode(parcel: Parcel) -> list[Parcel]:
-    """Encode the batch; where it fails as a whole each study is tried alone, so that one cannot take the others down."""
+    """Encode the batch; where it fails as a whole each study is tried alone: one cannot take the others down."""
     return await asyncio.to_thread(_encode, parcel)
 
 
@@ -137,7 +138,9 @@ def _store(ledgerful: Ledgerful) -> list[LedgerState | None]:
             rests.append(path.rest(place, outcome.claim, saved, outcome.completeness))
         else:
             states.append(LedgerState.REPORTED)
-    for rest in rests:
-        place.store.rest(rest)
-        states.append(None if rest.code == path.UNCHANGED else rest.state)
+    for rest, refused in zip(rests, place.store.rest_many(rests), strict=True):
+        lost = isinstance(refused, LostClaim)
+        states.append(None if lost or rest.code == path.UNCHANGED else rest.state)
+    for done in ledgerful.outcomes:
+        remove_received(place.store, done.claim)
     return states

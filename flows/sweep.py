@@ -1,7 +1,7 @@
 """The main flows: discover what an archive has, draft what is new or changed, and store it.
 
-``sweep`` is what the scheduled deployments and ``firstread run`` call; ``draft`` drains the ledger alone, for studies that
-a PACS pushed; ``backfill`` sweeps a long range window by window. Parameters are names, dates and ledger ids.
+``sweep`` is what the scheduled deployments and ``firstread run`` call; ``draft`` drains the ledger alone, for studies
+that a PACS pushed; ``backfill`` sweeps a long range window by window. Parameters are names, dates and ledger ids.
 """
 
 import time
@@ -49,7 +49,8 @@ async def draft(
 ) -> Tally:
     """Draft what the ledger holds, without asking the archive what is new.
 
-    ``study`` is the resource id of an event (``firstread.study.<ledger id>``), ``ledger_ids`` name rows; neither means all.
+    ``study`` is the resource id of an event (``firstread.study.<ledger id>``), ``ledger_ids`` name rows; neither
+    means all.
     """
     named = tuple(ledger_ids) if ledger_ids is not None else None
     if study:
@@ -70,7 +71,7 @@ async def backfill(
     model: str = "",
     language: str = "",
 ) -> Tally:
-    """Sweep a date range window by window, oldest first. Started again it goes on where it stopped: the ledger knows."""
+    """Sweep a date range window by window, oldest first; started again it goes on where it stopped."""
     total = Tally()
     with open_workplace(config, model, language) as place:
         start = since

@@ -12,9 +12,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from pipeline.store.opening import open_store
-from pipeline.store.store import Store
-
 from flows.code_version import code_version
 from flows.work_folder import work_folder
 from models.drafter import Drafter, open_drafter
@@ -23,6 +20,8 @@ from pipeline.archive.opening import open_archive
 from pipeline.fhir.site import Site
 from pipeline.report import Language
 from pipeline.settings import Settings, archive_named
+from pipeline.store.opening import open_store
+from pipeline.store.store import Store
 
 log = logging.getLogger(__name__)
 
@@ -62,6 +61,7 @@ class Workplace:
             self._drafter = self._stack.enter_context(
                 open_drafter(
                     self.model_id,
+                    weights_dir=self.settings.model.weights,
                     cache_dir=self.settings.data_dir / "engines",
                     require_runner=self.settings.model.require_runner,
                     threads=self.settings.model.threads,

@@ -11,7 +11,8 @@ import warnings
 from typing import TextIO
 
 _UID = re.compile(r"(?<![\w.])[0-2](?:\.\d+){5,}(?![\w.]*\w)")
-_QUIET = ("pynetdicom", "pydicom", "httpx", "httpcore", "prefect.events", "alembic", "onnxscript", "torch.onnx", "transformers")
+_SILENT = ("prefect.flow_runs", "prefect.task_runs")  # they print tracebacks of errors that we report ourselves
+_QUIET = ("pynetdicom", "pydicom", "httpx", "httpcore", "prefect.events", "alembic", "onnxscript", "onnx_ir", "torch.onnx", "transformers")
 
 
 class Redact(logging.Formatter):
@@ -36,6 +37,8 @@ def configure(verbose: bool = False, stream: TextIO | None = None) -> None:
     root.setLevel(logging.INFO if verbose else logging.WARNING)
     for name in _QUIET:
         logging.getLogger(name).setLevel(logging.ERROR if not verbose else logging.WARNING)
+    for name in _SILENT:
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     logging.captureWarnings(True)
     if not verbose:
         warnings.simplefilter("ignore")

@@ -80,6 +80,7 @@ class ModelSettings(Table):
     """Which family drafts. ``require_runner`` makes any other encoder runner a StopRun."""
 
     id: str = "firstread-mini"
+    weights: Path | None = Field(default=None, description="folder of the weights; those that ship where not set")
     require_runner: Literal["", "tensorrt", "onnxruntime-cuda", "onnxruntime-cpu"] = ""
     encode_batch: int = Field(default=8, ge=1, le=256)
     generate_batch: int = Field(default=16, ge=1, le=256)
