@@ -1,22 +1,26 @@
 """One decoder per transfer syntax, pinned: what else happens to be installed changes nothing.
 
-Why these: ``docs/decisions/0010-decoders.md``. All of them come with imagecodecs: libjpeg-turbo, CharLS,
-OpenJPEG, OpenJPH and its own RLE.
+Why these: ``docs/decisions/0010-decoders.md``. libjpeg-turbo, CharLS and OpenJPEG come with imagecodecs,
+RLE is pylibjpeg-rle's, in Rust.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import imagecodecs
 import numpy as np
 import numpy.typing as npt
+from rle.rle import decode_frame as decode_rle
 
 from pipeline.errors import FailStudy
-from pipeline.images.codestream import Codec, Codestream, read_codestream
+from pipeline.images.codestream import Codec, Codestream, read_codestream, whole_frame
 from pipeline.images.headers import refusing
 
 Stored = npt.NDArray[np.unsignedinteger]
 """Stored bits as they lie in the file: uint8, uint16 or uint32."""
 MAX_TILES = 4096
+THREADS = 2
+"""OpenJPEG's own threads: JPEG 2000 takes ten times as long as any other syntax."""
 
 _JPEG = frozenset({Codec.JPEG, Codec.JPEG_LOSSLESS})
 _JPEG_LS = frozenset({Codec.JPEG_LS})
@@ -45,8 +49,8 @@ DECODERS: dict[Codec, Callable[[bytes], npt.NDArray[np.generic]]] = {
     Codec.JPEG: imagecodecs.jpeg8_decode,
     Codec.JPEG_LOSSLESS: imagecodecs.jpeg8_decode,
     Codec.JPEG_LS: imagecodecs.jpegls_decode,
-    Codec.JPEG_2000: lambda frame: imagecodecs.jpeg2k_decode(frame, numthreads=2),
-    Codec.HTJ2K: imagecodecs.htj2k_decode,
+    Codec.JPEG_2000: lambda frame: imagecodecs.jpeg2k_decode(frame, numthreads=THREADS),
+    Codec.HTJ2K: lambda frame: imagecodecs.jpeg2k_decode(frame, numthreads=THREADS),
 }
 
 
@@ -66,6 +70,8 @@ def decode_frame(
     """
     with refusing("undecodable", "the compressed frame has no readable header"):
         seen = read_codestream(frame)
+    with refusing("undecodable", "the compressed frame is cut short"):
+        frame = whole_frame(frame)
     if seen.codec not in CODESTREAMS[transfer_syntax]:
         raise FailStudy(
             "codestream-mismatch", f"the transfer syntax does not allow the {seen.codec} frame it holds"
@@ -85,11 +91,21 @@ def decode_rle_frame(frame: bytes, rows: int, columns: int, samples: int, bits_a
     """Decode an RLE frame (PS3.5 Annex G) to unsigned [rows, columns] or [rows, columns, samples]."""
     if bits_allocated not in (8, 16):
         raise FailStudy("unsupported-bits", f"RLE with {bits_allocated} bits allocated")
-    dtype = "u1" if bits_allocated == 8 else "<u2"
-    with refusing("undecodable", "the RLE frame is damaged"):
-        plain = imagecodecs.dicomrle_decode(frame, dtype)
-        planes = np.frombuffer(plain, dtype).reshape(samples, rows, columns)
+    with refusing("undecodable", "the RLE frame is damaged"), _without_panic():
+        plain = decode_rle(frame, rows * columns, bits_allocated, "<")
+        planes = np.frombuffer(plain, f"<u{bits_allocated // 8}").reshape(samples, rows, columns)
     return planes[0] if samples == 1 else np.ascontiguousarray(np.moveaxis(planes, 0, -1))
+
+
+@contextmanager
+def _without_panic() -> Iterator[None]:
+    """A Rust panic is no Exception and its class cannot be imported; in safe Rust nothing worse has happened."""
+    try:
+        yield
+    except BaseException as error:
+        if type(error).__name__ == "PanicException":
+            raise ValueError("the decoder gave up") from None
+        raise
 
 
 def _as_stored(decoded: npt.NDArray[np.generic], seen: Codestream) -> Stored:

@@ -34,6 +34,9 @@ class Codestream:
 _FRAME_MARKERS = {0xC0: Codec.JPEG, 0xC1: Codec.JPEG, 0xC3: Codec.JPEG_LOSSLESS, 0xF7: Codec.JPEG_LS}
 """Baseline and extended sequential, lossless (ISO/IEC 10918-1 table B.1), JPEG-LS (ISO/IEC 14495-1 C.1.1)."""
 _CAP = 0xFF50
+_END_MARKER = b"\xff\xd9"
+"""EOI of the JPEG family and EOC of JPEG 2000."""
+MAX_PADDING = 16
 
 
 def read_codestream(frame: bytes) -> Codestream:
@@ -47,6 +50,18 @@ def read_codestream(frame: bytes) -> Codestream:
         if start >= 0:
             return _read_jpeg_2000(frame[start:])
     raise ValueError("not a known codestream")
+
+
+def whole_frame(frame: bytes) -> bytes:
+    """``frame`` up to its end marker, without padding. Raises ValueError where the marker is missing.
+
+    A frame cut short is never given to a decoder: libjpeg-turbo shows the rest grey without an error, and CharLS
+    reads beyond the end.
+    """
+    end = frame.rfind(_END_MARKER)
+    if end < 0 or end + 2 + MAX_PADDING < len(frame):
+        raise ValueError("no end marker")
+    return frame[: end + 2]
 
 
 def _read_jpeg(frame: bytes) -> Codestream:

@@ -19,7 +19,7 @@ from typing import BinaryIO
 
 from pydicom import config, dcmread
 from pydicom.dataset import Dataset
-from pydicom.errors import InvalidDicomError
+from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.filereader import read_dataset, read_file_meta_info
 from pydicom.multival import MultiValue
 from pydicom.uid import DeflatedExplicitVRLittleEndian
@@ -29,7 +29,7 @@ from pipeline.images.limits import ImageLimits
 
 MALFORMED = (
     ArithmeticError, AttributeError, EOFError, LookupError, NotImplementedError, OSError, RuntimeError,
-    TypeError, ValueError, struct.error, zlib.error, InvalidDicomError,
+    TypeError, ValueError, struct.error, zlib.error, BytesLengthException, InvalidDicomError,
 )  # fmt: skip
 """What pydicom and the codecs raise on malformed input."""
 

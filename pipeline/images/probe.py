@@ -41,11 +41,10 @@ def probe_decoders() -> tuple[str, ...]:
 
 def probe_picture(syntax: str) -> npt.NDArray[np.uint16]:
     """The picture [64, 64] that the probe of ``syntax`` holds: 12 bits, 8 for JPEG baseline."""
-    y, x = np.mgrid[0:SIDE, 0:SIDE]
+    y, x = np.mgrid[0:SIDE, 0:SIDE].astype(np.uint16)
     if syntax == "1.2.840.10008.1.2.4.50":
-        return (x * 2 + y).astype(np.uint16)
-    picture: npt.NDArray[np.uint16] = ((x * 61 + y * 3 + (x // 16) * (y // 16) * 97) % 4096).astype(np.uint16)
-    return picture
+        return np.asarray(x * 2 + y, np.uint16)
+    return np.asarray((x * 61 + y * 3 + (x // 16) * (y // 16) * 97) % 4096, np.uint16)
 
 
 def _decoded(frame: bytes, syntax: str) -> npt.NDArray[np.unsignedinteger]:
