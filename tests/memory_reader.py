@@ -1,16 +1,17 @@
-"""A store of the web's tests: resources and reports in memory, searched by the same rules as Postgres."""
+"""Invented report outcomes for the web's tests, and a reader that keeps them in memory, searched like Postgres."""
 
 import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
+from functools import cache
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from pipeline.ledger import Completeness, Preview, StoredResource
+from pipeline.ledger import Claim, Completeness, Preview, ReportOutcome, Resource, StoredResource
 from pipeline.lookup import (
     IdentifierToken,
     InstantRange,
@@ -34,6 +35,11 @@ from pipeline.report import (
 from pipeline.study import InstanceRef, LeftOut
 
 START = datetime(2026, 3, 1, 8, 0, tzinfo=UTC)
+FINDINGS = (
+    "There is a small left pleural effusion. There is a nodule in the right upper zone. "
+    "No pneumothorax. The cardiac silhouette is normal in size."
+)
+IMPRESSION = "Small left pleural effusion. Nodule in the right upper zone."
 
 
 @dataclass
@@ -44,8 +50,29 @@ class MemoryReader:
     details: dict[str, ReportDetail] = field(default_factory=dict)
     broken: Exception | None = None
 
-    def put(self, body: Mapping[str, Any], moment: datetime) -> StoredResource:
-        """Store one more version of ``body``."""
+    def save(self, outcome: ReportOutcome, moment: datetime) -> None:
+        """Keep one study's outcome as the store does; an unchanged body makes no new version."""
+        for resource in outcome.resources:
+            past = self.versions.get((resource.resource_type, resource.resource_id), [])
+            if not past or _without_meta(json.loads(past[-1].body)) != resource.body:
+                self._put(resource.body, moment)
+        report_id = outcome.diagnostic_report_id
+        past = self.versions["DiagnosticReport", report_id]
+        patient = next(r.body for r in outcome.resources if r.resource_type == "Patient")
+        self.details[report_id] = ReportDetail(
+            row=_row(outcome, patient, len(past), past[-1].last_updated),
+            draft=outcome.draft,
+            checks=outcome.checks,
+            left_out=outcome.left_out,
+            completeness=outcome.completeness,
+            previews=outcome.previews,
+            versions=tuple(
+                ReportVersion(v.version_id, outcome.status, v.last_updated, outcome.draft.provenance.model_id)
+                for v in reversed(past)
+            ),
+        )
+
+    def _put(self, body: Mapping[str, Any], moment: datetime) -> StoredResource:
         past = self.versions.setdefault((body["resourceType"], body["id"]), [])
         meta = {**body.get("meta", {}), "versionId": str(len(past) + 1), "lastUpdated": moment.isoformat()}
         text = json.dumps({**body, "meta": meta}, ensure_ascii=False)
@@ -138,26 +165,84 @@ def _inside(wanted: InstantRange, moment: datetime) -> bool:
     return inside is not wanted.outside
 
 
-def fill(reader: MemoryReader, count: int) -> None:
-    """``count`` invented studies, one an hour and one study date a day, each with its resources and its report."""
-    for number in range(count):
-        moment = START + timedelta(hours=number)
-        studied = date(2026, 1, 1) + timedelta(days=number)
-        uid = f"1.2.826.0.1.{number}"
-        patient = f"patient-{number % 3}"
-        if number < 3:
-            reader.put(_patient(patient, number), moment)
-        reader.put(_study(uid, number, patient), moment)
-        reader.put(_report(number, patient, studied), moment)
-        reader.details[f"report-{number}"] = detail(number, patient, studied, moment)
+def _without_meta(body: Mapping[str, Any]) -> Mapping[str, Any]:
+    return {key: value for key, value in body.items() if key != "meta"}
 
 
-def _patient(patient: str, number: int) -> dict[str, Any]:
+def _row(outcome: ReportOutcome, patient: Mapping[str, Any], version: int, moment: datetime) -> ReportRow:
+    report = next(r.body for r in outcome.resources if r.resource_type == "DiagnosticReport")
+    return ReportRow(
+        report_id=outcome.diagnostic_report_id,
+        patient=patient["id"],
+        patient_name=patient["name"][0]["text"],
+        patient_id=patient["identifier"][0]["value"],
+        accession_number=outcome.accession_number,
+        study_instance_uid=outcome.draft.study_instance_uid,
+        study_date=date.fromisoformat(report["effectiveDateTime"][:10]),
+        status=outcome.status,
+        language=outcome.draft.language.value,
+        model_id=outcome.draft.provenance.model_id,
+        version=version,
+        created_at=moment,
+        warnings=sum(check.verdict is not Verdict.PASSED for check in outcome.checks),
+        gap=len(outcome.completeness.missing),
+    )
+
+
+def invented_outcome(
+    number: int,
+    *,
+    name: str = "",
+    findings: str = FINDINGS,
+    impression: str = IMPRESSION,
+    claim: Claim | None = None,
+) -> ReportOutcome:
+    """Study ``number``, a day later each: two findings with regions; even ones have a warning and a gap.
+
+    Patients repeat every third study; every fourth report is preliminary, the others partial.
+    """
+    uid = study_uid(number)
+    patient = f"patient-{number % 3}"
+    studied = date(2026, 1, 1) + timedelta(days=number)
+    moment = START + timedelta(hours=number)
+    status = "preliminary" if number % 4 == 3 else "partial"
+    ref = InstanceRef(uid, f"{uid}.1", f"{uid}.1.1")
+    bodies = (
+        _patient(patient, number % 3, name),
+        _study(uid, number, patient),
+        _report(number, patient, studied, status, impression),
+    )
+    checks = (CheckOutcome("sections", Verdict.PASSED),)
+    if number % 2 == 0:
+        warning = "nodule: stated, the classifier sees none"
+        checks = (*checks, CheckOutcome("classifier", Verdict.WARNED, warning))
+    missing = (f"{uid}.1.9",) if number % 2 == 0 else ()
+    return ReportOutcome(
+        claim=claim or Claim(number, "main", uid, "recipe", "tests", 1, 1, moment),
+        draft=_draft(ref, findings, impression, moment),
+        checks=checks,
+        left_out=(LeftOut(f"{uid}.1.2", "view", "a lateral view; the model reads frontal ones"),),
+        completeness=Completeness(3, 3 - len(missing), missing, f"m{number}", f"a{number}"),
+        accession_number=f"ACC-{number}",
+        diagnostic_report_id=f"report-{number}",
+        status=status,
+        resources=tuple(Resource(body["resourceType"], body["id"], body) for body in bodies),
+        previews=(Preview(ref, 0, film_jpeg(), 2400, 2000),),
+        audit=(),
+    )
+
+
+def study_uid(number: int) -> str:
+    """The Study Instance UID of invented study ``number``."""
+    return f"1.2.826.0.1.{number}"
+
+
+def _patient(patient: str, number: int, name: str) -> dict[str, Any]:
     return {
         "resourceType": "Patient",
         "id": patient,
         "identifier": [{"system": "urn:site:mrn", "value": f"MRN-{number}"}],
-        "name": [{"text": f"Invented Person {number}", "family": f"Person{number}"}],
+        "name": [{"text": name or f"Invented Person {number}"}],
     }
 
 
@@ -171,7 +256,7 @@ def _study(uid: str, number: int, patient: str) -> dict[str, Any]:
     }
 
 
-def _report(number: int, patient: str, studied: date) -> dict[str, Any]:
+def _report(number: int, patient: str, studied: date, status: str, impression: str) -> dict[str, Any]:
     return {
         "resourceType": "DiagnosticReport",
         "id": f"report-{number}",
@@ -179,15 +264,35 @@ def _report(number: int, patient: str, studied: date) -> dict[str, Any]:
             {"system": "urn:site:accession", "value": f"ACC-{number}"},
             {"value": f"bare-{number}"},
         ],
-        "status": "preliminary" if number % 4 == 3 else "partial",
+        "status": status,
         "code": {"coding": [{"system": "http://loinc.org", "code": "18748-4"}]},
         "subject": {"reference": f"Patient/{patient}"},
         "effectiveDateTime": f"{studied.isoformat()}T10:30:00+00:00",
         "imagingStudy": [{"reference": f"ImagingStudy/study-{number}"}],
-        "conclusion": "No acute cardiopulmonary abnormality.",
+        "conclusion": impression,
     }
 
 
+def _draft(ref: InstanceRef, findings: str, impression: str, moment: datetime) -> DraftReport:
+    effusion = Region(ref, 0, 1150.0, 1500.0, 1650.0, 1950.0)
+    nodule = Region(ref, 0, 420.0, 520.0, 560.0, 660.0)
+    return DraftReport(
+        study_instance_uid=ref.study_instance_uid,
+        language=Language.ENGLISH,
+        findings_text=findings,
+        impression_text=impression,
+        findings=(
+            Finding("pleural_effusion", True, Side.LEFT, "lower", "small", "", effusion, 0.93),
+            Finding("nodule", True, Side.RIGHT, "upper", "", "", nodule, 0.61),
+            Finding("pneumothorax", False),
+        ),
+        probabilities={"pleural_effusion": 0.93, "nodule": 0.61, "pneumothorax": 0.03},
+        images=(ref,),
+        provenance=Provenance("firstread-mini", "1", "c0ffee" * 10, "onnxruntime-cpu", moment, moment),
+    )
+
+
+@cache
 def film_jpeg(rows: int = 480, columns: int = 400) -> bytes:
     """A grey drawing of a chest film as JPEG."""
     y, x = np.mgrid[0:rows, 0:columns]
@@ -195,68 +300,5 @@ def film_jpeg(rows: int = 480, columns: int = 400) -> bytes:
     lungs = sum(np.exp(-(((u - s) / 0.13) ** 4) - (((v + 0.02) / 0.33) ** 4)) for s in (-0.22, 0.22))
     film = 30 + 190 * np.clip(1.1 - 1.6 * (u**2 + 0.4 * v**2), 0, 1) - 130 * lungs
     out = io.BytesIO()
-    Image.fromarray(np.clip(film, 0, 255).astype(np.uint8), "L").save(out, "JPEG", quality=85)
+    Image.fromarray(np.clip(film, 0, 255).astype(np.uint8)).save(out, "JPEG", quality=85)
     return out.getvalue()
-
-
-def detail(number: int, patient: str, studied: date, moment: datetime) -> ReportDetail:
-    """One report as the review page needs it: two findings with regions, one warning, one missing instance."""
-    ref = InstanceRef(f"1.2.826.0.1.{number}", f"1.2.826.0.1.{number}.1", f"1.2.826.0.1.{number}.1.1")
-    row = ReportRow(
-        report_id=f"report-{number}",
-        patient=patient,
-        patient_name=f"Invented Person {number % 3}",
-        patient_id=f"MRN-{number % 3}",
-        accession_number=f"ACC-{number}",
-        study_instance_uid=ref.study_instance_uid,
-        study_date=studied,
-        status="partial",
-        language="en",
-        model_id="firstread-mini",
-        version=2 if number == 0 else 1,
-        created_at=moment,
-        warnings=1 if number % 2 == 0 else 0,
-        gap=1 if number % 2 == 0 else 0,
-    )
-    effusion = Region(ref, 0, 1150.0, 1500.0, 1650.0, 1950.0)
-    nodule = Region(ref, 0, 420.0, 520.0, 560.0, 660.0)
-    findings = (
-        Finding(
-            "pleural_effusion", True, Side.LEFT, "lower", "small", "Small left effusion.", effusion, 0.93
-        ),
-        Finding("nodule", True, Side.RIGHT, "upper", "", "Nodule.", nodule, 0.61),
-        Finding("pneumothorax", False),
-    )
-    draft = DraftReport(
-        study_instance_uid=ref.study_instance_uid,
-        language=Language.ENGLISH,
-        findings_text=(
-            "There is a small left pleural effusion. There is a nodule in the right upper zone. "
-            "No pneumothorax. The cardiac silhouette is normal in size."
-        ),
-        impression_text="Small left pleural effusion. Nodule in the right upper zone.",
-        findings=findings,
-        probabilities={"pleural_effusion": 0.93, "nodule": 0.61, "pneumothorax": 0.03},
-        images=(ref,),
-        provenance=Provenance(
-            "firstread-mini", "1", "c0ffee" * 10 + "beef", "onnxruntime-cpu", moment, moment
-        ),
-    )
-    damaged = f"{ref.study_instance_uid}.1.9"
-    return ReportDetail(
-        row=row,
-        draft=draft,
-        checks=(
-            CheckOutcome("sections", Verdict.PASSED),
-            CheckOutcome("classifier", Verdict.WARNED, "nodule: stated, the classifier sees none"),
-        ),
-        left_out=(
-            LeftOut(f"{ref.study_instance_uid}.1.2", "view", "a lateral view; the model reads frontal ones"),
-        ),
-        completeness=Completeness(3, 2, (damaged,), "m", "a"),
-        previews=(Preview(ref, 0, film_jpeg(), 2400, 2000),),
-        versions=(
-            ReportVersion(2, "partial", moment, "firstread-mini"),
-            ReportVersion(1, "partial", moment - timedelta(hours=2), "firstread-mini"),
-        ),
-    )

@@ -18,7 +18,7 @@ from pipeline.web.capability import capability_statement
 from pipeline.web.negotiation import require_json
 from pipeline.web.outcomes import FhirError, fhir_response
 from pipeline.web.reader import Access, Audit, Clock, Interaction, Reader
-from pipeline.web.search_parameters import SEARCHABLE, ParsedSearch, parse_search
+from pipeline.web.search_parameters import ID, SEARCHABLE, ParsedSearch, parse_search
 
 PREFIX = "/fhir"
 LARGEST_FORM = 64 * 1024
@@ -71,7 +71,7 @@ class FhirRest:
 
     def read(self, request: Request, resource_type: str, resource_id: str) -> Response:
         """The current version, with ETag and Last-Modified; 304 where the client has it."""
-        self._before(request, resource_type)
+        self._before(request, resource_type, resource_id)
         found = self.reader.read(resource_type, resource_id)
         self._record(request, Interaction.READ, resource_type, resource_id, [found] if found else [])
         if found is None:
@@ -82,7 +82,7 @@ class FhirRest:
 
     def vread(self, request: Request, resource_type: str, resource_id: str, version: str) -> Response:
         """One version, current or past."""
-        self._before(request, resource_type)
+        self._before(request, resource_type, resource_id)
         number = int(version) if version.isascii() and version.isdigit() and len(version) < 10 else 0
         found = self.reader.vread(resource_type, resource_id, number) if number else None
         self._record(request, Interaction.VREAD, resource_type, resource_id, [found] if found else [])
@@ -92,7 +92,7 @@ class FhirRest:
 
     def history(self, request: Request, resource_type: str, resource_id: str) -> Response:
         """Every version, newest first, as a history Bundle."""
-        self._before(request, resource_type)
+        self._before(request, resource_type, resource_id)
         versions = self.reader.history(resource_type, resource_id)
         self._record(request, Interaction.HISTORY, resource_type, resource_id, versions)
         if not versions:
@@ -159,10 +159,13 @@ class FhirRest:
                 400, "invalid", "_page: not a page of this server; follow its next links"
             ) from None
 
-    def _before(self, request: Request, resource_type: str) -> None:
+    def _before(self, request: Request, resource_type: str, resource_id: str) -> None:
+        """What holds for every read: a format we write, a type we serve, an id that can be one (R4 id)."""
         require_json(request.headers.get("accept"), _query(request))
         if resource_type not in SEARCHABLE:
             raise FhirError(404, "not-supported", "that resource type is not served here; see metadata")
+        if not ID.fullmatch(resource_id):
+            raise FhirError(404, "not-found", "no such resource")
 
     def _record(
         self,

@@ -12,6 +12,7 @@ from pipeline.web.access_control import COOKIE, SESSION, AccessControl
 from pipeline.web.reader import Access, Audit, Clock, Interaction, Reader
 from pipeline.web.rendering import asset, message_page, page
 from pipeline.web.review_view import STATUS_MEANING, review_view
+from pipeline.web.search_parameters import CONTROL, ID
 
 PAGE_SIZE = 50
 _LARGEST_FORM = 4096
@@ -49,7 +50,7 @@ class ReviewPages:
         """The list, newest first, a page at a time."""
         after = parse_qs(request.url.query).get("after", [""])[0]
         try:
-            found = self.reader.report_rows(PAGE_SIZE, after)
+            found = self.reader.report_rows(PAGE_SIZE, CONTROL.sub("", after))
         except ValueError:
             return message_page(404, "There is no such page of reports.")
         self._record(request, Interaction.SEARCH, "", {row.patient for row in found.rows})
@@ -58,7 +59,7 @@ class ReviewPages:
 
     def report(self, request: Request, report_id: str) -> Response:
         """One report."""
-        detail = self.reader.report_detail(report_id)
+        detail = self.reader.report_detail(report_id) if ID.fullmatch(report_id) else None
         shown = {detail.row.patient} if detail else set()
         self._record(request, Interaction.READ, report_id, shown, found=detail is not None)
         if detail is None:

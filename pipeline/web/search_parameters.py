@@ -11,6 +11,11 @@ from pipeline.web.outcomes import FhirError
 
 DEFAULT_COUNT: Final = 50
 LARGEST_COUNT: Final = 200
+ID: Final = re.compile(r"[A-Za-z0-9.-]{1,64}", re.ASCII)
+"""A logical id (R4 section 2.24.0.1); nothing else is asked of the store."""
+
+CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
+"""Characters that no value we search by can hold."""
 
 _UID = re.compile(r"(?:urn:dicom:uid\|)?(?:urn:oid:)?([0-9]+(?:\.[0-9]+)*)", re.ASCII)
 _SPLIT = re.compile(r"(?<!\\),")
@@ -90,6 +95,8 @@ def parse_search(
             continue
         if not value:
             continue
+        if CONTROL.search(value):
+            raise _invalid(name, "holds control characters")
         if name in seen and known.get(name) != "date":
             raise _invalid(name, "may be given once; separate alternatives with a comma")
         seen.add(name)

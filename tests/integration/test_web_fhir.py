@@ -1,0 +1,402 @@
+"""FHIR REST over a real server on loopback: the same suite on a reader in memory and on Postgres."""
+
+import json
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import httpx
+import pytest
+from fhir.resources.R4B import get_fhir_model_class
+from fhirclient.client import FHIRClient
+from fhirclient.models.diagnosticreport import DiagnosticReport
+from fhirclient.models.patient import Patient
+
+from pipeline.errors import RetryLater
+from pipeline.ledger import LedgerState, ReportOutcome
+from pipeline.store.store import Store
+from pipeline.study import FoundStudy
+from pipeline.web import Access, Interaction, Reader, create_app, serving
+from pipeline.web.search_parameters import SEARCHABLE
+from tests.memory_reader import START, MemoryReader, invented_outcome, study_uid
+
+COUNT = 8
+ALL = [f"report-{number}" for number in range(COUNT)]
+Save = Callable[[Sequence[ReportOutcome]], None]
+
+
+@dataclass
+class Site:
+    """A server with eight invented studies, and what it told the audit."""
+
+    url: str
+    reader: Reader
+    save: Save
+    accesses: list[Access] = field(default_factory=list)
+
+    def client(self, **headers: str) -> httpx.Client:
+        return httpx.Client(base_url=self.url, headers=headers, timeout=20)
+
+
+def memory_save(reader: MemoryReader) -> Save:
+    def save(outcomes: Sequence[ReportOutcome]) -> None:
+        for outcome in outcomes:
+            hours = sum(len(versions) for versions in reader.versions.values())
+            reader.save(outcome, START + timedelta(hours=hours))
+
+    return save
+
+
+def postgres_save(store: Store) -> Save:
+    """Save as the flows do: found, claimed, complete, drafted, saved."""
+
+    def save(outcomes: Sequence[ReportOutcome]) -> None:
+        known = {outcome.draft.study_instance_uid: outcome for outcome in outcomes}
+        found = [
+            FoundStudy(uid, None, ("DX",), outcome.accession_number, None, outcome.draft.impression_text)
+            for uid, outcome in known.items()
+        ]
+        store.record_found("main", "recipe", found)
+        claims = store.claim("recipe", owner="tests", limit=100, lease_seconds=60)
+        assert {claim.study_instance_uid for claim in claims} == set(known)
+        for claim in claims:
+            store.record_complete(claim, known[claim.study_instance_uid].completeness)
+        store.advance(claims, LedgerState.DRAFTED)
+        for claim in claims:
+            store.save(replace(known[claim.study_instance_uid], claim=claim))
+
+    return save
+
+
+@pytest.fixture(params=["memory", "postgres"])
+def site(request: pytest.FixtureRequest) -> Iterator[Site]:
+    with ExitStack() as stack:
+        accesses: list[Access] = []
+        reader: MemoryReader | Store
+        if request.param == "memory":
+            reader = MemoryReader()
+            save = memory_save(reader)
+        else:
+            reader = stack.enter_context(Store(request.getfixturevalue("database_url")))
+            save = postgres_save(reader)
+        save([invented_outcome(number) for number in range(COUNT)])
+        app = create_app(reader, token="", audit=accesses.extend, clock=lambda: datetime.now(UTC))
+        url = stack.enter_context(serving(app))
+        yield Site(url.rstrip("/"), reader, save, accesses)
+
+
+def checked(answer: httpx.Response, status: int = 200) -> dict[str, Any]:
+    """The resource of an answer, valid R4 and sent as FHIR JSON."""
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"].startswith("application/fhir+json")
+    body: dict[str, Any] = json.loads(answer.text)
+    get_fhir_model_class(body["resourceType"]).model_validate(body)
+    return body
+
+
+def ids(bundle: dict[str, Any]) -> list[str]:
+    return [entry["resource"]["id"] for entry in bundle.get("entry", ())]
+
+
+def test_a_fhir_client_reads_searches_and_pages(site: Site) -> None:
+    client = FHIRClient(settings={"app_id": "tests", "api_base": f"{site.url}/fhir"})
+    assert client.prepare()
+    report = DiagnosticReport.read("report-1", client.server)
+    assert report.status == "partial"
+    assert report.subject.reference == "Patient/patient-1"
+    patient = Patient.read("patient-1", client.server)
+    assert patient.name[0].text == "Invented Person 1"
+    found = DiagnosticReport.where({"patient": "Patient/patient-1"}).perform_resources_iter(client.server)
+    assert sorted(one.id for one in found) == ["report-1", "report-4", "report-7"]
+    paged = DiagnosticReport.where({"_count": "3"}).perform_resources_iter(client.server)
+    assert sorted(one.id for one in paged) == ALL
+
+
+def test_the_capability_statement_says_what_works(site: Site) -> None:
+    with site.client() as client:
+        statement = checked(client.get("/fhir/metadata"))
+        assert statement["fhirVersion"] == "4.0.1"
+        offered = {resource["type"]: resource for resource in statement["rest"][0]["resource"]}
+        assert set(offered) == set(SEARCHABLE)
+        values = {"token": "x", "reference": "x", "date": "2026"}
+        for resource_type, resource in offered.items():
+            for parameter in resource["searchParam"]:
+                value = "1.2.3" if parameter["name"] == "study-uid" else values[parameter["type"]]
+                answer = client.get(f"/fhir/{resource_type}", params={parameter["name"]: value})
+                assert checked(answer)["type"] == "searchset", (resource_type, parameter)
+
+
+SEARCHES = [
+    ("", ALL),
+    ("patient=patient-1", ["report-1", "report-4", "report-7"]),
+    ("patient=Patient/patient-1,patient-2", ["report-1", "report-2", "report-4", "report-5", "report-7"]),
+    ("subject:Patient=patient-0", ["report-0", "report-3", "report-6"]),
+    ("patient.identifier=urn:site:mrn|MRN-2", ["report-2", "report-5"]),
+    ("patient.identifier=nobody", []),
+    ("identifier=urn:site:accession|ACC-3", ["report-3"]),
+    ("identifier=ACC-3", ["report-3"]),
+    ("identifier=urn:site:accession|", ALL),
+    ("identifier=|bare-5", ["report-5"]),
+    ("identifier=|ACC-3", []),
+    ("identifier=urn:other|ACC-3", []),
+    ("identifier=ACC-1,bare-2", ["report-1", "report-2"]),
+    (f"study-uid={study_uid(4)}", ["report-4"]),
+    (f"study-uid=urn:oid:{study_uid(4)},{study_uid(5)}", ["report-4", "report-5"]),
+    ("study-uid=9.9.9", []),
+    ("status=preliminary", ["report-3", "report-7"]),
+    ("status=preliminary,partial", ALL),
+    ("status=final", []),
+    ("date=2026-01-03", ["report-2"]),
+    ("date=ge2026-01-07", ["report-6", "report-7"]),
+    ("date=gt2026-01-07", ["report-7"]),
+    ("date=lt2026-01-02", ["report-0"]),
+    ("date=le2026-01-02T10:30:00Z", ["report-0", "report-1"]),
+    ("date=ge2026-01-02&date=le2026-01-03", ["report-1", "report-2"]),
+    ("date=ne2026-01", []),
+    ("date=2026-01", ALL),
+    ("_id=report-1,report-6,other", ["report-1", "report-6"]),
+    ("patient=patient-0&status=preliminary", ["report-3"]),
+    ("_lastUpdated=gt2020", ALL),
+    ("_lastUpdated=lt2020", []),
+    ("status=", ALL),
+    ("_sort=-date&_pretty=true", ALL),
+]
+
+
+def test_searches_by_get_by_post_and_counted(site: Site) -> None:
+    form = {"content-type": "application/x-www-form-urlencoded"}
+    with site.client() as client:
+        for query, expected in SEARCHES:
+            bundle = checked(client.get(f"/fhir/DiagnosticReport?{query}"))
+            assert sorted(ids(bundle)) == expected, query
+            assert [link["relation"] for link in bundle["link"]] == ["self"], query
+            counted = checked(client.get(f"/fhir/DiagnosticReport?{query}&_summary=count"))
+            assert (counted["total"], ids(counted)) == (len(expected), []), query
+            posted = client.post("/fhir/DiagnosticReport/_search", content=query, headers=form)
+            assert ids(checked(posted)) == ids(bundle), query
+
+
+def test_last_updated_finds_what_changed(site: Site) -> None:
+    site.save([invented_outcome(2, impression="No acute cardiopulmonary abnormality.")])
+    changed = site.reader.read("DiagnosticReport", "report-2")
+    assert changed is not None
+    since = changed.last_updated.isoformat(timespec="seconds").replace("+00:00", "Z")
+    with site.client() as client:
+        bundle = checked(client.get("/fhir/DiagnosticReport", params={"_lastUpdated": f"ge{since}"}))
+        assert ids(bundle)[0] == "report-2"
+        newest = checked(client.get("/fhir/DiagnosticReport", params={"_count": "1"}))
+        assert ids(newest) == ["report-2"]
+
+
+def test_pages_neither_repeat_nor_skip_while_reports_arrive(site: Site) -> None:
+    seen: list[str] = []
+    with site.client() as client:
+        bundle = checked(client.get("/fhir/DiagnosticReport?_count=3&_total=accurate"))
+        assert bundle["total"] == COUNT
+        site.save([invented_outcome(COUNT + 1), invented_outcome(COUNT + 2)])
+        while True:
+            seen += ids(bundle)
+            links = {link["relation"]: link["url"] for link in bundle["link"]}
+            assert "_count=3" in links["self"]
+            if "next" not in links:
+                break
+            bundle = checked(client.get(links["next"]))
+    assert sorted(seen) == ALL
+
+
+def test_read_vread_and_history(site: Site) -> None:
+    site.save([invented_outcome(0, impression="Small left pleural effusion.")])
+    with site.client() as client:
+        answer = client.get("/fhir/DiagnosticReport/report-0")
+        report = checked(answer)
+        assert report["conclusion"] == "Small left pleural effusion."
+        assert answer.headers["etag"] == f'W/"{report["meta"]["versionId"]}"' == 'W/"2"'
+        assert "GMT" in answer.headers["last-modified"]
+        first = checked(client.get("/fhir/DiagnosticReport/report-0/_history/1"))
+        assert first["conclusion"] == "Small left pleural effusion. Nodule in the right upper zone."
+        history = checked(client.get("/fhir/DiagnosticReport/report-0/_history"))
+        assert [entry["resource"]["meta"]["versionId"] for entry in history["entry"]] == ["2", "1"]
+        assert [entry["response"]["etag"] for entry in history["entry"]] == ['W/"2"', 'W/"1"']
+        assert client.head("/fhir/DiagnosticReport/report-0").content == b""
+
+
+def test_a_client_that_has_the_version_gets_304(site: Site) -> None:
+    with site.client() as client:
+        known = client.get("/fhir/Patient/patient-0").headers
+        for headers, status in [
+            ({"if-none-match": known["etag"]}, 304),
+            ({"if-none-match": 'W/"7", W/"1"'}, 304),
+            ({"if-none-match": 'W/"7"'}, 200),
+            ({"if-modified-since": known["last-modified"]}, 304),
+            ({"if-modified-since": "Thu, 01 Jan 1970 00:00:00 GMT"}, 200),
+            ({"if-modified-since": "yesterday"}, 200),
+            ({"if-none-match": 'W/"7"', "if-modified-since": known["last-modified"]}, 200),
+        ]:
+            answer = client.get("/fhir/Patient/patient-0", headers=headers)
+            assert (answer.status_code, bool(answer.content)) == (status, status == 200), headers
+
+
+REFUSALS = [
+    ("GET", "/fhir/DiagnosticReport/absent", 404, "not-found"),
+    ("GET", "/fhir/DiagnosticReport/absent/_history", 404, "not-found"),
+    ("GET", "/fhir/DiagnosticReport/report-0/_history/9", 404, "not-found"),
+    ("GET", "/fhir/DiagnosticReport/report-0/_history/x", 404, "not-found"),
+    ("GET", "/fhir/DiagnosticReport/report-0/_history/99999999999999999999", 404, "not-found"),
+    ("GET", "/fhir/DiagnosticReport/%00%27%3B--", 404, "not-found"),
+    ("GET", "/fhir/DiagnosticReport/" + "x" * 300, 404, "not-found"),
+    ("GET", "/fhir/Encounter/1", 404, "not-supported"),
+    ("GET", "/fhir/Encounter", 404, "not-supported"),
+    ("GET", "/fhir/AuditEvent", 404, "not-supported"),
+    ("GET", "/fhir", 404, "not-found"),
+    ("GET", "/fhir/a/b/c/d/e", 404, "not-found"),
+    ("PUT", "/fhir/DiagnosticReport/report-0", 405, "not-supported"),
+    ("DELETE", "/fhir/DiagnosticReport/report-0", 405, "not-supported"),
+    ("POST", "/fhir/DiagnosticReport", 405, "not-supported"),
+    ("PATCH", "/fhir/Patient/patient-0", 405, "not-supported"),
+    ("GET", "/fhir/DiagnosticReport?nonsense=1", 400, "not-supported"),
+    ("GET", "/fhir/DiagnosticReport?status:not=final", 400, "not-supported"),
+    ("GET", "/fhir/DiagnosticReport?patient.name=x", 400, "not-supported"),
+    ("GET", "/fhir/DiagnosticReport?date=yesterday", 400, "invalid"),
+    ("GET", "/fhir/DiagnosticReport?date=2026-01-01,2026-01-02", 400, "invalid"),
+    ("GET", "/fhir/DiagnosticReport?_count=-1", 400, "invalid"),
+    ("GET", "/fhir/DiagnosticReport?_page=nonsense", 400, "invalid"),
+    ("GET", "/fhir/DiagnosticReport?study-uid=x", 400, "invalid"),
+    ("GET", "/fhir/DiagnosticReport?patient=Practitioner/1", 400, "invalid"),
+    ("GET", "/fhir/DiagnosticReport?patient=a&subject=b", 400, "invalid"),
+    ("GET", "/fhir/DiagnosticReport?identifier=a%00b", 400, "invalid"),
+    ("GET", "/fhir/DiagnosticReport?_format=xml", 406, "not-supported"),
+    ("POST", "/fhir/DiagnosticReport/_search", 415, "not-supported"),
+]
+
+
+def test_every_refusal_is_an_operation_outcome(site: Site) -> None:
+    with site.client() as client:
+        for method, path, status, code in REFUSALS:
+            content = b"status=partial" if method == "POST" else None
+            answer = client.request(method, path, content=content, headers={"content-type": "text/plain"})
+            assert checked(answer, status)["issue"][0]["code"] == code, path
+            assert status != 405 or "GET" in answer.headers["allow"]
+
+
+def test_hostile_search_values_are_only_values(site: Site) -> None:
+    hostile = "'; DROP TABLE resource; --"
+    with site.client() as client:
+        for name in ("identifier", "patient", "status", "_id"):
+            assert ids(checked(client.get("/fhir/DiagnosticReport", params={name: hostile}))) == []
+        assert sorted(ids(checked(client.get("/fhir/DiagnosticReport")))) == ALL
+
+
+def test_reads_and_searches_are_audited_per_patient_without_results(site: Site) -> None:
+    with site.client(**{"X-Request-Id": "abc-1"}) as client:
+        client.get("/fhir/DiagnosticReport/report-1")
+        client.get("/fhir/DiagnosticReport?identifier=ACC-1,ACC-2")
+        client.get("/fhir/DiagnosticReport/absent")
+        client.get("/")
+        client.get("/reports/report-2")
+    read, searched, absent, listed, opened = site.accesses
+    assert (read.interaction, read.resource_id, read.patients) == (
+        Interaction.READ,
+        "report-1",
+        ("patient-1",),
+    )
+    assert (read.agent, read.request_id, read.succeeded) == ("127.0.0.1", "abc-1", True)
+    assert searched.interaction is Interaction.SEARCH
+    assert searched.query == "identifier=ACC-1,ACC-2"
+    assert searched.patients == ("patient-1", "patient-2")
+    assert (absent.succeeded, absent.patients) == (False, ())
+    assert listed.patients == ("patient-0", "patient-1", "patient-2")
+    assert (opened.resource_id, opened.patients) == ("report-2", ("patient-2",))
+
+
+def plain_site(stack: ExitStack, reader: MemoryReader, token: str = "", audit: Any = None) -> str:
+    app = create_app(reader, token=token, audit=audit or (lambda _: None), clock=lambda: datetime.now(UTC))
+    return stack.enter_context(serving(app)).rstrip("/")
+
+
+@pytest.fixture
+def filled() -> MemoryReader:
+    reader = MemoryReader()
+    memory_save(reader)([invented_outcome(0), invented_outcome(1)])
+    return reader
+
+
+def test_a_token_is_demanded_where_one_is_set(filled: MemoryReader) -> None:
+    token = "a-token-of-this-site"
+    with ExitStack() as stack:
+        url = plain_site(stack, filled, token)
+        client = stack.enter_context(httpx.Client(base_url=url))
+        refused = client.get("/fhir/DiagnosticReport/report-0")
+        assert checked(refused, 401)["issue"][0]["code"] == "login"
+        assert refused.headers["www-authenticate"].startswith("Bearer")
+        wrong = client.get("/fhir/DiagnosticReport/report-0", headers={"authorization": "Bearer wrong"})
+        assert wrong.status_code == 401
+        right = {"authorization": f"Bearer {token}"}
+        checked(client.get("/fhir/DiagnosticReport/report-0", headers=right))
+        checked(client.get("/fhir/metadata"))
+        page = client.get("/reports/report-0")
+        assert (page.status_code, page.headers["location"]) == (303, "/sign-in")
+        assert client.post("/sign-in", data={"token": "wrong"}).status_code == 403
+        foreign = client.post("/sign-in", data={"token": token}, headers={"origin": "http://evil.example"})
+        assert foreign.status_code == 403
+        opened = client.post("/sign-in", data={"token": token}, headers={"origin": url})
+        assert opened.status_code == 303
+        assert "HttpOnly" in opened.headers["set-cookie"]
+        assert "SameSite=strict" in opened.headers["set-cookie"]
+        assert "Invented Person" in client.get("/reports/report-0").text
+
+
+def test_another_name_for_this_machine_is_not_answered(filled: MemoryReader) -> None:
+    with ExitStack() as stack:
+        client = stack.enter_context(httpx.Client(base_url=plain_site(stack, filled)))
+        for path in ("/", "/fhir/DiagnosticReport", "/reports/report-0"):
+            answer = client.get(path, headers={"host": "attacker.example"})
+            assert answer.status_code == 403
+            assert "Invented" not in answer.text
+
+
+def test_what_cannot_be_audited_is_not_shown(filled: MemoryReader, caplog: pytest.LogCaptureFixture) -> None:
+    def broken(accesses: Sequence[Access]) -> None:
+        raise RetryLater("database-away", "the database is away")
+
+    with ExitStack() as stack:
+        client = stack.enter_context(httpx.Client(base_url=plain_site(stack, filled, audit=broken)))
+        answer = client.get("/fhir/DiagnosticReport/report-0")
+        assert checked(answer, 503)["issue"][0]["code"] == "transient"
+        assert answer.headers["retry-after"] == "5"
+        for path in ("/", "/reports/report-0"):
+            answer = client.get(path)
+            assert answer.status_code == 503
+            assert "Invented" not in answer.text
+
+
+def test_a_failure_shows_and_logs_no_patient_data(
+    filled: MemoryReader, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    with ExitStack() as stack:
+        client = stack.enter_context(httpx.Client(base_url=plain_site(stack, filled)))
+        client.get("/fhir/DiagnosticReport?identifier=ACC-0")
+        filled.broken = KeyError("Invented Person 0 MRN-0")
+        assert checked(client.get("/fhir/Patient/patient-0"), 500)["issue"][0]["code"] == "exception"
+        page = client.get("/")
+        assert page.status_code == 500
+        assert "Invented" not in page.text
+    assert "a request failed with KeyError" in caplog.text
+    ours = [r.getMessage() for r in caplog.records if not r.name.startswith(("httpx", "httpcore", "asyncio"))]
+    assert not any(word in line for line in ours for word in ("Invented", "MRN-0", "ACC-0", "patient-0"))
+
+
+def test_headers_that_keep_pages_to_themselves(filled: MemoryReader) -> None:
+    with ExitStack() as stack:
+        client = stack.enter_context(httpx.Client(base_url=plain_site(stack, filled)))
+        for path in ("/", "/reports/report-0", "/fhir/Patient/patient-0", "/fhir/absent", "/nowhere"):
+            headers = client.get(path).headers
+            assert "default-src 'none'" in headers["content-security-policy"]
+            assert headers["cache-control"] == "no-store"
+            assert headers["x-frame-options"] == "DENY"
+            assert headers["referrer-policy"] == "no-referrer"
+            assert "access-control-allow-origin" not in headers
+            assert "server" not in headers
