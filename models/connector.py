@@ -69,7 +69,9 @@ class Connector(nn.Module):
         if not config.router_hidden:
             return nn.Linear(seen, config.num_experts)
         return nn.Sequential(
-            nn.Linear(seen, config.router_hidden), nn.GELU(), nn.Linear(config.router_hidden, config.num_experts)
+            nn.Linear(seen, config.router_hidden),
+            nn.GELU(),
+            nn.Linear(config.router_hidden, config.num_experts),
         )
 
     def _router_logits(self, tokens: Tensor, task: Tensor) -> Tensor:
@@ -104,8 +106,9 @@ class Connector(nn.Module):
         """
         share = self.weights(tokens, task)
         inner = tokens @ self.expert_in + self.expert_in_bias
-        inner = inner.unflatten(-1, (self.config.num_experts, -1))
+        inner = inner.reshape(*share.shape, -1)
         if self.config.expert_kind == "linear":
-            return (inner * share[..., None]).sum(dim=-2)
+            mixed: Tensor = (inner * share[..., None]).sum(dim=-2)
+            return mixed
         weighted = torch.nn.functional.gelu(inner) * share[..., None]
         return weighted.flatten(-2) @ self.expert_out.flatten(0, 1) + share @ self.expert_out_bias

@@ -23,8 +23,8 @@ from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from models.connector import Connector, ConnectorConfig
-from models.simulation.phrases import FINDINGS_HEADING, IMPRESSION_HEADING, KINDS
 from models.networks.vision import VisionConfig, VisionEncoder, VisionOutput
+from models.simulation.phrases import KINDS
 
 CONFIG_FILE, WEIGHTS_FILE, TOKENIZER_FILE = "config.json", "model.safetensors", "tokenizer.json"
 PAD, EOS, UNKNOWN = "<pad>", "<eos>", "<unk>"
@@ -146,12 +146,14 @@ class FirstreadMini(nn.Module):
     def write(self, embeddings: Tensor, prompt: tuple[int, ...], max_new_tokens: int = 0) -> list[list[int]]:
         """Greedy text for each row of visual ``embeddings`` [n, v, width]: ids without prompt and end token.
 
-        Stops at ``max_new_tokens`` (0: the configuration's); a text that reached it has no end and is returned as it is.
+        Stops at ``max_new_tokens`` (0: the configuration's); a text that reached it is returned without an end.
         """
         limit = max_new_tokens or self.config.max_new_tokens
         count = len(embeddings)
         words = self.language.get_input_embeddings()(torch.tensor(prompt).expand(count, -1))
-        step = self.language(inputs_embeds=torch.cat([embeddings, words], dim=1), use_cache=True, logits_to_keep=1)
+        step = self.language(
+            inputs_embeds=torch.cat([embeddings, words], dim=1), use_cache=True, logits_to_keep=1
+        )
         texts: list[list[int]] = [[] for _ in range(count)]
         open_rows = torch.ones(count, dtype=torch.bool)
         for _ in range(limit):
@@ -161,7 +163,9 @@ class FirstreadMini(nn.Module):
                 break
             for row in open_rows.nonzero().flatten().tolist():
                 texts[row].append(int(chosen[row]))
-            step = self.language(input_ids=chosen[:, None], past_key_values=step.past_key_values, use_cache=True)
+            step = self.language(
+                input_ids=chosen[:, None], past_key_values=step.past_key_values, use_cache=True
+            )
         return texts
 
     def save(self, folder: Path) -> None:
@@ -169,6 +173,7 @@ class FirstreadMini(nn.Module):
         folder.mkdir(parents=True, exist_ok=True)
         (folder / CONFIG_FILE).write_text(self.config.to_json())
         save_model(self, str(folder / WEIGHTS_FILE))
+        (folder / WEIGHTS_FILE).chmod(0o644)
 
 
 def load_tokenizer(folder: Path) -> Tokenizer:

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn import functional
 
 SIDES = ("right", "left")
 """The patient's sides, in the order of their index; the patient's right is on the left of the image."""
@@ -52,7 +52,9 @@ class VisionOutput(NamedTuple):
 
 def _convolution(inputs: int, outputs: int, kernel: int, stride: int) -> nn.Sequential:
     return nn.Sequential(
-        nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()
+        nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False),
+        nn.BatchNorm2d(outputs),
+        nn.ReLU(),
     )
 
 
@@ -68,7 +70,7 @@ class ResidualBlock(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Same shape out as in."""
-        return F.relu(features + self.norm(self.second(self.first(features))))
+        return functional.relu(features + self.norm(self.second(self.first(features))))
 
 
 class AttentionBlock(nn.Module):
@@ -86,9 +88,10 @@ class AttentionBlock(nn.Module):
         """Tokens [n, t, width] to the same shape."""
         mixed = self.query_key_value(self.attention_norm(tokens)).unflatten(-1, (3, self.heads, -1))
         query, key, value = mixed.permute(2, 0, 3, 1, 4)
-        attended = F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
+        attended = functional.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
         tokens = tokens + self.out(attended)
-        return tokens + self.feed_forward(self.forward_norm(tokens))
+        fed: Tensor = self.feed_forward(self.forward_norm(tokens))
+        return tokens + fed
 
 
 class FindingSlots(nn.Module):
@@ -113,7 +116,7 @@ class FindingSlots(nn.Module):
         )
 
     def forward(self, features: Tensor, heat: Tensor) -> tuple[Tensor, Tensor]:
-        """Features [n, width, g, g] and heat logits [n, kinds, g, g] to slots [n, 2 * kinds, token_width] and presence."""
+        """Slots [n, 2 * kinds, token_width] and presence from features [n, width, g, g] and heat [n, kinds, g, g]."""
         scores = heat.flatten(2)[:, :, None] + self.side_bias
         attention = torch.softmax(scores, dim=-1)
         strength = (attention * heat.flatten(2)[:, :, None]).sum(dim=-1, keepdim=True)
@@ -137,7 +140,9 @@ class VisionEncoder(nn.Module):
         self.patch = nn.Conv2d(w16, config.token_width, 2, 2)
         grid = config.image_size // 32
         self.position = nn.Parameter(torch.randn(1, grid**2, config.token_width) * 0.02)
-        self.blocks = nn.Sequential(*(AttentionBlock(config.token_width, config.heads) for _ in range(config.layers)))
+        self.blocks = nn.Sequential(
+            *(AttentionBlock(config.token_width, config.heads) for _ in range(config.layers))
+        )
         self.norm = nn.LayerNorm(config.token_width)
         self.from16 = nn.Conv2d(w16, w8, 1)
         self.from32 = nn.Conv2d(config.token_width, w8, 1)
@@ -155,8 +160,8 @@ class VisionEncoder(nn.Module):
         patches = self.patch(middle)
         grid = self.norm(self.blocks(patches.flatten(2).transpose(1, 2) + self.position))
         coarse = self.from32(grid.transpose(1, 2).reshape(patches.shape))
-        context = self.from16(middle) + F.interpolate(coarse, scale_factor=2.0, mode="nearest")
-        features = self.merge(fine + F.interpolate(context, scale_factor=2.0, mode="nearest"))
+        context = self.from16(middle) + functional.interpolate(coarse, scale_factor=2.0, mode="nearest")
+        features = self.merge(fine + functional.interpolate(context, scale_factor=2.0, mode="nearest"))
         heat = self.heat(features)
         slots, presence = self.slots(features, heat)
         return VisionOutput(torch.cat([slots, grid], dim=1), heat, presence)

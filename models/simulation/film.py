@@ -1,7 +1,7 @@
 """Render one simulated frontal chest film with its findings, boxes and report: :func:`render`."""
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -22,7 +22,10 @@ LEFT_SHARE = {"pacemaker": 0.7, "central_venous_catheter": 0.3}
 
 @dataclass(frozen=True, slots=True)
 class FilmFinding:
-    """One visible finding: ``side`` is right, left or "" (the heart); ``box`` is (x1, y1, x2, y2) in film pixels, far edges exclusive."""
+    """One visible finding: ``side`` is right, left or "" (the heart).
+
+    ``box`` is (x1, y1, x2, y2) in film pixels, far edges exclusive.
+    """
 
     kind: str
     side: str
@@ -38,7 +41,7 @@ class FilmFinding:
 
 @dataclass(frozen=True, slots=True)
 class SimulatedFilm:
-    """A film of 12-bit pixels [rows, columns], dark air, the patient's right on the left; a mask per finding; the report."""
+    """A film of 12-bit pixels [rows, columns], air dark, the patient's right on the left, and what is on it."""
 
     pixels: NDArray[np.uint16]
     findings: tuple[FilmFinding, ...]
@@ -79,20 +82,35 @@ def place_findings(chest: Chest, kinds: tuple[str, ...]) -> list[Insertion]:
     return placed
 
 
-def draw_view(maps: PoseMaps, size: int, generator: np.random.Generator, tight: float = 1.0) -> View:
+def soft_tissue_limit(insertion: Insertion, maps: PoseMaps) -> Insertion:
+    """Keep fluid and heart no denser than the heart already is on a film, whose grey levels saturate there."""
+    if insertion.kind not in ("pleural_effusion", "consolidation", "cardiomegaly"):
+        return insertion
+    cardiac = maps.heart > 60
+    level = float(np.median(maps.total[cardiac])) if cardiac.any() else float(np.quantile(maps.total, 0.8))
+    room = np.maximum(level + 0.2 - maps.total, 0.1 * insertion.added)
+    return replace(insertion, added=np.minimum(insertion.added, room))
+
+
+def draw_view(maps: PoseMaps, size: int, generator: np.random.Generator, framed: bool) -> View:
     """A field of view around the lungs with a little rotation, stretch and bending.
 
-    ``tight`` scales how much of the map is shown: 1 for the wide maps of the CT, more for films that are already framed.
+    The maps of the CT are wider than a film; those of a film (``framed``) are shown nearly whole.
     """
     axis = (torch.arange(size) + 0.5) / size * 2 - 1
     down, across = torch.meshgrid(axis, axis, indexing="ij")
-    angle, zoom, stretch = generator.uniform(-0.06, 0.06), generator.uniform(0.64, 0.86) * tight, generator.uniform(0.93, 1.07)
+    angle, stretch = generator.uniform(-0.06, 0.06), generator.uniform(0.93, 1.07)
+    zoom = generator.uniform(0.82, 1.06) if framed else generator.uniform(0.64, 0.86)
     cosine, sine = float(np.cos(angle) * zoom), float(np.sin(angle) * zoom)
     bend = torch.from_numpy(generator.uniform(-0.035, 0.035, (1, 2, 4, 4)).astype(np.float32))
-    bend = torch.nn.functional.interpolate(bend, size=(size, size), mode="bicubic", align_corners=False)[0].permute(1, 2, 0)
+    bend = torch.nn.functional.interpolate(bend, size=(size, size), mode="bicubic", align_corners=False)[
+        0
+    ].permute(1, 2, 0)
     boxes = np.array(maps.extent)
     middle_x = float(boxes[:, 0].min() + boxes[:, 2].max()) / maps.total.shape[1] - 1
     middle_y = float(boxes[:, 1].min() + boxes[:, 3].max()) / maps.total.shape[0] - 1
+    if framed:
+        middle_x, middle_y = middle_x / 3, middle_y / 3
     shift = generator.uniform(-0.06, 0.06, 2)
     x = (across * cosine - down * sine) * stretch + middle_x + float(shift[0])
     y = across * sine + down * cosine + middle_y + float(shift[1])
@@ -107,12 +125,14 @@ def draw_view(maps: PoseMaps, size: int, generator: np.random.Generator, tight: 
 
 def _warp(stack: FloatMap, view: View) -> FloatMap:
     source = torch.from_numpy(stack)[None]
-    warped = torch.nn.functional.grid_sample(source, view.grid[None].float(), padding_mode="border", align_corners=False)
+    warped = torch.nn.functional.grid_sample(
+        source, view.grid[None].float(), padding_mode="border", align_corners=False
+    )
     result: FloatMap = warped[0].numpy()
     return result
 
 
-def _window(attenuation: FloatMap, view: View) -> tuple[float, float]:
+def _window(attenuation: NDArray[np.floating], view: View) -> tuple[float, float]:
     ordered = np.sort(attenuation[::4, ::4].ravel())
     return float(ordered[int(len(ordered) * view.low)]), float(ordered[int(len(ordered) * view.high) - 1])
 
@@ -123,7 +143,7 @@ def _contrast(without: FloatMap, added: FloatMap, mask: NDArray[np.bool_], view:
     span = high - low
     before, after = (np.clip((image[mask] - low) / span, 0, 1) for image in (without, without + added))
     change = float(np.abs(after - before).mean())
-    noise = view.noise * float(np.exp(min(np.median(without[mask]), 8) / 2)) / span
+    noise = view.noise * float(np.exp(min(float(np.median(without[mask])), 8.0) / 2)) / span
     reach = 2 + int(np.sqrt(mask.sum()) / 4)
     x1, y1, x2, y2 = (int(edge) for edge in bounding_box(mask))
     around = without[max(0, y1 - reach) : y2 + reach, max(0, x1 - reach) : x2 + reach]
@@ -171,22 +191,30 @@ def expose(attenuation: FloatMap, view: View, generator: np.random.Generator) ->
 
 
 def render_from(
-    maps: PoseMaps, kinds: tuple[str, ...], size: int, generator: np.random.Generator, tight: float = 1.0
+    maps: PoseMaps, kinds: tuple[str, ...], size: int, generator: np.random.Generator, *, framed: bool = False
 ) -> SimulatedFilm:
-    """Render ``kinds`` on ``maps`` as a film of ``size`` x ``size`` pixels; findings that cannot be seen are left out."""
+    """Render ``kinds`` on ``maps`` as a film of ``size`` x ``size`` pixels; findings that cannot be seen are left out.
+
+    ``framed`` says that the maps are those of a film: they are shown nearly whole and their heart is left as it is.
+    """
     chest = Chest(maps, generator)
     placed = place_findings(chest, kinds)
-    total = maps.total * generator.uniform(0.88, 1.12) + 0.25 * chest.smooth_noise(4) * generator.uniform(0.1, 1)
-    if "cardiomegaly" not in kinds:
+    if framed:
+        placed = [soft_tissue_limit(insertion, maps) for insertion in placed]
+    total = maps.total * generator.uniform(0.88, 1.12) + 0.25 * chest.smooth_noise(4) * generator.uniform(
+        0.1, 1
+    )
+    if "cardiomegaly" not in kinds and not framed:
         total = total + heart_scaled(chest, generator.uniform(0.88, 1.06))
-    view = draw_view(maps, size, generator, tight)
+    view = draw_view(maps, size, generator, framed)
     layers = [total, *(p.added for p in placed), *(p.covered.astype(np.float32) for p in placed)]
     warped = _warp(np.stack(layers).astype(np.float32), view)
     added, masks = warped[1 : 1 + len(placed)], warped[1 + len(placed) :] > 0.5
     visible = _keep_visible(warped[0], added, masks, placed, view)
     pixels = expose(warped[0] + added[visible].sum(axis=0), view, generator)
     findings = tuple(_describe(placed[index], masks[index]) for index in visible)
-    texts = write_sections([f.fact for f in findings], random.Random(int(generator.integers(2**31))))
+    chooser = random.Random(int(generator.integers(2**31)))  # noqa: S311 - wording, not secrets
+    texts = write_sections([f.fact for f in findings], chooser)
     return SimulatedFilm(pixels, findings, masks[visible], *texts)
 
 

@@ -54,7 +54,8 @@ class Chest:
         """0 at the inner edge of a lung to 1 at its outer edge."""
         left, _, right, _ = self.maps.extent[side]
         fraction = (self.columns - left) / (right - left)
-        return np.clip(1 - fraction if side == RIGHT else fraction, 0, 1).astype(np.float32)
+        outward: FloatMap = np.clip(1 - fraction if side == RIGHT else fraction, 0, 1).astype(np.float32)
+        return outward
 
     def zone(self, row: float, side: int) -> str:
         """Upper, mid or lower third of the lung's height, by the eye's own uneven thirds."""
@@ -62,7 +63,9 @@ class Chest:
         fraction = (row - top) / (bottom - top)
         return "upper" if fraction < 0.36 else "mid" if fraction < 0.64 else "lower"
 
-    def draw_size(self, ranges: tuple[tuple[float, float], ...], shares: tuple[float, ...]) -> tuple[int, float]:
+    def draw_size(
+        self, ranges: tuple[tuple[float, float], ...], shares: tuple[float, ...]
+    ) -> tuple[int, float]:
         """Pick a range by its share, then a size within it: (index of the range, size)."""
         index = int(self.generator.choice(len(ranges), p=shares))
         return index, float(self.generator.uniform(*ranges[index]))
@@ -97,7 +100,12 @@ def nodule(chest: Chest, side: int) -> Insertion | None:
     box = np.ix_(window.any(axis=1), window.any(axis=0))
     down, across = down[box], across[box]
     angle, phase = np.arctan2(down, across), generator.uniform(0, 2 * np.pi, 3)
-    dents = 1 + 0.08 * np.sin(2 * angle + phase[0]) + 0.05 * np.sin(3 * angle + phase[1]) + 0.03 * np.sin(5 * angle + phase[2])
+    dents = (
+        1
+        + 0.08 * np.sin(2 * angle + phase[0])
+        + 0.05 * np.sin(3 * angle + phase[1])
+        + 0.03 * np.sin(5 * angle + phase[2])
+    )
     distance = np.hypot(down * generator.uniform(0.85, 1.18), across) * dents
     path = 2 * np.sqrt(np.maximum(radius**2 - distance**2, 0))
     added, covered = np.zeros_like(chest.rows), np.zeros(chest.rows.shape, bool)
@@ -113,7 +121,9 @@ def consolidation(chest: Chest, side: int) -> Insertion | None:
         return None
     row, column = place
     index, diameter = chest.draw_size(((35, 55), (55, 75), (75, 100)), (0.32, 0.4, 0.28))
-    distance = np.hypot((chest.rows - row) * generator.uniform(0.75, 1.3), chest.columns - column) * maps.pixel_mm
+    distance = (
+        np.hypot((chest.rows - row) * generator.uniform(0.75, 1.3), chest.columns - column) * maps.pixel_mm
+    )
     ragged = distance * (1 + 0.25 * chest.smooth_noise(14))
     extent = _sigmoid((diameter / 2 - ragged) / 4) * (maps.depth[side] > 0)
     texture = np.clip(1 + 0.35 * chest.smooth_noise(44), 0.3, 1.6)
@@ -133,7 +143,11 @@ def pleural_effusion(chest: Chest, side: int) -> Insertion | None:
     height = bottom - top
     index, filled = chest.draw_size(((0.10, 0.18), (0.18, 0.34), (0.34, 0.6)), (0.34, 0.4, 0.26))
     lateral = chest.lateral(side)
-    level = bottom - filled * height * (1.0 if index == 0 else 0.8) - lateral**2.2 * height * generator.uniform(0.08, 0.2)
+    level = (
+        bottom
+        - filled * height * (1.0 if index == 0 else 0.8)
+        - lateral**2.2 * height * generator.uniform(0.08, 0.2)
+    )
     fluid = _sigmoid((chest.rows - level - chest.smooth_noise(5) * 1.5) / float(generator.uniform(2, 5)))
     fluid = fluid * (maps.depth[side] > 0)
     if index == 0:
@@ -152,14 +166,18 @@ def pneumothorax(chest: Chest, side: int) -> Insertion | None:
     index, rim_mm = chest.draw_size(((10, 17), (17, 30), (30, 55)), (0.34, 0.4, 0.26))
     climb = np.clip((bottom - chest.rows) / (bottom - top), 0, 1)
     lateral, depth = chest.lateral(side), maps.depth[side]
-    rim = rim_mm / maps.pixel_mm * climb ** generator.uniform(0.5, 1.0) * np.clip(0.35 + lateral * 1.2, 0, 1.25)
+    rim = (
+        rim_mm / maps.pixel_mm * climb ** generator.uniform(0.5, 1.0) * np.clip(0.35 + lateral * 1.2, 0, 1.25)
+    )
     rim = rim * (1 + 0.08 * chest.smooth_noise(6)) + 2 * (climb > 0.75)
     rim = np.where((lateral < 0.18) & (climb < 0.8), 0, rim)
     air = (depth < rim) & (depth > 0)
     lung = depth > 0
     share = air.sum() / max(1, lung.sum())
     markings = maps.lung_attenuation[side]
-    added = -(air * markings) * generator.uniform(0.85, 1.0) + (lung & ~air) * markings * min(1.2, share * 1.3)
+    added = -(air * markings) * generator.uniform(0.85, 1.0) + (lung & ~air) * markings * min(
+        1.2, share * 1.3
+    )
     line = np.exp(-(((depth - rim) / 0.9) ** 2)) * lung * (rim > 1.5) * (climb > 0.25)
     added = (added + line * generator.uniform(0.15, 0.35)).astype(np.float32)
     return Insertion("pneumothorax", side, SEVERITIES["pneumothorax"][index], "", added, air)
@@ -190,9 +208,12 @@ def cardiomegaly(chest: Chest, side: int) -> Insertion | None:
     return Insertion("cardiomegaly", None, SEVERITIES["cardiomegaly"][index], "", added, covered)
 
 
-def _curve(start: tuple[float, float], bend: tuple[float, float], end: tuple[float, float]) -> NDArray[np.float64]:
-    t = np.linspace(0, 1, 16)[:, None]
-    return (1 - t) ** 2 * np.array(start) + 2 * t * (1 - t) * np.array(bend) + t**2 * np.array(end)
+def _curve(
+    start: tuple[float, float], bend: tuple[float, float], end: tuple[float, float]
+) -> NDArray[np.float64]:
+    t = np.linspace(0, 1, 16)[:, None] * np.ones(2)
+    points: NDArray[np.float64] = (1 - t) ** 2 * start + 2 * t * (1 - t) * bend + t**2 * end
+    return points
 
 
 def _wire(chest: Chest, points: NDArray[np.float64], width: float) -> FloatMap:
@@ -201,7 +222,8 @@ def _wire(chest: Chest, points: NDArray[np.float64], width: float) -> FloatMap:
     line = [(2 * float(x), 2 * float(y)) for x, y in points]
     ImageDraw.Draw(canvas).line(line, fill=255, width=max(1, round(2 * width)), joint="curve")
     fine = np.asarray(canvas, dtype=np.float32) / 255
-    return fine.reshape(height, 2, columns, 2).mean(axis=(1, 3))
+    wire: FloatMap = fine.reshape(height, 2, columns, 2).mean(axis=(1, 3))
+    return wire
 
 
 def _veins(chest: Chest) -> tuple[float, float, float]:
@@ -225,9 +247,15 @@ def pacemaker(chest: Chest, side: int) -> Insertion | None:
     vein, heart_top, heart_height = _veins(chest)
     heart_left, _, heart_right, heart_bottom = maps.heart_extent
     entry = (vein, top + (bottom - top) * 0.3)
-    tip = (heart_left + (heart_right - heart_left) * generator.uniform(0.45, 0.8), heart_bottom - generator.uniform(4, 14))
+    tip = (
+        heart_left + (heart_right - heart_left) * generator.uniform(0.45, 0.8),
+        heart_bottom - generator.uniform(4, 14),
+    )
     lead = np.concatenate(
-        [_curve((x, y), ((x + vein) / 2, top - 6), entry), _curve(entry, (vein - 4, heart_top + heart_height), tip)]
+        [
+            _curve((x, y), ((x + vein) / 2, top - 6), entry),
+            _curve(entry, (vein - 4, heart_top + heart_height), tip),
+        ]
     )
     added = can * generator.uniform(1.5, 3.0) + _wire(chest, lead, 1.6) * generator.uniform(0.4, 0.7)
     return Insertion("pacemaker", side, "", "", added.astype(np.float32), can)
@@ -240,7 +268,10 @@ def central_venous_catheter(chest: Chest, side: int) -> Insertion | None:
     vein, heart_top, heart_height = _veins(chest)
     vein += generator.uniform(-3, 3)
     outward = -1 if side == RIGHT else 1
-    start = ((left + right) / 2 + outward * generator.uniform(-10, 24), max(2.0, top - generator.uniform(2, 16)))
+    start = (
+        (left + right) / 2 + outward * generator.uniform(-10, 24),
+        max(2.0, top - generator.uniform(2, 16)),
+    )
     middle = top + 0.2 * (bottom - top)
     tip_row = heart_top + generator.uniform(0.0, 0.35) * heart_height
     line = np.concatenate(
@@ -251,7 +282,9 @@ def central_venous_catheter(chest: Chest, side: int) -> Insertion | None:
     )
     added = _wire(chest, line, generator.uniform(1.4, 2.2))
     covered = added > 0.3
-    return Insertion("central_venous_catheter", side, "", "", added * np.float32(generator.uniform(0.4, 0.75)), covered)
+    return Insertion(
+        "central_venous_catheter", side, "", "", added * np.float32(generator.uniform(0.4, 0.75)), covered
+    )
 
 
 DRAW: dict[str, Callable[[Chest, int], Insertion | None]] = {

@@ -51,7 +51,8 @@ def edge_distance(inside: NDArray[np.bool_]) -> FloatMap:
             gap = np.where(inside[y], gap + 1, 0).astype(np.float32)
             column[y] = np.minimum(column[y], gap)
     offsets = (np.arange(width)[:, None] - np.arange(width)[None, :]).astype(np.float32) ** 2
-    return np.sqrt(np.stack([(row**2 + offsets).min(axis=1) for row in column])).astype(np.float32)
+    distance: FloatMap = np.sqrt(np.stack([(row**2 + offsets).min(axis=1) for row in column]))
+    return distance
 
 
 def bounding_box(mask: NDArray[np.bool_]) -> tuple[float, float, float, float]:
@@ -61,7 +62,7 @@ def bounding_box(mask: NDArray[np.bool_]) -> tuple[float, float, float, float]:
 
 
 def save_maps(path: Path, channels: FloatMap, pixel_mm: float) -> None:
-    """Write ``channels`` [pose, channel, size, size] in the order of ``CHANNELS`` as row differences of 16-bit codes."""
+    """Write ``channels`` [pose, channel, size, size], ordered as ``CHANNELS``, as row differences of 16-bit codes."""
     scale = np.array(FULL_SCALE, np.float32)[None, :, None, None]
     codes = np.clip(np.rint(channels / scale * 65535), 0, 65535).astype(np.uint16)
     codes[:, 1:4] &= 0xFFC0

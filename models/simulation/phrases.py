@@ -1,8 +1,9 @@
 """The sentences of a report: the one vocabulary shared by the simulator, the tokenizer and every reader of drafts.
 
-A report is ``Findings: <sentences>`` and ``Impression: <sentences>`` on two lines. Findings state lungs, pleura, heart and
-devices in this order, absences included; the impression repeats what is present, or says that nothing acute is.
-Every sentence ends with a full stop and holds no other one. A sentence with a word of ``NEGATION_WORDS`` states absences.
+A report is ``Findings: <sentences>`` and ``Impression: <sentences>`` on two lines. Findings state lungs, pleura,
+heart and devices in this order, absences included; the impression repeats what is present, or says that nothing acute
+is. Every sentence ends with a full stop and holds no other one. A sentence with a word of ``NEGATION_WORDS`` states
+absences.
 """
 
 import random
@@ -91,7 +92,9 @@ def _pleura(fact: FindingFact) -> tuple[tuple[str, ...], tuple[str, ...]]:
     name = "pneumothorax" if fact.kind == "pneumothorax" else "pleural effusion"
     if fact.side == "bilateral":
         plural = "pneumothoraces" if fact.kind == "pneumothorax" else "pleural effusions"
-        return (f"There are bilateral {plural}.", f"Bilateral {plural} are present."), (f"Bilateral {plural}.",)
+        return (f"There are bilateral {plural}.", f"Bilateral {plural} are present."), (
+            f"Bilateral {plural}.",
+        )
     text = f"{fact.severity} {fact.side} {name}"
     capital = text[0].upper() + text[1:]
     return (f"There is a {text}.", f"A {text} is present."), (f"{capital}.",)
@@ -108,7 +111,9 @@ def _device(fact: FindingFact) -> tuple[tuple[str, ...], tuple[str, ...]]:
     capital = fact.side[0].upper() + fact.side[1:]
     if fact.kind == "pacemaker":
         first = f"A {fact.side} pacemaker is in place."
-        return (first, f"A {fact.side} pacemaker has leads over the heart."), (f"{capital} pacemaker in place.",)
+        return (first, f"A {fact.side} pacemaker has leads over the heart."), (
+            f"{capital} pacemaker in place.",
+        )
     first = f"A {fact.side} central venous catheter is in place."
     second = f"A {fact.side} central venous catheter projects over the superior vena cava."
     return (first, second), (f"{capital} central venous catheter in place.",)
@@ -123,18 +128,20 @@ _WORDING = {
     "pacemaker": _device,
     "central_venous_catheter": _device,
 }
-_ABSENT_LUNGS = {
+_ABSENT_LUNGS: dict[tuple[str, ...], tuple[str, ...]] = {
     ("nodule", "consolidation"): ("The lungs are clear.", "No consolidation or nodule is seen."),
     ("nodule",): ("No nodule is seen.",),
     ("consolidation",): ("No consolidation is seen.",),
 }
-_ABSENT_PLEURA = {
+_ABSENT_PLEURA: dict[tuple[str, ...], tuple[str, ...]] = {
     ("pleural_effusion", "pneumothorax"): ("No pleural effusion or pneumothorax.",),
     ("pleural_effusion",): ("No pleural effusion.",),
     ("pneumothorax",): ("No pneumothorax.",),
 }
-_ABSENT_HEART = {("cardiomegaly",): ("The cardiac silhouette is normal in size.", "The heart is not enlarged.")}
-_ORDER = (
+_ABSENT_HEART: dict[tuple[str, ...], tuple[str, ...]] = {
+    ("cardiomegaly",): ("The cardiac silhouette is normal in size.", "The heart is not enlarged.")
+}
+_ORDER: tuple[tuple[tuple[str, ...], dict[tuple[str, ...], tuple[str, ...]]], ...] = (
     (("consolidation", "nodule"), _ABSENT_LUNGS),
     (("pleural_effusion", "pneumothorax"), _ABSENT_PLEURA),
     (("cardiomegaly",), _ABSENT_HEART),
@@ -143,7 +150,10 @@ _ORDER = (
 
 
 def merge_sides(facts: Sequence[FindingFact]) -> tuple[FindingFact, ...]:
-    """At most one fact per kind, in the order of ``KINDS``: the same kind on both sides is bilateral, with the greater severity."""
+    """At most one fact per kind, in the order of ``KINDS``.
+
+    The same kind on both sides becomes bilateral, with the greater severity.
+    """
     merged = []
     for kind in KINDS:
         same = [fact for fact in facts if fact.kind == kind]
@@ -157,7 +167,7 @@ def merge_sides(facts: Sequence[FindingFact]) -> tuple[FindingFact, ...]:
 
 
 def write_sections(facts: Sequence[FindingFact], chooser: random.Random) -> tuple[str, str]:
-    """Findings and impression text, without headings, of the findings present; ``chooser`` picks among equal wordings."""
+    """Findings and impression text, without headings; ``chooser`` picks among equal wordings."""
     present = {fact.kind: fact for fact in merge_sides(facts)}
     findings: list[str] = []
     impression: list[str] = []
@@ -194,7 +204,7 @@ def every_sentence() -> tuple[str, ...]:
     return tuple(sorted(sentences))
 
 
-TOKEN_PATTERN = r" ?[A-Za-z]+|[.:]|\n"
+TOKEN_PATTERN = r" ?[A-Za-z]+|[.:]|\n"  # noqa: S105 - a word pattern
 """Tokens keep their leading space, so that joining them gives the text back exactly."""
 
 

@@ -36,7 +36,9 @@ def task_text(sample: Sample, task: str, chooser: random.Random) -> str:
     findings, impression = write_sections(read_facts(sample.facts), chooser)
     if task == "findings":
         return f"{FINDINGS_HEADING} {findings}"
-    return f"{IMPRESSION_HEADING} {impression}" if task == "impression" else join_sections(findings, impression)
+    return (
+        f"{IMPRESSION_HEADING} {impression}" if task == "impression" else join_sections(findings, impression)
+    )
 
 
 def relight(images: Tensor, generator: torch.Generator) -> Tensor:
@@ -53,11 +55,13 @@ def relight(images: Tensor, generator: torch.Generator) -> Tensor:
 class BatchSource:
     """Endless batches from a pool of simulated films and a pool made from real films."""
 
-    def __init__(self, pools: tuple[Pool, Pool], real_share: float, size: int, tokenizer: Tokenizer, seed: int) -> None:
-        """``real_share`` of every batch comes from the second pool once that holds films; ``size`` is films per batch."""
+    def __init__(
+        self, pools: tuple[Pool, Pool], real_share: float, size: int, tokenizer: Tokenizer, seed: int
+    ) -> None:
+        """Batches of ``size`` films; ``real_share`` of them from the second pool, once that holds any."""
         self._pools, self._real_share, self._size = pools, real_share, size
         self._tokenizer = tokenizer
-        self._chooser = random.Random(seed)
+        self._chooser = random.Random(seed)  # noqa: S311 - order and wording, not secrets
         self._generator = torch.Generator().manual_seed(seed)
         self._queue: Queue[Batch] = Queue(maxsize=6)
         Thread(target=self._fill, daemon=True).start()
@@ -79,15 +83,24 @@ class BatchSource:
     def _group(self) -> list[Batch]:
         total = self._size * SORTED_BATCHES
         real = round(total * self._real_share) if len(self._pools[1]) else 0
-        samples = self._pools[0].draw(total - real) + self._pools[1].draw(real) if real else self._pools[0].draw(total)
+        samples = (
+            self._pools[0].draw(total - real) + self._pools[1].draw(real)
+            if real
+            else self._pools[0].draw(total)
+        )
         tasks = self._chooser.choices(TASKS, TASK_SHARE, k=total)
         texts = [task_text(sample, task, self._chooser) for sample, task in zip(samples, tasks, strict=True)]
-        ids = [[*prompt_ids(task), *self._tokenizer.encode(text).ids, EOS_ID] for task, text in zip(tasks, texts, strict=True)]
+        ids = [
+            [*prompt_ids(task), *self._tokenizer.encode(text).ids, EOS_ID]
+            for task, text in zip(tasks, texts, strict=True)
+        ]
         self._chooser.shuffle(order := list(range(total)))
         order.sort(key=lambda index: len(ids[index]))
         groups = [order[start : start + self._size] for start in range(0, total, self._size)]
         self._chooser.shuffle(groups)
-        return [self._batch([samples[i] for i in g], [tasks[i] for i in g], [ids[i] for i in g]) for g in groups]
+        return [
+            self._batch([samples[i] for i in g], [tasks[i] for i in g], [ids[i] for i in g]) for g in groups
+        ]
 
     def _batch(self, samples: list[Sample], tasks: list[str], ids: list[list[int]]) -> Batch:
         longest = max(map(len, ids))

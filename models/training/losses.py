@@ -1,8 +1,8 @@
 """What the network is trained towards: the next word, where each finding is, and whether it is there."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+from torch.nn import functional
 
 from models.networks.mini import PAD_ID, FirstreadMini, prompt_ids
 from models.training.batches import Batch
@@ -15,7 +15,7 @@ KIND_WEIGHT = (4.0, 1.5, 1.0, 1.5, 1.0, 1.5, 3.0)
 def heat_loss(heat: Tensor, target: Tensor) -> Tensor:
     """Binary cross-entropy per cell, hot cells weighing more."""
     weight = torch.tensor(KIND_WEIGHT)[:, None, None]
-    per_cell = F.binary_cross_entropy_with_logits(
+    per_cell = functional.binary_cross_entropy_with_logits(
         heat.float(), target, pos_weight=torch.tensor(HEAT_POSITIVE), reduction="none"
     )
     return (per_cell * weight).mean()
@@ -24,17 +24,22 @@ def heat_loss(heat: Tensor, target: Tensor) -> Tensor:
 def presence_loss(presence: Tensor, target: Tensor) -> Tensor:
     """Binary cross-entropy for present at all, and for each side of what is present."""
     counted = torch.cat([torch.ones_like(target[..., :1]), target[..., :1].expand(-1, -1, 2)], dim=-1)
-    per_score = F.binary_cross_entropy_with_logits(presence.float(), target, reduction="none")
+    per_score = functional.binary_cross_entropy_with_logits(presence.float(), target, reduction="none")
     return (per_score * counted).sum() / counted.sum()
 
 
 def batch_losses(network: FirstreadMini, batch: Batch, text_share: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Text, heat and presence loss. Only the first ``text_share`` of the films are written about: words are learned sooner than sights."""
+    """Text, heat and presence loss.
+
+    Only the first ``text_share`` of the films are written about: words are learned sooner than sights.
+    """
     seen = network.vision(batch.images)
     written = max(1, round(len(batch.ids) * text_share))
     embeddings = network.connector(seen.tokens[:written], batch.task[:written])
     ids = batch.ids[:written]
     logits = network.text_logits(embeddings, ids[:, :-1]).float()
     first = len(prompt_ids()) - 1
-    words = F.cross_entropy(logits[:, first:].flatten(0, 1), ids[:, first + 1 :].flatten(), ignore_index=PAD_ID)
+    words = functional.cross_entropy(
+        logits[:, first:].flatten(0, 1), ids[:, first + 1 :].flatten(), ignore_index=PAD_ID
+    )
     return words, HEAT_WEIGHT * heat_loss(seen.heat, batch.heat), presence_loss(seen.presence, batch.presence)

@@ -39,12 +39,15 @@ def read_nifti(path: Path) -> NDArray[np.float32]:
     code, offset = int(np.frombuffer(content, "<i2", 1, 70)[0]), int(np.frombuffer(content, "<f4", 1, 108)[0])
     slope, intercept = np.frombuffer(content, "<f4", 2, 112)
     kind = np.dtype(_NIFTI_TYPES[code]).newbyteorder("<")
-    voxels = np.frombuffer(content, kind, int(np.prod(shape)), offset).reshape(shape, order="F").astype(np.float32)
+    voxels = (
+        np.frombuffer(content, kind, int(np.prod(shape)), offset).reshape(shape, order="F").astype(np.float32)
+    )
     return voxels * slope + intercept if slope not in (0.0, 1.0) or intercept else voxels
 
 
 def _centre(labels: NDArray[np.int16], structures: tuple[int, ...]) -> NDArray[np.float64]:
-    return np.argwhere(np.isin(labels, structures)).mean(axis=0)
+    centre: NDArray[np.float64] = np.argwhere(np.isin(labels, structures)).mean(axis=0)
+    return centre
 
 
 def load_volume(folder: Path) -> tuple[torch.Tensor, NDArray[np.float64]]:
@@ -60,12 +63,15 @@ def load_volume(folder: Path) -> tuple[torch.Tensor, NDArray[np.float64]]:
     left, right = _centre(labels, LEFT_LUNG), _centre(labels, RIGHT_LUNG)
     heart, spine = _centre(labels, HEART), _centre(labels, SPINE)
     upright = _centre(labels, (UPPER_LEFT_LOBE,))[2] > _centre(labels, (LOWER_LEFT_LOBE,))[2]
-    turned = [axis for axis, wrong in ((0, left[0] < right[0]), (1, spine[1] > heart[1]), (2, not upright)) if wrong]
+    wrong = (left[0] < right[0], spine[1] > heart[1], not upright)
+    turned = tuple(axis for axis in range(3) if wrong[axis])
     hounsfield, labels = np.flip(hounsfield, turned), np.flip(labels, turned)
     attenuation = np.clip(hounsfield / 1000 + 1, 0, None) * 0.02
     attenuation = np.where(hounsfield > 250, attenuation * 1.35, attenuation).astype(np.float32)
-    masks = [np.isin(labels, organ).astype(np.float32) for organ in (RIGHT_LUNG, LEFT_LUNG, HEART)]
-    channels = [attenuation, *masks, attenuation * masks[0], attenuation * masks[1]]
+    masks: list[NDArray[np.float32]] = [
+        np.isin(labels, organ).astype(np.float32) for organ in (RIGHT_LUNG, LEFT_LUNG, HEART)
+    ]
+    channels: list[NDArray[np.float32]] = [attenuation, *masks, attenuation * masks[0], attenuation * masks[1]]
     centre = np.argwhere(masks[0] + masks[1] > 0).mean(axis=0) * SPACING_MM
     return torch.from_numpy(np.stack(channels))[None].contiguous(), centre
 
@@ -73,7 +79,9 @@ def load_volume(folder: Path) -> tuple[torch.Tensor, NDArray[np.float64]]:
 def draw_pose(seed: int) -> Pose:
     """A pose within a few degrees and centimetres of upright, and a chest up to an eighth larger or smaller."""
     generator = np.random.default_rng(seed)
-    (sx, sy, sz), (cx, cy, cz) = (f(np.deg2rad(generator.uniform(-1, 1, 3) * (5, 6, 4))) for f in (np.sin, np.cos))
+    (sx, sy, sz), (cx, cy, cz) = (
+        f(np.deg2rad(generator.uniform(-1, 1, 3) * (5, 6, 4))) for f in (np.sin, np.cos)
+    )
     about_x = np.array([[1, 0, 0], [0, cx, -sx], [0, sx, cx]])
     about_y = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
     about_z = np.array([[cz, -sz, 0], [sz, cz, 0], [0, 0, 1]])
@@ -98,7 +106,9 @@ def project(volume: torch.Tensor, centre: NDArray[np.float64], pose: Pose) -> ND
         magnification = (isocentre + depth) / pose.source_mm
         points = np.stack([across * magnification, np.full_like(across, depth), down * magnification], -1)
         voxels = (((points + pose.shift) @ pose.rotation) / pose.size + centre) / SPACING_MM
-        grid = torch.from_numpy(((2 * voxels + 1) / shape - 1)[None, None, ..., ::-1].astype(np.float32).copy())
+        grid = torch.from_numpy(
+            ((2 * voxels + 1) / shape - 1)[None, None, ..., ::-1].astype(np.float32).copy()
+        )
         total += torch.nn.functional.grid_sample(volume, grid, align_corners=False)[0, :, 0] * step
     return total.numpy()
 

@@ -1,42 +1,50 @@
 """Real normal films as chests to put simulated findings into.
 
-A film labelled 'No Finding' is brought to the scale of the organ maps: its lungs are found by threshold and shape, and the lungs and
-heart of one CT pose are stretched over them. Findings are then added as path lengths, as on the CT.
+The lungs and the heart of one CT pose are laid over a film labelled 'No Finding' (``registration``) and its grey levels
+are brought to the attenuation scale of the organ maps. Findings are then added as path lengths, as on the CT.
+``python -m models.training.real_films --shared DIR --out DIR`` writes such films, and the untouched ones, as shards.
 """
 
+import argparse
 import csv
 from collections.abc import Iterator
-from dataclasses import dataclass
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from torch.nn import functional
 
+from models.simulation.film import SimulatedFilm, choose_kinds, render_from
 from models.simulation.lesions import LEFT, RIGHT
-from models.simulation.maps import FloatMap, PoseMaps, bounding_box, edge_distance
+from models.simulation.maps import FloatMap, PoseMaps, bounding_box, edge_distance, load_pose
+from models.training import registration
+from models.training.registration import Alignment, align, sampling_grid
+from models.training.shards import SHARD_FILMS, save_shard, to_sample
 
 Mask = NDArray[np.bool_]
-Box = tuple[float, float, float, float]
 MAP_SIZE = 256
-SEARCH_SIZE = 128
-LEAST_OVERLAP = 0.72
+LEAST_LIKENESS = 0.72
 LUNG_WIDTH_MM = 115.0
 """Typical width of one lung on a film; sets the millimetres per pixel, which the files no longer hold."""
 LUNG_ATTENUATION_PER_MM = 0.0042
+UNTOUCHED_SHARE = 0.35
 HELD_BACK = 0.3
+ALIGNED_TOGETHER = 20
 
 
 @dataclass(frozen=True, slots=True)
 class RealFilm:
-    """One labelled film of the collection; ``labels`` as published, ``source`` the folder it came from."""
+    """One labelled film of the collection; ``labels`` as published."""
 
     path: Path
     patient: int
     view: str
     labels: tuple[str, ...]
-    source: str
 
     @property
     def normal(self) -> bool:
@@ -55,45 +63,52 @@ def read_collection(shared: Path) -> Iterator[RealFilm]:
     with (folder / "labels.csv").open(newline="") as table:
         for row in csv.DictReader(table):
             labels = tuple(row["finding_labels"].split("|"))
-            yield RealFilm(folder / "films512" / row["image"], int(row["patient_id"]), row["view"], labels, "nih")
+            yield RealFilm(folder / "films512" / row["image"], int(row["patient_id"]), row["view"], labels)
 
 
 def load_film(path: Path, size: int) -> FloatMap:
-    """Grey levels 0..1 of a film resized to ``size`` x ``size``."""
+    """Grey levels 0..1 of a whole film resized to ``size`` x ``size``."""
     with Image.open(path) as film:
-        resized = film.convert("L").resize((size, size), Image.Resampling.BOX if film.width % size == 0 else Image.Resampling.BILINEAR)
-    return np.asarray(resized, dtype=np.float32) / 255
+        resized = film.convert("L").resize((size, size), Image.Resampling.BOX)
+    grey: FloatMap = np.asarray(resized, dtype=np.float32) / np.float32(255)
+    return grey
 
 
-def _joint(boxes: tuple[Box, Box]) -> Box:
-    return boxes[0][0], min(boxes[0][1], boxes[1][1]), boxes[1][2], max(boxes[0][3], boxes[1][3])
-
-
-def _attenuation(film: FloatMap, lungs: FloatMap, heart: FloatMap, pose: PoseMaps) -> FloatMap:
-    """Grey levels on the attenuation scale of the pose: lung matched to lung, heart to heart."""
-    aerated, cardiac = pose.depth.max(axis=0) > 8, (pose.heart > 40) & (pose.depth.max(axis=0) == 0)
-    dark, bright = float(np.median(film[lungs > 8])), float(np.median(film[(heart > 40) & (lungs == 0)]))
-    low, high = float(np.median(pose.total[aerated])), float(np.median(pose.total[cardiac]))
+def _attenuation(film: FloatMap, depth: FloatMap, heart: FloatMap, pose: PoseMaps) -> FloatMap:
+    """Grey levels on the attenuation scale of the pose: its middle lung matched to the film's, heart to heart."""
+    deepest = pose.depth.max(axis=0)
+    low, high = float(np.median(pose.total[deepest > 12])), float(np.median(pose.total[pose.heart > 60]))
+    lung, cardiac = depth > 12, heart > 60
+    dark = float(np.median(film[lung])) if lung.any() else float(np.quantile(film, 0.3))
+    bright = float(np.median(film[cardiac])) if cardiac.any() else float(np.quantile(film, 0.8))
     return (low + (film - dark) * (high - low) / max(bright - dark, 0.12)).astype(np.float32)
 
 
-def to_maps(film: FloatMap, masks: tuple[Mask, Mask], pose: PoseMaps) -> PoseMaps:
-    """Maps of a real film [MAP_SIZE, MAP_SIZE] with its lung masks, borrowing thickness and heart from ``pose``."""
-    scale = MAP_SIZE // SEARCH_SIZE
-    lungs = [np.kron(mask, np.ones((scale, scale), bool)) for mask in masks]
+def _above_diaphragm(lung: Mask, dark: Mask) -> Mask:
+    """A lung down to the last row in which a good part of it is dark: what lies lower is hidden on this film."""
+    share = (lung & dark).sum(axis=1) / np.maximum(1, lung.sum(axis=1))
+    seen = np.flatnonzero(share > 0.3)
+    cut = lung.copy()
+    cut[(seen[-1] + 10 if len(seen) else 0) :] = False
+    return cut if cut.any() else lung
+
+
+def to_maps(film: FloatMap, alignment: Alignment, pose: PoseMaps) -> PoseMaps:
+    """Maps of a real film [MAP_SIZE, MAP_SIZE], borrowing thickness and heart from ``pose``."""
+    grid = sampling_grid(alignment.affine[None], alignment.bend[None], MAP_SIZE)
+    borrowed = torch.from_numpy(np.stack([*pose.thickness, pose.heart]))[None]
+    laid = functional.grid_sample(borrowed, grid, align_corners=False)[0].numpy()
+    thickness, heart = laid[:2], laid[2]
+    whole = thickness > 6
+    deepest = np.stack([edge_distance(lung) for lung in whole]).max(axis=0)
+    attenuation = _attenuation(film, deepest, heart, pose)
+    middle = (np.median(attenuation[deepest > 12]) + np.median(attenuation[heart > 60])) / 2
+    lungs = np.stack([_above_diaphragm(lung, attenuation < middle) for lung in whole])
+    thickness = thickness * lungs
     depth = np.stack([edge_distance(lung) for lung in lungs])
+    smooth = functional.avg_pool2d(torch.from_numpy(attenuation)[None, None], 9, 1, 4)[0, 0].numpy()
+    markings = thickness * LUNG_ATTENUATION_PER_MM + 0.35 * (attenuation - smooth)[None] * lungs
     extent = (bounding_box(lungs[RIGHT]), bounding_box(lungs[LEFT]))
-    shape = (film.shape[0], film.shape[1])
-    thickness = np.stack(
-        [
-            np.maximum(stretch(pose.thickness[side], pose.extent[side], extent[side], shape), 12) * lungs[side]
-            for side in (RIGHT, LEFT)
-        ]
-    ).astype(np.float32)
-    heart = stretch(pose.heart, _joint(pose.extent), _joint(extent), shape)
-    attenuation = _attenuation(film, depth.max(axis=0), heart, pose)
-    smooth = torch.nn.functional.avg_pool2d(torch.from_numpy(attenuation)[None, None], 9, 1, 4)[0, 0].numpy()
-    markings = np.stack([thickness[s] * LUNG_ATTENUATION_PER_MM + 0.35 * (attenuation - smooth) * lungs[s] for s in (0, 1)])
     width = (extent[RIGHT][2] - extent[RIGHT][0] + extent[LEFT][2] - extent[LEFT][0]) / 2
     return PoseMaps(
         total=attenuation,
@@ -107,7 +122,79 @@ def to_maps(film: FloatMap, masks: tuple[Mask, Mask], pose: PoseMaps) -> PoseMap
     )
 
 
-def chest_of(path: Path, pose: PoseMaps) -> PoseMaps | None:
-    """Maps of the film at ``path``, or None where its lungs were not found."""
-    masks = find_lungs(load_film(path, SEARCH_SIZE), pose)
-    return None if masks is None else to_maps(load_film(path, MAP_SIZE), masks, pose)
+@dataclass(frozen=True, slots=True)
+class RealChest:
+    """A film as maps; ``aligned`` says whether findings may be put into it."""
+
+    maps: PoseMaps
+    aligned: bool
+
+    def draw(self, size: int, generator: np.random.Generator) -> SimulatedFilm:
+        """The film as it is, or with one to three findings, seen a little differently each time."""
+        kinds: tuple[str, ...] = ()
+        if self.aligned and generator.random() > UNTOUCHED_SHARE:
+            kinds = choose_kinds(generator)
+        return render_from(self.maps, kinds, size, generator, framed=True)
+
+
+def _plausible(maps: PoseMaps) -> bool:
+    right, left = maps.extent
+    return all(0.2 < (box[3] - box[1]) / MAP_SIZE < 0.98 for box in (right, left)) and right[0] < left[0]
+
+
+def load_chests(films: list[RealFilm]) -> list[RealChest]:
+    """Align the films to the first pose, in groups."""
+    pose, chests = load_pose(0), []
+    for start in range(0, len(films), ALIGNED_TOGETHER):
+        group = films[start : start + ALIGNED_TOGETHER]
+        small = np.stack([load_film(film.path, registration.SIZE) for film in group])
+        for film, alignment in zip(group, align(small, pose), strict=True):
+            maps = to_maps(load_film(film.path, MAP_SIZE), alignment, pose)
+            chests.append(RealChest(maps, alignment.likeness > LEAST_LIKENESS and _plausible(maps)))
+    return chests
+
+
+def training_normals(shared: Path) -> list[RealFilm]:
+    """The 'No Finding' films of the patients that are not held back."""
+    return [film for film in read_collection(shared) if film.normal and not held_back(film.patient)]
+
+
+_CHESTS: list[RealChest] = []
+
+
+def write_shard(out: Path, size: int, shard: int) -> None:
+    """Draw shard number ``shard`` from the chests of this worker."""
+    generator = np.random.default_rng([7, shard])
+    films = [_CHESTS[int(generator.integers(len(_CHESTS)))].draw(size, generator) for _ in range(SHARD_FILMS)]
+    save_shard(out / f"{shard:06d}.npz", [to_sample(film) for film in films])
+
+
+def _start_worker(chests: list[RealChest]) -> None:
+    torch.set_num_threads(1)
+    _CHESTS.extend(replace(chest) for chest in chests)
+
+
+def main() -> None:
+    """Align the films once, then write the shards that are missing."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--shared", type=Path, default=Path("../shared"), help="folder that holds data/nih")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--films", type=int, default=40_000)
+    parser.add_argument("--size", type=int, default=192)
+    parser.add_argument("--workers", type=int, default=1)
+    chosen = parser.parse_args()
+    chosen.out.mkdir(parents=True, exist_ok=True)
+    torch.set_num_threads(1)
+    chests = load_chests(training_normals(chosen.shared))
+    print(f"{len(chests)} films, {sum(chest.aligned for chest in chests)} aligned")
+    missing = [
+        n for n in range(-(-chosen.films // SHARD_FILMS)) if not (chosen.out / f"{n:06d}.npz").exists()
+    ]
+    with ProcessPoolExecutor(chosen.workers, initializer=_start_worker, initargs=(chests,)) as workers:
+        list(workers.map(partial(write_shard, chosen.out, chosen.size), missing))
+
+
+if __name__ == "__main__":
+    main()

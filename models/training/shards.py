@@ -36,7 +36,7 @@ def _index(name: str, names: tuple[str, ...]) -> int:
 
 
 def to_sample(film: SimulatedFilm) -> Sample:
-    """Reduce a film to 8 bits, heat cells and codes. A cell is hot when a twelfth of it, or two pixels of a line, are covered."""
+    """Reduce a film to 8 bits, heat cells and codes: a twelfth of a cell, or two pixels of a line, make it hot."""
     size = film.pixels.shape[0]
     grid = size // CELL
     heat, presence = np.zeros((len(KINDS), grid, grid), bool), np.zeros((len(KINDS), 1 + len(SIDES)), bool)
@@ -108,14 +108,14 @@ def load_shard(path: Path) -> Shard:
 
 
 class Pool:
-    """All shards of a folder, the ones that appear later included; every film is drawn once before any is drawn again."""
+    """All shards of a folder, later ones included; every film is drawn once before any is drawn again."""
 
     def __init__(self, folder: Path, seed: int) -> None:
         """Look at ``folder``; it may still be empty."""
         self.folder = folder
         self._shards: dict[str, Shard] = {}
         self._waiting: list[tuple[str, int]] = []
-        self._chooser = random.Random(seed)
+        self._chooser = random.Random(seed)  # noqa: S311 - order, not secrets
 
     def __len__(self) -> int:
         """Films known so far."""

@@ -1,7 +1,8 @@
 """Train firstread-mini: ``python -m models.training.train --seed 0 --minutes 60 --cache DIR --out DIR``.
 
-The films are rendered beforehand, or meanwhile, by ``render_shards`` and ``real_films`` into ``DIR/ct`` and ``DIR/real``; their
-content is fixed by their numbers. With ``--steps`` instead of ``--minutes`` and a complete cache the run is repeatable.
+The films are rendered beforehand, or meanwhile, by ``render_shards`` into ``DIR/ct`` and by ``real_films`` into
+``DIR/real``; their content is fixed by their numbers. With ``--steps`` instead of ``--minutes`` and a complete cache
+the run is repeatable.
 """
 
 import argparse
@@ -24,7 +25,7 @@ from models.training.shards import Pool
 
 log = logging.getLogger(__name__)
 WARM_UP_STEPS = 300
-EMA_DECAY = 0.998
+EMA_DECAY = 0.997
 LOG_EVERY = 100
 CHECKPOINT = "checkpoint.pt"
 
@@ -53,7 +54,7 @@ class Trainer:
         config = MiniConfig()
         language = replace(config.language, vocabulary=self.tokenizer.get_vocab_size())
         self.network = FirstreadMini(replace(config, language=language))
-        self.network.vision.to(memory_format=torch.channels_last)
+        self.network.vision.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = copy.deepcopy(self.network).eval()
         decayed = [p for p in self.network.parameters() if p.ndim > 1]
         plain = [p for p in self.network.parameters() if p.ndim < 2]
@@ -76,7 +77,7 @@ class Trainer:
         with torch.autocast("cpu", torch.bfloat16):
             losses = torch.stack(batch_losses(self.network, batch, self.plan.text_share))
         self.optimizer.zero_grad()
-        losses.sum().backward()
+        torch.autograd.backward(losses.sum())
         nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
         self.optimizer.step()
         self.step += 1
@@ -85,7 +86,8 @@ class Trainer:
 
     @torch.no_grad()
     def _follow(self, decay: float) -> None:
-        ours, theirs = list(self.average.parameters()), list(self.network.parameters())
+        ours: list[Tensor] = list(self.average.parameters())
+        theirs: list[Tensor] = list(self.network.parameters())
         torch._foreach_lerp_(ours, theirs, 1 - decay)
         for mean, value in zip(self.average.buffers(), self.network.buffers(), strict=True):
             if mean.is_floating_point():
@@ -137,7 +139,9 @@ def train(trainer: Trainer, source: BatchSource, out: Path) -> None:
 
 def main() -> None:
     """Read the options, then train."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--cache", type=Path, required=True, help="folder with ct/ and real/ shards")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seed", type=int, default=0)
@@ -158,7 +162,9 @@ def main() -> None:
     if resume:
         trainer.load(out)
     pools = (Pool(cache / "ct", chosen["seed"]), Pool(cache / "real", chosen["seed"] + 1))
-    source = BatchSource(pools, chosen["real_share"], chosen["batch"], trainer.tokenizer, chosen["seed"] + trainer.step)
+    source = BatchSource(
+        pools, chosen["real_share"], chosen["batch"], trainer.tokenizer, chosen["seed"] + trainer.step
+    )
     train(trainer, source, out)
 
 

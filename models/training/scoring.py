@@ -1,0 +1,100 @@
+"""Count how well drafted reports state what is on their films. Pure Python and numpy."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.simulation.phrases import KINDS, FindingFact, merge_sides
+from models.training.label_reader import StatedFinding, UnreadableReportError, read_report
+
+
+@dataclass(frozen=True, slots=True)
+class KindScore:
+    """Counts of one finding over all studies, and the F1 they give."""
+
+    hit: int
+    false: int
+    missed: int
+    f1: float
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """How a set of drafts did.
+
+    ``side_of_found``: share of found, sided findings with every side right; ``side_of_all``: the same over all present.
+    ``normal_as_normal``: share of normal films without any stated finding; ``readable``: share of drafts that parse."""
+
+    studies: int
+    macro_f1: float
+    side_of_found: float
+    side_of_all: float
+    normal_as_normal: float
+    readable: float
+    zone_of_found: float
+    severity_of_found: float
+    kinds: dict[str, KindScore]
+
+    def to_dict(self) -> dict[str, object]:
+        """As JSON takes it."""
+        return asdict(self)
+
+
+def stated_present(text: str) -> dict[str, StatedFinding] | None:
+    """Findings a draft states as present, by kind, or None for a draft that does not parse."""
+    try:
+        return {stated.kind: stated for stated in read_report(text) if stated.present}
+    except UnreadableReportError:
+        return None
+
+
+def _share(part: int, whole: int) -> float:
+    return round(part / whole, 4) if whole else 1.0
+
+
+def _kind_score(
+    kind: str, truths: list[dict[str, FindingFact]], drafts: list[dict[str, StatedFinding]]
+) -> KindScore:
+    pairs = [(kind in truth, kind in draft) for truth, draft in zip(truths, drafts, strict=True)]
+    hit, false, missed = pairs.count((True, True)), pairs.count((False, True)), pairs.count((True, False))
+    return KindScore(hit, false, missed, round(2 * hit / max(1, 2 * hit + false + missed), 4))
+
+
+def score_reports(texts: Sequence[str], facts: Sequence[Sequence[FindingFact]]) -> Score:
+    """Compare drafts with what is on their films; a draft that does not parse states nothing."""
+    read = [stated_present(text) for text in texts]
+    drafts = [draft or {} for draft in read]
+    truths = [{fact.kind: fact for fact in merge_sides(known)} for known in facts]
+    kinds = {kind: _kind_score(kind, truths, drafts) for kind in KINDS}
+    both = [
+        (fact, draft[fact.kind])
+        for truth, draft in zip(truths, drafts, strict=True)
+        for fact in truth.values()
+        if fact.kind in draft
+    ]
+    sided = [(fact, stated) for fact, stated in both if fact.side]
+    right_side = sum(fact.side == stated.side for fact, stated in sided)
+    zoned = [(fact, stated) for fact, stated in both if fact.zone and fact.side == stated.side]
+    graded = [(fact, stated) for fact, stated in both if fact.severity and stated.severity]
+    normals = [draft for truth, draft in zip(truths, drafts, strict=True) if not truth]
+    return Score(
+        studies=len(texts),
+        macro_f1=round(float(np.mean([kinds[kind].f1 for kind in KINDS])), 4),
+        side_of_found=_share(right_side, len(sided)),
+        side_of_all=_share(right_side, sum(bool(fact.side) for truth in truths for fact in truth.values())),
+        normal_as_normal=_share(sum(not draft for draft in normals), len(normals)),
+        readable=_share(sum(draft is not None for draft in read), len(read)),
+        zone_of_found=_share(sum(f.zone == s.zone for f, s in zoned), len(zoned)),
+        severity_of_found=_share(sum(f.severity == s.severity for f, s in graded), len(graded)),
+        kinds=kinds,
+    )
+
+
+def area_under_curve(positive: NDArray[np.float32], negative: NDArray[np.float32]) -> float:
+    """Chance that a random positive scores above a random negative, ties counting half; NaN without either."""
+    if not len(positive) or not len(negative):
+        return float("nan")
+    above = (positive[:, None] > negative[None]).mean() + 0.5 * (positive[:, None] == negative[None]).mean()
+    return round(float(above), 4)
