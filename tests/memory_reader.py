@@ -3,7 +3,7 @@
 import io
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from functools import cache
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from pipeline.ledger import Claim, Completeness, Preview, ReportOutcome, Resource, StoredResource
+from pipeline.ledger import Claim, Completeness, LedgerState, Preview, ReportOutcome, Resource, StoredResource
 from pipeline.lookup import (
     IdentifierToken,
     InstantRange,
@@ -32,7 +32,8 @@ from pipeline.report import (
     Side,
     Verdict,
 )
-from pipeline.study import InstanceRef, LeftOut
+from pipeline.store.store import Store
+from pipeline.study import FoundStudy, InstanceRef, LeftOut
 
 START = datetime(2026, 3, 1, 8, 0, tzinfo=UTC)
 FINDINGS = (
@@ -163,6 +164,23 @@ def _inside(wanted: InstantRange, moment: datetime) -> bool:
         wanted.until is None or moment < wanted.until
     )
     return inside is not wanted.outside
+
+
+def save_as_flows(store: Store, outcomes: Sequence[ReportOutcome]) -> None:
+    """Save in Postgres as the flows do: found, claimed, complete, drafted, saved."""
+    known = {outcome.draft.study_instance_uid: outcome for outcome in outcomes}
+    found = [
+        FoundStudy(uid, None, ("DX",), outcome.accession_number, None, outcome.draft.impression_text)
+        for uid, outcome in known.items()
+    ]
+    store.record_found("main", "recipe", found)
+    claims = store.claim("recipe", owner="tests", limit=100, lease_seconds=60)
+    assert {claim.study_instance_uid for claim in claims} == set(known)
+    for claim in claims:
+        store.record_complete(claim, known[claim.study_instance_uid].completeness)
+    store.advance(claims, LedgerState.DRAFTED)
+    for claim in claims:
+        store.save(replace(known[claim.study_instance_uid], claim=claim))
 
 
 def _without_meta(body: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -4,8 +4,9 @@ import json
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import httpx
@@ -16,12 +17,11 @@ from fhirclient.models.diagnosticreport import DiagnosticReport
 from fhirclient.models.patient import Patient
 
 from pipeline.errors import RetryLater
-from pipeline.ledger import LedgerState, ReportOutcome
+from pipeline.ledger import ReportOutcome
 from pipeline.store.store import Store
-from pipeline.study import FoundStudy
 from pipeline.web import Access, Interaction, Reader, create_app, serving
 from pipeline.web.search_parameters import SEARCHABLE
-from tests.memory_reader import START, MemoryReader, invented_outcome, study_uid
+from tests.memory_reader import START, MemoryReader, invented_outcome, save_as_flows, study_uid
 
 COUNT = 8
 ALL = [f"report-{number}" for number in range(COUNT)]
@@ -50,27 +50,6 @@ def memory_save(reader: MemoryReader) -> Save:
     return save
 
 
-def postgres_save(store: Store) -> Save:
-    """Save as the flows do: found, claimed, complete, drafted, saved."""
-
-    def save(outcomes: Sequence[ReportOutcome]) -> None:
-        known = {outcome.draft.study_instance_uid: outcome for outcome in outcomes}
-        found = [
-            FoundStudy(uid, None, ("DX",), outcome.accession_number, None, outcome.draft.impression_text)
-            for uid, outcome in known.items()
-        ]
-        store.record_found("main", "recipe", found)
-        claims = store.claim("recipe", owner="tests", limit=100, lease_seconds=60)
-        assert {claim.study_instance_uid for claim in claims} == set(known)
-        for claim in claims:
-            store.record_complete(claim, known[claim.study_instance_uid].completeness)
-        store.advance(claims, LedgerState.DRAFTED)
-        for claim in claims:
-            store.save(replace(known[claim.study_instance_uid], claim=claim))
-
-    return save
-
-
 @pytest.fixture(params=["memory", "postgres"])
 def site(request: pytest.FixtureRequest) -> Iterator[Site]:
     with ExitStack() as stack:
@@ -81,7 +60,7 @@ def site(request: pytest.FixtureRequest) -> Iterator[Site]:
             save = memory_save(reader)
         else:
             reader = stack.enter_context(Store(request.getfixturevalue("database_url")))
-            save = postgres_save(reader)
+            save = partial(save_as_flows, reader)
         save([invented_outcome(number) for number in range(COUNT)])
         app = create_app(reader, token="", audit=accesses.extend, clock=lambda: datetime.now(UTC))
         url = stack.enter_context(serving(app))

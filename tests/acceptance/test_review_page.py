@@ -1,0 +1,202 @@
+"""The review page as a person meets it: in headless Chromium, over reports in Postgres."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+import pytest
+from playwright.sync_api import Browser, Page, Request, sync_playwright
+
+from pipeline.store.store import Store
+from pipeline.web import create_app, serving
+from tests.memory_reader import invented_outcome, save_as_flows
+
+BANNER = "Machine-made draft. Not read by a radiologist. Not for clinical use."
+ARGUMENTS = [
+    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"),
+    *("--disable-component-update", "--disable-sync"),
+]
+CONTRAST = """element => {
+  const linear = c => { c /= 255; return c <= .03928 ? c / 12.92 : ((c + .055) / 1.055) ** 2.4 }
+  const light = rgb => .2126 * linear(rgb[0]) + .7152 * linear(rgb[1]) + .0722 * linear(rgb[2])
+  const numbers = text => text.match(/[\\d.]+/g).map(Number)
+  let ground = [0, 0, 0, 0], above = element
+  while (ground.length > 3 && ground[3] === 0 && above) {
+    ground = numbers(getComputedStyle(above).backgroundColor); above = above.parentElement
+  }
+  const pair = [light(numbers(getComputedStyle(element).color)), light(ground)].sort((a, b) => b - a)
+  return (pair[0] + .05) / (pair[1] + .05)
+}"""
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Chromium without a window."""
+    path = shutil.which("chromium")
+    if path is None:
+        assert os.environ.get("CI") != "true", "install chromium (apt-get install chromium)"
+        pytest.skip("no chromium: apt-get install chromium")
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
+        yield opened
+        opened.close()
+
+
+@dataclass
+class Visit:
+    """A page on our server, and what went wrong or out while it was looked at."""
+
+    page: Page
+    url: str
+    store: Store
+    complaints: list[str] = field(default_factory=list)
+    asked: list[str] = field(default_factory=list)
+
+    def open(self, path: str) -> Page:
+        self.page.goto(f"{self.url}{path}")
+        return self.page
+
+
+@pytest.fixture
+def visit(browser: Browser, database_url: str) -> Iterator[Visit]:
+    with Store(database_url) as store:
+        app = create_app(store, token="", audit=lambda _: None, clock=lambda: datetime.now(UTC))
+        with serving(app) as url, browser.new_context(viewport={"width": 1280, "height": 800}) as context:
+            made = Visit(context.new_page(), url.rstrip("/"), store)
+            made.page.on("console", lambda message: made.complaints.append(message.text))
+            made.page.on("pageerror", lambda error: made.complaints.append(str(error)))
+            made.page.on("dialog", lambda dialog: made.complaints.append("a dialog opened"))
+            made.page.on("request", lambda request: made.asked.append(_address(request)))
+            yield made
+            assert made.complaints == []
+            assert all(address.startswith((made.url, "data:")) for address in made.asked)
+
+
+def _address(request: Request) -> str:
+    return request.url
+
+
+def test_from_the_list_to_a_report_and_its_regions(visit: Visit) -> None:
+    save_as_flows(visit.store, [invented_outcome(number) for number in range(3)])
+    page = visit.open("/")
+    assert page.locator("tbody tr").count() == 3
+    row = page.locator("tbody tr", has_text="ACC-0")
+    for text in (
+        "Invented Person 0",
+        "MRN-0",
+        "2026-01-01",
+        "partial",
+        "1 check",
+        "1 missing",
+        "firstread-mini",
+    ):
+        assert row.get_by_text(text, exact=True).is_visible(), text
+    row.get_by_role("link").click()
+    assert page.get_by_role("heading", level=1).inner_text() == "Invented Person 0"
+    assert (
+        "small left pleural effusion" in page.get_by_role("region", name="Findings", exact=True).inner_text()
+    )
+    assert "Nodule in the right" in page.get_by_role("region", name="Impression").inner_text()
+    attention = page.get_by_role("region", name="Before you read").inner_text()
+    assert "2 of 3 announced instances were held" in attention
+    assert "the classifier sees none" in attention
+    assert page.get_by_role("row", name="pleural effusion left lower zone small 0.93").is_visible()
+    assert "Stated as absent: pneumothorax" in page.inner_text("main")
+    page.locator("summary", has_text="Instances").click()
+    assert page.get_by_text("the model reads frontal ones").is_visible()
+
+
+def test_a_box_lies_where_the_region_is_and_can_be_hidden(visit: Visit) -> None:
+    save_as_flows(visit.store, [invented_outcome(0)])
+    page = visit.open("/reports/report-0")
+    drawn = page.locator("svg image").bounding_box()
+    box = page.locator("#region-1 rect").first.bounding_box()
+    assert drawn is not None
+    assert box is not None
+    scale = drawn["width"] / 2000
+    assert drawn["height"] == pytest.approx(2400 * scale, rel=0.01)
+    expected = (1150 * scale, 1500 * scale, 500 * scale, 450 * scale)
+    found = (box["x"] - drawn["x"], box["y"] - drawn["y"], box["width"], box["height"])
+    assert found == pytest.approx(expected, abs=5)
+    loaded = "() => document.querySelector('svg image').getBBox().width"
+    assert page.evaluate(loaded) == 2000
+    page.get_by_label("Show region 1 on the image").click()
+    assert page.evaluate("() => document.querySelector(':target').id") == "region-1"
+    page.get_by_label("Show regions").uncheck()
+    assert not page.locator("#region-1").is_visible()
+
+
+@pytest.mark.parametrize("scheme", ["dark", "light"])
+def test_the_banner_stays_in_sight_and_text_is_legible(visit: Visit, scheme: str) -> None:
+    save_as_flows(visit.store, [invented_outcome(number) for number in range(2)])
+    visit.page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+    for path in ("/", "/reports/report-0", "/nowhere"):
+        page = visit.open(path)
+        page.set_viewport_size({"width": 900, "height": 300})
+        page.evaluate("() => window.scrollTo(0, document.body.scrollHeight)")
+        banner = page.get_by_role("note", name="Safety notice")
+        place = banner.bounding_box()
+        assert BANNER in banner.inner_text()
+        assert place is not None
+        assert 0 <= place["y"] < 300
+        for selector in ("p", "a", "h1", "h2", "th", "td", "dt", "dd", ".pill", ".flag", ".quiet", "summary"):
+            for element in page.locator(selector).all():
+                if element.is_visible() and element.inner_text().strip():
+                    assert element.evaluate(CONTRAST) >= 4.5, (path, selector)
+    if any("404" in complaint for complaint in visit.complaints):
+        visit.complaints[:] = [one for one in visit.complaints if "404" not in one]
+
+
+def test_hostile_values_are_shown_as_text(visit: Visit) -> None:
+    script = "<script>alert(1)</script>"
+    image = '"><img src=x onerror=alert(2)><svg onload=alert(3)>'
+    save_as_flows(
+        visit.store,
+        [
+            invented_outcome(
+                0, name=script, findings=f"{image} {{{{ 7 * 7 }}}}", impression=f"</p>{script}'\"&amp;"
+            )
+        ],
+    )
+    page = visit.open("/")
+    assert page.locator("tbody").get_by_text(script).is_visible()
+    page.locator("tbody").get_by_role("link").click()
+    assert page.get_by_role("heading", level=1).inner_text() == script
+    text = page.get_by_role("region", name="Findings", exact=True).inner_text()
+    assert image in text
+    assert "{{ 7 * 7 }}" in text
+    assert f"</p>{script}'\"&amp;" in page.get_by_role("region", name="Impression").inner_text()
+    assert page.locator("script, main img, [onerror], [onload]").count() == 0
+
+
+def test_huge_values_do_not_break_the_page(visit: Visit) -> None:
+    name, text = "N" * 5_000, "consolidation " * 1_400 + "X" * 3_000
+    save_as_flows(visit.store, [invented_outcome(0, name=name, findings=text), invented_outcome(1)])
+    for path in ("/", "/reports/report-0"):
+        page = visit.open(path)
+        assert page.evaluate("() => document.documentElement.scrollWidth <= window.innerWidth")
+    assert page.get_by_role("region", name="Impression").is_visible()
+
+
+def test_the_keyboard_reaches_everything(visit: Visit) -> None:
+    save_as_flows(visit.store, [invented_outcome(0)])
+    page = visit.open("/reports/report-0")
+    page.keyboard.press("Tab")
+    assert page.evaluate("() => document.activeElement.innerText") == "Skip to content"
+    reached = set()
+    for _ in range(25):
+        page.keyboard.press("Tab")
+        reached.add(
+            page.evaluate("() => document.activeElement.id || document.activeElement.innerText.trim()")
+        )
+    assert {"regions", "1", "2"} <= reached
+    for summary in ("Checks", "Classifier", "Instances", "Provenance", "Versions"):
+        assert any(one.startswith(summary) for one in reached), summary
+
+
+def test_an_empty_store_says_so(visit: Visit) -> None:
+    page = visit.open("/")
+    assert "No reports yet" in page.inner_text("main")
+    assert BANNER in page.inner_text("body")
