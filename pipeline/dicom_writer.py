@@ -4,16 +4,15 @@ The object follows PS3.3 A.2 (Computed Radiography) and A.26 (Digital X-Ray, For
 PS3.10 section 7. Nothing here is used on a patient's own images: those are never re-encoded.
 """
 
-import io
 import uuid
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Literal
 
+import imagecodecs
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 from pydicom import dcmwrite
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.encaps import encapsulate
@@ -30,14 +29,18 @@ EXPLICIT_LITTLE = "1.2.840.10008.1.2.1"
 DEFLATED = "1.2.840.10008.1.2.1.99"
 EXPLICIT_BIG = "1.2.840.10008.1.2.2"
 JPEG_BASELINE = "1.2.840.10008.1.2.4.50"
+JPEG_EXTENDED = "1.2.840.10008.1.2.4.51"
+JPEG_LOSSLESS = "1.2.840.10008.1.2.4.70"
 JPEG_LS_LOSSLESS = "1.2.840.10008.1.2.4.80"
 JPEG_2000_LOSSLESS = "1.2.840.10008.1.2.4.90"
+HTJ2K_LOSSLESS = "1.2.840.10008.1.2.4.201"
 RLE_LOSSLESS = "1.2.840.10008.1.2.5"
 
 NATIVE = (IMPLICIT_LITTLE, EXPLICIT_LITTLE, DEFLATED, EXPLICIT_BIG)
-ENCODERS = {RLE_LOSSLESS: "pylibjpeg", JPEG_LS_LOSSLESS: "pyjpegls", JPEG_2000_LOSSLESS: "pylibjpeg"}
-"""Encoding plugin pinned per transfer syntax, so that what is installed does not change what is written."""
-WRITABLE = (*NATIVE, JPEG_BASELINE, *ENCODERS)
+PLUGINS = {RLE_LOSSLESS: "pylibjpeg", JPEG_LS_LOSSLESS: "pyjpegls", JPEG_2000_LOSSLESS: "pylibjpeg"}
+"""pydicom's encoding plugin, pinned per transfer syntax."""
+LOSSY_BITS = {JPEG_BASELINE: 8, JPEG_EXTENDED: 12}
+WRITABLE = (*NATIVE, *LOSSY_BITS, JPEG_LOSSLESS, HTJ2K_LOSSLESS, *PLUGINS)
 
 _OUR_ROOT = uuid.uuid5(uuid.NAMESPACE_URL, "urn:firstread:dicom")
 _REGIONS = {"CHEST": ("816094009", "Chest"), "HAND": ("85562004", "Hand"), "HIP": ("24136001", "Hip joint")}
@@ -236,18 +239,33 @@ def _set_pixels(dataset: FileDataset, stored: Pixels, transfer_syntax: str) -> N
         dataset.PixelData = plain + b"\0" * (len(plain) % 2)
         narrow = stored.dtype == np.uint8 and transfer_syntax != IMPLICIT_LITTLE
         dataset["PixelData"].VR = "OB" if narrow else "OW"
-    elif transfer_syntax in ENCODERS:
+    elif transfer_syntax in PLUGINS:
         _encapsulate(dataset, _encoded(dataset, stored, transfer_syntax))
-    elif transfer_syntax == JPEG_BASELINE:
-        _encapsulate(dataset, _encoded_baseline(dataset, stored))
+    elif transfer_syntax in WRITABLE:
+        if LOSSY_BITS.get(transfer_syntax, dataset.BitsStored) != dataset.BitsStored:
+            raise ValueError(f"this transfer syntax holds {LOSSY_BITS[transfer_syntax]} bits")
+        frame = _encoded_without_pydicom(stored, int(dataset.BitsStored), transfer_syntax)
+        if transfer_syntax in LOSSY_BITS:
+            dataset.LossyImageCompression = "01"
+            dataset.LossyImageCompressionRatio = f"{stored.nbytes / len(frame):.4g}"
+            dataset.LossyImageCompressionMethod = "ISO_10918_1"
+        _encapsulate(dataset, frame)
     else:
         raise ValueError("this transfer syntax is not one of WRITABLE")
+
+
+def _encoded_without_pydicom(stored: Pixels, bits_stored: int, transfer_syntax: str) -> bytes:
+    if transfer_syntax == HTJ2K_LOSSLESS:
+        return bytes(imagecodecs.htj2k_encode(stored))
+    if transfer_syntax == JPEG_LOSSLESS:
+        return bytes(imagecodecs.jpeg8_encode(stored, lossless=True, predictor=1, bitspersample=bits_stored))
+    return bytes(imagecodecs.jpeg8_encode(stored, level=95, bitspersample=bits_stored))
 
 
 def _encoded(dataset: Dataset, stored: Pixels, transfer_syntax: str) -> bytes:
     return get_encoder(transfer_syntax).encode(
         np.ascontiguousarray(stored),
-        encoding_plugin=ENCODERS[transfer_syntax],
+        encoding_plugin=PLUGINS[transfer_syntax],
         rows=dataset.Rows,
         columns=dataset.Columns,
         number_of_frames=1,
@@ -257,17 +275,6 @@ def _encoded(dataset: Dataset, stored: Pixels, transfer_syntax: str) -> bytes:
         pixel_representation=0,
         photometric_interpretation=dataset.PhotometricInterpretation,
     )
-
-
-def _encoded_baseline(dataset: Dataset, stored: Pixels) -> bytes:
-    if stored.dtype != np.uint8:
-        raise ValueError("JPEG baseline holds 8 bits")
-    buffer = io.BytesIO()
-    Image.fromarray(stored).save(buffer, "JPEG", quality=95)
-    dataset.LossyImageCompression = "01"
-    dataset.LossyImageCompressionRatio = f"{stored.nbytes / buffer.tell():.4g}"
-    dataset.LossyImageCompressionMethod = "ISO_10918_1"
-    return buffer.getvalue()
 
 
 def _encapsulate(dataset: FileDataset, frame: bytes) -> None:
