@@ -14,38 +14,58 @@ from pipeline.store.connections import libpq_url
 from pipeline.store.embedded import EmbeddedPostgres
 from pipeline.store.migrations import upgrade
 
-TEMPLATE = "firstread_template"
+SHARED = "firstread_shared"
 
 
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[EmbeddedPostgres]:
-    """One embedded server for the whole session."""
+    """One embedded server for the whole session; it does not wait for the disk, nothing of it is kept."""
     folder = Path(tempfile.mkdtemp(prefix="firstread-test-"))
     try:
-        with EmbeddedPostgres.ensure(folder) as server:
-            upgrade(server.database_url_for(TEMPLATE, "psycopg"))
+        with EmbeddedPostgres.ensure(folder, {"fsync": "off"}) as server:
             yield server
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+@pytest.fixture(scope="session")
+def _shared_database_url(postgres_server: EmbeddedPostgres) -> str:
+    url = postgres_server.database_url_for(SHARED, "psycopg")
+    upgrade(url)
+    return url
+
+
+@pytest.fixture
+def database_url(postgres_server: EmbeddedPostgres, _shared_database_url: str) -> Iterator[str]:
+    """A migrated, empty database as ``postgresql+psycopg://``; emptied after the test.
+
+    Its schema is shared: a test that changes that takes ``own_database_url``.
+    """
+    yield _shared_database_url
+    with psycopg.connect(postgres_server.admin_conninfo(SHARED), autocommit=True) as connection:
+        connection.execute(
+            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+        tables = connection.execute(
+            "SELECT string_agg(format('firstread.%I', tablename), ', ') FROM pg_tables "
+            "WHERE schemaname = 'firstread' AND tablename <> 'alembic_version'"
+        ).fetchone()
+        connection.execute("SET session_replication_role TO replica")  # the triggers refuse to be emptied
+        connection.execute(f"TRUNCATE {tables[0] if tables else ''} RESTART IDENTITY")
+
+
 @pytest.fixture
 def empty_database_url(postgres_server: EmbeddedPostgres) -> Iterator[str]:
-    """A database without a schema; gone after the test."""
-    yield from _database(postgres_server, "template1")
+    """A database of the test's own, without a schema; gone after the test."""
+    name = f"test_{secrets.token_hex(6)}"
+    yield postgres_server.database_url_for(name, "psycopg")
+    with psycopg.connect(libpq_url(postgres_server.url), autocommit=True) as connection:
+        connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
 
 
 @pytest.fixture
-def database_url(postgres_server: EmbeddedPostgres) -> Iterator[str]:
-    """A freshly migrated database as ``postgresql+psycopg://``; gone after the test."""
-    yield from _database(postgres_server, TEMPLATE)
-
-
-def _database(server: EmbeddedPostgres, template: str) -> Iterator[str]:
-    name = f"test_{secrets.token_hex(6)}"
-    with psycopg.connect(libpq_url(server.url), autocommit=True) as connection:
-        connection.execute(
-            sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(template))
-        )
-        yield server.url.rsplit("/", 1)[0] + f"/{name}"
-        connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+def own_database_url(empty_database_url: str) -> str:
+    """A migrated database of the test's own, whose schema it may change."""
+    upgrade(empty_database_url)
+    return empty_database_url

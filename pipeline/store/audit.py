@@ -69,7 +69,7 @@ def verify(connection: Connection) -> AuditVerdict:
         seq, reason = min(faults)
         return AuditVerdict(False, total, seq, reason, heads)
     if tails:
-        last, reason = tails[0]
+        last, reason = min(tails, key=lambda tail: (tail[0] is None, tail))
         return AuditVerdict(False, total, last, reason, heads)
     return AuditVerdict(True, total, None, "every chain is whole", heads)
 

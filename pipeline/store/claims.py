@@ -148,8 +148,8 @@ def _fenced(
     connection: Connection, name: str, claims: Sequence[Claim], values: dict[str, Any]
 ) -> tuple[Claim, ...]:
     tokens = {"ledger_ids": [c.ledger_id for c in claims], "tokens": [c.token for c in claims]}
-    kept = {ledger_id for (ledger_id,) in connection.execute(statement("ledger", name), tokens | values)}
-    return tuple(one for one in claims if one.ledger_id not in kept)
+    kept = set(connection.execute(statement("ledger", name), tokens | values))
+    return tuple(one for one in claims if (one.ledger_id, one.token) not in kept)
 
 
 def _claim(row: tuple[Any, ...]) -> Claim:

@@ -82,8 +82,8 @@ class Connections:
             try:
                 yield connection
             except psycopg.OperationalError:
-                connection.close()
-                self._drop_idle()
+                if connection.closed:
+                    self._drop_idle()
                 raise
             finally:
                 self._give_back(connection)

@@ -24,6 +24,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -70,21 +71,23 @@ class ServerUser:
 class EmbeddedPostgres:
     """One command's use of the embedded server of ``data_dir``; a context manager.
 
-    ``url`` is the application's database as ``postgresql+psycopg://``. Raises StopRun when the server cannot run here,
+    ``url`` is the application's database as ``postgresql+psycopg://``; ``options`` are server settings beside our own,
+    for whoever starts the server. Raises StopRun when the server cannot run here,
     saying why.
     """
 
-    def __init__(self, data_dir: Path) -> None:
+    def __init__(self, data_dir: Path, options: Mapping[str, str] | None = None) -> None:
         self.folder = data_dir.resolve() / "postgres"
         self.cluster = self.folder / "cluster"
+        self._options = {**SERVER_OPTIONS, **(options or {})}
         self._users: int | None = None
         self._password = ""
         self._port = 0
 
     @classmethod
-    def ensure(cls, data_dir: Path) -> Self:
+    def ensure(cls, data_dir: Path, options: Mapping[str, str] | None = None) -> Self:
         """Give the running server of ``data_dir``, started now if need be; ``close`` it or use it in ``with``."""
-        server = cls(data_dir)
+        server = cls(data_dir, options)
         server.start()
         return server
 
@@ -95,9 +98,22 @@ class EmbeddedPostgres:
 
     def database_url_for(self, name: str, driver: str = "asyncpg") -> str:
         """URL of another database of the same server, created when it is not there."""
-        with psycopg.connect(self._conninfo(ADMIN, ADMIN), autocommit=True) as connection:
+        with psycopg.connect(self.admin_conninfo(), autocommit=True) as connection:
             _create_database(connection, name)
         return self._url(name, driver)
+
+    def admin_conninfo(self, database: str = ADMIN) -> str:
+        """libpq connection string of the server's superuser; for making databases, never for the application."""
+        return psycopg.conninfo.make_conninfo(
+            host="127.0.0.1",
+            port=self._port,
+            user=ADMIN,
+            password=self._password,
+            dbname=database,
+            connect_timeout=5,
+            sslmode="disable",
+            gssencmode="disable",
+        )
 
     def start(self) -> None:
         """Join the users of the server; start it when it is down."""
@@ -185,7 +201,7 @@ class EmbeddedPostgres:
             "-p",
             str(self._port),
         ]
-        for name, setting in SERVER_OPTIONS.items():
+        for name, setting in self._options.items():
             command += ["-c", f"{name}={setting}"]
         keeper = [sys.executable, "-I", "-S", str(Path(__file__).with_name("keeper.py"))]
         with (self.folder / "server.log").open("ab") as sink:
@@ -200,7 +216,7 @@ class EmbeddedPostgres:
         started = time.monotonic()
         while True:
             try:
-                with psycopg.connect(self._conninfo(ADMIN, ADMIN), autocommit=True) as connection:
+                with psycopg.connect(self.admin_conninfo(), autocommit=True) as connection:
                     _create_login(connection, self._password)
                     _create_database(connection, DATABASE)
                 return True
@@ -220,12 +236,6 @@ class EmbeddedPostgres:
             return not _try(probe, fcntl.LOCK_EX) and _try(probe, fcntl.LOCK_SH)
         finally:
             os.close(probe)
-
-    def _conninfo(self, user: str, database: str) -> str:
-        return psycopg.conninfo.make_conninfo(
-            host="127.0.0.1", port=self._port, user=user, password=self._password, dbname=database,
-            connect_timeout=5, sslmode="disable", gssencmode="disable",
-        )  # fmt: skip
 
     def _url(self, database: str, driver: str) -> str:
         return f"postgresql+{driver}://{LOGIN}:{self._password}@127.0.0.1:{self._port}/{database}"

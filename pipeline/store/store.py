@@ -63,8 +63,12 @@ class Store:
         self._settle_seconds = settle_seconds
 
     def __enter__(self) -> Self:
-        if self._revision:
-            self._check_revision()
+        try:
+            if self._revision:
+                self._check_revision()
+        except BaseException:
+            self._connections.close()
+            raise
         return self
 
     def __exit__(
@@ -102,7 +106,7 @@ class Store:
         return tuple(ledger_id for (ledger_id,) in rows)
 
     def reopen(self, ledger_ids: Sequence[int]) -> tuple[int, ...]:
-        """Make skipped and failed rows work again, because a person asked; gives those that were."""
+        """Make rows at rest work again, because a person asked; gives those that were at rest."""
         values = {"ledger_ids": list(ledger_ids)}
         rows = self._run(lambda c: c.execute(statement("ledger", "reopen"), values).fetchall())
         return tuple(ledger_id for (ledger_id,) in rows)
@@ -221,7 +225,7 @@ class Store:
         return self._run(lambda c: inbox.received_instances(c, archive, study_instance_uid))
 
     def hand_over(self, archive: str, study_instance_uid: str, newest: datetime) -> None:
-        """Mark what had come by ``newest`` as handed to the ledger."""
+        """Mark what had come by ``newest`` as handed to the ledger; a study at rest becomes work again by it."""
         self._run(lambda c: inbox.hand_over(c, archive, study_instance_uid, newest))
 
     def forget_received(self, archive: str, study_instance_uid: str) -> None:

@@ -38,9 +38,21 @@ WHERE archive = %(archive)s AND study_instance_uid = %(study)s AND path <> '' AN
 ORDER BY sop_instance_uid;
 
 -- name: hand_over
-UPDATE instance SET handed_over_at = clock_timestamp()
-WHERE archive = %(archive)s AND study_instance_uid = %(study)s AND handed_over_at IS NULL
-  AND received_at <= %(newest)s;
+-- What came late makes the study's newest ledger row work again, whatever the archive counts.
+WITH handed AS (
+    UPDATE instance SET handed_over_at = clock_timestamp()
+    WHERE archive = %(archive)s AND study_instance_uid = %(study)s AND handed_over_at IS NULL
+      AND received_at <= %(newest)s
+    RETURNING instance_id
+)
+UPDATE ledger AS l SET
+    state = CASE WHEN l.lease_owner IS NULL THEN 'discovered' ELSE l.state END,
+    rediscovered = l.lease_owner IS NOT NULL,
+    attempts = CASE WHEN l.lease_owner IS NULL THEN 0 ELSE l.attempts END,
+    next_attempt_at = NULL
+WHERE EXISTS (SELECT FROM handed)
+  AND l.ledger_id = (SELECT max(n.ledger_id) FROM ledger AS n
+                     WHERE n.archive = %(archive)s AND n.study_instance_uid = %(study)s);
 
 -- name: forget_received
 UPDATE instance SET path = '', handed_over_at = coalesce(handed_over_at, clock_timestamp())

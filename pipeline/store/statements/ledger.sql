@@ -84,7 +84,7 @@ RETURNING k.changed;
 
 -- name: reopen
 UPDATE ledger SET state = 'discovered', attempts = 0, next_attempt_at = NULL
-WHERE ledger_id = ANY (%(ledger_ids)s::bigint[]) AND state IN ('skipped', 'failed')
+WHERE ledger_id = ANY (%(ledger_ids)s::bigint[]) AND state IN ('reported', 'skipped', 'failed')
 RETURNING ledger_id;
 
 -- name: claim
@@ -142,13 +142,13 @@ ORDER BY ledger_id;
 UPDATE ledger AS l SET lease_expires_at = now() + make_interval(secs => %(seconds)s), lease_process = %(process)s
 FROM unnest(%(ledger_ids)s::bigint[], %(tokens)s::bigint[]) AS c (ledger_id, token)
 WHERE l.ledger_id = c.ledger_id AND l.token = c.token AND l.lease_owner IS NOT NULL
-RETURNING l.ledger_id;
+RETURNING l.ledger_id, l.token;
 
 -- name: advance
 UPDATE ledger AS l SET state = %(state)s::ledger_state
 FROM unnest(%(ledger_ids)s::bigint[], %(tokens)s::bigint[]) AS c (ledger_id, token)
 WHERE l.ledger_id = c.ledger_id AND l.token = c.token AND l.lease_owner IS NOT NULL
-RETURNING l.ledger_id;
+RETURNING l.ledger_id, l.token;
 
 -- name: record_complete
 UPDATE ledger SET
@@ -164,7 +164,7 @@ UPDATE ledger AS l SET
     lease_owner = NULL, lease_process = NULL, lease_expires_at = NULL
 FROM unnest(%(ledger_ids)s::bigint[], %(tokens)s::bigint[]) AS c (ledger_id, token)
 WHERE l.ledger_id = c.ledger_id AND l.token = c.token AND l.lease_owner IS NOT NULL
-RETURNING l.ledger_id;
+RETURNING l.ledger_id, l.token;
 
 -- name: save_report
 SELECT * FROM save_report(

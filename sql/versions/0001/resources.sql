@@ -50,7 +50,7 @@ LANGUAGE sql IMMUTABLE AS $$
         WHEN writer = 'machine' THEN
             status_to IN ('registered', 'partial', 'preliminary', 'cancelled')
             AND coalesce(status_from, 'registered') IN ('registered', 'partial', 'preliminary', 'cancelled')
-            AND NOT (status_to = 'registered' AND status_from IN ('partial', 'preliminary', 'cancelled'))
+            AND NOT (status_to = 'registered' AND coalesce(status_from, '') IN ('partial', 'preliminary', 'cancelled'))
         WHEN status_from IS NULL THEN
             status_to IN ('registered', 'partial', 'preliminary')
         WHEN status_from IN ('registered', 'partial', 'preliminary') THEN

@@ -1,0 +1,291 @@
+"""FHIR resources in Postgres: versions, the status machine, history, search and the review page's rows."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import orjson
+import psycopg
+import pytest
+from psycopg.types.json import Jsonb
+
+from pipeline.errors import FailStudy
+from pipeline.ledger import Resource
+from pipeline.lookup import IdentifierToken, InstantRange, ResourceSearch
+from pipeline.store.connections import libpq_url
+from pipeline.store.store import Store
+from tests.store_samples import (
+    ARCHIVE,
+    RECIPE,
+    STARTED,
+    claim,
+    completeness,
+    discover,
+    draft,
+    found,
+    outcome,
+    report_id,
+    resources,
+    study_uid,
+)
+
+Connection = psycopg.Connection[tuple[Any, ...]]
+MACHINE, SIGNER, OWNER = "firstread_machine", "firstread_signer", "firstread_owner"
+
+
+@pytest.fixture
+def store(database_url: str) -> Iterator[Store]:
+    with Store(database_url) as opened:
+        yield opened
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[Connection]:
+    """A plain session, as the login that migrated; it may take every role but the signer's."""
+    with psycopg.connect(libpq_url(database_url), autocommit=True) as connection:
+        connection.execute("GRANT firstread_signer TO CURRENT_USER WITH INHERIT FALSE, SET TRUE")
+        connection.execute("SET search_path TO firstread")
+        yield connection
+
+
+def put(
+    connection: Connection, role: str, status: str | None, kind: str = "DiagnosticReport", **more: Any
+) -> None:
+    """PUT one resource directly in SQL under ``role``."""
+    body = {"resourceType": kind, "id": "r1", "conclusion": "text", **more}
+    if status is not None:
+        body["status"] = status
+    connection.execute(f"SET ROLE {role}")
+    try:
+        known = connection.execute("SELECT FROM resource WHERE resource_id = 'r1'").fetchone() is not None
+        if known:
+            connection.execute("UPDATE resource SET body = %s WHERE resource_id = 'r1'", [Jsonb(body)])
+        else:
+            connection.execute(
+                "INSERT INTO resource (resource_type, resource_id, version_id, last_updated, body, written_by) "
+                "VALUES (%s, 'r1', 99, now(), %s, 'signer')",
+                [kind, Jsonb(body)],
+            )
+    finally:
+        connection.execute("RESET ROLE")
+
+
+def refusal(connection: Connection, *arguments: Any, **more: Any) -> str | None:
+    with pytest.raises(psycopg.Error) as refused:
+        put(connection, *arguments, **more)
+    return refused.value.sqlstate
+
+
+@pytest.mark.parametrize("role", [MACHINE, OWNER])
+@pytest.mark.parametrize("kind", ["DiagnosticReport", "Observation"])
+def test_nobody_but_a_signer_writes_a_finished_report(database: Connection, role: str, kind: str) -> None:
+    forbidden = ("final", "amended", "corrected", "appended", "entered-in-error", "unknown", "anything", None)
+    for status in forbidden:
+        assert refusal(database, role, status, kind) == "FR002", status
+    put(database, role, "preliminary", kind)
+    for status in forbidden:
+        assert refusal(database, role, status, kind, note="as an update") == "FR002", status
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("registered", "partial"),
+        ("partial", "preliminary"),
+        ("preliminary", "partial"),
+        ("partial", "cancelled"),
+    ],
+)
+def test_the_machine_moves_drafts(database: Connection, before: str, after: str) -> None:
+    put(database, MACHINE, before)
+    put(database, MACHINE, after)
+    row = database.execute("SELECT status, version_id, written_by FROM resource").fetchone()
+    assert row == (after, 2, "machine"), "version and writer are the trigger's, not the client's"
+
+
+def test_a_radiologist_signs_and_nobody_goes_back(database: Connection) -> None:
+    put(database, MACHINE, "partial")
+    put(database, SIGNER, "final")
+    for status in ("partial", "preliminary", "registered", "cancelled", "final"):
+        assert refusal(database, SIGNER, status, note="changed") == "FR002"
+    assert refusal(database, MACHINE, "partial") == "FR001"
+    put(database, SIGNER, "corrected")
+    assert refusal(database, SIGNER, "final") == "FR002"
+    put(database, SIGNER, "entered-in-error")
+    assert refusal(database, SIGNER, "amended") == "FR002"
+    rows = database.execute(
+        "SELECT version_id, body ->> 'status', written_by FROM resource_history ORDER BY 1"
+    )
+    assert rows.fetchall() == [
+        (1, "partial", "machine"),
+        (2, "final", "signer"),
+        (3, "corrected", "signer"),
+        (4, "entered-in-error", "signer"),
+    ]
+
+
+def test_a_signer_starts_from_a_draft(database: Connection) -> None:
+    assert refusal(database, SIGNER, "final") == "FR002"
+
+
+@pytest.mark.parametrize("touch", ["partial", "final"])
+def test_the_machine_never_overwrites_a_person(store: Store, database: Connection, touch: str) -> None:
+    discover(store, 1)
+    saved = store.save(outcome(claim(store)[0]))
+    database.execute("SET ROLE firstread_signer")
+    database.execute(
+        "UPDATE resource SET body = body || jsonb_build_object('status', %s::text) WHERE resource_id = %s",
+        [touch, saved.report_id],
+    )
+    database.execute("RESET ROLE")
+    store.record_found(ARCHIVE, RECIPE, [found(0, demographics_digest="late")])
+    with pytest.raises(FailStudy) as refused:
+        store.save(outcome(claim(store)[0], manifest="n" * 64))
+    assert refused.value.code == "report-signed"
+    current = store.read("DiagnosticReport", saved.report_id)
+    assert current is not None
+    assert (current.version_id, orjson.loads(current.body)["status"]) == (2, touch)
+
+
+@pytest.mark.parametrize("role", [MACHINE, SIGNER, OWNER])
+def test_resources_and_their_history_stay(database: Connection, role: str) -> None:
+    put(database, MACHINE, "partial")
+    database.execute(f"SET ROLE {role}")
+    for sql in (
+        "DELETE FROM resource",
+        "TRUNCATE resource",
+        "UPDATE resource_history SET body = '{}'",
+        "DELETE FROM resource_history",
+        "TRUNCATE resource_history",
+    ):
+        with pytest.raises(psycopg.Error) as refused:
+            database.execute(sql)
+        assert refused.value.sqlstate == ("FR004" if role == OWNER else "42501"), sql
+
+
+def test_a_body_of_another_resource_is_refused(database: Connection) -> None:
+    assert refusal(database, MACHINE, "partial", id="another") == "FR005"
+    assert refusal(database, MACHINE, "partial", resourceType="Patient") == "FR005"
+
+
+def test_a_resource_comes_back_as_it_was(store: Store) -> None:
+    discover(store, 1)
+    (held,) = claim(store)
+    hostile = {
+        "resourceType": "Patient",
+        "id": "patient-1000",
+        "name": [{"text": "Robert'); DROP TABLE ledger; -- <script>%s%%\\u0041 虚构 \U0001f600"}],
+        "multipleBirthInteger": 2,
+        "extension": [{"url": "urn:x", "valueDecimal": 1.5}],
+    }
+    sent = tuple(r for r in resources(held.study_instance_uid) if r.resource_type != "Patient")
+    store.save(outcome(held, resources=(*sent, Resource("Patient", "patient-1000", hostile))))
+    got = store.read("Patient", "patient-1000")
+    assert got is not None
+    body = orjson.loads(got.body)
+    meta = body.pop("meta")
+    assert body == hostile
+    assert meta == {
+        "versionId": "1",
+        "lastUpdated": got.last_updated.isoformat(timespec="milliseconds")[:-6] + "Z",
+    }
+    assert store.vread("Patient", "patient-1000", 1) == got
+    assert store.vread("Patient", "patient-1000", 2) is None
+    assert store.vread("Patient", "patient-1000", 2**70) is None
+    assert store.read("Patient", "x" * 65) is None
+    assert store.history("Patient", "none") == ()
+
+
+@pytest.fixture
+def archive_of_five(store: Store) -> Store:
+    discover(store, 5)
+    for held in claim(store):
+        store.save(outcome(held))
+    return store
+
+
+NOW = datetime.now(UTC)
+DAY = timedelta(days=1)
+
+
+SEARCHES: list[tuple[dict[str, Any], int]] = [
+    ({}, 5),
+    ({"ids": (report_id(study_uid(1)), report_id(study_uid(3)), "none")}, 2),
+    ({"patients": ("patient-1002",)}, 1),
+    ({"patients": ("Patient/patient-1002",)}, 0),
+    ({"identifiers": (IdentifierToken("urn:site:report", "R1001"),)}, 1),
+    ({"identifiers": (IdentifierToken("urn:site:other", "R1001"),)}, 0),
+    ({"identifiers": (IdentifierToken(None, "R1001"), IdentifierToken(None, "R1002"))}, 2),
+    ({"identifiers": (IdentifierToken("", "R1001"),)}, 0),
+    ({"identifiers": (IdentifierToken("urn:site:report", ""),)}, 5),
+    ({"studies": (study_uid(4),)}, 1),
+    ({"statuses": ("final", "partial")}, 5),
+    ({"statuses": ("final",)}, 0),
+    ({"dates": (InstantRange(STARTED - 3 * DAY, STARTED),)}, 5),
+    ({"dates": (InstantRange(STARTED, None),)}, 0),
+    ({"dates": (InstantRange(None, STARTED, outside=True),)}, 0),
+    ({"dates": (InstantRange(None, STARTED), InstantRange(STARTED, None))}, 0),
+    ({"last_updated": (InstantRange(NOW - DAY, NOW + DAY),)}, 5),
+    ({"last_updated": (InstantRange(NOW + DAY, None, outside=True),)}, 5),
+    ({"patients": ("patient-1002",), "statuses": ("final",)}, 0),
+]
+
+
+def test_search(archive_of_five: Store) -> None:
+    for criteria, matches in SEARCHES:
+        wanted = ResourceSearch("DiagnosticReport", **criteria)
+        assert len(archive_of_five.search(wanted).resources) == matches, criteria
+        assert archive_of_five.count(wanted) == matches, criteria
+
+
+def test_pages_are_stable_while_new_reports_arrive(archive_of_five: Store) -> None:
+    store = archive_of_five
+    before = [one.resource_id for one in store.search(ResourceSearch("DiagnosticReport")).resources]
+    seen: list[str] = []
+    after, number = "", 100
+    while True:
+        page = store.search(ResourceSearch("DiagnosticReport", limit=2, after=after))
+        seen += [one.resource_id for one in page.resources]
+        number += 1
+        store.record_found(ARCHIVE, RECIPE, [found(number)])
+        store.save(outcome(claim(store)[0]))
+        after = page.next
+        if not after:
+            break
+    assert seen == before
+
+
+def test_a_foreign_page_token_is_refused(store: Store) -> None:
+    for token in ("x", "1.2", "zz.zz.id", "f" * 40 + ".1.id", "'; DROP TABLE ledger"):
+        with pytest.raises(ValueError):  # noqa: PT011 - any ValueError is what the caller is promised
+            store.search(ResourceSearch("DiagnosticReport", after=token))
+        with pytest.raises(ValueError):  # noqa: PT011
+            store.report_rows(10, token)
+
+
+def test_rows_and_detail_for_the_review_page(archive_of_five: Store) -> None:
+    store = archive_of_five
+    first = store.report_rows(3)
+    rest = store.report_rows(3, first.next)
+    assert [row.report_id for row in (*first.rows, *rest.rows)] == [
+        report_id(study_uid(number)) for number in reversed(range(5))
+    ]
+    assert rest.next == ""
+    row = first.rows[0]
+    assert (row.patient, row.patient_name, row.patient_id) == ("patient-1004", "Invented 1004", "P1004")
+    assert (row.status, row.version, row.warnings, row.gap) == ("partial", 1, 1, 0)
+
+    detail = store.report_detail(row.report_id)
+    assert detail is not None
+    assert detail.row == row
+    assert detail.draft == draft(study_uid(4))
+    assert detail.completeness == completeness(study_uid(4))
+    assert [check.check for check in detail.checks] == ["laterality", "classifier"]
+    assert detail.left_out[0].code == "lateral-view"
+    (preview,) = detail.previews
+    assert (len(preview.jpeg), preview.original_rows, preview.original_columns) == (20_002, 2048, 2000)
+    assert preview.ref.study_instance_uid == study_uid(4)
+    assert [(one.version, one.status, one.model_id) for one in detail.versions] == [
+        (1, "partial", "firstread-mini")
+    ]
+    assert store.report_detail("none") is None
