@@ -4,6 +4,7 @@ import http.client
 import json
 import logging
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -36,6 +37,7 @@ class DicomwebStudies:
         self.name = name
         self._settings = settings
         self._http = HttpArchive(settings)
+        self._pool = ThreadPoolExecutor(2 * settings.concurrency, thread_name_prefix="dicomweb")
         self._disk = DiskLimits(settings.min_free_gib, settings.max_instance_gib)
 
     def find(self, query: StudyQuery) -> Iterator[FoundStudy]:
@@ -67,12 +69,16 @@ class DicomwebStudies:
 
     def fetch(self, study_instance_uid: str, folder: Path) -> FetchedStudy:
         """See ``Archive.fetch``: one WADO-RS of the study, then what is still missing by instance."""
-        expected = self.instances(study_instance_uid)
+        path = f"/studies/{_checked(study_instance_uid)}"
         spool = Spool(study_instance_uid, folder, self._disk)
-        path = f"/studies/{study_instance_uid}"
         failure: FirstreadError | None = None
-        if not spool.held():
-            failure = self._retrieve(path, spool, "")
+        listing = self._pool.submit(self.instances, study_instance_uid)  # while the archive gathers the study
+        try:
+            if not spool.held():
+                failure = self._retrieve(path, spool, "")
+        finally:
+            wait([listing])
+        expected = listing.result()
         for instance in expected:
             if failure is not None and failure.code in ("archive-busy", "archive-unreachable"):
                 break
@@ -98,6 +104,7 @@ class DicomwebStudies:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._pool.shutdown()
         self._http.close()
 
     def _ask(self, window: Window, modality: str) -> Answers:
@@ -164,9 +171,10 @@ class DicomwebStudies:
         return None
 
     def _receive(self, response: http.client.HTTPResponse, spool: Spool, expected: str) -> None:
-        sink = _Parts(spool, expected)
+        sink = _Parts(spool, expected, self._pool)
         try:
-            reader = MultipartReader(boundary_of(response.headers.get("Content-Type") or ""), sink)
+            boundary = boundary_of(response.headers.get("Content-Type") or "")
+            reader = MultipartReader(boundary, sink, by_length=not expected)
             reader.read(_counted(response, spool))
         except (EOFError, ValueError) as error:
             raise RetryLater(
@@ -175,7 +183,7 @@ class DicomwebStudies:
         except (OSError, http.client.HTTPException) as error:
             raise unreachable(error) from None
         finally:
-            sink.discard()
+            sink.close()
 
 
 class _Pages:
@@ -198,17 +206,20 @@ class _Pages:
 
 
 class _Parts:
-    """Multipart parts, each into a part file of the spool."""
+    """Multipart parts, each into a part file of the spool.
 
-    def __init__(self, spool: Spool, expected: str) -> None:
+    Whole parts are digested and examined by the pool, while the next one is read.
+    """
+
+    def __init__(self, spool: Spool, expected: str, pool: ThreadPoolExecutor) -> None:
         self._spool = spool
         self._expected = expected
+        self._pool = pool
         self._part: PartFile | None = None
-        self._announced_length = ""
+        self._kept: list[Future[None]] = []
 
     def begin(self, headers: Mapping[str, str]) -> None:
-        self._part = self._spool.open()
-        self._announced_length = headers.get("content-length", "")
+        self._part = self._spool.open(digest_later=True)
 
     def write(self, piece: memoryview) -> None:
         if self._part is not None:
@@ -216,17 +227,19 @@ class _Parts:
 
     def end(self) -> None:
         part, self._part = self._part, None
-        if part is None:
-            return
-        with part:
-            if self._announced_length.isdigit() and int(self._announced_length) != part.size:
-                raise ValueError("a part is not as long as its Content-Length says")
-            self._spool.keep(part, expected=self._expected)
+        if part is not None:
+            self._kept.append(self._pool.submit(self._keep, part))
 
-    def discard(self) -> None:
-        """Remove a part that did not end."""
+    def close(self) -> None:
+        """Wait until every whole part is kept, and remove one that did not end."""
         if self._part is not None:
             self._part.discard()
+        for kept in self._kept:
+            kept.result()
+
+    def _keep(self, part: PartFile) -> None:
+        with part:
+            self._spool.keep(part, expected=self._expected)
 
 
 def _counted(response: http.client.HTTPResponse, spool: Spool) -> Callable[[memoryview], int]:

@@ -50,9 +50,17 @@ def boundary_of(content_type: str) -> bytes:
 
 
 class MultipartReader:
-    """Reads one multipart body and drives a sink with its parts."""
+    """Reads one multipart body and drives a sink with its parts.
 
-    def __init__(self, boundary: bytes, sink: PartSink, capacity: int = _CAPACITY) -> None:
+    With ``by_length`` a part that states its Content-Length is taken by it, unsearched, and must be followed by a
+    delimiter; without, only delimiters count.
+    """
+
+    def __init__(
+        self, boundary: bytes, sink: PartSink, *, by_length: bool = True, capacity: int = _CAPACITY
+    ) -> None:
+        self._by_length = by_length
+        self._left: int | None = None
         self._delimiter = b"\r\n--" + boundary
         self._sink = sink
         self._buffer = bytearray(max(capacity, 2 * _MOST_HEADER_BYTES))
@@ -83,15 +91,31 @@ class MultipartReader:
             place = self._place
             if place is _Place.EPILOGUE:
                 return self._filled
-            after = self._headers(at) if place is _Place.HEADERS else self._until_delimiter(view, at)
+            if place is _Place.HEADERS:
+                after = self._headers(at)
+            elif self._left:
+                after = self._by_stated_length(view, at)
+            else:
+                after = self._until_delimiter(view, at)
             if after is None:
                 return at
             at = after
             if at > self._filled - len(self._delimiter) and self._place is place:
                 return at
 
+    def _by_stated_length(self, view: memoryview, at: int) -> int | None:
+        assert self._left is not None
+        after = min(at + self._left, self._filled)
+        self._emit(view[at:after])
+        self._left -= after - at
+        return after if after > at else None
+
     def _until_delimiter(self, view: memoryview, at: int) -> int | None:
         found = self._buffer.find(self._delimiter, at, self._filled)
+        if self._left is not None and found != at and self._filled - at >= len(self._delimiter):
+            raise ValueError("a part is not as long as its Content-Length says")
+        if found < 0 and self._left is not None:
+            return None
         if found < 0:
             safe = max(at, self._filled - len(self._delimiter) + 1)
             self._emit(view[at:safe])
@@ -127,6 +151,8 @@ class MultipartReader:
             name, _, value = line.partition(":")
             headers[name.strip().lower()] = value.strip()
         self._place = _Place.BODY
+        length = headers.get("content-length", "")
+        self._left = int(length) if self._by_length and length.isascii() and length.isdigit() else None
         self._sink.begin(headers)
         return after
 

@@ -46,10 +46,18 @@ class DiskLimits:
 
 
 class PartFile:
-    """One DICOM file on its way to disk. A context manager: what was not finished is removed."""
+    """One DICOM file on its way to disk. A context manager: what was not finished is removed.
+
+    Its digest is taken while it is written, or with ``digest_later`` when it is finished, by a thread that has time.
+    """
 
     def __init__(
-        self, folder: Path, limits: DiskLimits, progressed: Callable[[], None] | None = None
+        self,
+        folder: Path,
+        limits: DiskLimits,
+        progressed: Callable[[], None] | None = None,
+        *,
+        digest_later: bool = False,
     ) -> None:
         self._progressed = progressed
         self.path = folder / f"{uuid.uuid4().hex}{PART_SUFFIX}"
@@ -57,7 +65,7 @@ class PartFile:
         self.too_large = False
         self._limits = limits
         self._folder = folder
-        self._digest = DatasetDigest()
+        self._digest = None if digest_later else DatasetDigest()
         self._next_check = 0
         self._file = self.path.open("xb", buffering=0)
 
@@ -73,7 +81,8 @@ class PartFile:
             self._next_check = self.size + _DISK_CHECK_BYTES
             self._limits.check(self._folder)
         _write_all(self._file.fileno(), piece)
-        self._digest.update(piece)
+        if self._digest is not None:
+            self._digest.update(piece)
 
     def finish(self, *, durable: bool = False) -> HeldInstance | Fault:
         """Close and examine the file, which keeps its part name. ``durable`` forces it to the disk first."""
@@ -85,7 +94,8 @@ class PartFile:
                 "too-large",
                 f"the instance is larger than max_instance_gib = {self._limits.max_instance_gib:g}",
             )
-        return examine(self.path, self._digest.hexdigest())
+        digest = dataset_digest(self.path) if self._digest is None else self._digest.hexdigest()
+        return examine(self.path, digest)
 
     def discard(self) -> None:
         """Remove the file, if it is still there."""
@@ -120,9 +130,9 @@ class Spool:
         limits.check(folder)
         self._adopt()
 
-    def open(self) -> PartFile:
+    def open(self, *, digest_later: bool = False) -> PartFile:
         """A part file in the spool's folder; what is written to it counts as progress."""
-        return PartFile(self.folder, self._limits, self.progressed)
+        return PartFile(self.folder, self._limits, self.progressed, digest_later=digest_later)
 
     def progressed(self) -> None:
         """Note that bytes arrived: stall deadlines start again."""

@@ -1,0 +1,312 @@
+"""The Storage SCP of ``listen``, spoken to by dcmtk and, where bytes must go wrong, by our own association."""
+
+import json
+import socket
+import subprocess
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from pydicom.filereader import read_file_meta_info
+
+from pipeline.archive.association import Association
+from pipeline.archive.command import C_FIND_RQ, C_STORE_RQ, Command
+from pipeline.archive.part10 import EXPLICIT_VR_LITTLE_ENDIAN, dataset_digest
+from pipeline.archive.pdu import Associate, Context
+from pipeline.archive.storage_scp import StorageScp
+from pipeline.dicom_writer import (
+    DX_IMAGE_STORAGE,
+    EXPLICIT_LITTLE,
+    JPEG_2000_LOSSLESS,
+    JPEG_LS_LOSSLESS,
+    RLE_LOSSLESS,
+    uid_from,
+)
+from pipeline.errors import ConfigurationError, RetryLater, StopRun
+from pipeline.study import HeldInstance
+from tests.servers import LOOPBACK, Peer, orthanc, program, store, store_over_rest
+from tests.synthetic import chest_pixels, radiograph_header, write_chest
+
+VERIFICATION = "1.2.840.10008.1.1"
+FIND = "1.2.840.10008.5.1.4.1.2.2.1"
+
+
+class Ledger:
+    """What ``on_instance`` was told; raises what it is given to raise."""
+
+    def __init__(self) -> None:
+        self.rows: list[tuple[HeldInstance, str]] = []
+        self.failure: Exception | None = None
+
+    def record(self, held: HeldInstance, calling: str) -> None:
+        assert held.path.is_file()
+        assert dataset_digest(held.path) == held.sha256
+        if self.failure is not None:
+            raise self.failure
+        self.rows.append((held, calling))
+
+
+@pytest.fixture
+def ledger() -> Ledger:
+    return Ledger()
+
+
+@pytest.fixture
+def scp(tmp_path: Path, ledger: Ledger) -> Iterator[StorageScp]:
+    with StorageScp(LOOPBACK, 0, "LISTEN", tmp_path / "inbox", ledger.record, 0.1, stall_timeout=5) as server:
+        yield server
+
+
+@pytest.fixture
+def film(tmp_path: Path) -> Path:
+    return write_chest(tmp_path / "film.dcm", radiograph_header("scp"), pixels=chest_pixels(96, 80))
+
+
+def peer(scp: StorageScp) -> Peer:
+    return Peer("LISTEN", scp.port)
+
+
+def associate(port: int, *contexts: Context, called: str = "LISTEN") -> Association:
+    proposal = Associate(called, "TESTSCU", contexts or (Context(1, DX_IMAGE_STORAGE, (EXPLICIT_LITTLE,)),))
+    return Association.request((LOOPBACK, port), proposal, connect_timeout=5, stall_timeout=5)
+
+
+def dataset_of(film: Path) -> bytes:
+    """The bytes after the file meta group."""
+    content = film.read_bytes()
+    return content[144 + read_file_meta_info(film).FileMetaInformationGroupLength :]
+
+
+def send(scp: StorageScp, dataset: bytes, sop_instance_uid: str) -> int | None:
+    """C-STORE one data set; gives the status."""
+    with associate(scp.port) as association:
+        context = association.accepted(DX_IMAGE_STORAGE)
+        request = Command(C_STORE_RQ, 7, 0, DX_IMAGE_STORAGE, sop_instance_uid, has_data_set=True)
+        association.send(context, request, dataset)
+        message = association.receive()
+        assert message is not None
+        assert message.command.responded_to == 7
+        return message.command.status
+
+
+def inbox_files(tmp_path: Path) -> list[Path]:
+    return sorted(path for path in (tmp_path / "inbox").rglob("*") if path.is_file())
+
+
+@pytest.mark.parametrize("syntax", [EXPLICIT_LITTLE, JPEG_2000_LOSSLESS, JPEG_LS_LOSSLESS, RLE_LOSSLESS])
+def test_keeps_what_dcmtk_sends_bit_for_bit(
+    scp: StorageScp, ledger: Ledger, tmp_path: Path, syntax: str
+) -> None:
+    header = radiograph_header("scp")
+    film = write_chest(tmp_path / "film.dcm", header, pixels=chest_pixels(96, 80), transfer_syntax=syntax)
+    store(peer(scp), film, calling="CARM7")
+    (held, calling), *others = ledger.rows
+    assert not others
+    assert calling == "CARM7"
+    assert held.ref.sop_instance_uid == header.sop_instance_uid
+    assert held.ref.study_instance_uid == header.study_instance_uid
+    assert held.transfer_syntax_uid == syntax
+    assert held.path == tmp_path / "inbox" / header.study_instance_uid / f"{header.sop_instance_uid}.dcm"
+    assert inbox_files(tmp_path) == [held.path]
+    dump = subprocess.run([program("dcmftest"), str(held.path)], capture_output=True, timeout=30)
+    assert dump.returncode == 0
+
+
+def test_takes_what_orthanc_forwards(scp: StorageScp, ledger: Ledger, tmp_path: Path, film: Path) -> None:
+    modalities = {"listen": {"AET": "LISTEN", "Host": LOOPBACK, "Port": scp.port}}
+    with orthanc(tmp_path / "orthanc", DicomModalities=modalities) as sender:
+        store_over_rest(sender, film)
+        with urllib.request.urlopen(f"{sender.rest}/studies", timeout=10) as response:
+            (study,) = json.load(response)
+        request = urllib.request.Request(
+            f"{sender.rest}/modalities/listen/store", data=study.encode("ascii"), method="POST"
+        )
+        with urllib.request.urlopen(request, timeout=30) as response:
+            assert json.load(response)["FailedInstancesCount"] == 0
+    ((held, calling),) = ledger.rows
+    assert calling == "ORTHANC"
+    assert held.sha256 == dataset_digest(film)
+
+
+def test_the_same_instance_again_is_success_without_a_second_file(
+    scp: StorageScp, ledger: Ledger, tmp_path: Path, film: Path
+) -> None:
+    uid = radiograph_header("scp").sop_instance_uid
+    assert send(scp, dataset_of(film), uid) == 0
+    assert send(scp, dataset_of(film), uid) == 0
+    assert len(inbox_files(tmp_path)) == 1
+    assert [held.path for held, _ in ledger.rows] == inbox_files(tmp_path) * 2
+
+
+def test_other_bytes_under_a_held_uid_are_refused_and_the_first_kept(
+    scp: StorageScp, ledger: Ledger, tmp_path: Path, film: Path
+) -> None:
+    uid = radiograph_header("scp").sop_instance_uid
+    first = dataset_of(film)
+    assert send(scp, first, uid) == 0
+    assert send(scp, first[:-1] + bytes([first[-1] ^ 1]), uid) == 0x0111
+    (path,) = inbox_files(tmp_path)
+    assert dataset_of(path) == first
+    assert len(ledger.rows) == 1
+
+
+@pytest.mark.parametrize("failure", [RetryLater("database", "away"), OSError("gone"), ValueError("bug")])
+def test_no_success_without_the_ledger_row(
+    scp: StorageScp, ledger: Ledger, tmp_path: Path, film: Path, failure: Exception
+) -> None:
+    uid = radiograph_header("scp").sop_instance_uid
+    ledger.failure = failure
+    assert send(scp, dataset_of(film), uid) == 0xA700
+    ledger.failure = None
+    assert send(scp, dataset_of(film), uid) == 0
+    assert len(ledger.rows) == len(inbox_files(tmp_path)) == 1
+
+
+def test_below_the_watermark_everything_is_refused(tmp_path: Path, ledger: Ledger, film: Path) -> None:
+    with StorageScp(LOOPBACK, 0, "LISTEN", tmp_path / "inbox", ledger.record, 1e9) as scp:
+        assert send(scp, dataset_of(film), radiograph_header("scp").sop_instance_uid) == 0xA700
+    assert not ledger.rows
+    assert not inbox_files(tmp_path)
+
+
+def test_an_instance_beyond_the_limit_is_refused(tmp_path: Path, ledger: Ledger, film: Path) -> None:
+    with StorageScp(
+        LOOPBACK, 0, "LISTEN", tmp_path / "inbox", ledger.record, 0.1, max_instance_gib=1e-6
+    ) as scp:
+        assert send(scp, dataset_of(film), radiograph_header("scp").sop_instance_uid) == 0xA700
+    assert not inbox_files(tmp_path)
+
+
+def test_damage_is_refused_and_the_association_lives_on(
+    scp: StorageScp, ledger: Ledger, tmp_path: Path, film: Path
+) -> None:
+    uid = radiograph_header("scp").sop_instance_uid
+    whole = dataset_of(film)
+    bad = [(b"", uid), (b"not a data set at all", uid), (whole[:-50], uid), (whole, uid_from("other"))]
+    bad += [(whole, ""), (whole, "../../../etc/passwd"), (whole, "1" * 65)]
+    with associate(scp.port) as association:
+        context = association.accepted(DX_IMAGE_STORAGE)
+        for dataset, named in [*bad, (whole, uid)]:
+            request = Command(C_STORE_RQ, 1, 0, DX_IMAGE_STORAGE, named, has_data_set=True)
+            association.send(context, request, dataset)
+            message = association.receive()
+            assert message is not None
+            assert message.command.status == (0 if (dataset, named) == (whole, uid) else 0xC000)
+    assert len(ledger.rows) == len(inbox_files(tmp_path)) == 1
+
+
+def test_an_aborted_association_keeps_what_was_acknowledged_and_nothing_else(
+    scp: StorageScp, ledger: Ledger, tmp_path: Path, film: Path
+) -> None:
+    whole = dataset_of(film)
+    association = associate(scp.port)
+    context = association.accepted(DX_IMAGE_STORAGE)
+    first = Command(C_STORE_RQ, 1, 0, DX_IMAGE_STORAGE, radiograph_header("scp").sop_instance_uid, has_data_set=True)
+    association.send(context, first, whole)
+    assert association.receive() is not None
+    second = Command(C_STORE_RQ, 2, 0, DX_IMAGE_STORAGE, uid_from("never"), has_data_set=True)
+    association._send_all(association._fragments(context.context_id, second.encode(), 1))
+    association._send_all(association._fragments(context.context_id, whole, 0)[: len(whole) // 2])
+    association.abort()
+    until(lambda: len(inbox_files(tmp_path)) == 1)
+    assert [held.path for held, _ in ledger.rows] == inbox_files(tmp_path)
+
+
+def test_left_overs_of_a_killed_predecessor_are_removed(tmp_path: Path, ledger: Ledger) -> None:
+    arriving = tmp_path / "inbox" / "arriving"
+    arriving.mkdir(parents=True)
+    (arriving / "dead.part").write_bytes(b"half")
+    with StorageScp(LOOPBACK, 0, "LISTEN", tmp_path / "inbox", ledger.record, 0.1):
+        assert not inbox_files(tmp_path)
+
+
+def test_echo_from_dcmtk(scp: StorageScp) -> None:
+    command = [program("echoscu"), "-aec", "LISTEN", LOOPBACK, str(scp.port)]
+    assert subprocess.run(command, capture_output=True, timeout=30).returncode == 0
+
+
+def test_an_unknown_called_ae_is_rejected_for_good(scp: StorageScp) -> None:
+    with pytest.raises(StopRun, match="wrong-called-ae"):
+        associate(scp.port, called="OTHER")
+
+
+def test_contexts_are_chosen_by_service_and_in_the_senders_order(scp: StorageScp) -> None:
+    private, compressed = "1.2.826.0.1.3680043.2.1.1", "1.2.840.10008.1.2.4.90"
+    proposed = (
+        Context(1, private, (compressed, EXPLICIT_LITTLE)),
+        Context(3, FIND, (EXPLICIT_LITTLE,)),
+        Context(5, VERIFICATION, (compressed, EXPLICIT_LITTLE)),
+        Context(7, VERIFICATION, (compressed,)),
+    )
+    with associate(scp.port, *proposed) as association:
+        agreed = {number: context.transfer_syntaxes for number, context in association.contexts.items()}
+    assert agreed == {1: (compressed,), 5: (EXPLICIT_VR_LITTLE_ENDIAN,)}
+
+
+def test_other_requests_get_an_answer(scp: StorageScp) -> None:
+    with associate(scp.port) as association:
+        context = association.accepted(DX_IMAGE_STORAGE)
+        association.send(context, Command(C_FIND_RQ, 3, 0, FIND))
+        message = association.receive()
+        assert message is not None
+        assert message.command.status == 0x0211
+
+
+def test_health_checks_noise_and_idlers_leave_nothing_behind(scp: StorageScp, film: Path) -> None:
+    before = threading.active_count()
+    for _ in range(40):
+        with socket.create_connection((LOOPBACK, scp.port)):
+            pass
+    for noise in (b"GET / HTTP/1.1\r\n\r\n", bytes(6), b"\x01\x00\xff\xff\xff\xff", b"\x01\x00\x00\x00\x00\x02ab"):
+        with socket.create_connection((LOOPBACK, scp.port)) as connection, suppress(ConnectionResetError):
+            connection.sendall(noise)
+            connection.settimeout(10)
+            while connection.recv(4096):
+                pass
+    until(lambda: threading.active_count() <= before)
+    assert send(scp, dataset_of(film), radiograph_header("scp").sop_instance_uid) == 0
+
+
+def test_closing_ends_open_associations_and_frees_the_port(tmp_path: Path, ledger: Ledger) -> None:
+    before = threading.active_count()
+    with StorageScp(LOOPBACK, 0, "LISTEN", tmp_path / "inbox", ledger.record, 0.1) as scp:
+        port, association = scp.port, associate(scp.port)
+    assert threading.active_count() == before
+    with pytest.raises(RetryLater):
+        association.receive()
+    association.abort()
+    with StorageScp(LOOPBACK, port, "LISTEN", tmp_path / "inbox", ledger.record, 0.1):
+        pass
+
+
+def test_a_taken_port_is_a_configuration_error(tmp_path: Path, ledger: Ledger) -> None:
+    with socket.create_server((LOOPBACK, 0)) as other:
+        scp = StorageScp(LOOPBACK, other.getsockname()[1], "LISTEN", tmp_path / "inbox", ledger.record, 0.1)
+        with pytest.raises(ConfigurationError, match="port-in-use"):
+            scp.__enter__()
+
+
+def test_many_senders_at_once(scp: StorageScp, ledger: Ledger, tmp_path: Path) -> None:
+    films = [
+        write_chest(tmp_path / f"{n}.dcm", radiograph_header(f"many-{n % 3}", instance=n), pixels=chest_pixels(64, 64))
+        for n in range(1, 13)
+    ]
+    threads = [threading.Thread(target=store, args=(peer(scp), *films[n::4])) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(held.sha256 for held, _ in ledger.rows) == sorted(map(dataset_digest, films))
+    assert len(inbox_files(tmp_path)) == 12
+
+
+def until(true: Callable[[], bool], seconds: float = 10.0) -> None:
+    """Wait for a condition that another thread brings about."""
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
