@@ -1,0 +1,207 @@
+"""Which instances are reportable, and the reason given for each that is not."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pydicom
+import pytest
+from pydicom.dataset import Dataset
+from pydicom.sequence import Sequence
+
+from pipeline.dicom_writer import radiograph_dataset
+from pipeline.errors import SkipStudy
+from pipeline.images import prepare, wording
+from pipeline.images.choose import Candidate, Reason, judge
+from pipeline.images.headers import Header
+from pipeline.images.wording import Region
+from pipeline.study import FetchedStudy
+from tests.synthetic import fetched, held, radiograph_header, write_chest
+
+SHARED = Path(__file__).parents[3] / "shared" / "data" / "dicom"
+
+
+def verdict(**changes: object) -> Candidate | Reason:
+    """The verdict on a DX chest film with elements replaced; None removes one."""
+    dataset: Dataset = radiograph_dataset(radiograph_header())
+    for keyword, value in changes.items():
+        if value is None:
+            delattr(dataset, keyword)
+        else:
+            setattr(dataset, keyword, value)
+    return judge(Header(Path("film.dcm"), dataset, "1.2.840.10008.1.2.1", False, True, 0))
+
+
+def code(**changes: object) -> str:
+    found = verdict(**changes)
+    return found.code if isinstance(found, Reason) else "used"
+
+
+def test_a_chest_film_is_used() -> None:
+    found = verdict()
+    assert isinstance(found, Candidate)
+    assert found.view == "PA"
+
+
+@pytest.mark.parametrize(
+    ("wanted", "changes"),
+    [
+        ("not-radiograph", {"Modality": "CT"}),
+        ("not-radiograph", {"SOPClassUID": "1.2.840.10008.5.1.4.1.1.88.11"}),
+        ("for-processing", {"PresentationIntentType": "FOR PROCESSING"}),
+        ("for-processing", {"SOPClassUID": "1.2.840.10008.5.1.4.1.1.1.1.1"}),
+        ("secondary-capture", {"SOPClassUID": "1.2.840.10008.5.1.4.1.1.7", "ConversionType": "WSD"}),
+        ("used", {"SOPClassUID": "1.2.840.10008.5.1.4.1.1.7", "ConversionType": "DF", "Modality": "RG"}),
+        ("used", {"Modality": "DR"}),
+        ("processed-image", {"SeriesDescription": "Chest PA bone suppressed"}),
+        ("processed-image", {"ImageType": ["DERIVED", "SECONDARY", "SCREEN SAVE"]}),
+    ],
+)
+def test_kind_of_instance(wanted: str, changes: dict[str, object]) -> None:
+    assert code(**changes) == wanted
+
+
+SILENT = {"AnatomicRegionSequence": None, "SeriesDescription": "", "StudyDescription": ""}
+
+
+@pytest.mark.parametrize(
+    ("wanted", "changes"),
+    [
+        ("not-chest", {**SILENT, "BodyPartExamined": "HIP"}),
+        ("body-part-unknown", {**SILENT, "BodyPartExamined": ""}),
+        ("used", {**SILENT, "BodyPartExamined": "THORAX"}),
+        ("used", {**SILENT, "BodyPartExamined": "", "StudyDescription": "Röntgen-Thorax p.a."}),
+        ("used", {**SILENT, "BodyPartExamined": "", "SeriesDescription": "胸部正面"}),
+        ("body-part-contradicted", {"SeriesDescription": "HAND PA"}),
+        ("body-part-contradicted", {**SILENT, "BodyPartExamined": "CHEST", "StudyDescription": "Left hand"}),
+        ("body-part-contradicted", {"ProtocolName": "Rib series", "SeriesDescription": ""}),
+        ("not-chest", {**SILENT, "BodyPartExamined": "", "StudyDescription": "Thoracic spine AP"}),
+        ("body-part-unknown", {**SILENT, "BodyPartExamined": "", "StudyDescription": "Chest and abdomen"}),
+        ("used", {"StudyDescription": "Chest and left hand"}),
+    ],
+)
+def test_body_part(wanted: str, changes: dict[str, object]) -> None:
+    assert code(**changes) == wanted
+
+
+@pytest.mark.parametrize(
+    ("text", "region"),
+    [
+        ("CHEST_PA", Region.CHEST),
+        ("Tórax AP de pie", Region.CHEST),
+        ("RADIOGRAPHIE DU THORAX DE FACE", Region.CHEST),
+        ("RX TORACE", Region.CHEST),
+        ("胸片正位", Region.CHEST),
+        ("흉부 정면", Region.CHEST),
+        ("Рентгенография органов грудной клетки", Region.CHEST),
+        ("CHEST R/O PE", Region.CHEST),
+        ("Columna dorsal", Region.OTHER),
+        ("BWS seitlich", Region.OTHER),
+        ("胸椎正面", Region.OTHER),
+        ("左手", Region.OTHER),
+        ("Knie beidseits", Region.OTHER),
+        ("", Region.UNKNOWN),
+        ("XR 2 VIEWS", Region.UNKNOWN),
+    ],
+)
+def test_words_of_body_parts(text: str, region: Region) -> None:
+    assert wording.region_of(text) is region
+
+
+@pytest.mark.parametrize(
+    ("text", "view"),
+    [
+        ("PA", "PA"),
+        ("AP_SUPINE", "AP"),
+        ("LL", "LL"),
+        ("Chest lateral", "lateral"),
+        ("Thorax seitlich", "lateral"),
+        ("側面", "lateral"),
+        ("W chest PA and lateral", ""),
+        ("LAO", "other"),
+        ("Left lateral decubitus", "other"),
+        ("Chest", ""),
+    ],
+)
+def test_words_of_views(text: str, view: str) -> None:
+    assert wording.view_of(text) == view
+
+
+@pytest.mark.parametrize(
+    ("wanted", "changes"),
+    [
+        ("lateral-view", {"ViewCodeSequence": None, "ViewPosition": "LL"}),
+        ("lateral-view", {"ViewCodeSequence": None, "ViewPosition": "", "PatientOrientation": ["A", "F"]}),
+        ("lateral-view", {"ViewCodeSequence": None, "ViewPosition": "", "SeriesDescription": "Thorax lat"}),
+        ("other-view", {"ViewCodeSequence": None, "ViewPosition": "RAO"}),
+        ("used", {"ViewCodeSequence": None, "ViewPosition": "", "SeriesDescription": ""}),
+    ],
+)
+def test_view(wanted: str, changes: dict[str, object]) -> None:
+    assert code(**changes) == wanted
+
+
+def test_a_view_code_wins_over_the_position() -> None:
+    item = Dataset()
+    item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = "399173006", "SCT", "left lateral"
+    assert code(ViewCodeSequence=Sequence([item])) == "lateral-view"
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Callable[..., FetchedStudy]:
+    def build(*changes: dict[str, object]) -> FetchedStudy:
+        paths = [
+            write_chest(tmp_path / f"{number}.dcm", radiograph_header(instance=number, **change))
+            for number, change in enumerate(changes, 1)
+        ]
+        return fetched(tmp_path, paths)
+
+    return build
+
+
+def test_frontal_films_come_best_first_and_laterals_are_named(study: Callable[..., FetchedStudy]) -> None:
+    _, images = prepare(
+        study(
+            {"view_position": "LL", "description": "Chest"},
+            {"view_position": "AP", "description": "Chest"},
+            {"view_position": "PA", "description": "Chest"},
+        )
+    )
+    assert [image.view for image in images.images] == ["PA", "AP"]
+    assert [one.code for one in images.left_out] == ["lateral-view"]
+    assert images.left_out[0].message == "lateral view not used by this model"
+
+
+def test_a_second_rendering_of_an_exposure_is_left_out(study: Callable[..., FetchedStudy]) -> None:
+    _, images = prepare(study({}, {}))
+    assert len(images.images) == 1
+    assert [one.code for one in images.left_out] == ["same-exposure"]
+
+
+def test_a_study_without_a_film_for_us_is_skipped_for_its_nearest_reason(
+    study: Callable[..., FetchedStudy],
+) -> None:
+    with pytest.raises(SkipStudy) as caught:
+        prepare(
+            study(
+                {"view_position": "LL", "description": "Chest"}, {"body_part": "HAND", "description": "Hand"}
+            )
+        )
+    assert caught.value.code == "lateral-view"
+
+
+@pytest.mark.shared
+@pytest.mark.skipif(not SHARED.is_dir(), reason="the films beside the repository are not here")
+def test_real_films() -> None:
+    def one(name: str) -> FetchedStudy:
+        instance = held(SHARED / name)
+        return FetchedStudy(instance.ref.study_instance_uid, (), (instance,), (), SHARED)
+
+    with pytest.raises(SkipStudy, match="another body part"):
+        prepare(one("nema_RG2_hip_j2k.dcm"))
+    _, images = prepare(one("nema_RG1_chest_pa_j2k.dcm"))
+    assert (images.images[0].view, images.images[0].pixels.shape) == ("PA", (1024, 964))
+    context, images = prepare(one("gdcm-CR-MONO1-10-chest.dcm"))
+    film = images.images[0].pixels
+    assert film[:, 200:240].mean() > film[100:300, 80:140].mean(), "spine must be brighter than lung"
+    assert context.started is None
+    assert pydicom.dcmread(SHARED / "gdcm-CR-MONO1-10-chest.dcm").BitsStored == 10
