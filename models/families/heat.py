@@ -12,6 +12,8 @@ less.
 """
 LEAST = 0.15
 """A map whose hottest cell is below this shows nothing."""
+SHARED = 0.2
+"""A patch with at least this share of its heat on the lesser side is two findings that touch."""
 
 
 def sigmoid(logits: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -20,32 +22,23 @@ def sigmoid(logits: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def find_region(heat: NDArray[np.float32], side: Side | None, image: SeenImage) -> Region | None:
-    """The box of what a heat map [g, g] of logits shows on ``side`` (None: anywhere), in pixels of the
-    original.
+    """The box of what a heat map [g, g] of logits shows on ``side`` (None: anywhere), in pixels of the original.
 
-    The patient's right is the left half of the film. Neighbouring hot cells belong together, and lie on the
-    side where most of their heat is. None where the map shows nothing there.
+    The patient's right is the left half of the film. Neighbouring hot cells are one patch; it belongs to the side
+    that holds its heat, and is cut in the middle where both sides hold a good share. None where the map shows nothing.
     """
     chance = sigmoid(heat)
-    cells = chance.shape[1]
     hottest = float(_half(chance, side).max())
     if hottest < LEAST:
         return None
-    best: tuple[float, NDArray[np.intp]] | None = None
-    for patch in _patches(chance >= min(HOT, hottest / 2)):
-        weight = chance[patch[:, 0], patch[:, 1]]
-        middle = float((patch[:, 1] * weight).sum() / weight.sum()) + 0.5
-        if side in (Side.LEFT, Side.RIGHT) and (middle < cells / 2) != (side is Side.RIGHT):
-            continue
-        mass = float(weight.sum())
-        if best is None or mass > best[0]:
-            best = mass, patch
-    if best is None:
+    patches = [_own_part(patch, chance, side) for patch in _patches(chance >= min(HOT, hottest / 2))]
+    patches = [patch for patch in patches if len(patch)]
+    if not patches:
         return None
-    (top, left), (bottom, right) = best[1].min(axis=0), best[1].max(axis=0) + 1
-    across, down = image.columns / cells, image.rows / chance.shape[0]
-    box = (left * across, top * down, right * across, bottom * down)
-    return Region(image.ref, image.frame, *(float(edge) for edge in box))
+    warmest = max(patches, key=lambda patch: float(chance[patch[:, 0], patch[:, 1]].sum()))
+    (top, left), (bottom, right) = warmest.min(axis=0), warmest.max(axis=0) + 1
+    across, down = image.columns / chance.shape[1], image.rows / chance.shape[0]
+    return Region(image.ref, image.frame, left * across, top * down, right * across, bottom * down)
 
 
 def _half(chance: NDArray[np.float32], side: Side | None) -> NDArray[np.float32]:
@@ -53,6 +46,18 @@ def _half(chance: NDArray[np.float32], side: Side | None) -> NDArray[np.float32]
     if side is Side.RIGHT:
         return chance[:, :middle]
     return chance[:, middle:] if side is Side.LEFT else chance
+
+
+def _own_part(patch: NDArray[np.intp], chance: NDArray[np.float32], side: Side | None) -> NDArray[np.intp]:
+    """The cells of a patch that belong to ``side``: all, none, or those on its half of the film."""
+    if side is None:
+        return patch
+    warmth = chance[patch[:, 0], patch[:, 1]]
+    on_side = (patch[:, 1] < chance.shape[1] // 2) == (side is Side.RIGHT)
+    share = float(warmth[on_side].sum() / warmth.sum())
+    if share < SHARED:
+        return patch[:0]
+    return patch[on_side] if share < 1 - SHARED else patch
 
 
 def _patches(hot: NDArray[np.bool_]) -> list[NDArray[np.intp]]:

@@ -208,9 +208,17 @@ def test_regions_are_in_pixels_of_the_original() -> None:
 
 def test_a_finding_across_the_middle_belongs_to_the_side_of_its_weight() -> None:
     heat = np.full((24, 24), -8.0, np.float32)
-    heat[5:9, 6:14] = 4
-    assert find_region(heat, Side.RIGHT, IMAGE) == box(60, 100, 140, 180)
+    heat[5:9, 5:13] = 4
+    assert find_region(heat, Side.RIGHT, IMAGE) == box(50, 100, 130, 180)
     assert find_region(heat, Side.LEFT, IMAGE) is None
+
+
+def test_two_findings_that_touch_are_parted_in_the_middle() -> None:
+    heat = np.full((24, 24), -8.0, np.float32)
+    heat[18:22, 2:20] = 4
+    assert find_region(heat, Side.RIGHT, IMAGE) == box(20, 360, 120, 440)
+    assert find_region(heat, Side.LEFT, IMAGE) == box(120, 360, 200, 440)
+    assert find_region(heat, None, IMAGE) == box(20, 360, 200, 440)
 
 
 def test_an_answer_other_than_recorded_stops_the_run(tmp_path: Path) -> None:
