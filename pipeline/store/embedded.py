@@ -182,6 +182,7 @@ class EmbeddedPostgres:
         command = [
             *user.prefix, str(_binaries() / "initdb"), "-D", str(cluster), "-U", ADMIN, "--auth=scram-sha-256",
             f"--pwfile={password}", "--encoding=UTF8", "--locale=C", "--data-checksums",
+            *(["--no-sync"] if self._options.get("fsync") == "off" else []),
         ]  # fmt: skip
         done = subprocess.run(
             command, cwd="/", stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
