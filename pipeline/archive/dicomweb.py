@@ -24,6 +24,8 @@ LOGGER = logging.getLogger(__name__)
 
 _JSON = "application/dicom+json"
 _AS_STORED = 'multipart/related; type="application/dicom"; transfer-syntax=*'
+_AS_THEY_LIKE = 'multipart/related; type="application/dicom"'
+_AWAY = ("archive-busy", "archive-unreachable", "archive-stalled")
 _LARGEST_JSON = 256 << 20
 _MOST_PAGES = 100_000
 
@@ -37,6 +39,7 @@ class DicomwebStudies:
         self.name = name
         self._settings = settings
         self._http = HttpArchive(settings)
+        self._accept = _AS_STORED
         self._pool = ThreadPoolExecutor(2 * settings.concurrency, thread_name_prefix="dicomweb")
         self._disk = DiskLimits(settings.min_free_gib, settings.max_instance_gib)
 
@@ -79,13 +82,8 @@ class DicomwebStudies:
         finally:
             wait([listing])
         expected = listing.result()
-        for instance in expected:
-            if failure is not None and failure.code in ("archive-busy", "archive-unreachable"):
-                break
-            ref = instance.ref
-            if ref.sop_instance_uid not in spool.held() and not spool.is_damaged(ref.sop_instance_uid):
-                tail = f"/series/{ref.series_instance_uid}/instances/{ref.sop_instance_uid}"
-                failure = self._retrieve(path + tail, spool, ref.sop_instance_uid) or failure
+        if failure is None or failure.code != "archive-busy":
+            failure = self._retrieve_missing(path, spool, expected) or failure
         fetched = spool.fetched(expected)
         if failure is not None and not fetched.held and not fetched.damaged:
             raise failure
@@ -149,13 +147,30 @@ class DicomwebStudies:
             raise _not_dicomweb(response, body)
         return rows
 
+    def _retrieve_missing(
+        self, path: str, spool: Spool, expected: tuple[AnnouncedInstance, ...]
+    ) -> FirstreadError | None:
+        """Retrieve one by one what is neither held nor known to be damaged, until the archive is away."""
+        failure: FirstreadError | None = None
+        for instance in expected:
+            ref = instance.ref
+            if ref.sop_instance_uid not in spool.held() and not spool.is_damaged(ref.sop_instance_uid):
+                tail = f"/series/{ref.series_instance_uid}/instances/{ref.sop_instance_uid}"
+                failure = self._retrieve(path + tail, spool, ref.sop_instance_uid) or failure
+            if failure is not None and failure.code in _AWAY:
+                break
+        return failure
+
     def _retrieve(self, path: str, spool: Spool, expected: str) -> FirstreadError | None:
         """Retrieve one resource into the spool.
 
         Gives what went wrong, if a later try or another path may do better.
         """
         try:
-            with self._http.get(path, _AS_STORED) as response:
+            with self._http.get(path, self._accept) as response:
+                if response.status == 406 and self._accept != _AS_THEY_LIKE:
+                    self._accept = _AS_THEY_LIKE
+                    return self._retrieve(path, spool, expected)
                 if response.status in (404, 410) and expected:
                     return None  # announced and not there: it stays missing
                 if response.status in (404, 410):

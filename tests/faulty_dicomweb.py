@@ -1,0 +1,251 @@
+"""A DICOMweb server on loopback that misbehaves as real ones do, one fault at a time."""
+
+import json
+import socket
+import struct
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+from pydicom import dcmread
+
+from tests.servers import LOOPBACK
+
+BOUNDARY = "faulty-boundary"
+
+
+@dataclass(slots=True)
+class Faults:
+    """What the server does wrong; each field is off by default."""
+
+    ignores_offset: bool = False
+    cap: int = 0
+    """The most rows in any answer."""
+    total_cap: int = 0
+    """The most rows over all pages of a query."""
+    repeats_last_page: bool = False
+    warns: bool = False
+    first_answers: list[tuple[int, dict[str, str]]] = field(default_factory=list)
+    """Status and headers of the first answers, before it behaves."""
+    stalls: bool = False
+    resets: bool = False
+    """Cut connections are reset, not closed."""
+    cuts_study_after: int = 0
+    """Close the connection after so many bytes of a study-level WADO-RS body."""
+    ends_study_early: bool = False
+    """A study-level answer that is well framed by HTTP and ends without the closing delimiter."""
+    wrong_boundary: bool = False
+    sends_part_of_study: int = 0
+    """Answer 206 with so many instances."""
+    refuses_wildcard: bool = False
+    lengths_lie: bool = False
+    study_status: int = 200
+    gone_instances: set[str] = field(default_factory=set)
+    swaps_instances: bool = False
+    token: str = ""
+    html: bool = False
+
+
+@dataclass(slots=True)
+class FaultyDicomweb:
+    """The running server: its base URL, its faults, and the paths it was asked for."""
+
+    url: str
+    faults: Faults
+    requests: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class _Stored:
+    study: str
+    series: str
+    uid: str
+    sop_class: str
+    study_date: str
+    study_time: str
+    content: bytes
+
+
+@contextmanager
+def faulty_dicomweb(files: Sequence[Path | bytes], faults: Faults, tls: Any = None) -> Iterator[FaultyDicomweb]:
+    """Serve these DICOM files, wrongly. ``tls`` is an SSL context, for https."""
+    stored = [_stored(file) if isinstance(file, Path) else file for file in files]
+    scheme = "http" if tls is None else "https"
+    running = FaultyDicomweb("", faults)
+    released = threading.Event()
+    handler = type("Handler", (_Handler,), {"stored": stored, "running": running, "released": released})
+    server = ThreadingHTTPServer((LOOPBACK, 0), handler)
+    server.daemon_threads = True
+    if tls is not None:
+        server.socket = tls.wrap_socket(server.socket, server_side=True)
+    running.url = f"{scheme}://{LOOPBACK}:{server.server_address[1]}/dicomweb"
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
+    thread.start()
+    try:
+        yield running
+    finally:
+        released.set()
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def _stored(path: Path) -> _Stored:
+    head = dcmread(path, stop_before_pixels=True)
+    return _Stored(
+        str(head.StudyInstanceUID),
+        str(head.SeriesInstanceUID),
+        str(head.SOPInstanceUID),
+        str(head.SOPClassUID),
+        str(head.StudyDate),
+        str(head.StudyTime),
+        path.read_bytes(),
+    )
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    stored: list[_Stored]
+    running: FaultyDicomweb
+    released: threading.Event
+
+    def log_message(self, *args: object) -> None:
+        return
+
+    def do_GET(self) -> None:
+        faults, path = self.running.faults, urlsplit(self.path)
+        self.running.requests.append(self.path)
+        if faults.stalls:
+            self.released.wait(30)
+            self.close_connection = True
+            return
+        if faults.token and self.headers.get("Authorization") != f"Bearer {faults.token}":
+            self._send(401, b"")
+        elif faults.first_answers:
+            status, headers = faults.first_answers.pop(0)
+            self._send(status, b"", headers)
+        elif faults.html:
+            self._send(200, b"<html>Welcome</html>", {"Content-Type": "text/html"})
+        else:
+            keys = {name: values[0] for name, values in parse_qs(path.query).items()}
+            self._route([part for part in path.path.split("/") if part][1:], keys)
+
+    def _route(self, parts: list[str], keys: dict[str, str]) -> None:
+        if parts == ["studies"]:
+            studies = {s.study: s for s in self.stored if _matches(s, keys)}
+            self._rows([_study_row(studies[uid]) for uid in sorted(studies)], keys)
+        elif len(parts) == 3 and parts[2] == "instances":
+            rows = [_instance_row(s) for s in self.stored if s.study == parts[1]]
+            self._rows(rows, keys) if rows else self._send(404, b"")
+        elif self.running.faults.refuses_wildcard and "=*" in self.headers["Accept"]:
+            self._send(406, b"")
+        elif len(parts) == 2:
+            self._study([s for s in self.stored if s.study == parts[1]])
+        else:
+            wanted = [s for s in self.stored if s.uid == parts[-1]]
+            if self.running.faults.swaps_instances:
+                wanted = [s for s in self.stored if s.uid != parts[-1]][:1]
+            if wanted and wanted[0].uid not in self.running.faults.gone_instances:
+                self._multipart(wanted, 200)
+            else:
+                self._send(404, b"")
+
+    def _rows(self, rows: list[dict[str, Any]], keys: dict[str, str]) -> None:
+        faults = self.running.faults
+        offset = 0 if faults.ignores_offset else int(keys.get("offset", 0))
+        limit = min(int(keys.get("limit", 10**9)), faults.cap or 10**9)
+        if faults.total_cap:
+            rows = rows[: faults.total_cap]
+        page = rows[offset : offset + limit]
+        if not page and faults.repeats_last_page:
+            page = rows[-limit:]
+        headers = {"Warning": '299 x "There are more"'} if faults.warns else {}
+        if page:
+            self._send(200, json.dumps(page).encode(), {"Content-Type": "application/dicom+json", **headers})
+        else:
+            self._send(204, b"", headers)
+
+    def _study(self, instances: list[_Stored]) -> None:
+        faults = self.running.faults
+        if not instances:
+            self._send(404, b"")
+        elif faults.study_status != 200:
+            self._send(faults.study_status, b"")
+        elif faults.sends_part_of_study:
+            self._multipart(instances[: faults.sends_part_of_study], 206)
+        else:
+            self._multipart(instances, 200, study=True)
+
+    def _multipart(self, instances: list[_Stored], status: int, *, study: bool = False) -> None:
+        faults = self.running.faults
+        body = b"".join(
+            f"\r\n--{BOUNDARY}\r\nContent-Type: application/dicom\r\n"
+            f"Content-Length: {len(s.content) + 7 * faults.lengths_lie}\r\n\r\n".encode()
+            + s.content
+            for s in instances
+        )
+        if not (study and faults.ends_study_early):
+            body += f"\r\n--{BOUNDARY}--".encode()
+        named = "another" if study and faults.wrong_boundary else BOUNDARY
+        headers = {"Content-Type": f'multipart/related; type="application/dicom"; boundary={named}'}
+        if study and faults.cuts_study_after:
+            self._send(status, body, headers, cut=faults.cuts_study_after)
+        else:
+            self._send(status, body, headers)
+
+    def _send(self, status: int, body: bytes, headers: dict[str, str] | None = None, cut: int = 0) -> None:
+        self.send_response(status)
+        for name, value in (headers or {}).items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body[:cut] if cut else body)
+        if cut:
+            self.wfile.flush()
+            time.sleep(0.05)
+            self.close_connection = True
+            if self.running.faults.resets:
+                self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                self.connection.close()
+
+
+def _matches(stored: _Stored, keys: dict[str, str]) -> bool:
+    if "StudyInstanceUID" in keys and stored.study != keys["StudyInstanceUID"]:
+        return False
+    return _within(stored.study_date, keys.get("StudyDate", "")) and _within(
+        stored.study_time, keys.get("StudyTime", "")
+    )
+
+
+def _within(value: str, wanted: str) -> bool:
+    if "-" not in wanted:
+        return not wanted or value == wanted
+    low, _, high = wanted.partition("-")
+    return (not low or value >= low) and (not high or value <= high)
+
+
+def _study_row(stored: _Stored) -> dict[str, Any]:
+    return {
+        "0020000D": {"vr": "UI", "Value": [stored.study]},
+        "00080020": {"vr": "DA", "Value": [stored.study_date]},
+        "00080030": {"vr": "TM", "Value": [stored.study_time]},
+        "00080061": {"vr": "CS", "Value": ["DX"]},
+        "00100010": {"vr": "PN", "Value": [{"Alphabetic": "Fictitious^Test"}]},
+        "00100020": {"vr": "LO"},
+    }
+
+
+def _instance_row(stored: _Stored) -> dict[str, Any]:
+    return {
+        "0020000D": {"vr": "UI", "Value": [stored.study]},
+        "0020000E": {"vr": "UI", "Value": [stored.series]},
+        "00080018": {"vr": "UI", "Value": [stored.uid]},
+        "00080016": {"vr": "UI", "Value": [stored.sop_class]},
+    }

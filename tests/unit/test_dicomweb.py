@@ -1,0 +1,289 @@
+"""The DICOMweb adapter against a server that misbehaves."""
+
+import ssl
+import subprocess
+from datetime import date, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from pipeline.archive.dicomweb import DicomwebStudies
+from pipeline.archive.part10 import dataset_digest
+from pipeline.dicom_writer import uid_from
+from pipeline.errors import ConfigurationError, FailStudy, FirstreadError, RetryLater, SkipStudy, StopRun
+from pipeline.settings import DicomwebArchive
+from pipeline.study import StudyQuery
+from tests.faulty_dicomweb import Faults, FaultyDicomweb, faulty_dicomweb
+from tests.servers import LOOPBACK, free_port
+from tests.synthetic import chest_pixels, radiograph_header, write_chest
+
+FIRST_DAY = datetime(2031, 3, 1, 7, 0, 0)  # noqa: DTZ001 - DICOM times are local
+
+
+def archive(server: FaultyDicomweb | str, **changes: object) -> DicomwebStudies:
+    url = server if isinstance(server, str) else server.url
+    settings = {"kind": "dicomweb", "url": url, "min_free_gib": 0.1, "stall_timeout": 5.0, **changes}
+    return DicomwebStudies("faulty", DicomwebArchive.model_validate(settings))
+
+
+@pytest.fixture(scope="module")
+def month(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """23 studies of one film over five days; ten of them on one day, two of these in the same minute."""
+    folder = tmp_path_factory.mktemp("month")
+    files = []
+    for number in range(23):
+        day = 2 if number < 10 else number % 5
+        moment = FIRST_DAY + timedelta(days=day, minutes=7 * (number // 2))
+        header = radiograph_header(f"month-{number}", started=moment)
+        files.append(write_chest(folder / f"{number}.dcm", header, pixels=chest_pixels(24, 20)))
+    return files
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """One study of four films in two series."""
+    folder = tmp_path_factory.mktemp("study")
+    headers = [radiograph_header("web", instance=n, series=1 + n % 2) for n in range(1, 5)]
+    return [
+        write_chest(folder / f"{n}.dcm", header, pixels=chest_pixels(200, 180, seed=n))
+        for n, header in enumerate(headers)
+    ]
+
+
+STUDY = uid_from("tests", "web")
+MONTH = {uid_from("tests", f"month-{number}") for number in range(23)}
+
+
+@pytest.mark.parametrize(
+    "faults",
+    [
+        Faults(),
+        Faults(ignores_offset=True),
+        Faults(repeats_last_page=True),
+        Faults(cap=5),
+        Faults(cap=5, ignores_offset=True),
+        Faults(total_cap=10),
+        Faults(total_cap=7, warns=True),
+    ],
+    ids=["none", "ignores-offset", "repeats-page", "caps-pages", "caps-at-5", "caps-total", "caps-and-warns"],
+)
+def test_every_study_is_found_once_whatever_the_pages(month: list[Path], faults: Faults) -> None:
+    with faulty_dicomweb(month, faults) as server, archive(server, page_size=10) as web:
+        found = [study.study_instance_uid for study in web.find(StudyQuery())]
+        assert sorted(found) == sorted(MONTH)
+        within = StudyQuery(date(2031, 3, 2), date(2031, 3, 4))
+        some = [found.study_date for found in web.find(within)]
+    assert len(some) == 18
+    assert {day for day in some if day} == {date(2031, 3, 2), date(2031, 3, 3), date(2031, 3, 4)}
+
+
+def test_a_list_that_is_surely_whole_costs_two_requests(month: list[Path]) -> None:
+    with faulty_dicomweb(month, Faults()) as server, archive(server, page_size=200) as web:
+        assert len(list(web.find(StudyQuery()))) == 23
+        assert len(server.requests) == 2
+
+
+def test_a_cap_that_cannot_be_got_round_stops_the_run(tmp_path: Path) -> None:
+    files = [
+        write_chest(tmp_path / f"{n}.dcm", radiograph_header(f"same-{n}"), pixels=chest_pixels(24, 20))
+        for n in range(7)
+    ]
+    elsewhere = radiograph_header("other-day", started=FIRST_DAY)
+    files.append(write_chest(tmp_path / "other.dcm", elsewhere, pixels=chest_pixels(24, 20)))
+    with (
+        faulty_dicomweb(files, Faults(cap=5, ignores_offset=True)) as server,
+        archive(server) as web,
+        pytest.raises(StopRun, match="archive-capped"),
+    ):
+        list(web.find(StudyQuery()))
+
+
+def test_ranges_are_written_without_spaces(month: list[Path]) -> None:
+    with faulty_dicomweb(month, Faults()) as server, archive(server) as web:
+        list(web.find(StudyQuery(date(2031, 3, 1), date(2031, 3, 9))))
+        list(web.find(StudyQuery(since=date(2031, 3, 1))))
+        list(web.find(StudyQuery(until=date(2031, 3, 1))))
+    assert any("StudyDate=20310301-20310309&" in request for request in server.requests)
+    assert any("StudyDate=20310301-&" in request for request in server.requests)
+    assert any("StudyDate=-20310301&" in request for request in server.requests)
+
+
+def test_instances_are_paged(study: list[Path]) -> None:
+    with faulty_dicomweb(study, Faults(cap=1)) as server, archive(server) as web:
+        assert len(web.instances(STUDY)) == 4
+
+
+@pytest.mark.parametrize("status", [429, 503])
+@pytest.mark.parametrize(
+    ("header", "seconds"), [({"Retry-After": "17"}, 17.0), ({}, None), ({"Retry-After": "soon"}, None)]
+)
+def test_a_busy_archive_says_when_to_come_back(
+    study: list[Path], tmp_path: Path, status: int, header: dict[str, str], seconds: float | None
+) -> None:
+    faults = Faults(first_answers=[(status, header)])
+    with faulty_dicomweb(study, faults) as server, archive(server) as web:
+        with pytest.raises(RetryLater, match="archive-busy") as caught:
+            list(web.find(StudyQuery()))
+        assert caught.value.after_seconds == seconds
+        assert len(list(web.find(StudyQuery()))) == 1
+        server.faults.first_answers = [(status, header)] * 2
+        with pytest.raises(RetryLater, match="archive-busy"):
+            web.fetch(STUDY, tmp_path)
+        assert web.fetch(STUDY, tmp_path).complete
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "code"),
+    [
+        (401, StopRun, "archive-auth"),
+        (403, StopRun, "archive-auth"),
+        (404, StopRun, "archive-url"),
+        (302, StopRun, "archive-url"),
+        (500, RetryLater, "archive-error"),
+        (400, FailStudy, "archive-refused"),
+    ],
+)
+def test_statuses_become_advice(
+    study: list[Path], status: int, kind: type[FirstreadError], code: str
+) -> None:
+    with (
+        faulty_dicomweb(study, Faults(first_answers=[(status, {})])) as server,
+        archive(server) as web,
+        pytest.raises(kind) as caught,
+    ):
+        web.echo()
+    assert caught.value.code == code
+
+
+def test_a_page_that_is_not_dicomweb_is_told(study: list[Path]) -> None:
+    with (
+        faulty_dicomweb(study, Faults(html=True)) as server,
+        archive(server) as web,
+        pytest.raises(StopRun, match="not DICOM JSON"),
+    ):
+        web.echo()
+
+
+def test_token_and_refused_connection(study: list[Path]) -> None:
+    with faulty_dicomweb(study, Faults(token="right")) as server:
+        with archive(server, token="right") as web:
+            assert web.echo()
+        with archive(server, token="wrong") as web, pytest.raises(StopRun, match="archive-auth"):
+            web.echo()
+    with archive(f"http://{LOOPBACK}:{free_port()}/x") as web, pytest.raises(RetryLater, match="refused"):
+        web.echo()
+
+
+def test_a_stall_ends(study: list[Path]) -> None:
+    with (
+        faulty_dicomweb(study, Faults(stalls=True)) as server,
+        archive(server, stall_timeout=0.3) as web,
+        pytest.raises(RetryLater, match="archive-stalled"),
+    ):
+        web.echo()
+
+
+@pytest.mark.parametrize(
+    "faults",
+    [
+        Faults(cuts_study_after=90_000),
+        Faults(cuts_study_after=10),
+        Faults(cuts_study_after=90_000, resets=True),
+        Faults(refuses_wildcard=True),
+        Faults(ends_study_early=True),
+        Faults(wrong_boundary=True),
+        Faults(sends_part_of_study=2),
+        Faults(lengths_lie=True),
+        Faults(study_status=500),
+        Faults(study_status=406),
+    ],
+    ids=["cut", "cut-at-once", "reset", "no-wildcard", "no-closing", "wrong-boundary", "206", "lengths-lie", "500", "406"],
+)
+def test_what_the_study_request_left_out_is_fetched_by_instance(
+    study: list[Path], tmp_path: Path, faults: Faults
+) -> None:
+    with faulty_dicomweb(study, faults) as server, archive(server) as web:
+        fetched = web.fetch(STUDY, tmp_path)
+    assert fetched.complete
+    assert not fetched.damaged
+    assert sorted(held.sha256 for held in fetched.held) == sorted(map(dataset_digest, study))
+    assert {path.suffix for path in tmp_path.iterdir()} == {".dcm"}
+
+
+def test_after_a_cut_only_the_missing_instances_are_asked_for(study: list[Path], tmp_path: Path) -> None:
+    size = study[0].stat().st_size
+    with faulty_dicomweb(study, Faults(cuts_study_after=size * 2 + size // 2)) as server, archive(server) as web:
+        assert web.fetch(STUDY, tmp_path).complete
+        assert sum("/series/" in request for request in server.requests) == 2
+
+
+def test_an_announced_instance_that_is_gone_stays_missing(study: list[Path], tmp_path: Path) -> None:
+    gone = uid_from("tests", "web", "1", "2")
+    with faulty_dicomweb(study, Faults(gone_instances={gone}, study_status=500)) as server, archive(server) as web:
+        fetched = web.fetch(STUDY, tmp_path)
+    assert fetched.missing == (gone,)
+    assert len(fetched.held) == 3
+
+
+def test_another_instance_than_asked_for_is_damage(study: list[Path], tmp_path: Path) -> None:
+    with faulty_dicomweb(study, Faults(swaps_instances=True, study_status=500)) as server, archive(server) as web:
+        fetched = web.fetch(STUDY, tmp_path)
+    assert not fetched.held
+    assert {damage.code for damage in fetched.damaged} == {"wrong-instance"}
+
+
+def test_nothing_at_all_is_retry_later(study: list[Path], tmp_path: Path) -> None:
+    with faulty_dicomweb(study, Faults()) as server, archive(server) as web:
+        server.faults.study_status = 503
+        with pytest.raises(RetryLater, match="archive-busy"):
+            web.fetch(STUDY, tmp_path)
+
+
+def test_a_study_that_vanishes_is_skipped(study: list[Path], tmp_path: Path) -> None:
+    with (
+        faulty_dicomweb(study, Faults(study_status=404)) as server,
+        archive(server) as web,
+        pytest.raises(SkipStudy, match="study-gone"),
+    ):
+        web.fetch(STUDY, tmp_path)
+
+
+def test_connections_are_kept(study: list[Path]) -> None:
+    with faulty_dicomweb(study, Faults()) as server, archive(server) as web:
+        for _ in range(5):
+            web.echo()
+        assert len(web._http._idle) == 1
+
+
+@pytest.mark.parametrize("url", ["127.0.0.1:8042/dicom-web", "ftp://host/x", "http://"])
+def test_a_url_that_is_none_is_a_configuration_error(url: str) -> None:
+    with pytest.raises(ConfigurationError, match="archive-url"):
+        archive(url)
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A self-signed certificate for loopback, and its key."""
+    folder = tmp_path_factory.mktemp("tls")
+    certificate, key = folder / "cert.pem", folder / "key.pem"
+    subject = ["-subj", "/CN=localhost", "-addext", f"subjectAltName=IP:{LOOPBACK}"]
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]
+    subprocess.run([*command, *subject, "-out", certificate, "-keyout", key], check=True, capture_output=True)
+    return certificate, key
+
+
+def test_tls_is_verified_against_ca_file(
+    study: list[Path], tmp_path: Path, certificate: tuple[Path, Path]
+) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*certificate)
+    with faulty_dicomweb(study, Faults(), tls=context) as server:
+        with archive(server, ca_file=certificate[0]) as web:
+            assert web.fetch(STUDY, tmp_path).complete
+        with archive(server) as web, pytest.raises(StopRun, match="archive-tls"):
+            web.echo()
+        plain = server.url.replace("https", "http")
+        with archive(plain) as web, pytest.raises((RetryLater, StopRun)):
+            web.echo()
+    with pytest.raises(ConfigurationError, match="archive-tls"):
+        archive("https://localhost/x", ca_file=tmp_path / "none.pem")
