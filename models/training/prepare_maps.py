@@ -66,14 +66,16 @@ def load_volume(folder: Path) -> tuple[torch.Tensor, NDArray[np.float64]]:
     wrong = (left[0] < right[0], spine[1] > heart[1], not upright)
     turned = tuple(axis for axis in range(3) if wrong[axis])
     hounsfield, labels = np.flip(hounsfield, turned), np.flip(labels, turned)
-    attenuation = np.clip(hounsfield / 1000 + 1, 0, None) * 0.02
-    attenuation = np.where(hounsfield > 250, attenuation * 1.35, attenuation).astype(np.float32)
+    bone = np.where(hounsfield > 250, 1.35, 1.0)
+    attenuation: NDArray[np.float32] = (np.clip(hounsfield / 1000 + 1, 0, None) * 0.02 * bone).astype(
+        np.float32
+    )
     masks: list[NDArray[np.float32]] = [
         np.isin(labels, organ).astype(np.float32) for organ in (RIGHT_LUNG, LEFT_LUNG, HEART)
     ]
-    channels: list[NDArray[np.float32]] = [attenuation, *masks, attenuation * masks[0], attenuation * masks[1]]
+    channels = [attenuation, *masks, attenuation * masks[0], attenuation * masks[1]]
     centre = np.argwhere(masks[0] + masks[1] > 0).mean(axis=0) * SPACING_MM
-    return torch.from_numpy(np.stack(channels))[None].contiguous(), centre
+    return torch.from_numpy(np.stack(channels).astype(np.float32))[None].contiguous(), centre
 
 
 def draw_pose(seed: int) -> Pose:

@@ -67,9 +67,11 @@ def read_collection(shared: Path) -> Iterator[RealFilm]:
 
 
 def load_film(path: Path, size: int) -> FloatMap:
-    """Grey levels 0..1 of a whole film resized to ``size`` x ``size``."""
+    """Grey levels 0..1 of a whole film resized to ``size`` x ``size``: box averages where it divides evenly."""
     with Image.open(path) as film:
-        resized = film.convert("L").resize((size, size), Image.Resampling.BOX)
+        even = film.width % size == 0 and film.height % size == 0
+        resampling = Image.Resampling.BOX if even else Image.Resampling.BILINEAR
+        resized = film.convert("L").resize((size, size), resampling)
     grey: FloatMap = np.asarray(resized, dtype=np.float32) / np.float32(255)
     return grey
 
