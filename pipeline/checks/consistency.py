@@ -29,7 +29,8 @@ def contradiction(evidence: Evidence) -> Iterator[Problem]:
         if any(m.present for m in concluded) and not found and not supported:
             yield warned(f"{term.label}: in the impression, not in findings")
     if says_all_normal(evidence.draft.impression_text):
-        acute = {m.term.label for m in evidence.findings if m.present and not m.doubtful and m.term.acute}
+        certain = [m for m in evidence.findings if m.present and not m.doubtful]
+        acute = {m.term.label for m in certain if m.term.acute and not m.old}
         for label in sorted(acute):
             yield failed(f"{label}: stated in findings, yet the impression calls the study normal")
 

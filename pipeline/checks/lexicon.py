@@ -188,6 +188,9 @@ DOUBT = words(
 )
 """Words that leave a finding open; such a mention neither states nor denies."""
 
+OLD = words(r"\b(?:old|healed|healing|chronic|remote|long-?standing|calcified)\b", "陈旧|慢性|钙化")
+"""Words that make a finding no acute one."""
+
 NO_FURTHER = words(
     r"\bno (?:other|additional|further|new|change|longer|increase|interval)\b",
     r"\bnot only\b",

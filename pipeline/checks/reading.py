@@ -14,6 +14,7 @@ from pipeline.checks.lexicon import (
     NEGATED_AFTER,
     NEGATION,
     NO_FURTHER,
+    OLD,
     PLACED,
     SCOPE_END,
     SIDE,
@@ -30,12 +31,13 @@ _LUNG_KEYS = frozenset({"consolidation", "pneumonia", "nodule", "mass"})
 
 @dataclass(frozen=True, slots=True)
 class Mention:
-    """One finding named in a section: stated, denied, or left open (``doubtful``)."""
+    """One finding named in a section: stated, denied, or left open (``doubtful``); ``old`` ones are not acute."""
 
     term: Term
     present: bool
     doubtful: bool
     side: Side | None
+    old: bool = False
 
 
 def sentences(text: str) -> tuple[str, ...]:
@@ -66,7 +68,8 @@ def _in_sentence(sentence: str) -> Iterator[Mention]:
         side, read_to = _side(plain, read_to, start, end, following)
         if not _speaks_of_others(sentence, start):
             denied = _denied(sentence, start, end, term)
-            yield Mention(term, present=not denied, doubtful=_doubtful(sentence, start, end), side=side)
+            doubtful = _doubtful(sentence, start, end)
+            yield Mention(term, not denied, doubtful, side, old=OLD.search(sentence) is not None)
     for term in LEXICON:
         if term.key in named:
             continue

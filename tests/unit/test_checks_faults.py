@@ -86,10 +86,114 @@ CLEAN = [
     ("Pericardial effusion is not assessed. No pleural effusion.", NOTHING),
     ("Pleural effusion is not seen. Pneumothorax: none.", NOTHING),
     ("Left central venous catheter with tip in the right atrium.", "Left central venous catheter in place."),
+    ("There is a small left pleural effusion. No other effusion is seen.", "Small left pleural effusion."),
 ]
+REALISTIC = [
+    (
+        "The heart is normal in size. The mediastinum is unremarkable. The lungs are clear.",
+        "No acute disease.",
+    ),
+    (
+        "Cardiomediastinal silhouette is within normal limits. Lungs are clear without focal "
+        "consolidation, effusion, or pneumothorax.",
+        "No acute cardiopulmonary process.",
+    ),
+    ("Low lung volumes with bibasilar atelectasis. No pleural effusion.", "Bibasilar atelectasis."),
+    (
+        "There is blunting of the left costophrenic angle, which may represent a small effusion.",
+        "Possible small left effusion.",
+    ),
+    ("Right-sided PICC terminates in the SVC. No pneumothorax.", "Right PICC in place."),
+    (
+        "The cardiac silhouette is enlarged. Mild pulmonary edema. Small bilateral pleural "
+        "effusions, right greater than left.",
+        "Mild pulmonary edema with small bilateral effusions.",
+    ),
+    (
+        "Degenerative changes of the spine. No acute bony abnormality.",
+        "No acute cardiopulmonary abnormality.",
+    ),
+    ("Calcified granuloma in the left upper lobe.", "No acute disease."),
+    ("Left lower lobe airspace disease.", "Left lower lobe pneumonia."),
+    (
+        "Opacity in the right middle lobe, concerning for pneumonia.",
+        "Right middle lobe pneumonia. Recommend follow-up to resolution.",
+    ),
+    ("The left hemidiaphragm is elevated. Left basilar atelectasis.", "Left basilar atelectasis."),
+    (
+        "Dual-lead pacemaker with leads in the right atrium and right ventricle. Median sternotomy wires.",
+        "Pacemaker in place.",
+    ),
+    (
+        "There is no focal consolidation, pleural effusion or pneumothorax. Heart size is mildly enlarged.",
+        "Mild cardiomegaly without acute process.",
+    ),
+    (
+        "There is no pleural effusion on the left; small right pleural effusion.",
+        "Small right pleural effusion.",
+    ),
+    (
+        "Heart size upper limits of normal. No pneumothorax, pleural effusion, or focal air space opacity.",
+        "No acute findings.",
+    ),
+    (
+        "Heart size mildly enlarged, mediastinal contours are normal. Lungs clear.",
+        "Mild cardiomegaly. No acute abnormality.",
+    ),
+    ("Hyperexpanded lungs suggest emphysema. No focal infiltrate.", "Emphysema without acute disease."),
+    ("Old healed right rib fractures. Lungs are clear.", "No acute abnormality."),
+    (
+        "There is a large left pneumothorax with rightward mediastinal shift. The right lung is clear.",
+        "Large left tension pneumothorax. Findings were discussed.",
+    ),
+    (
+        "Patchy left lower lobe opacity. No effusion.",
+        "Left lower lobe opacity may represent atelectasis or pneumonia.",
+    ),
+    (
+        "The heart size and pulmonary vascularity appear within normal limits. Lungs are free of "
+        "focal airspace disease. No pleural effusion or pneumothorax is seen.",
+        "No evidence of active disease.",
+    ),
+    (
+        "Moderate right pleural effusion with adjacent compressive atelectasis. The left lung is clear.",
+        "Moderate right pleural effusion with atelectasis.",
+    ),
+    (
+        "Left internal jugular catheter tip at the cavoatrial junction.",
+        "Left IJ catheter without pneumothorax.",
+    ),
+    (
+        "The trachea is midline. Both lungs are clear of consolidation or effusion. There is no "
+        "nodule or mass.",
+        "Normal chest.",
+    ),
+    (
+        "There are small nodules in both lungs. A right lower lobe mass measures 4.5 x 3.2 cm.",
+        "Right lower lobe mass with bilateral pulmonary nodules. CT chest is recommended.",
+    ),
+    (
+        "Right upper lobe consolidation with air bronchograms. Left lung is clear. No pleural effusions.",
+        "Right upper lobe consolidation, most compatible with lobar pneumonia.",
+    ),
+    (
+        "Nodular density projects over the left upper lung. The bones are intact.",
+        "Left upper lung nodule; follow-up CT is advised.",
+    ),
+    (
+        "Both costophrenic angles are sharp. No pneumothorax. Scoliosis of the thoracic spine.",
+        "No acute cardiopulmonary findings.",
+    ),
+    (
+        "Enlarged cardiac silhouette with vascular congestion. Bilateral interstitial opacities "
+        "consistent with pulmonary edema. Trace right effusion.",
+        "Congestive heart failure with pulmonary edema.",
+    ),
+]
+"""Sentences as radiologists write them, of kinds that the simulated reports do not have."""
 
 
-@pytest.mark.parametrize(("findings", "impression"), CLEAN)
+@pytest.mark.parametrize(("findings", "impression"), CLEAN + REALISTIC)
 def test_clean_drafts_pass(findings: str, impression: str) -> None:
     assert verdicts(draft(findings, impression)) == {}
 
@@ -106,6 +210,8 @@ PLANTED = [
     ("contradiction", "failed", "The lungs are clear.", "Consolidation in the left lower zone."),
     ("contradiction", "failed", "The heart is not enlarged.", "Marked cardiomegaly."),
     ("contradiction", "failed", "There is a moderate right pneumothorax.", NOTHING),
+    ("contradiction", "failed", "The heart does not appear enlarged.", "Mild cardiomegaly."),
+    ("contradiction", "failed", "There is an acute left rib fracture.", NOTHING),
     ("contradiction", "warned", "The heart is not enlarged.", "Left pacemaker in place."),
     ("laterality", "failed", "There is a small left pleural effusion.", "Small right pleural effusion."),
     ("laterality", "failed", "There is a nodule in the left upper zone.", "Nodule in the right upper zone."),
