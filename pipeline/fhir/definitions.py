@@ -26,11 +26,15 @@ class Element:
 
 @dataclass(frozen=True, slots=True)
 class Definitions:
-    """Types (resources, data types, backbones by path), patterns of primitives, codes of known systems."""
+    """Types (resources, data types, backbones by path), patterns of primitives, codes of known systems.
+
+    ``loinc`` holds the names that the specification's value sets give the LOINC codes of our table.
+    """
 
     types: Mapping[str, tuple[Element, ...]]
     primitives: Mapping[str, str]
     code_systems: Mapping[str, frozenset[str]]
+    loinc: Mapping[str, tuple[str, ...]]
 
 
 @cache
@@ -47,7 +51,8 @@ def load() -> Definitions:
         for name, elements in told["types"].items()
     }
     systems = {url: frozenset(codes) for url, codes in told["code_systems"].items()}
-    return Definitions(types, told["primitives"], systems)
+    loinc = {code: tuple(names) for code, names in told["loinc"].items()}
+    return Definitions(types, told["primitives"], systems, loinc)
 
 
 def _element(

@@ -268,3 +268,12 @@ def test_a_fragment_seen_before_does_not_excuse_a_changed_one() -> None:
     with pytest.raises(FailStudy):
         validate_body(bad)
     assert bad["category"][0]["coding"][0]["system"] != SNOMED
+
+
+@pytest.mark.parametrize("fault", REFUSED_BY_BOTH)
+def test_the_first_validation_stands_by_itself(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    resource_type, change = REFUSED_BY_BOTH[fault]
+    blind = {resource_type: lambda _body, _found: None}
+    monkeypatch.setattr("pipeline.fhir.validation.resource_checks", lambda: blind)
+    with pytest.raises(FailStudy):
+        validate_body(changed(resource_type, change))

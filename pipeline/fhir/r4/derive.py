@@ -6,11 +6,13 @@ The result, all under version 4.0.1:
     primitives    {primitive type: regular expression, or ""}
     value_sets    {URL: {system: [codes]}} of every required binding that the bundles spell out
     code_systems  {URL: [codes]} of the systems named in ``CHECKED_SYSTEMS``
+    loinc         {code: [names]} of the codes in ``loinc.toml``, as the value sets name them
 """
 
 import gzip
 import json
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +70,7 @@ def main(folder: Path, out: Path) -> None:
         "types": types,
         "primitives": primitives,
         "value_sets": value_sets,
+        "loinc": _loinc_names(json.loads((folder / "valuesets.json").read_text("utf-8"))),
         "code_systems": {url: _concepts(terms[url].get("concept", [])) for url in CHECKED_SYSTEMS},
     }
     text = json.dumps(trimmed, sort_keys=True, separators=(",", ":"))
@@ -157,6 +160,23 @@ def _expand(url: str, terms: Entries) -> dict[str, list[str]]:
             return {}
         codes.setdefault(system, []).extend(listed)
     return {system: sorted(set(listed)) for system, listed in codes.items()}
+
+
+def _loinc_names(bundle: Entries) -> dict[str, list[str]]:
+    """How the specification names the LOINC codes of our table, wherever it does; a code it lacks is left out."""
+    table = tomllib.loads(Path(__file__).parents[1].joinpath("loinc.toml").read_text("utf-8"))
+    names: dict[str, set[str]] = {}
+    waiting: list[tuple[Any, str]] = [(bundle, "")]
+    while waiting:
+        part, system = waiting.pop()
+        if isinstance(part, list):
+            waiting += [(one, system) for one in part]
+        elif isinstance(part, dict):
+            system = part.get("system", system)
+            if system == "http://loinc.org" and part.get("code") in table["display"] and "display" in part:
+                names.setdefault(part["code"], set()).add(part["display"])
+            waiting += [(one, system) for one in part.values()]
+    return {code: sorted(told) for code, told in names.items()}
 
 
 def _concepts(concepts: list[Entries]) -> list[str]:
