@@ -5,6 +5,7 @@ where the model must see something.
 """
 
 import hashlib
+import warnings
 from collections.abc import Iterable
 from datetime import date
 from pathlib import Path
@@ -85,7 +86,9 @@ def held(path: Path) -> HeldInstance:
     """
     content = path.read_bytes()
     try:
-        head = pydicom.dcmread(path, stop_before_pixels=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            head = pydicom.dcmread(path, stop_before_pixels=True)
         ref = InstanceRef(str(head.StudyInstanceUID), str(head.SeriesInstanceUID), str(head.SOPInstanceUID))
         classes = str(head.SOPClassUID), str(head.file_meta.TransferSyntaxUID)
     except (pydicom.errors.InvalidDicomError, AttributeError, EOFError, OSError, ValueError, KeyError):
