@@ -73,7 +73,9 @@ class _Stored:
 
 
 @contextmanager
-def faulty_dicomweb(files: Sequence[Path | bytes], faults: Faults, tls: Any = None) -> Iterator[FaultyDicomweb]:
+def faulty_dicomweb(
+    files: Sequence[Path | bytes], faults: Faults, tls: Any = None
+) -> Iterator[FaultyDicomweb]:
     """Serve these DICOM files, wrongly. ``tls`` is an SSL context, for https."""
     stored = [_stored(file) if isinstance(file, Path) else file for file in files]
     scheme = "http" if tls is None else "https"

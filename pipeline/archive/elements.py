@@ -19,7 +19,7 @@ _ITEM = 0xFFFEE000
 _ITEM_END = 0xFFFEE00D
 _SEQUENCE_END = 0xFFFEE0DD
 _DEEPEST = 32
-_MOST_HEADERS = 1_000_000  # so that a hostile file of empty elements ends
+_MOST_HEADERS = 250_000  # so that a hostile file of empty elements ends
 
 _SHORT_VRS = frozenset(
     b"AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM UI UL US".split()

@@ -70,7 +70,7 @@ class FolderStudies:
         listed = {}
         for entry in self._entries_of(study_instance_uid):
             header = entry.header
-            if header.sop_instance_uid and header.series_instance_uid:
+            if header.sop_instance_uid:
                 ref = InstanceRef(study_instance_uid, header.series_instance_uid, header.sop_instance_uid)
                 listed[ref] = header.sop_class_uid
         return announced(listed)

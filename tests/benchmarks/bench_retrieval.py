@@ -98,7 +98,9 @@ def obvious_move(peer: Peer, port: int, uids: list[str], folder: Path) -> None:
     scp = AE(ae_title=CALLING)
     scp.supported_contexts = AllStoragePresentationContexts
     server = scp.start_server(
-        (LOOPBACK, port), block=False, evt_handlers=[(evt.EVT_C_STORE, keep), (evt.EVT_CONN_OPEN, without_delay)]
+        (LOOPBACK, port),
+        block=False,
+        evt_handlers=[(evt.EVT_C_STORE, keep), (evt.EVT_CONN_OPEN, without_delay)],
     )
     scu = AE(ae_title=CALLING)
     scu.add_requested_context(StudyRootQueryRetrieveInformationModelMove)
@@ -107,7 +109,9 @@ def obvious_move(peer: Peer, port: int, uids: list[str], folder: Path) -> None:
     for uid in uids:
         identifier = Dataset()
         identifier.QueryRetrieveLevel, identifier.StudyInstanceUID = "STUDY", uid
-        for status, _ in association.send_c_move(identifier, CALLING, StudyRootQueryRetrieveInformationModelMove):
+        for status, _ in association.send_c_move(
+            identifier, CALLING, StudyRootQueryRetrieveInformationModelMove
+        ):
             assert status.Status in (0xFF00, 0x0000), hex(status.Status)
     association.release()
     server.shutdown()
@@ -124,7 +128,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--studies", type=int, default=30)
     parser.add_argument("--blocks", type=int, default=3)
-    parser.add_argument("--work", type=Path, default=None, help="where to write (default: a temporary folder)")
+    parser.add_argument(
+        "--work", type=Path, default=None, help="where to write (default: a temporary folder)"
+    )
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     logging.getLogger("pynetdicom").setLevel(logging.ERROR)
@@ -139,7 +145,9 @@ def main() -> None:
             )
             get = move.model_copy(update={"retrieve": "get"})
             ways: dict[str, Callable[[Path], None]] = {
-                "dicomweb-client retrieve_study + save_as": lambda out: obvious_wado(peer.dicomweb, uids, out),
+                "dicomweb-client retrieve_study + save_as": lambda out: obvious_wado(
+                    peer.dicomweb, uids, out
+                ),
                 "firstread WADO-RS": lambda out: fetch_all(web, uids, out),
                 "pynetdicom C-MOVE, decode + save_as": lambda out: obvious_move(peer, port, uids, out),
                 "firstread C-MOVE": lambda out: fetch_all(move, uids, out),
@@ -157,9 +165,7 @@ def report(ways: dict[str, Callable[[Path], None]], total: int, blocks: int, out
             out.mkdir()
             timings[name].append(measured(total, lambda work=work: work(out)))
     medians = {
-        name: Timing(
-            statistics.median(t.rate for t in some[1:]), statistics.median(t.cpu for t in some[1:])
-        )
+        name: Timing(statistics.median(t.rate for t in some[1:]), statistics.median(t.cpu for t in some[1:]))
         for name, some in timings.items()
     }
     print(f"{total / 1e6:.0f} MB per block, {blocks} blocks, medians")

@@ -245,7 +245,9 @@ def test_a_second_fetch_brings_only_what_is_missing(subject: Subject, tmp_path: 
     assert second.manifest_digest == first.manifest_digest
     assert kept.path.stat().st_ino == stamp.st_ino
     assert kept.path.stat().st_mtime_ns == stamp.st_mtime_ns
-    assert sorted(path.name for path in (tmp_path / "study").iterdir()) == sorted(h.path.name for h in first.held)
+    assert sorted(path.name for path in (tmp_path / "study").iterdir()) == sorted(
+        h.path.name for h in first.held
+    )
 
 
 def test_four_studies_at_once(subject: Subject, tmp_path: Path) -> None:

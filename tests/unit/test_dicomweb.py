@@ -197,7 +197,18 @@ def test_a_stall_ends(study: list[Path]) -> None:
         Faults(study_status=500),
         Faults(study_status=406),
     ],
-    ids=["cut", "cut-at-once", "reset", "no-wildcard", "no-closing", "wrong-boundary", "206", "lengths-lie", "500", "406"],
+    ids=[
+        "cut",
+        "cut-at-once",
+        "reset",
+        "no-wildcard",
+        "no-closing",
+        "wrong-boundary",
+        "206",
+        "lengths-lie",
+        "500",
+        "406",
+    ],
 )
 def test_what_the_study_request_left_out_is_fetched_by_instance(
     study: list[Path], tmp_path: Path, faults: Faults
@@ -212,21 +223,30 @@ def test_what_the_study_request_left_out_is_fetched_by_instance(
 
 def test_after_a_cut_only_the_missing_instances_are_asked_for(study: list[Path], tmp_path: Path) -> None:
     size = study[0].stat().st_size
-    with faulty_dicomweb(study, Faults(cuts_study_after=size * 2 + size // 2)) as server, archive(server) as web:
+    with (
+        faulty_dicomweb(study, Faults(cuts_study_after=size * 2 + size // 2)) as server,
+        archive(server) as web,
+    ):
         assert web.fetch(STUDY, tmp_path).complete
         assert sum("/series/" in request for request in server.requests) == 2
 
 
 def test_an_announced_instance_that_is_gone_stays_missing(study: list[Path], tmp_path: Path) -> None:
     gone = uid_from("tests", "web", "1", "2")
-    with faulty_dicomweb(study, Faults(gone_instances={gone}, study_status=500)) as server, archive(server) as web:
+    with (
+        faulty_dicomweb(study, Faults(gone_instances={gone}, study_status=500)) as server,
+        archive(server) as web,
+    ):
         fetched = web.fetch(STUDY, tmp_path)
     assert fetched.missing == (gone,)
     assert len(fetched.held) == 3
 
 
 def test_another_instance_than_asked_for_is_damage(study: list[Path], tmp_path: Path) -> None:
-    with faulty_dicomweb(study, Faults(swaps_instances=True, study_status=500)) as server, archive(server) as web:
+    with (
+        faulty_dicomweb(study, Faults(swaps_instances=True, study_status=500)) as server,
+        archive(server) as web,
+    ):
         fetched = web.fetch(STUDY, tmp_path)
     assert not fetched.held
     assert {damage.code for damage in fetched.damaged} == {"wrong-instance"}

@@ -61,9 +61,21 @@ def read(encoded: bytes, sizes: list[int] | None = None, *, by_length: bool = Tr
 
 
 nearly_delimiters = st.sampled_from(
-    [b"\r\n--b-0123x", b"\r\n--b-012", b"\r\n--", b"\r", b"\n", b"--b-0123--", b"\r\n--b-0123-", b"\r\n\r\n", b"DICM"]
+    [
+        b"\r\n--b-0123x",
+        b"\r\n--b-012",
+        b"\r\n--",
+        b"\r",
+        b"\n",
+        b"--b-0123--",
+        b"\r\n--b-0123-",
+        b"\r\n\r\n",
+        b"DICM",
+    ]
 )
-DELIMITER = re.compile(rb"\r\n--b-0123(--|-?\Z|[ \t\r]*(\n|\Z))")  # what no part may hold (RFC 2046 section 5.1.1)
+DELIMITER = re.compile(
+    rb"\r\n--b-0123(--|-?\Z|[ \t\r]*(\n|\Z))"
+)  # what no part may hold (RFC 2046 section 5.1.1)
 contents = (
     st.lists(st.one_of(st.binary(max_size=40), nearly_delimiters), max_size=6)
     .map(b"".join)
@@ -143,7 +155,9 @@ def test_boundary_is_found(content_type: str, boundary: bytes) -> None:
     assert boundary_of(content_type) == boundary
 
 
-@pytest.mark.parametrize("content_type", ["", "application/dicom", "multipart/related", "multipart/related; boundary="])
+@pytest.mark.parametrize(
+    "content_type", ["", "application/dicom", "multipart/related", "multipart/related; boundary="]
+)
 def test_an_answer_without_boundary_is_refused(content_type: str) -> None:
     with pytest.raises(ValueError, match="multipart"):
         boundary_of(content_type)

@@ -205,7 +205,9 @@ def test_an_aborted_association_keeps_what_was_acknowledged_and_nothing_else(
     whole = dataset_of(film)
     association = associate(scp.port)
     context = association.accepted(DX_IMAGE_STORAGE)
-    first = Command(C_STORE_RQ, 1, 0, DX_IMAGE_STORAGE, radiograph_header("scp").sop_instance_uid, has_data_set=True)
+    first = Command(
+        C_STORE_RQ, 1, 0, DX_IMAGE_STORAGE, radiograph_header("scp").sop_instance_uid, has_data_set=True
+    )
     association.send(context, first, whole)
     assert association.receive() is not None
     second = Command(C_STORE_RQ, 2, 0, DX_IMAGE_STORAGE, uid_from("never"), has_data_set=True)
@@ -261,7 +263,12 @@ def test_health_checks_noise_and_idlers_leave_nothing_behind(scp: StorageScp, fi
     for _ in range(40):
         with socket.create_connection((LOOPBACK, scp.port)):
             pass
-    for noise in (b"GET / HTTP/1.1\r\n\r\n", bytes(6), b"\x01\x00\xff\xff\xff\xff", b"\x01\x00\x00\x00\x00\x02ab"):
+    for noise in (
+        b"GET / HTTP/1.1\r\n\r\n",
+        bytes(6),
+        b"\x01\x00\xff\xff\xff\xff",
+        b"\x01\x00\x00\x00\x00\x02ab",
+    ):
         with socket.create_connection((LOOPBACK, scp.port)) as connection, suppress(ConnectionResetError):
             connection.sendall(noise)
             connection.settimeout(10)
@@ -292,7 +299,9 @@ def test_a_taken_port_is_a_configuration_error(tmp_path: Path, ledger: Ledger) -
 
 def test_many_senders_at_once(scp: StorageScp, ledger: Ledger, tmp_path: Path) -> None:
     films = [
-        write_chest(tmp_path / f"{n}.dcm", radiograph_header(f"many-{n % 3}", instance=n), pixels=chest_pixels(64, 64))
+        write_chest(
+            tmp_path / f"{n}.dcm", radiograph_header(f"many-{n % 3}", instance=n), pixels=chest_pixels(64, 64)
+        )
         for n in range(1, 13)
     ]
     threads = [threading.Thread(target=store, args=(peer(scp), *films[n::4])) for n in range(4)]

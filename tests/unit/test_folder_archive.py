@@ -1,0 +1,358 @@
+"""The folder archive and the file reader below it, on hostile and sloppy files."""
+
+import logging
+import os
+import struct
+from collections.abc import Callable
+from datetime import date, datetime
+from pathlib import Path
+
+import pydicom
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from pydicom.dataset import Dataset
+from pydicom.sequence import Sequence
+
+from pipeline.archive.folder import FolderStudies
+from pipeline.archive.part10 import DatasetDigest, Fault, Header, dataset_digest, file_header, read_header
+from pipeline.archive.uids import is_uid
+from pipeline.dicom_writer import (
+    DEFLATED,
+    EXPLICIT_BIG,
+    EXPLICIT_LITTLE,
+    IMPLICIT_LITTLE,
+    JPEG_2000_LOSSLESS,
+    JPEG_BASELINE,
+    RLE_LOSSLESS,
+    WRITABLE,
+    uid_from,
+)
+from pipeline.errors import ConfigurationError, SkipStudy
+from pipeline.settings import FolderArchive
+from pipeline.study import StudyQuery
+from tests.synthetic import chest_pixels, radiograph_header, write_chest
+
+STUDY = uid_from("tests", "folder")
+HEADER = radiograph_header("folder", description="x'); DROP TABLE studies; -- <b>../../</b>")
+
+
+def archive(root: Path) -> FolderStudies:
+    return FolderStudies("disk", FolderArchive(kind="folder", path=root, min_free_gib=0.1))
+
+
+def film(path: Path, syntax: str = EXPLICIT_LITTLE, **changes: object) -> Path:
+    header = radiograph_header("folder", **changes) if changes else HEADER
+    pixels = chest_pixels(48, 40)
+    if syntax == JPEG_BASELINE:
+        return write_chest(
+            path, header, pixels=(pixels >> 4).astype("uint8"), transfer_syntax=syntax, bits_stored=8
+        )
+    return write_chest(path, header, pixels=pixels, transfer_syntax=syntax)
+
+
+def offset(path: Path) -> int:
+    """Where the data set begins."""
+    return 144 + int(pydicom.filereader.read_file_meta_info(path).FileMetaInformationGroupLength)
+
+
+def patched(path: Path, change: Callable[[bytes], bytes]) -> Path:
+    path.write_bytes(change(path.read_bytes()))
+    return path
+
+
+def with_syntax(path: Path, syntax: str) -> Path:
+    """The same data set under a header that names another transfer syntax."""
+    body = path.read_bytes()[offset(path) :]
+    path.write_bytes(file_header(HEADER_CLASS, HEADER.sop_instance_uid, syntax) + body)
+    return path
+
+
+HEADER_CLASS = "1.2.840.10008.5.1.4.1.1.1.1"
+
+
+def without(keyword: str, path: Path) -> Path:
+    dataset = pydicom.dcmread(path)
+    del dataset[keyword]
+    dataset.save_as(path)
+    return path
+
+
+def renamed(path: Path, keyword: str, value: str) -> Path:
+    dataset = pydicom.dcmread(path)
+    dataset[keyword].value = value
+    dataset.save_as(path)
+    return path
+
+
+DAMAGE: dict[str, tuple[str, Callable[[Path], Path]]] = {
+    "zero-bytes": ("empty-file", lambda path: patched(path, lambda content: b"")),
+    "text": (
+        "not-dicom",
+        lambda path: patched(path, lambda content: b"This is a letter, not an image.\n" * 40),
+    ),
+    "zeros": ("not-dicom", lambda path: patched(path, lambda content: bytes(100_000))),
+    "bare-data-set": ("no-file-meta", lambda path: patched(path, lambda content: content[offset(path) :])),
+    "cut-in-pixels": ("truncated", lambda path: patched(path, lambda content: content[:-1000])),
+    "cut-by-one": ("truncated", lambda path: patched(path, lambda content: content[:-1])),
+    "cut-in-header": ("truncated", lambda path: patched(path, lambda content: content[: offset(path) + 300])),
+    "only-meta": ("no-dataset", lambda path: patched(path, lambda content: content[: offset(path)])),
+    "cut-in-meta": ("malformed-meta", lambda path: patched(path, lambda content: content[:200])),
+    "says-implicit": ("transfer-syntax-mismatch", lambda path: with_syntax(path, IMPLICIT_LITTLE)),
+    "says-big-endian": ("transfer-syntax-mismatch", lambda path: with_syntax(path, EXPLICIT_BIG)),
+    "says-deflated": ("transfer-syntax-mismatch", lambda path: with_syntax(path, DEFLATED)),
+    "says-jpeg-2000": ("transfer-syntax-mismatch", lambda path: with_syntax(path, JPEG_2000_LOSSLESS)),
+    "says-nothing": ("no-transfer-syntax", lambda path: with_syntax(path, "")),
+    "says-nonsense": ("no-transfer-syntax", lambda path: with_syntax(path, "../etc")),
+    "no-study-uid": ("missing-uid", lambda path: without("StudyInstanceUID", path)),
+    "no-sop-uid": ("missing-uid", lambda path: without("SOPInstanceUID", path)),
+    "no-series-uid": ("missing-uid", lambda path: without("SeriesInstanceUID", path)),
+    "no-class": ("missing-uid", lambda path: without("SOPClassUID", path)),
+    "garbage-after-header": (
+        "malformed-dataset",
+        lambda path: patched(path, lambda content: content[: offset(path) + 60] + b"\xee" * 5000),
+    ),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_each_damage_has_its_code_and_stops_nothing(tmp_path: Path, damage: str) -> None:
+    code, spoil = DAMAGE[damage]
+    source = tmp_path / "source"
+    spoil(film(source / "bad.dcm"))
+    film(source / "good.dcm", instance=2)
+    found = read_header(source / "bad.dcm")
+    assert isinstance(found, Fault)
+    assert found.code == code
+    with archive(source) as disk:
+        (study,) = disk.find(StudyQuery())
+        fetched = disk.fetch(STUDY, tmp_path / "out")
+    assert study.study_instance_uid == STUDY
+    assert [held.ref.sop_instance_uid for held in fetched.held] == [uid_from("tests", "folder", "1", "2")]
+    if found.study_instance_uid:
+        (damaged,) = fetched.damaged
+        assert damaged.code == code
+        assert fetched.missing == ((found.sop_instance_uid,) if found.sop_instance_uid else ())
+
+
+def test_messages_hold_nothing_of_the_patient(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    texts = []
+    for name, (_, spoil) in DAMAGE.items():
+        spoil(film(tmp_path / f"{name}.dcm"))
+    with archive(tmp_path) as disk:
+        fetched = disk.fetch(STUDY, tmp_path / "out")
+    texts += [f"{damaged.code} {damaged.message}" for damaged in fetched.damaged] + [caplog.text]
+    for text in texts:
+        for secret in (
+            HEADER.patient_id,
+            "Fictitious",
+            HEADER.accession_number,
+            STUDY,
+            HEADER.sop_instance_uid,
+        ):
+            assert secret not in text
+
+
+@pytest.mark.parametrize("syntax", WRITABLE)
+def test_every_transfer_syntax_is_read_and_copied_as_stored(tmp_path: Path, syntax: str) -> None:
+    source = film(tmp_path / "in" / "film.dcm", syntax)
+    before = source.read_bytes(), source.stat().st_mtime_ns
+    with archive(tmp_path / "in") as disk:
+        fetched = disk.fetch(STUDY, tmp_path / "out")
+    (held,) = fetched.held
+    assert held.transfer_syntax_uid == syntax
+    assert held.path.read_bytes() == before[0]
+    assert held.sha256 == dataset_digest(source)
+    assert (source.read_bytes(), source.stat().st_mtime_ns) == before
+    held.path.write_bytes(b"changed")
+    assert source.read_bytes() == before[0]
+
+
+def test_duplicates_with_the_same_bytes_are_one_and_with_others_a_conflict(tmp_path: Path) -> None:
+    first = film(tmp_path / "in" / "a.dcm")
+    (tmp_path / "in" / "b.dcm").write_bytes(first.read_bytes())
+    with archive(tmp_path / "in") as disk:
+        same = disk.fetch(STUDY, tmp_path / "same")
+    assert (len(same.held), same.damaged) == (1, ())
+    patched(tmp_path / "in" / "b.dcm", lambda content: content[:-2] + b"\x01\x02")
+    with archive(tmp_path / "in") as disk:
+        other = disk.fetch(STUDY, tmp_path / "other")
+    assert [damaged.code for damaged in other.damaged] == ["duplicate-conflict"]
+    assert other.held[0].sha256 == dataset_digest(first)
+
+
+def test_files_that_come_and_go_are_noticed(tmp_path: Path) -> None:
+    root = tmp_path / "in"
+    film(root / "deep" / "er" / "1.dcm")
+    with archive(root) as disk:
+        assert disk.fetch(STUDY, tmp_path / "a").complete
+        film(root / "2.dcm", instance=2)
+        assert len(list(disk.find(StudyQuery()))) == 1
+        assert len(disk.fetch(STUDY, tmp_path / "b").held) == 2
+        (root / "2.dcm").unlink()
+        (root / "deep" / "er" / "1.dcm").unlink()
+        with pytest.raises(SkipStudy, match="study-gone"):
+            disk.fetch(STUDY, tmp_path / "c")
+        assert not list(disk.find(StudyQuery()))
+
+
+def test_odd_folder_entries_are_left_alone(tmp_path: Path) -> None:
+    root = tmp_path / "in"
+    good = film(root / "films" / "1.dcm")
+    (root / "loop").symlink_to(root)
+    (root / "dangling").symlink_to(root / "nowhere")
+    os.mkfifo(root / "pipe")
+    (root / "DICOMDIR").write_bytes(good.read_bytes())
+    (root / "<script>'; drop.dcm").write_bytes(b"<html>")
+    with archive(root) as disk:
+        assert disk.echo() == "2 files, 1 studies, 1 files that belong to no study"
+        assert len(disk.fetch(STUDY, tmp_path / "out").held) == 1
+
+
+def test_a_folder_that_is_not_there_is_a_configuration_error(tmp_path: Path) -> None:
+    with archive(tmp_path / "none") as disk, pytest.raises(ConfigurationError, match="archive-path"):
+        list(disk.find(StudyQuery()))
+
+
+@pytest.mark.parametrize("character_set", ["ISO_IR 192", "GB18030"])
+def test_found_studies_are_described(tmp_path: Path, character_set: str) -> None:
+    film(
+        tmp_path / "1.dcm",
+        started=datetime(2031, 5, 6, 7, 8),  # noqa: DTZ001 - DICOM times are local
+        patient_name="Wang^XiaoDong=王^小东",
+        accession_number="A-1",
+        character_set=(character_set,),
+    )
+    with archive(tmp_path) as disk:
+        (study,) = disk.find(StudyQuery(date(2031, 5, 6), date(2031, 5, 6), modalities=("DX",)))
+        assert not list(disk.find(StudyQuery(since=date(2031, 5, 7))))
+        assert not list(disk.find(StudyQuery(modalities=("CT",))))
+    assert (study.study_date, study.modalities, study.accession_number) == (date(2031, 5, 6), ("DX",), "A-1")
+    assert study.announced_instances == 1
+
+
+@pytest.mark.parametrize("text", ["20311301", "2031.05.06", "yesterday", ""])
+def test_dates_out_of_range_are_no_dates(tmp_path: Path, text: str) -> None:
+    path = film(tmp_path / "1.dcm")
+    dataset = pydicom.dcmread(path)
+    with pydicom.config.disable_value_validation():
+        dataset.StudyDate = text
+        dataset.save_as(path)
+    with archive(tmp_path) as disk:
+        (study,) = disk.find(StudyQuery())
+    assert study.study_date == (date(2031, 5, 6) if text.startswith("2031.") else None)
+
+
+def test_private_nested_and_padded_elements_are_walked(tmp_path: Path) -> None:
+    path = film(tmp_path / "1.dcm", IMPLICIT_LITTLE)
+    dataset = pydicom.dcmread(path)
+    inner = Dataset()
+    inner.StudyInstanceUID = "9.9.9"
+    inner.is_undefined_length_sequence_item = True
+    dataset.ReferencedStudySequence = Sequence([inner])
+    dataset["ReferencedStudySequence"].is_undefined_length = True
+    block = dataset.private_block(0x0009, "FIRSTREAD TEST", create=True)
+    block.add_new(1, "UN", b"\x00\xff" * 33)
+    dataset.save_as(path)
+    patched(path, lambda content: content + bytes(512))
+    header = read_header(path)
+    assert isinstance(header, Header)
+    assert header.study_instance_uid == STUDY
+
+
+def test_encapsulated_pixels_without_last_delimiter_pass_and_cut_ones_do_not(tmp_path: Path) -> None:
+    path = film(tmp_path / "1.dcm", RLE_LOSSLESS)
+    whole = path.read_bytes()
+    assert whole.endswith(b"\xfe\xff\xdd\xe0" + bytes(4))
+    path.write_bytes(whole[:-8])
+    assert isinstance(read_header(path), Header)
+    path.write_bytes(whole[:-20])
+    found = read_header(path)
+    assert isinstance(found, Fault)
+    assert found.code == "truncated"
+
+
+def test_a_file_of_empty_elements_ends(tmp_path: Path) -> None:
+    path = tmp_path / "1.dcm"
+    path.write_bytes(
+        file_header(HEADER_CLASS, "1.2.3", IMPLICIT_LITTLE) + struct.pack("<HHI", 8, 8, 0) * 260_000
+    )
+    found = read_header(path)
+    assert isinstance(found, Fault)
+    assert found.code == "malformed-dataset"
+
+
+def test_deep_nesting_ends(tmp_path: Path) -> None:
+    nest = struct.pack("<HHI", 8, 0x1140, 0xFFFFFFFF) + struct.pack("<HHI", 0xFFFE, 0xE000, 0xFFFFFFFF)
+    path = tmp_path / "1.dcm"
+    path.write_bytes(file_header(HEADER_CLASS, "1.2.3", IMPLICIT_LITTLE) + nest * 5000)
+    found = read_header(path)
+    assert isinstance(found, Fault)
+    assert found.code == "malformed-dataset"
+
+
+@pytest.fixture(scope="module")
+def specimens(tmp_path_factory: pytest.TempPathFactory) -> list[bytes]:
+    folder = tmp_path_factory.mktemp("specimens")
+    return [film(folder / f"{n}.dcm", syntax).read_bytes() for n, syntax in enumerate(WRITABLE)]
+
+
+@given(
+    kind=st.integers(0, 100),
+    where=st.floats(0, 1),
+    noise=st.binary(min_size=1, max_size=12),
+    cut=st.booleans(),
+)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+def test_mutated_files_are_headers_or_faults(
+    specimens: list[bytes], tmp_path: Path, kind: int, where: float, noise: bytes, cut: bool
+) -> None:
+    content = specimens[kind % len(specimens)]
+    at = int(where * len(content))
+    path = tmp_path / "mutated.dcm"
+    path.write_bytes(content[:at] if cut else content[:at] + noise + content[at + len(noise) :])
+    found = read_header(path)
+    if isinstance(found, Header):
+        assert is_uid(found.study_instance_uid)
+        assert is_uid(found.sop_instance_uid)
+    if cut and at < len(content) - 16:
+        assert isinstance(found, Fault) or found.transfer_syntax_uid not in (EXPLICIT_LITTLE, IMPLICIT_LITTLE)
+
+
+@given(sizes=st.lists(st.integers(1, 400), max_size=60), kind=st.integers(0, 100))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+def test_the_digest_does_not_depend_on_the_pieces(
+    specimens: list[bytes], tmp_path: Path, sizes: list[int], kind: int
+) -> None:
+    content = specimens[kind % len(specimens)]
+    path = tmp_path / "whole.dcm"
+    path.write_bytes(content)
+    digest, at = DatasetDigest(), 0
+    for size in [*sizes, len(content)]:
+        digest.update(content[at : at + size])
+        at += size
+    assert digest.hexdigest() == dataset_digest(path)
+    other = tmp_path / "other-meta.dcm"
+    other.write_bytes(file_header("1.2", "1.2.3", EXPLICIT_LITTLE) + content[offset(path) :])
+    assert dataset_digest(other) == dataset_digest(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("1.2.840.10008.1.1", True),
+        ("2.25.0", True),
+        ("1" * 64, True),
+        ("1" * 65, False),
+        ("", False),
+        ("1..2", False),
+        (".1", False),
+        ("1.", False),
+        ("1.2/3", False),
+        ("1.2\n", False),
+        ("\u0661.\u0662", False),
+    ],
+)
+def test_uid_syntax(text: str, expected: bool) -> None:
+    assert is_uid(text) is expected
