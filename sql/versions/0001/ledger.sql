@@ -78,6 +78,12 @@ DECLARE
     allowed ledger_state[];
 BEGIN
     NEW.updated_at := clock_timestamp();
+    IF TG_OP = 'INSERT' THEN
+        IF NEW.state <> 'discovered' THEN
+            RAISE EXCEPTION 'a study begins as discovered' USING ERRCODE = 'FR003';
+        END IF;
+        RETURN NEW;
+    END IF;
     IF NEW.token < OLD.token THEN
         RAISE EXCEPTION 'a ledger token never goes back' USING ERRCODE = 'FR003';
     END IF;
@@ -107,7 +113,7 @@ BEGIN
     RETURN NEW;
 END $$;
 
-CREATE TRIGGER guard_ledger BEFORE UPDATE ON ledger
+CREATE TRIGGER guard_ledger BEFORE INSERT OR UPDATE ON ledger
     FOR EACH ROW EXECUTE FUNCTION guard_ledger();
 
 -- Wakes a waiting worker; the payload names nothing, the ledger is asked.
