@@ -4,7 +4,7 @@ import json
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
@@ -16,12 +16,14 @@ from fhirclient.client import FHIRClient
 from fhirclient.models.diagnosticreport import DiagnosticReport
 from fhirclient.models.patient import Patient
 
+from flows.serve import auditor
 from pipeline.errors import RetryLater
 from pipeline.ledger import ReportOutcome
 from pipeline.store.store import Store
 from pipeline.web import Access, Interaction, Reader, create_app, serving
 from pipeline.web.search_parameters import SEARCHABLE
 from tests.memory_reader import START, MemoryReader, invented_outcome, save_as_flows, study_uid
+from tests.unit.fhir_samples import CHINESE, CONTEXT, SHORT, STUDY, body, built
 
 COUNT = 8
 ALL = [f"report-{number}" for number in range(COUNT)]
@@ -71,9 +73,9 @@ def checked(answer: httpx.Response, status: int = 200) -> dict[str, Any]:
     """The resource of an answer, valid R4 and sent as FHIR JSON."""
     assert answer.status_code == status, answer.text
     assert answer.headers["content-type"].startswith("application/fhir+json")
-    body: dict[str, Any] = json.loads(answer.text)
-    get_fhir_model_class(body["resourceType"]).model_validate(body)
-    return body
+    resource: dict[str, Any] = json.loads(answer.text)
+    get_fhir_model_class(resource["resourceType"]).model_validate(resource)
+    return resource
 
 
 def ids(bundle: dict[str, Any]) -> list[str]:
@@ -288,6 +290,51 @@ def test_reads_and_searches_are_audited_per_patient_without_results(site: Site) 
     assert (absent.succeeded, absent.patients) == (False, ())
     assert listed.patients == ("patient-0", "patient-1", "patient-2")
     assert (opened.resource_id, opened.patients) == ("report-2", ("patient-2",))
+
+
+def test_what_the_pipeline_writes_is_served_found_and_audited(database_url: str) -> None:
+    """The real resources of one study, the real store, and the audit as ``flows.serve`` joins it."""
+    resources = built(draft=CHINESE, completeness=SHORT)
+    report = body(resources, "DiagnosticReport")
+    study = replace(
+        invented_outcome(0),
+        draft=CHINESE,
+        completeness=SHORT,
+        resources=resources,
+        diagnostic_report_id=report["id"],
+        accession_number=CONTEXT.accession_number,
+    )
+    with ExitStack() as stack:
+        store = stack.enter_context(Store(database_url))
+        save_as_flows(store, [study])
+        before = store.audit_verify().rows
+        app = create_app(store, token="", audit=auditor(store), clock=lambda: datetime.now(UTC))
+        client = stack.enter_context(httpx.Client(base_url=stack.enter_context(serving(app)).rstrip("/")))
+        for resource in resources:
+            read = checked(client.get(f"/fhir/{resource.resource_type}/{resource.resource_id}"))
+            assert {key: value for key, value in read.items() if key != "meta"} == {
+                key: value for key, value in resource.body.items() if key != "meta"
+            }
+        patient = body(resources, "Patient")
+        number = f"{patient['identifier'][0]['system']}|TEST-7"
+        for query in (
+            {"study-uid": CONTEXT.study_instance_uid},
+            {"identifier": "ACC-7"},
+            {"patient": patient["id"]},
+            {"patient.identifier": number},
+            {"date": "2026-02-28"},
+            {"status": "partial"},
+        ):
+            assert ids(checked(client.get("/fhir/DiagnosticReport", params=query))) == [report["id"]], query
+        found = checked(client.get("/fhir/ImagingStudy", params={"identifier": f"urn:oid:{STUDY}"}))
+        assert ids(found) == [body(resources, "ImagingStudy")["id"]]
+        page = client.get(f"/reports/{report['id']}").text
+        assert "Ada" in page
+        assert CHINESE.findings_text in page
+        assert "file ends early" in page
+        verdict = store.audit_verify()
+        assert verdict.ok
+        assert verdict.rows >= before + len(resources) + 8
 
 
 def plain_site(stack: ExitStack, reader: MemoryReader, token: str = "", audit: Any = None) -> str:
