@@ -81,9 +81,15 @@ def _write_configuration(settings: Settings, folder: Path, pacs_port: int, move_
 def _show_drafts(settings: Settings) -> None:
     with open_store(settings) as store:
         studies = store.studies(ARCHIVE, limit=50)
+    newest = {
+        one.study_instance_uid: one for one in reversed(studies)
+    }  # one row for each recipe; the last stands
     display.rows_table(
         ("study", "state", "findings", "impression"),
-        [(str(one.ledger_id), one.state, one.findings or one.reason, one.impression) for one in studies],
+        [
+            (str(one.ledger_id), one.state, one.findings or one.reason, one.impression)
+            for one in sorted(newest.values(), key=lambda one: one.ledger_id)
+        ],
         title="Drafts of the sample archive",
         caption=display.BANNER,
     )

@@ -59,7 +59,8 @@ def prefect_api(settings: Settings) -> Iterator[str]:
 
 
 @contextmanager
-def _server(database_url: str, home: Path) -> Iterator[str]:
+def prefect_server(database_url: str, home: Path) -> Iterator[str]:
+    """A Prefect server on a free port of loopback, over an asyncpg URL, for the length of the block; gives its API URL."""
     port = _free_port()
     environment = {**configuration.environment(), "PREFECT_SERVER_DATABASE_CONNECTION_URL": database_url}
     environment["PREFECT_HOME"] = str(home)

@@ -39,7 +39,9 @@ def show_status(settings: Settings, *, as_json: bool) -> None:
                     one.code,
                     one.reason,
                     str(one.attempts),
-                    one.next_attempt_at.isoformat(timespec="minutes") if one.next_attempt_at else "a person looks",
+                    one.next_attempt_at.isoformat(timespec="minutes")
+                    if one.next_attempt_at
+                    else "a person looks",
                 )
                 for one in troubled
             ],

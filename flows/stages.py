@@ -123,6 +123,7 @@ def _write(parcel: Parcel) -> list[Outcome]:
             return [path.rest(place, brought[0].claim, error, brought[0].completeness)]
         alone = (part for one in brought for part in _encode(Parcel(place, [one])))
         return [outcome for part in alone for outcome in _write(part)]
+    place.store.advance([one.claim for one in brought], LedgerState.DRAFTED)
     return [path.outcome_of(place, one, draft) for one, draft in zip(brought, drafts, strict=True)]
 
 

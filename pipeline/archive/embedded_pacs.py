@@ -3,6 +3,7 @@
 A real DIMSE peer on loopback (C-ECHO, C-FIND, C-MOVE, C-GET, C-STORE), never meant for patients.
 """
 
+import socket
 import subprocess
 import sys
 import time
@@ -94,10 +95,19 @@ def _await_echo(port: int, server: "subprocess.Popen[bytes]", log: Path) -> None
     while time.monotonic() < deadline:
         if server.poll() is not None:
             raise StopRun("demo-pacs", f"the demo's PACS ended at once; read {log}")
-        association = ae.associate("127.0.0.1", port, ae_title=AE_TITLE)
-        if association.is_established:
-            association.send_c_echo()
-            association.release()
-            return
-        time.sleep(0.2)
+        if _listens(port):
+            association = ae.associate("127.0.0.1", port, ae_title=AE_TITLE)
+            if association.is_established:
+                association.send_c_echo()
+                association.release()
+                return
+        time.sleep(0.1)
     raise StopRun("demo-pacs", f"the demo's PACS did not come up in {START_SECONDS:.0f} s; read {log}")
+
+
+def _listens(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+    except OSError:
+        return False
+    return True

@@ -1,18 +1,16 @@
 """The demo, as a stranger runs it: twice on one data folder, then every sink is searched for patient data."""
 
 import json
-import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import psycopg
 import pydicom
 import pytest
 
 from pipeline.store.embedded import EmbeddedPostgres
+from tests.sites import firstread, rows, summary
 
 REPORTED, SKIPPED, FAILED = 11, 1, 0
 
@@ -24,20 +22,12 @@ class DemoRun:
     second: "subprocess.CompletedProcess[str]"
 
 
-def firstread(*arguments: str, data_dir: Path, cwd: Path) -> "subprocess.CompletedProcess[str]":
-    """Run the command as installed, with nothing configured but the data folder."""
-    environment = {key: value for key, value in os.environ.items() if not key.startswith(("PREFECT_", "FIRSTREAD_"))}
-    environment["FIRSTREAD_DATA_DIR"] = str(data_dir)
-    command = [str(Path(sys.executable).with_name("firstread")), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, env=environment, cwd=cwd, timeout=300, check=False)
-
-
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> DemoRun:
     folder = tmp_path_factory.mktemp("demo")
     data_dir = folder / "data"
-    first = firstread("demo", "--once", "--json", "--verbose", data_dir=data_dir, cwd=folder)
-    second = firstread("demo", "--once", "--json", "--verbose", data_dir=data_dir, cwd=folder)
+    first = firstread("demo", "--once", "--json", "--verbose", cwd=folder, FIRSTREAD_DATA_DIR=str(data_dir))
+    second = firstread("demo", "--once", "--json", "--verbose", cwd=folder, FIRSTREAD_DATA_DIR=str(data_dir))
     return DemoRun(data_dir, first, second)
 
 
@@ -45,16 +35,6 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> DemoRun:
 def postgres(demo: DemoRun) -> Iterator[EmbeddedPostgres]:
     with EmbeddedPostgres.ensure(demo.data_dir) as server:
         yield server
-
-
-def summary(run: "subprocess.CompletedProcess[str]") -> dict[str, float]:
-    parsed: dict[str, float] = json.loads(run.stdout.splitlines()[-1])
-    return parsed
-
-
-def rows(url: str, query: str) -> list[tuple[object, ...]]:
-    with psycopg.connect(url.replace("+psycopg", "").replace("+asyncpg", "")) as connection:
-        return connection.execute(query).fetchall()  # type: ignore[call-overload, no-any-return]
 
 
 def test_the_first_run_reports_the_sample(demo: DemoRun) -> None:
@@ -72,20 +52,22 @@ def test_the_second_run_finds_everything_unchanged(demo: DemoRun) -> None:
 
 
 def test_consumers_read_the_views(postgres: EmbeddedPostgres) -> None:
-    found = rows(postgres.url, "SELECT status, findings, impression, diagnostic_report FROM firstread.reports")
+    found = rows(
+        postgres.url, "SELECT status, findings, impression, diagnostic_report FROM firstread.reports"
+    )
     assert len(found) == REPORTED
     for status, findings, impression, resource in found:
         assert status == "partial"
         assert findings
         assert impression
-        assert resource["resourceType"] == "DiagnosticReport"  # type: ignore[index]
-        assert any(label["code"] == "AIAST" for label in resource["meta"]["security"])  # type: ignore[index]
-    states = dict(rows(postgres.url, "SELECT state, count(*) FROM firstread.studies GROUP BY state"))  # type: ignore[arg-type]
+        assert resource["resourceType"] == "DiagnosticReport"
+        assert any(label["code"] == "AIAST" for label in resource["meta"]["security"])
+    states = dict(rows(postgres.url, "SELECT state, count(*) FROM firstread.studies GROUP BY state"))
     assert states == {"reported": REPORTED, "skipped": SKIPPED}
 
 
 def test_the_audit_chain_holds(demo: DemoRun, postgres: EmbeddedPostgres, tmp_path: Path) -> None:
-    verified = firstread("audit", "verify", "--json", data_dir=demo.data_dir, cwd=tmp_path)
+    verified = firstread("audit", "verify", "--json", cwd=tmp_path, FIRSTREAD_DATA_DIR=str(demo.data_dir))
     assert verified.returncode == 0, verified.stderr
     assert json.loads(verified.stdout.splitlines()[-1])["rows"] > REPORTED
 
@@ -114,7 +96,13 @@ def _sample_identifiers(folder: Path) -> set[str]:
     found: set[str] = set()
     for path in folder.rglob("*.dcm"):
         dataset = pydicom.dcmread(path, stop_before_pixels=True, force=True)
-        for keyword in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "PatientID", "AccessionNumber"):
+        for keyword in (
+            "StudyInstanceUID",
+            "SeriesInstanceUID",
+            "SOPInstanceUID",
+            "PatientID",
+            "AccessionNumber",
+        ):
             found.add(str(dataset.get(keyword, "")))
         found.update(str(dataset.get("PatientName", "")).replace("=", "^").split("^"))
         found.add(str(dataset.get("PatientBirthDate", "")))
@@ -123,7 +111,8 @@ def _sample_identifiers(folder: Path) -> set[str]:
 
 def _whole_database(url: str) -> str:
     tables = rows(
-        url, "SELECT quote_ident(schemaname) || '.' || quote_ident(tablename) FROM pg_tables WHERE schemaname = 'public'"
+        url,
+        "SELECT quote_ident(schemaname) || '.' || quote_ident(tablename) FROM pg_tables WHERE schemaname = 'public'",
     )
     parts: list[str] = []
     for (table,) in tables:

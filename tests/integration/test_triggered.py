@@ -1,0 +1,194 @@
+"""The deployments on a real server and worker; studies that a PACS pushes.
+
+nightly-sweep, backfill and on-study-complete are deployed with ``prefect deploy --all`` and draft through a process
+worker. Orthanc forwards on its own (Lua), dcmtk's storescu sends; the listener decides and emits the event.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+import pydicom
+import pytest
+
+from flows.simulate import SimulatedStudy, simulate
+from tests.servers import Peer, free_port, orthanc, store, store_over_rest
+from tests.sites import environment, firstread, prefect_url, rows, write_site
+
+__all__ = ["prefect_url"]
+
+ROOT = Path(__file__).resolve().parents[2]
+FORWARD = """
+function OnStoredInstance(instanceId, tags, metadata, origin)
+  if origin["RequestOrigin"] ~= "Lua" then
+    SendToModality(instanceId, "listener")
+  end
+end
+"""
+
+
+@dataclass(frozen=True)
+class Site:
+    folder: Path
+    config: Path
+    database_url: str
+    prefect_api: str
+    orthanc: Peer
+    listen_port: int
+    studies: tuple[SimulatedStudy, ...]
+
+
+@contextmanager
+def running(command: list[str], log: Path, **options: object) -> Iterator["subprocess.Popen[bytes]"]:
+    with log.open("ab") as sink:
+        process = subprocess.Popen(command, stdout=sink, stderr=sink, **options)  # type: ignore[call-overload]
+    try:
+        yield process
+    finally:
+        process.terminate()
+        try:
+            process.wait(timeout=20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def until(true: Callable[[], bool], what: str, seconds: float = 120.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline, f"{what} did not happen in {seconds:.0f} s"
+        time.sleep(0.25)
+
+
+@pytest.fixture
+def site(database_url: str, prefect_url: str, tmp_path: Path) -> Iterator[Site]:
+    """An Orthanc that forwards all it gets to our listener, and a configuration that asks it by DICOMweb."""
+    listen_port = free_port()
+    lua = tmp_path / "forward.lua"
+    lua.write_text(FORWARD)
+    modalities = {"listener": {"AET": "FIRSTREAD", "Host": "127.0.0.1", "Port": listen_port}}
+    with orthanc(tmp_path / "orthanc", LuaScripts=[str(lua)], DicomModalities=modalities) as peer:
+        config = write_site(
+            tmp_path,
+            database_url,
+            {"main": {"kind": "dicomweb", "url": peer.dicomweb}},
+            listen={"port": listen_port, "quiet_seconds": 1.0, "min_free_gib": 0.1},
+            prefect={"api_url": prefect_url},
+        )
+        studies = simulate(4, tmp_path / "films", seed=9).studies
+        yield Site(tmp_path, config, database_url, prefect_url, peer, listen_port, studies)
+
+
+def prefect(site: Site, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    done = subprocess.run(
+        [sys.executable, "-m", "prefect", "--no-prompt", *arguments],
+        cwd=ROOT, env=environment(site.prefect_api), capture_output=True, text=True, timeout=180, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done
+
+
+def by_variables(site: Site) -> dict[str, str]:
+    """The site's configuration as a worker gets it where its deployments name no file."""
+    return {
+        "FIRSTREAD_DATA_DIR": str(site.folder / "data"),
+        "FIRSTREAD_DATABASE__URL": site.database_url,
+        "FIRSTREAD_ARCHIVES__MAIN__KIND": "dicomweb",
+        "FIRSTREAD_ARCHIVES__MAIN__URL": site.orthanc.dicomweb,
+    }
+
+
+def reported(site: Site) -> int:
+    return int(rows(site.database_url, "SELECT count(*) FROM firstread.reports")[0][0])
+
+
+def listener(site: Site) -> list[str]:
+    return [
+        str(Path(sys.executable).with_name("firstread")),
+        "listen",
+        "--verbose",
+        "--config",
+        str(site.config),
+    ]
+
+
+def listens(site: Site) -> bool:
+    return "listening as" in (site.folder / "listen.log").read_text()
+
+
+def test_deployments_and_pushed_studies(site: Site) -> None:
+    variables = environment(site.prefect_api)
+    config = json.dumps(str(site.config))
+    prefect(site, "work-pool", "create", "gpu", "--type", "process")
+    prefect(site, "deploy", "--all")
+    worker = [sys.executable, "-m", "prefect", "worker", "start", "--pool", "gpu"]
+    with (
+        running(worker, site.folder / "worker.log", cwd=ROOT, env=variables | by_variables(site)),
+        running(listener(site), site.folder / "listen.log", cwd=site.folder, env=variables),
+    ):
+        until(lambda: listens(site), "the listener's start")
+        # Orthanc is sent one study and forwards it; storescu sends another one straight to the listener.
+        store_over_rest(site.orthanc, *site.studies[0].paths)
+        store(Peer("FIRSTREAD", site.listen_port), *site.studies[1].paths)
+        until(
+            lambda: len(rows(site.database_url, "SELECT FROM firstread.studies")) == 2,
+            "the hand-over of two studies",
+        )
+        until(lambda: reported(site) == 2, "on-study-complete")
+        assert not list((site.folder / "data" / "inbox").rglob("*.dcm")), (
+            "received files go once the report is stored"
+        )
+        store_over_rest(site.orthanc, *site.studies[2].paths)
+        prefect(
+            site, "deployment", "run", "sweep/nightly-sweep",
+            "--param", f"config={config}", "--param", f"days={_days_back(site.studies)}", "--watch",
+        )  # fmt: skip
+        until(lambda: reported(site) == 3, "nightly-sweep")
+        store_over_rest(site.orthanc, *site.studies[3].paths)
+        day = _study_date(site.studies[3]).isoformat()
+        prefect(
+            site, "deployment", "run", "backfill/backfill",
+            "--param", f"config={config}", "--param", f'since="{day}"', "--param", f'until="{day}"', "--watch",
+        )  # fmt: skip
+        until(lambda: reported(site) == 4, "backfill")
+    versions = {version for (version,) in rows(site.database_url, "SELECT version FROM firstread.reports")}
+    assert versions == {1}
+
+
+def test_a_killed_listener_loses_nothing_it_acknowledged(site: Site) -> None:
+    variables = environment(site.prefect_api)
+    with running(listener(site), site.folder / "listen.log", cwd=site.folder, env=variables) as process:
+        until(lambda: listens(site), "the listener's start")
+        store(Peer("FIRSTREAD", site.listen_port), *(path for study in site.studies for path in study.paths))
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+    held = rows(site.database_url, "SELECT path FROM firstread.instance")
+    assert len(held) == sum(len(study.paths) for study in site.studies)
+    assert all(pydicom.dcmread(path).SOPInstanceUID for (path,) in held)
+    with running(listener(site), site.folder / "listen.log", cwd=site.folder, env=variables):
+        until(
+            lambda: len(rows(site.database_url, "SELECT FROM firstread.studies")) == len(site.studies),
+            "the hand-over after the restart",
+        )
+    drafted = firstread(
+        "run", "--json", "--config", str(site.config), cwd=site.folder, prefect_api=site.prefect_api
+    )
+    assert drafted.returncode == 0, drafted.stderr
+
+
+def _days_back(studies: tuple[SimulatedStudy, ...]) -> int:
+    oldest = min(_study_date(study) for study in studies)
+    return (date.today() - oldest).days + 2  # noqa: DTZ011 - days counted back from today, as the flow does
+
+
+def _study_date(study: SimulatedStudy) -> date:
+    text = str(pydicom.dcmread(study.paths[0], stop_before_pixels=True).StudyDate)
+    return date(int(text[:4]), int(text[4:6]), int(text[6:8]))

@@ -1,0 +1,104 @@
+"""A site for tests: a Prefect server shared by the session, configuration files, and the command as installed."""
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from flows.prefect_server import QUIET, prefect_server
+from flows.tally import Tally
+from pipeline.store.connections import libpq_url
+from pipeline.store.embedded import EmbeddedPostgres
+
+ENGINES = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "firstread-tests"
+"""Exported graphs are kept between sessions, as a site keeps them; their manifests are verified at each load."""
+
+_OURS = ("PREFECT_", "FIRSTREAD_")
+_KEPT = ("FIRSTREAD_MODEL__WEIGHTS",)
+
+
+@pytest.fixture(scope="session")
+def prefect_url(postgres_server: EmbeddedPostgres, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The API of one Prefect server for the whole session, its database in Postgres."""
+    home = tmp_path_factory.mktemp("prefect")
+    with prefect_server(postgres_server.database_url_for("prefect"), home) as url:
+        yield url
+
+
+def write_site(
+    folder: Path, database_url: str, archives: Mapping[str, Mapping[str, Any]], **tables: Any
+) -> Path:
+    """Write ``firstread.toml`` for a site and give its path; the exported graphs are shared by all test sites."""
+    folder.mkdir(parents=True, exist_ok=True)
+    data_dir = folder / "data"
+    data_dir.mkdir(exist_ok=True)
+    ENGINES.mkdir(parents=True, exist_ok=True)
+    if not (data_dir / "engines").exists():
+        (data_dir / "engines").symlink_to(ENGINES)
+    lines = [f"data_dir = {json.dumps(str(data_dir))}", "[database]", f"url = {json.dumps(database_url)}"]
+    for name, table in archives.items():
+        lines += [f"[archives.{name}]", *_assignments({"min_free_gib": 0.1, **table})]
+    for name, table in tables.items():
+        lines += [f"[{name}]", *_assignments(table)]
+    path = folder / "firstread.toml"
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+def sweep(config: Path, prefect_api: str, archive: str = "main") -> Tally:
+    """Run the sweep flow in this process against a running Prefect server."""
+    from prefect.settings import PREFECT_API_URL, PREFECT_LOGGING_TO_API_ENABLED, temporary_settings
+
+    from flows.sweep import sweep as flow
+
+    with temporary_settings({PREFECT_API_URL: prefect_api, PREFECT_LOGGING_TO_API_ENABLED: False}):
+        return asyncio.run(flow(archive=archive, config=str(config)))
+
+
+def environment(prefect_api: str = "", **more: str) -> dict[str, str]:
+    """The process environment without anything of Prefect or Firstread, then what the test wants."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(_OURS) or key in _KEPT}
+    if prefect_api:
+        kept |= {**QUIET, "PREFECT_API_URL": prefect_api}
+    return kept | more
+
+
+def firstread(
+    *arguments: str, cwd: Path, prefect_api: str = "", **more: str
+) -> "subprocess.CompletedProcess[str]":
+    """Run the command as installed."""
+    command = [str(Path(sys.executable).with_name("firstread")), *arguments]
+    return subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        env=environment(prefect_api, **more),
+        cwd=cwd,
+        timeout=300,
+        check=False,
+    )
+
+
+def summary(run: "subprocess.CompletedProcess[str]") -> dict[str, float]:
+    """The JSON object on the last line of standard output."""
+    assert run.stdout.strip(), run.stderr
+    parsed: dict[str, float] = json.loads(run.stdout.splitlines()[-1])
+    return parsed
+
+
+def rows(url: str, query: str) -> list[tuple[Any, ...]]:
+    """The rows of ``query`` at an SQLAlchemy or libpq URL."""
+    with psycopg.connect(libpq_url(url)) as connection:
+        return connection.execute(query.encode()).fetchall()
+
+
+def _assignments(table: Mapping[str, Any]) -> list[str]:
+    """TOML assignments of plain values, whose JSON form is also TOML."""
+    return [f"{key} = {json.dumps(value)}" for key, value in table.items()]
