@@ -8,7 +8,8 @@ Hard problems (failed) keep the draft from being stored as a report; soft ones (
     repetition     a sentence three times, a looping phrase            a sentence twice
     language       other language or script than asked for             a few letters of another script
     residue        prompt markers, links, refusals, odd characters     -
-    contradiction  stated and denied; "normal" with an acute finding   impression finding not in findings
+    contradiction  stated and denied; "normal" with an acute finding   impression finding not in findings, or of
+                                                                       another zone or size
     laterality     sides differ; the region is on the other side       one of two sides dropped; region mostly
                                                                        across, or on an image of unknown view
     comparison     an earlier study is compared with, none was given   words of change over time

@@ -28,6 +28,7 @@ def contradiction(evidence: Evidence) -> Iterator[Problem]:
         supported = term.support is not None and term.support.search(evidence.draft.findings_text) is not None
         if any(m.present for m in concluded) and not found and not supported:
             yield warned(f"{term.label}: in the impression, not in findings")
+        yield from _details(term.label, found, concluded)
     if says_all_normal(evidence.draft.impression_text):
         certain = [m for m in evidence.findings if m.present and not m.doubtful]
         acute = {m.term.label for m in certain if m.term.acute and not m.old}
@@ -56,6 +57,24 @@ def laterality(evidence: Evidence) -> Iterator[Problem]:
         image = evidence.image_of(finding.region) if finding.region is not None else None
         if image is not None:
             yield from _against_region(finding, image)
+
+
+def _details(label: str, found: Iterable[Mention], concluded: Iterable[Mention]) -> Iterator[Problem]:
+    """Another part of the lung or another size in the impression than any that findings name."""
+    stated = [mention for mention in found if mention.present]
+    repeated = [mention for mention in concluded if mention.present]
+    if _differ([m.zones for m in stated], [m.zones for m in repeated]):
+        yield warned(f"{label}: the impression names another part of the lung than findings")
+    if _differ([m.sizes for m in stated], [m.sizes for m in repeated]):
+        yield warned(f"{label}: the impression gives another size than findings")
+
+
+def _differ(stated: list[frozenset[str]], repeated: list[frozenset[str]]) -> bool:
+    """True where every statement is worded and some repetition shares none of those words."""
+    if not stated or not all(stated):
+        return False
+    known = frozenset(word for words in stated for word in words)
+    return any(words and not words & known for words in repeated)
 
 
 def _within(section: tuple[Mention, ...], name: str) -> Iterator[Problem]:

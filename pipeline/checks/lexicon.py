@@ -216,6 +216,20 @@ SIDE = words(
 )
 """Words that name the patient's side."""
 
+ZONE = words(
+    r"(?P<upper>\bupper\b|\bapical\b|\bapex\b|上(?:肺)?(?:野|叶))",
+    r"(?P<mid>\bmid(?:dle)?\b|中(?:肺)?(?:野|叶))",
+    r"(?P<lower>\blower\b|\bbas(?:al|ilar|es?)\b|下(?:肺)?(?:野|叶))",
+)
+"""Words that name a third of the lung."""
+
+SIZE = words(
+    r"(?P<little>\b(?:small|tiny|trace|minimal|mild(?:ly)?|slight(?:ly)?)\b|少量|轻度|小)",
+    r"(?P<moderate>\b(?:moderate(?:ly)?|medium)\b|中等量?|中量|中度)",
+    r"(?P<great>\b(?:large|marked(?:ly)?|severe(?:ly)?|extensive|massive|gross(?:ly)?)\b|大量|重度|明显增大)",
+)
+"""Words that say how much of a finding there is."""
+
 PLACED = words(r"^[^.;,]{0,30}?\b(?:in|on|at|over|of)(?: the)? (?:both|bilateral|left|right)\b")
 """A side named after the finding as its place ("consolidation in the right upper zone")."""
 

@@ -18,6 +18,8 @@ from pipeline.checks.lexicon import (
     PLACED,
     SCOPE_END,
     SIDE,
+    SIZE,
+    ZONE,
     Term,
 )
 from pipeline.report import Side
@@ -31,13 +33,19 @@ _LUNG_KEYS = frozenset({"consolidation", "pneumonia", "nodule", "mass"})
 
 @dataclass(frozen=True, slots=True)
 class Mention:
-    """One finding named in a section: stated, denied, or left open (``doubtful``); ``old`` ones are not acute."""
+    """One finding named in a section: stated, denied, or left open (``doubtful``); ``old`` ones are not acute.
+
+    ``zones`` and ``sizes`` are the words of the sentence for where and how much ("upper", "little"), empty
+    where the sentence names several findings, since it may mean any of them.
+    """
 
     term: Term
     present: bool
     doubtful: bool
     side: Side | None
     old: bool = False
+    zones: frozenset[str] = frozenset()
+    sizes: frozenset[str] = frozenset()
 
 
 def sentences(text: str) -> tuple[str, ...]:
@@ -69,7 +77,9 @@ def _in_sentence(sentence: str) -> Iterator[Mention]:
         if not _speaks_of_others(sentence, start):
             denied = _denied(sentence, start, end, term)
             doubtful = _doubtful(sentence, start, end)
-            yield Mention(term, not denied, doubtful, side, old=OLD.search(sentence) is not None)
+            alone = sentence if len(spans) == 1 else ""
+            old = OLD.search(sentence) is not None
+            yield Mention(term, not denied, doubtful, side, old, _kinds(ZONE, alone), _kinds(SIZE, alone))
     for term in LEXICON:
         if term.key in named:
             continue
@@ -99,6 +109,11 @@ def _denied(sentence: str, start: int, end: int, term: Term) -> bool:
 
 def _doubtful(sentence: str, start: int, end: int) -> bool:
     return DOUBT.search(sentence[max(0, start - 60) : end + 40]) is not None
+
+
+def _kinds(pattern: re.Pattern[str], sentence: str) -> frozenset[str]:
+    """Which alternatives of ``pattern`` the sentence holds."""
+    return frozenset(match.lastgroup for match in pattern.finditer(sentence) if match.lastgroup)
 
 
 def _side(sentence: str, read_to: int, start: int, end: int, following: int) -> tuple[Side | None, int]:

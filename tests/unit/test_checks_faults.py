@@ -86,6 +86,11 @@ CLEAN = [
     ("Pericardial effusion is not assessed. No pleural effusion.", NOTHING),
     ("Pleural effusion is not seen. Pneumothorax: none.", NOTHING),
     ("Left central venous catheter with tip in the right atrium.", "Left central venous catheter in place."),
+    ("Consolidation in the right mid and lower zones.", "Right lower zone consolidation."),
+    (
+        "Large left effusion with a small nodule in the right upper zone.",
+        "Large left effusion. Small nodule.",
+    ),
     ("There is a small left pleural effusion. No other effusion is seen.", "Small left pleural effusion."),
 ]
 REALISTIC = [
@@ -213,6 +218,13 @@ PLANTED = [
     ("contradiction", "failed", "The heart does not appear enlarged.", "Mild cardiomegaly."),
     ("contradiction", "failed", "There is an acute left rib fracture.", NOTHING),
     ("contradiction", "warned", "The heart is not enlarged.", "Left pacemaker in place."),
+    (
+        "contradiction",
+        "warned",
+        "Consolidation in the right upper zone.",
+        "Consolidation in the right mid zone.",
+    ),
+    ("contradiction", "warned", "There is a small left pleural effusion.", "Large left pleural effusion."),
     ("laterality", "failed", "There is a small left pleural effusion.", "Small right pleural effusion."),
     ("laterality", "failed", "There is a nodule in the left upper zone.", "Nodule in the right upper zone."),
     ("laterality", "failed", "There is a small left pneumothorax.", "Bilateral pneumothoraces."),
