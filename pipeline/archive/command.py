@@ -5,7 +5,7 @@ Command sets are always implicit VR little endian; identifiers follow their pres
 
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 from pipeline.archive.elements import EXPLICIT_BIG, EXPLICIT_LITTLE, IMPLICIT_LITTLE, Encoding, elements
 from pipeline.archive.part10 import EXPLICIT_VR_BIG_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN
@@ -80,6 +80,8 @@ class Command:
             values.append((_STATUS, _short(self.status)))
         if self.sop_instance_uid:
             values.append((_SOP_INSTANCE, _even(self.sop_instance_uid, b"\0")))
+        stated = zip((_REMAINING, _COMPLETED, _FAILED, _WARNING), astuple(self.counts), strict=True)
+        values += [(tag, _short(count)) for tag, count in stated if count is not None]
         group = b"".join(_implicit(tag, value) for tag, value in values)
         return _implicit(0, struct.pack("<I", len(group))) + group
 

@@ -84,10 +84,7 @@ class DicomwebStudies:
         expected = listing.result()
         if failure is None or failure.code != "archive-busy":
             failure = self._retrieve_missing(path, spool, expected) or failure
-        fetched = spool.fetched(expected)
-        if failure is not None and not fetched.held and not fetched.damaged:
-            raise failure
-        return fetched
+        return spool.outcome(expected, failure)
 
     def echo(self) -> str:
         """See ``Archive.echo``: one study-level query of one row."""

@@ -24,7 +24,7 @@ from pipeline.archive.spool import DiskLimits, Spool
 from pipeline.archive.store_server import VERIFICATION, StoreServer
 from pipeline.archive.study_answers import DIGEST_TAGS, announced, decode_texts, found_study, is_wanted
 from pipeline.archive.uids import clean_uid, is_uid
-from pipeline.errors import ConfigurationError, FirstreadError, RetryLater, SkipStudy, StopRun
+from pipeline.errors import ConfigurationError, FirstreadError, RetryLater, SkipStudy
 from pipeline.settings import DimseArchive
 from pipeline.study import AnnouncedInstance, FetchedStudy, FoundStudy, InstanceRef, StudyQuery
 
@@ -134,14 +134,7 @@ class DimseStudies:
                 except RetryLater as error:
                     failure = error
                 spool.check()
-            fetched = spool.fetched(expected)
-            if isinstance(failure, StopRun) or (
-                failure is not None and not fetched.held and not fetched.damaged
-            ):
-                raise failure
-            if failure is not None:
-                LOGGER.warning("retrieving from archive %s: %s", self.name, failure)
-            return fetched
+            return spool.outcome(expected, failure)
 
     def echo(self) -> str:
         """See ``Archive.echo``: C-ECHO."""

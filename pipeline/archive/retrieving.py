@@ -147,14 +147,12 @@ class MoveRetrieval:
         """See ``Retrieval.retrieve``."""
         uids = frozenset(instance.ref.sop_instance_uid for instance in expected)
         with self._desk.waiting(spool, uids):
-            failure: FirstreadError | None = None
-            association = _associate(self._settings, (Context(1, MOVE, _PLAIN),), ())
-            with association:
-                for keys in _requests(spool, expected, missing):
-                    final = self._move(association, keys, spool)
-                    failure = statuses.retrieve_failure(final.status) or failure
-                    _settle(spool, uids, final)
-            return failure
+            before = len(spool.held())
+            with _associate(self._settings, (Context(1, MOVE, _PLAIN),), ()) as association:
+                finals = [self._move(association, keys, spool) for keys in _requests(spool, expected, missing)]
+            if _more_may_come(finals, len(spool.held()) - before):
+                spool.wait_for(uids, _SETTLE_SECONDS)
+        return _worst(finals)
 
     def _move(self, association: Association, keys: dict[int, tuple[str, str]], spool: Spool) -> Command:
         context = association.accepted(MOVE)
@@ -186,12 +184,9 @@ class GetRetrieval:
         """See ``Retrieval.retrieve``."""
         contexts = storage_contexts(instance.sop_class_uid for instance in missing)
         roles = tuple(dict.fromkeys(context.abstract_syntax for context in contexts[1:]))
-        failure: FirstreadError | None = None
         with _associate(self._settings, contexts, roles) as association:
-            for keys in _requests(spool, expected, missing):
-                final = self._get(association, keys, spool)
-                failure = statuses.retrieve_failure(final.status) or failure
-        return failure
+            finals = [self._get(association, keys, spool) for keys in _requests(spool, expected, missing)]
+        return _worst(finals)
 
     def _get(self, association: Association, keys: dict[int, tuple[str, str]], spool: Spool) -> Command:
         context = association.accepted(GET)
@@ -306,9 +301,12 @@ def _final(message: Message | None) -> Command | None:
     return None if message.command.status in statuses.PENDING else message.command
 
 
-def _settle(spool: Spool, uids: frozenset[str], final: Command) -> None:
-    """After success, wait for stores that are still under way: some archives move in the background."""
-    counts = final.counts
-    arrived = len(spool.held())
-    if final.status == statuses.SUCCESS and (counts.completed is None or counts.completed > arrived):
-        spool.wait_for(uids, _SETTLE_SECONDS)
+def _worst(finals: list[Command]) -> FirstreadError | None:
+    failures = [failure for final in finals if (failure := statuses.retrieve_failure(final.status)) is not None]
+    return failures[-1] if failures else None
+
+
+def _more_may_come(finals: list[Command], arrived: int) -> bool:
+    """True after success that claims more than has arrived: some archives answer before they have sent."""
+    counts = [final.counts.completed for final in finals if final.status == statuses.SUCCESS]
+    return None in counts or sum(count or 0 for count in counts) > arrived

@@ -4,6 +4,7 @@ UID.
 Nothing is held in memory; the disk is watched, and a partial file never outlives the fetch.
 """
 
+import logging
 import os
 import shutil
 import threading
@@ -16,8 +17,10 @@ from types import TracebackType
 from typing import Self
 
 from pipeline.archive.part10 import DatasetDigest, Fault, dataset_digest, read_header
-from pipeline.errors import StopRun
+from pipeline.errors import FirstreadError, RetryLater, StopRun
 from pipeline.study import AnnouncedInstance, DamagedInstance, FetchedStudy, HeldInstance, InstanceRef
+
+LOGGER = logging.getLogger(__name__)
 
 PART_SUFFIX = ".part"
 _GIB = 1 << 30
@@ -187,6 +190,20 @@ class Spool:
         """Record something of the study that could not be had as a usable file."""
         with self._lock:
             self._note(Fault(code, message), sop_instance_uid)
+
+    def outcome(self, announced: tuple[AnnouncedInstance, ...], failure: FirstreadError | None) -> FetchedStudy:
+        """What the fetch brought, against what was announced, however it ended.
+
+        Raises ``failure`` when nothing came or the run cannot go on; RetryLater when nothing came for no stated reason.
+        """
+        fetched = self.fetched(announced)
+        if isinstance(failure, StopRun):
+            raise failure
+        if not fetched.held and not fetched.damaged and announced:
+            raise failure or RetryLater("nothing-came", "the archive sent nothing without saying why: see its log")
+        if failure is not None:
+            LOGGER.warning("a fetch ended early: %s", failure)
+        return fetched
 
     def fetched(self, announced: Iterable[AnnouncedInstance]) -> FetchedStudy:
         """What the fetch brought, against what was announced."""
