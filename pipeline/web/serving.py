@@ -4,6 +4,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import FrameType
 
 import uvicorn
 from fastapi import FastAPI
@@ -16,7 +17,7 @@ SHORTEST_TOKEN = 16
 
 
 def serve(app: FastAPI, host: str, port: int, *, ready: Callable[[str], None] | None = None) -> None:
-    """Serve ``app`` until interrupted; port 0 takes a free one.
+    """Serve ``app`` until SIGINT or SIGTERM, then return; port 0 takes a free one.
 
     ``ready`` is called with the address once it listens. Nothing is logged per request: a path may name a
     patient. Off loopback a token is demanded: ConfigurationError("token-missing") without a long enough
@@ -42,6 +43,15 @@ def serving(app: FastAPI, host: str = "127.0.0.1", port: int = 0) -> Iterator[st
             thread.join()
 
 
+class _Server(uvicorn.Server):
+    """uvicorn raises the signal again once it has stopped; our caller has a database to close first."""
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Finish the open requests and stop; at the second signal stop at once."""
+        self.force_exit = self.should_exit
+        self.should_exit = True
+
+
 def _server(app: FastAPI) -> uvicorn.Server:
     configuration = uvicorn.Config(
         app,
@@ -55,7 +65,7 @@ def _server(app: FastAPI) -> uvicorn.Server:
         limit_concurrency=200,
         timeout_graceful_shutdown=5,
     )
-    return uvicorn.Server(configuration)
+    return _Server(configuration)
 
 
 def _address(host: str, listener: socket.socket) -> str:
@@ -76,7 +86,7 @@ def _listen(app: FastAPI, host: str, port: int) -> socket.socket:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, port))
         listener.listen(128)
-    except OSError as error:
+    except OSError:
         listener.close()
         raise ConfigurationError(
             "port-taken", f"cannot listen on port {port}; set [serve] host and port"

@@ -2,6 +2,9 @@
 
 import json
 import logging
+import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -17,7 +20,7 @@ from fhirclient.models.diagnosticreport import DiagnosticReport
 from fhirclient.models.patient import Patient
 
 from flows.serve import auditor
-from pipeline.errors import RetryLater
+from pipeline.errors import ConfigurationError, RetryLater
 from pipeline.ledger import ReportOutcome
 from pipeline.store.store import Store
 from pipeline.web import Access, Interaction, Reader, create_app, serving
@@ -413,6 +416,40 @@ def test_a_failure_shows_and_logs_no_patient_data(
     assert "a request failed with KeyError" in caplog.text
     ours = [r.getMessage() for r in caplog.records if not r.name.startswith(("httpx", "httpcore", "asyncio"))]
     assert not any(word in line for line in ours for word in ("Invented", "MRN-0", "ACC-0", "patient-0"))
+
+
+SERVER = """
+from datetime import UTC, datetime
+from pipeline.web import create_app, serve
+from tests.memory_reader import START, MemoryReader, invented_outcome
+reader = MemoryReader()
+reader.save(invented_outcome(0), START)
+app = create_app(reader, token="", audit=lambda _: None, clock=lambda: datetime.now(UTC))
+serve(app, "127.0.0.1", 0, ready=lambda url: print(url, flush=True))
+print("closed", flush=True)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_serve_returns_when_told_to_stop_and_logs_no_request(number: signal.Signals) -> None:
+    command = [sys.executable, "-c", SERVER]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        url = server.stdout.readline().strip()
+        answer = httpx.get(f"{url}fhir/DiagnosticReport", params={"identifier": "ACC-0"})
+        server.send_signal(number)
+        out, err = server.communicate(timeout=30)
+    assert ids(checked(answer)) == ["report-0"]
+    assert (server.returncode, out, err) == (0, "closed\n", "")
+
+
+def test_a_taken_port_is_a_configuration_error(filled: MemoryReader) -> None:
+    with ExitStack() as stack:
+        port = int(plain_site(stack, filled).rpartition(":")[2])
+        app = create_app(filled, token="", audit=lambda _: None, clock=lambda: datetime.now(UTC))
+        with pytest.raises(ConfigurationError) as caught, serving(app, port=port):
+            pass
+        assert caught.value.code == "port-taken"
 
 
 def test_headers_that_keep_pages_to_themselves(filled: MemoryReader) -> None:
