@@ -70,6 +70,7 @@ class EmbeddedPostgres:
         self.folder = data_dir.resolve() / "postgres"
         self.cluster = self.folder / "cluster"
         self._options = {**SERVER_OPTIONS, **(options or {})}
+        self._user = ServerUser(None)
         self._users: int | None = None
         self._password = ""
         self._port = 0
@@ -109,12 +110,12 @@ class EmbeddedPostgres:
         """Join the users of the server; start it when it is down."""
         if self._users is not None:
             return
-        user = server_user(self.folder, self.cluster, _binaries())
+        self._user = server_user(self.folder, self.cluster, _binaries())
         self._users = _locked(self.folder / "users.lock", fcntl.LOCK_SH)
         try:
             starting = _locked(self.folder / "start.lock", fcntl.LOCK_EX)
             try:
-                self._start(user)
+                self._start()
             finally:
                 os.close(starting)
         except BaseException:
@@ -125,6 +126,7 @@ class EmbeddedPostgres:
         """Leave; where nobody else uses the server, wait until it has stopped."""
         if self._users is None:
             return
+        self._replace_lost_keeper()
         os.close(self._users)
         self._users = None
         deadline = time.monotonic() + STOP_SECONDS
@@ -140,14 +142,14 @@ class EmbeddedPostgres:
     ) -> None:
         self.close()
 
-    def _start(self, user: ServerUser) -> None:
+    def _start(self) -> None:
         self._password = _password(self.folder)
         if not (self.cluster / "PG_VERSION").exists():
-            self._initialise(user)
+            self._initialise()
         for attempt in range(STARTS):
             pid, port = _running(self.cluster)
             self._port = port or _free_port(self.folder / "port", fresh=attempt > 0)
-            if self._keep(user, pid) and self._ready():
+            if self._keep(pid) and self._ready():
                 (self.folder / "port").write_text(f"{self._port}\n", encoding="ascii")
                 return
             time.sleep(POLL_SECONDS * 10 * (attempt + 1))
@@ -157,7 +159,7 @@ class EmbeddedPostgres:
             "A site's own server is set with [database] url",
         )
 
-    def _initialise(self, user: ServerUser) -> None:
+    def _initialise(self) -> None:
         """Make the cluster aside and rename it into place, so that a crash leaves no half of one."""
         aside = self.folder / "init"
         shutil.rmtree(aside, ignore_errors=True)
@@ -166,11 +168,11 @@ class EmbeddedPostgres:
         password.touch(mode=0o600)
         password.write_text(self._password + "\n", encoding="ascii")
         aside.chmod(0o711)
-        if user.uid is not None:
-            os.chown(cluster, user.uid, pwd.getpwuid(user.uid).pw_gid)
-            os.chown(password, user.uid, -1)
+        if self._user.uid is not None:
+            os.chown(cluster, self._user.uid, pwd.getpwuid(self._user.uid).pw_gid)
+            os.chown(password, self._user.uid, -1)
         command = [
-            *user.prefix, str(_binaries() / "initdb"), "-D", str(cluster), "-U", ADMIN, "--auth=scram-sha-256",
+            *self._user.prefix, str(_binaries() / "initdb"), "-D", str(cluster), "-U", ADMIN, "--auth=scram-sha-256",
             f"--pwfile={password}", "--encoding=UTF8", "--locale=C", "--data-checksums",
             *(["--no-sync"] if self._options.get("fsync") == "off" else []),
         ]  # fmt: skip
@@ -182,10 +184,10 @@ class EmbeddedPostgres:
         cluster.rename(self.cluster)
         shutil.rmtree(aside, ignore_errors=True)
 
-    def _keep(self, user: ServerUser, running_pid: int) -> bool:
+    def _keep(self, running_pid: int) -> bool:
         """See to it that a keeper is at work; False when the one there is just leaving."""
         command = [
-            *user.prefix,
+            *self._user.prefix,
             str(_binaries() / "postgres"),
             "-D",
             str(self.cluster),
@@ -201,6 +203,18 @@ class EmbeddedPostgres:
                 cwd="/", stdin=subprocess.DEVNULL, stdout=sink, stderr=sink, check=False,
             )  # fmt: skip
         return done.returncode == 0 or running_pid != 0
+
+    def _replace_lost_keeper(self) -> None:
+        """Where the keeper was killed, have another one stop the server when we are gone."""
+        if _held(self.folder / "keeper.lock"):
+            return
+        starting = _locked(self.folder / "start.lock", fcntl.LOCK_EX)
+        try:
+            pid, _ = _running(self.cluster)
+            if pid:
+                self._keep(pid)
+        finally:
+            os.close(starting)
 
     def _ready(self) -> bool:
         """Wait until the server answers and holds the application's role and database; False when it died first."""

@@ -49,17 +49,15 @@ def each(
     of them durable before this returns (PostgreSQL manual, Asynchronous Commit). Errors of the database itself,
     not of one study, are raised as they came.
     """
-    together = len(pairs) > 1
-    results: list[Given | FirstreadError] = []
-    if together:
-        connection.execute("SET synchronous_commit TO off")
-    for outcome, values in pairs:
-        results.append(
-            values if isinstance(values, FirstreadError) else _one(connection, outcome, values, write)
-        )
-    if together:
-        connection.execute("SET synchronous_commit TO on")
-        connection.execute(statement("ledger", "flush_commits"))
+    if len(pairs) == 1:
+        return [_one(connection, *pairs[0], write)]
+    connection.execute("SET synchronous_commit TO off")
+    try:
+        results = [_one(connection, outcome, values, write) for outcome, values in pairs]
+    finally:
+        if not connection.closed:
+            connection.execute("SET synchronous_commit TO on")
+    connection.execute(statement("ledger", "flush_commits"))
     return results
 
 
@@ -112,9 +110,11 @@ def rest_values(outcome: RestOutcome) -> Values | FirstreadError:
 def _one(
     connection: Connection,
     outcome: Outcome,
-    values: Values,
+    values: Values | FirstreadError,
     write: Callable[[Connection, Outcome, Values], Given],
 ) -> Given | FirstreadError:
+    if isinstance(values, FirstreadError):
+        return values
     try:
         return write(connection, outcome, values)
     except FirstreadError as error:

@@ -4,6 +4,7 @@ Postgres drops the lock the moment the process is gone, however it ended, so tha
 lease's expiry is the fall-back where a dead peer's connection lingers (a network cut).
 """
 
+import logging
 import threading
 import time
 
@@ -12,16 +13,22 @@ import psycopg
 from pipeline.store.connections import Connection, Connections
 from pipeline.store.statements import statement
 
+log = logging.getLogger(__name__)
+
 LOCK_CLASS = 0x46525354
 """First key of the advisory locks ("FRST"); the second is the process number."""
 OUR_OLD_LOCK_SECONDS = 2.0
+WATCH_SECONDS = 4.0
+"""Well below ``store.RESTART_SETTLE_SECONDS``."""
 
 
 class Presence:
-    """Holds the lock from the first ``hold`` until ``close``; takes it again after a lost connection."""
+    """Holds the lock from the first ``hold`` until ``close``; takes it again soon after a lost connection."""
 
     def __init__(self, connections: Connections) -> None:
         self._connections = connections
+        self._closing = threading.Event()
+        self._watching: threading.Thread | None = None
         self._connection: Connection | None = None
         self._number = 0
         self._lock = threading.Lock()
@@ -43,14 +50,28 @@ class Presence:
                 connection.close()
                 raise
             self._connection = connection
+            if self._watching is None:
+                self._watching = threading.Thread(target=self._watch, name="presence", daemon=True)
+                self._watching.start()
             return self._number
 
     def close(self) -> None:
         """Give the lock up."""
+        self._closing.set()
+        if self._watching is not None:
+            self._watching.join()
         with self._lock:
             if self._connection is not None:
                 self._connection.close()
                 self._connection = None
+
+    def _watch(self) -> None:
+        """A restarted server has forgotten the lock: take it again before others may think that we are gone."""
+        while not self._closing.wait(WATCH_SECONDS):
+            try:
+                self.hold()
+            except psycopg.Error:
+                log.debug("the database is away; the sign of life waits")
 
     def _take(self, connection: Connection) -> int:
         """Lock our number, or a new one where the server still takes our lost connection for alive."""

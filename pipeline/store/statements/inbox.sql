@@ -1,6 +1,6 @@
 -- name: record_received
 WITH came AS (
-    SELECT DISTINCT ON (sop, sha256) *
+    SELECT DISTINCT ON (sop, sha256) *, dense_rank() OVER (PARTITION BY sop ORDER BY sha256) > 1 AS beside
     FROM unnest(%(studies)s::text[], %(series)s::text[], %(instances)s::text[], %(digests)s::text[],
                 %(sizes)s::bigint[], %(classes)s::text[], %(syntaxes)s::text[], %(paths)s::text[])
          AS c (study, series, sop, sha256, size, sop_class, syntax, path)
@@ -13,14 +13,14 @@ WITH came AS (
     INSERT INTO instance AS i (archive, study_instance_uid, series_instance_uid, sop_instance_uid, sha256, size,
                                sop_class_uid, transfer_syntax_uid, path, peer, conflict)
     SELECT %(archive)s, c.study, c.series, c.sop, c.sha256, c.size, c.sop_class, c.syntax, c.path, %(peer)s,
-           coalesce(k.conflict, false)
+           coalesce(k.conflict, c.beside)
     FROM came AS c LEFT JOIN known AS k USING (sop, sha256)
     ORDER BY c.sop, c.sha256
     ON CONFLICT (archive, sop_instance_uid, sha256) DO UPDATE
         SET path = EXCLUDED.path, received_at = EXCLUDED.received_at, handed_over_at = NULL, peer = EXCLUDED.peer
         WHERE i.path = ''
 )
-SELECT c.sop, coalesce(k.duplicate, false), coalesce(k.conflict, false)
+SELECT c.sop, coalesce(k.duplicate, false), coalesce(k.conflict, c.beside)
 FROM came AS c LEFT JOIN known AS k USING (sop, sha256);
 
 -- name: quiet_studies
@@ -32,10 +32,11 @@ HAVING max(received_at) <= clock_timestamp() - make_interval(secs => %(seconds)s
 ORDER BY max(received_at);
 
 -- name: received_instances
-SELECT study_instance_uid, series_instance_uid, sop_instance_uid, path, sha256, size, sop_class_uid, transfer_syntax_uid
+SELECT DISTINCT ON (sop_instance_uid)
+       study_instance_uid, series_instance_uid, sop_instance_uid, path, sha256, size, sop_class_uid, transfer_syntax_uid
 FROM instance
-WHERE archive = %(archive)s AND study_instance_uid = %(study)s AND path <> '' AND NOT conflict
-ORDER BY sop_instance_uid;
+WHERE archive = %(archive)s AND study_instance_uid = %(study)s AND path <> ''
+ORDER BY sop_instance_uid, instance_id;
 
 -- name: hand_over
 -- What came late makes the study's newest ledger row work again, whatever the archive counts.

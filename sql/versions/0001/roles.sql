@@ -22,7 +22,9 @@ BEGIN
     END LOOP;
     FOREACH role_name IN ARRAY ARRAY['firstread_owner', 'firstread_machine']
     LOOP
-        IF NOT pg_has_role(current_user, role_name, 'SET') THEN
+        IF NOT pg_has_role(current_user, role_name,
+                           CASE WHEN current_setting('server_version_num')::integer < 160000
+                                THEN 'MEMBER' ELSE 'SET' END) THEN
             EXECUTE format('GRANT %I TO CURRENT_USER', role_name);
         END IF;
     END LOOP;
