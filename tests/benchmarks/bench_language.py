@@ -1,0 +1,119 @@
+"""Drafting text on the CPU: ours against transformers ``generate``, same weights, same prompts, same tokens.
+
+    python -m tests.benchmarks.bench_language [--weights FOLDER] [--rounds 5] [--studies 16] [--threads 0]
+
+Both sides write the reports of the same simulated films in one process, in turn, with the end token respected, so that
+rows end at different lengths. transformers runs with one torch thread and with every core; the better one counts.
+Prints studies per second, tokens per second and ratios (medians over the rounds); exits with 1 below the bar or when
+a token differs.
+"""
+
+import argparse
+import os
+import statistics
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from models.decoder_graph import build_decoder, shape_of
+from models.families.mini_export import load_network
+from models.language import Floats, OnnxLanguageModel, TransformersLanguageModel, WrittenText
+from models.networks.mini import EOS_ID, FirstreadMini, prompt_ids
+from models.simulation.film import MAX_VALUE, render
+
+BATCHES = (1, 4, 16)
+BAR = {1: 2.5, 4: 2.5}
+Write = Callable[[list[Floats]], list[WrittenText]]
+
+
+def real_prompts(network: FirstreadMini, studies: int) -> list[Floats]:
+    """Prompts of simulated films: visual tokens, then the task and language tokens."""
+    size = network.config.vision.image_size
+    films = [render(seed, size=size, held_out=True).pixels / MAX_VALUE for seed in range(studies)]
+    pixels = torch.from_numpy(np.stack(films).astype(np.float32))[:, None]
+    with torch.inference_mode():
+        features, _ = network.encode(pixels, network.task_index("report", studies))
+        words = network.language.get_input_embeddings()(torch.tensor(prompt_ids()))
+    return [torch.cat([row, words]).numpy() for row in features]
+
+
+def onnx_side(network: FirstreadMini, threads: int) -> OnnxLanguageModel:
+    """Our path over the same weights."""
+    weights = {name: tensor.numpy() for name, tensor in network.language.state_dict().items()}
+    shape = shape_of(network.language.config)
+    graph = build_decoder(shape, weights).SerializeToString()
+    return OnnxLanguageModel(graph, weights["model.embed_tokens.weight"], shape, EOS_ID, threads=threads)
+
+
+def timed(write: Write, prompts: list[Floats], batch: int) -> tuple[float, list[WrittenText]]:
+    """Seconds to write every prompt in batches of ``batch``, and the texts."""
+    started = time.perf_counter()
+    texts = [
+        text for start in range(0, len(prompts), batch) for text in write(prompts[start : start + batch])
+    ]
+    return time.perf_counter() - started, texts
+
+
+def compare(network: FirstreadMini, rounds: int, studies: int, threads: int) -> bool:
+    """Print the table; True when every bar holds and every token is the same."""
+    limit, prompts = network.config.max_new_tokens, real_prompts(network, studies)
+    reference, ours = TransformersLanguageModel(network.language, EOS_ID), onnx_side(network, threads)
+    cores = len(os.sched_getaffinity(0))
+
+    def transformers_on(count: int) -> Write:
+        def write(rows: list[Floats]) -> list[WrittenText]:
+            torch.set_num_threads(count)
+            return reference.write(rows, limit)
+
+        return write
+
+    sides: dict[str, Write] = {"ours": lambda rows: ours.write(rows, limit)}
+    sides |= {f"transformers, {count} threads": transformers_on(count) for count in sorted({1, cores})}
+    good = True
+    for batch in BATCHES:
+        seconds: dict[str, list[float]] = {name: [] for name in sides}
+        texts: dict[str, list[WrittenText]] = {}
+        for _ in range(rounds):
+            for name, write in sides.items():
+                took, texts[name] = timed(write, prompts, batch)
+                seconds[name].append(took)
+        tokens = sum(len(text.ids) + (not text.truncated) for text in texts["ours"])
+        same = all(written == texts["ours"] for written in texts.values())
+        best = min(statistics.median(values) for name, values in seconds.items() if name != "ours")
+        ratio = best / statistics.median(seconds["ours"])
+        for name, values in seconds.items():
+            middle = statistics.median(values)
+            print(
+                f"batch {batch:2}  {name:26} {studies / middle:8.1f} studies/s {tokens / middle:9.0f} tokens/s"
+                f"  [{tokens / max(values):.0f}-{tokens / min(values):.0f}]"
+            )
+        bar = BAR.get(batch)
+        good = good and same and (bar is None or ratio >= bar)
+        wanted = f" (bar {bar})" if bar else ""
+        print(f"batch {batch:2}  ratio {ratio:.1f}{wanted}, tokens {'the same' if same else 'DIFFERENT'}\n")
+    lengths = sorted(len(text.ids) for text in texts["ours"])
+    print(f"text lengths {lengths[0]}-{lengths[-1]} tokens, prompt {len(prompts[0])}")
+    return good
+
+
+def main() -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--weights", type=Path, default=Path("models/weights/firstread-mini"))
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--studies", type=int, default=16)
+    parser.add_argument("--threads", type=int, default=0)
+    asked = parser.parse_args()
+    warnings.simplefilter("ignore")
+    sys.exit(0 if compare(load_network(asked.weights), asked.rounds, asked.studies, asked.threads) else 1)
+
+
+if __name__ == "__main__":
+    main()
