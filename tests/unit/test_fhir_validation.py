@@ -72,7 +72,7 @@ ACCEPTED_BY_THE_LIBRARY_ALONE = {
     "data that is no base64": ("DiagnosticReport", put("###=", "presentedForm", 0, "data")),
     "data that is no base64 and tells no size": (
         "DiagnosticReport",
-        put({"contentType": "text/html", "data": "ab#c"}, "presentedForm", 0),
+        put({"contentType": "text/html", "data": "#abcd"}, "presentedForm", 0),
     ),
     "data of another size": (
         "DiagnosticReport",
