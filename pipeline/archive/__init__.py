@@ -25,7 +25,7 @@ class Archive(Protocol):
         ...
 
     def instances(self, study_instance_uid: str) -> tuple[AnnouncedInstance, ...]:
-        """Image-level list of the study, sorted by UID. Raises RetryLater; SkipStudy("study-gone") when it is unknown."""
+        """Image-level list of the study, sorted by UID. Raises RetryLater; SkipStudy("study-gone") when unknown."""
         ...
 
     def fetch(self, study_instance_uid: str, folder: Path) -> FetchedStudy:
@@ -38,7 +38,7 @@ class Archive(Protocol):
         ...
 
     def echo(self) -> str:
-        """Prove that the archive is there and speaks; gives a short sentence. Raises RetryLater or StopRun with advice."""
+        """Prove that the archive is there and speaks; a short sentence. Raises RetryLater or StopRun with advice."""
         ...
 
     def __enter__(self) -> Self: ...

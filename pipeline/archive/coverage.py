@@ -1,8 +1,9 @@
 """Finding every study although the archive cuts its answers short.
 
-Archives cap result lists, often without saying so, and some ignore paging. A list that may have been cut is
-checked by asking for the two halves of its window: when they bring nothing new the list was whole, otherwise
-they are halved in turn. Studies are yielded once, by UID.
+Archives cap result lists, mostly without saying so (Orthanc lists one more than its limit, over all pages), and some
+ignore paging. So every list but a very short one is checked by asking for the two halves of its window: when they
+are both shorter and bring nothing new the list was whole, otherwise they are halved in turn. That doubles the cost
+of a search, which is small beside retrieval. Studies are yielded once, by UID.
 """
 
 import logging
@@ -14,6 +15,9 @@ from pipeline.errors import StopRun
 from pipeline.study import FoundStudy
 
 LOGGER = logging.getLogger(__name__)
+
+_LEAST_CAP = 5
+"""No archive is set to list fewer; a list this long is checked."""
 
 _LAST_SECOND = 24 * 60 * 60 - 1
 
@@ -51,11 +55,11 @@ class Window:
 class Answers:
     """What the archive listed for one window.
 
-    ``doubtful`` says that it may have left studies out, ``refused`` that it said so itself.
+    ``doubtful`` says that it pages or warns as if it left studies out, ``refused`` that it said so itself.
     """
 
     studies: tuple[FoundStudy, ...]
-    doubtful: bool
+    doubtful: bool = False
     refused: bool = False
 
 
@@ -77,7 +81,7 @@ class Coverage:
         """
         answers = self._ask(window)
         yield from self._fresh(answers)
-        if answers.refused or (answers.doubtful and answers.studies):
+        if answers.refused or len(answers.studies) >= (1 if answers.doubtful else _LEAST_CAP):
             yield from self._halves(window, answers)
 
     def _halves(self, window: Window, whole: Answers) -> Iterator[FoundStudy]:
@@ -112,11 +116,6 @@ class Coverage:
             if study.study_instance_uid not in self._seen:
                 self._seen.add(study.study_instance_uid)
                 yield study
-
-
-def is_round(count: int) -> bool:
-    """True for counts that a limit is likely to be set to: multiples of five and powers of two, from five."""
-    return count >= 5 and (count % 5 == 0 or count & (count - 1) == 0)
 
 
 def _split(window: Window, dates: list[date]) -> tuple[Window, Window] | None:

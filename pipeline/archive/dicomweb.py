@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any, Self
 from urllib.parse import quote, urlencode
 
-from pipeline.archive.coverage import Answers, Coverage, Window, is_round
+from pipeline.archive.coverage import Answers, Coverage, Window
 from pipeline.archive.http import HttpArchive, refusal, unreachable
 from pipeline.archive.multipart import MultipartReader, boundary_of
 from pipeline.archive.spool import DiskLimits, PartFile, Spool
@@ -106,8 +106,7 @@ class DicomwebStudies:
         keys = {"StudyDate": window.dates, "StudyTime": window.times, "ModalitiesInStudy": modality}
         pages = self._pages("/studies", {key: value for key, value in keys.items() if value})
         studies = tuple(map(_found, _unique(pages.rows)))
-        round_count = is_round(len(studies)) or len(studies) % self._settings.page_size == 0
-        return Answers(studies, doubtful=pages.repeated or pages.warned or round_count)
+        return Answers(studies, doubtful=pages.repeated or pages.warned or pages.capped)
 
     def _pages(self, path: str, keys: Mapping[str, str]) -> "_Pages":
         """Every row of a query.
@@ -126,7 +125,7 @@ class DicomwebStudies:
                     raise SkipStudy("study-gone", "the archive does not know the study any more")
                 rows = [] if response.status == 204 else self._rows(response)
                 warned = bool(response.headers.get("Warning"))
-            if not pages.add(rows, warned):
+            if not pages.add(rows, warned, self._settings.page_size):
                 break
         if path != "/studies" and not pages.rows:
             raise SkipStudy("study-gone", "the archive lists no instance of the study")
@@ -199,17 +198,21 @@ class DicomwebStudies:
 
 
 class _Pages:
-    """Rows gathered page by page, and whether the archive ignores paging or warns."""
+    """Rows gathered page by page, and whether the archive ignores paging, caps its pages or warns."""
 
     def __init__(self) -> None:
         self.rows: list[Json] = []
         self.repeated = False
         self.warned = False
+        self.capped = False
+        self._short = False
         self._seen: set[str] = set()
 
-    def add(self, rows: list[Json], warned: bool) -> bool:
-        """Take a page; False when it is the last that is worth asking for."""
+    def add(self, rows: list[Json], warned: bool, asked: int) -> bool:
+        """Take a page of which ``asked`` rows were asked for; False when it is the last worth asking for."""
         self.warned = self.warned or warned
+        self.capped = self.capped or (self._short and bool(rows))
+        self._short = len(rows) < asked
         fresh = [row for row in rows if _row_key(row) not in self._seen]
         self._seen.update(_row_key(row) for row in rows)
         self.repeated = self.repeated or len(fresh) < len(rows)

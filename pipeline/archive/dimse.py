@@ -16,7 +16,7 @@ from typing import Self
 from pipeline.archive import statuses
 from pipeline.archive.association import Association
 from pipeline.archive.command import C_ECHO_RQ, C_FIND_RQ, Command, decode_identifier, encode_identifier
-from pipeline.archive.coverage import Answers, Coverage, Window, is_round
+from pipeline.archive.coverage import Answers, Coverage, Window
 from pipeline.archive.part10 import EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN
 from pipeline.archive.pdu import Associate, Context
 from pipeline.archive.retrieving import GetRetrieval, MoveDesk, MoveRetrieval, Retrieval
@@ -200,6 +200,13 @@ class _Queries:
 
     def rows(self, keys: Keys) -> list[dict[int, bytes]]:
         """Every pending identifier of one C-FIND. Raises for any final status but success."""
+        rows, cut = self.listed(keys)
+        if cut:
+            raise RetryLater("archive-too-many", "the archive cut a query short: raise its limit of query results")
+        return rows
+
+    def listed(self, keys: Keys) -> tuple[list[dict[int, bytes]], bool]:
+        """The pending identifiers of one C-FIND, and whether the archive said that there are more."""
         association = self._ready()
         context = association.accepted(FIND)
         syntax = context.transfer_syntaxes[0]
@@ -212,8 +219,7 @@ class _Queries:
                 raise RetryLater("archive-closed", "the archive released the association during a query")
             if message.command.status not in statuses.PENDING:
                 self._used = time.monotonic()
-                statuses.check_find(message.command.status)
-                return rows
+                return rows, statuses.find_was_cut(message.command.status)
             if message.data_set:
                 try:
                     rows.append(decode_identifier(message.data_set, syntax))
@@ -246,14 +252,10 @@ def _ask(queries: _Queries, fixed: Keys, window: Window | None = None) -> Answer
     keys: dict[int, tuple[str, str]] = {tag: (_VRS[tag], "") for tag in DIGEST_TAGS}
     keys |= {_LEVEL: ("CS", "STUDY"), _STUDY: ("UI", ""), _MODALITIES: ("CS", ""), _COUNT: ("IS", "")}
     keys |= {_STUDY_DATE: ("DA", window.dates), _STUDY_TIME: ("TM", window.times), **fixed}
-    try:
-        found = map(_found, queries.rows(keys))
-    except RetryLater as error:
-        if error.code != "archive-too-many":
-            raise
-        return Answers((), doubtful=True, refused=True)
+    rows, cut = queries.listed(keys)
+    found = map(_found, rows)
     studies = {study.study_instance_uid: study for study in found if is_uid(study.study_instance_uid)}
-    return Answers(tuple(studies.values()), is_round(len(studies)))
+    return Answers(tuple(studies.values()), refused=cut)
 
 
 def _associate(settings: DimseArchive, abstract_syntax: str) -> Association:

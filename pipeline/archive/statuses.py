@@ -17,14 +17,15 @@ _NOT_AUTHORIZED = 0x0124
 _CLASS_UNSUPPORTED = frozenset({0x0122, 0x0112, 0x0118})
 
 
-def check_find(status: int | None) -> None:
-    """Raise for every final C-FIND status but success."""
+def find_was_cut(status: int | None) -> bool:
+    """False for success, True where the archive lists no more than it has listed; raises for every other status.
+
+    Beside 0xA700 that is a cancellation that nobody asked for, which is how Orthanc tells that its limit was reached.
+    """
     if status == SUCCESS:
-        return
-    if status in _TOO_MANY:
-        raise RetryLater(
-            "archive-too-many", f"the archive is out of resources for this query ({_shown(status)})"
-        )
+        return False
+    if status in _TOO_MANY or status == _CANCELLED:
+        return True
     raise _refusal(status, "query")
 
 

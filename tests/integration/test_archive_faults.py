@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.archive.command import Counts
+from pipeline.archive.dicomweb import DicomwebStudies
 from pipeline.archive.dimse import DimseStudies
 from pipeline.archive.part10 import dataset_digest
 from pipeline.archive.pdu import MOST_CONTEXTS, Rejection
@@ -19,7 +20,7 @@ from pipeline.dicom_writer import (
     uid_from,
 )
 from pipeline.errors import ConfigurationError, FailStudy, FirstreadError, RetryLater, SkipStudy, StopRun
-from pipeline.settings import DimseArchive
+from pipeline.settings import DicomwebArchive, DimseArchive
 from pipeline.study import StudyQuery
 from tests.faulty_dimse import AE_TITLE, STUDY_DATE, Faults, FaultyDimse, faulty_dimse
 from tests.servers import CALLING, LOOPBACK, dcmqrscp, free_port, orthanc, store_over_rest
@@ -122,7 +123,7 @@ def test_pending_without_identifier_is_passed_over(films: list[Path]) -> None:
         (Faults(find_status=0xC000), RetryLater, "archive-error"),
         (Faults(find_status=0x1234), RetryLater, "archive-error"),
         (Faults(find_status=None), RetryLater, "archive-error"),
-        (Faults(find_status=0xFE00), RetryLater, "archive-cancelled"),
+        (Faults(find_status=0xFE00), StopRun, "archive-capped"),
         (Faults(find_status=0xA900), FailStudy, "archive-refused"),
         (Faults(find_status=0x0124), StopRun, "archive-refused-service"),
         (Faults(find_status=0x0122), StopRun, "archive-refused-service"),
@@ -328,3 +329,16 @@ def test_peers_say_no_in_their_own_ways(films: list[Path], tmp_path: Path) -> No
             dimse.echo()
         with archive(peer.port, ae_title=peer.ae_title) as dimse, pytest.raises(SkipStudy):
             dimse.fetch(STUDY, tmp_path / "study")
+
+
+def test_orthanc_with_a_limit_of_five_results(month: list[Path], tmp_path: Path) -> None:
+    everyone = sorted(uid_from("tests", f"month-{n}") for n in range(23))
+    with orthanc(tmp_path / "peer", LimitFindResults=5) as peer:
+        store_over_rest(peer, *month)
+        web = DicomwebArchive(kind="dicomweb", url=peer.dicomweb, page_size=10)
+        with (
+            DicomwebStudies("web", web) as over_http,
+            archive(peer.port, ae_title=peer.ae_title) as over_dimse,
+        ):
+            assert sorted(study.study_instance_uid for study in over_http.find(StudyQuery())) == everyone
+            assert sorted(study.study_instance_uid for study in over_dimse.find(StudyQuery())) == everyone

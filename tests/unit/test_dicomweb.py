@@ -77,9 +77,12 @@ def test_every_study_is_found_once_whatever_the_pages(month: list[Path], faults:
     assert {day for day in some if day} == {date(2031, 3, 2), date(2031, 3, 3), date(2031, 3, 4)}
 
 
-def test_a_list_that_is_surely_whole_costs_two_requests(month: list[Path]) -> None:
+def test_checking_a_whole_list_costs_its_two_halves(month: list[Path]) -> None:
     with faulty_dicomweb(month, Faults()) as server, archive(server, page_size=200) as web:
         assert len(list(web.find(StudyQuery()))) == 23
+        assert len(server.requests) == 2 + 2 * 2
+        server.requests.clear()
+        assert len(list(web.find(StudyQuery(date(2031, 3, 5), date(2031, 3, 5))))) == 2
         assert len(server.requests) == 2
 
 
