@@ -144,6 +144,10 @@ def test_a_view_code_wins_over_the_position() -> None:
     item = Dataset()
     item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = "399173006", "SCT", "left lateral"
     assert code(ViewCodeSequence=Sequence([item])) == "lateral-view"
+    item.CodeValue, item.CodeMeaning = "399348003", "ventrodorsal"
+    found = verdict(ViewCodeSequence=Sequence([item]))
+    assert isinstance(found, Candidate)
+    assert found.view == "AP"
 
 
 @pytest.fixture

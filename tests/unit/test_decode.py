@@ -256,6 +256,8 @@ def test_the_codestream_says_what_it_is() -> None:
     frame = imagecodecs.jpegls_encode(pixels)
     assert read_codestream(frame).codec is Codec.JPEG_LS
     assert whole_frame(frame + b"\0\0") == frame
+    with pytest.raises(ValueError, match="end marker"):
+        whole_frame(frame + b"\0" * 100)
 
 
 def test_the_probe_finds_a_decoder_that_lies(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -126,10 +126,11 @@ def test_without_a_usable_window_the_film_sets_the_range(elements: dict[str, obj
     np.testing.assert_allclose(shown, np.clip((film - low) / (high - low), 0, 1), atol=0.01)
 
 
-def test_padding_is_black_and_does_not_count() -> None:
+@pytest.mark.parametrize("photometric", ["MONOCHROME1", "MONOCHROME2"])
+def test_padding_is_black_and_does_not_count(photometric: str) -> None:
     film = chest_pixels(200, 180).astype(np.int32)
     film[:, :60] = 0xFFF0
-    shown = display(film, header(PixelPaddingValue=0xFFF0, PhotometricInterpretation="MONOCHROME1"))
+    shown = display(film, header(PixelPaddingValue=0xFFF0, PhotometricInterpretation=photometric))
     assert shown[:, :60].max() == 0
     assert shown[:, 60:].std() > 0.1
 
