@@ -110,8 +110,14 @@ class EmbeddedPostgres:
         """Join the users of the server; start it when it is down."""
         if self._users is not None:
             return
-        self._user = server_user(self.folder, self.cluster, _binaries())
-        self._users = _locked(self.folder / "users.lock", fcntl.LOCK_SH)
+        try:
+            self._user = server_user(self.folder, self.cluster, _binaries())
+            self._users = _locked(self.folder / "users.lock", fcntl.LOCK_SH)
+        except PermissionError:
+            raise StopRun(
+                "embedded-postgres",
+                f"{self.folder} belongs to another user; run as that user or set another data_dir",
+            ) from None
         try:
             starting = _locked(self.folder / "start.lock", fcntl.LOCK_EX)
             try:

@@ -1,10 +1,12 @@
 """The embedded server: shared by processes, stopped by the last, and unharmed by kill -9 of anybody."""
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -190,3 +192,43 @@ def test_a_server_that_cannot_start_says_where_to_look(
     with pytest.raises(StopRun, match=r"server\.log"):
         EmbeddedPostgres.ensure(tmp_path, {"shared_buffers": "nonsense"})
     assert not embedded._held(tmp_path / "postgres" / "users.lock"), "nothing is held after a failure"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+def test_a_folder_of_another_user_is_left_alone(tmp_path: Path) -> None:
+    with EmbeddedPostgres.ensure(tmp_path, QUICK):
+        pass
+    script = USE.replace("with EmbeddedPostgres", "os.setuid(65534)\nwith EmbeddedPostgres")
+    stranger = subprocess.run(
+        [sys.executable, "-c", f"import os{script}", str(tmp_path)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert stranger.returncode == 1
+    assert "belongs to another user" in stranger.stderr
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+def test_an_ordinary_user_needs_no_other() -> None:
+    folder = Path(tempfile.mkdtemp())
+    os.chown(folder, 65534, 65534)
+    # The capability lets the user pass to a Python under /root; it gives no right to write.
+    as_nobody = [
+        "setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=+dac_read_search",
+        "--ambient-caps=+dac_read_search", "--securebits=+no_setuid_fixup",
+    ]  # fmt: skip
+    try:
+        done = subprocess.run(
+            [*as_nobody, sys.executable, "-c", USE, str(folder)],
+            cwd=ROOT,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.stdout.startswith("postgresql+psycopg://"), done.stderr
+        assert (folder / "postgres" / "cluster").stat().st_uid == 65534
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

@@ -208,6 +208,14 @@ def test_saving_again_gives_the_same_version(store: Store) -> None:
     assert len(store.history("DiagnosticReport", drafted.diagnostic_report_id)) == 1
 
 
+def test_a_report_may_come_without_pictures(store: Store) -> None:
+    discover(store, 1)
+    saved = store.save(outcome(claim(store)[0], previews=(), audit=(), left_out=(), checks=()))
+    detail = store.report_detail(saved.report_id)
+    assert detail is not None
+    assert (detail.previews, detail.checks, store.audit_verify().rows) == ((), (), 0)
+
+
 def test_a_changed_manifest_makes_the_next_version(store: Store) -> None:
     discover(store, 1)
     drafted = outcome(claim(store)[0])

@@ -170,7 +170,7 @@ RETURNING l.ledger_id, l.token;
 SELECT * FROM save_report(
     %(ledger_id)s, %(token)s, %(report)s::jsonb, %(resources)s::jsonb, %(audit)s::json,
     %(series)s::text[], %(instances)s::text[], %(frames)s::integer[],
-    %(rows)s::integer[], %(columns)s::integer[], %(jpegs)s::bytea[]);
+    %(rows)s::integer[], %(columns)s::integer[], %(jpegs)b::bytea[]);
 
 -- name: rest_study
 SELECT rest_study(

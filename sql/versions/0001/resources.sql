@@ -62,7 +62,7 @@ LANGUAGE sql IMMUTABLE AS $$
 $$;
 
 CREATE FUNCTION first_instant(value text) RETURNS timestamptz
-LANGUAGE plpgsql STABLE SET timezone = 'UTC' AS $$
+LANGUAGE plpgsql STABLE STRICT SET timezone = 'UTC' AS $$
 BEGIN
     -- FHIR dates may stop at the year or the month: the first instant of what they name
     RETURN CASE length(value)
@@ -124,7 +124,8 @@ BEGIN
     NEW.last_updated := date_trunc('milliseconds', clock_timestamp());  -- as exact as it is served
     NEW.patient := coalesce(NEW.body #>> '{subject,reference}', NEW.body #>> '{patient,reference}');
     NEW.effective_at := first_instant(coalesce(NEW.body ->> 'effectiveDateTime', NEW.body ->> 'started'));
-    NEW.identifiers := identifier_tokens(NEW.body -> 'identifier');
+    NEW.identifiers := CASE WHEN NEW.body ? 'identifier'
+                            THEN identifier_tokens(NEW.body -> 'identifier') ELSE '{}' END;
     RETURN NEW;
 END $$;
 
