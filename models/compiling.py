@@ -95,9 +95,7 @@ def _own_capability() -> str:
 def _graph(
     weights: Path, graphs: GraphFolder, folder: Path, precision: Precision
 ) -> tuple[EncoderSource, Path, float]:
-    """The torch reference in float32, the graph to build from, and its error; half precision has a graph of
-    its own.
-    """
+    """The torch reference in float32, the graph to build from, and its error; half precision has a graph of its own."""
     from models.families.mini_export import encoder_source, load_network  # needs torch
 
     network = load_network(weights)

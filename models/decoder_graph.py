@@ -81,9 +81,7 @@ def shape_of(config: LlamaLikeConfig) -> DecoderShape:
 
 
 def build_decoder(shape: DecoderShape, weights: Weights) -> onnx.ModelProto:
-    """The graph for ``weights``, named as in ``LlamaForCausalLM.state_dict()``. Raises KeyError for a missing
-    one.
-    """
+    """The graph for ``weights``, named as in ``LlamaForCausalLM.state_dict()``. Raises KeyError for a missing one."""
     graph = _Graph()
     cosine, sine = rotary_tables(shape)
     graph.constant("cosine", cosine)

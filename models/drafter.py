@@ -107,8 +107,7 @@ class Drafter:
 
 
 def support(finding: Finding, seen: Sequence[SeenFinding]) -> Finding:
-    """``finding`` with the detector's probability and region for that kind and side; a stated absence has
-    neither.
+    """``finding`` with the detector's probability and region for that kind and side; a stated absence has neither.
 
     A bilateral finding takes the box around both sides and the lesser probability.
     """

@@ -59,9 +59,7 @@ class VisionEncoder(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class EncoderSource:
-    """What is exported: a torch module, an example batch of two for its inputs by name in order, its outputs'
-    names.
-    """
+    """What is exported: a torch module, an example batch of two for its inputs by name in order, its outputs' names."""
 
     module: Any
     inputs: Mapping[str, NDArray[Any]]
@@ -76,9 +74,7 @@ class OnnxEncoder:
     """
 
     def __init__(self, graph: Path, *, provider: str = "CPUExecutionProvider", threads: int = 0) -> None:
-        """Open ``graph`` asking for ``provider``; ``runner`` says what was really given. ``threads`` 0: every
-        core.
-        """
+        """Open ``graph`` asking for ``provider``; ``runner`` says what was really given. ``threads`` 0: every core."""
         options = ort.SessionOptions()
         options.intra_op_num_threads = 1
         options.log_severity_level = 3

@@ -227,9 +227,7 @@ def read_manifest(folder: Path) -> EngineManifest:
 
 
 def library_digest(product: str) -> str:
-    """SHA-256 of the product's main library, as loaded into this process. Raises StopRun when it is not
-    loaded.
-    """
+    """SHA-256 of the product's main library, as loaded into this process. Raises StopRun when it is not loaded."""
     stem = MAIN_LIBRARY[product]
     for line in Path("/proc/self/maps").read_text(encoding="utf-8", errors="surrogateescape").splitlines():
         path = Path(line.split(maxsplit=5)[5]) if line.count("/") else Path()
@@ -271,8 +269,7 @@ def verify_engine(
 
 
 def open_engine(graphs: Path, weights: Mapping[str, str], product: Product) -> "EngineEncoder | None":
-    """The exactest engine compiled for this machine's device, verified; None where there is none or no
-    device.
+    """The exactest engine compiled for this machine's device, verified; None where there is none or no device.
 
     ``graphs`` is the folder that holds the encoder's graph. Raises StopRun when an engine is not what its
     manifest describes.

@@ -31,9 +31,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """What an exporter has to say of the graphs it wrote; ``settings`` are plain values the family wants
-    back.
-    """
+    """What an exporter has to say of the graphs it wrote; ``settings`` are plain values the family wants back."""
 
     measured_error: float
     tolerance: float
@@ -43,9 +41,7 @@ class Exported:
 
 @dataclass(frozen=True, slots=True)
 class GraphManifest:
-    """``weights``, ``sources``: SHA-256 by file name; ``graphs``: SHA-256 by graph file; ``libraries``:
-    versions.
-    """
+    """``weights``, ``sources``: SHA-256 by file name; ``graphs``: SHA-256 by graph file; ``libraries``: versions."""
 
     model_id: str
     weights: Mapping[str, str]
@@ -85,8 +81,7 @@ def ensure_graphs(
     sources: tuple[Path, ...],
     export: Callable[[Path], Exported],
 ) -> GraphFolder:
-    """The graphs for ``weights`` (SHA-256 by file name), exported into ``cache`` where they are not there
-    yet.
+    """The graphs for ``weights`` (SHA-256 by file name), exported into ``cache`` where they are not there yet.
 
     ``export`` writes both graphs into the folder it is given. Raises StopRun when a cached file is not the
     one that its manifest describes, or when the cache cannot be written.

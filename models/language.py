@@ -123,8 +123,7 @@ class OnnxLanguageModel:
 
 
 class _Batch:
-    """One batch being written: the cache, the memory that the graph reads and writes in place, and the open
-    rows.
+    """One batch being written: the cache, the memory that the graph reads and writes in place, and the open rows.
 
     The open rows are always the first ones. A row that ends is replaced by the last open one, so that a step
     costs what its open rows cost and only one row of the cache is moved.
@@ -224,9 +223,7 @@ class TransformersLanguageModel:
     runner = "torch"
 
     def __init__(self, network: Any, end: int, *, pad: int = 0, batch: int = 32) -> None:
-        """Wrap a loaded ``network`` (a transformers causal language model in evaluation mode, on its
-        device).
-        """
+        """Wrap a loaded ``network`` (a transformers causal language model in evaluation mode, on its device)."""
         self._network, self._end, self._pad, self._batch = network, end, pad, batch
 
     def write(self, prompts: Sequence[Floats], max_new_tokens: int) -> list[WrittenText]:

@@ -1,5 +1,4 @@
-"""Loading weights safely: safetensors only, digests compared, no key missing or unexpected, a fixed input's
-answer.
+"""Loading weights safely: safetensors only, digests compared, no key missing or unexpected, a fixed input's answer.
 
 ``selfcheck.json`` beside the weights holds the SHA-256 of each file and what the network gave for a fixed
 input when the file was written (``python -m models.selfcheck FOLDER``). Anything else found at load stops the

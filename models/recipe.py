@@ -8,9 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """``parts`` are digests and versions by name: weights, graphs, engine, runner, prompts, schema, language,
-    code.
-    """
+    """``parts`` are digests and versions by name: weights, graphs, engine, runner, prompts, schema, language, code."""
 
     parts: Mapping[str, str]
 

@@ -8,9 +8,7 @@ from models.loading import SELF_CHECK_FILE, SelfCheck
 
 
 def write_self_check(folder: Path) -> SelfCheck:
-    """Compute and write ``selfcheck.json``; run when the weights are final. Raises StopRun for unsound
-    weights.
-    """
+    """Compute and write ``selfcheck.json``; run when the weights are final. Raises StopRun for unsound weights."""
     check = record_self_check(folder)
     (folder / SELF_CHECK_FILE).write_text(check.to_json(), encoding="utf-8")
     return check

@@ -41,6 +41,9 @@ def write_tiny(folder: Path, seed: int) -> None:
     config = replace(
         MiniConfig(), vision=vision, language=words, expert_hidden=16, router_hidden=8, max_new_tokens=40
     )
+    torch.set_num_threads(
+        1
+    )  # on a busy machine torch's threads wait for one another far longer than they work
     torch.manual_seed(seed)
     network = FirstreadMini(config).eval()
     with torch.no_grad():

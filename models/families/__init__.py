@@ -64,9 +64,7 @@ class Features:
 
 @dataclass(frozen=True, slots=True)
 class SeenFinding:
-    """What a family's own detector says of one kind on one side: probability 0..1, and where, if it can
-    tell.
-    """
+    """What a family's own detector says of one kind on one side: probability 0..1, and where, if it can tell."""
 
     kind: str
     side: Side | None
@@ -98,15 +96,11 @@ class Family(Protocol):
     """Digests and versions of all that shapes an answer, for the recipe."""
 
     def prepare(self, study: ImageSet) -> NDArray[np.float32]:
-        """The study's images as the encoder takes them, first axis the images. Raises SkipStudy where it has
-        none.
-        """
+        """The study's images as the encoder takes them, first axis the images. Raises SkipStudy where it has none."""
         ...
 
     def encode(self, studies: Sequence[ImageSet]) -> list[Features]:
-        """Features of each study, in order, in one batch. Raises SkipStudy for a study the family cannot
-        see.
-        """
+        """Features of each study, in order, in one batch. Raises SkipStudy for a study the family cannot see."""
         ...
 
     def answer(self, features: Sequence[Features], requests: Sequence[Request]) -> list[Answer]:

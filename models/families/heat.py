@@ -7,9 +7,7 @@ from models.families import SeenImage
 from pipeline.report import Region, Side
 
 HOT = 0.5
-"""A cell is part of a finding from this probability on, or from half the hottest cell's where that is
-less.
-"""
+"""A cell is part of a finding from this probability on, or from half the hottest cell's where that is less."""
 LEAST = 0.15
 """A map whose hottest cell is below this shows nothing."""
 SHARED = 0.2
@@ -36,7 +34,7 @@ def find_region(heat: NDArray[np.float32], side: Side | None, image: SeenImage) 
     if not patches:
         return None
     warmest = max(patches, key=lambda patch: float(chance[patch[:, 0], patch[:, 1]].sum()))
-    (top, left), (bottom, right) = warmest.min(axis=0), warmest.max(axis=0) + 1
+    (top, left), (bottom, right) = warmest.min(axis=0).tolist(), (warmest.max(axis=0) + 1).tolist()
     across, down = image.columns / chance.shape[1], image.rows / chance.shape[0]
     return Region(image.ref, image.frame, left * across, top * down, right * across, bottom * down)
 

@@ -52,9 +52,7 @@ SOURCES = tuple(
 
 
 def resize_film(image: StudyImage, size: int) -> NDArray[np.float32]:
-    """The whole film as [size, size], 0..1: box averages where the size divides evenly, else antialiased
-    bilinear.
-    """
+    """The whole film as [size, size], 0..1: box averages where the size divides evenly, else antialiased bilinear."""
     rows, columns = image.pixels.shape
     even = rows % size == 0 and columns % size == 0
     film = Image.fromarray(np.ascontiguousarray(image.pixels, np.float32))
@@ -150,9 +148,7 @@ class MiniFamily:
     def _encode_prompts(
         self, prompts: Prompts, trained: Mapping[str, Sequence[int]]
     ) -> dict[tuple[Task, Language], list[int]]:
-        """Token ids of every prompt. Raises StopRun where they are not the ones that the network was trained
-        on.
-        """
+        """Token ids of every prompt. Raises StopRun where they are not the ones that the network was trained on."""
         encoded = {key: list(self._tokenizer.encode(text).ids) for key, text in prompts.texts.items()}
         for (task, language), ids in encoded.items():
             if ids != list(trained.get(f"{task}/{language}", ())):
@@ -190,9 +186,7 @@ def _seen(image: StudyImage) -> SeenImage:
 
 
 def ensure_mini_graphs(entry: CatalogEntry, weights: Path, cache: Path) -> GraphFolder:
-    """The verified graphs of verified weights, exported where the cache does not hold them. Raises
-    StopRun.
-    """
+    """The verified graphs of verified weights, exported where the cache does not hold them. Raises StopRun."""
     check = read_self_check(weights)
     verify_files(weights, check)
 

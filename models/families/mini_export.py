@@ -1,6 +1,4 @@
-"""The torch side of firstread-mini: the network from its weights, its graphs, and the record of its
-self-check.
-"""
+"""The torch side of firstread-mini: the network from its weights, its graphs, and the record of its self-check."""
 
 import copy
 from collections.abc import Mapping
@@ -55,9 +53,7 @@ class _Encoder(nn.Module):
 
 
 def load_network(folder: Path) -> FirstreadMini:
-    """The network of a weights folder. Raises StopRun when file, configuration or tensors are not this
-    network's.
-    """
+    """The network of a weights folder. Raises StopRun when file, configuration or tensors are not this network's."""
     try:
         network = FirstreadMini(MiniConfig.from_json((folder / CONFIG_FILE).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError, KeyError) as error:
