@@ -4,7 +4,7 @@ import http.client
 import json
 import logging
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -27,6 +27,7 @@ _AS_STORED = 'multipart/related; type="application/dicom"; transfer-syntax=*'
 _AS_THEY_LIKE = 'multipart/related; type="application/dicom"'
 _AWAY = ("archive-busy", "archive-unreachable", "archive-stalled")
 _LARGEST_JSON = 256 << 20
+_LARGE_PART = 1 << 21
 _MOST_PAGES = 100_000
 
 Json = Mapping[str, Any]
@@ -194,7 +195,7 @@ class DicomwebStudies:
         except (OSError, http.client.HTTPException) as error:
             raise unreachable(error) from None
         finally:
-            sink.close()
+            sink.discard()
 
 
 class _Pages:
@@ -221,20 +222,18 @@ class _Pages:
 
 
 class _Parts:
-    """Multipart parts, each into a part file of the spool.
-
-    Whole parts are digested and examined by the pool, while the next one is read.
-    """
+    """Multipart parts, each into a part file of the spool; the pool takes the digests of large ones."""
 
     def __init__(self, spool: Spool, expected: str, pool: ThreadPoolExecutor) -> None:
         self._spool = spool
         self._expected = expected
         self._pool = pool
         self._part: PartFile | None = None
-        self._kept: list[Future[None]] = []
 
     def begin(self, headers: Mapping[str, str]) -> None:
-        self._part = self._spool.open(digest_later=True)
+        length = headers.get("content-length", "")
+        large = length.isdigit() and int(length) >= _LARGE_PART
+        self._part = self._spool.open(self._pool if large else None)
 
     def write(self, piece: memoryview) -> None:
         if self._part is not None:
@@ -243,18 +242,13 @@ class _Parts:
     def end(self) -> None:
         part, self._part = self._part, None
         if part is not None:
-            self._kept.append(self._pool.submit(self._keep, part))
+            with part:
+                self._spool.keep(part, expected=self._expected)
 
-    def close(self) -> None:
-        """Wait until every whole part is kept, and remove one that did not end."""
+    def discard(self) -> None:
+        """Remove a part that did not end."""
         if self._part is not None:
             self._part.discard()
-        for kept in self._kept:
-            kept.result()
-
-    def _keep(self, part: PartFile) -> None:
-        with part:
-            self._spool.keep(part, expected=self._expected)
 
 
 def _counted(response: http.client.HTTPResponse, spool: Spool) -> Callable[[memoryview], int]:

@@ -11,6 +11,7 @@ from typing import Protocol
 
 _MOST_HEADER_BYTES = 1 << 15
 _CAPACITY = 1 << 18
+_BOUNDARY = re.compile(r'(?:^|;)\s*boundary\s*=\s*(?:"([^"]{1,200})"|([^\s;"]{1,200}))', re.IGNORECASE)
 
 
 class PartSink(Protocol):

@@ -11,12 +11,14 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterable
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from pipeline.archive.part10 import DatasetDigest, Fault, dataset_digest, read_header
+from pipeline.archive.following import FollowingDigest, InlineDigest, RunningDigest
+from pipeline.archive.part10 import Fault, dataset_digest, read_header
 from pipeline.errors import FirstreadError, RetryLater, StopRun
 from pipeline.study import AnnouncedInstance, DamagedInstance, FetchedStudy, HeldInstance, InstanceRef
 
@@ -51,7 +53,7 @@ class DiskLimits:
 class PartFile:
     """One DICOM file on its way to disk. A context manager: what was not finished is removed.
 
-    Its digest is taken while it is written, or with ``digest_later`` when it is finished, by a thread that has time.
+    Its digest is taken while it is written, with ``pool`` by another thread.
     """
 
     def __init__(
@@ -59,18 +61,17 @@ class PartFile:
         folder: Path,
         limits: DiskLimits,
         progressed: Callable[[], None] | None = None,
-        *,
-        digest_later: bool = False,
+        pool: Executor | None = None,
     ) -> None:
-        self._progressed = progressed
         self.path = folder / f"{uuid.uuid4().hex}{PART_SUFFIX}"
         self.size = 0
         self.too_large = False
         self._limits = limits
         self._folder = folder
-        self._digest = None if digest_later else DatasetDigest()
+        self._progressed = progressed
         self._next_check = 0
         self._file = self.path.open("xb", buffering=0)
+        self._digest: RunningDigest = InlineDigest() if pool is None else FollowingDigest(self.path, pool)
 
     def write(self, piece: bytes | memoryview) -> None:
         """Append ``piece``; what goes beyond the largest instance is dropped. Raises StopRun("disk-full")."""
@@ -84,8 +85,7 @@ class PartFile:
             self._next_check = self.size + _DISK_CHECK_BYTES
             self._limits.check(self._folder)
         _write_all(self._file.fileno(), piece)
-        if self._digest is not None:
-            self._digest.update(piece)
+        self._digest.update(piece)
 
     def finish(self, *, durable: bool = False) -> HeldInstance | Fault:
         """Close and examine the file, which keeps its part name. ``durable`` forces it to the disk first."""
@@ -93,16 +93,14 @@ class PartFile:
             os.fsync(self._file.fileno())
         self._file.close()
         if self.too_large:
-            return Fault(
-                "too-large",
-                f"the instance is larger than max_instance_gib = {self._limits.max_instance_gib:g}",
-            )
-        digest = dataset_digest(self.path) if self._digest is None else self._digest.hexdigest()
-        return examine(self.path, digest)
+            limit = f"{self._limits.max_instance_gib:g}"
+            return Fault("too-large", f"the instance is larger than max_instance_gib = {limit}")
+        return examine(self.path, self._digest.hexdigest())
 
     def discard(self) -> None:
         """Remove the file, if it is still there."""
         self._file.close()
+        self._digest.close()
         self.path.unlink(missing_ok=True)
 
     def __enter__(self) -> Self:
@@ -133,9 +131,9 @@ class Spool:
         limits.check(folder)
         self._adopt()
 
-    def open(self, *, digest_later: bool = False) -> PartFile:
+    def open(self, pool: Executor | None = None) -> PartFile:
         """A part file in the spool's folder; what is written to it counts as progress."""
-        return PartFile(self.folder, self._limits, self.progressed, digest_later=digest_later)
+        return PartFile(self.folder, self._limits, self.progressed, pool)
 
     def progressed(self) -> None:
         """Note that bytes arrived: stall deadlines start again."""
