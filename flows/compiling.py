@@ -1,4 +1,4 @@
-"""``firstread models compile``: the encoder's graph and a TensorRT engine with its manifest, ahead of time or on the GPU."""
+"""``firstread models compile``: the encoder's graph and a TensorRT engine with its manifest."""
 
 import json
 import sys

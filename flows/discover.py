@@ -3,10 +3,12 @@
 import asyncio
 import logging
 from collections.abc import Iterator
+from datetime import UTC, date, datetime
 
 from flows.observer import OBSERVER
 from flows.workplace import Workplace
 from pipeline.errors import SkipStudy
+from pipeline.fhir import audit_events
 from pipeline.study import FoundStudy, StudyQuery, announced_digest
 
 log = logging.getLogger(__name__)
@@ -22,6 +24,7 @@ async def discover_studies(place: Workplace, archive: str, query: StudyQuery) ->
     """
     observer = OBSERVER.get()
     total = 0
+    await asyncio.to_thread(_audit_query, place, archive, query)
     pages = _pages(place.archive(archive).find(query))
     while page := await asyncio.to_thread(next, pages, None):
         await asyncio.to_thread(_record, place, archive, page)
@@ -51,3 +54,16 @@ def _record(place: Workplace, archive: str, page: list[FoundStudy]) -> None:
         except SkipStudy:
             continue  # gone since it was found: its stored report stays as it is
         place.store.record_announced(resting.ledger_id, announced_digest(announced), len(announced))
+
+
+def _audit_query(place: Workplace, archive: str, query: StudyQuery) -> None:
+    """Say in the audit what the archive is asked, before it is asked; never what it answers."""
+    if query.study_instance_uids:
+        asked = "&".join(f"StudyInstanceUID={uid}" for uid in query.study_instance_uids)
+    else:
+        asked = f"StudyDate={_day(query.since)}-{_day(query.until)}"
+    place.store.append_audit([audit_events.archive_query(place.site(archive), asked, datetime.now(UTC))])
+
+
+def _day(day: date | None) -> str:
+    return f"{day:%Y%m%d}" if day else ""

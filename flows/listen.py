@@ -1,8 +1,8 @@
 """``firstread listen``: receive what a PACS pushes, decide that a study is complete, start its drafting.
 
-A C-STORE is answered with Success only when the file is on the disk and its row in the inbox. A study is handed
-over when nothing more of it came for a while and everything that the archive itself announces is here; where the archive
-announces more, its fetch brings the rest, after a longer wait. The event names the ledger row and nothing else.
+A C-STORE is answered with Success only when the file is on the disk and its row in the inbox. A study is handed over
+when nothing more of it came for a while and all that the archive itself announces is here; where the archive announces
+more, its fetch brings the rest, after a longer wait. The event names the ledger row and nothing else.
 """
 
 import logging

@@ -6,17 +6,20 @@ Plain functions over values; ``drain`` runs many of them at the same time.
 import logging
 import shutil
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from flows.received import link_received
 from flows.workplace import Workplace
 from pipeline.checks import refuse_if_failed, run_checks
 from pipeline.errors import FailStudy, FirstreadError, RetryLater, SkipStudy, StopRun
-from pipeline.fhir import audit_events, build_resources, validate
+from pipeline.fhir import Site, audit_events, build_resources, validate
 from pipeline.images import prepare, preview
 from pipeline.ledger import Claim, Completeness, LedgerState, Preview, ReportOutcome, Resource, RestOutcome
 from pipeline.report import DraftReport
+from pipeline.settings import FolderArchive
 from pipeline.study import FetchedStudy, ImageSet, StudyContext, announced_digest
 
 log = logging.getLogger(__name__)
@@ -35,6 +38,7 @@ class Brought:
     image_set: ImageSet
     previews: tuple[Preview, ...]
     completeness: Completeness
+    begun: datetime
 
 
 def bring(place: Workplace, claim: Claim) -> Brought | RestOutcome:
@@ -44,8 +48,14 @@ def bring(place: Workplace, claim: Claim) -> Brought | RestOutcome:
     again. Raises StopRun only.
     """
     folder = place.study_folder(claim.ledger_id)
+    begun = datetime.now(UTC)
     completeness: Completeness | None = None
     try:
+        if claim.attempts > place.settings.policy.max_attempts:
+            raise FailStudy(
+                "attempts-exhausted",
+                f"{claim.attempts - 1} attempts ended without an outcome; a person looks",
+            )
         fetched = fetch(place, claim)
         completeness = completeness_of(fetched)
         if fetched.manifest_digest == claim.reported_manifest:
@@ -58,7 +68,7 @@ def bring(place: Workplace, claim: Claim) -> Brought | RestOutcome:
         place.store.record_complete(claim, completeness)
         context, image_set = prepare(fetched)
         previews = tuple(preview(image) for image in image_set.images)
-        return Brought(claim, context, image_set, previews, completeness)
+        return Brought(claim, context, image_set, previews, completeness, begun)
     except StopRun:
         raise
     except Exception as error:  # noqa: BLE001 - one bad study never stops a batch; the class is recorded
@@ -115,14 +125,26 @@ def draft_outcome(place: Workplace, brought: Brought, draft: DraftReport) -> Rep
             resources=resources,
             previews=brought.previews,
             audit=(
-                audit_events.study_received(site, brought.context, now),
-                audit_events.report_written(site, resources, now),
+                *retrieval_events(place, brought, site, now),
+                audit_events.report_written(
+                    site, resources, now, updated=bool(brought.claim.reported_manifest)
+                ),
             ),
         )
     except StopRun:
         raise
     except Exception as error:  # noqa: BLE001 - one bad study never stops a batch; the class is recorded
         return rest(place, brought.claim, error, brought.completeness)
+
+
+def retrieval_events(
+    place: Workplace, brought: Brought, site: Site, now: datetime
+) -> tuple[Mapping[str, Any], ...]:
+    """What the audit says of how the instances came here."""
+    if isinstance(place.settings.archives[brought.claim.archive], FolderArchive):
+        return (audit_events.study_received(site, brought.context, now, imported=True),)
+    begun = audit_events.transfer_begun(site, brought.claim.study_instance_uid, brought.begun)
+    return (begun, audit_events.study_received(site, brought.context, now))
 
 
 def rest(place: Workplace, claim: Claim, error: Exception, completeness: Completeness | None) -> RestOutcome:

@@ -52,7 +52,7 @@ def prefect_api(settings: Settings) -> Iterator[str]:
     configuration.export({"PREFECT_HOME": str(home)})
     with (
         EmbeddedPostgres.ensure(settings.data_dir) as postgres,
-        _server(postgres.database_url_for("prefect"), home) as url,
+        prefect_server(postgres.database_url_for("prefect"), home) as url,
     ):
         configuration.export({"PREFECT_API_URL": url})
         yield url
@@ -60,7 +60,7 @@ def prefect_api(settings: Settings) -> Iterator[str]:
 
 @contextmanager
 def prefect_server(database_url: str, home: Path) -> Iterator[str]:
-    """A Prefect server on a free port of loopback, over an asyncpg URL, for the length of the block; gives its API URL."""
+    """A Prefect server on a free port of loopback for the length of the block; gives its API URL."""
     port = _free_port()
     environment = {**configuration.environment(), "PREFECT_SERVER_DATABASE_CONNECTION_URL": database_url}
     environment["PREFECT_HOME"] = str(home)

@@ -182,8 +182,8 @@ def hand_pixels(size: int = 512) -> NDArray[np.uint16]:
     for bone_x in (0.43, 0.56):
         _draw_rod(film, (bone_x, 0.86), (bone_x, 1.1), 0.04, 0.85)
     film += np.random.default_rng(0).normal(0, 0.01, film.shape)
-    film = np.rint(np.clip(film, 0, 1) * MAX_VALUE)
-    return film.astype(np.uint16)
+    stored: NDArray[np.uint16] = np.rint(np.clip(film, 0, 1) * MAX_VALUE).astype(np.uint16)
+    return stored
 
 
 def _draw_rod(

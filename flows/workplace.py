@@ -7,17 +7,20 @@ import logging
 import os
 import socket
 import uuid
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from flows.code_version import code_version
 from flows.work_folder import work_folder
 from models.drafter import Drafter, open_drafter
 from pipeline.archive import Archive
 from pipeline.archive.opening import open_archive
-from pipeline.fhir.site import Site
+from pipeline.errors import FirstreadError
+from pipeline.fhir import Site, audit_events
 from pipeline.report import Language
 from pipeline.settings import Settings, archive_named
 from pipeline.store.opening import open_store
@@ -45,6 +48,8 @@ class Workplace:
     def __enter__(self) -> Self:
         with ExitStack() as stack:
             self.store: Store = stack.enter_context(open_store(self.settings, owner=self.owner))
+            self._say(audit_events.application_started)
+            stack.callback(self._say_stopped)
             self._folder = stack.enter_context(work_folder(self.settings.data_dir / "work"))
             self._stack = stack.pop_all()
         return self
@@ -53,6 +58,15 @@ class Workplace:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stack.close()
+
+    def _say(self, event: Callable[[str, datetime], Mapping[str, Any]]) -> None:
+        self.store.append_audit([event(self.settings.policy.organization, datetime.now(UTC))])
+
+    def _say_stopped(self) -> None:
+        try:
+            self._say(audit_events.application_stopped)
+        except FirstreadError as error:
+            log.warning("the end of this run is not in the audit: %s", error)
 
     @property
     def drafter(self) -> Drafter:

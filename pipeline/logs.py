@@ -11,8 +11,22 @@ import warnings
 from typing import TextIO
 
 _UID = re.compile(r"(?<![\w.])[0-2](?:\.\d+){5,}(?![\w.]*\w)")
-_SILENT = ("prefect.flow_runs", "prefect.task_runs")  # they print tracebacks of errors that we report ourselves
-_QUIET = ("pynetdicom", "pydicom", "httpx", "httpcore", "prefect.events", "alembic", "onnxscript", "onnx_ir", "torch.onnx", "transformers")
+_SILENT = (
+    "prefect.flow_runs",  # tracebacks of errors that we report ourselves
+    "prefect.task_runs",
+    "pydicom",  # header values
+)
+_QUIET = (
+    "pynetdicom",
+    "httpx",
+    "httpcore",
+    "prefect.events",
+    "alembic",
+    "onnxscript",
+    "onnx_ir",
+    "torch.onnx",
+    "transformers",
+)
 
 
 class Redact(logging.Formatter):
@@ -42,3 +56,4 @@ def configure(verbose: bool = False, stream: TextIO | None = None) -> None:
     logging.captureWarnings(True)
     if not verbose:
         warnings.simplefilter("ignore")
+    warnings.filterwarnings("ignore", module=r"pydicom")  # they quote header values

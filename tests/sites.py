@@ -1,11 +1,12 @@
 """A site for tests: a Prefect server shared by the session, configuration files, and the command as installed."""
 
-import asyncio
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -53,13 +54,19 @@ def write_site(
 
 
 def sweep(config: Path, prefect_api: str, archive: str = "main") -> Tally:
-    """Run the sweep flow in this process against a running Prefect server."""
-    from prefect.settings import PREFECT_API_URL, PREFECT_LOGGING_TO_API_ENABLED, temporary_settings
-
-    from flows.sweep import sweep as flow
-
-    with temporary_settings({PREFECT_API_URL: prefect_api, PREFECT_LOGGING_TO_API_ENABLED: False}):
-        return asyncio.run(flow(archive=archive, config=str(config)))
+    """``firstread run`` against a running Prefect server; gives its JSON summary."""
+    done = firstread(
+        "run",
+        "--archive",
+        archive,
+        "--json",
+        "--config",
+        str(config),
+        cwd=config.parent,
+        prefect_api=prefect_api,
+    )
+    assert done.returncode in (0, 1), done.stderr
+    return Tally(**summary(done))  # type: ignore[arg-type]
 
 
 def environment(prefect_api: str = "", **more: str) -> dict[str, str]:
@@ -102,3 +109,32 @@ def rows(url: str, query: str) -> list[tuple[Any, ...]]:
 def _assignments(table: Mapping[str, Any]) -> list[str]:
     """TOML assignments of plain values, whose JSON form is also TOML."""
     return [f"{key} = {json.dumps(value)}" for key, value in table.items()]
+
+
+@contextmanager
+def running(command: list[str], log: Path, **options: object) -> Iterator["subprocess.Popen[bytes]"]:
+    """A process for the length of the block, its output in ``log``; ended by its own process id."""
+    with log.open("ab") as sink:
+        process = subprocess.Popen(command, stdout=sink, stderr=sink, **options)  # type: ignore[call-overload]
+    try:
+        yield process
+    finally:
+        process.terminate()
+        try:
+            process.wait(timeout=20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def until(true: Callable[[], bool], what: str, seconds: float = 120.0) -> None:
+    """Wait for something to become true; fail when it does not."""
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline, f"{what} did not happen in {seconds:.0f} s"
+        time.sleep(0.25)
+
+
+def troubles(url: str) -> list[tuple[Any, ...]]:
+    """Why studies were skipped or failed, for the message of an assertion."""
+    return rows(url, "SELECT state, reason, attempts FROM firstread.studies WHERE state <> 'reported'")

@@ -15,11 +15,6 @@ from tests.sites import environment, firstread, prefect_url, rows, summary, swee
 
 __all__ = ["prefect_url"]
 
-pytestmark = pytest.mark.filterwarnings(
-    # prefect's own client leaves a socket to its server behind
-    "ignore::pytest.PytestUnraisableExceptionWarning"
-)
-
 ROOT = Path(__file__).resolve().parents[2]
 
 

@@ -9,9 +9,7 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -20,8 +18,9 @@ import pydicom
 import pytest
 
 from flows.simulate import SimulatedStudy, simulate
+from tests import readme
 from tests.servers import Peer, free_port, orthanc, store, store_over_rest
-from tests.sites import environment, firstread, prefect_url, rows, write_site
+from tests.sites import environment, firstread, prefect_url, rows, running, until, write_site
 
 __all__ = ["prefect_url"]
 
@@ -44,28 +43,6 @@ class Site:
     orthanc: Peer
     listen_port: int
     studies: tuple[SimulatedStudy, ...]
-
-
-@contextmanager
-def running(command: list[str], log: Path, **options: object) -> Iterator["subprocess.Popen[bytes]"]:
-    with log.open("ab") as sink:
-        process = subprocess.Popen(command, stdout=sink, stderr=sink, **options)  # type: ignore[call-overload]
-    try:
-        yield process
-    finally:
-        process.terminate()
-        try:
-            process.wait(timeout=20)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-
-
-def until(true: Callable[[], bool], what: str, seconds: float = 120.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline, f"{what} did not happen in {seconds:.0f} s"
-        time.sleep(0.25)
 
 
 @pytest.fixture
@@ -127,9 +104,10 @@ def listens(site: Site) -> bool:
 def test_deployments_and_pushed_studies(site: Site) -> None:
     variables = environment(site.prefect_api)
     config = json.dumps(str(site.config))
-    prefect(site, "work-pool", "create", "gpu", "--type", "process")
-    prefect(site, "deploy", "--all")
-    worker = [sys.executable, "-m", "prefect", "worker", "start", "--pool", "gpu"]
+    pool, deploy, work = readme.commands("prefect")
+    prefect(site, *pool[1:])
+    prefect(site, *deploy[1:])
+    worker = [sys.executable, "-m", *work]
     with (
         running(worker, site.folder / "worker.log", cwd=ROOT, env=variables | by_variables(site)),
         running(listener(site), site.folder / "listen.log", cwd=site.folder, env=variables),

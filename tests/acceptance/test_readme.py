@@ -1,0 +1,101 @@
+"""Every command of the README is run: here, and the prefect ones in tests/integration/test_triggered.py."""
+
+import json
+import re
+import subprocess
+import sys
+import tomllib
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from flows.simulate import simulate
+from pipeline.settings import Settings
+from tests import readme
+from tests.servers import free_port
+from tests.sites import environment, firstread, prefect_url, running, until, write_site
+
+__all__ = ["prefect_url"]
+
+
+def test_the_readme_starts_only_what_tests_run() -> None:
+    assert readme.programs() == {"make", "firstread", "prefect"}
+
+
+def test_the_make_targets(tmp_path: Path) -> None:
+    """``make test`` is what runs this; ``make demo`` runs the demo of the installed environment."""
+    assert readme.commands("make") == [["make", "demo"], ["make", "test"]]
+    done = subprocess.run(
+        ["make", "demo", "ONCE=1"],
+        cwd=readme.ROOT, env=environment(FIRSTREAD_DATA_DIR=str(tmp_path / "data")),
+        capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "Machine-made drafts" in done.stderr
+
+
+def test_the_configuration_is_accepted() -> None:
+    text = (readme.ROOT / "README.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"```toml\n(.*?)```", text, re.S)
+    settings = Settings(**tomllib.loads(block))
+    assert set(settings.archives) == {"main", "ct", "disk"}
+
+
+def test_the_commands_of_a_site(database_url: str, prefect_url: str, tmp_path: Path) -> None:
+    films = tmp_path / "films"
+    simulate(3, films, seed=21)
+    port = free_port()
+    write_site(tmp_path, database_url, {"main": {"kind": "folder", "path": str(films)}}, serve={"port": port})
+    upgraded = firstread("db", "upgrade", cwd=tmp_path)
+    assert upgraded.returncode == 0, upgraded.stderr
+    for command in readme.commands("firstread"):
+        if command[1] == "serve":
+            _serve(command, tmp_path, port)
+            continue
+        done = firstread(*command[1:], cwd=tmp_path, prefect_api=prefect_url)
+        assert done.returncode == 0, (command, done.stderr)
+    drafted = firstread("run", "--json", cwd=tmp_path, prefect_api=prefect_url)
+    assert json.loads(drafted.stdout.splitlines()[-1])["discovered"] == 3
+
+
+def _serve(command: list[str], folder: Path, port: int) -> None:
+    program = str(Path(sys.executable).with_name(command[0]))
+    with running([program, *command[1:]], folder / "serve.log", cwd=folder, env=environment()):
+        until(lambda: "review page" in (folder / "serve.log").read_text(), "the server's start", 60)
+        address = f"http://127.0.0.1:{port}/fhir/DiagnosticReport?status=partial"
+        until(lambda: _answers(address), "an answer", 30)
+
+
+def _answers(address: str) -> bool:
+    try:
+        with urllib.request.urlopen(address, timeout=5) as answer:
+            return bool(json.load(answer)["resourceType"] == "Bundle")
+    except OSError:
+        return False
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (("run", "--archive", "nowhere"), 2, "no [archives.nowhere]"),
+        (("run", "--config", "missing.toml"), 2, "no such file"),
+        (("models", "show", "nothing"), 2, "no model family"),
+        (("run", "--since", "yesterday"), 2, "Invalid value"),
+    ],
+)
+def test_usage_errors_say_what_to_do(
+    arguments: tuple[str, ...], code: int, words: str, tmp_path: Path
+) -> None:
+    done = firstread(*arguments, cwd=tmp_path, FIRSTREAD_DATA_DIR=str(tmp_path / "data"))
+    assert done.returncode == code
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_unknown_keys_are_refused_without_repeating_secrets(tmp_path: Path) -> None:
+    (tmp_path / "firstread.toml").write_text('[database]\nurl = "postgresql://u:secret@h/d"\nurll = "x"\n')
+    done = firstread("status", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "database.urll" in done.stderr
+    assert "secret" not in done.stderr
