@@ -94,8 +94,17 @@ class AttentionBlock(nn.Module):
         return tokens + fed
 
 
+def _cell_centres(size: int) -> Tensor:
+    """Position (x, y) of every heat map cell, row by row, -1 to 1: [size * size, 2]."""
+    axis = (torch.arange(size) + 0.5) / size * 2 - 1
+    down, across = torch.meshgrid(axis, axis, indexing="ij")
+    return torch.stack([across.flatten(), down.flatten()], dim=-1)
+
+
 class FindingSlots(nn.Module):
-    """One token per kind and side, gathered where the kind's heat map is hot."""
+    """One token per kind and side: what lies where the kind's heat map is hot, and where and how large that is."""
+
+    cells: Tensor
 
     def __init__(self, config: VisionConfig, width: int) -> None:
         """Build over features of ``width`` channels on the heat map's grid."""
@@ -108,6 +117,8 @@ class FindingSlots(nn.Module):
         self.value = nn.Linear(width, config.token_width)
         self.slot = nn.Parameter(torch.randn(config.kinds, len(SIDES), config.token_width) * 0.02)
         self.evidence = nn.Parameter(torch.randn(config.kinds, len(SIDES), config.token_width) * 0.02)
+        self.register_buffer("cells", _cell_centres(config.heat_size), persistent=False)
+        self.geometry = nn.Linear(5, config.token_width)
         self.norm = nn.LayerNorm(config.token_width)
         self.presence = nn.Sequential(
             nn.Linear(len(SIDES) * config.token_width, config.token_width),
@@ -122,8 +133,18 @@ class FindingSlots(nn.Module):
         strength = (attention * heat.flatten(2)[:, :, None]).sum(dim=-1, keepdim=True)
         cells = features.flatten(2).transpose(1, 2) + self.position
         gathered = self.value(attention.flatten(1, 2) @ cells).unflatten(1, (self.kinds, len(SIDES)))
-        slots = self.norm(gathered + self.slot + self.evidence * strength)
+        where = self.geometry(self._measure(attention, heat))
+        slots = self.norm(gathered + where + self.slot + self.evidence * strength)
         return slots.flatten(1, 2), self.presence(slots.flatten(2))
+
+    def _measure(self, attention: Tensor, heat: Tensor) -> Tensor:
+        """Centre (x, y), spread (x, y) and root of the hot area, each about -1 to 1: [n, kinds, 2, 5]."""
+        centre = (attention[..., None] * self.cells).sum(dim=-2)
+        offset = self.cells - centre[..., None, :]
+        spread = ((attention[..., None] * offset.square()).sum(dim=-2) + 1e-4).sqrt()
+        area = (torch.sigmoid(heat).mean(dim=(2, 3)) + 1e-4).sqrt()
+        area = area[:, :, None, None].expand(-1, -1, len(SIDES), 1)
+        return torch.cat([centre, spread, area], dim=-1)
 
 
 class VisionEncoder(nn.Module):

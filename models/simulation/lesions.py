@@ -58,10 +58,10 @@ class Chest:
         return outward
 
     def zone(self, row: float, side: int) -> str:
-        """Upper, mid or lower third of the lung's height, by the eye's own uneven thirds."""
-        _, top, _, bottom = self.maps.extent[side]
-        fraction = (row - top) / (bottom - top)
-        return "upper" if fraction < 0.36 else "mid" if fraction < 0.64 else "lower"
+        """Upper, mid or lower third of the lung's height above the diaphragm."""
+        top, bottom = self.maps.extent[side][1], self.maps.diaphragm[side]
+        fraction = (row - top) / max(1.0, bottom - top)
+        return "upper" if fraction < 0.36 else "mid" if fraction < 0.68 else "lower"
 
     def draw_size(
         self, ranges: tuple[tuple[float, float], ...], shares: tuple[float, ...]

@@ -26,8 +26,8 @@ class PoseMaps:
     """One pose. Index 0 is the patient's right side (the left of the image), 1 the left; maps are [side, size, size].
 
     ``depth`` is the distance in pixels of a lung pixel from the lung's edge, zero outside. ``extent`` is the bounding
-    box of each lung and ``heart_extent`` of the heart, as (x1, y1, x2, y2) in map pixels. ``pixel_mm`` is the size
-    of a map pixel at the middle of the patient.
+    box of each lung and ``heart_extent`` of the heart, as (x1, y1, x2, y2) in map pixels. ``diaphragm`` is the row
+    below which each lung is hidden. ``pixel_mm`` is the size of a map pixel at the middle of the patient.
     """
 
     total: FloatMap
@@ -37,6 +37,7 @@ class PoseMaps:
     depth: FloatMap
     extent: tuple[tuple[float, float, float, float], tuple[float, float, float, float]]
     heart_extent: tuple[float, float, float, float]
+    diaphragm: tuple[float, float]
     pixel_mm: float
 
 
@@ -59,6 +60,13 @@ def bounding_box(mask: NDArray[np.bool_]) -> tuple[float, float, float, float]:
     """Smallest box (x1, y1, x2, y2) that holds every true pixel; the far edges are exclusive."""
     xs, ys = np.flatnonzero(mask.any(axis=0)), np.flatnonzero(mask.any(axis=1))
     return float(xs[0]), float(ys[0]), float(xs[-1] + 1), float(ys[-1] + 1)
+
+
+def diaphragm_row(lung: NDArray[np.bool_], dark: NDArray[np.bool_]) -> int:
+    """The row below the last one in which a good part of a lung is dark: what lies lower is hidden on the film."""
+    share = (lung & dark).sum(axis=1) / np.maximum(1, lung.sum(axis=1))
+    shown = np.flatnonzero(share > 0.3)
+    return int(shown[-1]) + 1 if len(shown) else int(np.flatnonzero(lung.any(axis=1))[-1]) + 1
 
 
 def save_maps(path: Path, channels: FloatMap, pixel_mm: float) -> None:
@@ -95,6 +103,8 @@ def load_pose(index: int, path: Path = MAPS_PATH) -> PoseMaps:
     channels = codes[index].astype(np.float32) * scale
     thickness = channels[1:3]
     depth = np.stack([edge_distance(thickness[side] > 6) for side in (0, 1)])
+    aerated, cardiac = depth.max(axis=0) > 12, channels[3] > 60
+    dark = channels[0] < (np.median(channels[0][aerated]) + np.median(channels[0][cardiac])) / 2
     return PoseMaps(
         total=channels[0],
         thickness=thickness,
@@ -103,5 +113,6 @@ def load_pose(index: int, path: Path = MAPS_PATH) -> PoseMaps:
         depth=depth,
         extent=(bounding_box(depth[0] > 0), bounding_box(depth[1] > 0)),
         heart_extent=bounding_box(channels[3] > 20),
+        diaphragm=(float(diaphragm_row(depth[0] > 0, dark)), float(diaphragm_row(depth[1] > 0, dark))),
         pixel_mm=pixel_mm,
     )

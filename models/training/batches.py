@@ -7,12 +7,20 @@ from threading import Thread
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from torch import Tensor
 
 from models.networks.mini import EOS_ID, PAD_ID, TASKS, prompt_ids
-from models.simulation.phrases import FINDINGS_HEADING, IMPRESSION_HEADING, join_sections, write_sections
-from models.training.shards import Pool, Sample, read_facts
+from models.simulation.phrases import (
+    FINDINGS_HEADING,
+    IMPRESSION_HEADING,
+    KINDS,
+    SIDES,
+    join_sections,
+    write_sections,
+)
+from models.training.shards import ABSENT, Pool, Sample, read_facts
 
 TASK_SHARE = (0.86, 0.07, 0.07)
 SORTED_BATCHES = 4
@@ -22,13 +30,16 @@ REFRESH_EVERY = 50
 @dataclass(frozen=True, slots=True)
 class Batch:
     """``images`` float32 [n, 1, size, size]; ``heat`` and ``presence`` float32 as in ``Sample``; ``task`` int64 [n];
-    ``ids`` int64 [n, t], prompt, text, end and padding."""
+    ``ids`` int64 [n, t], prompt, text, end and padding; ``zone`` and ``severity`` int64 [n, kinds, 2] per kind and
+    side, -1 where there is none."""
 
     images: Tensor
     heat: Tensor
     presence: Tensor
     task: Tensor
     ids: Tensor
+    zone: Tensor
+    severity: Tensor
 
 
 def task_text(sample: Sample, task: str, chooser: random.Random) -> str:
@@ -50,6 +61,17 @@ def relight(images: Tensor, generator: torch.Generator) -> Tensor:
     soft = torch.nn.functional.avg_pool2d(images, 3, 1, 1, count_include_pad=False)
     images = torch.lerp(images, soft, share).clamp_min(1e-4) ** gamma
     return images + noise * torch.randn(images.shape, generator=generator)
+
+
+def grade_targets(samples: list[Sample]) -> NDArray[np.int64]:
+    """Severity and zone codes per kind and side, -1 where there is none: [2, n, kinds, 2]."""
+    targets = np.full((2, len(samples), len(KINDS), len(SIDES)), ABSENT, np.int64)
+    for row, sample in enumerate(samples):
+        for kind, side, severity, zone in sample.facts.tolist():
+            if kind >= 0:
+                sides = slice(None) if side < 0 else side
+                targets[0, row, kind, sides], targets[1, row, kind, sides] = severity, zone
+    return targets
 
 
 class BatchSource:
@@ -104,6 +126,7 @@ class BatchSource:
 
     def _batch(self, samples: list[Sample], tasks: list[str], ids: list[list[int]]) -> Batch:
         longest = max(map(len, ids))
+        severity, zone = torch.from_numpy(grade_targets(samples))
         images = torch.from_numpy(np.stack([s.image for s in samples]))[:, None].float() / 255
         return Batch(
             images=relight(images, self._generator),
@@ -111,4 +134,6 @@ class BatchSource:
             presence=torch.from_numpy(np.stack([s.presence for s in samples])).float(),
             task=torch.tensor([TASKS.index(task) for task in tasks]),
             ids=torch.tensor([row + [PAD_ID] * (longest - len(row)) for row in ids]),
+            zone=zone,
+            severity=severity,
         )

@@ -21,7 +21,14 @@ from torch.nn import functional
 
 from models.simulation.film import SimulatedFilm, choose_kinds, render_from
 from models.simulation.lesions import LEFT, RIGHT
-from models.simulation.maps import FloatMap, PoseMaps, bounding_box, edge_distance, load_pose
+from models.simulation.maps import (
+    FloatMap,
+    PoseMaps,
+    bounding_box,
+    diaphragm_row,
+    edge_distance,
+    load_pose,
+)
 from models.training import registration
 from models.training.registration import Alignment, align, sampling_grid
 from models.training.shards import SHARD_FILMS, save_shard, to_sample
@@ -33,6 +40,8 @@ LUNG_WIDTH_MM = 115.0
 """Typical width of one lung on a film; sets the millimetres per pixel, which the files no longer hold."""
 LUNG_ATTENUATION_PER_MM = 0.0042
 UNTOUCHED_SHARE = 0.35
+RECESS_ROWS = 9
+"""Map rows of lung kept below the diaphragm, where fluid gathers."""
 HELD_BACK = 0.3
 ALIGNED_TOGETHER = 20
 
@@ -87,12 +96,10 @@ def _attenuation(film: FloatMap, depth: FloatMap, heart: FloatMap, pose: PoseMap
 
 
 def _above_diaphragm(lung: Mask, dark: Mask) -> Mask:
-    """A lung down to the last row in which a good part of it is dark: what lies lower is hidden on this film."""
-    share = (lung & dark).sum(axis=1) / np.maximum(1, lung.sum(axis=1))
-    seen = np.flatnonzero(share > 0.3)
+    """A lung down to a little below the diaphragm of this film."""
     cut = lung.copy()
-    cut[(seen[-1] + 10 if len(seen) else 0) :] = False
-    return cut if cut.any() else lung
+    cut[diaphragm_row(lung, dark) + RECESS_ROWS :] = False
+    return cut
 
 
 def to_maps(film: FloatMap, alignment: Alignment, pose: PoseMaps) -> PoseMaps:
@@ -120,6 +127,7 @@ def to_maps(film: FloatMap, alignment: Alignment, pose: PoseMaps) -> PoseMaps:
         depth=depth,
         extent=extent,
         heart_extent=bounding_box(heart > 20),
+        diaphragm=(extent[RIGHT][3] - RECESS_ROWS, extent[LEFT][3] - RECESS_ROWS),
         pixel_mm=LUNG_WIDTH_MM / width,
     )
 

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from models.networks.mini import TOKENIZER_FILE, FirstreadMini, MiniConfig
 from models.networks.tokenizer import build_tokenizer
 from models.training.batches import BatchSource
-from models.training.losses import batch_losses
+from models.training.losses import GradeHead, batch_losses
 from models.training.shards import Pool
 
 log = logging.getLogger(__name__)
@@ -56,8 +56,10 @@ class Trainer:
         self.network = FirstreadMini(replace(config, language=language))
         self.network.vision.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = copy.deepcopy(self.network).eval()
-        decayed = [p for p in self.network.parameters() if p.ndim > 1]
-        plain = [p for p in self.network.parameters() if p.ndim < 2]
+        self.grades = GradeHead(config.vision.token_width)
+        learned = [*self.network.parameters(), *self.grades.parameters()]
+        decayed = [p for p in learned if p.ndim > 1]
+        plain = [p for p in learned if p.ndim < 2]
         groups = [{"params": decayed, "weight_decay": 0.05}, {"params": plain, "weight_decay": 0.0}]
         self.optimizer = torch.optim.AdamW(groups, lr=plan.rate, betas=(0.9, 0.97), fused=True)
         self.step, self.seconds = 0, 0.0
@@ -75,7 +77,7 @@ class Trainer:
             group["lr"] = rate
         batch = source.next()
         with torch.autocast("cpu", torch.bfloat16):
-            losses = torch.stack(batch_losses(self.network, batch, self.plan.text_share))
+            losses = torch.stack(batch_losses(self.network, self.grades, batch, self.plan.text_share))
         self.optimizer.zero_grad()
         torch.autograd.backward(losses.sum())
         nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
@@ -99,6 +101,7 @@ class Trainer:
         self.tokenizer.save(str(folder / TOKENIZER_FILE))
         state = {
             "network": self.network.state_dict(),
+            "grades": self.grades.state_dict(),
             "average": self.average.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "step": self.step,
@@ -111,6 +114,7 @@ class Trainer:
         """Take up the checkpoint of ``folder``."""
         state = torch.load(folder / CHECKPOINT, weights_only=True)
         self.network.load_state_dict(state["network"])
+        self.grades.load_state_dict(state["grades"])
         self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.step, self.seconds = state["step"], state["seconds"]
@@ -118,18 +122,19 @@ class Trainer:
 
 def train(trainer: Trainer, source: BatchSource, out: Path) -> None:
     """Learn until the plan is done, saving every few minutes."""
-    mean, saved = torch.zeros(3), trainer.seconds
+    mean, saved = torch.zeros(4), trainer.seconds
     trainer.network.train()
-    began = time.monotonic() - trainer.seconds
+    began, first = time.monotonic() - trainer.seconds, trainer.step
+    started = trainer.seconds
     while trainer.progress < 1:
         mean = 0.98 * mean + 0.02 * trainer.learn(source)
         trainer.seconds = time.monotonic() - began
         if trainer.step % LOG_EVERY == 0:
-            words, heat, presence = mean.tolist()
+            words, heat, presence, grade = mean.tolist()
             log.info(
-                "%.1f min, step %d, text %.4f, heat %.4f, presence %.4f, %.1f films/s",
-                trainer.seconds / 60, trainer.step, words, heat, presence,
-                trainer.step * trainer.plan.batch / trainer.seconds,
+                "%.1f min, step %d, text %.4f, heat %.4f, presence %.4f, grade %.4f, %.1f films/s",
+                trainer.seconds / 60, trainer.step, words, heat, presence, grade,
+                (trainer.step - first) * trainer.plan.batch / (trainer.seconds - started),
             )  # fmt: skip
         if trainer.seconds - saved > 60 * trainer.plan.checkpoint_minutes:
             trainer.save(out)

@@ -20,7 +20,7 @@ from models.networks.vision import VisionConfig
 from models.simulation.film import render
 from models.simulation.phrases import every_sentence, join_sections
 from models.training.batches import BatchSource
-from models.training.losses import batch_losses
+from models.training.losses import GradeHead, batch_losses
 from models.training.shards import Pool, save_shard, to_sample
 
 SMALL = MiniConfig(
@@ -130,9 +130,10 @@ def test_every_loss_reaches_the_part_it_teaches(tmp_path: Path) -> None:
     pools = (Pool(tmp_path, 0), Pool(tmp_path / "none", 0))
     batch = BatchSource(pools, 0.5, 4, build_tokenizer(), 0).next()
     network = small().train()
-    words, heat, presence = batch_losses(network, batch, 1.0)
+    words, heat, presence, grade = batch_losses(network, GradeHead(16), batch, 1.0)
     for loss, part in ((words, network.connector.expert_in), (heat, network.vision.heat.weight)):
         (gradient,) = torch.autograd.grad(loss, [part], retain_graph=True)
         assert gradient.abs().sum() > 0
-    (gradient,) = torch.autograd.grad(presence, [network.vision.slots.slot])
-    assert gradient.abs().sum() > 0
+    for loss in (presence, grade):
+        (gradient,) = torch.autograd.grad(loss, [network.vision.slots.geometry.weight], retain_graph=True)
+        assert gradient.abs().sum() > 0
