@@ -33,8 +33,6 @@ RUNNER_OF_PROVIDER = {
     "CPUExecutionProvider": "onnxruntime-cpu",
 }
 OPSET = 20
-SMALLEST_BATCH = 2
-"""A batch of one takes other kernels in ONNX Runtime, which differ in the last bits; it is run as two."""
 TOLERANCE = 1e-4
 """Largest accepted difference from torch in float32, relative to the largest value of the output."""
 
@@ -91,7 +89,7 @@ class OnnxEncoder:
     def encode(self, inputs: Mapping[str, NDArray[Any]]) -> Arrays:
         """See :class:`VisionEncoder`."""
         count = len(next(iter(inputs.values())))
-        parts = max(1, min(self._workers, count // SMALLEST_BATCH))
+        parts = max(1, min(self._workers, count))
         edges = [count * part // parts for part in range(parts + 1)]
         slices = [slice(start, stop) for start, stop in pairwise(edges)]
         results = list(
@@ -100,11 +98,8 @@ class OnnxEncoder:
         return {name: np.concatenate([result[name] for result in results]) for name in self._outputs}
 
     def _run(self, inputs: Mapping[str, NDArray[Any]]) -> Arrays:
-        count = len(next(iter(inputs.values())))
-        if count < SMALLEST_BATCH:
-            inputs = {name: np.repeat(values, SMALLEST_BATCH, axis=0) for name, values in inputs.items()}
         outputs = self._session.run(self._outputs, dict(inputs))
-        return {name: values[:count] for name, values in zip(self._outputs, outputs, strict=True)}
+        return dict(zip(self._outputs, outputs, strict=True))
 
     def __enter__(self) -> Self:
         return self
@@ -152,7 +147,7 @@ def export_encoder(
     """
     import torch
 
-    batch = torch.export.Dim("batch", min=SMALLEST_BATCH, max=4096)
+    batch = torch.export.Dim("batch", min=2, max=4096)
     quiet = logging.getLogger("torch.onnx")
     level = quiet.level
     quiet.setLevel(logging.ERROR)
