@@ -7,6 +7,7 @@ are brought to the attenuation scale of the organ maps. Findings are then added 
 
 import argparse
 import csv
+import logging
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
@@ -31,8 +32,10 @@ from models.simulation.maps import (
 )
 from models.training import registration
 from models.training.registration import Alignment, align, sampling_grid
+from models.training.render_shards import shard_numbers
 from models.training.shards import SHARD_FILMS, save_shard, to_sample
 
+log = logging.getLogger(__name__)
 Mask = NDArray[np.bool_]
 MAP_SIZE = 256
 LEAST_LIKENESS = 0.72
@@ -170,6 +173,7 @@ def training_normals(shared: Path) -> list[RealFilm]:
 
 
 _CHESTS: list[RealChest] = []
+"""The chests of a worker process, filled when it starts: they are too large to send with every shard."""
 
 
 def write_shard(out: Path, size: int, shard: int) -> None:
@@ -184,26 +188,31 @@ def _start_worker(chests: list[RealChest]) -> None:
     _CHESTS.extend(replace(chest) for chest in chests)
 
 
+def render_missing(shared: Path, out: Path, films: int, size: int, workers: int) -> None:
+    """Align the films once, then draw the shards of the first ``films`` draws that ``out`` lacks."""
+    out.mkdir(parents=True, exist_ok=True)
+    missing = [shard for shard in shard_numbers(films) if not (out / f"{shard:06d}.npz").exists()]
+    if not missing:
+        return
+    chests = load_chests(training_normals(shared))
+    log.info("%d films, %d aligned", len(chests), sum(chest.aligned for chest in chests))
+    with ProcessPoolExecutor(workers, initializer=_start_worker, initargs=(chests,)) as pool:
+        list(pool.map(partial(write_shard, out, size), missing))
+
+
 def main() -> None:
-    """Align the films once, then write the shards that are missing."""
+    """Read the options, then draw."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--shared", type=Path, default=Path("../shared"), help="folder that holds data/nih")
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--films", type=int, default=40_000)
+    parser.add_argument("--films", type=int, default=34_000)
     parser.add_argument("--size", type=int, default=192)
     parser.add_argument("--workers", type=int, default=1)
     chosen = parser.parse_args()
-    chosen.out.mkdir(parents=True, exist_ok=True)
-    torch.set_num_threads(1)
-    chests = load_chests(training_normals(chosen.shared))
-    print(f"{len(chests)} films, {sum(chest.aligned for chest in chests)} aligned")
-    missing = [
-        n for n in range(-(-chosen.films // SHARD_FILMS)) if not (chosen.out / f"{n:06d}.npz").exists()
-    ]
-    with ProcessPoolExecutor(chosen.workers, initializer=_start_worker, initargs=(chests,)) as workers:
-        list(workers.map(partial(write_shard, chosen.out, chosen.size), missing))
+    logging.basicConfig(level=logging.INFO)
+    render_missing(chosen.shared, chosen.out, chosen.films, chosen.size, chosen.workers)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 import argparse
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -23,20 +22,29 @@ def write_shard(out: Path, size: int, shard: int) -> None:
         save_shard(path, [to_sample(render(first + i, size=size)) for i in range(SHARD_FILMS)])
 
 
+def shard_numbers(films: int) -> range:
+    """Numbers of the shards that hold ``films`` films."""
+    return range(-(-films // SHARD_FILMS))
+
+
+def render_missing(out: Path, films: int, size: int, workers: int) -> None:
+    """Render the shards of the first ``films`` films that ``out`` lacks."""
+    out.mkdir(parents=True, exist_ok=True)
+    with ProcessPoolExecutor(workers) as pool:
+        pending = [pool.submit(write_shard, out, size, shard) for shard in shard_numbers(films)]
+        for done in as_completed(pending):
+            done.result()
+
+
 def main() -> None:
-    """Render the shards that are missing."""
+    """Read the options, then render."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--films", type=int, default=100_000)
+    parser.add_argument("--films", type=int, default=90_000)
     parser.add_argument("--size", type=int, default=192)
     parser.add_argument("--workers", type=int, default=2)
     chosen = parser.parse_args()
-    chosen.out.mkdir(parents=True, exist_ok=True)
-    with ProcessPoolExecutor(chosen.workers) as workers:
-        write = partial(write_shard, chosen.out, chosen.size)
-        pending = [workers.submit(write, shard) for shard in range(-(-chosen.films // SHARD_FILMS))]
-        for done in as_completed(pending):
-            done.result()
+    render_missing(chosen.out, chosen.films, chosen.size, chosen.workers)
 
 
 if __name__ == "__main__":

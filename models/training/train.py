@@ -1,8 +1,8 @@
-"""Train firstread-mini: ``python -m models.training.train --seed 0 --minutes 60 --cache DIR --out DIR``.
+"""Train firstread-mini: ``python -m models.training.train --seed 0 --minutes 70 --shared DIR --cache DIR --out DIR``.
 
-The films are rendered beforehand, or meanwhile, by ``render_shards`` into ``DIR/ct`` and by ``real_films`` into
-``DIR/real``; their content is fixed by their numbers. With ``--steps`` instead of ``--minutes`` and a complete cache
-the run is repeatable.
+Films that the cache lacks are rendered first (``render_shards``, ``real_films``); their content is fixed by their
+numbers. With ``--steps`` instead of ``--minutes`` the run is repeatable. On a busy machine one thread learns faster
+than two that wait for each other.
 """
 
 import argparse
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from models.networks.mini import TOKENIZER_FILE, FirstreadMini, MiniConfig
 from models.networks.tokenizer import build_tokenizer
+from models.training import real_films, render_shards
 from models.training.batches import BatchSource
 from models.training.losses import GradeHead, batch_losses
 from models.training.shards import Pool
@@ -147,22 +148,29 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--cache", type=Path, required=True, help="folder with ct/ and real/ shards")
+    parser.add_argument("--shared", type=Path, default=Path("../shared"), help="folder that holds data/nih")
+    parser.add_argument("--cache", type=Path, required=True, help="folder for ct/ and real/ shards")
+    parser.add_argument("--ct-films", type=int, default=90_000, help="0: take the cache as it is")
+    parser.add_argument("--real-films", type=int, default=34_000, help="0: take the cache as it is")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--minutes", type=float, default=60.0)
+    parser.add_argument("--minutes", type=float, default=70.0)
     parser.add_argument("--steps", type=int, default=0)
-    parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--rate", type=float, default=1e-3)
-    parser.add_argument("--real-share", type=float, default=0.35)
-    parser.add_argument("--text-share", type=float, default=0.5)
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--rate", type=float, default=8e-4)
+    parser.add_argument("--real-share", type=float, default=0.3)
+    parser.add_argument("--text-share", type=float, default=0.4)
     parser.add_argument("--checkpoint-minutes", type=float, default=4.0)
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--resume", action="store_true")
     chosen = vars(parser.parse_args())
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     cache, out, resume = chosen.pop("cache"), chosen.pop("out"), chosen.pop("resume")
-    torch.set_num_threads(chosen.pop("threads"))
+    threads, shared = chosen.pop("threads"), chosen.pop("shared")
+    size = MiniConfig().vision.image_size
+    render_shards.render_missing(cache / "ct", chosen.pop("ct_films"), size, threads)
+    real_films.render_missing(shared, cache / "real", chosen.pop("real_films"), size, threads)
+    torch.set_num_threads(threads)
     trainer = Trainer(Plan(**chosen))
     if resume:
         trainer.load(out)
