@@ -86,10 +86,12 @@ def build_decoder(shape: DecoderShape, weights: Weights) -> onnx.ModelProto:
     cosine, sine = rotary_tables(shape)
     graph.constant("cosine", cosine)
     graph.constant("sine", sine)
+    graph.constant("one", np.asarray([1], np.int64))
+    graph.add("Unsqueeze", ["last", "one"], ["last.column"])
     residual, normed = "embeddings", graph.first_norm(shape, weights)
     for layer in range(shape.layers):
         residual, normed = _layer(graph, shape, weights, layer, residual, normed)
-    _head(graph, shape, weights, normed)
+    _head(graph, weights, normed)
     return helper.make_model(
         helper.make_graph(
             graph.nodes, "decoder", _inputs(shape), _outputs(shape), initializer=graph.constants
@@ -130,6 +132,11 @@ class _Graph:
         """``states`` times the transposed torch ``weight`` [out, in]."""
         return self.add("MatMul", [states, self.constant(f"{name}.weight", weight.T)], [name])
 
+    def last_position(self, states: str) -> str:
+        """[n, 1, width] of each row's last real position: after the last layer's cache no other one is needed."""
+        picked = self.add("GatherND", [states, "last.column"], [f"{states}.picked"], batch_dims=1)
+        return self.add("Unsqueeze", [picked, "one"], [f"{states}.last"])
+
     def first_norm(self, shape: DecoderShape, weights: Weights) -> str:
         scale = self.constant("norm.0", weights["model.layers.0.input_layernorm.weight"])
         return self.add(
@@ -168,7 +175,10 @@ def _layer(
         do_rotary=1,
         rotary_interleaved=0,
     )
-    mixed = graph.product(f"mixed.{layer}", f"attended.{layer}", weights[f"{at}self_attn.o_proj.weight"])
+    attended = f"attended.{layer}"
+    if layer + 1 == shape.layers:
+        attended, residual = graph.last_position(attended), graph.last_position(residual)
+    mixed = graph.product(f"mixed.{layer}", attended, weights[f"{at}self_attn.o_proj.weight"])
     scale = weights[f"{at}post_attention_layernorm.weight"]
     residual, normed = graph.skip_norm(f"{layer}.mlp", mixed, residual, scale, shape.norm_epsilon)
     gate = graph.product(f"gate.{layer}", normed, weights[f"{at}mlp.gate_proj.weight"])
@@ -181,14 +191,10 @@ def _layer(
     return graph.skip_norm(f"{layer + 1}", fed, residual, scale, shape.norm_epsilon)
 
 
-def _head(graph: _Graph, shape: DecoderShape, weights: Weights, normed: str) -> None:
-    """Logits of each row's last real position only: a prompt's other positions need none."""
-    graph.constant("one", np.asarray([1], np.int64))
-    graph.add("Unsqueeze", ["last", "one"], ["last.column"])
-    graph.add("GatherND", [normed, "last.column"], ["last.states"], batch_dims=1)
+def _head(graph: _Graph, weights: Weights, normed: str) -> None:
     head = weights.get("lm_head.weight")
-    weight = weights["model.embed_tokens.weight"] if head is None else head
-    graph.product("logits", "last.states", weight)
+    scores = graph.product("scores", normed, weights["model.embed_tokens.weight"] if head is None else head)
+    graph.add("Squeeze", [scores, "one"], ["logits"])
     graph.add("ArgMax", ["logits"], ["next"], axis=-1, keepdims=0)
 
 
