@@ -157,7 +157,9 @@ def store(peer: Peer, *files: Path, calling: str = CALLING) -> None:
     """C-STORE files in their own transfer syntax with dcmtk's storescu."""
     by_option: dict[str, list[str]] = {}
     for file in files:
-        by_option.setdefault(PROPOSALS[str(read_file_meta_info(file).TransferSyntaxUID)], []).append(str(file))
+        by_option.setdefault(PROPOSALS[str(read_file_meta_info(file).TransferSyntaxUID)], []).append(
+            str(file)
+        )
     command = [program("storescu"), "-aet", calling, "-aec", peer.ae_title]
     for option, some in by_option.items():
         whole = [*command, option, LOOPBACK, str(peer.port), *some]

@@ -71,7 +71,7 @@ class Coverage:
         self._seen: set[str] = set()
         self._most = 0
         self._capped = False
-        self._warned = False
+        self._unchecked = 0
 
     def studies(self, window: Window) -> Iterator[FoundStudy]:
         """Every study of the window, each once.
@@ -83,32 +83,39 @@ class Coverage:
         yield from self._fresh(answers)
         if answers.refused or len(answers.studies) >= (1 if answers.doubtful else _LEAST_CAP):
             yield from self._halves(window, answers)
+        self._conclude()
 
     def _halves(self, window: Window, whole: Answers) -> Iterator[FoundStudy]:
         self._capped = self._capped or whole.refused
         halves = _split(window, [study.study_date for study in whole.studies if study.study_date])
-        if halves is None:
-            self._give_up(whole)
-            return
         known = {study.study_instance_uid for study in whole.studies}
-        for half in halves:
-            answers = self._ask(half)
-            if any(study.study_instance_uid not in known for study in answers.studies):
-                self._capped = True
+        listed = [self._ask(half) for half in halves or ()]
+        uids = [{study.study_instance_uid for study in answers.studies} for answers in listed]
+        if halves is None or all(some == known != set() for some in uids):  # the range matching is ignored
+            self._unchecked = max(self._unchecked, len(known))
+            if whole.refused:
+                raise self._proven_cap()
+            return
+        self._capped = self._capped or any(not some <= known for some in uids)
+        for half, answers in zip(halves, listed, strict=True):
             yield from self._fresh(answers)
             if answers.refused or (answers.studies and len(answers.studies) >= self._most):
                 yield from self._halves(half, answers)
 
-    def _give_up(self, whole: Answers) -> None:
+    def _conclude(self) -> None:
+        """Judge the lists that could not be split, now that the longest list the archive gives is known."""
+        if not self._unchecked or self._unchecked < self._most:
+            return
         if self._capped:
-            raise StopRun(
-                "archive-capped",
-                f"the archive lists at most {self._most} studies and has more on one second of study "
-                "time: raise its limit of query results, or ask for shorter periods",
-            )
-        if not self._warned:
-            LOGGER.warning("a list of %d studies may have been cut; dates do not tell", len(whole.studies))
-        self._warned = True
+            raise self._proven_cap()
+        LOGGER.warning("a list of %d studies may have been cut; dates and times do not tell", self._unchecked)
+
+    def _proven_cap(self) -> StopRun:
+        return StopRun(
+            "archive-capped",
+            f"the archive lists at most {self._most} studies and has more within one second of study time: "
+            "raise its limit of query results, or ask for shorter periods",
+        )
 
     def _fresh(self, answers: Answers) -> Iterator[FoundStudy]:
         self._most = max(self._most, len(answers.studies))

@@ -260,7 +260,7 @@ def test_other_requests_get_an_answer(scp: StorageScp) -> None:
 
 def test_health_checks_noise_and_idlers_leave_nothing_behind(scp: StorageScp, film: Path) -> None:
     before = threading.active_count()
-    for _ in range(40):
+    for _ in range(80):
         with socket.create_connection((LOOPBACK, scp.port)):
             pass
     for noise in (
