@@ -9,10 +9,12 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 from flows.received import link_received
 from flows.workplace import Workplace
+from pipeline.archive.spool import DiskLimits, Spool
 from pipeline.checks import refuse_if_failed, run_checks
 from pipeline.errors import FailStudy, FirstreadError, RetryLater, SkipStudy, StopRun
 from pipeline.fhir import Site, audit_events, build_resources, validate
@@ -20,7 +22,7 @@ from pipeline.images import prepare, preview
 from pipeline.ledger import Claim, Completeness, LedgerState, Preview, ReportOutcome, Resource, RestOutcome
 from pipeline.report import DraftReport
 from pipeline.settings import FolderArchive
-from pipeline.study import FetchedStudy, ImageSet, StudyContext, announced_digest
+from pipeline.study import AnnouncedInstance, FetchedStudy, ImageSet, StudyContext, announced_digest
 
 log = logging.getLogger(__name__)
 
@@ -84,12 +86,16 @@ def fetch(place: Workplace, claim: Claim) -> FetchedStudy:
     """
     archive = place.archive(claim.archive)
     folder = place.study_folder(claim.ledger_id)
-    link_received(place.store, claim, folder)
+    received = link_received(place.store, claim, folder)
     attempts = place.settings.archives[claim.archive].attempts
     for attempt in range(1, attempts + 1):
         last = attempt == attempts
         try:
             fetched = archive.fetch(claim.study_instance_uid, folder)
+        except SkipStudy:
+            if not received:
+                raise
+            return received_only(place, claim, folder)
         except RetryLater as error:
             if last:
                 raise
@@ -100,6 +106,15 @@ def fetch(place: Workplace, claim: Claim) -> FetchedStudy:
             pause = _back_off(attempt)
         time.sleep(min(pause, 30.0))
     raise AssertionError("unreachable: the last attempt returns or raises")
+
+
+def received_only(place: Workplace, claim: Claim, folder: Path) -> FetchedStudy:
+    """A study that was pushed to us and that its archive does not know: what was acknowledged is all there is."""
+    settings = place.settings.archives[claim.archive]
+    limits = DiskLimits(settings.min_free_gib, settings.max_instance_gib)
+    spool = Spool(claim.study_instance_uid, folder, limits)
+    held = spool.fetched(()).held
+    return spool.fetched(tuple(AnnouncedInstance(one.ref, one.sop_class_uid) for one in held))
 
 
 def draft_outcome(place: Workplace, brought: Brought, draft: DraftReport) -> ReportOutcome | RestOutcome:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from flows.simulate import simulate
+from pipeline.store.store import Store
 from tests.killed_run import EDGES
 from tests.sites import environment, firstread, prefect_url, rows, summary, sweep, write_site
 
@@ -46,7 +47,8 @@ def test_killed_at_a_ledger_edge(
     assert len({uid for uid, _ in reports}) == len(reports) == 4
     assert {version for _, version in reports} == {1}
     assert not list((tmp_path / "data" / "work").rglob("*.dcm"))
-    assert firstread("audit", "verify", "--config", str(config), cwd=tmp_path).returncode == 0
+    with Store(database_url) as store:
+        assert store.audit_verify().ok
 
 
 def test_two_runs_at_once(database_url: str, prefect_url: str, tmp_path: Path) -> None:
@@ -68,8 +70,8 @@ def test_two_runs_at_once(database_url: str, prefect_url: str, tmp_path: Path) -
     reports = rows(database_url, "SELECT study_instance_uid, version FROM firstread.reports")
     assert len(reports) == 24
     assert {version for _, version in reports} == {1}
-    attempts = rows(database_url, "SELECT max(attempts) FROM firstread.studies")
-    assert attempts == [(1,)], "no study was claimed twice"
+    claims = rows(database_url, "SELECT max(token) FROM firstread.ledger")
+    assert claims == [(1,)], "no study was claimed twice"
 
 
 def test_postgres_killed_in_the_middle(prefect_url: str, tmp_path: Path) -> None:

@@ -24,7 +24,6 @@ from tests.sites import environment, firstread, prefect_url, rows, running, unti
 
 __all__ = ["prefect_url"]
 
-ROOT = Path(__file__).resolve().parents[2]
 FORWARD = """
 function OnStoredInstance(instanceId, tags, metadata, origin)
   if origin["RequestOrigin"] ~= "Lua" then
@@ -67,7 +66,7 @@ def site(database_url: str, prefect_url: str, tmp_path: Path) -> Iterator[Site]:
 def prefect(site: Site, *arguments: str) -> "subprocess.CompletedProcess[str]":
     done = subprocess.run(
         [sys.executable, "-m", "prefect", "--no-prompt", *arguments],
-        cwd=ROOT, env=environment(site.prefect_api), capture_output=True, text=True, timeout=180, check=False,
+        cwd=readme.ROOT, env=environment(site.prefect_api), capture_output=True, text=True, timeout=180, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     return done
@@ -108,35 +107,28 @@ def test_deployments_and_pushed_studies(site: Site) -> None:
     prefect(site, *pool[1:])
     prefect(site, *deploy[1:])
     worker = [sys.executable, "-m", *work]
-    with (
-        running(worker, site.folder / "worker.log", cwd=ROOT, env=variables | by_variables(site)),
-        running(listener(site), site.folder / "listen.log", cwd=site.folder, env=variables),
-    ):
-        until(lambda: listens(site), "the listener's start")
-        # Orthanc is sent one study and forwards it; storescu sends another one straight to the listener.
-        store_over_rest(site.orthanc, *site.studies[0].paths)
-        store(Peer("FIRSTREAD", site.listen_port), *site.studies[1].paths)
-        until(
-            lambda: len(rows(site.database_url, "SELECT FROM firstread.studies")) == 2,
-            "the hand-over of two studies",
-        )
-        until(lambda: reported(site) == 2, "on-study-complete")
-        assert not list((site.folder / "data" / "inbox").rglob("*.dcm")), (
-            "received files go once the report is stored"
-        )
+    worker_log = site.folder / "worker.log"
+    worker_environment = variables | by_variables(site) | {"PREFECT_LOGGING_LEVEL": "INFO"}
+    with running(worker, worker_log, cwd=readme.ROOT, env=worker_environment):
+        with running(listener(site), site.folder / "listen.log", cwd=site.folder, env=variables):
+            until(lambda: listens(site), "the listener's start")
+            # Orthanc is sent one study and forwards it; storescu sends another one straight to the listener.
+            store_over_rest(site.orthanc, *site.studies[0].paths)
+            store(Peer("FIRSTREAD", site.listen_port), *site.studies[1].paths)
+            until(lambda: reported(site) == 2, "on-study-complete")
+        left = list((site.folder / "data" / "inbox").rglob("*.dcm"))
+        assert not left, "received files go once the report is stored"
+        # Nobody listens any more: what comes now is found by the scheduled flows alone.
         store_over_rest(site.orthanc, *site.studies[2].paths)
-        prefect(
-            site, "deployment", "run", "sweep/nightly-sweep",
-            "--param", f"config={config}", "--param", f"days={_days_back(site.studies)}", "--watch",
-        )  # fmt: skip
-        until(lambda: reported(site) == 3, "nightly-sweep")
+        days = _days_back(site.studies)
+        prefect(site, "deployment", "run", "sweep/nightly-sweep",
+                "--param", f"config={config}", "--param", f"days={days}", "--watch")  # fmt: skip
+        assert reported(site) == 3
         store_over_rest(site.orthanc, *site.studies[3].paths)
         day = _study_date(site.studies[3]).isoformat()
-        prefect(
-            site, "deployment", "run", "backfill/backfill",
-            "--param", f"config={config}", "--param", f'since="{day}"', "--param", f'until="{day}"', "--watch",
-        )  # fmt: skip
-        until(lambda: reported(site) == 4, "backfill")
+        prefect(site, "deployment", "run", "backfill/backfill", "--param", f"config={config}",
+                "--param", f'since="{day}"', "--param", f'until="{day}"', "--watch")  # fmt: skip
+        assert reported(site) == 4
     versions = {version for (version,) in rows(site.database_url, "SELECT version FROM firstread.reports")}
     assert versions == {1}
 
