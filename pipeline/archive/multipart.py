@@ -1,6 +1,6 @@
 """Reading ``multipart/related`` bodies (RFC 2046 section 5.1, PS3.18 section 8.6.1.2) as a stream.
 
-Bytes are read into one buffer and handed on from there: a part is never in memory, and nothing is copied but
+Bytes are read into two buffers in turn and handed on from there: a part is never in memory, nothing is copied but
 a seam.
 """
 
@@ -10,7 +10,7 @@ from enum import Enum, auto
 from typing import Protocol
 
 _MOST_HEADER_BYTES = 1 << 15
-_CAPACITY = 1 << 18
+_CAPACITY = 1 << 19
 _BOUNDARY = re.compile(r'(?:^|;)\s*boundary\s*=\s*(?:"([^"]{1,200})"|([^\s;"]{1,200}))', re.IGNORECASE)
 
 
@@ -21,7 +21,7 @@ class PartSink(Protocol):
         """A part starts; header names are in lower case."""
 
     def write(self, piece: memoryview) -> None:
-        """The next bytes of the part; valid during the call only."""
+        """The next bytes of the part; they stay as they are until the next call of any method."""
 
     def end(self) -> None:
         """The part is whole: its closing delimiter was seen."""
@@ -64,7 +64,8 @@ class MultipartReader:
         self._left: int | None = None
         self._delimiter = b"\r\n--" + boundary
         self._sink = sink
-        self._buffer = bytearray(max(capacity, 2 * _MOST_HEADER_BYTES))
+        size = max(capacity, 2 * _MOST_HEADER_BYTES)
+        self._buffer, self._other = bytearray(size), bytearray(size)
         self._buffer[:2] = b"\r\n"  # so that a delimiter at the very start is found like any other
         self._filled = 2
         self._place = _Place.PREAMBLE
@@ -75,12 +76,13 @@ class MultipartReader:
         Raises EOFError where the body ends before its closing delimiter, ValueError where its framing is
         broken, and whatever ``readinto`` or the sink raise.
         """
-        view = memoryview(self._buffer)
-        while count := readinto(view[self._filled :]):
+        while count := readinto(memoryview(self._buffer)[self._filled :]):
             self._filled += count
-            used = self._consume(view)
+            used = self._consume(memoryview(self._buffer))
             left = self._filled - used
-            self._buffer[:left] = self._buffer[used : self._filled]
+            if used:  # what the sink was given stays as it is while the other buffer is filled
+                self._other[:left] = self._buffer[used : self._filled]
+                self._buffer, self._other = self._other, self._buffer
             self._filled = left
         if self._place is not _Place.EPILOGUE:
             raise EOFError("the multipart body ends before its closing delimiter")

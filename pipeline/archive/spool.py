@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from pipeline.archive.following import FollowingDigest, InlineDigest, RunningDigest
+from pipeline.archive.digesting import InlineDigest, OverlappedDigest, RunningDigest
 from pipeline.archive.part10 import Fault, dataset_digest, read_header
 from pipeline.errors import FirstreadError, RetryLater, StopRun
 from pipeline.study import AnnouncedInstance, DamagedInstance, FetchedStudy, HeldInstance, InstanceRef
@@ -53,7 +53,8 @@ class DiskLimits:
 class PartFile:
     """One DICOM file on its way to disk. A context manager: what was not finished is removed.
 
-    Its digest is taken while it is written, with ``pool`` by another thread.
+    Its digest is taken while it is written, with ``pool`` by another thread: then a piece that was written must
+    stay as it is until the next call.
     """
 
     def __init__(
@@ -71,7 +72,7 @@ class PartFile:
         self._progressed = progressed
         self._next_check = 0
         self._file = self.path.open("xb", buffering=0)
-        self._digest: RunningDigest = InlineDigest() if pool is None else FollowingDigest(self.path, pool)
+        self._digest: RunningDigest = InlineDigest() if pool is None else OverlappedDigest(pool)
 
     def write(self, piece: bytes | memoryview) -> None:
         """Append ``piece``; what goes beyond the largest instance is dropped. Raises StopRun("disk-full")."""
