@@ -7,7 +7,7 @@ Simulated studies use poses and seeds that training never sees. Real films are t
 import argparse
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +50,20 @@ class Drafts:
 
     texts: list[str]
     presence: NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class RealRow:
+    """One finding on real films; None where no film is labelled with it."""
+
+    labelled: int
+    sensitivity: float | None
+    auc: float | None
+    normal_films: int
+    claimed_on_normal: float
+
+
+RealTable = dict[str, RealRow]
 
 
 @torch.no_grad()
@@ -100,26 +114,26 @@ def _claims(texts: list[str]) -> list[set[str]]:
     return [set(stated_present(text) or {}) for text in texts]
 
 
-def evaluate_real(network: FirstreadMini, tokenizer: Tokenizer, shared: Path) -> dict[str, dict[str, float]]:
+def evaluate_real(network: FirstreadMini, tokenizer: Tokenizer, shared: Path) -> RealTable:
     """Sensitivity, claims on normal films and AUC per finding, on the untouched films of the held-back patients."""
     films = [film for film in read_collection(shared) if held_back(film.patient)]
     pixels = np.stack([load_film(film.path, network.config.vision.image_size) for film in films])
     drafts = draft(network, tokenizer, pixels)
     claims = _claims(drafts.texts)
     normal = [index for index, film in enumerate(films) if film.normal]
-    rows = {}
+    rows: RealTable = {}
     for channel, kind in enumerate(KINDS):
         labelled = [i for i, film in enumerate(films) if set(film.labels) & set(REAL_LABELS[kind])]
         found = sum(kind in claims[i] for i in labelled)
-        rows[kind] = {
-            "labelled": len(labelled),
-            "sensitivity": round(found / len(labelled), 4) if labelled else float("nan"),
-            "normal_films": len(normal),
-            "claimed_on_normal": round(sum(kind in claims[i] for i in normal) / max(1, len(normal)), 4),
-            "auc": area_under_curve(drafts.presence[labelled, channel], drafts.presence[normal, channel]),
-        }
-    quiet = sum(not claims[i] for i in normal) / max(1, len(normal))
-    rows["any"] = {"normal_films": len(normal), "claimed_on_normal": round(1 - quiet, 4)}
+        rows[kind] = RealRow(
+            labelled=len(labelled),
+            sensitivity=round(found / len(labelled), 4) if labelled else None,
+            auc=area_under_curve(drafts.presence[labelled, channel], drafts.presence[normal, channel]),
+            normal_films=len(normal),
+            claimed_on_normal=round(sum(kind in claims[i] for i in normal) / max(1, len(normal)), 4),
+        )
+    anything = sum(bool(claims[i]) for i in normal) / max(1, len(normal))
+    rows["any"] = RealRow(0, None, None, len(normal), round(anything, 4))
     return rows
 
 
@@ -137,22 +151,18 @@ def _score_table(title: str, score: Score) -> str:
     return "\n".join(lines)
 
 
-def _real_table(rows: dict[str, dict[str, float]]) -> str:
+def _real_table(rows: RealTable) -> str:
     lines = [
         "real films of held-back patients",
         f"  {'finding':<26}{'labelled':>9}{'sensitivity':>13}{'AUC':>8}{'claimed on normal':>20}",
     ]
     for kind, row in rows.items():
-        labelled, sensitivity, auc = (
-            row.get(name, float("nan")) for name in ("labelled", "sensitivity", "auc")
-        )
-        lines.append(
-            f"  {kind:<26}{labelled:>9.0f}{sensitivity:>13.3f}{auc:>8.3f}{row['claimed_on_normal']:>20.3f}"
-        )
+        sensitivity, auc = ("-" if x is None else f"{x:.3f}" for x in (row.sensitivity, row.auc))
+        lines.append(f"  {kind:<26}{row.labelled:>9}{sensitivity:>13}{auc:>8}{row.claimed_on_normal:>20.3f}")
     return "\n".join(lines)
 
 
-def check_bars(score: Score, shuffled: Score, real: dict[str, dict[str, float]] | None) -> list[str]:
+def check_bars(score: Score, shuffled: Score, real: RealTable | None) -> list[str]:
     """The bars that are missed, in words; empty when the model may ship."""
     measured = {"least_f1": min(kind.f1 for kind in score.kinds.values())}
     measured |= {name: getattr(score, name) for name in BARS if name != "least_f1"}
@@ -161,7 +171,7 @@ def check_bars(score: Score, shuffled: Score, real: dict[str, dict[str, float]] 
     ]
     if shuffled.macro_f1 > MOST_SHUFFLED_F1:
         missed.append(f"shuffled F1 {shuffled.macro_f1:.3f} above {MOST_SHUFFLED_F1}")
-    claimed = {kind: real[kind]["claimed_on_normal"] for kind in KINDS} if real else {}
+    claimed = {kind: real[kind].claimed_on_normal for kind in KINDS} if real else {}
     missed += [
         f"{kind} claimed on {share:.3f} of real normal films"
         for kind, share in claimed.items()
@@ -190,9 +200,9 @@ def main() -> None:
         real = evaluate_real(network, tokenizer, chosen.shared)
         print(_score_table("simulated findings in real normal films of held-back patients", inserted))
         print(_real_table(real))
-        result |= {"inserted": inserted.to_dict(), "real": real}
+        result |= {"inserted": inserted.to_dict(), "real": {k: asdict(row) for k, row in real.items()}}
     result["bars_missed"] = check_bars(score, shuffled, real)
-    print(json.dumps(result))
+    print(json.dumps(result, allow_nan=False))
     raise SystemExit(1 if result["bars_missed"] else 0)
 
 

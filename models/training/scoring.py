@@ -92,9 +92,9 @@ def score_reports(texts: Sequence[str], facts: Sequence[Sequence[FindingFact]]) 
     )
 
 
-def area_under_curve(positive: NDArray[np.float32], negative: NDArray[np.float32]) -> float:
-    """Chance that a random positive scores above a random negative, ties counting half; NaN without either."""
+def area_under_curve(positive: NDArray[np.float32], negative: NDArray[np.float32]) -> float | None:
+    """Chance that a random positive scores above a random negative, ties counting half; None without either."""
     if not len(positive) or not len(negative):
-        return float("nan")
+        return None
     above = (positive[:, None] > negative[None]).mean() + 0.5 * (positive[:, None] == negative[None]).mean()
     return round(float(above), 4)
