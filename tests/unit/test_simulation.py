@@ -94,6 +94,17 @@ def test_maps_are_in_their_units() -> None:
         load_pose(pose_count())
 
 
+def test_zones_are_thirds_of_the_lung_above_the_diaphragm() -> None:
+    maps = load_pose(0)
+    chest = Chest(maps, np.random.default_rng(0))
+    for side in (RIGHT, LEFT):
+        _, top, _, bottom = maps.extent[side]
+        assert top < maps.diaphragm[side] < bottom
+        middle = (top + maps.diaphragm[side]) / 2
+        rows = (top + 1, middle, maps.diaphragm[side] - 1)
+        assert [chest.zone(row, side) for row in rows] == ["upper", "mid", "lower"]
+
+
 def test_edge_distance_of_a_square() -> None:
     inside = np.zeros((7, 9), bool)
     inside[1:6, 2:7] = True
