@@ -35,7 +35,9 @@ class RetrievalLimits(Table):
 
     connect_timeout: float = Field(default=10.0, gt=0)
     stall_timeout: float = Field(default=60.0, gt=0)
-    attempts: int = Field(default=3, ge=1, description="tries of one study before its gap is recorded or it fails")
+    attempts: int = Field(
+        default=3, ge=1, description="tries of one study before its gap is recorded or it fails"
+    )
     concurrency: int = Field(default=2, ge=1, le=32, description="studies retrieved at the same time")
     min_free_gib: float = Field(default=2.0, ge=0, description="retrieval stops below this much free disk")
     max_instance_gib: float = Field(default=4.0, gt=0, description="an instance larger than this is refused")
@@ -80,7 +82,9 @@ class ModelSettings(Table):
     """Which family drafts. ``require_runner`` makes any other encoder runner a StopRun."""
 
     id: str = "firstread-mini"
-    weights: Path | None = Field(default=None, description="folder of the weights; those that ship where not set")
+    weights: Path | None = Field(
+        default=None, description="folder of the weights; those that ship where not set"
+    )
     require_runner: Literal["", "tensorrt", "onnxruntime-cuda", "onnxruntime-cpu"] = ""
     encode_batch: int = Field(default=8, ge=1, le=256)
     generate_batch: int = Field(default=16, ge=1, le=256)
@@ -93,9 +97,15 @@ class PolicySettings(Table):
     draft_status: Literal["partial", "preliminary"] = "partial"
     language: Literal["en", "zh"] = "en"
     organization: str = Field(default="Firstread site", min_length=1, description="performer of the report")
-    identifier_system: str = Field(default="urn:firstread:site", min_length=1, description="base of local identifier systems")
-    grace_minutes: float = Field(default=30.0, ge=0, description="how long a short study waits before its gap is recorded")
-    retry_minutes: float = Field(default=5.0, ge=0, description="first back-off of a study that failed; doubles")
+    identifier_system: str = Field(
+        default="urn:firstread:site", min_length=1, description="base of local identifier systems"
+    )
+    grace_minutes: float = Field(
+        default=30.0, ge=0, description="how long a short study waits before its gap is recorded"
+    )
+    retry_minutes: float = Field(
+        default=5.0, ge=0, description="first back-off of a study that failed; doubles"
+    )
     max_attempts: int = Field(default=5, ge=1)
     lease_seconds: float = Field(default=300.0, gt=0)
 
@@ -106,7 +116,9 @@ class ListenSettings(Table):
     host: str = "127.0.0.1"
     port: int = Field(default=11112, ge=0, le=65535)
     ae_title: str = Field(default="FIRSTREAD", min_length=1, max_length=16)
-    archive: str = Field(default="main", description="the archive whose own count decides that a study is complete")
+    archive: str = Field(
+        default="main", description="the archive whose own count decides that a study is complete"
+    )
     quiet_seconds: float = Field(default=10.0, gt=0)
     min_free_gib: float = Field(default=2.0, ge=0)
 

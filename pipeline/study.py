@@ -105,7 +105,9 @@ class FetchedStudy:
     def missing(self) -> tuple[str, ...]:
         """SOP Instance UIDs announced and not held, sorted."""
         held = {instance.ref.sop_instance_uid for instance in self.held}
-        return tuple(sorted(a.ref.sop_instance_uid for a in self.announced if a.ref.sop_instance_uid not in held))
+        return tuple(
+            sorted(a.ref.sop_instance_uid for a in self.announced if a.ref.sop_instance_uid not in held)
+        )
 
     @property
     def complete(self) -> bool:

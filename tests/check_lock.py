@@ -27,7 +27,9 @@ def main() -> int:
         if installed.get(name) != version
     ]
     if not any(name.startswith("nvidia-") for name in installed):
-        faults += [f"{name}: installed and in no lock" for name in sorted(set(installed) - set(locked) - BESIDE)]
+        faults += [
+            f"{name}: installed and in no lock" for name in sorted(set(installed) - set(locked) - BESIDE)
+        ]
     sys.stdout.write("".join(f"{fault}\n" for fault in faults))
     return 1 if faults else 0
 

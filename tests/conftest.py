@@ -13,6 +13,9 @@ from psycopg import sql
 from pipeline.store.connections import libpq_url
 from pipeline.store.embedded import EmbeddedPostgres
 from pipeline.store.migrations import upgrade
+from tests.sites import prefect_url
+
+__all__ = ["prefect_url"]
 
 SHARED = "firstread_shared"
 

@@ -202,7 +202,9 @@ class _Queries:
         """Every pending identifier of one C-FIND. Raises for any final status but success."""
         rows, cut = self.listed(keys)
         if cut:
-            raise RetryLater("archive-too-many", "the archive cut a query short: raise its limit of query results")
+            raise RetryLater(
+                "archive-too-many", "the archive cut a query short: raise its limit of query results"
+            )
         return rows
 
     def listed(self, keys: Keys) -> tuple[list[dict[int, bytes]], bool]:

@@ -54,7 +54,10 @@ def embedded_pacs(
 def store_files(port: int, files: Sequence[Path]) -> None:
     """C-STORE ``files`` to the PACS on 127.0.0.1:``port``. Raises StopRun when one is refused."""
     ae = AE(ae_title="LOADER")
-    contexts = {(str(meta.MediaStorageSOPClassUID), str(meta.TransferSyntaxUID)) for meta in map(read_file_meta_info, files)}
+    contexts = {
+        (str(meta.MediaStorageSOPClassUID), str(meta.TransferSyntaxUID))
+        for meta in map(read_file_meta_info, files)
+    }
     for sop_class, transfer_syntax in sorted(contexts):
         ae.add_requested_context(sop_class, transfer_syntax)
     association = ae.associate("127.0.0.1", port, ae_title=AE_TITLE)

@@ -149,7 +149,9 @@ class MoveRetrieval:
         with self._desk.waiting(spool, uids):
             before = len(spool.held())
             with _associate(self._settings, (Context(1, MOVE, _PLAIN),), ()) as association:
-                finals = [self._move(association, keys, spool) for keys in _requests(spool, expected, missing)]
+                finals = [
+                    self._move(association, keys, spool) for keys in _requests(spool, expected, missing)
+                ]
             if _more_may_come(finals, len(spool.held()) - before):
                 spool.wait_for(uids, _SETTLE_SECONDS)
         return _worst(finals)
@@ -302,7 +304,9 @@ def _final(message: Message | None) -> Command | None:
 
 
 def _worst(finals: list[Command]) -> FirstreadError | None:
-    failures = [failure for final in finals if (failure := statuses.retrieve_failure(final.status)) is not None]
+    failures = [
+        failure for final in finals if (failure := statuses.retrieve_failure(final.status)) is not None
+    ]
     return failures[-1] if failures else None
 
 

@@ -190,7 +190,9 @@ class Spool:
         with self._lock:
             self._note(Fault(code, message), sop_instance_uid)
 
-    def outcome(self, announced: tuple[AnnouncedInstance, ...], failure: FirstreadError | None) -> FetchedStudy:
+    def outcome(
+        self, announced: tuple[AnnouncedInstance, ...], failure: FirstreadError | None
+    ) -> FetchedStudy:
         """What the fetch brought, against what was announced, however it ended.
 
         Raises ``failure`` when nothing came or the run cannot go on; RetryLater when nothing came for no stated reason.
@@ -199,7 +201,9 @@ class Spool:
         if isinstance(failure, StopRun):
             raise failure
         if not fetched.held and not fetched.damaged and announced:
-            raise failure or RetryLater("nothing-came", "the archive sent nothing without saying why: see its log")
+            raise failure or RetryLater(
+                "nothing-came", "the archive sent nothing without saying why: see its log"
+            )
         if failure is not None:
             LOGGER.warning("a fetch ended early: %s", failure)
         return fetched

@@ -304,12 +304,15 @@ def _running(cluster: Path) -> tuple[int, int]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
         pid, port = int(lines[0]), int(lines[3])
-        alive = Path(f"/proc/{pid}/cwd").resolve(strict=True) == cluster
     except (OSError, IndexError, ValueError):
         return 0, 0
+    try:
+        alive = Path(f"/proc/{pid}/cwd").resolve(strict=True) == cluster
+    except FileNotFoundError:
+        alive = False  # gone, or a zombie that nobody has reaped: it has no folder any more
     if alive:
         return pid, port
-    # The number now belongs to another process; Postgres would take it for a live server and refuse.
+    # Postgres would take another process of that number, or the zombie, for a live server and refuse.
     path.unlink(missing_ok=True)
     return 0, 0
 

@@ -32,6 +32,7 @@ class Server:
     def __init__(self, pid: int, child: "subprocess.Popen[bytes] | None") -> None:
         self.pidfd = os.pidfd_open(pid)
         self.child = child
+        self.killed = False
 
     def died_within(self, seconds: float) -> bool:
         """True as soon as the server has ended; False when it still ran after ``seconds``."""
@@ -40,7 +41,7 @@ class Server:
         if not poller.poll(seconds * 1000):
             return False
         if self.child is not None:
-            self.child.wait()
+            self.killed = self.child.wait() < 0
         os.close(self.pidfd)
         return True
 
@@ -78,13 +79,13 @@ def unused(users: int) -> bool:
 def keep(users: int, server: Server, command: list[str], *, settled: bool) -> None:
     """Watch the server until nobody uses it, then stop it; ``settled`` says that it has run well before.
 
-    A server that dies in its first seconds is left to whoever asked for it: the port or the folder is at fault.
+    A server that gives up in its first seconds is left to whoever asked for it: the port or the folder is at fault.
     """
     started = time.monotonic()
     restarts = 0
     while True:
         if server.died_within(POLL_SECONDS):
-            settled = settled or time.monotonic() - started > SETTLED_SECONDS
+            settled = settled or server.killed or time.monotonic() - started > SETTLED_SECONDS
             if unused(users) or not settled or restarts >= RESTARTS:
                 return
             restarts += 1

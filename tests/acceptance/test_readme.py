@@ -14,9 +14,7 @@ from flows.simulate import simulate
 from pipeline.settings import Settings
 from tests import readme
 from tests.servers import free_port
-from tests.sites import environment, firstread, prefect_url, running, until, write_site
-
-__all__ = ["prefect_url"]
+from tests.sites import environment, firstread, running, until, write_site
 
 
 def test_the_readme_starts_only_what_tests_run() -> None:

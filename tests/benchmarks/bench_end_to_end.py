@@ -1,8 +1,8 @@
 """End to end, both sides in one run: ``python -m tests.benchmarks.bench_end_to_end [--studies 120] [--rounds 3]``.
 
 An Orthanc with simulated studies; the obvious script in sequence, on four threads, and our sweep: same weights and
-precision, every draft compared text for text. Prints studies per minute and the ratios (bars: 4 and 3). Loading the model and
-starting Prefect are outside the clock on both sides; the sweep runs as a Prefect flow with its tasks.
+precision, every draft compared text for text. Prints studies per minute and the ratios (bars: 4 and 3). Loading the
+model and starting Prefect are outside the clock on both sides; the sweep runs as a Prefect flow with its tasks.
 """
 
 import argparse

@@ -12,9 +12,7 @@ import pytest
 from flows.simulate import simulate
 from pipeline.store.store import Store
 from tests.killed_run import EDGES
-from tests.sites import environment, firstread, prefect_url, rows, summary, sweep, write_site
-
-__all__ = ["prefect_url"]
+from tests.sites import environment, firstread, rows, summary, sweep, write_site
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -153,6 +153,9 @@ def test_kill_9_of_the_keeper_harms_nobody(tmp_path: Path) -> None:
             assert said(other) == server.url
             assert postmaster(tmp_path) == orphan, "the running server was adopted"
         os.kill(keeper(tmp_path), signal.SIGKILL)
+        assert eventually(lambda: not embedded._held(tmp_path / "postgres" / "keeper.lock")), (
+            "it is dead by now"
+        )
     assert not answers(server.url), "the last user sees to it that the server is stopped all the same"
 
 

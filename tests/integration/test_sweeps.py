@@ -7,9 +7,7 @@ import pytest
 
 from flows.simulate import simulate
 from tests.servers import dcmqrscp, free_port, orthanc, store, store_over_rest
-from tests.sites import prefect_url, rows, sweep, troubles, write_site
-
-__all__ = ["prefect_url"]
+from tests.sites import rows, sweep, troubles, write_site
 
 STUDIES = 6
 

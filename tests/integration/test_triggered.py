@@ -20,9 +20,7 @@ import pytest
 from flows.simulate import SimulatedStudy, simulate
 from tests import readme
 from tests.servers import Peer, free_port, orthanc, store, store_over_rest
-from tests.sites import environment, firstread, prefect_url, rows, running, until, write_site
-
-__all__ = ["prefect_url"]
+from tests.sites import environment, firstread, rows, running, until, write_site
 
 FORWARD = """
 function OnStoredInstance(instanceId, tags, metadata, origin)

@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 
 from pipeline import logs
 
-UIDS = st.lists(st.integers(0, 10**12), min_size=6, max_size=10).map(lambda parts: "1." + ".".join(map(str, parts)))
+UIDS = st.lists(st.integers(0, 10**12), min_size=6, max_size=10).map(
+    lambda parts: "1." + ".".join(map(str, parts))
+)
 
 
 @pytest.fixture
