@@ -43,8 +43,8 @@ class Brought:
     begun: datetime
 
 
-def bring(place: Workplace, claim: Claim) -> Brought | RestOutcome:
-    """Retrieve and decode one claimed study; files are removed before it returns.
+def bring(place: Workplace, claim: Claim, *, pushed: bool = False) -> Brought | RestOutcome:
+    """Retrieve and decode one claimed study; files are removed before it returns. ``pushed``: the inbox holds some.
 
     Gives a RestOutcome where the study ends here: unchanged since its last report, skipped, failed or to be tried
     again. Raises StopRun only.
@@ -58,7 +58,7 @@ def bring(place: Workplace, claim: Claim) -> Brought | RestOutcome:
                 "attempts-exhausted",
                 f"{claim.attempts - 1} attempts ended without an outcome; a person looks",
             )
-        fetched = fetch(place, claim)
+        fetched = fetch(place, claim, pushed=pushed)
         completeness = completeness_of(fetched)
         if fetched.manifest_digest == claim.reported_manifest:
             return unchanged(claim, completeness)
@@ -79,14 +79,14 @@ def bring(place: Workplace, claim: Claim) -> Brought | RestOutcome:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def fetch(place: Workplace, claim: Claim) -> FetchedStudy:
+def fetch(place: Workplace, claim: Claim, *, pushed: bool = False) -> FetchedStudy:
     """Bring the study's files; a short study or a busy archive is tried again, as often as its settings say.
 
     Gives the last attempt even if it is short. Raises what the archive raised last when nothing came.
     """
     archive = place.archive(claim.archive)
     folder = place.study_folder(claim.ledger_id)
-    received = link_received(place.store, claim, folder)
+    received = link_received(place.store, claim, folder) if pushed else 0
     attempts = place.settings.archives[claim.archive].attempts
     for attempt in range(1, attempts + 1):
         last = attempt == attempts

@@ -3,6 +3,7 @@
 import logging
 import os
 import shutil
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -29,13 +30,20 @@ def link_received(store: Store, claim: Claim, folder: Path) -> int:
     return linked
 
 
-def remove_received(store: Store, claim: Claim) -> None:
-    """Remove the received files of a study whose outcome is stored, and forget them."""
-    for instance in store.received_instances(claim.archive, claim.study_instance_uid):
-        instance.path.unlink(missing_ok=True)
-        with suppress(OSError):
-            instance.path.parent.rmdir()
-    store.forget_received(claim.archive, claim.study_instance_uid)
+def remove_received(store: Store, done: Sequence[Claim]) -> None:
+    """Remove the received files of studies that need them no more, and forget them.
+
+    A study that failed keeps its files: its archive may not have them, and they were acknowledged.
+    """
+    if not done:
+        return
+    archive = done[0].archive
+    for uid in store.received_among(archive, [claim.study_instance_uid for claim in done]):
+        for instance in store.received_instances(archive, uid):
+            instance.path.unlink(missing_ok=True)
+            with suppress(OSError):
+                instance.path.parent.rmdir()
+        store.forget_received(archive, uid)
 
 
 def _link(source: Path, target: Path) -> None:

@@ -66,13 +66,21 @@ class SimulatedArchive:
 
 
 def simulate(
-    studies: int, out: Path, seed: int = 0, *, progress: Callable[[int], None] | None = None
+    studies: int,
+    out: Path,
+    seed: int = 0,
+    *,
+    size: int = 512,
+    progress: Callable[[int], None] | None = None,
 ) -> SimulatedArchive:
-    """Write ``studies`` studies of one frontal film each under ``out``; ``progress`` hears the count so far."""
+    """Write ``studies`` studies of one frontal film of ``size`` x ``size`` pixels each under ``out``.
+
+    ``progress`` hears the count so far.
+    """
     written = []
     for number in range(studies):
         header = _header(f"simulated-{seed}", number)
-        film = render(seed * 1_000_003 + number, held_out=True)
+        film = render(seed * 1_000_003 + number, size=size, held_out=True)
         photometric = "MONOCHROME1" if number % 8 == 7 else "MONOCHROME2"
         written.append(
             _write(

@@ -69,12 +69,17 @@ class Ledgerful:
 async def retrieve(errand: Errand) -> None:
     """Bring each study of the batch; the archive's own concurrency limit, where the site made one, is respected."""
 
+    store, archive = errand.place.store, errand.claims[0].archive
+    uids = [claim.study_instance_uid for claim in errand.claims]
+    pushed = await asyncio.to_thread(store.received_among, archive, uids)
+
     async def one(claim: Claim) -> None:
         async with errand.studies:
-            arrived = await asyncio.to_thread(path.bring, errand.place, claim)
+            in_inbox = claim.study_instance_uid in pushed
+            arrived = await asyncio.to_thread(path.bring, errand.place, claim, pushed=in_inbox)
             await errand.deliver(arrived)
 
-    async with concurrency(f"archive-{errand.claims[0].archive}", occupy=1, lease_duration=60):
+    async with concurrency(f"archive-{archive}", occupy=1, lease_duration=60):
         await asyncio.gather(*(one(claim) for claim in errand.claims))
 
 
@@ -132,6 +137,7 @@ def _store(ledgerful: Ledgerful) -> list[LedgerState | None]:
     reports = [outcome for outcome in ledgerful.outcomes if isinstance(outcome, ReportOutcome)]
     rests = [outcome for outcome in ledgerful.outcomes if isinstance(outcome, RestOutcome)]
     states: list[LedgerState | None] = []
+    done: list[Claim] = []
     for outcome, saved in zip(reports, place.store.save_many(reports), strict=True):
         if isinstance(saved, LostClaim):
             states.append(None)
@@ -139,9 +145,11 @@ def _store(ledgerful: Ledgerful) -> list[LedgerState | None]:
             rests.append(path.rest(place, outcome.claim, saved, outcome.completeness))
         else:
             states.append(LedgerState.REPORTED)
+            done.append(outcome.claim)
     for rest, refused in zip(rests, place.store.rest_many(rests), strict=True):
         lost = isinstance(refused, LostClaim)
         states.append(None if lost or rest.code == path.UNCHANGED else rest.state)
-    for done in ledgerful.outcomes:
-        remove_received(place.store, done.claim)
+        if refused is None and rest.state is not LedgerState.FAILED:
+            done.append(rest.claim)
+    remove_received(place.store, done)
     return states

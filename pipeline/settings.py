@@ -87,7 +87,7 @@ class ModelSettings(Table):
     )
     require_runner: Literal["", "tensorrt", "onnxruntime-cuda", "onnxruntime-cpu"] = ""
     encode_batch: int = Field(default=8, ge=1, le=256)
-    generate_batch: int = Field(default=16, ge=1, le=256)
+    generate_batch: int = Field(default=32, ge=1, le=256)
     threads: int = Field(default=0, ge=0, description="CPU threads of the runners; 0 takes every core")
 
 

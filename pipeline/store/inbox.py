@@ -52,6 +52,16 @@ def received_instances(
     return tuple(HeldInstance(InstanceRef(*row[:3]), Path(row[3]), *row[4:]) for row in rows)
 
 
+def received_among(
+    connection: Connection, archive: str, study_instance_uids: Sequence[str]
+) -> frozenset[str]:
+    """Those of the studies of which something is still in the inbox."""
+    rows = connection.execute(
+        statement("inbox", "received_among"), {"archive": archive, "studies": list(study_instance_uids)}
+    ).fetchall()
+    return frozenset(uid for (uid,) in rows)
+
+
 def hand_over(connection: Connection, archive: str, study_instance_uid: str, newest: datetime) -> None:
     """Mark what had come by ``newest`` as handed to the ledger; what comes later makes the study wait again."""
     connection.execute(

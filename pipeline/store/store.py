@@ -224,6 +224,10 @@ class Store:
         """The received instances of a study whose files are still in the inbox."""
         return self._run(lambda c: inbox.received_instances(c, archive, study_instance_uid))
 
+    def received_among(self, archive: str, study_instance_uids: Sequence[str]) -> frozenset[str]:
+        """Those of the studies of which something is still in the inbox; ask by batches."""
+        return self._run(lambda c: inbox.received_among(c, archive, study_instance_uids))
+
     def hand_over(self, archive: str, study_instance_uid: str, newest: datetime) -> None:
         """Mark what had come by ``newest`` as handed to the ledger; a study at rest becomes work again by it."""
         self._run(lambda c: inbox.hand_over(c, archive, study_instance_uid, newest))

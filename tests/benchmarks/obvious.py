@@ -87,7 +87,7 @@ class Script:
 
     def draft(self, uid: str) -> str:
         """One study, start to end."""
-        datasets = self.client.retrieve_study(uid)
+        datasets = self.client.retrieve_study(uid, media_types=(("application/dicom", "*"),))
         pixels = film(datasets[0], self.network.config.vision.image_size)
         text = self.write(pixels)
         self.store(uid, text)

@@ -38,6 +38,11 @@ FROM instance
 WHERE archive = %(archive)s AND study_instance_uid = %(study)s AND path <> ''
 ORDER BY sop_instance_uid, instance_id;
 
+-- name: received_among
+SELECT DISTINCT study_instance_uid
+FROM instance
+WHERE archive = %(archive)s AND study_instance_uid = ANY (%(studies)s) AND path <> '';
+
 -- name: hand_over
 -- What came late makes the study's newest ledger row work again, whatever the archive counts.
 WITH handed AS (
