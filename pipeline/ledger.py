@@ -30,7 +30,8 @@ class LedgerState(StrEnum):
 class Claim:
     """The right to work on one study until ``expires_at``; ``token`` fences off every older claim of the row.
 
-    ``reported_manifest`` is the manifest digest of the last stored report for this recipe, or "". ``attempts`` counts this one.
+    ``reported_manifest`` is the manifest digest of the last stored report for this recipe, or "". ``attempts``
+    counts this one.
     ``first_short_at`` is when the study was first found short of instances, or None.
     """
 
@@ -60,7 +61,9 @@ class Completeness:
 
 @dataclass(frozen=True, slots=True)
 class Resource:
-    """One FHIR resource to be PUT: ``body`` holds ``resourceType`` and ``id``; the store adds meta.versionId and lastUpdated."""
+    """One FHIR resource to be PUT: ``body`` holds ``resourceType`` and ``id``; the store adds meta.versionId and
+    lastUpdated.
+    """
 
     resource_type: str
     resource_id: str

@@ -28,7 +28,9 @@ class Side(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Region:
-    """A box in pixels of the original stored image: x to the right, y down, ``x0 < x1 <= columns``, ``y0 < y1 <= rows``."""
+    """A box in pixels of the original stored image: x to the right, y down, ``x0 < x1 <= columns``, ``y0 < y1 <=
+    rows``.
+    """
 
     ref: InstanceRef
     frame: int
@@ -44,7 +46,8 @@ class Finding:
 
     ``kind`` is a key of the findings vocabulary (``pleural_effusion``, ...); ``present`` is False for a stated absence.
     ``zone`` is "upper", "mid", "lower" or ""; ``severity`` is the word used ("small", "moderate", "marked", ...) or "".
-    ``confidence`` is the model's own probability 0..1 where it means something, else None. ``sentence`` is the text of the
+    ``confidence`` is the model's own probability 0..1 where it means something, else None. ``sentence`` is the
+    text of the
     draft that states it.
     """
 
@@ -96,7 +99,8 @@ class Provenance:
 class DraftReport:
     """One study's draft as the model wrote it and our parser read it.
 
-    ``findings_text`` and ``impression_text`` are the two sections. ``findings`` are what the text states (present and absent).
+    ``findings_text`` and ``impression_text`` are the two sections. ``findings`` are what the text states
+    (present and absent).
     ``probabilities`` are the classifier's own per kind, 0..1, independent of the text. ``images`` are the instances
     the model saw.
     """

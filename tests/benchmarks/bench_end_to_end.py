@@ -1,4 +1,4 @@
-"""End to end, both sides in one run: ``python -m tests.benchmarks.bench_end_to_end [--studies 400] [--rounds 3]``.
+"""End to end, both sides in one run: ``python -m tests.benchmarks.bench_end_to_end [--size 2048] [--studies 90]``.
 
 An Orthanc with simulated studies; the obvious script in sequence, on four threads, and our sweep: same weights and
 precision, every draft compared text for text. Prints studies per minute and the ratios (bars: 4 and 3). Loading the
@@ -31,9 +31,9 @@ BARS = {"sequential": 4.0, "four threads": 3.0}
 def main() -> None:
     """Run the rounds and print the table."""
     arguments = argparse.ArgumentParser(description=__doc__)
-    arguments.add_argument("--studies", type=int, default=400)
+    arguments.add_argument("--studies", type=int, default=90)
     arguments.add_argument("--rounds", type=int, default=3)
-    arguments.add_argument("--size", type=int, default=512, help="pixels along a film's side")
+    arguments.add_argument("--size", type=int, default=2048, help="pixels along a film's side")
     asked = arguments.parse_args()
     settings.export(QUIET)
     weights = show("firstread-mini").weights_folder
