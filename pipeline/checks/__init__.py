@@ -19,6 +19,7 @@ Hard problems (failed) keep the draft from being stored as a report; soft ones (
     region         a box outside its image or on an unseen image       -
     demographics   age or sex against the header                       age or sex the header does not carry
     classifier     -                                                   sure of the opposite (see support.py)
+    images         -                                                   an image of the study could not be read
 
 Advice ("CT is advised") is no claim: such sentences are read for earlier studies and lengths only.
 """
@@ -46,6 +47,7 @@ CHECKS: Final[tuple[tuple[str, Check], ...]] = (
     ("region", support.region),
     ("demographics", support.demographics),
     ("classifier", support.classifier),
+    ("images", support.images),
 )
 """Every check by name, in the order in which they are run and shown."""
 

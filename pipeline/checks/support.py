@@ -3,6 +3,7 @@
 
 import re
 from collections.abc import Iterator
+from typing import Final
 
 from pipeline.checks.evidence import Evidence, Problem, failed, warned
 from pipeline.checks.lexicon import words
@@ -72,6 +73,22 @@ _MALE = words(r"\b(?:gentleman|male|man)\b", "男性|男，")
 _FEMALE = words(r"\b(?:lady|female|woman)\b", "女性|女，")
 
 
+LEFT_OUT_BY_CHOICE: Final = frozenset(
+    {
+        "lateral-view",
+        "other-view",
+        "not-chest",
+        "body-part-unknown",
+        "body-part-contradicted",
+        "for-processing",
+        "secondary-capture",
+        "processed-image",
+        "not-radiograph",
+    }
+)
+"""Codes of instances that are not meant for the model; every other one was meant and could not be used."""
+
+
 def comparison(evidence: Evidence) -> Iterator[Problem]:
     """The draft compares with an earlier study that the model never saw."""
     if evidence.has_prior:
@@ -129,6 +146,15 @@ def body_part(evidence: Evidence) -> Iterator[Problem]:
     lateral = any(image.view in ("LL", "RL") for image in evidence.image_set.images)
     if not lateral and any(map(_LATERAL_VIEW.search, plain)):
         yield failed("describes a lateral view, the model saw none")
+
+
+def images(evidence: Evidence) -> Iterator[Problem]:
+    """An image of the study could not be read, so the draft may not tell all that the study shows."""
+    unread = sorted(
+        {one.message for one in evidence.image_set.left_out if one.code not in LEFT_OUT_BY_CHOICE}
+    )
+    for message in unread:
+        yield warned(f"an image of the study was not used: {message}")
 
 
 def region(evidence: Evidence) -> Iterator[Problem]:

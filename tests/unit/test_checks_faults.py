@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pipeline.checks import CHECKS, refuse_if_failed, run_checks
 from pipeline.errors import FailStudy
 from pipeline.report import DraftReport, Finding, Language, Provenance, Region, Side, Verdict
-from pipeline.study import ImageSet, InstanceRef, PatientIdentity, StudyContext, StudyImage
+from pipeline.study import ImageSet, InstanceRef, LeftOut, PatientIdentity, StudyContext, StudyImage
 
 REF = InstanceRef("1.2.3", "1.2.3.4", "1.2.3.4.5")
 WHEN = datetime(2026, 3, 4, 5, 6, tzinfo=UTC)
@@ -267,6 +267,15 @@ PLANTED = [
 @pytest.mark.parametrize(("check", "verdict", "findings", "impression"), PLANTED)
 def test_planted_faults_are_found(check: str, verdict: str, findings: str, impression: str) -> None:
     assert verdicts(draft(findings, impression)).get(check) == verdict
+
+
+@pytest.mark.parametrize(("code", "warns"), [("pixel-data-short", True), ("lateral-view", False)])
+def test_an_image_that_could_not_be_read_warns(code: str, warns: bool) -> None:
+    left_out = (LeftOut("1.2.9", code, "the reason"),)
+    made = draft("The lungs are clear.", "No acute abnormality.")
+    outcomes = run_checks(made, ImageSet("1.2.3", (film(),), left_out), CONTEXT)
+    (outcome,) = (one for one in outcomes if one.check == "images")
+    assert (outcome.verdict is Verdict.WARNED) == warns
 
 
 def test_comparison_is_allowed_with_a_prior() -> None:
