@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from models.simulation.film import MAX_VALUE, SimulatedFilm, render
+from models.simulation.film import MAX_VALUE, FilmFinding, SimulatedFilm, render
 from pipeline.dicom_writer import (
     EXPLICIT_LITTLE,
     IMPLICIT_LITTLE,
@@ -54,7 +54,9 @@ class SimulatedStudy:
     sop_instance_uid: str
     paths: tuple[Path, ...]
     expected: str
-    film: SimulatedFilm | None
+    findings: tuple[FilmFinding, ...] = ()
+    findings_text: str = ""
+    impression_text: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +149,15 @@ def _write(
         photometric=photometric,
         bits_stored=BITS_STORED,
     )
-    return SimulatedStudy(header.study_instance_uid, header.sop_instance_uid, (path,), "reported", film)
+    return SimulatedStudy(
+        header.study_instance_uid,
+        header.sop_instance_uid,
+        (path,),
+        "reported",
+        film.findings,
+        film.findings_text,
+        film.impression_text,
+    )
 
 
 def _with_corrupt(study: SimulatedStudy, header: RadiographHeader, film: SimulatedFilm) -> SimulatedStudy:
@@ -168,7 +178,7 @@ def _write_hand(out: Path, header: RadiographHeader) -> SimulatedStudy:
     hand = replace(header, body_part="HAND", description="Left hand PA", laterality="L")
     path = _path(out, hand)
     write_radiograph(path, hand_pixels(), hand, bits_stored=BITS_STORED)
-    return SimulatedStudy(hand.study_instance_uid, hand.sop_instance_uid, (path,), "skipped", None)
+    return SimulatedStudy(hand.study_instance_uid, hand.sop_instance_uid, (path,), "skipped")
 
 
 def _path(out: Path, header: RadiographHeader) -> Path:
@@ -217,13 +227,12 @@ def _write_truth(out: Path, studies: Iterable[SimulatedStudy]) -> Path:
 
 
 def _truth(out: Path, study: SimulatedStudy) -> dict[str, object]:
-    film = study.film
     return {
         "study_instance_uid": study.study_instance_uid,
         "sop_instance_uid": study.sop_instance_uid,
         "paths": [path.relative_to(out).as_posix() for path in study.paths],
         "expected": study.expected,
-        "findings": [asdict(finding) for finding in film.findings] if film else [],
-        "findings_text": film.findings_text if film else "",
-        "impression_text": film.impression_text if film else "",
+        "findings": [asdict(finding) for finding in study.findings],
+        "findings_text": study.findings_text,
+        "impression_text": study.impression_text,
     }

@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from flows.code_version import code_version
+from flows.memory import limit_arenas
 from flows.work_folder import work_folder
 from models.drafter import Drafter, open_drafter
 from pipeline.archive import Archive
@@ -46,6 +47,7 @@ class Workplace:
         self._drafter: Drafter | None = None
 
     def __enter__(self) -> Self:
+        limit_arenas()
         with ExitStack() as stack:
             self.store: Store = stack.enter_context(open_store(self.settings, owner=self.owner))
             self._say(audit_events.application_started)
