@@ -91,9 +91,13 @@ def discover(
 @app.command()
 def listen(config: Config = None, verbose: Verbose = False) -> None:
     """Receive studies that a PACS pushes (C-STORE) and start their drafting when they are complete."""
-    from flows.listen import listen_forever
+    from flows.prefect_server import site_api
 
-    listen_forever(_settings(config, verbose))
+    settings = _settings(config, verbose)
+    site_api(settings)
+    from flows.listen import listen_forever  # imports prefect, which reads its API's address then
+
+    listen_forever(settings)
 
 
 @app.command()

@@ -3,7 +3,6 @@
 Everything lies under ``data_dir``; a second run finds the same archive and ledger, and has nothing to do.
 """
 
-import socket
 from pathlib import Path
 
 from flows import show as display
@@ -12,6 +11,7 @@ from flows.simulate import sample_archive
 from flows.tally import Tally
 from pipeline import settings as configuration
 from pipeline.archive.embedded_pacs import AE_TITLE, embedded_pacs, store_files
+from pipeline.child_process import free_port
 from pipeline.settings import Settings
 from pipeline.store.opening import open_store
 
@@ -27,7 +27,7 @@ def run_demo(settings: Settings, *, once: bool, show: bool) -> Tally:
     """
     folder = settings.data_dir / "demo"
     folder.mkdir(parents=True, exist_ok=True)
-    pacs_port, move_port = _free_port(), _free_port()
+    pacs_port, move_port = free_port(), free_port()
     with embedded_pacs(folder / "pacs", pacs_port, {CALLING: move_port}, configuration.environment()):
         _load_sample(folder, pacs_port)
         config = _write_configuration(settings, folder, pacs_port, move_port)
@@ -93,10 +93,3 @@ def _show_drafts(settings: Settings) -> None:
         title="Drafts of the sample archive",
         caption=display.BANNER,
     )
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

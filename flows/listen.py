@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from prefect.events import emit_event
 
+from flows import study_event
 from flows.workplace import Workplace
 from pipeline.archive.storage_scp import StorageScp
 from pipeline.errors import FirstreadError, RetryLater, SkipStudy
@@ -25,8 +26,6 @@ log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 1.0
 PATIENCE = 6
-EVENT = "firstread.study.complete"
-RESOURCE = "firstread.study."
 
 
 def listen_forever(settings: Settings) -> None:
@@ -122,7 +121,9 @@ class Inbox:
         place.store.record_found(self._archive, recipe, found or [_pushed(study)])
         place.store.hand_over(self._archive, uid, study.newest)
         (ledger_id,) = place.store.ledger_ids(self._archive, recipe, [uid])
-        emit_event(event=EVENT, resource={"prefect.resource.id": f"{RESOURCE}{ledger_id}"})
+        emit_event(
+            event=study_event.EVENT, resource={"prefect.resource.id": study_event.resource_id(ledger_id)}
+        )
         log.info("ledger row %d is complete", ledger_id)
 
 

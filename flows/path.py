@@ -6,6 +6,7 @@ Plain functions over values; ``drain`` runs many of them at the same time.
 import logging
 import shutil
 import time
+import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -171,7 +172,9 @@ def rest(place: Workplace, claim: Claim, error: Exception, completeness: Complet
         code, message = error.code, error.message
     else:
         code, message = "unexpected", f"{type(error).__name__}; see the log of ledger row {claim.ledger_id}"
-        log.error("ledger row %d: unexpected %s", claim.ledger_id, type(error).__name__, exc_info=error)
+        # The frames only: the text of a foreign exception may quote a header.
+        frames = "".join(traceback.format_tb(error.__traceback__))
+        log.error("ledger row %d: unexpected %s\n%s", claim.ledger_id, type(error).__name__, frames)
     if isinstance(error, SkipStudy):
         state = LedgerState.SKIPPED
     elif isinstance(error, RetryLater) and claim.attempts < policy.max_attempts:

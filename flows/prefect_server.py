@@ -4,7 +4,6 @@ The server's database is Postgres (on SQLite the next run can start a minute lat
 data is sent to it: no logs, no results, parameters are ledger ids and dates (DESIGN sections 7 and 8).
 """
 
-import socket
 import subprocess
 import sys
 import time
@@ -15,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pipeline import settings as configuration
+from pipeline.child_process import free_port, stop
 from pipeline.errors import StopRun
 from pipeline.settings import Settings
 from pipeline.store.embedded import EmbeddedPostgres
@@ -34,6 +34,15 @@ QUIET = {
 }
 
 
+def site_api(settings: Settings) -> str:
+    """Point Prefect, not imported yet, at the site's own API; gives its URL, or "" where the site has none."""
+    configuration.export(QUIET)
+    site = settings.prefect.api_url or configuration.environment().get("PREFECT_API_URL", "")
+    if site:
+        configuration.export({"PREFECT_API_URL": site})
+    return site
+
+
 @contextmanager
 def prefect_api(settings: Settings) -> Iterator[str]:
     """The Prefect API of the site, or our own server on loopback for the length of the block; gives its URL.
@@ -41,10 +50,7 @@ def prefect_api(settings: Settings) -> Iterator[str]:
     Must be entered before ``prefect`` is imported: Prefect reads its variables then. Raises StopRun when our
     server does not come up.
     """
-    configuration.export(QUIET)
-    site = settings.prefect.api_url or configuration.environment().get("PREFECT_API_URL", "")
-    if site:
-        configuration.export({"PREFECT_API_URL": site})
+    if site := site_api(settings):
         yield site
         return
     home = settings.data_dir / "prefect"
@@ -61,7 +67,7 @@ def prefect_api(settings: Settings) -> Iterator[str]:
 @contextmanager
 def prefect_server(database_url: str, home: Path) -> Iterator[str]:
     """A Prefect server on a free port of loopback for the length of the block; gives its API URL."""
-    port = _free_port()
+    port = free_port()
     environment = {**configuration.environment(), "PREFECT_SERVER_DATABASE_CONNECTION_URL": database_url}
     environment["PREFECT_HOME"] = str(home)
     command = [
@@ -83,12 +89,7 @@ def prefect_server(database_url: str, home: Path) -> Iterator[str]:
         _await_health(url, server, home / "server.log")
         yield url
     finally:
-        server.terminate()
-        try:
-            server.wait(timeout=15)
-        except subprocess.TimeoutExpired:
-            server.kill()
-            server.wait()
+        stop(server)
 
 
 def _await_health(url: str, server: "subprocess.Popen[bytes]", log: Path) -> None:
@@ -103,10 +104,3 @@ def _await_health(url: str, server: "subprocess.Popen[bytes]", log: Path) -> Non
         except (urllib.error.URLError, OSError):
             time.sleep(0.1)
     raise StopRun("prefect", f"the Prefect server did not come up in {START_SECONDS:.0f} s; read {log}")
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

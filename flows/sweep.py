@@ -11,14 +11,13 @@ from pathlib import Path
 
 from prefect import flow
 
+from flows import study_event
 from flows.discover import discover_studies
 from flows.drain import Wanted, drain
 from flows.tally import Tally
 from flows.workplace import Workplace
 from pipeline import settings as configuration
 from pipeline.study import StudyQuery
-
-EVENT_RESOURCE = "firstread.study."
 
 
 @flow(name="sweep", persist_result=False)
@@ -54,7 +53,7 @@ async def draft(
     """
     named = tuple(ledger_ids) if ledger_ids is not None else None
     if study:
-        named = (int(study.removeprefix(EVENT_RESOURCE)),)
+        named = (study_event.ledger_id(study),)
     started = time.monotonic()
     with open_workplace(config, model, language) as place:
         tally = await drain(place, Wanted(archive, ledger_ids=named))

@@ -15,6 +15,7 @@ import pytest
 
 from flows.prefect_server import QUIET, prefect_server
 from flows.tally import Tally
+from pipeline.child_process import stop
 from pipeline.store.connections import libpq_url
 from pipeline.store.embedded import EmbeddedPostgres
 
@@ -119,12 +120,7 @@ def running(command: list[str], log: Path, **options: object) -> Iterator["subpr
     try:
         yield process
     finally:
-        process.terminate()
-        try:
-            process.wait(timeout=20)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        stop(process)
 
 
 def until(true: Callable[[], bool], what: str, seconds: float = 120.0) -> None:

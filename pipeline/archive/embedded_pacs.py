@@ -14,6 +14,7 @@ from pathlib import Path
 from pydicom.filereader import read_file_meta_info
 from pynetdicom import AE
 
+from pipeline.child_process import stop
 from pipeline.errors import StopRun
 
 AE_TITLE = "QRSCP"
@@ -43,12 +44,7 @@ def embedded_pacs(
         _await_echo(port, server, folder / "qrscp.log")
         yield
     finally:
-        server.terminate()
-        try:
-            server.wait(timeout=10)
-        except subprocess.TimeoutExpired:
-            server.kill()
-            server.wait()
+        stop(server)
 
 
 def store_files(port: int, files: Sequence[Path]) -> None:

@@ -108,7 +108,7 @@ def test_deployments_and_pushed_studies(site: Site) -> None:
     worker_log = site.folder / "worker.log"
     worker_environment = variables | by_variables(site) | {"PREFECT_LOGGING_LEVEL": "INFO"}
     with running(worker, worker_log, cwd=readme.ROOT, env=worker_environment):
-        with running(listener(site), site.folder / "listen.log", cwd=site.folder, env=variables):
+        with running(listener(site), site.folder / "listen.log", cwd=site.folder, env=environment()):
             until(lambda: listens(site), "the listener's start")
             # Orthanc is sent one study and forwards it; storescu sends another one straight to the listener.
             store_over_rest(site.orthanc, *site.studies[0].paths)
@@ -132,8 +132,7 @@ def test_deployments_and_pushed_studies(site: Site) -> None:
 
 
 def test_a_killed_listener_loses_nothing_it_acknowledged(site: Site) -> None:
-    variables = environment(site.prefect_api)
-    with running(listener(site), site.folder / "listen.log", cwd=site.folder, env=variables) as process:
+    with running(listener(site), site.folder / "listen.log", cwd=site.folder, env=environment()) as process:
         until(lambda: listens(site), "the listener's start")
         store(Peer("FIRSTREAD", site.listen_port), *(path for study in site.studies for path in study.paths))
         os.kill(process.pid, signal.SIGKILL)
@@ -141,7 +140,7 @@ def test_a_killed_listener_loses_nothing_it_acknowledged(site: Site) -> None:
     held = rows(site.database_url, "SELECT path FROM firstread.instance")
     assert len(held) == sum(len(study.paths) for study in site.studies)
     assert all(pydicom.dcmread(path).SOPInstanceUID for (path,) in held)
-    with running(listener(site), site.folder / "listen.log", cwd=site.folder, env=variables):
+    with running(listener(site), site.folder / "listen.log", cwd=site.folder, env=environment()):
         until(
             lambda: len(rows(site.database_url, "SELECT FROM firstread.studies")) == len(site.studies),
             "the hand-over after the restart",

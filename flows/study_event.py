@@ -1,0 +1,14 @@
+"""The event that says a pushed study is complete; it names the ledger row and nothing else."""
+
+EVENT = "firstread.study.complete"
+_RESOURCE = "firstread.study."
+
+
+def resource_id(ledger_id: int) -> str:
+    """The Prefect resource id of a ledger row."""
+    return f"{_RESOURCE}{ledger_id}"
+
+
+def ledger_id(resource: str) -> int:
+    """The ledger row that a resource id names. Raises ValueError for another resource."""
+    return int(resource.removeprefix(_RESOURCE))
