@@ -61,6 +61,74 @@ class Finding:
     confidence: float | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Point:
+    """A point in pixels of the original stored image: x to the right, y down, inside the image."""
+
+    ref: InstanceRef
+    frame: int
+    x: float
+    y: float
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """One class a model chose or scored: ``name`` is the site's own word; ``probability`` 0..1, None where it has
+    none."""
+
+    name: str
+    chosen: bool
+    probability: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a named thing is: a region, or a point (landmark); both None where it was said to be absent.
+
+    ``text`` is what the model said of it (grounded reports), or "".
+    """
+
+    name: str
+    region: Region | None = None
+    point: Point | None = None
+    confidence: float | None = None
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TaskAnswer:
+    """The machine's answer to one further task of a study, beside the report.
+
+    ``task`` is the name of a ``models.families.Task``; ``question`` is what the site asked, in its own words (a VQA
+    question, the thing to find, the classes joined by "; "), "" where the task has none. ``text`` is the answer as
+    written; ``structured`` is JSON text that is valid under the schema asked for.
+    """
+
+    task: str
+    language: Language
+    question: str
+    text: str
+    labels: tuple[Label, ...] = ()
+    places: tuple[Place, ...] = ()
+    structured: str = ""
+    truncated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Support:
+    """What one sentence of a draft rests on: an image with a region or without, or text the model was given.
+
+    ``section`` is "findings" or "impression"; ``source`` is "" for an image, else the name of the input text
+    ("findings", "indication", "prior_report").
+    """
+
+    section: str
+    sentence: str
+    image: InstanceRef | None = None
+    region: Region | None = None
+    source: str = ""
+
+
 class Verdict(StrEnum):
     """The outcome of one check: ``failed`` on a hard check keeps the draft from being stored as a report."""
 
@@ -102,7 +170,7 @@ class DraftReport:
     ``findings_text`` and ``impression_text`` are the two sections. ``findings`` are what the text states
     (present and absent).
     ``probabilities`` are the classifier's own per kind, 0..1, independent of the text. ``images`` are the instances
-    the model saw.
+    the model saw. ``answers`` are those to the site's further tasks; ``supports`` says per sentence what it rests on.
     """
 
     study_instance_uid: str
@@ -114,3 +182,5 @@ class DraftReport:
     images: tuple[InstanceRef, ...]
     provenance: Provenance
     truncated: bool = False
+    answers: tuple[TaskAnswer, ...] = ()
+    supports: tuple[Support, ...] = ()

@@ -226,8 +226,12 @@ class StudyImage:
 
 @dataclass(frozen=True, slots=True)
 class ImageSet:
-    """The images of one study that a model may see, and what was left out, with reasons."""
+    """The images of one study that a model may see, and what was left out, with reasons.
+
+    ``priors`` are images of an earlier study of the same patient, given for comparison; regions never lie on them.
+    """
 
     study_instance_uid: str
     images: tuple[StudyImage, ...]
     left_out: tuple[LeftOut, ...] = ()
+    priors: tuple[StudyImage, ...] = ()

@@ -13,7 +13,7 @@ from typing import Any, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.report import Language, Region, Side
+from pipeline.report import Label, Language, Place, Region, Side
 from pipeline.study import ImageSet, InstanceRef
 
 
@@ -32,16 +32,45 @@ class Task(StrEnum):
     SUMMARIZE = "summarize"
     STRUCTURED = "structured"
     TEXT_QA = "text_qa"
+    SEGMENT = "segment"
+
+
+TEXT_TASKS = frozenset({Task.SUMMARIZE, Task.STRUCTURED, Task.TEXT_QA})
+"""Tasks whose input is text: asked of a study, they read its report."""
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What is known about the study beside its images, as text; "" where it is not. Never the report to be written."""
+
+    indication: str = ""
+    technique: str = ""
+    comparison: str = ""
+    prior_report: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One question about a study: ``question`` for vqa and text, ``region`` for identify."""
+    """One question about a study; the fields that a task does not name are ignored.
+
+    vqa, text_qa     ``question``; ``options`` make it a closed question with one of them as its answer
+    classify         ``labels`` to choose among; ``question`` may say of what
+    detect, landmark, segment    ``target``, the thing to find, in the language of the request
+    identify         ``region``
+    summarize, structured, text_qa    ``text``; structured also ``schema``, a JSON Schema (2020-12) as text
+    grounded_report  ``labels``, the organs or lesions to speak of, where the family asks for them
+    """
 
     task: Task = Task.REPORT
     language: Language = Language.ENGLISH
     question: str = ""
     region: Region | None = None
+    labels: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
+    target: str = ""
+    text: str = ""
+    schema: str = ""
+    context: Context = field(default_factory=Context)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,14 +103,19 @@ class SeenFinding:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One answer. ``truncated`` when the text reached its limit; ``seen`` and ``probabilities`` are
-    independent of it.
+    """One answer. ``truncated`` when the text reached its limit.
+
+    ``text`` is what was written, without the family's own marks. ``labels``, ``places`` and ``structured`` are read
+    from it by the family, in pixels of the original image. ``seen`` and ``probabilities`` are independent of it.
     """
 
     text: str
     truncated: bool
     seen: tuple[SeenFinding, ...] = ()
     probabilities: Mapping[str, float] = field(default_factory=dict)
+    labels: tuple[Label, ...] = ()
+    places: tuple[Place, ...] = ()
+    structured: str = ""
 
 
 class Family(Protocol):
@@ -100,13 +134,19 @@ class Family(Protocol):
         ...
 
     def encode(self, studies: Sequence[ImageSet]) -> list[Features]:
-        """Features of each study, in order, in one batch. Raises SkipStudy for a study the family cannot see."""
+        """Features of each study, in order, in one batch.
+
+        Raises SkipStudy for a study the family cannot see: no view it reads, or images unlike its training
+        ("unlike-training").
+        """
         ...
 
     def answer(self, features: Sequence[Features], requests: Sequence[Request]) -> list[Answer]:
         """One answer per features and request, pairwise, written in one batch.
 
-        Raises ConfigurationError for a task or language that the family does not have.
+        Raises ConfigurationError for a task or language that the family does not have, FailStudy for a request that
+        this study cannot be asked (a region outside its image, more text than the model reads). An answer that cannot
+        be read keeps its text and has no labels or places: nothing is guessed.
         """
         ...
 
