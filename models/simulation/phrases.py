@@ -25,6 +25,8 @@ KINDS = (
 """Every finding the sentences can state. A mass is a nodule of severity ``large``."""
 SIDES = ("right", "left")
 ZONES = ("upper", "mid", "lower")
+CHANGES = ("new", "unchanged", "increased", "decreased")
+DEPTHS = ("anterior", "posterior")
 SEVERITIES = {
     "nodule": ("small", "medium", "large"),
     "consolidation": ("small", "medium", "large"),
@@ -62,12 +64,18 @@ SEVERITY_WORDS = {
 
 @dataclass(frozen=True, slots=True)
 class FindingFact:
-    """One finding as a report states it: ``side`` is right, left, bilateral or "" (the heart); ``zone`` may be ""."""
+    """One finding as a report states it: ``side`` is right, left, bilateral or "" (the heart); ``zone`` may be "".
+
+    ``change`` is one of ``CHANGES`` or "", given only with a prior film; ``depth`` one of ``DEPTHS`` or "", given only
+    for a nodule or consolidation with a lateral film.
+    """
 
     kind: str
     side: str = ""
     severity: str = ""
     zone: str = ""
+    change: str = ""
+    depth: str = ""
 
 
 def _place(fact: FindingFact) -> str:
