@@ -81,6 +81,8 @@ class Workplace:
                     cache_dir=self.settings.data_dir / "engines",
                     require_runner=self.settings.model.require_runner,
                     threads=self.settings.model.threads,
+                    revision=self.settings.model.revision,
+                    accept_use_limits=self.settings.model.accept_use_limits,
                     language=self.language,
                     code_version=code_version(),
                 )

@@ -156,6 +156,8 @@ def open_drafter(
     weights_dir: Path | None = None,
     require_runner: str = "",
     threads: int = 0,
+    revision: str = "",
+    accept_use_limits: bool = False,
     language: Language = Language.ENGLISH,
     code_version: str = "",
 ) -> Drafter:
@@ -167,5 +169,13 @@ def open_drafter(
     or runner are not what was expected.
     """
     entry = show(model_id)
-    family = open_family(entry, weights_dir, cache_dir, require_runner=require_runner, threads=threads)
+    family = open_family(
+        entry,
+        weights_dir,
+        cache_dir,
+        require_runner=require_runner,
+        threads=threads,
+        revision=revision,
+        accept_use_limits=accept_use_limits,
+    )
     return Drafter(family, language, code_version)

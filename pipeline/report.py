@@ -5,7 +5,7 @@ A ``DraftReport`` is what our models wrote and no person has read; it is never a
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import date, datetime
 from enum import StrEnum
 
 from pipeline.study import InstanceRef
@@ -112,6 +112,18 @@ class TaskAnswer:
     places: tuple[Place, ...] = ()
     structured: str = ""
     truncated: bool = False
+    schema_digest: str = ""
+    """SHA-256 (hex) of the JSON Schema text that ``structured`` is valid under, or ""."""
+    model_id: str = ""
+    """The family that answered, where it is not the one that drafted the report."""
+
+
+@dataclass(frozen=True, slots=True)
+class PriorStudy:
+    """The earlier study of the same patient whose image the model was given; ``study_date`` as the headers have it."""
+
+    study_instance_uid: str
+    study_date: date | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +183,8 @@ class DraftReport:
     (present and absent).
     ``probabilities`` are the classifier's own per kind, 0..1, independent of the text. ``images`` are the instances
     the model saw. ``answers`` are those to the site's further tasks; ``supports`` says per sentence what it rests on.
+    ``remarks`` are warnings that arose while drafting, such as a task that this study could not be asked; ``prior`` is
+    the earlier study that was given for comparison.
     """
 
     study_instance_uid: str
@@ -184,3 +198,5 @@ class DraftReport:
     truncated: bool = False
     answers: tuple[TaskAnswer, ...] = ()
     supports: tuple[Support, ...] = ()
+    remarks: tuple[CheckOutcome, ...] = ()
+    prior: PriorStudy | None = None

@@ -89,6 +89,40 @@ class ModelSettings(Table):
     encode_batch: int = Field(default=8, ge=1, le=256)
     generate_batch: int = Field(default=32, ge=1, le=256)
     threads: int = Field(default=0, ge=0, description="CPU threads of the runners; 0 takes every core")
+    revision: str = Field(default="", description="commit of the weights, where it is not the catalogue's")
+    accept_use_limits: bool = Field(
+        default=False,
+        description="this site has read the licence and the limits of use of the weights, and keeps them",
+    )
+
+
+class TaskSettings(Table):
+    """One [[tasks]] table: what is asked of every study beside its report.
+
+    ``questions``, ``targets``: one answer each. ``labels``: the classes to choose among (classify), or what to speak
+    of (grounded_report). ``options`` close a question. ``schema_file`` is a JSON Schema. ``model`` names a
+    [models.NAME] table that answers instead of the one that drafts.
+    """
+
+    task: str = Field(min_length=1)
+    questions: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
+    targets: tuple[str, ...] = ()
+    schema_file: Path | None = None
+    language: Literal["", "en", "zh"] = Field(default="", description="the policy's where not set")
+    modalities: tuple[str, ...] = Field(
+        default=(), description="only studies with one of these; all where empty"
+    )
+    model: str = ""
+
+    @field_validator("questions", "labels", "options", "targets", "modalities")
+    @classmethod
+    def _words(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        trimmed = tuple(one.strip() for one in value)
+        if not all(trimmed) or len(set(trimmed)) < len(trimmed):
+            raise ValueError("holds an empty word or one twice")
+        return trimmed
 
 
 class PolicySettings(Table):
@@ -108,6 +142,10 @@ class PolicySettings(Table):
     )
     max_attempts: int = Field(default=5, ge=1)
     lease_seconds: float = Field(default=300.0, gt=0)
+    priors: Literal["off", "last"] = Field(
+        default="off",
+        description="give the model the patient's last earlier study of this archive to compare with",
+    )
 
 
 class ListenSettings(Table):
@@ -148,6 +186,8 @@ class Settings(BaseSettings):
     database: DatabaseSettings = DatabaseSettings()
     archives: dict[str, ArchiveSettings] = Field(default_factory=dict)
     model: ModelSettings = ModelSettings()
+    models: dict[str, ModelSettings] = Field(default_factory=dict)
+    tasks: tuple[TaskSettings, ...] = ()
     policy: PolicySettings = PolicySettings()
     listen: ListenSettings = ListenSettings()
     serve: ServeSettings = ServeSettings()
@@ -199,6 +239,17 @@ def archive_named(settings: Settings, name: str) -> ArchiveSettings:
         known = ", ".join(sorted(settings.archives)) or "none"
         raise ConfigurationError(
             "unknown-archive", f"no [archives.{name}] in the configuration (configured: {known})"
+        ) from None
+
+
+def model_named(settings: Settings, name: str) -> ModelSettings:
+    """The further model called ``name``. Raises ConfigurationError naming the ones there are."""
+    try:
+        return settings.models[name]
+    except KeyError:
+        known = ", ".join(sorted(settings.models)) or "none"
+        raise ConfigurationError(
+            "unknown-model", f"no [models.{name}] in the configuration (configured: {known})"
         ) from None
 
 

@@ -9,9 +9,16 @@ from pipeline.errors import ConfigurationError
 
 
 def open_family(
-    entry: CatalogEntry, weights: Path | None, cache: Path, *, require_runner: str = "", threads: int = 0
+    entry: CatalogEntry,
+    weights: Path | None,
+    cache: Path,
+    *,
+    require_runner: str = "",
+    threads: int = 0,
+    revision: str = "",
+    accept_use_limits: bool = False,
 ) -> Family:
-    """The loaded family; ``weights`` None takes the ones that ship with us.
+    """The loaded family; ``weights`` None takes the ones that ship with us, ``revision`` "" the catalogue's.
 
     Raises ConfigurationError for a family that cannot run here, StopRun for unsound weights or an unmet
     runner.

@@ -1,9 +1,9 @@
 """Drafts, checks and completeness as JSON for ``report_version``, and back."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import is_dataclass
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 
 import orjson
@@ -14,10 +14,16 @@ from pipeline.report import (
     CheckOutcome,
     DraftReport,
     Finding,
+    Label,
     Language,
+    Place,
+    Point,
+    PriorStudy,
     Provenance,
     Region,
     Side,
+    Support,
+    TaskAnswer,
     Verdict,
 )
 from pipeline.study import DamagedInstance, InstanceRef, LeftOut
@@ -43,7 +49,7 @@ def as_json(value: object) -> str:
 
 
 def draft_from(body: Json) -> DraftReport:
-    """The DraftReport that ``as_json`` wrote."""
+    """The DraftReport that ``as_json`` wrote; rows from before there were answers and supports have none."""
     provenance = body["provenance"]
     return DraftReport(
         study_instance_uid=body["study_instance_uid"],
@@ -61,10 +67,14 @@ def draft_from(body: Json) -> DraftReport:
             }
         ),
         truncated=body["truncated"],
+        answers=tuple(_answer(one) for one in body.get("answers", ())),
+        supports=tuple(_support(one) for one in body.get("supports", ())),
+        remarks=checks_from(body.get("remarks", ())),
+        prior=_prior(body.get("prior")),
     )
 
 
-def checks_from(body: list[Json]) -> tuple[CheckOutcome, ...]:
+def checks_from(body: Sequence[Json]) -> tuple[CheckOutcome, ...]:
     """The checks' outcomes that ``as_json`` wrote."""
     return tuple(CheckOutcome(one["check"], Verdict(one["verdict"]), one["message"]) for one in body)
 
@@ -86,14 +96,57 @@ def completeness_from(body: Json) -> Completeness:
 
 
 def _finding(body: Json) -> Finding:
-    region = body["region"]
     return Finding(
         **{
             **body,
             "side": Side(body["side"]) if body["side"] else None,
-            "region": Region(**{**region, "ref": InstanceRef(**region["ref"])}) if region else None,
+            "region": _region(body["region"]),
         }
     )
+
+
+def _answer(body: Json) -> TaskAnswer:
+    return TaskAnswer(
+        **{
+            **body,
+            "language": Language(body["language"]),
+            "labels": tuple(Label(**one) for one in body["labels"]),
+            "places": tuple(_place(one) for one in body["places"]),
+        }
+    )
+
+
+def _place(body: Json) -> Place:
+    point = body["point"]
+    return Place(
+        **{
+            **body,
+            "region": _region(body["region"]),
+            "point": Point(**{**point, "ref": InstanceRef(**point["ref"])}) if point else None,
+        }
+    )
+
+
+def _support(body: Json) -> Support:
+    image = body["image"]
+    return Support(
+        **{
+            **body,
+            "image": InstanceRef(**image) if image else None,
+            "region": _region(body["region"]),
+        }
+    )
+
+
+def _prior(body: Json | None) -> PriorStudy | None:
+    if body is None:
+        return None
+    day = body["study_date"]
+    return PriorStudy(body["study_instance_uid"], date.fromisoformat(day) if day else None)
+
+
+def _region(body: Json | None) -> Region | None:
+    return Region(**{**body, "ref": InstanceRef(**body["ref"])}) if body else None
 
 
 def _plain(value: object) -> object:

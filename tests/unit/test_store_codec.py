@@ -1,6 +1,7 @@
 """Drafts and their like as JSON for Postgres, and back without a difference."""
 
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, date, datetime
 from types import MappingProxyType
 
 import orjson
@@ -10,13 +11,30 @@ from hypothesis import strategies as st
 
 from pipeline.errors import FailStudy
 from pipeline.ledger import Completeness
-from pipeline.report import CheckOutcome, DraftReport, Finding, Language, Provenance, Region, Side, Verdict
+from pipeline.report import (
+    CheckOutcome,
+    DraftReport,
+    Finding,
+    Label,
+    Language,
+    Place,
+    Point,
+    PriorStudy,
+    Provenance,
+    Region,
+    Side,
+    Support,
+    TaskAnswer,
+    Verdict,
+)
 from pipeline.store.codec import as_json, checks_from, completeness_from, draft_from, left_out_from
 from pipeline.study import DamagedInstance, InstanceRef, LeftOut
 
 TEXT = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\x00"), max_size=30)
 REFS = st.builds(InstanceRef, TEXT, TEXT, TEXT)
 NUMBERS = st.floats(allow_nan=False, allow_infinity=False)
+REGIONS = st.none() | st.builds(Region, REFS, st.integers(0, 99), NUMBERS, NUMBERS, NUMBERS, NUMBERS)
+POINTS = st.none() | st.builds(Point, REFS, st.integers(0, 99), NUMBERS, NUMBERS)
 FINDINGS = st.builds(
     Finding,
     TEXT,
@@ -25,9 +43,27 @@ FINDINGS = st.builds(
     TEXT,
     TEXT,
     TEXT,
-    st.none() | st.builds(Region, REFS, st.integers(0, 99), NUMBERS, NUMBERS, NUMBERS, NUMBERS),
+    REGIONS,
     st.none() | NUMBERS,
 )
+LABELS = st.builds(Label, TEXT, st.booleans(), st.none() | NUMBERS)
+PLACES = st.builds(Place, TEXT, REGIONS, POINTS, st.none() | NUMBERS, TEXT)
+ANSWERS = st.builds(
+    TaskAnswer,
+    TEXT,
+    st.sampled_from(Language),
+    TEXT,
+    TEXT,
+    st.lists(LABELS, max_size=2).map(tuple),
+    st.lists(PLACES, max_size=2).map(tuple),
+    TEXT,
+    st.booleans(),
+    TEXT,
+    TEXT,
+)
+SUPPORTS = st.builds(Support, TEXT, TEXT, st.none() | REFS, REGIONS, TEXT)
+REMARKS = st.builds(CheckOutcome, TEXT, st.sampled_from(Verdict), TEXT)
+PRIORS = st.builds(PriorStudy, TEXT, st.none() | st.dates(min_value=date(1900, 1, 1)))
 WHEN = st.datetimes(timezones=st.just(UTC), min_value=datetime(1900, 1, 1))  # noqa: DTZ001 - the zone is given
 DRAFTS = st.builds(
     DraftReport,
@@ -40,12 +76,24 @@ DRAFTS = st.builds(
     st.lists(REFS, max_size=2).map(tuple),
     st.builds(Provenance, TEXT, TEXT, TEXT, TEXT, WHEN, WHEN, st.dictionaries(TEXT, TEXT, max_size=2)),
     st.booleans(),
+    st.lists(ANSWERS, max_size=2).map(tuple),
+    st.lists(SUPPORTS, max_size=2).map(tuple),
+    st.lists(REMARKS, max_size=1).map(tuple),
+    st.none() | PRIORS,
 )
 
 
 @given(DRAFTS)
 def test_a_draft_comes_back_as_it_was(draft: DraftReport) -> None:
     assert draft_from(orjson.loads(as_json(draft))) == draft
+
+
+@given(DRAFTS)
+def test_a_row_from_before_there_were_answers_is_read(draft: DraftReport) -> None:
+    body = orjson.loads(as_json(draft))
+    for name in ("answers", "supports", "remarks", "prior"):
+        del body[name]
+    assert draft_from(body) == replace(draft, answers=(), supports=(), remarks=(), prior=None)
 
 
 @given(st.lists(st.builds(CheckOutcome, TEXT, st.sampled_from(Verdict), TEXT)).map(tuple))
