@@ -1,0 +1,150 @@
+"""A ViT-S at 224 px on the CPU: our runner against torch, ONNX Runtime and OpenVINO, one run, same random weights.
+
+    python -m tests.benchmarks.bench_vit [--rounds 7] [--batch 8]
+
+Float32 first: ours must be within 5 % of the best of the three. Then our 8-bit encoder (models/quantize.py) against
+that best, bar 1.7 on a CPU that has VNNI instructions. OpenVINO is told its precision: by default it picks bf16 where
+the CPU has it. Every side uses every core; medians over the rounds, sides in turn.
+"""
+
+import argparse
+import os
+import statistics
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+import torch
+from transformers import ViTConfig, ViTModel
+
+from models.encoder import EncoderSource, OnnxEncoder, TorchEncoder, export_encoder
+from models.quantize import has_vnni, quantised_graph
+
+FP32_SHARE, INT8_RATIO = 0.95, 1.7
+LEAST_SECONDS = 0.6
+Run = Callable[[], Any]
+
+
+class _Tower(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        config = ViTConfig(
+            hidden_size=384,
+            num_attention_heads=6,
+            intermediate_size=1536,
+            num_hidden_layers=12,
+            image_size=224,
+        )
+        self.tower = ViTModel(config, add_pooling_layer=False)
+
+    def forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor]:
+        return (self.tower(pixel_values=pixels).last_hidden_state,)
+
+
+def plain_session(graph: Path, threads: int) -> ort.InferenceSession:
+    """ONNX Runtime as most programs open it: one session, ``threads`` threads inside an operator."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    return ort.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
+
+
+def openvino_sides(graph: Path, pixels: np.ndarray, threads: int) -> dict[str, Run]:
+    """OpenVINO in float32, as one stream over all threads and as one stream a thread."""
+    import openvino
+
+    core, sides = openvino.Core(), {}
+    for name, streams in (("openvino", 1), ("openvino, streams", threads)):
+        options = {
+            "INFERENCE_PRECISION_HINT": "f32",
+            "INFERENCE_NUM_THREADS": threads,
+            "NUM_STREAMS": streams,
+        }
+        compiled = core.compile_model(core.read_model(str(graph)), "CPU", options)
+        sides[name] = _streamed(openvino, compiled, np.array_split(pixels, streams))
+    return sides
+
+
+def _streamed(openvino: Any, compiled: Any, parts: list[np.ndarray]) -> Run:
+    queue = openvino.AsyncInferQueue(compiled, len(parts))
+
+    def run() -> None:
+        for part in parts:
+            queue.start_async({0: part})
+        queue.wait_all()
+
+    return run
+
+
+def images_per_second(run: Run, count: int) -> float:
+    """Images per second over at least ``LEAST_SECONDS``."""
+    runs, started = 0, time.perf_counter()
+    while (took := time.perf_counter() - started) < LEAST_SECONDS:
+        run()
+        runs += 1
+    return count * runs / took
+
+
+def compare(folder: Path, rounds: int, batch: int) -> bool:
+    """Print both tables; True where the bars that this CPU can be held to are met."""
+    threads = len(os.sched_getaffinity(0))
+    torch.set_num_threads(threads)
+    pixels = np.random.default_rng(0).standard_normal((batch, 3, 224, 224)).astype(np.float32)
+    source = EncoderSource(_Tower().eval(), {"pixels": pixels[:2]}, ("features",))
+    graph = folder / "vit.onnx"
+    export_encoder(source, graph)
+    inputs, plain = {"pixels": pixels}, plain_session(graph, threads)
+    with (
+        OnnxEncoder(graph, threads=threads) as ours,
+        OnnxEncoder(quantised_graph(graph), threads=threads) as small,
+        TorchEncoder(source) as reference,
+    ):
+        sides: dict[str, Run] = {
+            "torch": lambda: reference.encode(inputs),
+            "onnxruntime": lambda: plain.run(None, inputs),
+            **openvino_sides(graph, pixels, threads),
+        }
+        peers = tuple(sides)
+        sides |= {"ours": lambda: ours.encode(inputs), "ours, int8": lambda: small.encode(inputs)}
+        figures: dict[str, list[float]] = {name: [] for name in sides}
+        for run in sides.values():
+            run()
+        for _ in range(rounds):
+            for name, run in sides.items():
+                figures[name].append(images_per_second(run, batch))
+        exact = ours.encode(inputs)["features"]
+        error = float(np.abs(small.encode(inputs)["features"] - exact).max() / np.abs(exact).max())
+    middle = {name: statistics.median(values) for name, values in figures.items()}
+    for name, values in figures.items():
+        print(f"{name:18} {middle[name]:6.1f} images/s [{min(values):.1f}-{max(values):.1f}]")
+    best = max(peers, key=lambda name: middle[name])
+    whole, reduced = middle["ours"] / middle[best], middle["ours, int8"] / middle[best]
+    print(f"fp32: ours / {best} {whole:.2f} (bar {FP32_SHARE})")
+    vnni = "with" if has_vnni() else "without"
+    print(f"int8: ours / {best} in fp32 {reduced:.2f} (bar {INT8_RATIO}; this CPU is {vnni} VNNI), ", end="")
+    print(f"largest relative difference of the features {error:.1e}")
+    return whole >= FP32_SHARE and (reduced >= INT8_RATIO or not has_vnni())
+
+
+def main() -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--batch", type=int, default=8)
+    asked = parser.parse_args()
+    warnings.simplefilter("ignore")
+    with tempfile.TemporaryDirectory(prefix="firstread-bench-") as folder:
+        sys.exit(0 if compare(Path(folder), asked.rounds, asked.batch) else 1)
+
+
+if __name__ == "__main__":
+    main()
