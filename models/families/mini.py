@@ -149,7 +149,11 @@ class MiniFamily:
         self, prompts: Prompts, trained: Mapping[str, Sequence[int]]
     ) -> dict[tuple[Task, Language], list[int]]:
         """Token ids of every prompt. Raises StopRun where they are not the ones that the network was trained on."""
-        encoded = {key: list(self._tokenizer.encode(text).ids) for key, text in prompts.texts.items()}
+        encoded = {
+            (task, language): list(self._tokenizer.encode(text).ids)
+            for (task, language), text in prompts.texts.items()
+            if f"{task}/{language}" in trained
+        }
         for (task, language), ids in encoded.items():
             if ids != list(trained.get(f"{task}/{language}", ())):
                 raise StopRun(

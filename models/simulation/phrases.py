@@ -8,7 +8,7 @@ absences.
 
 import random
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 
@@ -27,6 +27,8 @@ SIDES = ("right", "left")
 ZONES = ("upper", "mid", "lower")
 CHANGES = ("new", "unchanged", "increased", "decreased")
 DEPTHS = ("anterior", "posterior")
+DEVICES = ("pacemaker", "central_venous_catheter")
+"""Kinds that are new or unchanged, but never larger or smaller."""
 SEVERITIES = {
     "nodule": ("small", "medium", "large"),
     "consolidation": ("small", "medium", "large"),
@@ -76,6 +78,27 @@ class FindingFact:
     zone: str = ""
     change: str = ""
     depth: str = ""
+
+
+_SINCE = {
+    "": "",
+    "new": ", new since the prior film",
+    "unchanged": ", unchanged since the prior film",
+    "increased": ", larger than on the prior film",
+    "decreased": ", smaller than on the prior film",
+}
+_SINCE_SHORT = {
+    "": "",
+    "new": ", new",
+    "unchanged": ", unchanged",
+    "increased": ", larger",
+    "decreased": ", smaller",
+}
+_DEPTH = {
+    "": "",
+    "anterior": ", anteriorly on the lateral film",
+    "posterior": ", posteriorly on the lateral film",
+}
 
 
 def _place(fact: FindingFact) -> str:
@@ -136,31 +159,39 @@ _WORDING = {
     "pacemaker": _device,
     "central_venous_catheter": _device,
 }
-_ABSENT_LUNGS: dict[tuple[str, ...], tuple[str, ...]] = {
+ABSENCES: dict[tuple[str, ...], tuple[str, ...]] = {
     ("nodule", "consolidation"): ("The lungs are clear.", "No consolidation or nodule is seen."),
     ("nodule",): ("No nodule is seen.",),
     ("consolidation",): ("No consolidation is seen.",),
-}
-_ABSENT_PLEURA: dict[tuple[str, ...], tuple[str, ...]] = {
     ("pleural_effusion", "pneumothorax"): ("No pleural effusion or pneumothorax.",),
     ("pleural_effusion",): ("No pleural effusion.",),
     ("pneumothorax",): ("No pneumothorax.",),
+    ("cardiomegaly",): ("The cardiac silhouette is normal in size.", "The heart is not enlarged."),
 }
-_ABSENT_HEART: dict[tuple[str, ...], tuple[str, ...]] = {
-    ("cardiomegaly",): ("The cardiac silhouette is normal in size.", "The heart is not enlarged.")
-}
-_ORDER: tuple[tuple[tuple[str, ...], dict[tuple[str, ...], tuple[str, ...]]], ...] = (
-    (("consolidation", "nodule"), _ABSENT_LUNGS),
-    (("pleural_effusion", "pneumothorax"), _ABSENT_PLEURA),
-    (("cardiomegaly",), _ABSENT_HEART),
-    (("pacemaker", "central_venous_catheter"), {}),
+"""What is said of kinds of one group that are absent; of devices nothing is."""
+_ORDER = (
+    ("consolidation", "nodule"),
+    ("pleural_effusion", "pneumothorax"),
+    ("cardiomegaly",),
+    ("pacemaker", "central_venous_catheter"),
 )
+
+
+def english_sentences(fact: FindingFact) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Equal wordings of one finding: for Findings, and for Impression."""
+    long, short = _WORDING[fact.kind](fact)
+    tail = f"{_DEPTH[fact.depth]}{_SINCE[fact.change]}."
+    return (
+        tuple(f"{text[:-1]}{tail}" for text in long),
+        tuple(f"{text[:-1]}{_SINCE_SHORT[fact.change]}." for text in short),
+    )
 
 
 def merge_sides(facts: Sequence[FindingFact]) -> tuple[FindingFact, ...]:
     """At most one fact per kind, in the order of ``KINDS``.
 
-    The same kind on both sides becomes bilateral, with the greater severity.
+    The same kind on both sides becomes bilateral, with the greater severity; its change is kept where both agree,
+    its zone and depth are not.
     """
     merged = []
     for kind in KINDS:
@@ -169,26 +200,40 @@ def merge_sides(facts: Sequence[FindingFact]) -> tuple[FindingFact, ...]:
             continue
         worst = max(same, key=lambda fact: SEVERITIES[kind].index(fact.severity))
         sides = {fact.side for fact in same}
-        one = FindingFact(kind, "bilateral", worst.severity) if len(sides) > 1 else worst
+        changes = {fact.change for fact in same}
+        change = worst.change if len(changes) == 1 else ""
+        one = FindingFact(kind, "bilateral", worst.severity, change=change) if len(sides) > 1 else worst
         merged.append(one)
     return tuple(merged)
 
 
 def write_sections(facts: Sequence[FindingFact], chooser: random.Random) -> tuple[str, str]:
-    """Findings and impression text, without headings; ``chooser`` picks among equal wordings."""
+    """Findings and impression text in English, without headings; ``chooser`` picks among equal wordings."""
+    findings, impression = choose_sentences(facts, chooser, english_sentences, ABSENCES)
+    return " ".join(text for text, _ in findings), " ".join(impression or [NO_ABNORMALITY])
+
+
+Absences = Mapping[tuple[str, ...], tuple[str, ...]]
+Wording = Callable[[FindingFact], tuple[tuple[str, ...], tuple[str, ...]]]
+
+
+def choose_sentences(
+    facts: Sequence[FindingFact], chooser: random.Random, wording: Wording, absences: Absences
+) -> tuple[list[tuple[str, FindingFact | None]], list[str]]:
+    """The sentences of Findings, each with the finding it states (None: absences), and those of Impression."""
     present = {fact.kind: fact for fact in merge_sides(facts)}
-    findings: list[str] = []
+    findings: list[tuple[str, FindingFact | None]] = []
     impression: list[str] = []
-    for kinds, absences in _ORDER:
+    for kinds in _ORDER:
         for kind in kinds:
             if kind in present:
-                long, short = _WORDING[kind](present[kind])
-                findings.append(chooser.choice(long))
+                long, short = wording(present[kind])
+                findings.append((chooser.choice(long), present[kind]))
                 impression.append(chooser.choice(short))
         absent = tuple(kind for kind in KINDS if kind in kinds and kind not in present)
         if absent in absences:
-            findings.append(chooser.choice(absences[absent]))
-    return " ".join(findings), " ".join(impression or [NO_ABNORMALITY])
+            findings.append((chooser.choice(absences[absent]), None))
+    return findings, impression
 
 
 def join_sections(findings: str, impression: str) -> str:
@@ -196,24 +241,38 @@ def join_sections(findings: str, impression: str) -> str:
     return f"{FINDINGS_HEADING} {findings}\n{IMPRESSION_HEADING} {impression}"
 
 
-def every_sentence() -> tuple[str, ...]:
-    """Every sentence a report can hold, sorted: what a tokenizer must cover and a reader must understand."""
-    sentences = {NO_ABNORMALITY}
+def every_fact() -> Iterator[FindingFact]:
+    """Every finding that a report can state."""
     for kind in KINDS:
         sides = ("",) if kind == "cardiomegaly" else SIDES
         both = ("bilateral",) if kind in ("consolidation", "pleural_effusion", "pneumothorax") else ()
-        zones = ZONES if kind in CLEAR_LUNGS else ("",)
-        for side, severity, zone in product(sides + both, SEVERITIES[kind], zones):
-            for wording in _WORDING[kind](FindingFact(kind, side, severity, zone)):
-                sentences.update(wording)
-    for _, absences in _ORDER:
-        for wording in absences.values():
-            sentences.update(wording)
+        changes = CHANGES[:2] if kind in DEVICES else CHANGES
+        for side, severity, change in product(sides + both, SEVERITIES[kind], ("", *changes)):
+            if kind in CLEAR_LUNGS and side in SIDES:
+                for zone, depth in product(ZONES, ("", *DEPTHS)):
+                    yield FindingFact(kind, side, severity, zone, change, depth)
+            else:
+                yield FindingFact(kind, side, severity, change=change)
+
+
+def every_sentence() -> tuple[str, ...]:
+    """Every English sentence a report can hold, sorted: what a tokenizer must cover and a reader must understand."""
+    return collect_sentences(english_sentences, ABSENCES, NO_ABNORMALITY)
+
+
+def collect_sentences(wording: Wording, absences: Absences, nothing: str) -> tuple[str, ...]:
+    """Every sentence of one language, sorted."""
+    sentences = {nothing}
+    for fact in every_fact():
+        for wordings in wording(fact):
+            sentences.update(wordings)
+    for wordings in absences.values():
+        sentences.update(wordings)
     return tuple(sorted(sentences))
 
 
-TOKEN_PATTERN = r" ?[A-Za-z]+|[.:]|\n"  # noqa: S105 - a word pattern
-"""Tokens keep their leading space, so that joining them gives the text back exactly."""
+TOKEN_PATTERN = r" ?[A-Za-z]+|[\u4e00-\u9fff]| ?\{|[}.,:;?，。、：；？]|\n"  # noqa: S105 - a word pattern
+"""Tokens keep their leading space, so that joining them gives the text back exactly; a Chinese character is one."""
 
 
 def split_tokens(text: str) -> list[str]:
