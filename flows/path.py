@@ -121,7 +121,8 @@ def received_only(place: Workplace, claim: Claim, folder: Path) -> FetchedStudy:
 def draft_outcome(place: Workplace, brought: Brought, draft: DraftReport) -> ReportOutcome | RestOutcome:
     """Check the draft and build all that is stored of it, or the failure that keeps it from being stored."""
     try:
-        checks = run_checks(draft, brought.image_set, brought.context)
+        has_prior = draft.prior is not None
+        checks = run_checks(draft, brought.image_set, brought.context, has_prior=has_prior) + draft.remarks
         refuse_if_failed(checks)
         now = datetime.now(UTC)
         site = place.site(brought.claim.archive)

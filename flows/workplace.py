@@ -9,6 +9,7 @@ import socket
 import uuid
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -16,6 +17,7 @@ from typing import Any, Self
 
 from flows.code_version import code_version
 from flows.memory import limit_arenas
+from flows.site_tasks import model_choice, site_tasks
 from flows.work_folder import work_folder
 from models.drafter import Drafter, open_drafter
 from pipeline.archive import Archive
@@ -76,15 +78,14 @@ class Workplace:
         if self._drafter is None:
             self._drafter = self._stack.enter_context(
                 open_drafter(
-                    self.model_id,
-                    weights_dir=self.settings.model.weights,
+                    replace(model_choice(self.settings.model), id=self.model_id),
                     cache_dir=self.settings.data_dir / "engines",
-                    require_runner=self.settings.model.require_runner,
-                    threads=self.settings.model.threads,
-                    revision=self.settings.model.revision,
-                    accept_use_limits=self.settings.model.accept_use_limits,
                     language=self.language,
                     code_version=code_version(),
+                    tasks=site_tasks(self.settings, self.language),
+                    further={name: model_choice(one) for name, one in self.settings.models.items()},
+                    batch=self.settings.model.generate_batch,
+                    priors=self.settings.policy.priors,
                 )
             )
         return self._drafter

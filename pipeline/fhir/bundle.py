@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from pipeline.errors import FailStudy
+from pipeline.fhir.answers import answer_observations
 from pipeline.fhir.device import device, device_reference
 from pipeline.fhir.elements import Body, date_time, instant, reference
 from pipeline.fhir.imaging_study import imaging_study
@@ -51,7 +52,7 @@ def build_resources(
         effective=date_time(context.started) if context.started else "",
         issued=instant(issued),
     )
-    found = observations(draft, run)
+    found = (*observations(draft, run), *answer_observations(draft, run))
     results = [reference("Observation", one["id"]) | {"display": one["code"]["text"]} for one in found]
     lines = notes(draft, image_set.left_out, checks, completeness)
     report = diagnostic_report(draft, context, image_set, completeness, site, run, results, lines)

@@ -1,6 +1,6 @@
 """The text people read: the banner, the sections and what to know about the draft, as XHTML and as a page.
 
-The words are in ``words.toml``. Every text that came from outside is cleaned and escaped here.
+The words are in ``words.toml`` and ``tasks.toml``. Every text that came from outside is cleaned and escaped here.
 """
 
 import tomllib
@@ -13,7 +13,7 @@ from importlib.resources import files
 
 from pipeline.fhir.elements import Body, clean
 from pipeline.ledger import Completeness
-from pipeline.report import CheckOutcome, DraftReport, Language, Verdict
+from pipeline.report import CheckOutcome, DraftReport, Language, Place, PriorStudy, TaskAnswer, Verdict
 from pipeline.study import LeftOut
 
 _STYLE = (
@@ -37,7 +37,7 @@ class Heading:
 
 def words(language: Language) -> Mapping[str, str]:
     """The words around a draft in one language: "banner", "title", "findings", ..."""
-    return _words()[language.value]
+    return _table("words.toml")[language.value]
 
 
 def notes(
@@ -59,11 +59,54 @@ def notes(
         for outcome in checks
         if outcome.verdict is not Verdict.PASSED
     ]
+    if draft.prior is not None:
+        lines.append(prior_note(draft.prior, draft.language))
     if draft.truncated:
         lines.append(said["truncated"])
     made_by = f"{draft.provenance.model_id} {draft.provenance.model_version}".strip()
     lines.append(said["made_by"].format(model=made_by))
     return tuple(clean(line) for line in lines)
+
+
+def prior_note(prior: PriorStudy, language: Language) -> str:
+    """That an earlier study was compared with, and its date."""
+    said = words(language)
+    day = prior.study_date.isoformat() if prior.study_date else said["no_date"]
+    return said["prior"].format(date=day)
+
+
+def task_name(task: str, language: Language) -> str:
+    """What a task is called in a language."""
+    entry = _table("tasks.toml").get(task)
+    return entry[language.value] if entry else clean(task.replace("_", " ").capitalize())
+
+
+def task_title(answer: TaskAnswer) -> str:
+    """The task and what was asked."""
+    name, question = task_name(answer.task, answer.language), clean(answer.question)
+    separator = "：" if answer.language is Language.CHINESE else ": "  # noqa: RUF001
+    return f"{name}{separator}{question}" if question else name
+
+
+def answer_lines(answer: TaskAnswer) -> tuple[str, ...]:
+    """An answer to read: the classes chosen or the text, then each place in pixels."""
+    chosen = "; ".join(label.name for label in answer.labels if label.chosen)
+    lines = [
+        chosen or answer.structured or answer.text,
+        *(_place(one, answer.language) for one in answer.places),
+    ]
+    return tuple(line for line in map(clean, lines) if line)
+
+
+def _place(place: Place, language: Language) -> str:
+    where = words(language)["absent"]
+    if (box := place.region) is not None:
+        where = f"{box.x0:.0f}, {box.y0:.0f} to {box.x1:.0f}, {box.y1:.0f}"
+    elif (point := place.point) is not None:
+        where = f"{point.x:.0f}, {point.y:.0f}"
+    elif place.text:
+        where = ""
+    return ": ".join(part for part in (place.name, place.text, where) if part)
 
 
 def report_narrative(draft: DraftReport, lines: Sequence[str]) -> Body:
@@ -102,8 +145,19 @@ def _sections(draft: DraftReport, lines: Sequence[str], heading: str = "") -> st
         f"{_banner(draft.language)}{heading}"
         f"<h2>{said['findings']}</h2>{_paragraphs(draft.findings_text)}"
         f"<h2>{said['impression']}</h2>{_paragraphs(draft.impression_text)}"
+        f"{_answers(draft)}"
         f"<h2>{said['notes']}</h2><ul>{listed}</ul>"
     )
+
+
+def _answers(draft: DraftReport) -> str:
+    if not draft.answers:
+        return ""
+    told = "".join(
+        f"<dt>{_text(task_title(answer))}</dt><dd>{_paragraphs(chr(10).join(answer_lines(answer)))}</dd>"
+        for answer in draft.answers
+    )
+    return f"<h2>{words(draft.language)['answers']}</h2><dl>{told}</dl>"
 
 
 def _narrative(status: str, language: Language, inside: str) -> Body:
@@ -125,5 +179,5 @@ def _text(text: str) -> str:
 
 
 @cache
-def _words() -> Mapping[str, Mapping[str, str]]:
-    return tomllib.loads(files("pipeline.fhir").joinpath("words.toml").read_text("utf-8"))
+def _table(name: str) -> Mapping[str, Mapping[str, str]]:
+    return tomllib.loads(files("pipeline.fhir").joinpath(name).read_text("utf-8"))

@@ -14,8 +14,9 @@ from pipeline.errors import FailStudy
 from pipeline.fhir.codes import finding_code, finding_site, section_code
 from pipeline.fhir.elements import AI_ASSERTED, AI_CONFIDENCE, SNOMED, Body, clean, coding, concept
 from pipeline.fhir.ids import run_id
-from pipeline.fhir.narrative import observation_narrative
+from pipeline.fhir.narrative import observation_narrative, prior_note
 from pipeline.report import DraftReport, Finding, Language, Region, Side
+from pipeline.study import InstanceRef
 
 REGION = "urn:firstread:StructureDefinition:region"
 _IMAGING = concept(coding("http://terminology.hl7.org/CodeSystem/observation-category", "imaging", "Imaging"))
@@ -76,24 +77,31 @@ def _section(draft: DraftReport, run: Run, section: str, text: str) -> Body:
         raise FailStudy(
             "draft-empty", f"the draft has no {section}; draft the study again or look at the model"
         )
-    return _shared(draft, run, section, section_code(section, draft.language), shown) | {"valueString": shown}
+    body = shared(draft, run, section, section_code(section, draft.language), shown) | {"valueString": shown}
+    if draft.prior is not None:
+        body["note"] = [{"text": prior_note(draft.prior, draft.language)}]
+    return body
 
 
 def _discrete(draft: DraftReport, run: Run, number: int, finding: Finding) -> Body:
     language = draft.language
     code = finding_code(finding.kind, language)
-    body = _shared(draft, run, f"{number}:{finding.kind}", code, clean(finding.sentence) or code["text"])
+    body = shared(draft, run, f"{number}:{finding.kind}", code, clean(finding.sentence) or code["text"])
     body["valueCodeableConcept"] = concept(_PRESENT, text=_PRESENT_TEXT[language])
     if site := _body_site(finding, language):
         body["bodySite"] = site
     if components := _components(finding, language):
         body["component"] = components
-    if extensions := [*_confidence(finding), *(_region(finding.region) if finding.region else ())]:
+    if extensions := [
+        *confidence_extension(finding.confidence),
+        *(region_extension(finding.region) if finding.region else ()),
+    ]:
         body["extension"] = extensions
     return body
 
 
-def _shared(draft: DraftReport, run: Run, key: str, code: Body, text: str) -> Body:
+def shared(draft: DraftReport, run: Run, key: str, code: Body, text: str) -> Body:
+    """What every Observation of a run has; ``key`` tells it from the others, ``text`` is its narrative."""
     study, recipe = draft.study_instance_uid, draft.provenance.recipe
     body: Body = {
         "resourceType": "Observation",
@@ -138,18 +146,17 @@ def _components(finding: Finding, language: Language) -> list[Body]:
     return components
 
 
-def _confidence(finding: Finding) -> list[Body]:
-    """The AI Transparency extension: a probability that the result is right, 0 to 1."""
-    if finding.confidence is None:
+def confidence_extension(probability: float | None) -> list[Body]:
+    """The AI Transparency extension, where there is a probability that the result is right, 0 to 1."""
+    if probability is None:
         return []
-    if not 0.0 <= finding.confidence <= 1.0:
-        raise FailStudy(
-            "confidence-range", "a finding's confidence is not between 0 and 1; look at the model"
-        )
-    return [{"url": AI_CONFIDENCE, "valueDecimal": round(finding.confidence, 4)}]
+    if not 0.0 <= probability <= 1.0:
+        raise FailStudy("confidence-range", "a confidence is not between 0 and 1; look at the model")
+    return [{"url": AI_CONFIDENCE, "valueDecimal": round(probability, 4)}]
 
 
-def _region(region: Region) -> list[Body]:
+def region_extension(region: Region) -> list[Body]:
+    """``REGION`` of a box."""
     box = (region.x0, region.y0, region.x1, region.y1)
     if (
         not all(math.isfinite(edge) for edge in box)
@@ -157,16 +164,23 @@ def _region(region: Region) -> list[Body]:
         or region.y0 >= region.y1
         or min(box) < 0
     ):
-        raise FailStudy("region-range", "a finding's region is not a box inside its image; look at the model")
+        raise FailStudy("region-range", "a region is not a box inside its image; look at the model")
     edges = zip(("x0", "y0", "x1", "y1"), box, strict=True)
     return [
         {
             "url": REGION,
             "extension": [
-                {"url": "sopInstanceUid", "valueId": region.ref.sop_instance_uid},
-                {"url": "seriesInstanceUid", "valueId": region.ref.series_instance_uid},
-                {"url": "frame", "valuePositiveInt": region.frame + 1},
+                *image_extensions(region.ref, region.frame),
                 *({"url": name, "valueDecimal": round(edge, 2)} for name, edge in edges),
             ],
         }
+    ]
+
+
+def image_extensions(ref: InstanceRef, frame: int) -> list[Body]:
+    """Which frame of which instance something lies on."""
+    return [
+        {"url": "sopInstanceUid", "valueId": ref.sop_instance_uid},
+        {"url": "seriesInstanceUid", "valueId": ref.series_instance_uid},
+        {"url": "frame", "valuePositiveInt": frame + 1},
     ]

@@ -6,7 +6,8 @@ from pipeline.fhir.device import ARTIFICIAL_INTELLIGENCE
 from pipeline.fhir.elements import AI_ASSERTED, Body, clean, coding, concept, date_time
 from pipeline.fhir.ids import run_id
 from pipeline.fhir.observations import Run
-from pipeline.report import DraftReport
+from pipeline.fhir.site import uid_identifier
+from pipeline.report import DraftReport, PriorStudy
 
 _CREATE = coding("http://terminology.hl7.org/CodeSystem/v3-DataOperation", "CREATE", "create")
 _AUTHOR = coding("http://terminology.hl7.org/CodeSystem/provenance-participant-type", "author", "Author")
@@ -15,6 +16,7 @@ _AUTHOR = coding("http://terminology.hl7.org/CodeSystem/provenance-participant-t
 def provenance(draft: DraftReport, run: Run, targets: Sequence[Body]) -> Body:
     """The Provenance of one run; recipe, model card and input manifest are named by identifier."""
     made_by = draft.provenance
+    earlier = [_earlier(draft.prior)] if draft.prior is not None else []
     card = f"{made_by.model_id} {made_by.model_version}".strip()
     return {
         "resourceType": "Provenance",
@@ -42,8 +44,19 @@ def provenance(draft: DraftReport, run: Run, targets: Sequence[Body]) -> Body:
             _entity("derivation", "urn:firstread:model-card", card, "model card"),
             _entity("source", "urn:firstread:input-manifest", run.manifest_digest, "input manifest"),
             {"role": "source", "what": run.imaging_study},
+            *earlier,
         ],
     }
+
+
+def _earlier(prior: PriorStudy) -> Body:
+    """The earlier study, by identifier: its ImagingStudy is stored only where it was drafted itself."""
+    what = {
+        "type": "ImagingStudy",
+        "identifier": uid_identifier(prior.study_instance_uid),
+        "display": "earlier study",
+    }
+    return {"role": "source", "what": what}
 
 
 def _entity(role: str, system: str, value: str, display: str) -> Body:

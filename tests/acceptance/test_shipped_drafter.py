@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from models.catalog import show
-from models.drafter import Drafter, open_drafter
+from models.drafter import Drafter, ModelChoice, open_drafter
 from models.families import Request
 from models.families.mini import MiniFamily
 from models.families.mini_export import load_network
@@ -49,7 +49,9 @@ def studies(films: list[SimulatedFilm]) -> list[ImageSet]:
 
 @pytest.fixture(scope="module")
 def drafter() -> Iterator[Drafter]:
-    with open_drafter("firstread-mini", cache_dir=tiny_cache(), require_runner="onnxruntime-cpu") as opened:
+    with open_drafter(
+        ModelChoice("firstread-mini", require_runner="onnxruntime-cpu"), cache_dir=tiny_cache()
+    ) as opened:
         yield opened
 
 

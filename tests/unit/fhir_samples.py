@@ -15,7 +15,21 @@ import numpy as np
 from pipeline.fhir.bundle import build_resources
 from pipeline.fhir.site import Site
 from pipeline.ledger import Completeness, Resource
-from pipeline.report import CheckOutcome, DraftReport, Finding, Language, Provenance, Region, Side, Verdict
+from pipeline.report import (
+    CheckOutcome,
+    DraftReport,
+    Finding,
+    Label,
+    Language,
+    Place,
+    Point,
+    PriorStudy,
+    Provenance,
+    Region,
+    Side,
+    TaskAnswer,
+    Verdict,
+)
 from pipeline.study import (
     Code,
     DamagedInstance,
@@ -137,6 +151,47 @@ CHINESE = replace(
 )
 
 
+EFFUSION, NODULE = FINDINGS[0].region, FINDINGS[1].region
+ANSWERS = (
+    TaskAnswer(
+        "classify",
+        Language.ENGLISH,
+        "normal; pneumonia",
+        "normal",
+        labels=(Label("normal", True, 0.81234), Label("pneumonia", False, 0.2)),
+    ),
+    TaskAnswer(
+        "classify",
+        Language.ENGLISH,
+        "line; tube; clip",
+        "line and tube",
+        labels=(Label("line", True), Label("tube", True), Label("clip", False)),
+    ),
+    TaskAnswer("vqa", Language.ENGLISH, "Is there a <tube>?", "Yes & no.", truncated=True),
+    TaskAnswer("vqa", Language.CHINESE, "有气胸吗？", "没有。"),  # noqa: RUF001
+    TaskAnswer("detect", Language.ENGLISH, "nodule", "one", places=(Place("nodule", NODULE, None, 0.7),)),
+    TaskAnswer("detect", Language.ENGLISH, "clip", "none", places=(Place("clip"),)),
+    TaskAnswer(
+        "landmark",
+        Language.ENGLISH,
+        "carina",
+        "",
+        places=(Place("carina", None, Point(FRONTAL, 0, 990.126, 700)),),
+    ),
+    TaskAnswer(
+        "grounded_report",
+        Language.ENGLISH,
+        "",
+        "Moderate left effusion.",
+        places=(Place("left lung", EFFUSION, text="Moderate left effusion."),),
+    ),
+    TaskAnswer("summarize", Language.ENGLISH, "", "Effusion and nodule.", model_id="smollm2"),
+    TaskAnswer("summarize", Language.ENGLISH, "", "Effusion and nodule.", model_id="smollm2"),
+    TaskAnswer("structured", Language.ENGLISH, "", "", structured='{"nodules": 1}', schema_digest="5" * 64),
+)
+ANSWERED = replace(DRAFT, answers=ANSWERS, prior=PriorStudy("2.25.90", date(2025, 11, 2)))
+
+
 def built(**changes: Any) -> tuple[Resource, ...]:
     """The resources of the sample study; ``changes`` replace arguments of ``build_resources``."""
     arguments: dict[str, Any] = {
@@ -160,6 +215,7 @@ GOLDEN = Path(__file__).with_name("golden")
 GOLDEN_STUDIES: Mapping[str, Mapping[str, Any]] = {
     "report-en.json": {},
     "report-zh-short.json": {"draft": CHINESE, "completeness": SHORT},
+    "report-answers.json": {"draft": ANSWERED},
 }
 
 

@@ -16,7 +16,7 @@ import pytest
 from numpy.typing import NDArray
 
 from models.catalog import show
-from models.drafter import Drafter, open_drafter, support
+from models.drafter import Drafter, ModelChoice, open_drafter, support
 from models.families import Answer, Features, Request, SeenFinding, SeenImage, Task
 from models.families.heat import find_region
 from models.families.mini import MiniFamily, ensure_mini_graphs, resize_film
@@ -227,7 +227,7 @@ def test_an_answer_other_than_recorded_stops_the_run(tmp_path: Path) -> None:
     first = check.index('"presence": [') + len('"presence": [')
     (weights / "selfcheck.json").write_text(check[:first] + "9.5, " + check[check.index(",", first) + 1 :])
     with pytest.raises(StopRun, match="presence for the fixed input"):
-        open_drafter("firstread-mini", weights_dir=weights, cache_dir=tiny_cache())
+        open_drafter(ModelChoice("firstread-mini", weights), cache_dir=tiny_cache())
 
 
 def test_a_changed_graph_stops_the_run(tmp_path: Path) -> None:
@@ -237,7 +237,7 @@ def test_a_changed_graph_stops_the_run(tmp_path: Path) -> None:
     decoder = cache / graphs.folder.name / DECODER_FILE
     decoder.write_bytes(decoder.read_bytes()[:-1] + b"\0")
     with pytest.raises(StopRun, match="not what its manifest describes"):
-        open_drafter("firstread-mini", weights_dir=tiny_weights(), cache_dir=cache)
+        open_drafter(ModelChoice("firstread-mini", tiny_weights()), cache_dir=cache)
 
 
 def test_other_prompts_than_trained_stop_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -251,14 +251,14 @@ def test_other_prompts_than_trained_stop_the_run(tmp_path: Path, monkeypatch: py
 WARM_START = """
 import sys
 from pathlib import Path
-from models.drafter import open_drafter
-with open_drafter("firstread-mini", weights_dir=Path(sys.argv[1]), cache_dir=Path(sys.argv[2])) as drafter:
+from models.drafter import ModelChoice, open_drafter
+with open_drafter(ModelChoice("firstread-mini", Path(sys.argv[1])), cache_dir=Path(sys.argv[2])) as drafter:
     print(drafter.recipe, "torch" in sys.modules)
 """
 
 
 def test_a_warm_start_needs_no_torch_and_has_the_same_recipe() -> None:
-    with open_drafter("firstread-mini", weights_dir=tiny_weights(), cache_dir=tiny_cache()) as drafter:
+    with open_drafter(ModelChoice("firstread-mini", tiny_weights()), cache_dir=tiny_cache()) as drafter:
         recipe = drafter.recipe
     command = [sys.executable, "-c", WARM_START, str(tiny_weights()), str(tiny_cache())]
     done = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=True)

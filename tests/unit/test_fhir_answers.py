@@ -1,0 +1,107 @@
+"""Answers to a site's tasks as Observations, and an earlier study that was compared with."""
+
+import base64
+from dataclasses import replace
+
+import pytest
+
+from pipeline.errors import FailStudy
+from pipeline.fhir import validate
+from pipeline.fhir.answers import TASK_SYSTEM
+from pipeline.report import Label, Language, Place, Point, Region, TaskAnswer
+from tests.unit.fhir_samples import ANSWERED, ANSWERS, DRAFT, FRONTAL, body, built
+
+ENGLISH = Language.ENGLISH
+
+
+def answers(*told: TaskAnswer) -> list[dict[str, object]]:
+    """The Observations of these answers, after both validations."""
+    resources = built(draft=replace(DRAFT, answers=told))
+    validate(resources)
+    found = [one.body for one in resources if one.resource_type == "Observation"]
+    return [dict(one) for one in found if one["code"].get("coding", [{}])[0].get("system") == TASK_SYSTEM]
+
+
+def test_every_answer_is_listed_on_the_report_under_an_id_of_its_own() -> None:
+    resources = built(draft=ANSWERED)
+    validate(resources)
+    report = body(resources, "DiagnosticReport")
+    ids = [one.resource_id for one in resources if one.resource_type == "Observation"]
+    assert len(ids) == len(set(ids)) == 2 + 3 + len(ANSWERS)
+    assert [one["reference"] for one in report["result"]] == [f"Observation/{one}" for one in ids]
+    assert body(resources, "Provenance")["target"][-1]["reference"] == f"Observation/{ids[-1]}"
+    assert [one.resource_id for one in built(draft=ANSWERED)] == [one.resource_id for one in resources]
+    fewer = built(draft=replace(ANSWERED, answers=ANSWERS[2:]))
+    assert [one.resource_id for one in fewer if one.resource_type == "Observation"][-1] == ids[-1]
+
+
+def test_every_answer_is_labelled_and_says_whence_it_is() -> None:
+    for one in answers(*ANSWERS):
+        assert one["meta"]["security"][0]["code"] == "AIAST"  # type: ignore[index]
+        assert one["status"] == "preliminary"
+        assert one["derivedFrom"][0]["reference"].startswith("ImagingStudy/")  # type: ignore[index]
+        assert "Machine-made draft" in one["text"]["div"] or "机器生成" in one["text"]["div"]  # type: ignore[index]
+
+
+def test_answers_stand_in_the_text_and_on_the_page() -> None:
+    report = body(built(draft=ANSWERED), "DiagnosticReport")
+    page = base64.b64decode(report["presentedForm"][0]["data"]).decode()
+    for shown in (report["text"]["div"], page):
+        for text in (
+            "Further answers",
+            "Is there a &lt;tube&gt;?",
+            "Yes &amp; no.",
+            "没有。",
+            "nodule: 400, 380 to 460, 444",
+        ):
+            assert text in shown
+        assert "earlier study of this patient (2025-11-02)" in shown
+    assert "Further answers" not in body(built(), "DiagnosticReport")["text"]["div"]
+
+
+def test_an_earlier_study_is_announced() -> None:
+    resources = built(draft=ANSWERED)
+    for position in (0, 1):
+        assert "2025-11-02" in body(resources, "Observation", position)["note"][0]["text"]
+    source = body(resources, "Provenance")["entity"][-1]["what"]
+    assert source["identifier"]["value"] == "urn:oid:2.25.90"
+    assert "note" not in body(built(), "Observation")
+
+
+def test_nothing_chosen_is_told_by_the_text_and_the_components() -> None:
+    (one,) = answers(
+        TaskAnswer("classify", ENGLISH, "a; b", "neither", labels=(Label("a", False), Label("b", False)))
+    )
+    assert one["valueString"] == "neither"
+    assert [part["valueBoolean"] for part in one["component"]] == [False, False]  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        Place("tube", None, Point(FRONTAL, 0, -1, 5)),
+        Place("tube", None, Point(FRONTAL, 0, float("nan"), 5)),
+        Place("tube", Region(FRONTAL, 0, 5, 5, 5, 9)),
+        Place("tube", confidence=1.2),
+    ],
+)
+def test_a_place_outside_its_image_fails_the_study(place: Place) -> None:
+    with pytest.raises(FailStudy, match="look at the model"):
+        answers(TaskAnswer("detect", ENGLISH, "tube", "one", places=(place,)))
+
+
+HOSTILE = "<script>alert(1)</script>\x00\x1b[31m \ud800 & \u202e \n\n"
+
+
+def test_hostile_words_are_told_as_text() -> None:
+    told = answers(
+        TaskAnswer(HOSTILE, ENGLISH, HOSTILE, HOSTILE),
+        TaskAnswer("classify", ENGLISH, HOSTILE, "", labels=(Label(HOSTILE, True), Label("\x00", False))),
+        TaskAnswer("detect", ENGLISH, "\x00", HOSTILE, places=(Place("\x00", text=HOSTILE),)),
+        TaskAnswer(
+            "structured", ENGLISH, "", "", structured=HOSTILE, schema_digest="5" * 64, model_id=HOSTILE
+        ),
+        TaskAnswer("vqa", ENGLISH, "", "\x00"),
+    )
+    assert len(told) == 5
+    assert "<script" not in str([one["text"] for one in told])
