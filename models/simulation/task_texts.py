@@ -239,9 +239,9 @@ def _vqa(study: StudyFacts, language: str, chooser: random.Random) -> Example:
 
 
 def _closed(merged: Mapping[str, FindingFact], chooser: random.Random) -> Question:
-    """A yes-or-no question: yes half of the time where something is there, over kinds and sides alike."""
-    yes, draw = chooser.random() < 0.5, chooser.random()
-    if draw < 0.08:
+    """A yes-or-no question, yes about as often as no over many studies, a quarter of which show nothing."""
+    yes, draw = chooser.random() < 0.68, chooser.random()
+    if draw < (0.05 if merged else 0.2):
         return Question("normal")
     absent = [kind for kind in KINDS if kind not in merged]
     if draw < 0.55:
