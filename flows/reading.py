@@ -4,17 +4,18 @@ import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from flows import show as display
-from models.catalog import list_models
+from models.catalog import CatalogEntry, State, list_models
 from models.catalog import show as catalogue_entry
+from models.families.opening import ADAPTERS
 from pipeline.errors import ConfigurationError
 from pipeline.settings import Settings
 from pipeline.store.migrations import upgrade
 from pipeline.store.opening import database_url, open_store
 
 SHOWN_ROWS = 20
-MODEL_CARD = "MODEL_CARD.md"
 
 
 def show_status(settings: Settings, *, as_json: bool) -> None:
@@ -49,28 +50,71 @@ def show_status(settings: Settings, *, as_json: bool) -> None:
         )
 
 
+STATE_TITLES = {
+    State.RUNNABLE: "Runnable: the weights ship with Firstread",
+    State.BRING_WEIGHTS: "Bring weights: the adapter is here, the site names a folder (or a server)",
+    State.SEPARATE_WORKER: "Separate worker: an environment of its own, reached as an OpenAI-compatible endpoint",
+    State.NOT_FOR_ARCHIVES: "Not run by this pipeline",
+}
+MODELS_CAPTION = (
+    "GiB: the weights alone in 16, 8 and 4 bits, computed from the parameters. "
+    "*: limits of use to accept in the configuration (`firstread models show ID`)."
+)
+
+
 def show_models(*, as_json: bool) -> None:
-    """Every family of the catalogue with its state."""
+    """Every family of the catalogue, by state, and why it is in it."""
     entries = list_models()
     if as_json:
-        sys.stdout.write(json.dumps([asdict(entry) for entry in entries], default=str) + "\n")
+        sys.stdout.write(json.dumps([_entry_values(entry) for entry in entries]) + "\n")
         return
-    display.rows_table(
-        ("id", "state", "tasks", "languages", "licence"),
-        [(one.id, one.state, ", ".join(one.tasks), ", ".join(one.languages), one.licence) for one in entries],
-    )
+    for state, title in STATE_TITLES.items():
+        rows = [_model_row(entry) for entry in entries if entry.state is state]
+        last = state is State.NOT_FOR_ARCHIVES
+        display.rows_table(
+            ("id", "tasks", "lang", "GiB 16/8/4", "licence", "why"),
+            rows,
+            title=title,
+            caption=MODELS_CAPTION if last else "",
+        )
+
+
+def _model_row(entry: CatalogEntry) -> tuple[str, ...]:
+    memory = entry.memory_gib
+    sizes = "/".join(f"{memory[name]:.3g}" for name in ("bf16", "int8", "int4")) if memory else "-"
+    licence = entry.licence + (" *" if entry.acknowledge else "")
+    why = entry.reason
+    if entry.adapter and entry.adapter not in ADAPTERS:
+        why = f"this version has no adapter {entry.adapter!r}: cannot be opened; {why}"
+    return (entry.id, ", ".join(entry.tasks), " ".join(entry.languages), sizes, licence, why)
+
+
+def _entry_values(entry: CatalogEntry) -> dict[str, Any]:
+    """The entry with what is computed from it, as JSON can hold it."""
+    return {**json.loads(json.dumps(asdict(entry))), "memory_gib": entry.memory_gib}
 
 
 def show_model(model_id: str, *, as_json: bool) -> None:
     """One entry, with its model card where it ships one. Raises ConfigurationError for an unknown id."""
     entry = catalogue_entry(model_id)
+    values = _entry_values(entry)
     if as_json:
-        sys.stdout.write(json.dumps(asdict(entry), default=str) + "\n")
+        sys.stdout.write(json.dumps(values) + "\n")
         return
-    display.rows_table(("key", "value"), [(key, str(value)) for key, value in asdict(entry).items()])
-    card = entry.weights_folder / MODEL_CARD if entry.weights_folder else None
+    display.rows_table(("key", "value"), [(key, _readable(value)) for key, value in values.items()])
+    card = entry.card
     if card is not None and card.is_file():
         sys.stdout.write(card.read_text(encoding="utf-8"))
+
+
+def _readable(value: Any) -> str:
+    if isinstance(value, dict):
+        return "\n".join(f"{name}: {_readable(one)}" for name, one in value.items()) or "none"
+    if isinstance(value, list):
+        return ", ".join(str(one) for one in value) or "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return str(value) if value not in ("", 0) else "not found or none"
 
 
 def verify_audit(settings: Settings, *, as_json: bool) -> int:

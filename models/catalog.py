@@ -2,36 +2,56 @@
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
+from enum import StrEnum
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from models.families import Task
+from models.memory import Precision, weights_gib
 from pipeline.errors import ConfigurationError, StopRun
 from pipeline.report import Language
 
 CATALOG_FILE = Path(__file__).with_name("catalog.toml")
 WEIGHTS_FOLDER = Path(__file__).with_name("weights")
+ENDPOINT_ADAPTER = "openai-endpoint"
+
+
+class State(StrEnum):
+    """How a family can be had."""
+
+    RUNNABLE = "runnable"
+    """The weights ship with us."""
+    BRING_WEIGHTS = "bring-weights"
+    """The adapter is here; a site brings the published (or its own) weights."""
+    SEPARATE_WORKER = "separate-worker"
+    """It needs an environment of its own and is reached through the endpoint adapter."""
+    NOT_FOR_ARCHIVES = "not-for-archives"
+    """Not run by this pipeline at all."""
 
 
 @dataclass(frozen=True, slots=True)
 class CatalogEntry:
     """One family.
 
-    ``repositories`` names the published weights per task ("*" for all) and is empty where they ship with us;
-    ``revision`` is the commit that is meant. ``weights`` is the folder of shipped weights. ``box_convention``
-    says how the family writes regions; they are stored in pixels of the original image whatever it is.
+    ``repositories`` names the published weights per task ("*" for all the others); it is empty where they ship with
+    us or were never published. ``revision`` is the commit that is meant, "" where the reference names none.
+    ``network_class`` is what loads them. ``use_limits`` says what the licence or its absence demands of a site, and
+    ``acknowledge`` that the site has to say in its configuration that it knows. ``language_tasks`` lists the tasks
+    of a language that has fewer than ``tasks``. ``box_convention`` says how the family writes regions; they are
+    stored in pixels of the original image whatever it is. ``parameters`` is in billions, 0 where not found.
+    ``reason`` says why the state is what it is, ``not_found`` names the facts that were looked for in vain.
     """
 
     id: str
     name: str
-    state: Literal["runnable", "planned"]
+    state: State
     adapter: str
     version: str
-    repositories: Mapping[str, str]
     licence: str
     use_limits: str
+    acknowledge: bool
     tasks: tuple[Task, ...]
     languages: tuple[Language, ...]
     modalities: tuple[str, ...]
@@ -40,10 +60,15 @@ class CatalogEntry:
     box_convention: str
     preprocessing: str
     prompts: str
-    memory_gib: float
+    parameters: float
+    network_class: str
+    repositories: Mapping[str, str] = field(default_factory=dict)
+    language_tasks: Mapping[Language, tuple[Task, ...]] = field(default_factory=dict)
+    environment: str = ""
     weights: str = ""
     revision: str = ""
     reason: str = ""
+    not_found: tuple[str, ...] = ()
 
     @property
     def card(self) -> Path | None:
@@ -55,6 +80,17 @@ class CatalogEntry:
     def weights_folder(self) -> Path | None:
         """Where the shipped weights lie; None for a family whose weights a site brings."""
         return WEIGHTS_FOLDER / self.weights if self.weights else None
+
+    @property
+    def memory_gib(self) -> dict[str, float]:
+        """GiB of the weights alone per precision, computed from ``parameters``; empty where that is not known."""
+        if not self.parameters:
+            return {}
+        return {str(one): round(weights_gib(self.parameters, one), 2) for one in Precision}
+
+    def does(self, task: Task, language: Language) -> bool:
+        """Whether the family has this task in this language."""
+        return language in self.languages and task in self.language_tasks.get(language, self.tasks)
 
 
 def list_models() -> tuple[CatalogEntry, ...]:
@@ -89,9 +125,16 @@ def _entry(values: Mapping[str, Any]) -> CatalogEntry:
     unknown = set(values) - known
     if unknown:
         raise ValueError(f"unknown keys {', '.join(sorted(unknown))}")
-    if values["state"] not in ("runnable", "planned"):
-        raise ValueError("state is runnable or planned")
-    lists = {name: tuple(values[name]) for name in ("modalities", "views")}
-    tasks = tuple(Task(task) for task in values["tasks"])
-    languages = tuple(Language(language) for language in values["languages"])
-    return CatalogEntry(**{**values, **lists, "tasks": tasks, "languages": languages})
+    read = dict(values)
+    read["state"] = State(values["state"])
+    read["tasks"] = tuple(Task(task) for task in values["tasks"])
+    read["languages"] = tuple(Language(language) for language in values["languages"])
+    read["language_tasks"] = {
+        Language(language): tuple(Task(task) for task in tasks)
+        for language, tasks in values.get("language_tasks", {}).items()
+    }
+    for name in ("modalities", "views", "not_found"):
+        read[name] = tuple(values.get(name, ()))
+    if read["acknowledge"] and not read["use_limits"]:
+        raise ValueError(f"{values['id']}: a limit to acknowledge has to be said")
+    return CatalogEntry(**read)

@@ -24,6 +24,7 @@ from models.encoder import VisionEncoder, open_encoder
 from models.engine import EngineEncoder, open_engine
 from models.families import Answer, Features, Request, SeenFinding, SeenImage, Task
 from models.families.heat import find_region, sigmoid
+from models.families.opening import OpenOptions
 from models.graph_cache import Exported, GraphFolder, ensure_graphs
 from models.language import OnnxLanguageModel
 from models.loading import fixed_pixels, read_self_check, verify_files, verify_outputs
@@ -176,6 +177,17 @@ class MiniFamily:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stack.close()
+
+
+def open_mini(entry: CatalogEntry, options: OpenOptions) -> MiniFamily:
+    """The adapter's opener (``models.families.opening.ADAPTERS``)."""
+    return MiniFamily(
+        entry,
+        options.folder(entry),
+        options.cache,
+        require_runner=options.require_runner,
+        threads=options.threads,
+    )
 
 
 def _frontal(study: ImageSet) -> StudyImage:

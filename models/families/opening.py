@@ -1,11 +1,50 @@
-"""Open the family that a catalogue entry names."""
+"""Open the family that a catalogue entry names.
 
+``ADAPTERS`` says where each adapter lives. Its function takes the entry and the options and gives the loaded
+family; the module is imported only when a family of it is opened, so that others do not pay for torch.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
+from typing import cast
 
-from models.catalog import CatalogEntry
+from models.catalog import CatalogEntry, State
 from models.families import Family
-from models.families.mini import MiniFamily
 from pipeline.errors import ConfigurationError
+
+ADAPTERS = {
+    "firstread-mini": "models.families.mini:open_mini",
+}
+"""Module and function of each adapter."""
+
+
+@dataclass(frozen=True, slots=True)
+class OpenOptions:
+    """What a site chose for one family.
+
+    ``weights`` is the folder of weights, None for those that ship with us; ``cache`` keeps graphs and engines;
+    ``revision`` is the commit of the weights where it is not the catalogue's.
+    """
+
+    weights: Path | None
+    cache: Path
+    require_runner: str = ""
+    threads: int = 0
+    revision: str = ""
+    accept_use_limits: bool = False
+
+    def folder(self, entry: CatalogEntry) -> Path:
+        """The weights folder. Raises ConfigurationError where the site has to bring one and did not."""
+        folder = self.weights or entry.weights_folder
+        if folder is None:
+            source = entry.repositories.get("*", "")
+            message = (
+                f"{entry.id} needs a folder of weights{f' ({source})' if source else ''}: set model.weights"
+            )
+            raise ConfigurationError("weights-folder", message)
+        return folder
 
 
 def open_family(
@@ -20,18 +59,31 @@ def open_family(
 ) -> Family:
     """The loaded family; ``weights`` None takes the ones that ship with us, ``revision`` "" the catalogue's.
 
-    Raises ConfigurationError for a family that cannot run here, StopRun for unsound weights or an unmet
-    runner.
+    Raises ConfigurationError for a family that cannot run here or whose limits of use are not accepted, StopRun
+    for unsound weights or an unmet runner.
     """
-    if entry.state != "runnable":
-        raise ConfigurationError("planned-model", f"{entry.id} cannot run yet: {entry.reason}")
-    folder = weights or entry.weights_folder
-    if folder is None:
-        raise ConfigurationError(
-            "weights-folder", f"{entry.id} needs a folder of weights: its files do not ship with us"
+    options = OpenOptions(weights, cache, require_runner, threads, revision, accept_use_limits)
+    check_use_limits(entry, options)
+    return find_opener(entry)(entry, options)
+
+
+def check_use_limits(entry: CatalogEntry, options: OpenOptions) -> None:
+    """Raises ConfigurationError where the family may not be opened: not for archives, or limits not accepted."""
+    if entry.state is State.NOT_FOR_ARCHIVES:
+        raise ConfigurationError("not-for-archives", f"{entry.id} is not run here: {entry.reason}")
+    if entry.acknowledge and not options.accept_use_limits:
+        message = (
+            f"{entry.id} has limits of use ({entry.licence}): {entry.use_limits} Where this site keeps them, set "
+            "`accept_use_limits = true` in the table of the model"
         )
-    if entry.adapter == "firstread-mini":
-        return MiniFamily(entry, folder, cache, require_runner=require_runner, threads=threads)
-    raise ConfigurationError(
-        "unknown-adapter", f"{entry.id} names the adapter {entry.adapter!r}, which does not exist"
-    )
+        raise ConfigurationError("use-limits", message)
+
+
+def find_opener(entry: CatalogEntry) -> Callable[[CatalogEntry, OpenOptions], Family]:
+    """The function that opens the entry's adapter. Raises ConfigurationError where there is none."""
+    try:
+        module, _, function = ADAPTERS[entry.adapter].partition(":")
+    except KeyError:
+        message = f"{entry.id} names the adapter {entry.adapter!r}, which this version does not have"
+        raise ConfigurationError("unknown-adapter", message) from None
+    return cast("Callable[[CatalogEntry, OpenOptions], Family]", getattr(import_module(module), function))

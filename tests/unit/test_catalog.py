@@ -1,10 +1,14 @@
 """The catalogue of families."""
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from rich.cells import cell_len
 
-from models.catalog import CATALOG_FILE, _read, list_models, show
+from flows.reading import STATE_TITLES, show_model, show_models
+from models.catalog import CATALOG_FILE, ENDPOINT_ADAPTER, State, _read, list_models, show
 from models.families import Task
 from models.families.opening import open_family
 from models.prompts import read_prompts
@@ -36,7 +40,7 @@ def test_an_unknown_model_names_the_known_ones() -> None:
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ('state = "runnable"', 'state = "perhaps"', "runnable or planned"),
+        ('state = "runnable"', 'state = "perhaps"', "perhaps"),
         ('tasks = ["report"', 'tasks = ["sing"', "sing"),
         ('name = "Firstread mini"', 'nickname = "x"', "nickname"),
         ("[[family]]", "[[family", "catalog.toml"),
@@ -58,14 +62,136 @@ def test_a_family_named_twice_stops_the_run(tmp_path: Path) -> None:
         _read(path)
 
 
-def test_a_planned_family_does_not_open(tmp_path: Path) -> None:
-    path = tmp_path / "catalog.toml"
-    text = CATALOG_FILE.read_text().replace(
-        'state = "runnable"', 'state = "planned"\nreason = "no weights yet"'
-    )
-    path.write_text(text)
-    with pytest.raises(ConfigurationError, match="no weights yet"):
-        open_family(_read(path)[0], None, tmp_path)
+SYSTEMS = [
+    "firstread-mini",
+    "uni-med",
+    "umit",
+    "medrega",
+    "llava-med",
+    "medgemma-4b-it",
+    "medgemma-27b-it",
+    "medgemma-27b-text-it",
+    "medgemma-1.5-4b-it",
+    "lingshu-7b",
+    "lingshu-32b",
+    "chexone",
+    "biomedclip",
+    "wingpt2-7b",
+    "wingpt2-14b",
+    "wingpt2-llama3-8b",
+    "wingpt2-gemma2-9b",
+    "ming-7b",
+    "ming-1.8b",
+    "ming-moe",
+    "smollm2",
+    "local-llm",
+    "openai-endpoint",
+    "maira-2",
+    "chexagent-2",
+    "llava-rad",
+    "libra-7b",
+    "libra-3b",
+    "hulu-med-7b",
+    "hulu-med-14b",
+    "hulu-med-32b",
+    "radfm",
+    "endo-fm",
+    "mis-fm",
+    "stu-net",
+    "chatdoctor",
+    "med-palm-m",
+]
+
+
+def test_every_system_is_there_with_all_a_site_has_to_know() -> None:
+    entries = {entry.id: entry for entry in list_models()}
+    assert set(SYSTEMS) <= set(entries)
+    for entry in entries.values():
+        assert entry.name
+        assert entry.reason
+        assert entry.licence
+        assert entry.box_convention
+        assert not entry.acknowledge or entry.use_limits
+        assert entry.revision or entry.weights or entry.state is not State.RUNNABLE
+        if entry.state is State.NOT_FOR_ARCHIVES:
+            assert not entry.tasks
+            continue
+        assert entry.adapter
+        assert entry.prompts
+        assert entry.preprocessing
+        assert entry.network_class
+        assert entry.tasks
+        assert entry.languages
+        assert set(entry.language_tasks) <= set(entry.languages)
+        assert all(set(tasks) <= set(entry.tasks) for tasks in entry.language_tasks.values())
+        assert (entry.images > 0) == bool(entry.modalities)
+        if entry.state is State.SEPARATE_WORKER:
+            assert entry.adapter == ENDPOINT_ADAPTER
+            assert entry.environment
+
+
+@pytest.mark.parametrize(("parameters", "bf16", "int4"), [(40, 74.5, 18.6), (8.3, 15.5, 3.87)])
+def test_memory_is_computed_from_the_parameters(parameters: float, bf16: float, int4: float) -> None:
+    entry = next(one for one in list_models() if one.parameters == parameters)
+    assert entry.memory_gib["bf16"] == pytest.approx(bf16, rel=0.01)
+    assert entry.memory_gib["int4"] == pytest.approx(int4, rel=0.01)
+    assert show("umit").memory_gib == {}
+
+
+def test_a_language_with_fewer_tasks_says_so() -> None:
+    umit = show("umit")
+    assert umit.does(Task.VQA, Language.CHINESE)
+    assert not umit.does(Task.REPORT, Language.CHINESE)
+    assert umit.does(Task.REPORT, Language.ENGLISH)
+
+
+def test_what_is_not_for_archives_does_not_open(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="endoscopy video"):
+        open_family(show("endo-fm"), None, tmp_path)
+
+
+def test_limits_of_use_have_to_be_accepted(tmp_path: Path) -> None:
+    with pytest.raises(
+        ConfigurationError, match=r"no clinical or deployed use.*accept_use_limits = true"
+    ) as caught:
+        open_family(show("llava-med"), tmp_path, tmp_path)
+    assert caught.value.code == "use-limits"
+    for entry in list_models():
+        if entry.acknowledge:
+            with pytest.raises(ConfigurationError, match="accept_use_limits"):
+                open_family(entry, tmp_path, tmp_path)
+
+
+def test_an_adapter_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="nonesuch"):
+        open_family(replace(show("lingshu-7b"), adapter="nonesuch"), tmp_path, tmp_path)
+
+
+def test_the_list_shows_every_model_within_120_columns(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "120")
+    show_models(as_json=False)
+    shown = capsys.readouterr().err
+    assert all(cell_len(line) <= 120 for line in shown.splitlines())
+    for entry in list_models():
+        assert any(line.startswith(f"│ {entry.id} ") for line in shown.splitlines()), entry.id
+    for title in STATE_TITLES.values():
+        assert title in shown
+
+
+def test_the_list_as_json_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    show_models(as_json=True)
+    shown = json.loads(capsys.readouterr().out)
+    assert [one["id"] for one in shown] == [entry.id for entry in list_models()]
+    by_id = {one["id"]: one for one in shown}
+    assert by_id["medrega"]["memory_gib"]["bf16"] == pytest.approx(74.5, abs=0.1)
+    assert by_id["umit"]["repositories"]["landmark"] == "dz-osamu/Landmark_Detection"
+
+
+def test_one_entry_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    show_model("umit", as_json=False)
+    assert "dz-osamu/Disease_Detection" in capsys.readouterr().err
 
 
 def test_a_broken_prompt_file_stops_the_run() -> None:
