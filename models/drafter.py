@@ -56,7 +56,14 @@ class Drafter:
         Raises ConfigurationError when the family does not report in ``language`` or a task cannot be asked of the
         family meant. ``priors`` names the rule by which earlier studies are given: it enters the recipe.
         """
-        if Task.REPORT not in family.tasks or language not in family.languages:
+        if Task.REPORT not in family.tasks:
+            does = ", ".join(sorted(family.tasks))
+            message = (
+                f"{family.model_id} writes no report of images (it does {does}): "
+                "name a model of images in model.id"
+            )
+            raise ConfigurationError("unsupported-task", message)
+        if language not in family.languages:
             message = f"{family.model_id} does not report in {language}: change policy.language or model.id"
             raise ConfigurationError("unsupported-language", message)
         self._family, self.language = family, language

@@ -23,7 +23,7 @@ IMPRESSION = {
 }
 HEADINGS = {
     Language.ENGLISH: "Findings: {}\nImpression: {}",
-    Language.CHINESE: "影像所见：{}\n影像诊断：{}",  # noqa: RUF001
+    Language.CHINESE: "影像所见：{}\n影像诊断：{}",
 }
 
 

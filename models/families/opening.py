@@ -16,6 +16,7 @@ from pipeline.errors import ConfigurationError
 
 ADAPTERS = {
     "firstread-mini": "models.families.mini:open_mini",
+    "causal-lm": "models.families.text.family:open_text",
 }
 """Module and function of each adapter."""
 

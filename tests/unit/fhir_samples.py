@@ -168,7 +168,7 @@ ANSWERS = (
         labels=(Label("line", True), Label("tube", True), Label("clip", False)),
     ),
     TaskAnswer("vqa", Language.ENGLISH, "Is there a <tube>?", "Yes & no.", truncated=True),
-    TaskAnswer("vqa", Language.CHINESE, "有气胸吗？", "没有。"),  # noqa: RUF001
+    TaskAnswer("vqa", Language.CHINESE, "有气胸吗？", "没有。"),
     TaskAnswer("detect", Language.ENGLISH, "nodule", "one", places=(Place("nodule", NODULE, None, 0.7),)),
     TaskAnswer("detect", Language.ENGLISH, "clip", "none", places=(Place("clip"),)),
     TaskAnswer(

@@ -1,5 +1,4 @@
 """Planted faults are found, clean drafts pass, and no text makes a check raise."""
-# ruff: noqa: RUF001  Chinese report sentences.
 
 from dataclasses import replace
 from datetime import UTC, date, datetime

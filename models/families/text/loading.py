@@ -1,0 +1,119 @@
+"""Load a causal language model and its tokenizer from a folder: transformers format or one GGUF file, nothing else."""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from models.families.text.recipes import TextRecipe
+from models.loading import file_digest
+from pipeline.errors import ConfigurationError, StopRun
+
+ADAPTER_FILE = "adapter_config.json"
+_MADE_AT_LOAD = ("rotary_emb.inv_freq", ".attn.bias", ".attn.masked_bias")
+"""Ends of tensor names that old checkpoints stored and that hold no weights."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedText:
+    """``network`` in evaluation mode; ``ends``: ids that end a text; ``files``: SHA-256 of every file read."""
+
+    network: Any
+    tokenizer: Any
+    ends: tuple[int, ...]
+    pad: int
+    positions: int
+    files: dict[str, str]
+
+
+def load_text_model(folder: Path, recipe: TextRecipe, base: Path | None = None) -> LoadedText:
+    """The model of ``folder``, in float32 on the CPU or in its own type on the first GPU.
+
+    ``base`` is the base model's folder where ``folder`` is an adapter. Raises ConfigurationError for a folder that
+    this code cannot load and StopRun for weights that are not those of the network.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    weights = folder
+    gguf = sorted(folder.glob("*.gguf"))
+    if len(gguf) > 1:
+        raise ConfigurationError("weights-folder", f"{folder} holds {len(gguf)} GGUF files: leave one")
+    extra: dict[str, Any] = {"gguf_file": gguf[0].name} if gguf else {}
+    on_gpu = torch.cuda.is_available()
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(
+            weights, local_files_only=True, trust_remote_code=False, **extra
+        )
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            weights,
+            dtype="auto" if on_gpu and not gguf else torch.float32,
+            local_files_only=True,
+            trust_remote_code=False,
+            use_safetensors=None if gguf else True,
+            output_loading_info=True,
+            **extra,
+        )
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        message = (
+            f"{folder} cannot be loaded as a causal language model ({type(error).__name__}): it needs config.json, "
+            "safetensors and tokenizer files of a class that transformers has, or one GGUF file; models with code of "
+            "their own need a server behind the endpoint adapter"
+        )
+        raise ConfigurationError("weights-folder", message) from error
+    network, report = loaded
+    _check_report(report)
+    if on_gpu:
+        network = network.to("cuda")
+    return _described(folder, network.eval(), tokenizer, recipe, gguf)
+
+
+def _check_report(report: Any) -> None:
+    for word in ("missing_keys", "unexpected_keys", "mismatched_keys"):
+        names = [str(name) for name in report[word] if not str(name).endswith(_MADE_AT_LOAD)]
+        if names:
+            some = ", ".join(sorted(names)[:3])
+            what = word.removesuffix("_keys")
+            raise StopRun(
+                "weights",
+                f"{len(names)} tensors {what} in the weights ({some}); they are not of this network",
+            )
+
+
+def _described(
+    folder: Path, network: Any, tokenizer: Any, recipe: TextRecipe, gguf: list[Path]
+) -> LoadedText:
+    import transformers
+
+    settings: Any = transformers.GenerationConfig
+    known = network.generation_config.eos_token_id
+    ends = [known] if isinstance(known, int) else list(known or ())
+    if tokenizer.eos_token_id is not None:
+        ends.append(tokenizer.eos_token_id)
+    for text in recipe.ends:
+        number = tokenizer.convert_tokens_to_ids(text)
+        if number is None or number == tokenizer.unk_token_id:
+            raise StopRun("tokenizer", f"the tokenizer has no token {text}, which this family's prompt needs")
+        ends.append(number)
+    if not ends:
+        raise StopRun("tokenizer", "neither model nor tokenizer names a token that ends a text")
+    if len(tokenizer) > network.get_input_embeddings().num_embeddings:
+        raise StopRun(
+            "tokenizer", "the tokenizer has more tokens than the network; they do not belong together"
+        )
+    if not recipe.template and not tokenizer.chat_template:
+        raise ConfigurationError(
+            "chat-template",
+            f"the tokenizer of {folder} has no chat template: choose the family that it belongs to",
+        )
+    # a checkpoint's own sampling settings would make a text that no recipe repeats
+    network.generation_config = settings(do_sample=False)
+    config = network.config.get_text_config()
+    positions = getattr(config, "max_position_embeddings", None) or recipe.positions
+    read = gguf or sorted(
+        path for path in folder.iterdir() if path.suffix in (".safetensors", ".json", ".model")
+    )
+    files = {path.name: file_digest(path) for path in read}
+    return LoadedText(network, tokenizer, tuple(dict.fromkeys(ends)), ends[0], positions, files)

@@ -1,0 +1,79 @@
+"""How each text family is addressed: its chat template, its decoding and its limits.
+
+Sources: winninghealth/WiNGPT2 README; MediaBrain-SJTU/MING ``ming/conversations.py`` and ``ming/serve/cli.py``.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from pipeline.errors import ConfigurationError
+
+QUESTION = "{question}"
+
+
+@dataclass(frozen=True, slots=True)
+class TextRecipe:
+    """One family's way of being asked.
+
+    ``template`` is the literal text around ``{question}``; "" takes the chat template that the tokenizer brings.
+    ``system`` is the system line of a tokenizer's template, "" its own default. ``ends`` are token texts that end an
+    answer beside the model's own. ``positions`` is used where the model's configuration names no limit.
+    ``expert_adapter`` says that the folder is a base model with MING-MOE's mixture of LoRA experts.
+    """
+
+    template: str = ""
+    system: str = ""
+    ends: tuple[str, ...] = ()
+    repetition_penalty: float = 1.0
+    max_new_tokens: int = 512
+    positions: int = 2048
+    expert_adapter: bool = False
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for a template that has no place for the question."""
+        if self.template and self.template.count(QUESTION) != 1:
+            raise ValueError(f"a template holds {QUESTION} once")
+
+
+_WINGPT2 = TextRecipe(
+    template=f"User: {QUESTION}<|endoftext|>\n Assistant:",
+    ends=("<|endoftext|>",),
+    repetition_penalty=1.1,
+    max_new_tokens=1024,
+)
+_MING_QWEN = TextRecipe(
+    template="<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"
+    f"<|im_start|>user\n{QUESTION}<|im_end|>\n<|im_start|>assistant\n",
+    ends=("<|im_end|>",),
+    max_new_tokens=1024,
+)
+
+RECIPES: Mapping[str, TextRecipe] = {
+    "text-llm": TextRecipe(),
+    "smollm2-135m": TextRecipe(),
+    "medgemma-27b-text-it": TextRecipe(),
+    "wingpt2-llama-3-8b": _WINGPT2,
+    "wingpt2-gemma-2-9b": _WINGPT2,
+    "ming-7b": TextRecipe(
+        template="A chat between a curious user and an artificial intelligence assistant. The assistant gives "
+        f"helpful, detailed, and polite answers to the user's questions. USER: {QUESTION} ASSISTANT:",
+        ends=("</s>",),
+        max_new_tokens=512,
+    ),
+    "ming-1.8b": _MING_QWEN,
+    "ming-moe": TextRecipe(
+        template=_MING_QWEN.template, ends=_MING_QWEN.ends, max_new_tokens=1024, expert_adapter=True
+    ),
+}
+"""By catalogue id. Decoding is greedy for all: MING's own command samples, which no recipe could repeat."""
+
+
+def recipe_of(model_id: str) -> TextRecipe:
+    """The recipe of a catalogue id. Raises ConfigurationError for one that is not a text family."""
+    try:
+        return RECIPES[model_id]
+    except KeyError:
+        known = ", ".join(RECIPES)
+        raise ConfigurationError(
+            "unknown-model", f"{model_id} has no text recipe; the text families are {known}"
+        ) from None
