@@ -3,11 +3,12 @@
 from pathlib import Path
 
 from models.drafter import ModelChoice
+from models.endpoints.options import EndpointOptions
 from models.families import Task
 from models.tasks import SiteTask, Wording, requests_of, task_named
 from pipeline.errors import ConfigurationError
 from pipeline.report import Language
-from pipeline.settings import ModelSettings, Settings, TaskSettings, model_named
+from pipeline.settings import EndpointSettings, ModelSettings, Settings, TaskSettings, model_named
 
 
 def site_tasks(settings: Settings, language: Language) -> tuple[SiteTask, ...]:
@@ -36,6 +37,9 @@ def model_choice(settings: ModelSettings) -> ModelChoice:
         threads=settings.threads,
         revision=settings.revision,
         accept_use_limits=settings.accept_use_limits,
+        precision=settings.precision,
+        sha256=settings.sha256,
+        endpoint=_endpoint_options(settings.endpoint) if settings.endpoint else None,
     )
 
 
@@ -64,3 +68,7 @@ def _requests(settings: Settings, table: TaskSettings, drafts: Language) -> list
         return []
     modalities = frozenset(one.upper() for one in table.modalities)
     return [SiteTask(request, modalities, table.model) for request in requests]
+
+
+def _endpoint_options(settings: EndpointSettings) -> EndpointOptions:
+    return EndpointOptions(**{**dict(settings), "api_key": settings.api_key.get_secret_value()})

@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Self
 
 from models.catalog import show
+from models.endpoints.options import EndpointOptions
 from models.families import Answer, Family, Features, Request, SeenFinding, Task
 from models.families.opening import open_family
 from models.findings_text import parse_draft
@@ -242,6 +243,9 @@ class ModelChoice:
     threads: int = 0
     revision: str = ""
     accept_use_limits: bool = False
+    precision: str = "auto"
+    sha256: str = ""
+    endpoint: EndpointOptions | None = None
 
 
 def open_model(choice: ModelChoice, cache_dir: Path) -> Family:
@@ -254,6 +258,9 @@ def open_model(choice: ModelChoice, cache_dir: Path) -> Family:
         threads=choice.threads,
         revision=choice.revision,
         accept_use_limits=choice.accept_use_limits,
+        precision=choice.precision,
+        sha256=choice.sha256,
+        endpoint=choice.endpoint,
     )
 
 

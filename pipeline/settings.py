@@ -78,6 +78,29 @@ class FolderArchive(RetrievalLimits):
 ArchiveSettings = Annotated[DicomwebArchive | DimseArchive | FolderArchive, Field(discriminator="kind")]
 
 
+class EndpointSettings(Table):
+    """An OpenAI-compatible server that answers for a model. Times are in seconds."""
+
+    url: str = Field(min_length=1, description="base address, with /v1 or without")
+    model: str = Field(min_length=1, description="the name that the server knows the model by")
+    api_key: SecretStr = SecretStr("")
+    ca_file: Path | None = None
+    connect_timeout: float = Field(default=10.0, gt=0)
+    read_timeout: float = Field(default=120.0, gt=0)
+    total_timeout: float = Field(default=300.0, gt=0, description="one request with all its retries")
+    attempts: int = Field(default=4, ge=1, le=20)
+    concurrency: int = Field(default=4, ge=1, le=256, description="requests on their way at the same time")
+    max_tokens: int = Field(default=1024, ge=1)
+    max_side: int = Field(
+        default=1024, ge=64, le=8192, description="longest side of an image that is sent, pixels"
+    )
+    seed: int = 0
+    json_schema: bool = Field(
+        default=False,
+        description="the server takes response_format with a JSON Schema (transformers serve does not)",
+    )
+
+
 class ModelSettings(Table):
     """Which family drafts. ``require_runner`` makes any other encoder runner a StopRun."""
 
@@ -93,6 +116,15 @@ class ModelSettings(Table):
     accept_use_limits: bool = Field(
         default=False,
         description="this site has read the licence and the limits of use of the weights, and keeps them",
+    )
+    precision: Literal["auto", "fp32", "bf16", "int8", "int4"] = Field(
+        default="auto", description="auto: fp32 on a CPU, bf16 on a GPU; 8 and 4 bits need a GPU"
+    )
+    sha256: str = Field(
+        default="", pattern="^([0-9a-f]{64})?$", description="digest of the weights folder's SHA256SUMS"
+    )
+    endpoint: EndpointSettings | None = Field(
+        default=None, description="the server that answers instead of weights on this machine"
     )
 
 

@@ -10,13 +10,15 @@ from importlib import import_module
 from pathlib import Path
 from typing import cast
 
-from models.catalog import CatalogEntry, State
+from models.catalog import ENDPOINT_ADAPTER, CatalogEntry, State
+from models.endpoints.options import EndpointOptions
 from models.families import Family
 from pipeline.errors import ConfigurationError
 
 ADAPTERS = {
     "firstread-mini": "models.families.mini:open_mini",
     "causal-lm": "models.families.text.family:open_text",
+    "openai-endpoint": "models.families.endpoint:open_endpoint",
 }
 """Module and function of each adapter."""
 
@@ -26,7 +28,8 @@ class OpenOptions:
     """What a site chose for one family.
 
     ``weights`` is the folder of weights, None for those that ship with us; ``cache`` keeps graphs and engines;
-    ``revision`` is the commit of the weights where it is not the catalogue's.
+    ``revision`` is the commit of the weights where it is not the catalogue's. ``precision`` is "auto", "fp32", "bf16",
+    "int8" or "int4". ``sha256`` pins the folder (models.loading). ``endpoint`` is the server that answers instead.
     """
 
     weights: Path | None
@@ -35,6 +38,9 @@ class OpenOptions:
     threads: int = 0
     revision: str = ""
     accept_use_limits: bool = False
+    precision: str = "auto"
+    sha256: str = ""
+    endpoint: EndpointOptions | None = None
 
     def folder(self, entry: CatalogEntry) -> Path:
         """The weights folder. Raises ConfigurationError where the site has to bring one and did not."""
@@ -57,15 +63,29 @@ def open_family(
     threads: int = 0,
     revision: str = "",
     accept_use_limits: bool = False,
+    precision: str = "auto",
+    sha256: str = "",
+    endpoint: EndpointOptions | None = None,
 ) -> Family:
     """The loaded family; ``weights`` None takes the ones that ship with us, ``revision`` "" the catalogue's.
 
     Raises ConfigurationError for a family that cannot run here or whose limits of use are not accepted, StopRun
     for unsound weights or an unmet runner.
     """
-    options = OpenOptions(weights, cache, require_runner, threads, revision, accept_use_limits)
+    options = OpenOptions(
+        weights,
+        cache,
+        require_runner,
+        threads,
+        revision,
+        accept_use_limits,
+        precision,
+        sha256,
+        endpoint,
+    )
     check_use_limits(entry, options)
-    return find_opener(entry)(entry, options)
+    adapter = ENDPOINT_ADAPTER if endpoint is not None else entry.adapter
+    return find_opener(entry, adapter)(entry, options)
 
 
 def check_use_limits(entry: CatalogEntry, options: OpenOptions) -> None:
@@ -80,11 +100,11 @@ def check_use_limits(entry: CatalogEntry, options: OpenOptions) -> None:
         raise ConfigurationError("use-limits", message)
 
 
-def find_opener(entry: CatalogEntry) -> Callable[[CatalogEntry, OpenOptions], Family]:
-    """The function that opens the entry's adapter. Raises ConfigurationError where there is none."""
+def find_opener(entry: CatalogEntry, adapter: str) -> Callable[[CatalogEntry, OpenOptions], Family]:
+    """The function that opens ``adapter`` for the entry. Raises ConfigurationError where there is none."""
     try:
-        module, _, function = ADAPTERS[entry.adapter].partition(":")
+        module, _, function = ADAPTERS[adapter].partition(":")
     except KeyError:
-        message = f"{entry.id} names the adapter {entry.adapter!r}, which this version does not have"
+        message = f"{entry.id} names the adapter {adapter!r}, which this version does not have"
         raise ConfigurationError("unknown-adapter", message) from None
     return cast("Callable[[CatalogEntry, OpenOptions], Family]", getattr(import_module(module), function))

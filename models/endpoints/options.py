@@ -1,0 +1,55 @@
+"""What a site says of one server."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from pipeline.errors import ConfigurationError
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointOptions:
+    """One server. Times in seconds; ``total_timeout`` bounds one request with all its retries.
+
+    ``model`` is the name that the server knows. ``json_schema`` says that it accepts ``response_format`` with a JSON
+    Schema (vLLM, SGLang and TensorRT-LLM do, transformers serve refuses it). ``max_side`` is the longest side, in
+    pixels, of an image that is sent.
+    """
+
+    url: str
+    model: str
+    api_key: str = field(default="", repr=False)
+    connect_timeout: float = 10.0
+    read_timeout: float = 120.0
+    total_timeout: float = 300.0
+    attempts: int = 4
+    concurrency: int = 4
+    ca_file: Path | None = None
+    max_tokens: int = 1024
+    max_side: int = 1024
+    seed: int = 0
+    json_schema: bool = False
+
+    def __post_init__(self) -> None:
+        """Raise ConfigurationError for what cannot be a server."""
+        try:
+            parts = urlsplit(self.url)
+            sound = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
+            credentials = "@" in parts.netloc
+        except ValueError:
+            sound = credentials = False
+        if not sound:
+            raise ConfigurationError("endpoint-url", "endpoint.url is not an http or https address")
+        if credentials or parts.query or parts.fragment:
+            message = (
+                "endpoint.url holds a user name, a query or a fragment: put a secret in endpoint.api_key"
+            )
+            raise ConfigurationError("endpoint-url", message)
+        if self.api_key and (not self.api_key.isascii() or not self.api_key.isprintable()):
+            raise ConfigurationError(
+                "endpoint-key", "endpoint.api_key holds characters no HTTP header can carry"
+            )
+        if not self.model:
+            raise ConfigurationError(
+                "endpoint-model", "endpoint.model is empty: name the model that is served"
+            )
