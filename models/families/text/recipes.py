@@ -51,7 +51,6 @@ _MING_QWEN = TextRecipe(
 RECIPES: Mapping[str, TextRecipe] = {
     "text-llm": TextRecipe(),
     "smollm2-135m": TextRecipe(),
-    "medgemma-27b-text-it": TextRecipe(max_new_tokens=1024),
     "medgemma-27b-text-it": TextRecipe(),
     "wingpt2-llama-3-8b": _WINGPT2,
     "wingpt2-gemma-2-9b": _WINGPT2,
