@@ -71,6 +71,57 @@ def run(
 
 
 @app.command()
+def ask(
+    study: Annotated[str, typer.Option("--study", help="Study Instance UID")],
+    task: Annotated[str, typer.Option("--task", help="What to ask: vqa, classify, detect, identify, ...")],
+    archive: ArchiveName = "main",
+    question: Annotated[str, typer.Option("--question", help="The question of vqa and text_qa")] = "",
+    region: Annotated[
+        str, typer.Option("--region", help="x1,y1,x2,y2 in pixels of the original image (identify)")
+    ] = "",
+    target: Annotated[str, typer.Option("--target", help="What to find (detect, landmark, segment)")] = "",
+    label: Annotated[
+        list[str] | None, typer.Option("--label", help="A class to choose among (classify); repeat it")
+    ] = None,
+    option: Annotated[
+        list[str] | None, typer.Option("--option", help="An answer to choose among; repeat it")
+    ] = None,
+    schema: Annotated[
+        Path | None, typer.Option("--schema", help="JSON Schema of the answer (structured)")
+    ] = None,
+    prior: Annotated[
+        str,
+        typer.Option("--prior", help="Study Instance UID of an earlier study of the patient to compare with"),
+    ] = "",
+    model: Annotated[str, typer.Option("--model", help="A [models.NAME] table or a model family")] = "",
+    language: Annotated[str, typer.Option("--language", help="Language of the answer: en or zh")] = "",
+    config: Config = None,
+    json: Json = False,
+    verbose: Verbose = False,
+) -> None:
+    """Ask a model one thing about one study; the answer is shown and not kept."""
+    from flows.asking import Inquiry
+    from flows.asking import ask as answer
+
+    settings = _settings(config, verbose)
+    inquiry = Inquiry(
+        archive=archive,
+        study=study,
+        task=task,
+        question=question,
+        target=target,
+        region=region,
+        labels=tuple(label or ()),
+        options=tuple(option or ()),
+        schema=schema,
+        prior=prior,
+        model=model,
+        language=language,
+    )
+    raise typer.Exit(answer(settings, inquiry, as_json=json))
+
+
+@app.command()
 def discover(
     archive: ArchiveName = "main",
     since: Day = None,

@@ -93,7 +93,7 @@ def _retrieve(place: Workplace, name: str) -> str:
 
 def _model(place: Workplace) -> str:
     drafter = place.drafter
-    return f"{place.model_id} is loaded and passed its self-check; the encoder runs on {drafter.runner}"
+    return f"{place.model.id} is loaded and passed its self-check; the encoder runs on {drafter.runner}"
 
 
 def _try(part: str, act: Callable[[], str]) -> Examination:

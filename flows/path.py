@@ -5,30 +5,29 @@ Plain functions over values; ``drain`` runs many of them at the same time.
 
 import logging
 import shutil
-import time
 import traceback
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from flows.fetching import fetch_study, transfer_events
+from flows.priors import Compared, with_last_prior
 from flows.received import link_received
 from flows.workplace import Workplace
 from pipeline.archive.spool import DiskLimits, Spool
 from pipeline.checks import refuse_if_failed, run_checks
 from pipeline.errors import FailStudy, FirstreadError, RetryLater, SkipStudy, StopRun
-from pipeline.fhir import Site, audit_events, build_resources, validate
+from pipeline.fhir import audit_events, build_resources, validate
 from pipeline.images import prepare, preview
 from pipeline.ledger import Claim, Completeness, LedgerState, Preview, ReportOutcome, Resource, RestOutcome
-from pipeline.report import DraftReport
-from pipeline.settings import FolderArchive
+from pipeline.report import CheckOutcome, DraftReport, PriorStudy
 from pipeline.study import AnnouncedInstance, FetchedStudy, ImageSet, StudyContext, announced_digest
 
 log = logging.getLogger(__name__)
 
 UNCHANGED = "unchanged"
-BACK_OFF_SECONDS = (0.5, 2.0, 5.0)
 LONGEST_RETRY = timedelta(hours=6)
 
 
@@ -42,6 +41,9 @@ class Brought:
     previews: tuple[Preview, ...]
     completeness: Completeness
     begun: datetime
+    prior: PriorStudy | None = None
+    earlier: StudyContext | None = None
+    remarks: tuple[CheckOutcome, ...] = ()
 
 
 def bring(place: Workplace, claim: Claim, *, pushed: bool = False) -> Brought | RestOutcome:
@@ -71,7 +73,20 @@ def bring(place: Workplace, claim: Claim, *, pushed: bool = False) -> Brought | 
         place.store.record_complete(claim, completeness)
         context, image_set = prepare(fetched)
         previews = tuple(preview(image) for image in image_set.images)
-        return Brought(claim, context, image_set, previews, completeness, begun)
+        compared = Compared(image_set)
+        if place.settings.policy.priors == "last":
+            compared = with_last_prior(place, claim.archive, context, image_set)
+        return Brought(
+            claim,
+            context,
+            compared.image_set,
+            previews,
+            completeness,
+            begun,
+            compared.prior,
+            compared.earlier,
+            compared.remarks,
+        )
     except StopRun:
         raise
     except Exception as error:  # noqa: BLE001 - one bad study never stops a batch; the class is recorded
@@ -81,32 +96,15 @@ def bring(place: Workplace, claim: Claim, *, pushed: bool = False) -> Brought | 
 
 
 def fetch(place: Workplace, claim: Claim, *, pushed: bool = False) -> FetchedStudy:
-    """Bring the study's files; a short study or a busy archive is tried again, as often as its settings say.
-
-    Gives the last attempt even if it is short. Raises what the archive raised last when nothing came.
-    """
-    archive = place.archive(claim.archive)
+    """Bring the study's files, those that were pushed first. Gives the last attempt even if it is short."""
     folder = place.study_folder(claim.ledger_id)
     received = link_received(place.store, claim, folder) if pushed else 0
-    attempts = place.settings.archives[claim.archive].attempts
-    for attempt in range(1, attempts + 1):
-        last = attempt == attempts
-        try:
-            fetched = archive.fetch(claim.study_instance_uid, folder)
-        except SkipStudy:
-            if not received:
-                raise
-            return received_only(place, claim, folder)
-        except RetryLater as error:
-            if last:
-                raise
-            pause = error.after_seconds if error.after_seconds is not None else _back_off(attempt)
-        else:
-            if fetched.complete or last:
-                return fetched
-            pause = _back_off(attempt)
-        time.sleep(min(pause, 30.0))
-    raise AssertionError("unreachable: the last attempt returns or raises")
+    try:
+        return fetch_study(place, claim.archive, claim.study_instance_uid, folder)
+    except SkipStudy:
+        if not received:
+            raise
+        return received_only(place, claim, folder)
 
 
 def received_only(place: Workplace, claim: Claim, folder: Path) -> FetchedStudy:
@@ -121,6 +119,7 @@ def received_only(place: Workplace, claim: Claim, folder: Path) -> FetchedStudy:
 def draft_outcome(place: Workplace, brought: Brought, draft: DraftReport) -> ReportOutcome | RestOutcome:
     """Check the draft and build all that is stored of it, or the failure that keeps it from being stored."""
     try:
+        draft = replace(draft, prior=brought.prior, remarks=(*brought.remarks, *draft.remarks))
         has_prior = draft.prior is not None
         checks = run_checks(draft, brought.image_set, brought.context, has_prior=has_prior) + draft.remarks
         refuse_if_failed(checks)
@@ -142,7 +141,7 @@ def draft_outcome(place: Workplace, brought: Brought, draft: DraftReport) -> Rep
             resources=resources,
             previews=brought.previews,
             audit=(
-                *retrieval_events(place, brought, site, now),
+                *retrieval_events(place, brought, now),
                 audit_events.report_written(
                     site, resources, now, updated=bool(brought.claim.reported_manifest)
                 ),
@@ -154,14 +153,13 @@ def draft_outcome(place: Workplace, brought: Brought, draft: DraftReport) -> Rep
         return rest(place, brought.claim, error, brought.completeness)
 
 
-def retrieval_events(
-    place: Workplace, brought: Brought, site: Site, now: datetime
-) -> tuple[Mapping[str, Any], ...]:
-    """What the audit says of how the instances came here."""
-    if isinstance(place.settings.archives[brought.claim.archive], FolderArchive):
-        return (audit_events.study_received(site, brought.context, now, imported=True),)
-    begun = audit_events.transfer_begun(site, brought.claim.study_instance_uid, brought.begun)
-    return (begun, audit_events.study_received(site, brought.context, now))
+def retrieval_events(place: Workplace, brought: Brought, now: datetime) -> tuple[Mapping[str, Any], ...]:
+    """What the audit says of how the instances came here, those of an earlier study included."""
+    archive = brought.claim.archive
+    events = transfer_events(place, archive, brought.context, brought.begun, now)
+    if brought.earlier is not None:
+        events += transfer_events(place, archive, brought.earlier, brought.begun, now)
+    return events
 
 
 def rest(place: Workplace, claim: Claim, error: Exception, completeness: Completeness | None) -> RestOutcome:
@@ -222,7 +220,3 @@ def _grace_is_over(place: Workplace, claim: Claim) -> bool:
     grace = timedelta(minutes=place.settings.policy.grace_minutes)
     since = claim.first_short_at
     return grace == timedelta(0) or (since is not None and datetime.now(UTC) - since >= grace)
-
-
-def _back_off(attempt: int) -> float:
-    return BACK_OFF_SECONDS[min(attempt, len(BACK_OFF_SECONDS)) - 1]

@@ -43,6 +43,15 @@ def model_choice(settings: ModelSettings) -> ModelChoice:
     )
 
 
+def chosen_model(settings: Settings, name: str) -> ModelChoice:
+    """The model that a command names: a [models.NAME] table, the one of [model] (also for ""), or a catalogue id."""
+    if name in settings.models:
+        return model_choice(settings.models[name])
+    if name in ("", settings.model.id):
+        return model_choice(settings.model)
+    return ModelChoice(name, require_runner=settings.model.require_runner, threads=settings.model.threads)
+
+
 def read_schema(path: Path | None) -> str:
     """The text of a JSON Schema file, "" for none. Raises ConfigurationError where it cannot be read."""
     if path is None:

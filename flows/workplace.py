@@ -9,7 +9,6 @@ import socket
 import uuid
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -17,7 +16,7 @@ from typing import Any, Self
 
 from flows.code_version import code_version
 from flows.memory import limit_arenas
-from flows.site_tasks import model_choice, site_tasks
+from flows.site_tasks import chosen_model, model_choice, site_tasks
 from flows.work_folder import work_folder
 from models.drafter import Drafter, open_drafter
 from pipeline.archive import Archive
@@ -41,7 +40,7 @@ class Workplace:
 
     def __init__(self, settings: Settings, *, model: str = "", language: str = "") -> None:
         self.settings = settings
-        self.model_id = model or settings.model.id
+        self.model = chosen_model(settings, model)
         self.language = Language(language or settings.policy.language)
         self.owner = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
         self._stack = ExitStack()
@@ -78,7 +77,7 @@ class Workplace:
         if self._drafter is None:
             self._drafter = self._stack.enter_context(
                 open_drafter(
-                    replace(model_choice(self.settings.model), id=self.model_id),
+                    self.model,
                     cache_dir=self.settings.data_dir / "engines",
                     language=self.language,
                     code_version=code_version(),
@@ -109,4 +108,8 @@ class Workplace:
 
     def study_folder(self, ledger_id: int) -> Path:
         """Where the files of one study lie while it is worked on."""
-        return self._folder / str(ledger_id)
+        return self.private_folder(str(ledger_id))
+
+    def private_folder(self, name: str) -> Path:
+        """A folder of this process for files of patients, not yet made; gone with the process."""
+        return self._folder / name

@@ -55,7 +55,8 @@ class Drafter:
         """Wrap a loaded family, and ``others`` by the names that ``tasks`` give them; all are closed with this.
 
         Raises ConfigurationError when the family does not report in ``language`` or a task cannot be asked of the
-        family meant. ``priors`` names the rule by which earlier studies are given: it enters the recipe.
+        family meant. ``priors`` names the rule by which earlier studies are given: it enters the recipe, and a family
+        that does not read them is refused.
         """
         if Task.REPORT not in family.tasks:
             does = ", ".join(sorted(family.tasks))
@@ -67,6 +68,8 @@ class Drafter:
         if language not in family.languages:
             message = f"{family.model_id} does not report in {language}: change policy.language or model.id"
             raise ConfigurationError("unsupported-language", message)
+        if priors != "off":
+            refuse_prior_unread(family)
         self._family, self.language = family, language
         self._others = dict(others or {})
         self._runner = TaskRunner(family, self._others, tasks, batch)
@@ -246,6 +249,16 @@ class ModelChoice:
     precision: str = "auto"
     sha256: str = ""
     endpoint: EndpointOptions | None = None
+
+
+def refuse_prior_unread(family: Family) -> None:
+    """Raises ConfigurationError unless the family looks at ``ImageSet.priors``: it says so by ``reads_priors``.
+
+    A comparison may be written only by a model that was really given something to compare with.
+    """
+    if not getattr(family, "reads_priors", False):
+        message = f"{family.model_id} does not compare with earlier studies: set policy.priors to off"
+        raise ConfigurationError("unsupported-priors", message)
 
 
 def open_model(choice: ModelChoice, cache_dir: Path) -> Family:

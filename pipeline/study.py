@@ -28,13 +28,15 @@ class StudyQuery:
     """What to look for in an archive.
 
     ``since`` and ``until`` are StudyDate bounds, both inclusive; ``study_instance_uids``, where given, names the
-    studies and overrides the dates. ``modalities`` filters by ModalitiesInStudy; empty means any.
+    studies and overrides the dates. ``modalities`` filters by ModalitiesInStudy; empty means any. ``patient_id`` is
+    matched with PatientID, whoever issued it: a caller looks at the headers too.
     """
 
     since: date | None = None
     until: date | None = None
     study_instance_uids: tuple[str, ...] = ()
     modalities: tuple[str, ...] = ()
+    patient_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)

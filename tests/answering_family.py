@@ -30,7 +30,7 @@ HEADINGS = {
 class AnsweringFamily:
     """Its features are the mean of each image; a brighter half of the first decides side and place."""
 
-    model_version, runner = "1", "onnxruntime-cpu"
+    model_version, runner, reads_priors = "1", "onnxruntime-cpu", True
 
     def __init__(
         self,

@@ -5,6 +5,7 @@ import json
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -55,7 +56,7 @@ class DicomwebStudies:
             return
         seen: set[str] = set()
         for modality in query.modalities or ("",):
-            coverage = Coverage(lambda window, modality=modality: self._ask(window, modality))  # type: ignore[misc]
+            coverage = Coverage(partial(self._ask, modality=modality, patient=query.patient_id))
             for study in coverage.studies(Window(query.since, query.until)):
                 if study.study_instance_uid not in seen and is_wanted(study, query):
                     seen.add(study.study_instance_uid)
@@ -103,8 +104,13 @@ class DicomwebStudies:
         self._pool.shutdown()
         self._http.close()
 
-    def _ask(self, window: Window, modality: str) -> Answers:
-        keys = {"StudyDate": window.dates, "StudyTime": window.times, "ModalitiesInStudy": modality}
+    def _ask(self, window: Window, *, modality: str, patient: str) -> Answers:
+        keys = {
+            "StudyDate": window.dates,
+            "StudyTime": window.times,
+            "ModalitiesInStudy": modality,
+            "PatientID": patient,
+        }
         pages = self._pages("/studies", {key: value for key, value in keys.items() if value})
         studies = tuple(map(_found, _unique(pages.rows)))
         return Answers(studies, doubtful=pages.repeated or pages.warned or pages.capped)

@@ -35,6 +35,7 @@ PLAIN_SYNTAXES = (IMPLICIT_VR_LITTLE_ENDIAN, EXPLICIT_VR_LITTLE_ENDIAN)
 
 _LEVEL = 0x00080052
 _STUDY, _SERIES, _INSTANCE, _CLASS = 0x0020000D, 0x0020000E, 0x00080018, 0x00080016
+_PATIENT = 0x00100020
 _STUDY_DATE, _STUDY_TIME, _MODALITIES, _COUNT = 0x00080020, 0x00080030, 0x00080061, 0x00201208
 _VRS = {
     0x00100020: "LO",
@@ -83,7 +84,9 @@ class DimseStudies:
             return
         seen: set[str] = set()
         for modality in query.modalities or ("",):
-            fixed = {_MODALITIES: ("CS", modality)}
+            fixed: dict[int, tuple[str, str]] = {_MODALITIES: ("CS", modality)}
+            if query.patient_id:
+                fixed[_PATIENT] = ("LO", query.patient_id)
             with _Queries(self._settings) as queries:
                 coverage = Coverage(partial(_ask, queries, fixed))
                 for study in coverage.studies(Window(query.since, query.until)):

@@ -29,6 +29,7 @@ from pipeline.study import AnnouncedInstance, FetchedStudy, FoundStudy, Instance
 
 LOGGER = logging.getLogger(__name__)
 
+_PATIENT = 0x00100020
 _MODALITY = 0x00080060
 _WANTED = frozenset({*DIGEST_TAGS, _MODALITY, CHARACTER_SET})
 _PIECE = 1 << 18
@@ -62,7 +63,7 @@ class FolderStudies:
             studies = {uid: list(entries) for uid, entries in sorted(self._studies.items())}
         for uid, entries in studies.items():
             study = _described(uid, entries)
-            if _matches(study, query):
+            if _matches(study, query) and (not query.patient_id or query.patient_id in _patients(entries)):
                 yield study
 
     def instances(self, study_instance_uid: str) -> tuple[AnnouncedInstance, ...]:
@@ -189,6 +190,11 @@ def _described(uid: str, entries: list[_Entry]) -> FoundStudy:
     return found_study(
         uid, values, tuple(modality for modality in modalities if modality), str(len(instances))
     )
+
+
+def _patients(entries: list[_Entry]) -> set[str]:
+    headers = [entry.header for entry in entries if isinstance(entry.header, Header)]
+    return {decode_texts(header.values).get(_PATIENT, "") for header in headers}
 
 
 def _matches(study: FoundStudy, query: StudyQuery) -> bool:

@@ -39,6 +39,7 @@ _ACTIVITY = coding(DICOM, "110100", "Application Activity")
 _BEGIN = coding(DICOM, "110102", "Begin Transferring DICOM Instances")
 _TRANSFERRED = coding(DICOM, "110104", "DICOM Instances Transferred")
 _IMPORT = coding(DICOM, "110107", "Import")
+_ACCESSED = coding(DICOM, "110103", "DICOM Instances Accessed")
 _QUERY = coding(DICOM, "110112", "Query")
 _STARTED = coding(DICOM, "110120", "Application Start")
 _STOPPED = coding(DICOM, "110121", "Application Stop")
@@ -101,6 +102,19 @@ def study_received(site: Site, context: StudyContext, when: datetime, *, importe
     body["agent"] = [_archive(_SOURCE, site), _ours(_DESTINATION, requestor=True)]
     study = _study_entity(context.study_instance_uid)
     study["detail"] = [{"type": "instances", "valueString": str(len(context.instances))}]
+    body["entity"] = [study, _patient_entity(patient_reference(context, site))]
+    return body
+
+
+def study_asked(site: Site, context: StudyContext, task: str, model: str, when: datetime) -> Body:
+    """A person asked a model about a study; the answer was shown and not kept."""
+    body = _event(_ACCESSED, "R", when, site.organization)
+    body["agent"] = [_ours(_SOURCE, requestor=True)]
+    study = _study_entity(context.study_instance_uid)
+    study["detail"] = [
+        {"type": "task", "valueString": clean(task)},
+        {"type": "model", "valueString": clean(model)},
+    ]
     body["entity"] = [study, _patient_entity(patient_reference(context, site))]
     return body
 

@@ -84,7 +84,7 @@ def task_name(task: str, language: Language) -> str:
 def task_title(answer: TaskAnswer) -> str:
     """The task and what was asked."""
     name, question = task_name(answer.task, answer.language), clean(answer.question)
-    separator = "：" if answer.language is Language.CHINESE else ": "  # noqa: RUF001
+    separator = "：" if answer.language is Language.CHINESE else ": "
     return f"{name}{separator}{question}" if question else name
 
 

@@ -1,0 +1,55 @@
+"""Fetching one study with the patience that its archive's settings ask for, and what the audit says of it."""
+
+import time
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from flows.workplace import Workplace
+from pipeline.errors import RetryLater
+from pipeline.fhir import audit_events
+from pipeline.settings import FolderArchive
+from pipeline.study import FetchedStudy, StudyContext
+
+BACK_OFF_SECONDS = (0.5, 2.0, 5.0)
+LONGEST_PAUSE = 30.0
+
+
+def fetch_study(place: Workplace, archive: str, study_instance_uid: str, folder: Path) -> FetchedStudy:
+    """Bring the study's files; a short study or a busy archive is tried again, as often as its settings say.
+
+    Gives the last attempt even if it is short. Raises what the archive raised last when nothing came.
+    """
+    attempts = place.settings.archives[archive].attempts
+    for attempt in range(1, attempts + 1):
+        last = attempt == attempts
+        try:
+            fetched = place.archive(archive).fetch(study_instance_uid, folder)
+        except RetryLater as error:
+            if last:
+                raise
+            pause = error.after_seconds if error.after_seconds is not None else _back_off(attempt)
+        else:
+            if fetched.complete or last:
+                return fetched
+            pause = _back_off(attempt)
+        time.sleep(min(pause, LONGEST_PAUSE))
+    raise AssertionError("unreachable: the last attempt returns or raises")
+
+
+def transfer_events(
+    place: Workplace, archive: str, context: StudyContext, begun: datetime, now: datetime
+) -> tuple[Mapping[str, Any], ...]:
+    """What the audit says of how the study's instances came here: asked for at ``begun``, here by ``now``."""
+    site = place.site(archive)
+    if isinstance(place.settings.archives[archive], FolderArchive):
+        return (audit_events.study_received(site, context, now, imported=True),)
+    return (
+        audit_events.transfer_begun(site, context.study_instance_uid, begun),
+        audit_events.study_received(site, context, now),
+    )
+
+
+def _back_off(attempt: int) -> float:
+    return BACK_OFF_SECONDS[min(attempt, len(BACK_OFF_SECONDS)) - 1]

@@ -1,0 +1,107 @@
+"""An earlier study of the same patient, fetched for comparison where the site's policy asks for it.
+
+The same patient is the same PatientID of the same issuer in the same archive, read from the headers of what came: an
+archive's own matching is not believed. Without a PatientID nobody is the same.
+"""
+
+import logging
+import shutil
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import date, timedelta
+
+from flows.fetching import fetch_study
+from flows.workplace import Workplace
+from pipeline.errors import FailStudy, RetryLater, SkipStudy
+from pipeline.images import prepare
+from pipeline.report import CheckOutcome, PriorStudy, Verdict
+from pipeline.study import ImageSet, PatientIdentity, StudyContext, StudyQuery
+
+log = logging.getLogger(__name__)
+
+MOST_TRIED = 3
+"""Earlier studies looked at before the search ends: the newest may be no chest film, or another patient's."""
+
+_NOT_SEARCHABLE = frozenset("*?\\")
+_UNSEEN = CheckOutcome(
+    "prior",
+    Verdict.WARNED,
+    "an earlier study of this patient could not be fetched; nothing was compared with it",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """The images with an earlier film among ``priors``, whose study that is, and its headers; or without one."""
+
+    image_set: ImageSet
+    prior: PriorStudy | None = None
+    earlier: StudyContext | None = None
+    remarks: tuple[CheckOutcome, ...] = ()
+
+
+def with_last_prior(place: Workplace, archive: str, context: StudyContext, image_set: ImageSet) -> Compared:
+    """With the frontal film of the patient's newest study of an earlier day, where there is one.
+
+    A search or retrieval that fails costs the comparison, not the draft: it is a remark. Raises StopRun only.
+    """
+    try:
+        for uid in _earlier_studies(place, archive, context):
+            try:
+                return with_prior(place, archive, context, image_set, uid)
+            except (SkipStudy, FailStudy) as error:
+                log.info("an earlier study is not compared with: %s", error.code)
+    except RetryLater as error:
+        log.warning("an earlier study could not be fetched: %s", error.code)
+        return Compared(image_set, remarks=(_UNSEEN,))
+    return Compared(image_set)
+
+
+def with_prior(
+    place: Workplace, archive: str, context: StudyContext, image_set: ImageSet, study_instance_uid: str
+) -> Compared:
+    """With the frontal film of a named study.
+
+    Raises FailStudy where it is not of the same patient or not earlier, SkipStudy where it has no film for a model,
+    RetryLater where it could not be fetched.
+    """
+    folder = place.private_folder(f"prior-{uuid.uuid4().hex}")
+    try:
+        earlier, images = prepare(fetch_study(place, archive, study_instance_uid, folder))
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    if not same_patient(earlier.patient, context.patient):
+        raise FailStudy("prior-patient", "the earlier study is not of this patient, by PatientID and issuer")
+    if earlier.started is None or context.started is None or _day(earlier) > _day(context):
+        raise FailStudy("prior-date", "the study to compare with is not an earlier one, by its date")
+    prior = PriorStudy(study_instance_uid, _day(earlier))
+    return Compared(replace(image_set, priors=images.images[:1]), prior, earlier)
+
+
+def same_patient(one: PatientIdentity, other: PatientIdentity) -> bool:
+    """True for the same PatientID of the same issuer, birth dates not at odds; never without a PatientID."""
+    numbers = {(identity.patient_id.strip(), identity.issuer.strip()) for identity in (one, other)}
+    births = {identity.birth_date for identity in (one, other)} - {None}
+    return len(numbers) == 1 and bool(one.patient_id.strip()) and len(births) <= 1
+
+
+def _earlier_studies(place: Workplace, archive: str, context: StudyContext) -> Iterator[str]:
+    """Study Instance UIDs of earlier days, newest first."""
+    number = context.patient.patient_id.strip()
+    if not number or not number.isascii() or _NOT_SEARCHABLE & set(number) or context.started is None:
+        return
+    query = StudyQuery(until=_day(context) - timedelta(days=1), patient_id=number)
+    found = [
+        study
+        for study in place.archive(archive).find(query)
+        if study.study_date is not None and study.study_instance_uid != context.study_instance_uid
+    ]
+    found.sort(key=lambda study: (study.study_date or date.min, study.study_instance_uid), reverse=True)
+    for study in found[:MOST_TRIED]:
+        yield study.study_instance_uid
+
+
+def _day(context: StudyContext) -> date:
+    assert context.started is not None
+    return context.started.date()
