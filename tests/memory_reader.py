@@ -26,10 +26,16 @@ from pipeline.report import (
     CheckOutcome,
     DraftReport,
     Finding,
+    Label,
     Language,
+    Place,
+    Point,
+    PriorStudy,
     Provenance,
     Region,
     Side,
+    Support,
+    TaskAnswer,
     Verdict,
 )
 from pipeline.store.store import Store
@@ -248,6 +254,57 @@ def invented_outcome(
         previews=(Preview(ref, 0, film_jpeg(), 2400, 2000),),
         audit=(),
     )
+
+
+def answered_outcome(number: int, language: Language = Language.ENGLISH) -> ReportOutcome:
+    """``invented_outcome`` with supports, an earlier study, and answers of every form."""
+    outcome = invented_outcome(number)
+    draft = outcome.draft
+    (ref,) = draft.images
+    effusion, nodule = (finding.region for finding in draft.findings[:2])
+    chinese = language is Language.CHINESE
+    findings = ("左侧少量胸腔积液。", "右上肺野结节。", "未见气胸。") if chinese else (
+        "There is a small left pleural effusion.", "There is a nodule in the right upper zone.", "No pneumothorax."
+    )  # fmt: skip
+    impression = ("双侧异常：左侧积液及右上肺结节。", "建议复查。") if chinese else (
+        "Small left pleural effusion and right nodule.", "Follow-up is advised."
+    )  # fmt: skip
+    supports = (
+        Support("findings", findings[0], ref, effusion),
+        Support("findings", findings[1], ref, nodule),
+        Support("findings", findings[2], ref),
+        Support("impression", impression[0], ref, effusion),
+        Support("impression", impression[0], ref, nodule),
+        Support("impression", impression[1], source="findings"),
+    )
+    words = ("有气胸吗？", "没有气胸。", "心脏", "隆突", "无") if chinese else (
+        "Is there a pneumothorax?", "No, there is no pneumothorax.", "heart", "carina", "tube"
+    )  # fmt: skip
+    heart = Region(ref, 0, 760.0, 1050.0, 1420.0, 1720.0)
+    answers = (
+        TaskAnswer(
+            "classify", language, "normal; pneumonia; other", "other",
+            labels=(Label("normal", False, 0.08), Label("pneumonia", False, 0.2), Label("other", True, 0.72)),
+        ),
+        TaskAnswer("vqa", language, words[0], words[1], truncated=True),
+        TaskAnswer("detect", language, words[2], "", places=(Place(words[2], heart, None, 0.88),)),
+        TaskAnswer("landmark", language, words[3], "", places=(Place(words[3], None, Point(ref, 0, 1010, 820)),)),
+        TaskAnswer("detect", language, words[4], "", places=(Place(words[4]),)),
+        TaskAnswer(
+            "structured", language, "", "", structured='{"effusion": {"side": "left", "size": "small"}, "nodules": 1}',
+            schema_digest="5" * 64, model_id="smollm2",
+        ),
+    )  # fmt: skip
+    told = replace(
+        draft,
+        language=language,
+        findings_text=("" if chinese else " ").join(findings),
+        impression_text=("" if chinese else " ").join(impression),
+        supports=supports,
+        answers=answers,
+        prior=PriorStudy("1.2.826.0.1.99", date(2025, 4, 3)),
+    )
+    return replace(outcome, draft=told)
 
 
 def study_uid(number: int) -> str:

@@ -1,4 +1,4 @@
-"""What the review page shows of one report, worked out before the template: numbers, labels, boxes."""
+"""What the review page shows of one report, worked out before the template: numbers, labels, marks."""
 
 import base64
 from collections.abc import Sequence
@@ -6,7 +6,10 @@ from dataclasses import dataclass
 
 from pipeline.ledger import Preview
 from pipeline.lookup import ReportDetail
-from pipeline.report import CheckOutcome, Finding, Region, Verdict
+from pipeline.report import CheckOutcome, Finding, Point, PriorStudy, Region, Verdict
+from pipeline.web.answers_view import AnswerView, answer_view
+from pipeline.web.marks import Mark, Marks, kind_name
+from pipeline.web.sentences import Piece, pieces
 
 STATUS_MEANING = {
     "registered": "seen, no draft yet",
@@ -23,25 +26,14 @@ STATUS_MEANING = {
 
 
 @dataclass(frozen=True, slots=True)
-class Box:
-    """A numbered region, in pixels of the original image."""
+class Picture:
+    """A preview with the marks that lie on it. ``columns`` and ``rows`` are those of the original image."""
 
     number: int
-    label: str
-    x: float
-    y: float
-    width: float
-    height: float
-
-
-@dataclass(frozen=True, slots=True)
-class Picture:
-    """A preview with the boxes that lie on it. ``columns`` and ``rows`` are those of the original image."""
-
     source: str
     columns: int
     rows: int
-    boxes: tuple[Box, ...]
+    marks: tuple[Mark, ...]
     alternative: str
 
 
@@ -60,9 +52,13 @@ class FindingLine:
 
 @dataclass(frozen=True, slots=True)
 class ReviewView:
-    """Everything the template needs beside the detail itself."""
+    """Everything the template needs beside the detail itself; ``compared`` names the earlier study, or is ""."""
 
     pictures: tuple[Picture, ...]
+    findings: tuple[Piece, ...]
+    impression: tuple[Piece, ...]
+    answers: tuple[AnswerView, ...]
+    compared: str
     stated: tuple[FindingLine, ...]
     denied: tuple[FindingLine, ...]
     concerns: tuple[CheckOutcome, ...]
@@ -72,62 +68,63 @@ class ReviewView:
 
 
 def review_view(detail: ReportDetail) -> ReviewView:
-    """Number the regions in the order of the findings and sort everything for reading."""
-    numbered: dict[int, int] = {}
-    for index, finding in enumerate(detail.draft.findings):
-        if finding.region is not None and finding.present:
-            numbered[index] = len(numbered) + 1
-    lines = [_line(finding, numbered.get(index)) for index, finding in enumerate(detail.draft.findings)]
-    boxes = [
-        (finding.region, _box(finding, finding.region, numbered[index]))
-        for index, finding in enumerate(detail.draft.findings)
-        if index in numbered and finding.region is not None
-    ]
-    pictures = tuple(_picture(preview, boxes, len(detail.previews)) for preview in detail.previews)
+    """Number the marks and sort everything for reading."""
+    draft, marks = detail.draft, Marks(detail.draft)
+    lines = [_line(finding, marks.of_finding(finding)) for finding in draft.findings]
+    placed = list(marks.placed())
+    pictures = tuple(
+        _picture(number, preview, placed, len(detail.previews))
+        for number, preview in enumerate(detail.previews, 1)
+    )
+    numbers = {preview.ref: number for number, preview in enumerate(detail.previews, 1)}
     return ReviewView(
         pictures=pictures,
+        findings=pieces("findings", draft.findings_text, draft.supports, marks, numbers),
+        impression=pieces("impression", draft.impression_text, draft.supports, marks, numbers),
+        answers=tuple(answer_view(answer, marks) for answer in draft.answers),
+        compared=_compared(draft.prior),
         stated=tuple(line for line in lines if line.present),
         denied=tuple(line for line in lines if not line.present),
         concerns=tuple(check for check in detail.checks if check.verdict is not Verdict.PASSED),
         passed=tuple(check for check in detail.checks if check.verdict is Verdict.PASSED),
-        unseen=len(boxes) - sum(len(picture.boxes) for picture in pictures),
-        probabilities=tuple((_name(kind), p) for kind, p in sorted(detail.draft.probabilities.items())),
+        unseen=len(placed) - sum(len(picture.marks) for picture in pictures),
+        probabilities=tuple((kind_name(kind), p) for kind, p in sorted(draft.probabilities.items())),
     )
 
 
-def _picture(preview: Preview, boxes: Sequence[tuple[Region, Box]], count: int) -> Picture:
+def _compared(prior: PriorStudy | None) -> str:
+    if prior is None:
+        return ""
+    return (
+        f"study of {prior.study_date.isoformat()}" if prior.study_date else "an earlier study without a date"
+    )
+
+
+def _picture(
+    number: int, preview: Preview, placed: Sequence[tuple[Region | Point, Mark]], count: int
+) -> Picture:
     encoded = base64.b64encode(preview.jpeg).decode("ascii")
-    here = tuple(box for region, box in boxes if (region.ref, region.frame) == (preview.ref, preview.frame))
-    marked = ", ".join(f"{box.number} {box.label}" for box in here) or "none"
+    here = tuple(mark for at, mark in placed if (at.ref, at.frame) == (preview.ref, preview.frame))
+    marked = ", ".join(f"{mark.number} {mark.label}" for mark in here) or "none"
     return Picture(
+        number=number,
         source=f"data:image/jpeg;base64,{encoded}",
         columns=preview.original_columns,
         rows=preview.original_rows,
-        boxes=here,
+        marks=here,
         alternative=f"Image that the model saw, one of {count}. Marked regions: {marked}.",
     )
 
 
-def _box(finding: Finding, region: Region, number: int) -> Box:
-    label = " ".join(
-        part for part in (finding.side.value if finding.side else "", _name(finding.kind)) if part
-    )
-    return Box(number, label, region.x0, region.y0, region.x1 - region.x0, region.y1 - region.y0)
-
-
-def _line(finding: Finding, number: int | None) -> FindingLine:
+def _line(finding: Finding, mark: Mark | None) -> FindingLine:
     side = finding.side.value if finding.side else ""
     zone = f"{finding.zone} zone" if finding.zone else ""
     return FindingLine(
-        number=number,
-        name=_name(finding.kind),
+        number=mark.number if mark and finding.present else None,
+        name=kind_name(finding.kind),
         present=finding.present,
         place=" ".join(part for part in (side, zone) if part),
         severity=finding.severity,
         confidence="" if finding.confidence is None else f"{finding.confidence:.2f}",
         meter=finding.confidence,
     )
-
-
-def _name(kind: str) -> str:
-    return kind.replace("_", " ")

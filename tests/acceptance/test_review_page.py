@@ -9,9 +9,10 @@ from datetime import UTC, datetime
 import pytest
 from playwright.sync_api import Browser, Page, Request, sync_playwright
 
+from pipeline.report import Language
 from pipeline.store.store import Store
 from pipeline.web import create_app, serving
-from tests.memory_reader import invented_outcome, save_as_flows
+from tests.memory_reader import answered_outcome, invented_outcome, save_as_flows
 
 BANNER = "Machine-made draft. Not read by a radiologist. Not for clinical use."
 ARGUMENTS = [
@@ -126,6 +127,86 @@ def test_a_box_lies_where_the_region_is_and_can_be_hidden(visit: Visit) -> None:
     assert page.evaluate("() => document.querySelector(':target').id") == "region-1"
     page.get_by_label("Show regions").uncheck()
     assert not page.locator("#region-1").is_visible()
+
+
+def test_answers_stand_in_tables_and_on_the_picture(visit: Visit) -> None:
+    save_as_flows(visit.store, [answered_outcome(0)])
+    page = visit.open("/reports/report-0")
+    answers = page.get_by_role("region", name="Further answers")
+    text = answers.inner_text()
+    for shown in ("Is there a pneumothorax?", "No, there is no pneumothorax.", "may be cut short", "smollm2"):
+        assert shown in text
+    assert answers.get_by_role("row", name="other yes 0.72").is_visible()
+    assert answers.get_by_role("row", name="heart found 0.88").is_visible()
+    assert answers.get_by_role("row", name="tube not found").is_visible()
+    assert '"side": "left"' in answers.locator("pre").inner_text()
+    assert "study of 2025-04-03" in page.inner_text(".facts >> nth=0")
+    drawn = page.locator("svg image").bounding_box()
+    assert drawn is not None
+    scale = drawn["width"] / 2000
+    heart = page.locator("#region-3 rect").first.bounding_box()
+    assert heart is not None
+    assert heart["x"] - drawn["x"] == pytest.approx(760 * scale, abs=5)
+    carina = page.locator("#region-4 circle").bounding_box()
+    assert carina is not None
+    assert carina["x"] + carina["width"] / 2 - drawn["x"] == pytest.approx(1010 * scale, abs=3)
+    assert carina["y"] + carina["height"] / 2 - drawn["y"] == pytest.approx(820 * scale, abs=3)
+    answers.get_by_label("Show region 4 on the image").click()
+    assert page.evaluate("() => document.querySelector(':target').id") == "region-4"
+    page.get_by_label("Show answers").uncheck()
+    assert not page.locator("#region-3").is_visible()
+    assert page.locator("#region-1").is_visible()
+
+
+STROKE = "number => getComputedStyle(document.querySelector(`#region-${number} rect`)).strokeWidth"
+
+
+def test_each_sentence_leads_to_what_it_rests_on(visit: Visit) -> None:
+    save_as_flows(visit.store, [answered_outcome(0)])
+    page = visit.open("/reports/report-0")
+    thin, thick = "2.5px", "4.5px"
+    assert [page.evaluate(STROKE, number) for number in (1, 2, 3)] == [thin] * 3
+    findings = page.get_by_role("region", name="Findings", exact=True)
+    findings.get_by_role("link", name="There is a nodule").hover()
+    assert [page.evaluate(STROKE, number) for number in (1, 2, 3)] == [thin, thick, thin]
+    page.mouse.move(0, 0)
+    impression = page.get_by_role("region", name="Impression")
+    impression.get_by_role("link", name="Small left pleural effusion and right nodule.").focus()
+    assert [page.evaluate(STROKE, number) for number in (1, 2, 3)] == [thick, thick, thin]
+    page.keyboard.press("Enter")
+    assert page.evaluate("() => document.querySelector(':target').id") == "region-1"
+    page.keyboard.press("Tab")
+    assert page.evaluate("() => document.activeElement.textContent") == "Follow-up is advised."
+    page.keyboard.press("Enter")
+    assert page.evaluate("() => document.querySelector(':target').id") == "findings"
+    image_only = findings.get_by_role("link", name="No pneumothorax.")
+    assert image_only.get_attribute("title") == "Rests on image 1, without a region"
+    image_only.click()
+    assert page.evaluate("() => document.querySelector(':target').id") == "picture-1"
+
+
+@pytest.mark.parametrize("scheme", ["dark", "light"])
+@pytest.mark.parametrize("language", Language)
+def test_an_answered_report_is_legible_in_both_languages(
+    visit: Visit, scheme: str, language: Language
+) -> None:
+    save_as_flows(visit.store, [answered_outcome(0, language)])
+    visit.page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+    page = visit.open("/reports/report-0")
+    page.set_viewport_size({"width": 700, "height": 500})
+    assert page.evaluate("() => document.documentElement.scrollWidth <= window.innerWidth")
+    page.evaluate("() => window.scrollTo(0, document.body.scrollHeight)")
+    banner = page.get_by_role("note", name="Safety notice")
+    place = banner.bounding_box()
+    assert place is not None
+    assert 0 <= place["y"] < 500
+    assert BANNER in banner.inner_text()
+    assert ("机器生成" in banner.inner_text()) == (language is Language.CHINESE)
+    for selector in (".sentence", ".answer *", ".number"):
+        for element in page.locator(selector).all():
+            if element.is_visible() and element.inner_text().strip():
+                assert element.evaluate(CONTRAST) >= 4.5, selector
+    assert page.locator("#findings + p").get_attribute("lang") == language
 
 
 @pytest.mark.parametrize("scheme", ["dark", "light"])

@@ -179,6 +179,15 @@ def test_modalities_filter_where_the_archive_tells_them(subject: Subject) -> Non
     assert all(study.modalities == ("CR",) for study in told)
 
 
+def test_finds_by_patient(subject: Subject) -> None:
+    with subject.open() as archive:
+        found = [study.study_date for study in archive.find(StudyQuery(patient_id="TEST-contract-4"))]
+        until = StudyQuery(until=date(2031, 1, 3), patient_id="TEST-contract-4")
+        assert found == [date(2031, 1, 4)]
+        assert list(archive.find(until)) == []
+        assert list(archive.find(StudyQuery(patient_id="TEST"))) == []
+
+
 def test_demographics_digest_is_stable_and_differs_between_studies(subject: Subject) -> None:
     with subject.open() as archive:
         first = {study.study_instance_uid: study.demographics_digest for study in archive.find(StudyQuery())}
