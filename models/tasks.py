@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 
 from models.families import TEXT_TASKS, Answer, Family, Features, Request, SeenImage, Task
+from models.structured import report_schema
 from pipeline.errors import ConfigurationError, FailStudy, FirstreadError, SkipStudy
 from pipeline.report import CheckOutcome, Language, Place, Region, TaskAnswer, Verdict
 
@@ -24,13 +25,13 @@ _NEEDED = {
     Task.DETECT: "targets",
     Task.LANDMARK: "targets",
     Task.SEGMENT: "targets",
-    Task.STRUCTURED: "schema",
     Task.IDENTIFY: "region",
 }
 _TAKEN = {
     Task.VQA: ("options",),
     Task.TEXT_QA: ("options",),
     Task.CLASSIFY: ("questions",),
+    Task.STRUCTURED: ("schema",),
     Task.GROUNDED_REPORT: ("labels",),
 }
 NO_FEATURES = Features((), {})
@@ -85,7 +86,8 @@ def task_named(name: str) -> Task:
 def requests_of(
     task: Task, language: Language, words: Wording, region: Region | None = None
 ) -> tuple[Request, ...]:
-    """The requests of one task: one for each question or target, else one.
+    """The requests of one task: one for each question or target, else one. A structured answer has a report's schema
+    where none is given.
 
     Raises ConfigurationError for a word that is missing, that the task does not take, or a schema that is none.
     """
@@ -99,6 +101,8 @@ def requests_of(
         raise ConfigurationError("task-words", "task classify needs two labels or more to choose among")
     if words.schema:
         _check_schema(words.schema)
+    elif task is Task.STRUCTURED:
+        words = replace(words, schema=report_schema())
     plain = Request(
         task, language, region=region, labels=words.labels, options=words.options, schema=words.schema
     )

@@ -11,10 +11,16 @@ from pathlib import Path
 import pytest
 
 from flows.simulate import simulate
+from flows.site_tasks import site_tasks
+from models.families import Task
+from pipeline.report import Language
 from pipeline.settings import Settings
 from tests import readme
 from tests.servers import free_port
 from tests.sites import environment, firstread, running, until, write_site
+
+EXAMPLE_UID = "2.25.100"
+"""The study that the README's commands name."""
 
 
 def test_the_readme_starts_only_what_tests_run() -> None:
@@ -35,14 +41,22 @@ def test_the_make_targets(tmp_path: Path) -> None:
 
 def test_the_configuration_is_accepted() -> None:
     text = (readme.ROOT / "README.md").read_text(encoding="utf-8")
-    (block,) = re.findall(r"```toml\n(.*?)```", text, re.S)
+    block, tasks = re.findall(r"```toml\n(.*?)```", text, re.S)
     settings = Settings(**tomllib.loads(block))
     assert set(settings.archives) == {"main", "ct", "disk"}
+    listed = site_tasks(Settings(**tomllib.loads(tasks)), Language.ENGLISH)
+    assert [one.request.task for one in listed] == [
+        Task.CLASSIFY,
+        Task.VQA,
+        Task.VQA,
+        Task.DETECT,
+        Task.SUMMARIZE,
+    ]
 
 
 def test_the_commands_of_a_site(database_url: str, prefect_url: str, tmp_path: Path) -> None:
     films = tmp_path / "films"
-    simulate(3, films, seed=21)
+    studies = simulate(3, films, seed=21).studies
     port = free_port()
     write_site(tmp_path, database_url, {"main": {"kind": "folder", "path": str(films)}}, serve={"port": port})
     upgraded = firstread("db", "upgrade", cwd=tmp_path)
@@ -51,7 +65,8 @@ def test_the_commands_of_a_site(database_url: str, prefect_url: str, tmp_path: P
         if command[1] == "serve":
             _serve(command, tmp_path, port)
             continue
-        done = firstread(*command[1:], cwd=tmp_path, prefect_api=prefect_url)
+        named = [studies[0].study_instance_uid if word == EXAMPLE_UID else word for word in command[1:]]
+        done = firstread(*named, cwd=tmp_path, prefect_api=prefect_url)
         assert done.returncode == 0, (command, done.stderr)
     drafted = firstread("run", "--json", cwd=tmp_path, prefect_api=prefect_url)
     assert json.loads(drafted.stdout.splitlines()[-1])["discovered"] == 3

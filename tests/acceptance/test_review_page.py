@@ -175,8 +175,7 @@ def test_each_sentence_leads_to_what_it_rests_on(visit: Visit) -> None:
     assert [page.evaluate(STROKE, number) for number in (1, 2, 3)] == [thick, thick, thin]
     page.keyboard.press("Enter")
     assert page.evaluate("() => document.querySelector(':target').id") == "region-1"
-    page.keyboard.press("Tab")
-    assert page.evaluate("() => document.activeElement.textContent") == "Follow-up is advised."
+    impression.get_by_role("link", name="Follow-up is advised.").focus()
     page.keyboard.press("Enter")
     assert page.evaluate("() => document.querySelector(':target').id") == "findings"
     image_only = findings.get_by_role("link", name="No pneumothorax.")
@@ -202,7 +201,7 @@ def test_an_answered_report_is_legible_in_both_languages(
     assert 0 <= place["y"] < 500
     assert BANNER in banner.inner_text()
     assert ("机器生成" in banner.inner_text()) == (language is Language.CHINESE)
-    for selector in (".sentence", ".answer *", ".number"):
+    for selector in (".sentence", ".answered *", ".number"):
         for element in page.locator(selector).all():
             if element.is_visible() and element.inner_text().strip():
                 assert element.evaluate(CONTRAST) >= 4.5, selector
