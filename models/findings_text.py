@@ -1,13 +1,15 @@
 """Reading a draft: its two sections, its sentences, and what each says is present or absent.
 
-Written for English radiology prose and the vocabulary of ``models/simulation/phrases.py``. A sentence that
-speaks of nothing known stays in the text and gives no Finding; nothing is guessed from it.
+Written for English radiology prose and the vocabulary of ``models/simulation/phrases.py``; sentences in Chinese are
+read by ``findings_text_zh``. A sentence that speaks of nothing known stays in the text and gives no Finding; nothing
+is guessed from it.
 """
 
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from models import findings_text_zh
 from models.simulation.phrases import CLEAR_LUNGS, KIND_PATTERNS, SEVERITY_WORDS
 from pipeline.errors import FailStudy
 from pipeline.report import Finding, Side
@@ -15,7 +17,7 @@ from pipeline.report import Finding, Side
 _SECTIONS = re.compile(
     r"\A\s*findings\s*:(?P<findings>.*?)^\s*impression\s*:(?P<impression>.*)\Z", re.I | re.S | re.M
 )
-_SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\n+")
+_SENTENCE_END = re.compile(r"(?<=[.!?])\s+|(?<=[。\uff01\uff1f])\s*|\n+")
 _CLAUSE_END = re.compile(
     r";|,?\s+\b(?:but|however|although|whereas|though)\b|,\s*(?=(?:there|a|an|the|no|and no)\b)|(?=\bwithout\b)"
 )
@@ -62,7 +64,7 @@ def parse_draft(text: str, *, truncated: bool = False) -> ParsedDraft:
         raise FailStudy(
             "draft-unparsable", "the draft reached its length limit before it ended; a person has to report"
         )
-    sections = _SECTIONS.match(text)
+    sections = _SECTIONS.match(text) or findings_text_zh.SECTIONS.match(text)
     findings, impression = (
         (sections[name].strip() for name in ("findings", "impression")) if sections else ("", "")
     )
@@ -86,6 +88,10 @@ def read_findings(text: str) -> tuple[Finding, ...]:
 
 def _read_sentence(sentence: str) -> tuple[Finding, ...]:
     found: dict[tuple[str, bool, Side | None], Finding] = {}
+    if findings_text_zh.SCRIPT.search(sentence):
+        for finding in findings_text_zh.read_sentence(sentence):
+            found.setdefault((finding.kind, finding.present, finding.side), finding)
+        return tuple(found.values())
     lowered = sentence.lower()
     if len(lowered) != len(sentence):  # a letter whose lower case is longer: places would not match
         lowered = "".join(letter.lower() if len(letter.lower()) == 1 else letter for letter in sentence)
