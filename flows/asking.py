@@ -17,6 +17,7 @@ from flows.priors import with_prior
 from flows.site_tasks import chosen_model, read_schema
 from flows.tally import ALL_WELL, SOME_FAILED
 from flows.workplace import Workplace
+from models.catalog import show
 from models.drafter import Drafter, ModelChoice, open_model, refuse_prior_unread
 from models.families import TEXT_TASKS, Family, Features, Request, Task
 from models.tasks import NO_FEATURES, Wording, check_family, requests_of, task_answer, task_named
@@ -106,7 +107,8 @@ def _answer(
     place: Workplace, inquiry: Inquiry, request: Request, choice: ModelChoice, family: Family
 ) -> TaskAnswer:
     begun = datetime.now(UTC)
-    with _brought(place, inquiry) as (context, image_set):
+    laterals = show(choice.id).reads_laterals
+    with _brought(place, inquiry, laterals) as (context, image_set):
         if inquiry.prior:
             image_set = with_prior(place, inquiry.archive, context, image_set, inquiry.prior).image_set
         _audit(place, inquiry, context, choice.id, begun)
@@ -123,12 +125,12 @@ def _answer(
 
 
 @contextmanager
-def _brought(place: Workplace, inquiry: Inquiry) -> Iterator[tuple[StudyContext, ImageSet]]:
+def _brought(place: Workplace, inquiry: Inquiry, laterals: bool) -> Iterator[tuple[StudyContext, ImageSet]]:
     """The study decoded; its files are gone from disk before it is given."""
     folder = place.private_folder("asked")
     try:
         fetched = fetch_study(place, inquiry.archive, inquiry.study, folder)
-        prepared = prepare(fetched)
+        prepared = prepare(fetched, laterals=laterals)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     yield prepared

@@ -71,7 +71,7 @@ def bring(place: Workplace, claim: Claim, *, pushed: bool = False) -> Brought | 
                 f"{len(fetched.missing)} of {len(fetched.announced)} instances are still missing",
             )
         place.store.record_complete(claim, completeness)
-        context, image_set = prepare(fetched)
+        context, image_set = prepare(fetched, laterals=place.reads_laterals)
         previews = tuple(preview(image) for image in image_set.images)
         compared = Compared(image_set)
         if place.settings.policy.priors == "last":

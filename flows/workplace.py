@@ -18,6 +18,7 @@ from flows.code_version import code_version
 from flows.memory import limit_arenas
 from flows.site_tasks import chosen_model, model_choice, site_tasks
 from flows.work_folder import work_folder
+from models.catalog import show
 from models.drafter import Drafter, open_drafter
 from pipeline.archive import Archive
 from pipeline.archive.opening import open_archive
@@ -88,6 +89,11 @@ class Workplace:
                 )
             )
         return self._drafter
+
+    @property
+    def reads_laterals(self) -> bool:
+        """Whether the model is given the lateral film of a study beside the frontal one."""
+        return show(self.model.id).reads_laterals
 
     def archive(self, name: str) -> Archive:
         """The configured archive ``name``, opened once."""

@@ -71,6 +71,11 @@ class CatalogEntry:
     not_found: tuple[str, ...] = ()
 
     @property
+    def reads_laterals(self) -> bool:
+        """Whether a lateral film is given to it beside the frontal one; no ``views`` means any."""
+        return self.images > 1 and (not self.views or bool({"LL", "RL"} & set(self.views)))
+
+    @property
     def card(self) -> Path | None:
         """The model card beside shipped weights."""
         folder = self.weights_folder

@@ -13,6 +13,7 @@ from pipeline.images.headers import Header, integer, items, numbers, text, texts
 from pipeline.images.wording import Region
 
 FRONTAL = ("PA", "AP", "")
+LATERAL = ("LL", "RL")
 RADIOGRAPHY = frozenset({"CR", "DX", "DR", "RG"})
 """DR is no DICOM term, but machines write it."""
 CR_IMAGE, DX_PRESENTATION, DX_PROCESSING = (
@@ -37,7 +38,7 @@ class Reason:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A radiograph the model may see; ``view`` is PA, AP or "" where the header does not say."""
+    """A radiograph the model may see; ``view`` is PA, AP, LL, RL or "" where the header does not say."""
 
     header: Header
     view: str
@@ -58,33 +59,41 @@ class Candidate:
         return (time, self.view, text(dataset, "DetectorID"), *(str(side) for side in size))
 
     @property
-    def order(self) -> tuple[bool, int, int, int, str]:
-        """Best first: primary before secondary; PA, then AP, then unknown; larger; then as numbered."""
+    def lateral(self) -> bool:
+        """Whether it is a lateral film, a companion of a frontal one."""
+        return self.view in LATERAL
+
+    @property
+    def order(self) -> tuple[bool, bool, int, int, int, str]:
+        """Best first: frontal before lateral; primary before secondary; PA, then AP, then unknown; larger; then as
+        numbered.
+        """
         dataset = self.header.dataset
         area = (integer(dataset, "Rows") or 0) * (integer(dataset, "Columns") or 0)
         return (
+            self.lateral,
             self.secondary,
-            FRONTAL.index(self.view),
+            (*FRONTAL, *LATERAL).index(self.view),
             -area,
             integer(dataset, "InstanceNumber") or 0,
             text(dataset, "SOPInstanceUID"),
         )
 
 
-def judge(header: Header) -> Candidate | Reason:
-    """One instance by itself."""
+LATERAL_NOT_USED = Reason("lateral-view", "lateral view not used by this model")
+
+
+def judge(header: Header, *, laterals: bool = False) -> Candidate | Reason:
+    """One instance by itself; ``laterals`` admits lateral films, one whose side is not said as a left lateral."""
     dataset = header.dataset
     reason = _not_radiograph(dataset) or _not_chest(dataset)
     if reason is not None:
         return reason
     view = view_of(dataset)
+    if view in (*LATERAL, wording.LATERAL):
+        return Candidate(header, view if view in LATERAL else "LL") if laterals else LATERAL_NOT_USED
     if view not in FRONTAL:
-        lateral = view in ("LL", "RL", wording.LATERAL)
-        return (
-            Reason("lateral-view", "lateral view not used by this model")
-            if lateral
-            else Reason("other-view", "a view that is neither PA nor AP is not used by this model")
-        )
+        return Reason("other-view", "a view that is neither PA nor AP is not used by this model")
     return Candidate(header, view)
 
 

@@ -3,7 +3,7 @@ why.
 """
 
 from pipeline.errors import FailStudy, SkipStudy
-from pipeline.images.choose import Candidate, Reason, judge
+from pipeline.images.choose import LATERAL_NOT_USED, Candidate, Reason, judge
 from pipeline.images.context import instance_ref, study_context
 from pipeline.images.decode import declared_pixels, stored_values
 from pipeline.images.grey import display
@@ -21,25 +21,30 @@ _SKIP_ORDER = (
 
 
 def prepare(
-    study: FetchedStudy, *, longest_side: int = 1024, limits: ImageLimits = DEFAULT_LIMITS
+    study: FetchedStudy,
+    *,
+    longest_side: int = 1024,
+    limits: ImageLimits = DEFAULT_LIMITS,
+    laterals: bool = False,
 ) -> tuple[StudyContext, ImageSet]:
     """The study's context and its frontal chest films, best first, at most ``longest_side`` pixels on a side.
 
-    Every other instance is in ``left_out`` with a reason. Raises SkipStudy where no instance is a film for
-    this model, and FailStudy where one may be and cannot be used: "undecodable", "mixed-patients",
-    "no-instances".
+    With ``laterals`` the best lateral film follows the frontal ones; alone it makes no study for a model. Every
+    other instance is in ``left_out`` with a reason. Raises SkipStudy where no instance is a film for this model, and
+    FailStudy where one may be and cannot be used: "undecodable", "mixed-patients", "no-instances".
     """
     headers, left_out = _read(study, limits)
     damaged = bool(left_out)
     _one_patient(headers)
     candidates: list[Candidate] = []
     for header in headers:
-        verdict = judge(header)
+        verdict = judge(header, laterals=laterals)
         if isinstance(verdict, Reason):
             left_out.append(_left_out(header, verdict))
         else:
             candidates.append(verdict)
-    if not candidates:
+    if all(candidate.lateral for candidate in candidates):
+        left_out += [_left_out(candidate.header, LATERAL_NOT_USED) for candidate in candidates]
         raise _nothing_to_use(left_out, damaged)
     images = _images(candidates, left_out, longest_side, limits)
     context = study_context(study.study_instance_uid, headers)
@@ -112,12 +117,16 @@ def _images(
     images: list[StudyImage] = []
     exposures: set[tuple[str, ...] | None] = set()
     failures: list[FailStudy] = []
+    lateral = False
     for candidate in sorted(candidates, key=lambda one: one.order):
         reason = _superfluous(candidate, len(images), exposures, limits)
+        if candidate.lateral and (lateral or not images):
+            reason = LATERAL_NOT_USED
         if reason is None:
             try:
                 images.append(prepare_image(candidate, longest_side, limits))
                 exposures.add(candidate.exposure)
+                lateral = candidate.lateral
                 continue
             except FailStudy as error:
                 failures.append(error)

@@ -1,6 +1,7 @@
 """Which instances are reportable, and the reason given for each that is not."""
 
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 
 import pydicom
@@ -9,12 +10,12 @@ from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
 from pipeline.dicom_writer import radiograph_dataset
-from pipeline.errors import SkipStudy
+from pipeline.errors import FailStudy, SkipStudy
 from pipeline.images import prepare, wording
 from pipeline.images.choose import Candidate, Reason, judge
 from pipeline.images.headers import Header
 from pipeline.images.wording import Region
-from pipeline.study import FetchedStudy
+from pipeline.study import FetchedStudy, StudyImage
 from tests.synthetic import fetched, held, radiograph_header, write_chest
 
 SHARED = Path(__file__).parents[3] / "shared" / "data" / "dicom"
@@ -173,6 +174,34 @@ def test_frontal_films_come_best_first_and_laterals_are_named(study: Callable[..
     assert [image.view for image in images.images] == ["PA", "AP"]
     assert [one.code for one in images.left_out] == ["lateral-view"]
     assert images.left_out[0].message == "lateral view not used by this model"
+
+
+def test_one_lateral_follows_the_frontal_films_where_the_model_reads_it(
+    study: Callable[..., FetchedStudy], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    films = study(
+        {"view_position": "RL", "description": "Chest"},
+        {"view_position": "LL", "description": "Chest"},
+        {"view_position": "PA", "description": "Chest"},
+    )
+    _, images = prepare(films, laterals=True)
+    assert [image.view for image in images.images] == ["PA", "LL"]
+    assert [one.code for one in images.left_out] == ["lateral-view"]
+    with pytest.raises(SkipStudy, match="no frontal chest radiograph"):
+        prepare(study({"view_position": "LL", "description": "Chest"}), laterals=True)
+
+    module = import_module("pipeline.images.prepare")
+    whole = module.prepare_image
+
+    def broken(candidate: Candidate, *rest: object) -> StudyImage:
+        if not candidate.lateral:
+            raise FailStudy("undecodable", "broken")
+        image: StudyImage = whole(candidate, *rest)
+        return image
+
+    monkeypatch.setattr(module, "prepare_image", broken)
+    with pytest.raises(FailStudy, match="no chest film can be used"):
+        prepare(films, laterals=True)
 
 
 def test_a_second_rendering_of_an_exposure_is_left_out(study: Callable[..., FetchedStudy]) -> None:
