@@ -22,7 +22,8 @@ class ConnectorConfig:
     """Shape of a connector.
 
     ``router_hidden`` is the width of the router's hidden layer; 0 makes the router one linear layer.
-    ``expert_hidden`` is used by experts of kind ``mlp`` only.
+    ``expert_hidden`` is used by experts of kind ``mlp`` only. ``task_width`` is the width of the task token, 0 for that
+    of the visual token.
     """
 
     input_width: int
@@ -34,6 +35,7 @@ class ConnectorConfig:
     router_type: RouterType = "soft"
     router_method: RouterMethod = "task_token"
     router_hidden: int = 64
+    task_width: int = 0
 
     def __post_init__(self) -> None:
         """Raise ValueError for a shape that cannot route."""
@@ -59,13 +61,15 @@ class Connector(nn.Module):
         if config.expert_kind == "mlp":
             self.expert_out = nn.Parameter(torch.randn(experts, hidden, config.output_width) * hidden**-0.5)
             self.expert_out_bias = nn.Parameter(torch.zeros(experts, config.output_width))
-        self.task_tokens = nn.Parameter(torch.randn(len(config.tasks), width) * 0.02)
+        self.task_tokens = nn.Parameter(torch.randn(len(config.tasks), config.task_width or width) * 0.02)
         if config.router_type in ("soft", "sparse"):
             self.router = self._build_router()
 
     def _build_router(self) -> nn.Module:
         config = self.config
-        seen = config.input_width * (2 if config.router_method == "task_token" else 1)
+        asked = config.task_width or config.input_width
+        widths = {"task_token": asked + config.input_width, "token": config.input_width, "task": asked}
+        seen = widths[config.router_method]
         if not config.router_hidden:
             return nn.Linear(seen, config.num_experts)
         return nn.Sequential(

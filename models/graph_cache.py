@@ -1,8 +1,9 @@
 """Exported graphs of a model, kept in a cache folder: made once, verified at every load.
 
-``CACHE/KEY/`` holds ``encoder.onnx``, ``decoder.onnx``, ``embedding.npy`` (the decoder's token embeddings)
-and ``manifest.json``, and a folder per compiled engine. The key is a digest over the weights' files, the
-source of everything that shapes the graphs and the exporting libraries, so that a stale graph is never found.
+``CACHE/KEY/`` holds ``encoder.onnx`` and ``manifest.json``, a folder per compiled engine, and for a model whose
+texts are written by our own decoder ``decoder.onnx`` and ``embedding.npy`` (the decoder's token embeddings). The key
+is a digest over the weights' files, the source of everything that shapes the graphs and the exporting libraries, so
+that a stale graph is never found.
 A folder appears whole or not at all: two processes may make it at the same time.
 """
 
@@ -31,11 +32,14 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """What an exporter has to say of the graphs it wrote; ``settings`` are plain values the family wants back."""
+    """What an exporter has to say of the graphs it wrote; ``settings`` are plain values the family wants back.
+
+    ``decoder`` is None where it wrote an encoder alone.
+    """
 
     measured_error: float
     tolerance: float
-    decoder: DecoderShape
+    decoder: DecoderShape | None
     settings: Mapping[str, Any]
 
 
@@ -83,7 +87,7 @@ def ensure_graphs(
 ) -> GraphFolder:
     """The graphs for ``weights`` (SHA-256 by file name), exported into ``cache`` where they are not there yet.
 
-    ``export`` writes both graphs into the folder it is given. Raises StopRun when a cached file is not the
+    ``export`` writes the graphs into the folder it is given. Raises StopRun when a cached file is not the
     one that its manifest describes, or when the cache cannot be written.
     """
     digests = {path.name: file_digest(path) for path in sources}
@@ -104,7 +108,8 @@ def _describe(
     libraries: Mapping[str, str],
     exported: Exported,
 ) -> None:
-    graphs = {name: file_digest(folder / name) for name in (ENCODER_FILE, DECODER_FILE, EMBEDDING_FILE)}
+    names = (ENCODER_FILE, DECODER_FILE, EMBEDDING_FILE) if exported.decoder else (ENCODER_FILE,)
+    graphs = {name: file_digest(folder / name) for name in names}
     manifest = GraphManifest(model_id, weights, sources, libraries, graphs, exported)
     (folder / MANIFEST_FILE).write_text(
         json.dumps(asdict(manifest), indent=1, default=dict) + "\n", encoding="utf-8"
@@ -141,7 +146,8 @@ def _verified(folder: Path) -> GraphManifest:
     try:
         stored: dict[str, Any] = json.loads((folder / MANIFEST_FILE).read_text(encoding="utf-8"))
         exported = stored.pop("exported")
-        decoder = DecoderShape(**exported.pop("decoder"))
+        shape = exported.pop("decoder")
+        decoder = DecoderShape(**shape) if shape else None
         manifest = GraphManifest(exported=Exported(decoder=decoder, **exported), **stored)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise StopRun("graphs", f"{folder / MANIFEST_FILE} cannot be read; delete its folder") from None

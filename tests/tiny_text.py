@@ -35,7 +35,7 @@ CHAT_TEMPLATE = (
 POSITIONS = 1024
 
 
-def build_tokenizer(vocabulary: int = 420) -> PreTrainedTokenizerFast:
+def build_tokenizer(vocabulary: int = 420, eos: str = "<|im_end|>") -> PreTrainedTokenizerFast:
     """A byte-level BPE tokenizer with the special tokens of every text family."""
     backend = Tokenizer(models.BPE())
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -48,7 +48,7 @@ def build_tokenizer(vocabulary: int = 420) -> PreTrainedTokenizerFast:
     )
     backend.train_from_iterator(CORPUS, trainer)
     tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=backend, eos_token="<|im_end|>", bos_token="<s>", pad_token="<pad>"
+        tokenizer_object=backend, eos_token=eos, bos_token="<s>", pad_token="<pad>"
     )
     tokenizer.chat_template = CHAT_TEMPLATE
     return tokenizer

@@ -225,6 +225,8 @@ def _open_encoder(graphs: GraphFolder, require_runner: str, threads: int) -> Vis
 
 def _open_language(graphs: GraphFolder, threads: int) -> OnnxLanguageModel:
     exported = graphs.manifest.exported
+    if exported.decoder is None:
+        raise StopRun("graphs", f"{graphs.folder} holds no decoder; delete that folder")
     table = np.load(graphs.embedding, allow_pickle=False)
     return OnnxLanguageModel(
         graphs.decoder, table, exported.decoder, exported.settings["end"], threads=threads

@@ -17,6 +17,7 @@ from pipeline.errors import ConfigurationError
 
 ADAPTERS = {
     "firstread-mini": "models.families.mini:open_mini",
+    "uni-med": "models.families.uni_med.family:open_uni_med",
     "causal-lm": "models.families.text.family:open_text",
     "openai-endpoint": "models.families.endpoint:open_endpoint",
 }
