@@ -1,0 +1,1 @@
+"""Families whose networks transformers has: published weights in, one exported encoder, greedy text out."""

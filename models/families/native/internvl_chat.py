@@ -1,0 +1,229 @@
+"""InternVL-Chat-V1-2 checkpoints (``internvl_chat``) as transformers' own InternVL network.
+
+The published code is never run: transformers 5 builds networks without memory, which it does not bear. Its layout is
+mapped name by name, the joined query, key and value split. Two things differ from newer InternVL and are kept: all
+norms of the tower are RMS norms, queries and keys included, and under ``ps_version`` "v1" the pixel shuffle leaves
+height and width exchanged, so that the language model reads the image column by column.
+
+Source of the layout: OpenGVLab/InternVL ``modeling_intern_vit.py``, ``modeling_internvl_chat.py``.
+"""
+
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from models.loading import check_keys
+from pipeline.errors import ConfigurationError, StopRun
+
+NORM_EPSILON = 1e-6
+"""That of the query and key norms in transformers, which no setting changes."""
+QKV = ("q_proj", "k_proj", "v_proj")
+
+_VISION = "model.vision_tower."
+_NAMES = (
+    (r"vision_model\.embeddings\.class_embedding", rf"{_VISION}embeddings.cls_token"),
+    (
+        r"vision_model\.embeddings\.patch_embedding\.(.+)",
+        rf"{_VISION}embeddings.patch_embeddings.projection.\1",
+    ),
+    (r"vision_model\.embeddings\.position_embedding", rf"{_VISION}embeddings.position_embeddings"),
+    (
+        r"vision_model\.encoder\.layers\.(\d+)\.attn\.qkv\.(.+)",
+        rf"{_VISION}encoder.layer.\1.attention.{{qkv}}.\2",
+    ),
+    (
+        r"vision_model\.encoder\.layers\.(\d+)\.attn\.([qk]_norm)\.(.+)",
+        rf"{_VISION}encoder.layer.\1.attention.\2.\3",
+    ),
+    (
+        r"vision_model\.encoder\.layers\.(\d+)\.attn\.proj\.(.+)",
+        rf"{_VISION}encoder.layer.\1.attention.projection_layer.\2",
+    ),
+    (r"vision_model\.encoder\.layers\.(\d+)\.ls([12])", rf"{_VISION}encoder.layer.\1.lambda_\2"),
+    (r"vision_model\.encoder\.layers\.(\d+)\.norm1\.(.+)", rf"{_VISION}encoder.layer.\1.layernorm_before.\2"),
+    (r"vision_model\.encoder\.layers\.(\d+)\.norm2\.(.+)", rf"{_VISION}encoder.layer.\1.layernorm_after.\2"),
+    (r"vision_model\.encoder\.layers\.(\d+)\.mlp\.(fc[12])\.(.+)", rf"{_VISION}encoder.layer.\1.mlp.\2.\3"),
+    (r"mlp1\.0\.(.+)", r"model.multi_modal_projector.layer_norm.\1"),
+    (r"mlp1\.1\.(.+)", r"model.multi_modal_projector.linear_1.\1"),
+    (r"mlp1\.3\.(.+)", r"model.multi_modal_projector.linear_2.\1"),
+    (r"language_model\.lm_head\.weight", r"lm_head.weight"),
+    (r"language_model\.model\.(.+)", r"model.language_model.\1"),
+)
+_RULES = tuple((re.compile(pattern), target) for pattern, target in _NAMES)
+_MADE_AT_LOAD = "rotary_emb.inv_freq"
+"""Stored by old checkpoints; holds no weights."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChatLayout:
+    """What the published ``config.json`` says: ``size`` is the image side in pixels, ``transposed`` means ps_version v1."""
+
+    vision: Mapping[str, Any]
+    language: Mapping[str, Any]
+    size: int
+    select_layer: int
+    downsample_ratio: float
+    transposed: bool
+
+    @property
+    def tokens(self) -> int:
+        """Visual tokens of one image."""
+        return int((self.size // int(self.vision["patch_size"])) ** 2 * self.downsample_ratio**2)
+
+
+def read_layout(folder: Path) -> ChatLayout:
+    """The layout of a published folder. Raises ConfigurationError where it is one that this mapping does not cover."""
+    try:
+        stored = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        vision, language = dict(stored["vision_config"]), dict(stored["llm_config"])
+        size = int(stored.get("force_image_size") or vision["image_size"])
+        layout = ChatLayout(
+            vision,
+            language,
+            size,
+            int(stored.get("select_layer", -4)),
+            float(stored.get("downsample_ratio", 0.5)),
+            stored.get("ps_version", "v1") == "v1",
+        )
+        known = stored["model_type"] == "internvl_chat"
+        needs = {
+            "a Llama language model": language["architectures"] == ["LlamaForCausalLM"],
+            "an output matrix of its own": not language.get("tie_word_embeddings", False),
+            "one size for image and positions": size == int(vision["image_size"]),
+            f"norms with epsilon {NORM_EPSILON}": float(vision.get("layer_norm_eps", NORM_EPSILON))
+            == NORM_EPSILON,
+            "images that are not tiled or padded": not stored.get("dynamic_image_size", False)
+            and not stored.get("pad2square", False),
+            "pixel shuffle v1 or v2": stored.get("ps_version", "v1") in ("v1", "v2"),
+        }
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ConfigurationError(
+            "weights-folder", f"config.json of {folder} is not that of an internvl_chat model ({error})"
+        ) from None
+    unmet = [what for what, met in needs.items() if not met]
+    if not known or unmet:
+        what = ", ".join(unmet) or "the model type internvl_chat"
+        raise ConfigurationError("weights-folder", f"{folder} is not InternVL-Chat-V1-2: it needs {what}")
+    return layout
+
+
+def native_names(name: str) -> tuple[str, ...]:
+    """The native name of a published tensor; three for a joined query, key and value. Raises StopRun for others."""
+    for pattern, target in _RULES:
+        if pattern.fullmatch(name):
+            new = pattern.sub(target, name)
+            return tuple(new.replace("{qkv}", part) for part in QKV) if "{qkv}" in new else (new,)
+    raise StopRun("weights", f"the weights hold a tensor {name} that InternVL-Chat-V1-2 does not have")
+
+
+def native_config(layout: ChatLayout, image_token: int) -> Any:
+    """The configuration of the native class."""
+    import transformers
+
+    vision = layout.vision
+    return transformers.InternVLConfig(
+        vision_config={
+            "hidden_size": vision["hidden_size"],
+            "num_hidden_layers": vision["num_hidden_layers"],
+            "num_attention_heads": vision["num_attention_heads"],
+            "intermediate_size": vision["intermediate_size"],
+            "hidden_act": vision.get("hidden_act", "gelu"),
+            "attention_bias": vision.get("qkv_bias", False),
+            "use_qk_norm": vision.get("qk_normalization", True),
+            "norm_type": "rms_norm",
+            "layer_norm_eps": NORM_EPSILON,
+            "image_size": layout.size,
+            "patch_size": vision["patch_size"],
+            "use_mean_pooling": True,  # there is no norm after the last layer
+        },
+        text_config=transformers.LlamaConfig(
+            **{k: v for k, v in layout.language.items() if k != "model_type"}
+        ),
+        image_token_id=image_token,
+        image_seq_length=layout.tokens,
+        downsample_ratio=layout.downsample_ratio,
+        vision_feature_layer=layout.select_layer,
+        tie_word_embeddings=False,
+    )
+
+
+def load_internvl_chat(folder: Path, image_token: int, *, dtype: Any = None, device: str = "cpu") -> Any:
+    """The native network with the published weights, tokens in the order that they were trained in.
+
+    Tensors are read one at a time, each once, into a network that was built without memory. ``dtype`` None keeps the
+    stored one. Raises ConfigurationError for another layout, StopRun where a tensor is missing, unexpected or misshapen.
+    """
+    import accelerate
+    import transformers
+
+    layout = read_layout(folder)
+    with accelerate.init_empty_weights(include_buffers=False):
+        network: Any = transformers.InternVLForConditionalGeneration(native_config(layout, image_token))
+    with ExitStack() as stack:
+        readers = _open_shards(folder, stack)
+        targets = {name: native_names(name) for name in readers}
+        check_keys(network.state_dict().keys(), (name for names in targets.values() for name in names))
+        for name, reader in readers.items():
+            for new, tensor in _parts(reader, name, targets[name]):
+                _place(network, new, tensor, dtype, device)
+    if layout.transposed:
+        network.model.pixel_shuffle = keep_transposed(network.model.pixel_shuffle)
+    return network.to(device).eval()
+
+
+def keep_transposed(shuffle: Callable[..., Any]) -> Callable[..., Any]:
+    """``shuffle`` without its last step: [n, height, width, channels] comes out as [n, width, height, channels]."""
+
+    def transposed(features: Any, scale_factor: float = 0.5) -> Any:
+        return shuffle(features, scale_factor=scale_factor).transpose(1, 2)
+
+    return transposed
+
+
+def _open_shards(folder: Path, stack: ExitStack) -> dict[str, Any]:
+    """The reader of each tensor by its published name. Raises StopRun."""
+    from safetensors import SafetensorError, safe_open
+
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        raise ConfigurationError("weights-folder", f"{folder} holds no safetensors file")
+    readers: dict[str, Any] = {}
+    for path in files:
+        try:
+            reader: Any = stack.enter_context(safe_open(path, framework="pt"))
+        except (OSError, SafetensorError) as error:
+            raise StopRun("weights", f"{path.name} is not a readable safetensors file ({error})") from None
+        for name in reader.keys():  # noqa: SIM118 - not a mapping
+            if name in readers:
+                raise StopRun(
+                    "weights", f"the tensor {name} is in two files; leave one set of weights in the folder"
+                )
+            if not name.endswith(_MADE_AT_LOAD):
+                readers[name] = reader
+    return readers
+
+
+def _parts(reader: Any, name: str, targets: tuple[str, ...]) -> Iterator[tuple[str, Any]]:
+    if len(targets) == 1:
+        yield targets[0], reader.get_tensor(name)
+        return
+    rows = reader.get_slice(name)
+    third = rows.get_shape()[0] // len(targets)
+    for place, target in enumerate(targets):
+        yield target, rows[place * third : (place + 1) * third]
+
+
+def _place(network: Any, name: str, tensor: Any, dtype: Any, device: str) -> None:
+    import torch
+
+    owner, _, leaf = name.rpartition(".")
+    module = network.get_submodule(owner)
+    wanted = tuple(getattr(module, leaf).shape)
+    if tuple(tensor.shape) != wanted:
+        raise StopRun("weights", f"the tensor {name} has the shape {tuple(tensor.shape)}, not {wanted}")
+    value = tensor.to(device=device, dtype=dtype or tensor.dtype)
+    setattr(module, leaf, torch.nn.Parameter(value, requires_grad=False))
