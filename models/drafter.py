@@ -20,7 +20,7 @@ from models.supports import supports
 from models.tasks import Asked, SiteTask, TaskRunner, tasks_digest
 from pipeline.errors import ConfigurationError, FailStudy, FirstreadError, SkipStudy
 from pipeline.report import DraftReport, Finding, Language, Provenance, Region, Side
-from pipeline.study import ImageSet
+from pipeline.study import ImageSet, InstanceRef
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +31,8 @@ class Encoded:
     features: tuple[Features, ...]
     started: datetime
     modalities: tuple[frozenset[str], ...]
+    priors: tuple[tuple[InstanceRef, ...], ...]
+    """The films of an earlier study that each was given with."""
     further: Mapping[str, tuple[Features | FirstreadError, ...]]
     """What the further models that are asked about images made of each study, or why they could not."""
 
@@ -101,6 +103,7 @@ class Drafter:
             tuple(features),
             started,
             tuple(frozenset(image.modality for image in study.images) for study in studies),
+            tuple(tuple(image.ref for image in study.priors) for study in studies),
             {name: _encode(self._others[name], studies) for name in self._runner.image_models},
         )
 
@@ -114,8 +117,8 @@ class Drafter:
         answers = self._family.answer(encoded.features, requests)
         finished = datetime.now(UTC)
         drafts: list[DraftReport | FailStudy] = []
-        for study, features, answer in zip(
-            encoded.study_instance_uids, encoded.features, answers, strict=True
+        for study, features, priors, answer in zip(
+            encoded.study_instance_uids, encoded.features, encoded.priors, answers, strict=True
         ):
             provenance = Provenance(
                 model_id=self.model_id,
@@ -127,7 +130,7 @@ class Drafter:
                 parts=self.parts,
             )
             try:
-                drafts.append(self._draft(study, features, answer, provenance))
+                drafts.append(self._draft(study, features, priors, answer, provenance))
             except FailStudy as failure:
                 drafts.append(failure)
         return self._with_answers(encoded, drafts)
@@ -157,7 +160,14 @@ class Drafter:
             told.append(draft)
         return told
 
-    def _draft(self, study: str, features: Features, answer: Answer, provenance: Provenance) -> DraftReport:
+    def _draft(
+        self,
+        study: str,
+        features: Features,
+        priors: Sequence[InstanceRef],
+        answer: Answer,
+        provenance: Provenance,
+    ) -> DraftReport:
         parsed = parse_draft(answer.text, truncated=answer.truncated)
         findings = tuple(support(finding, answer.seen) for finding in parsed.findings)
         return DraftReport(
@@ -169,7 +179,9 @@ class Drafter:
             probabilities=answer.probabilities,
             images=tuple(image.ref for image in features.images),
             provenance=provenance,
-            supports=supports(parsed.findings_text, parsed.impression_text, findings, features.images),
+            supports=supports(
+                parsed.findings_text, parsed.impression_text, findings, features.images, priors
+            ),
         )
 
     def __enter__(self) -> Self:

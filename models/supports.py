@@ -1,24 +1,39 @@
 """What each sentence of a draft rests on: an image and region, or the text that it repeats.
 
 A sentence of Findings rests on the region of what it states, else on the images that the model saw. A sentence of
-Impression rests on what the finding that it repeats rests on, else on the findings text.
+Impression rests on what the finding that it repeats rests on, else on the findings text. A sentence of comparison
+rests on the earlier film too.
 """
 
+import re
 from collections.abc import Iterable, Sequence
 
 from models.families import SeenImage
 from models.findings_text import read_findings, split_sentences
 from pipeline.report import Finding, Region, Side, Support
+from pipeline.study import InstanceRef
 
 FINDINGS, IMPRESSION = "findings", "impression"
 MOST_IMAGES = 4
 """A sentence without a region names at most so many images: a series of slices by its first ones."""
+_COMPARES = re.compile(
+    r"\b(?:unchanged|new|newly|increased?|decreased?|larger|smaller|stable|compar\w+|interval|prior|previous(?:ly)?)\b"
+    r"|较前|与前|新增|相仿",
+    re.I,
+)
 
 
 def supports(
-    findings_text: str, impression_text: str, findings: Sequence[Finding], images: Sequence[SeenImage]
+    findings_text: str,
+    impression_text: str,
+    findings: Sequence[Finding],
+    images: Sequence[SeenImage],
+    priors: Sequence[InstanceRef] = (),
 ) -> tuple[Support, ...]:
-    """At least one Support for every sentence, in the order of the text; ``findings`` carry their regions."""
+    """At least one Support for every sentence, in the order of the text.
+
+    ``findings`` carry their regions; ``priors`` are the films of an earlier study that the model was given.
+    """
     found = [
         support
         for sentence in dict.fromkeys(split_sentences(findings_text))
@@ -32,6 +47,8 @@ def supports(
             found += _seen(IMPRESSION, sentence, repeated, images)
         else:
             found.append(Support(IMPRESSION, sentence, source=FINDINGS))
+    compared = dict.fromkeys((one.section, one.sentence) for one in found if _COMPARES.search(one.sentence))
+    found += [Support(section, sentence, prior) for section, sentence in compared for prior in priors]
     return tuple(found)
 
 

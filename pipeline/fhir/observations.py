@@ -4,6 +4,9 @@ A region is told by an extension of our own, ``REGION``, since R4 has no Imaging
 extension: ``sopInstanceUid`` and ``seriesInstanceUid`` (valueId, bare UIDs as in R4 ImagingStudy), ``frame``
 (valuePositiveInt, counted from 1 as in DICOM), and ``x0``, ``y0``, ``x1``, ``y1`` (valueDecimal, pixels of the
 stored image, x to the right, y down).
+
+The two sections say by ``SUPPORT`` what each sentence rests on: ``sentence`` (valueString), and a ``REGION``, or the
+image alone (its two UIDs as in ``REGION``), or ``source`` (valueString), the text that it repeats.
 """
 
 import math
@@ -15,10 +18,11 @@ from pipeline.fhir.codes import finding_code, finding_site, section_code
 from pipeline.fhir.elements import AI_ASSERTED, AI_CONFIDENCE, SNOMED, Body, clean, coding, concept
 from pipeline.fhir.ids import run_id
 from pipeline.fhir.narrative import observation_narrative, prior_note
-from pipeline.report import DraftReport, Finding, Language, Region, Side
+from pipeline.report import DraftReport, Finding, Language, Region, Side, Support
 from pipeline.study import InstanceRef
 
 REGION = "urn:firstread:StructureDefinition:region"
+SUPPORT = "urn:firstread:StructureDefinition:support"
 _IMAGING = concept(coding("http://terminology.hl7.org/CodeSystem/observation-category", "imaging", "Imaging"))
 _PRESENT = coding(SNOMED, "52101004", "Present")
 _LATERALITY = coding(SNOMED, "272741003", "Laterality")
@@ -78,6 +82,8 @@ def _section(draft: DraftReport, run: Run, section: str, text: str) -> Body:
             "draft-empty", f"the draft has no {section}; draft the study again or look at the model"
         )
     body = shared(draft, run, section, section_code(section, draft.language), shown) | {"valueString": shown}
+    if rests := [_support(one) for one in draft.supports if one.section == section and clean(one.sentence)]:
+        body["extension"] = rests
     if draft.prior is not None:
         body["note"] = [{"text": prior_note(draft.prior, draft.language)}]
     return body
@@ -146,6 +152,17 @@ def _components(finding: Finding, language: Language) -> list[Body]:
     return components
 
 
+def _support(support: Support) -> Body:
+    parts: list[Body] = [{"url": "sentence", "valueString": clean(support.sentence)}]
+    if support.region is not None:
+        parts += region_extension(support.region)
+    elif support.image is not None:
+        parts += image_extensions(support.image)
+    elif source := clean(support.source):
+        parts.append({"url": "source", "valueString": source})
+    return {"url": SUPPORT, "extension": parts}
+
+
 def confidence_extension(probability: float | None) -> list[Body]:
     """The AI Transparency extension, where there is a probability that the result is right, 0 to 1."""
     if probability is None:
@@ -177,10 +194,10 @@ def region_extension(region: Region) -> list[Body]:
     ]
 
 
-def image_extensions(ref: InstanceRef, frame: int) -> list[Body]:
-    """Which frame of which instance something lies on."""
-    return [
+def image_extensions(ref: InstanceRef, frame: int | None = None) -> list[Body]:
+    """Which instance, and which frame of it where that is meant, something lies on."""
+    named: list[Body] = [
         {"url": "sopInstanceUid", "valueId": ref.sop_instance_uid},
         {"url": "seriesInstanceUid", "valueId": ref.series_instance_uid},
-        {"url": "frame", "valuePositiveInt": frame + 1},
     ]
+    return named if frame is None else [*named, {"url": "frame", "valuePositiveInt": frame + 1}]

@@ -27,6 +27,7 @@ from pipeline.report import (
     Provenance,
     Region,
     Side,
+    Support,
     TaskAnswer,
     Verdict,
 )
@@ -189,7 +190,13 @@ ANSWERS = (
     TaskAnswer("summarize", Language.ENGLISH, "", "Effusion and nodule.", model_id="smollm2"),
     TaskAnswer("structured", Language.ENGLISH, "", "", structured='{"nodules": 1}', schema_digest="5" * 64),
 )
-ANSWERED = replace(DRAFT, answers=ANSWERS, prior=PriorStudy("2.25.90", date(2025, 11, 2)))
+SUPPORTS = (
+    Support("findings", "There is a moderate left pleural effusion.", FRONTAL, EFFUSION),
+    Support("findings", "No pneumothorax.", FRONTAL),
+    Support("impression", "Moderate left pleural effusion.", FRONTAL, EFFUSION),
+    Support("impression", "Mild cardiomegaly.", source="findings"),
+)
+ANSWERED = replace(DRAFT, answers=ANSWERS, supports=SUPPORTS, prior=PriorStudy("2.25.90", date(2025, 11, 2)))
 
 
 def built(**changes: Any) -> tuple[Resource, ...]:

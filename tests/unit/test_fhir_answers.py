@@ -68,6 +68,24 @@ def test_an_earlier_study_is_announced() -> None:
     assert "note" not in body(built(), "Observation")
 
 
+def test_the_sections_say_what_each_sentence_rests_on() -> None:
+    resources = built(draft=ANSWERED)
+    validate(resources)
+    findings, impression = (body(resources, "Observation", number)["extension"] for number in (0, 1))
+    assert [
+        [part["url"].rpartition(":")[2] for part in one["extension"]] for one in (*findings, *impression)
+    ] == [
+        ["sentence", "region"],
+        ["sentence", "sopInstanceUid", "seriesInstanceUid"],
+        ["sentence", "region"],
+        ["sentence", "source"],
+    ]
+    assert impression[1]["extension"] == [
+        {"url": "sentence", "valueString": "Mild cardiomegaly."},
+        {"url": "source", "valueString": "findings"},
+    ]
+
+
 def test_nothing_chosen_is_told_by_the_text_and_the_components() -> None:
     (one,) = answers(
         TaskAnswer("classify", ENGLISH, "a; b", "neither", labels=(Label("a", False), Label("b", False)))

@@ -56,6 +56,17 @@ def test_a_sentence_without_a_region_rests_on_every_film_and_on_the_first_of_man
     assert supports("", "", (), SEEN) == ()
 
 
+def test_a_sentence_of_comparison_rests_on_the_earlier_film_too() -> None:
+    prior = InstanceRef("0", "0.1", "0.1.1")
+    text = "The effusion is unchanged. No pneumothorax."
+    rests = supports(text, "心影较前增大。", (), SEEN, (prior,))
+    assert [one.sentence for one in rests if one.image == prior] == [
+        "The effusion is unchanged.",
+        "心影较前增大。",
+    ]
+    assert not [one for one in supports(text, "", (), SEEN) if one.image == prior]
+
+
 def test_every_sentence_of_a_draft_has_a_support() -> None:
     drafter = Drafter(AnsweringFamily(), Language.ENGLISH, "code")
     (draft,) = drafter.write(drafter.encode([film_study(1)]))
