@@ -25,6 +25,8 @@ from pipeline.errors import ConfigurationError, FailStudy, FirstreadError, Retry
 MAX_ANSWER_BYTES = 4 << 20
 WORTH_REPEATING = frozenset({408, 425, 429, 500, 502, 503, 504, 529})
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
+UNLISTED = ("endpoint-busy", "endpoint-model", "endpoint-answer", "endpoint-refused")
+"""Answers to /v1/models that say nothing of the chat: transformers serve answers 500 where it has no cache folder."""
 TOO_LONG_MARKS = (
     "context length",
     "context_length",
@@ -94,14 +96,9 @@ class EndpointClient:
     def describe(self) -> dict[str, str]:
         """What the server says of the model: id, root and max_model_len where it lists them.
 
-        Raises StopRun when the server cannot be asked, ConfigurationError when it refuses us.
+        Empty where it lists none. Raises StopRun when it cannot be reached, ConfigurationError when it refuses us.
         """
-        try:
-            listed = asyncio.run_coroutine_threadsafe(self._models(), self._loop).result()
-        except RetryLater as error:
-            raise StopRun(
-                "endpoint-away", f"{error.message}; start the server, or correct endpoint.url"
-            ) from None
+        listed = asyncio.run_coroutine_threadsafe(self._models(), self._loop).result()
         for one in listed:
             if isinstance(one, dict) and one.get("id") == self._options.model:
                 return {key: str(one[key]) for key in ("id", "root", "max_model_len") if one.get(key)}
@@ -128,11 +125,18 @@ class EndpointClient:
                 return error
 
     async def _models(self) -> list[Any]:
+        """What the server lists; nothing where it answers and lists nothing, as a worker of a site's own may."""
         try:
-            body = await self._ask("GET", "/models", None)
-            listed = json.loads(body)["data"]
-        except (FailStudy, ValueError, KeyError, TypeError, RecursionError):
-            return []  # a worker of a site's own may not list its models
+            listed = json.loads(await self._ask("GET", "/models", None))["data"]
+        except FirstreadError as error:
+            if error.code in ("endpoint-away", "endpoint-slow"):
+                message = f"{error.message}; start the server, or correct endpoint.url"
+                raise StopRun("endpoint-away", message) from None
+            if error.code not in UNLISTED:
+                raise
+            return []
+        except (ValueError, KeyError, TypeError, RecursionError):
+            return []
         return listed if isinstance(listed, list) else []
 
     def _payload(self, chat: Sequence[Message], schema: str) -> bytes:

@@ -86,7 +86,12 @@ def open_family(
     )
     check_use_limits(entry, options)
     adapter = ENDPOINT_ADAPTER if endpoint is not None else entry.adapter
-    return find_opener(entry, adapter)(entry, options)
+    opener = find_opener(entry, adapter)
+    if adapter != ENDPOINT_ADAPTER and not entry.weights:
+        from models.brought import check_brought  # torch is asked what memory is free
+
+        check_brought(entry, options.folder(entry), precision=precision, sha256=sha256)
+    return opener(entry, options)
 
 
 def check_use_limits(entry: CatalogEntry, options: OpenOptions) -> None:

@@ -306,6 +306,19 @@ def test_an_untrusted_certificate_is_said(tmp_path: Path, certificate: tuple[Pat
         EndpointClient(options("https://127.0.0.1", ca_file=tmp_path / "absent.pem"))
 
 
+def test_a_server_that_lists_nothing_is_asked_all_the_same(server: FaultyEndpoint) -> None:
+    server.faults.lists_models = False
+    with open_served("openai-endpoint", server) as family:
+        assert family.parts["served/listed"] == "not listed"
+        assert family.answer(family.encode([film_study(1)]), [Request()])[0].text
+
+
+def test_a_refusal_is_said_when_the_family_opens(server: FaultyEndpoint) -> None:
+    server.faults.key = "sk-right"
+    with pytest.raises(ConfigurationError, match=r"endpoint\.api_key"):
+        open_served("openai-endpoint", server, api_key="sk-wrong")
+
+
 # --- what is sent --------------------------------------------------------------------------------------------
 
 
