@@ -34,3 +34,26 @@ def read_prompts(name: str) -> Prompts:
     except (OSError, ValueError, AttributeError) as error:
         raise StopRun("prompts", f"the prompt file {name} cannot be read: {error}") from None
     return Prompts(texts, hashlib.sha256(content).hexdigest())
+
+
+@dataclass(frozen=True, slots=True)
+class Wordings:
+    """Texts by name (a task, or a variant of one such as "vqa-options") and language, and the file's SHA-256."""
+
+    texts: Mapping[tuple[str, Language], str]
+    digest: str
+
+
+def read_wordings(name: str) -> Wordings:
+    """As :func:`read_prompts`, for a file that also holds variants. Raises StopRun when it cannot be read."""
+    try:
+        content = (_FOLDER / name).read_bytes()
+        stored = tomllib.loads(content.decode("utf-8"))
+        texts = {
+            (key, Language(language)): str(text)
+            for key, by_language in stored.items()
+            for language, text in by_language.items()
+        }
+    except (OSError, ValueError, AttributeError) as error:
+        raise StopRun("prompts", f"the prompt file {name} cannot be read: {error}") from None
+    return Wordings(texts, hashlib.sha256(content).hexdigest())

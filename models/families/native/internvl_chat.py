@@ -60,7 +60,7 @@ _MADE_AT_LOAD = "rotary_emb.inv_freq"
 
 @dataclass(frozen=True, slots=True)
 class ChatLayout:
-    """What the published ``config.json`` says: ``size`` is the image side in pixels, ``transposed`` means ps_version v1."""
+    """What the published ``config.json`` says: ``size`` is the image side in pixels, ``transposed`` is ps_version v1."""
 
     vision: Mapping[str, Any]
     language: Mapping[str, Any]
@@ -155,7 +155,8 @@ def load_internvl_chat(folder: Path, image_token: int, *, dtype: Any = None, dev
     """The native network with the published weights, tokens in the order that they were trained in.
 
     Tensors are read one at a time, each once, into a network that was built without memory. ``dtype`` None keeps the
-    stored one. Raises ConfigurationError for another layout, StopRun where a tensor is missing, unexpected or misshapen.
+    stored one. Raises ConfigurationError for another layout, StopRun where a tensor is missing, unexpected or
+    misshapen.
     """
     import accelerate
     import transformers
