@@ -5,9 +5,11 @@ from pathlib import Path
 from models.catalog import CatalogEntry
 from models.memory import DecoderSize, Need, check_memory, choose_precision, decoder_size, free_memory
 from models.tokenizer_check import check_tokenizer, read_json
-from models.weight_files import WeightFolder, inspect_folder, verify_folder
+from models.weight_files import SUMS_FILE, WeightFolder, inspect_folder, verify_folder
 from pipeline.errors import ConfigurationError
 
+READ_TEMPLATE = frozenset({"qwen2-vl", "qwen2.5-vl", "gemma3"})
+"""Adapters whose weights are published with a chat template that places images; others carry a text model's."""
 TOKENS = 2048
 """Positions that the estimate of the cache counts, where the model has as many."""
 
@@ -15,30 +17,35 @@ TOKENS = 2048
 def check_brought(entry: CatalogEntry, folder: Path, *, precision: str, sha256: str) -> list[WeightFolder]:
     """Look at a folder of weights, or at one per task inside it; nothing is loaded.
 
-    Files, digests, tokenizer and template, then memory for the largest. Raises ConfigurationError and StopRun, each
+    Files, digests, tokenizer and template, then memory. Raises ConfigurationError and StopRun, each
     saying what to do.
     """
-    folders = weight_folders(folder)
-    if sha256 and len(folders) > 1:
+    own, inner = weight_folders(folder)
+    if sha256 and inner:
         message = "model.sha256 pins one folder and this one holds several: keep a SHA256SUMS in each instead"
         raise ConfigurationError("weights-pin", message)
-    looked = [inspect_folder(one) for one in folders]
+    looked = [inspect_folder(one) for one in (*own, *inner)]
     for one in looked:
-        verify_folder(one, sha256) if sha256 or (one.folder / "SHA256SUMS").is_file() else None
-        check_tokenizer(one, images=entry.images > 0)
+        if sha256 or (one.folder / SUMS_FILE).is_file():
+            verify_folder(one, sha256)
+        check_tokenizer(one, images=entry.adapter in READ_TEMPLATE)
     free = free_memory()
     chosen = choose_precision(precision, on_gpu=free.on_gpu)
-    for one in looked:
-        check_memory(entry.id, Need(parameters_of(one, entry), chosen, _decoder(one), 1, TOKENS), free)
+    counts = [parameters_of(one, entry) for one in looked]
+    # parts beside the folder's own weights are loaded together, folders of one task each one at a time
+    largest = looked[counts.index(max(counts))]
+    need = Need(sum(counts) if own else max(counts), chosen, _decoder(largest), 1, TOKENS)
+    check_memory(entry.id, need, free)
     return looked
 
 
-def weight_folders(folder: Path) -> list[Path]:
-    """The folder itself, or the folders of weights in it where it holds none of its own (one per task)."""
-    if not folder.is_dir() or any(path.suffix in (".safetensors", ".gguf") for path in folder.iterdir()):
-        return [folder]
+def weight_folders(folder: Path) -> tuple[list[Path], list[Path]]:
+    """The folder where it holds weights of its own, and the folders of weights in it: parts, or one per task."""
+    if not folder.is_dir():
+        return [folder], []
     inner = sorted(path for path in folder.iterdir() if path.is_dir() and any(path.glob("*.safetensors")))
-    return inner or [folder]
+    holds = any(path.suffix in (".safetensors", ".gguf") for path in folder.iterdir())
+    return ([folder] if holds or not inner else []), inner
 
 
 def parameters_of(weights: WeightFolder, entry: CatalogEntry) -> int:

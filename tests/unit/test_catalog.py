@@ -1,16 +1,17 @@
 """The catalogue of families."""
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from rich.cells import cell_len
 
-from flows.reading import STATE_TITLES, show_model, show_models
+from flows.reading import STATE_TITLES, _model_row, show_model, show_models
 from models.catalog import CATALOG_FILE, ENDPOINT_ADAPTER, State, _read, list_models, show
 from models.families import Task
-from models.families.opening import open_family
+from models.families.opening import ADAPTERS, find_opener, open_family
 from models.prompts import read_prompts
 from pipeline.errors import ConfigurationError, StopRun
 from pipeline.report import Language
@@ -192,6 +193,25 @@ def test_the_list_as_json_is_one_line(capsys: pytest.CaptureFixture[str]) -> Non
 def test_one_entry_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
     show_model("umit", as_json=False)
     assert "dz-osamu/Disease_Detection" in capsys.readouterr().err
+
+
+def test_the_page_on_models_names_every_model_and_tests_that_exist() -> None:
+    root = CATALOG_FILE.parents[1]
+    page = (root / "docs" / "models.md").read_text(encoding="utf-8")
+    table = page.partition("## Bringing weights")[0]
+    named = set(re.findall(r"[\w.-]+", table))
+    assert {entry.id for entry in list_models()} <= named
+    tests = set(re.findall(r"tests/[\w/]+\.py", page))
+    assert len(tests) >= 6
+    assert [one for one in sorted(tests) if not (root / one).is_file()] == []
+
+
+def test_adapters_that_are_named_exist_or_are_said_to_be_missing() -> None:
+    for entry in list_models():
+        if entry.adapter in ADAPTERS:
+            assert callable(find_opener(entry, entry.adapter))
+        elif entry.adapter:
+            assert f"no adapter {entry.adapter!r}" in _model_row(entry)[-1]
 
 
 def test_a_broken_prompt_file_stops_the_run() -> None:

@@ -21,6 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from flows.site_tasks import model_choice
 from models.catalog import show
 from models.endpoints.client import EndpointClient, Message, read_reply, retry_after
 from models.endpoints.options import EndpointOptions
@@ -32,6 +33,7 @@ from models.families.endpoint import EndpointFamily
 from models.families.opening import open_family
 from pipeline.errors import ConfigurationError, FailStudy, FirstreadError, RetryLater, SkipStudy, StopRun
 from pipeline.report import Language
+from pipeline.settings import load
 from pipeline.study import ImageSet, InstanceRef
 from tests.faulty_endpoint import FaultyEndpoint, faulty_endpoint
 from tests.servers import LOOPBACK
@@ -317,6 +319,24 @@ def test_a_refusal_is_said_when_the_family_opens(server: FaultyEndpoint) -> None
     server.faults.key = "sk-right"
     with pytest.raises(ConfigurationError, match=r"endpoint\.api_key"):
         open_served("openai-endpoint", server, api_key="sk-wrong")
+
+
+def test_the_configuration_reaches_the_client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "firstread.toml"
+    path.write_text(
+        '[model]\nid = "maira-2"\naccept_use_limits = true\nprecision = "bf16"\n'
+        '[model.endpoint]\nurl = "http://127.0.0.1:1/v1"\nmodel = "maira"\nconcurrency = 7\n'
+    )
+    monkeypatch.setenv("FIRSTREAD_MODEL__ENDPOINT__API_KEY", "sk-secret")
+    settings = load(path)
+    choice = model_choice(settings.model)
+    assert choice.endpoint == EndpointOptions("http://127.0.0.1:1/v1", "maira", "sk-secret", concurrency=7)
+    assert choice.precision == "bf16"
+    assert "sk-secret" not in repr(settings) + repr(choice)
+    path.write_text('[model.endpoint]\nurl = "http://127.0.0.1:1"\nmodel = "x"\nkey = "hunter2"\n')
+    with pytest.raises(ConfigurationError, match=r"endpoint\.key") as caught:
+        load(path)
+    assert "hunter2" not in str(caught.value)
 
 
 # --- what is sent --------------------------------------------------------------------------------------------

@@ -179,6 +179,23 @@ def test_a_gguf_file_that_is_none(tmp_path: Path, content: bytes) -> None:
         inspect_folder(tmp_path)
 
 
+def test_parts_and_folders_of_one_task_are_looked_at_too(whole: Path, sharded: Path) -> None:
+    (whole / "language").mkdir()
+    sharded.rename(whole / "language" / "x")
+    (whole / "language" / "x" / SHARDS[1]).unlink()
+    (whole / "language" / "x").rename(whole / "report")
+    with pytest.raises(StopRun, match="not in the folder"):
+        check_brought(show("umit"), whole, precision="auto", sha256="")
+    (whole / "report" / INDEX).unlink()
+    (whole / "report" / SHARDS[0]).rename(whole / "report" / "model.safetensors")
+    assert [one.parameters for one in check_brought(show("umit"), whole, precision="auto", sha256="")] == [
+        15,
+        16,
+    ]
+    with pytest.raises(ConfigurationError, match="holds several"):
+        check_brought(show("umit"), whole, precision="auto", sha256="0" * 64)
+
+
 # --- pins ----------------------------------------------------------------------------------------------------
 
 
