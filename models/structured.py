@@ -113,9 +113,9 @@ class JsonProcessor:
                     raise StopRun(
                         "structured", "the text left its schema while it was written; report this fault"
                     )
-            if not matcher.is_stopped() or not fresh[row]:
-                mask = np.frombuffer(matcher.compute_bitmask(), np.uint8)
-                allowed[row] = np.unpackbits(mask, bitorder="little")[: self._vocabulary]
+            # where nothing can follow, the mask leaves the end tokens alone
+            mask = np.frombuffer(matcher.compute_bitmask(), np.uint8)
+            allowed[row] = np.unpackbits(mask, bitorder="little")[: self._vocabulary]
             if matcher.is_error():
                 raise StopRun("structured", "the schema grew too complex while it was followed; simplify it")
         return scores.masked_fill(~torch.from_numpy(allowed).to(scores.device), float("-inf"))

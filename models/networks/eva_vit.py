@@ -58,7 +58,8 @@ class EvaAttention(nn.Module):
     def forward(self, tokens: Tensor) -> Tensor:
         """Tokens [n, t, width] to the same shape."""
         bias = torch.cat([self.q_bias, torch.zeros_like(self.v_bias), self.v_bias])
-        mixed = functional.linear(tokens, self.qkv.weight, bias).unflatten(-1, (3, self.heads, -1))
+        mixed = functional.linear(tokens, self.qkv.weight, bias)
+        mixed = mixed.reshape(*tokens.shape[:2], 3, self.heads, -1)
         query, key, value = mixed.permute(2, 0, 3, 1, 4)
         attended = functional.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
         projected: Tensor = self.proj(attended)

@@ -291,7 +291,7 @@ def test_the_image_is_squashed_and_normalised_as_published() -> None:
     study = film_study(1, rows=130, columns=90)
     image = choose_image(study)
     assert choose_image(replace(study, images=(replace(image, view="LL"), image))).view == "PA"
-    grey = squash(image, 224)
+    grey = squash(image.pixels, 224)
     colour = Image.fromarray(np.round(image.pixels * 255).astype(np.uint8)).convert("RGB")
     resized = np.asarray(colour.resize((224, 224), Image.Resampling.BICUBIC), np.float32) / 255
     expected = (resized - np.array([0.48145466, 0.4578275, 0.40821073])) / np.array(

@@ -4,7 +4,7 @@ A box is ``{<x1><y1><x2><y2>}``, x first, each value ``int(100 * pixel / side)``
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from models.families import Request, SeenImage, Task
 from pipeline.errors import FailStudy
@@ -25,7 +25,17 @@ TASK_OF = {
 }
 """The connector's task for each of ours; the text-only question has none."""
 FILMS = ("CR", "DX")
-TRAINING_TEMPLATES = {
+TRAINING_TEMPLATES: Mapping[str, tuple[str, ...]] = {
+    "qa": (
+        "[qa] If you are a doctor, please answer the following question briefly: {}",
+        "[qa] {}",
+    ),
+    "vqa": (
+        "[vqa] Based on the image, respond to this question with a short answer: {}",
+        "[vqa] {}",
+    ),
+    "caption": ("[caption] {}",),
+    "cls": ("[cls] {}",),
     "refer": (
         "[refer] give me the location of {}",
         "[refer] where is {} ?",
@@ -43,7 +53,7 @@ TRAINING_TEMPLATES = {
         "[identify] the object in {} is",
     ),
 }
-"""The wordings that training draws from; the first is the evaluation's."""
+"""The wordings that training draws from. Captions and classifications are asked in whole sentences of the set."""
 _MARKS = ("<s>", "</s>", "[INST]", "[/INST]", "<Img>", "</Img>", IMAGE_MARK)
 _BOX = re.compile(r"\{<(\d{1,3})><(\d{1,3})><(\d{1,3})><(\d{1,3})>\}")
 _SCALE = 100

@@ -65,9 +65,9 @@ def choose_image(study: ImageSet) -> StudyImage:
     return (frontal or list(study.images))[0]
 
 
-def squash(image: StudyImage, size: int) -> NDArray[np.uint8]:
-    """The whole image as uint8 [size, size], bicubic, aspect ratio not kept."""
-    grey = Image.fromarray(np.round(image.pixels.clip(0, 1) * 255).astype(np.uint8))
+def squash(pixels: Floats, size: int) -> NDArray[np.uint8]:
+    """The whole image, 0..1, as uint8 [size, size], bicubic, aspect ratio not kept."""
+    grey = Image.fromarray(np.round(pixels.clip(0, 1) * 255).astype(np.uint8))
     return np.asarray(grey.resize((size, size), Image.Resampling.BICUBIC))
 
 
@@ -128,14 +128,14 @@ class UniMedFamily:
 
     def prepare(self, study: ImageSet) -> Floats:
         """The chosen image as [1, 3, size, size]. Raises SkipStudy where the study has none."""
-        return normalise(squash(choose_image(study), self._config.vision.image_size)[None])
+        return normalise(squash(choose_image(study).pixels, self._config.vision.image_size)[None])
 
     def encode(self, studies: Sequence[ImageSet]) -> list[Features]:
         """See ``models.families.Family``."""
         if not studies:
             return []
         images = [choose_image(study) for study in studies]
-        grey = np.stack([squash(image, self._config.vision.image_size) for image in images])
+        grey = np.stack([squash(image.pixels, self._config.vision.image_size) for image in images])
         features = self._encode(grey, [TASK_OF[Task.REPORT]] * len(grey))
         return [
             Features(
