@@ -59,6 +59,7 @@ def test_every_sentence_is_one_and_states_something() -> None:
         ("两侧胸腔少量积液。", [("pleural_effusion", True, "bilateral")]),
         ("心影不大。", [("cardiomegaly", False, None)]),
         ("左侧心脏起搏器，导线投影于心影。", [("pacemaker", True, "left")]),
+        ("左侧胸腔，可见少量积液。", [("pleural_effusion", True, "left")]),
         ("建议复查。", []),
     ],
 )
