@@ -107,7 +107,8 @@ def _answer(
     place: Workplace, inquiry: Inquiry, request: Request, choice: ModelChoice, family: Family
 ) -> TaskAnswer:
     begun = datetime.now(UTC)
-    laterals = show(choice.id).reads_laterals
+    reader = place.model.id if request.task in TEXT_TASKS else choice.id
+    laterals = show(reader).reads_laterals
     with _brought(place, inquiry, laterals) as (context, image_set):
         if inquiry.prior:
             image_set = with_prior(place, inquiry.archive, context, image_set, inquiry.prior).image_set

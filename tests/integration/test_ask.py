@@ -14,6 +14,7 @@ from flows import asking, path, priors
 from flows.asking import Inquiry, ask, read_region
 from flows.path import Brought
 from flows.workplace import Workplace
+from models.drafter import ModelChoice
 from models.families import Task
 from pipeline import settings as configuration
 from pipeline.errors import ConfigurationError, RetryLater
@@ -103,6 +104,27 @@ def test_text_tasks_read_the_draft(site: Site, capsys: pytest.CaptureFixture[str
     schema.write_text('{"type": "object"}')
     _, answer = site.ask(capsys, "structured", schema=schema)
     assert answer["structured"] == {"length": 85}
+
+
+def test_a_further_model_reads_the_draft_of_the_sites_own(
+    site: Site, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader = AnsweringFamily("smollm2-135m", tasks=frozenset({Task.SUMMARIZE}))
+    opened: list[str] = []
+
+    def open_model(choice: ModelChoice, cache: Path) -> AnsweringFamily:
+        opened.append(choice.id)
+        return reader if choice.id == "smollm2-135m" else site.family
+
+    monkeypatch.setattr(asking, "open_model", open_model)
+    small = configuration.ModelSettings(id="smollm2-135m", weights=Path("/nowhere"))
+    settings = site.settings.model_copy(update={"models": {"small": small}})
+    inquiry = Inquiry("main", UID, "summarize", model="small")
+    assert ask(settings, inquiry, as_json=True) == 0
+    answer = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert (answer["text"], answer["model"]) == ("85 letters: There is a s", "smollm2-135m")
+    assert opened == ["smollm2-135m", "firstread-mini"]
+    assert reader.batches == [[Task.SUMMARIZE]]
 
 
 def test_a_person_sees_a_table_and_the_banner(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
