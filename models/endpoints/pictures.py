@@ -21,3 +21,14 @@ def picture(image: StudyImage, max_side: int) -> bytes:
     buffer = BytesIO()
     grey.save(buffer, format="PNG", compress_level=1)
     return buffer.getvalue()
+
+
+def padded_picture(content: bytes) -> bytes:
+    """A PNG padded with black to the square of its longer side, its middle kept."""
+    with Image.open(BytesIO(content)) as whole:
+        side = max(whole.size)
+        square = Image.new(whole.mode, (side, side))
+        square.paste(whole, ((side - whole.width) // 2, (side - whole.height) // 2))
+    buffer = BytesIO()
+    square.save(buffer, format="PNG", compress_level=1)
+    return buffer.getvalue()

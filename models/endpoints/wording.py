@@ -9,7 +9,10 @@ import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
+from models.catalog import CatalogEntry
+from models.endpoints.dialects import DIALECTS, dialect_wording
 from models.endpoints.template import fill
 from models.families import Answer, Request, SeenImage, Task
 from models.prompts import Prompts, read_prompts
@@ -35,23 +38,75 @@ _LETTERED = re.compile(r"^\(?([a-z])[).:]\s*", re.I)
 Reader = Callable[[str, Request, SeenImage | None], Answer]
 
 
+class Speaking(Protocol):
+    """How a served family is asked and answers.
+
+    ``frontal`` says that it reads studies with a frontal film only, which then is the first image; ``lateral`` and
+    ``prior`` that it takes a lateral and an earlier frontal film too. ``digest`` is of its words.
+    """
+
+    @property
+    def frontal(self) -> bool: ...
+
+    @property
+    def lateral(self) -> bool: ...
+
+    @property
+    def prior(self) -> bool: ...
+
+    @property
+    def digest(self) -> str: ...
+
+    def ask(
+        self, request: Request, roles: Sequence[str], seen: Sequence[SeenImage], modality: str
+    ) -> tuple[str, list[str]]:
+        """The system's words, "" for none, and the user's texts between the places of images.
+
+        ``roles`` names each image that will be sent ("image", "lateral", "prior"), ``seen`` those that regions lie on.
+        Raises ConfigurationError for what the family does not do, FailStudy for what this study cannot be asked.
+        """
+        ...
+
+    def read(self, text: str, request: Request, seen: Sequence[SeenImage]) -> Answer:
+        """The answer read, not yet marked as truncated; never raises."""
+        ...
+
+    def padded(self, task: Task) -> bool:
+        """Whether images are sent padded to a square, their middle kept."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Wording:
-    """One family's words. ``read`` gives an answer that is not yet marked as truncated.
-
-    ``frontal`` says that the family reads studies with a frontal film only, which then is the first image.
-    ``lateral`` and ``prior`` say that it takes a lateral and an earlier frontal film too.
-    """
+    """See Speaking: the words of a prompt file, read by ``reader``."""
 
     prompts: Prompts
     system: str = ""
-    read: Reader = field(default=lambda text, request, seen: read_plain(text, request, seen))
+    reader: Reader = field(default=lambda text, request, seen: read_plain(text, request, seen))
     frontal: bool = False
     lateral: bool = False
     prior: bool = False
 
-    def texts(self, request: Request, roles: Sequence[str]) -> list[str]:
-        """The texts between the places of images for a request. Raises ConfigurationError, FailStudy as a family."""
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the prompt file."""
+        return self.prompts.digest
+
+    def padded(self, task: Task) -> bool:
+        """See Speaking: never."""
+        return False
+
+    def read(self, text: str, request: Request, seen: Sequence[SeenImage]) -> Answer:
+        """See Speaking."""
+        return self.reader(text, request, seen[0] if seen else None)
+
+    def ask(
+        self, request: Request, roles: Sequence[str], seen: Sequence[SeenImage], modality: str
+    ) -> tuple[str, list[str]]:
+        """See Speaking."""
+        return self.system, self._texts(request, roles)
+
+    def _texts(self, request: Request, roles: Sequence[str]) -> list[str]:
         template = self.prompts.texts.get((request.task, request.language))
         if template is None:
             done = ", ".join(
@@ -70,26 +125,26 @@ class Wording:
         return fill(template.replace("{maira_images}", _maira_images(roles)), values)
 
 
-def wording_of(model_id: str, prompts_file: str) -> Wording:
-    """The wording of a catalogue id. Raises ConfigurationError for a family that is not served this way."""
-    made = _WORDINGS.get(model_id)
+def wording_of(entry: CatalogEntry) -> Speaking:
+    """The wording of a catalogue entry. Raises ConfigurationError for a family that is not served this way."""
+    spoken = dialect_wording(entry.id)
+    if spoken is not None:
+        return spoken
+    made = _WORDINGS.get(entry.id)
     if made is None:
-        known = ", ".join(_WORDINGS)
+        known = ", ".join([*_WORDINGS, *DIALECTS])
         message = (
-            f"{model_id} cannot be asked through an endpoint: no wording for it here (there are: {known}); open its "
+            f"{entry.id} cannot be asked through an endpoint: no wording for it here (there are: {known}); open its "
             "weights, or use openai-endpoint for plain text"
         )
         raise ConfigurationError("endpoint-family", message)
-    return made(read_prompts(prompts_file))
+    return made(read_prompts(entry.prompts))
 
 
 def read_plain(text: str, request: Request, seen: SeenImage | None) -> Answer:
-    """The text as it is; labels where the answer is made of the names it could choose, structured where valid."""
+    """The text as it is; labels where the answer is made of the names it could choose."""
     text = text.strip()
-    structured = ""
-    if request.task is Task.STRUCTURED:
-        structured = read_json(text, request.schema)
-    return Answer(text, truncated=False, labels=_choose(text, request), structured=structured)
+    return Answer(text, truncated=False, labels=_choose(text, request))
 
 
 def read_boxes_of_100(text: str, request: Request, seen: SeenImage | None) -> Answer:
@@ -227,13 +282,13 @@ _WORDINGS: Mapping[str, Callable[[Prompts], Wording]] = {
     "maira-2": lambda prompts: Wording(
         prompts,
         system="You are an expert radiology assistant tasked with interpreting a chest X-ray study.",
-        read=read_maira,
+        reader=read_maira,
         frontal=True,
         lateral=True,
         prior=True,
     ),
     "chexagent-2": lambda prompts: Wording(
-        prompts, system="You are a helpful assistant.", read=read_boxes_of_100, lateral=True
+        prompts, system="You are a helpful assistant.", reader=read_boxes_of_100, lateral=True
     ),
     "llava-rad": lambda prompts: Wording(prompts, frontal=True),
     "libra-7b": lambda prompts: Wording(prompts, frontal=True, prior=True),

@@ -18,7 +18,7 @@ from models.catalog import CatalogEntry
 from models.endpoints import template, wording
 from models.endpoints.client import EndpointClient, Message
 from models.endpoints.options import EndpointOptions
-from models.endpoints.pictures import picture
+from models.endpoints.pictures import padded_picture, picture
 from models.families import TEXT_TASKS, Answer, Features, Request, SeenImage, Task
 from models.families.opening import OpenOptions
 from pipeline.errors import ConfigurationError, FailStudy, FirstreadError, RetryLater, SkipStudy, StopRun
@@ -26,14 +26,17 @@ from pipeline.study import ImageSet, StudyImage
 
 FRONTAL, LATERAL = ("PA", "AP"), ("LL", "RL")
 ROLES = ("image", "lateral", "prior")
-SOURCES = tuple(Path(template.__file__).with_name(name) for name in ("wording.py", "template.py"))
+SOURCES = tuple(
+    Path(template.__file__).with_name(name) for name in ("wording.py", "template.py", "dialects.py")
+)
 
 
 class EndpointFamily:
     """A served family. See ``models.families.Family``.
 
-    Features: ``png`` uint8 [images, bytes] padded with zeros, ``length`` [images], ``role`` [images] into ``ROLES``;
-    a prior film is in the arrays and not among ``Features.images``: regions never lie on it.
+    Features: ``png`` uint8 [images, bytes] padded with zeros, ``length`` [images], ``role`` [images] into ``ROLES``,
+    ``modality`` [images] as DICOM names it. A prior film is in the arrays and not among ``Features.images``: regions
+    never lie on it.
     """
 
     runner = "endpoint"
@@ -44,11 +47,9 @@ class EndpointFamily:
         Raises StopRun when it is away, ConfigurationError when it refuses us or the family cannot be asked this way.
         """
         self._entry, self._options = entry, options
-        self._wording = wording.wording_of(entry.id, entry.prompts)
+        self._wording = wording.wording_of(entry)
         self.model_id, self.model_version = entry.id, entry.version
-        asked = self._wording.prompts.texts
-        self.tasks = frozenset(task for task, _ in asked) & frozenset(entry.tasks)
-        self.languages = frozenset(language for _, language in asked) & frozenset(entry.languages)
+        self.tasks, self.languages = frozenset(entry.tasks), frozenset(entry.languages)
         self._client = EndpointClient(options)
         try:
             served = self._client.describe()
@@ -58,7 +59,7 @@ class EndpointFamily:
         words = b"".join(source.read_bytes() for source in SOURCES)
         self.parts = {
             "runner": self.runner,
-            "prompts": self._wording.prompts.digest,
+            "prompts": self._wording.digest,
             "wording": hashlib.sha256(words).hexdigest(),
             "served/model": options.model,
             "served/listed": ", ".join(f"{key} {value}" for key, value in sorted(served.items()))
@@ -88,14 +89,17 @@ class EndpointFamily:
         answers = []
         for one, request, reply in zip(features, requests, replies, strict=True):
             assert not isinstance(reply, FirstreadError)
-            read = self._wording.read(reply.text, request, one.images[0] if one.images else None)
+            read = self._wording.read(reply.text, request, one.images)
+            structured = ""
+            if request.task is Task.STRUCTURED and not reply.truncated:
+                structured = wording.read_json(reply.text, request.schema)
             answers.append(
                 Answer(
                     read.text,
                     reply.truncated,
                     labels=read.labels,
                     places=read.places,
-                    structured="" if reply.truncated else read.structured,
+                    structured=structured,
                 )
             )
         return answers
@@ -110,6 +114,7 @@ class EndpointFamily:
             "png": packed,
             "length": np.array([len(content) for content in pictures], np.int64),
             "role": np.array([ROLES.index(role) for role in roles], np.int64),
+            "modality": np.array([image.modality for image in images]),
         }
         current = [image for image, role in zip(images, roles, strict=True) if role != "prior"]
         return Features(tuple(_seen(image) for image in current), arrays)
@@ -148,9 +153,12 @@ class EndpointFamily:
             lengths, rows = features.arrays["length"], features.arrays["png"]
             pictures = [rows[row, :length].tobytes() for row, length in enumerate(lengths)]
             roles = [ROLES[role] for role in features.arrays["role"]]
-        parts = template.weave(self._wording.texts(request, roles), pictures)
-        system = [Message("system", (self._wording.system,))] if self._wording.system else []
-        return [*system, Message("user", parts)]
+            if self._wording.padded(request.task):
+                pictures = [padded_picture(one) for one in pictures]
+        modality = str(features.arrays["modality"][0]) if pictures else ""
+        system, texts = self._wording.ask(request, roles, features.images if pictures else (), modality)
+        turns = [Message("system", (system,))] if system else []
+        return [*turns, Message("user", template.weave(texts, pictures))]
 
     def __enter__(self) -> Self:
         return self

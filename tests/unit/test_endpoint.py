@@ -24,6 +24,7 @@ from PIL import Image
 from flows.site_tasks import model_choice
 from models.catalog import show
 from models.endpoints.client import EndpointClient, Message, read_reply, retry_after
+from models.endpoints.dialects import DIALECTS, turns_of
 from models.endpoints.options import EndpointOptions
 from models.endpoints.pictures import picture
 from models.endpoints.template import fill, weave
@@ -592,6 +593,59 @@ def test_words_with_an_indication_and_without(
     assert sent_text(server).strip() == text
 
 
+def test_medgemma_is_served_in_its_own_words_on_a_padded_square(server: FaultyEndpoint) -> None:
+    server.reply = lambda body: 'Final Answer: [{"box_2d": [500, 250, 750, 500], "label": "nodule"}]'
+    with open_served("medgemma-1.5-4b-it", server) as family:
+        features = family.encode([film_study(1, rows=200, columns=100)])  # stored at 400 x 200
+        answer = family.answer(features, [Request(Task.DETECT, target="nodule")])[0]
+        family.answer(features, [Request(Task.REPORT)])
+    region = answer.places[0].region
+    assert region is not None
+    # the square is 400 wide and begins 100 columns to the left of the film
+    assert (region.x0, region.y0, region.x1, region.y1) == pytest.approx((0, 200, 100, 300))
+    detect, report = (list(body["messages"][0]["content"]) for body in server.bodies)
+    sizes = []
+    for content in (detect, report):
+        url = next(part["image_url"]["url"] for part in content if part["type"] == "image_url")
+        with Image.open(BytesIO(b64decode(url.partition(",")[2]))) as sent:
+            sizes.append(sent.size)
+    assert sizes == [(200, 200), (100, 200)]
+    assert sent_text(server) == "You are an expert radiologist.\n\nDescribe this X-ray<image>"
+    assert "Where is the nodule?" in detect[-1]["text"]
+
+
+def test_medrega_is_served_with_the_image_in_its_place(server: FaultyEndpoint) -> None:
+    server.reply = lambda body: (
+        "<ref>heart</ref><box>[[0, 0, 666, 999]]</box><ref>lung</ref><box>[[9, 9, 1, 1]]</box>"
+    )
+    with open_served("medrega", server) as family:
+        features = family.encode([film_study(1, rows=300, columns=150)])
+        answer = family.answer(features, [Request(Task.DETECT, target="heart")])[0]
+        with pytest.raises(ConfigurationError, match="asks twice"):
+            family.answer(features, [Request(Task.VQA, question="Why?", target="heart")])
+    assert server.bodies[0]["messages"][0] == {"role": "system", "content": "Answer the questions."}
+    assert sent_text(server).endswith("<image>\nPlease locate <ref>heart</ref> in this chest x-ray image.")
+    assert [place.name for place in answer.places] == ["heart"]
+    assert answer.places[0].region is not None
+    assert answer.places[0].region.x1 == pytest.approx(200)  # stored at 600 x 300
+
+
+def test_llava_med_is_served_without_its_marks(server: FaultyEndpoint) -> None:
+    with open_served("llava-med", server) as family:
+        family.answer(family.encode([film_study(1)]), [Request(Task.VQA, question="Is there an effusion?")])
+    assert sent_text(server) == "<image>\nIs there an effusion?"
+
+
+def test_a_frame_that_is_not_known_stops_the_run() -> None:
+    with pytest.raises(StopRun, match="frame"):
+        turns_of("### Human: <image> Why? ### Assistant:")
+
+
+@pytest.mark.parametrize("model_id", DIALECTS)
+def test_a_dialect_that_is_named_is_there(model_id: str) -> None:
+    assert wording_of(show(model_id)).digest
+
+
 def test_values_are_put_in_whole() -> None:
     assert fill("a {x}[[ b {y}||c]]<image>{x}", {"x": "{y} [[<image>]]", "y": ""}) == [
         "a {y} [[<image>]]c",
@@ -602,10 +656,7 @@ def test_values_are_put_in_whole() -> None:
         weave(["a", "b"], [])
 
 
-SERVED = [
-    (show(name), wording_of(name, show(name).prompts))
-    for name in ("maira-2", "chexagent-2", "openai-endpoint")
-]
+SERVED = [(show(name), wording_of(show(name))) for name in ("maira-2", "chexagent-2", "openai-endpoint")]
 
 
 @given(st.text(max_size=120) | st.from_regex(r"<obj>a(<box><x\d\d><y\d\d><x\d\d><y\d\d></box>)?</obj>"))
@@ -613,7 +664,7 @@ def test_any_answer_is_read(text: str) -> None:
     seen = SeenImage(InstanceRef("1", "2", "3"), 0, 100, 80)
     for entry, wording in SERVED:
         for task in entry.tasks:
-            answer = wording.read(text, Request(task, labels=("a", "b"), target="t", schema=SCHEMA), seen)
+            answer = wording.read(text, Request(task, labels=("a", "b"), target="t", schema=SCHEMA), (seen,))
             for place in answer.places:
                 assert place.region is not None
                 assert 0 <= place.region.x0 < place.region.x1 <= 80
