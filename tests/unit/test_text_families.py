@@ -9,8 +9,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from models.catalog import show
 from models.drafter import Drafter
 from models.families import Features, Request, Task
+from models.families.opening import open_family
 from models.families.text.asking import read_choice
 from models.families.text.family import TextFamily
 from models.families.text.recipes import RECIPES
@@ -196,3 +198,8 @@ def test_smollm2_loads_from_its_package_and_answers() -> None:
         capital, structured = family.answer([NOTHING, NOTHING], asked)
         assert "Paris" in capital.text
         assert structured.structured == '{"side": "left"}'
+
+
+def test_the_catalogue_opens_any_causal_model(folders: dict[str, Path], tmp_path: Path) -> None:
+    with open_family(show("text-llm"), folders["llama"], tmp_path, accept_use_limits=True) as family:
+        assert family.tasks == {Task.SUMMARIZE, Task.STRUCTURED, Task.TEXT_QA}

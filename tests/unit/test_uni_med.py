@@ -18,6 +18,7 @@ from models.catalog import show
 from models.encoder import largest_error
 from models.engine import EngineOrder, build_engine
 from models.families import Features, Request, SeenImage, Task
+from models.families.opening import open_family
 from models.families.uni_med.asking import read_class, read_places, word_instruction, write_box
 from models.families.uni_med.export import encoder_source
 from models.families.uni_med.family import UniMedFamily, choose_image, normalise, squash
@@ -379,3 +380,12 @@ def test_the_shape_of_a_tower_has_to_divide() -> None:
         EvaConfig(image_size=225)
     with pytest.raises(ValueError, match="rate of 4"):
         UniMedConfig(resample="maxpool", resample_rate=2)
+
+
+def test_the_catalogue_opens_it_once_its_terms_are_accepted(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="accept_use_limits"):
+        open_family(show("uni-med"), folder, tmp_path)
+    with open_family(show("uni-med"), folder, tmp_path, accept_use_limits=True, threads=1) as opened:
+        (answer,) = opened.answer(opened.encode([film_study(3)]), [Request(Task.VQA, question="Why?")])
+        assert answer.text
+        assert opened.runner == "onnxruntime-cpu"

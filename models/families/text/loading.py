@@ -9,7 +9,6 @@ from models.families.text.recipes import TextRecipe
 from models.loading import file_digest
 from pipeline.errors import ConfigurationError, StopRun
 
-ADAPTER_FILE = "adapter_config.json"
 _MADE_AT_LOAD = ("rotary_emb.inv_freq", ".attn.bias", ".attn.masked_bias")
 """Ends of tensor names that old checkpoints stored and that hold no weights."""
 
@@ -28,17 +27,17 @@ class LoadedText:
     files: dict[str, str]
 
 
-def load_text_model(folder: Path, recipe: TextRecipe, base: Path | None = None) -> LoadedText:
+def load_text_model(folder: Path, recipe: TextRecipe) -> LoadedText:
     """The model of ``folder``, in float32 on the CPU or in its own type on the first GPU.
 
-    ``base`` is the base model's folder where ``folder`` is an adapter. Raises ConfigurationError for a folder that
-    this code cannot load and StopRun for weights that are not those of the network.
+    Raises ConfigurationError for a folder that this code cannot load and StopRun for weights that are not those of the
+    network.
     """
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    weights = folder
-    gguf = sorted(folder.glob("*.gguf"))
+    weights = folder / "base" if recipe.expert_adapter else folder
+    gguf = sorted(weights.glob("*.gguf"))
     if len(gguf) > 1:
         raise ConfigurationError("weights-folder", f"{folder} holds {len(gguf)} GGUF files: leave one")
     extra: dict[str, Any] = {"gguf_file": gguf[0].name} if gguf else {}
@@ -65,6 +64,10 @@ def load_text_model(folder: Path, recipe: TextRecipe, base: Path | None = None) 
         raise ConfigurationError("weights-folder", message) from error
     network, report = loaded
     _check_report(report)
+    if recipe.expert_adapter:
+        from models.families.text.ming_moe import with_experts
+
+        network = with_experts(network, folder)
     if on_gpu:
         network = network.to("cuda")
     return _described(folder, network.eval(), tokenizer, recipe, gguf)
@@ -113,7 +116,7 @@ def _described(
     config = network.config.get_text_config()
     positions = getattr(config, "max_position_embeddings", None) or recipe.positions
     read = gguf or sorted(
-        path for path in folder.iterdir() if path.suffix in (".safetensors", ".json", ".model")
+        path for path in folder.rglob("*") if path.suffix in (".safetensors", ".json", ".model")
     )
-    files = {path.name: file_digest(path) for path in read}
+    files = {str(path.relative_to(folder)): file_digest(path) for path in read}
     return LoadedText(network, tokenizer, tuple(dict.fromkeys(ends)), ends[0], positions, files)
