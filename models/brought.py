@@ -1,9 +1,20 @@
 """Weights that a site brings, checked before any library opens them."""
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from models.catalog import CatalogEntry
-from models.memory import DecoderSize, Need, check_memory, choose_precision, decoder_size, free_memory
+from models.memory import (
+    DecoderSize,
+    FreeMemory,
+    Need,
+    Precision,
+    check_memory,
+    choose_precision,
+    decoder_size,
+    free_memory,
+)
 from models.tokenizer_check import check_tokenizer, read_json
 from models.weight_files import SUMS_FILE, WeightFolder, inspect_folder, verify_folder
 from pipeline.errors import ConfigurationError
@@ -14,7 +25,16 @@ TOKENS = 2048
 """Positions that the estimate of the cache counts, where the model has as many."""
 
 
-def check_brought(entry: CatalogEntry, folder: Path, *, precision: str, sha256: str) -> list[WeightFolder]:
+@dataclass(frozen=True, slots=True)
+class Brought:
+    """Sound folders of weights, the memory they are estimated to need and what was free."""
+
+    folders: tuple[WeightFolder, ...]
+    need: Need
+    free: FreeMemory
+
+
+def check_brought(entry: CatalogEntry, folder: Path, *, precision: str, sha256: str) -> Brought:
     """Look at a folder of weights, or at one per task inside it; nothing is loaded.
 
     Files, digests, tokenizer and template, then memory. Raises ConfigurationError and StopRun, each
@@ -36,7 +56,7 @@ def check_brought(entry: CatalogEntry, folder: Path, *, precision: str, sha256: 
     largest = looked[counts.index(max(counts))]
     need = Need(sum(counts) if own else max(counts), chosen, _decoder(largest), 1, TOKENS)
     check_memory(entry.id, need, free)
-    return looked
+    return Brought(tuple(looked), need, free)
 
 
 def weight_folders(folder: Path) -> tuple[list[Path], list[Path]]:
@@ -55,3 +75,24 @@ def parameters_of(weights: WeightFolder, entry: CatalogEntry) -> int:
 
 def _decoder(weights: WeightFolder) -> DecoderSize:
     return decoder_size(read_json(weights.folder / "config.json"))
+
+
+def load_arguments(precision: str, *, on_gpu: bool) -> dict[str, Any]:
+    """What ``from_pretrained`` is given for ``model.precision``. Raises ConfigurationError for what cannot be had.
+
+    8 and 4 bits are bitsandbytes': whole numbers by row, and NF4 computed in bf16.
+    """
+    import torch
+    import transformers
+
+    quantise: Any = transformers.BitsAndBytesConfig
+    chosen = choose_precision(precision, on_gpu=on_gpu)
+    if chosen is Precision.INT8:
+        quantised = quantise(load_in_8bit=True)
+        return {"dtype": torch.bfloat16, "quantization_config": quantised, "device_map": {"": 0}}
+    if chosen is Precision.INT4:
+        quantised = quantise(
+            load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.bfloat16
+        )
+        return {"dtype": torch.bfloat16, "quantization_config": quantised, "device_map": {"": 0}}
+    return {"dtype": torch.float32 if chosen is Precision.FP32 else torch.bfloat16}

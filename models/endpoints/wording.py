@@ -299,5 +299,4 @@ _WORDINGS: Mapping[str, Callable[[Prompts], Wording]] = {
     "radfm": _plain,
     "wingpt2-7b": _plain,
     "wingpt2-14b": _plain,
-    "ming-moe": _plain,
 }

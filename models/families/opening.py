@@ -13,6 +13,8 @@ from typing import cast
 from models.catalog import ENDPOINT_ADAPTER, CatalogEntry, State
 from models.endpoints.options import EndpointOptions
 from models.families import Family
+from models.families.guarded import GuardedFamily
+from models.memory import explaining_out_of_memory
 from pipeline.errors import ConfigurationError
 
 ADAPTERS = {
@@ -90,7 +92,9 @@ def open_family(
     if adapter != ENDPOINT_ADAPTER and not entry.weights:
         from models.brought import check_brought  # torch is asked what memory is free
 
-        check_brought(entry, options.folder(entry), precision=precision, sha256=sha256)
+        brought = check_brought(entry, options.folder(entry), precision=precision, sha256=sha256)
+        with explaining_out_of_memory(entry.id, brought.need, brought.free):
+            return GuardedFamily(opener(entry, options), brought.need, brought.free)
     return opener(entry, options)
 
 

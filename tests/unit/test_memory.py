@@ -5,8 +5,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from models.brought import check_brought
+from models.brought import check_brought, load_arguments
 from models.catalog import list_models, show
+from models.families import Answer, Features, Request, Task
+from models.families.guarded import GuardedFamily
+from models.families.opening import open_family
 from models.memory import (
     GIB,
     DecoderSize,
@@ -142,3 +145,45 @@ def test_a_brought_model_is_weighed_before_it_is_loaded(
     monkeypatch.setattr("models.brought.free_memory", lambda: FreeMemory("cpu", 1000))
     with pytest.raises(ConfigurationError, match="text-llm needs about"):
         check_brought(show("text-llm"), folder, precision="auto", sha256="")
+
+
+def test_a_family_that_runs_out_says_what_would_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = write_text_model(tmp_path)
+    family = open_family(show("text-llm"), folder, tmp_path, accept_use_limits=True, precision="bf16")
+    assert isinstance(family, GuardedFamily)
+    assert family.parts["precision"] == "bfloat16"
+    requests = [Request(Task.TEXT_QA, question="Why?")] * 8
+    with family:
+        features = family.encode([])
+        assert features == []
+        nothing = [Features((), {})] * 8
+
+        def fail(*given: object) -> list[Answer]:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+        monkeypatch.setattr(family.family, "answer", fail)
+        with pytest.raises(StopRun, match=r"text-llm ran out of memory: .*endpoint") as caught:
+            family.answer(nothing, requests)
+        assert caught.value.code == "memory"
+
+
+def test_running_out_while_loading_says_so_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*given: object, **named: object) -> None:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes")
+
+    monkeypatch.setattr("models.families.text.family.load_text_model", fail)
+    with pytest.raises(StopRun, match="ran out of memory"):
+        open_family(show("text-llm"), write_text_model(tmp_path), tmp_path, accept_use_limits=True)
+
+
+def test_quantised_loading_is_asked_of_bitsandbytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: True)
+    monkeypatch.setattr("transformers.BitsAndBytesConfig", lambda **given: given)
+    assert load_arguments("int8", on_gpu=True)["quantization_config"] == {"load_in_8bit": True}
+    four = load_arguments("int4", on_gpu=True)["quantization_config"]
+    assert (four["load_in_4bit"], four["bnb_4bit_quant_type"]) == (True, "nf4")
+    assert load_arguments("auto", on_gpu=True) == {"dtype": torch.bfloat16}
+    with pytest.raises(ConfigurationError, match="GPU"):
+        open_family(
+            show("text-llm"), write_text_model(tmp_path), tmp_path, accept_use_limits=True, precision="int8"
+        )

@@ -85,7 +85,7 @@ def test_sound_folders(whole: Path, sharded: Path) -> None:
     assert two.size == sum((sharded / name).stat().st_size for name in SHARDS)
     check_tokenizer(one, images=True)
     check_tokenizer(two, images=True)
-    assert check_brought(show("lingshu-7b"), whole, precision="auto", sha256="")[0].parameters == 15
+    assert check_brought(show("lingshu-7b"), whole, precision="auto", sha256="").folders[0].parameters == 15
 
 
 def point_outside(folder: Path, name: str) -> None:
@@ -188,7 +188,8 @@ def test_parts_and_folders_of_one_task_are_looked_at_too(whole: Path, sharded: P
         check_brought(show("umit"), whole, precision="auto", sha256="")
     (whole / "report" / INDEX).unlink()
     (whole / "report" / SHARDS[0]).rename(whole / "report" / "model.safetensors")
-    assert [one.parameters for one in check_brought(show("umit"), whole, precision="auto", sha256="")] == [
+    brought = check_brought(show("umit"), whole, precision="auto", sha256="")
+    assert [one.parameters for one in brought.folders] == [
         15,
         16,
     ]

@@ -32,13 +32,15 @@ class TextFamily:
 
     runner = "torch"
 
-    def __init__(self, entry: CatalogEntry, folder: Path, *, recipe: TextRecipe | None = None) -> None:
+    def __init__(
+        self, entry: CatalogEntry, folder: Path, *, recipe: TextRecipe | None = None, precision: str = "auto"
+    ) -> None:
         """Load the weights of ``folder``; ``recipe`` None takes that of the catalogue id.
 
         Raises ConfigurationError for a folder that cannot be loaded, StopRun for unsound weights.
         """
         self._recipe = recipe or recipe_of(entry.id)
-        self._loaded = load_text_model(folder, self._recipe)
+        self._loaded = load_text_model(folder, self._recipe, precision=precision)
         self._prompts = read_text_prompts()
         self.model_id, self.model_version = entry.id, entry.version
         self.tasks, self.languages = frozenset(entry.tasks) & TEXT_TASKS, frozenset(entry.languages)
@@ -170,4 +172,4 @@ class TextFamily:
 
 def open_text(entry: CatalogEntry, options: OpenOptions) -> TextFamily:
     """The family of a catalogue entry with the weights of ``options``."""
-    return TextFamily(entry, options.folder(entry))
+    return TextFamily(entry, options.folder(entry), precision=options.precision)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from models.brought import load_arguments
 from models.families.text.recipes import TextRecipe
 from models.loading import file_digest
 from pipeline.errors import ConfigurationError, StopRun
@@ -27,8 +28,8 @@ class LoadedText:
     files: dict[str, str]
 
 
-def load_text_model(folder: Path, recipe: TextRecipe) -> LoadedText:
-    """The model of ``folder``, in float32 on the CPU or in its own type on the first GPU.
+def load_text_model(folder: Path, recipe: TextRecipe, precision: str = "auto") -> LoadedText:
+    """The model of ``folder`` at ``precision``: "auto" is float32 on the CPU and bfloat16 on the first GPU.
 
     Raises ConfigurationError for a folder that this code cannot load and StopRun for weights that are not those of the
     network.
@@ -42,13 +43,17 @@ def load_text_model(folder: Path, recipe: TextRecipe) -> LoadedText:
         raise ConfigurationError("weights-folder", f"{folder} holds {len(gguf)} GGUF files: leave one")
     extra: dict[str, Any] = {"gguf_file": gguf[0].name} if gguf else {}
     on_gpu = torch.cuda.is_available()
+    arguments = load_arguments(precision, on_gpu=on_gpu)
+    if recipe.expert_adapter and "quantization_config" in arguments:
+        message = "experts are not laid over quantised weights: set model.precision to bf16"
+        raise ConfigurationError("precision", message)
     try:
         tokenizer = AutoTokenizer.from_pretrained(
             weights, local_files_only=True, trust_remote_code=False, **extra
         )
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             weights,
-            dtype="auto" if on_gpu and not gguf else torch.float32,
+            **arguments,
             local_files_only=True,
             trust_remote_code=False,
             use_safetensors=None if gguf else True,
@@ -68,7 +73,7 @@ def load_text_model(folder: Path, recipe: TextRecipe) -> LoadedText:
         from models.families.text.ming_moe import with_experts
 
         network = with_experts(network, folder)
-    if on_gpu:
+    if on_gpu and "quantization_config" not in arguments:  # a quantised one is where it was read to
         network = network.to("cuda")
     return _described(folder, network.eval(), tokenizer, recipe, gguf)
 

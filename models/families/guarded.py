@@ -1,0 +1,45 @@
+"""A family whose running out of memory is answered with what would fit."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.families import Answer, Family, Features, Request
+from models.memory import FreeMemory, Need, explaining_out_of_memory
+from pipeline.study import ImageSet
+
+
+class GuardedFamily:
+    """``family`` with the memory it was estimated to need; everything else is the family's own."""
+
+    def __init__(self, family: Family, need: Need, free: FreeMemory) -> None:
+        self.family, self._need, self._free = family, need, free
+        self.model_id, self.model_version, self.runner = family.model_id, family.model_version, family.runner
+        self.tasks, self.languages, self.parts = family.tasks, family.languages, family.parts
+
+    def prepare(self, study: ImageSet) -> NDArray[np.float32]:
+        """See ``models.families.Family``."""
+        return self.family.prepare(study)
+
+    def encode(self, studies: Sequence[ImageSet]) -> list[Features]:
+        """See ``models.families.Family``; StopRun("memory") where the memory does not suffice."""
+        with explaining_out_of_memory(self.model_id, replace(self._need, batch=len(studies)), self._free):
+            return self.family.encode(studies)
+
+    def answer(self, features: Sequence[Features], requests: Sequence[Request]) -> list[Answer]:
+        """See ``models.families.Family``; StopRun("memory") where the memory does not suffice."""
+        with explaining_out_of_memory(self.model_id, replace(self._need, batch=len(requests)), self._free):
+            return self.family.answer(features, requests)
+
+    def __enter__(self) -> Self:
+        self.family.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.family.__exit__(kind, error, trace)
