@@ -91,7 +91,11 @@ def _model_row(entry: CatalogEntry) -> tuple[str, ...]:
 
 def _entry_values(entry: CatalogEntry) -> dict[str, Any]:
     """The entry with what is computed from it, as JSON can hold it."""
-    return {**json.loads(json.dumps(asdict(entry))), "memory_gib": entry.memory_gib}
+    return {
+        **json.loads(json.dumps(asdict(entry))),
+        "memory_gib": entry.memory_gib,
+        "adapter_here": entry.adapter in ADAPTERS,
+    }
 
 
 def show_model(model_id: str, *, as_json: bool) -> None:
