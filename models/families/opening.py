@@ -21,6 +21,10 @@ ADAPTERS = {
     "firstread-mini": "models.families.mini:open_mini",
     "uni-med": "models.families.uni_med.family:open_uni_med",
     "causal-lm": "models.families.text.family:open_text",
+    "internvl": "models.families.native.chat:open_medrega",
+    "llava": "models.families.native.chat:open_llava_med",
+    "gemma3": "models.families.native.chat:open_medgemma",
+    "biomedclip": "models.families.native.biomedclip:open_biomedclip",
     "openai-endpoint": "models.families.endpoint:open_endpoint",
 }
 """Module and function of each adapter."""

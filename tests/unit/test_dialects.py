@@ -100,9 +100,10 @@ def test_medrega_asks_as_its_demo_does() -> None:
 def test_medrega_asks_for_regions_as_its_demo_does() -> None:
     asked = medrega(Request(Task.DETECT, target="carotid vessel wall"), "MR")
     assert asked.endswith(
-        'with its bounding box: "<ref>object</ref><box>[[x1, y1, x2, y2]]</box>". There might be multiple boxes for '
-        'one object, in which case the format is like "<ref>object</ref><box>[[x1, y1, x2, y2], [x3, y3, x4, y4]]</box>". '
-        "<image>\nPlease locate <ref>carotid vessel wall</ref> in this MRI scan."
+        'with its bounding box: "<ref>object</ref><box>[[x1, y1, x2, y2]]</box>". There might be multiple boxes '
+        "for one object, in which case the format is like "
+        '"<ref>object</ref><box>[[x1, y1, x2, y2], [x3, y3, x4, y4]]</box>". <image>\n'
+        "Please locate <ref>carotid vessel wall</ref> in this MRI scan."
     )
     assert BOXES in asked
     region = Region(REF, 0, 50, 100, 250, 900)

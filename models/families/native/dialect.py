@@ -43,10 +43,12 @@ class Reading:
 class Dialect(Protocol):
     """How one family is asked and how it answers.
 
-    ``most_images`` is how many images it reads; ``ends`` are the texts of tokens that end an answer.
+    ``most_images`` is how many images it reads; ``ends`` are the texts of tokens that end an answer; ``marks`` says
+    that its tokenizer has marks of boxes as special tokens, which have to be kept for ``read``.
     """
 
     most_images: int
+    marks: bool
     ends: tuple[str, ...]
     digest: str
 

@@ -60,7 +60,7 @@ _MADE_AT_LOAD = "rotary_emb.inv_freq"
 
 @dataclass(frozen=True, slots=True)
 class ChatLayout:
-    """What the published ``config.json`` says: ``size`` is the image side in pixels, ``transposed`` is ps_version v1."""
+    """The published ``config.json``: ``size`` is the image side in pixels, ``transposed`` means ps_version v1."""
 
     vision: Mapping[str, Any]
     language: Mapping[str, Any]

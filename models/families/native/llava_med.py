@@ -19,6 +19,7 @@ class LlavaMedDialect:
     """See ``models.families.native.dialect.Dialect``."""
 
     most_images = 1
+    marks = False
     ends = ("</s>",)
 
     def __init__(self, prompts: str = "llava-med.toml") -> None:

@@ -32,6 +32,7 @@ _FENCE = re.compile(r"\A```(?:json)?\s*|\s*```\s*\Z")
 class MedGemmaDialect:
     """See ``models.families.native.dialect.Dialect``."""
 
+    marks = False
     ends = ("<end_of_turn>", "<eos>")
 
     def __init__(self, prompts: str = "medgemma.toml", most_images: int = 2) -> None:

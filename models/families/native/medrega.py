@@ -72,6 +72,7 @@ class MedRegaDialect:
     """See ``models.families.native.dialect.Dialect``."""
 
     most_images = 1
+    marks = True
     ends = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|im_sep|>")
 
     def __init__(self, prompts: str = "medrega.toml", report: str = "report") -> None:

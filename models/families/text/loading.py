@@ -68,7 +68,7 @@ def load_text_model(folder: Path, recipe: TextRecipe, precision: str = "auto") -
         )
         raise ConfigurationError("weights-folder", message) from error
     network, report = loaded
-    _check_report(report)
+    check_report(report)
     if recipe.expert_adapter:
         from models.families.text.ming_moe import with_experts
 
@@ -78,7 +78,8 @@ def load_text_model(folder: Path, recipe: TextRecipe, precision: str = "auto") -
     return _described(folder, network.eval(), tokenizer, recipe, gguf)
 
 
-def _check_report(report: Any) -> None:
+def check_report(report: Any) -> None:
+    """Raises StopRun where loading left a tensor over, without weights or misshapen."""
     for word in ("missing_keys", "unexpected_keys", "mismatched_keys"):
         names = [str(name) for name in report[word] if not str(name).endswith(_MADE_AT_LOAD)]
         if names:

@@ -85,10 +85,11 @@ def _write(
             pad_token_id=pad,
             logits_processor=LogitsProcessorList(processors),
         )[:, longest:].tolist()
-    return [_until_end(row, ends) for row in rows]
+    return [until_end(row, ends) for row in rows]
 
 
-def _until_end(row: list[int], ends: Sequence[int]) -> WrittenText:
+def until_end(row: list[int], ends: Sequence[int]) -> WrittenText:
+    """The tokens of a row before the first of ``ends``."""
     for place, token in enumerate(row):
         if token in ends:
             return WrittenText(tuple(row[:place]), truncated=False)

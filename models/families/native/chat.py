@@ -1,0 +1,315 @@
+"""An image and text network as a family: MedRegA, LLaVA-Med, MedGemma.
+
+The images go through the exported encoder, the text through the network's own ``generate``, which is given the features
+in place of pixels: greedy, in batches, rows of unequal length filled up on the left.
+"""
+
+import gc
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from threading import Lock
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from models.catalog import CatalogEntry
+from models.families import TEXT_TASKS, Answer, Features, Request, SeenImage, Task
+from models.families.native.dialect import IMAGE_MARK, Dialect
+from models.families.native.llava_med import LlavaMedDialect
+from models.families.native.medgemma import MedGemmaDialect, pads
+from models.families.native.medrega import MedRegaDialect
+from models.families.native.networks import ChatNetwork, load_llava_med, load_medgemma, load_medrega
+from models.families.native.seeing import open_tower
+from models.families.opening import OpenOptions
+from models.families.text.writing import until_end
+from models.structured import JsonConstraint, read_structured, report_schema
+from pipeline.errors import ConfigurationError, FailStudy, SkipStudy
+from pipeline.study import ImageSet, StudyImage
+
+FRONTAL = ("PA", "AP")
+LIMITS = {Task.VQA: 128, Task.CLASSIFY: 128}
+LIMIT = 400
+"""New tokens at most; MedRegA's own setting."""
+REASONING_LIMIT = 1024
+"""For detection with reasoning before the answer, and structured answers."""
+
+
+class ChatFamily:
+    """See ``models.families.Family``."""
+
+    def __init__(
+        self,
+        entry: CatalogEntry,
+        loaded: ChatNetwork,
+        dialect: Dialect,
+        cache: Path,
+        *,
+        require_runner: str = "",
+        threads: int = 0,
+        limit: int = 0,
+        batch: int = 8,
+    ) -> None:
+        """Open the encoder of ``loaded`` under ``cache``. ``limit`` caps the new tokens of every answer where given.
+
+        Raises StopRun for an unsound graph or an unmet runner.
+        """
+        self._loaded, self._dialect, self._batch, self._limit = loaded, dialect, batch, limit
+        self._entry = entry
+        with ExitStack() as stack:
+            encoder, parts = open_tower(loaded, entry.id, cache, require_runner, threads)
+            self._encoder = stack.enter_context(encoder)
+            self._stack = stack.pop_all()
+        self.model_id, self.model_version = entry.id, entry.version
+        self.tasks, self.languages = frozenset(entry.tasks), frozenset(entry.languages)
+        self.runner = self._encoder.runner
+        self.parts = {f"weights/{name}": digest for name, digest in loaded.files.items()} | parts
+        self.parts |= {"runner": self.runner, "prompts": dialect.digest}
+        self.parts.setdefault("precision", str(loaded.network.dtype).removeprefix("torch."))
+        tokenizer = loaded.tokenizer
+        ends = (tokenizer.convert_tokens_to_ids(text) for text in dialect.ends)
+        self._ends = [one for one in ends if one is not None and one != tokenizer.unk_token_id]
+        if tokenizer.eos_token_id is not None:
+            self._ends.append(tokenizer.eos_token_id)
+        self._pads = isinstance(dialect, MedGemmaDialect) and Task.DETECT in self.tasks
+        self._constraint: JsonConstraint | None = None
+        self._lock = Lock()
+
+    def prepare(self, study: ImageSet) -> NDArray[np.float32]:
+        """The study's images [n, 3, S, S], a frontal film first. Raises SkipStudy where it has none."""
+        return self._pixels([_picture(image) for image in self._choose(study)])
+
+    def encode(self, studies: Sequence[ImageSet]) -> list[Features]:
+        """See ``models.families.Family``."""
+        if not studies:
+            return []
+        chosen = [self._choose(study) for study in studies]
+        pixels = [self._pixels([_picture(image) for image in images]) for images in chosen]
+        rows = self._encoder.encode({"pixels": np.concatenate(pixels)})["features"]
+        encoded, start = [], 0
+        for images in chosen:
+            arrays: dict[str, NDArray[Any]] = {
+                "features": rows[start : start + len(images)],
+                "modality": np.array([image.modality for image in images]),
+            }
+            if self._pads:
+                arrays["padded"] = self._pixels([_padded(_picture(image)) for image in images])
+            encoded.append(Features(tuple(_seen(image) for image in images), arrays))
+            start += len(images)
+        return encoded
+
+    def answer(self, features: Sequence[Features], requests: Sequence[Request]) -> list[Answer]:
+        """See ``models.families.Family``."""
+        if len(features) != len(requests):
+            raise ValueError("features and requests go in pairs")
+        for request in requests:
+            if request.task not in self.tasks or not self._entry.does(request.task, request.language):
+                message = f"{self.model_id} does not do {request.task} in {request.language}"
+                raise ConfigurationError("unsupported-task", message)
+        with self._lock:  # a network's own caches are not for two threads
+            prompts = self._word(features, requests)
+            answers: dict[int, Answer] = {}
+            order = sorted(
+                range(len(requests)), key=lambda row: (self._room(requests[row]), len(prompts[row][0]))
+            )
+            for limit in sorted({self._room(request) for request in requests}):
+                rows = [row for row in order if self._room(requests[row]) == limit]
+                for start in range(0, len(rows), self._batch):
+                    part = rows[start : start + self._batch]
+                    schemas = [_schema(requests[row]) for row in part]
+                    texts = self._write([prompts[row] for row in part], limit, schemas)
+                    for row, schema, (text, truncated) in zip(part, schemas, texts, strict=True):
+                        reading = self._dialect.read(text, requests[row], features[row].images)
+                        answers[row] = Answer(
+                            reading.text,
+                            truncated,
+                            labels=reading.labels,
+                            places=reading.places,
+                            structured=read_structured(text, schema, truncated=truncated) if schema else "",
+                        )
+        return [answers[row] for row in range(len(requests))]
+
+    def _word(
+        self, features: Sequence[Features], requests: Sequence[Request]
+    ) -> list[tuple[list[int], NDArray[Any] | None]]:
+        """Token ids and the features of their images per request, after the first passes of Regional CoT."""
+        found: dict[int, Any] = {}
+        if isinstance(self._dialect, MedRegaDialect):
+            firsts = {row: self._dialect.first_pass(request) for row, request in enumerate(requests)}
+            asked = {row: request for row, request in firsts.items() if request is not None}
+            if asked:
+                worded = [self._prompt(features[row], request, None) for row, request in asked.items()]
+                texts = self._write(worded, self._limit or LIMIT, [""] * len(worded))
+                for (row, request), (text, _) in zip(asked.items(), texts, strict=True):
+                    found[row] = self._dialect.read(text, request, features[row].images).places
+        return [
+            self._prompt(one, request, found.get(row))
+            for row, (one, request) in enumerate(zip(features, requests, strict=True))
+        ]
+
+    def _prompt(
+        self, features: Features, request: Request, found: Any
+    ) -> tuple[list[int], NDArray[Any] | None]:
+        if request.task not in TEXT_TASKS and not features.images:
+            raise FailStudy(
+                "no-images", f"{request.task} needs an image, and the study has none that is read"
+            )
+        modality = str(features.arrays["modality"][0]) if features.images else ""
+        if request.task is Task.STRUCTURED and not request.schema:
+            request = _with_schema(request)
+        if isinstance(self._dialect, MedRegaDialect):
+            text = self._dialect.word(request, features.images, modality, found)
+        else:
+            text = self._dialect.word(request, features.images, modality)
+        seen = text.count(IMAGE_MARK)
+        values = self._values(features, request) if seen else None
+        if values is not None and len(values) != seen:
+            values = values[:seen]
+        text = text.replace(IMAGE_MARK, self._loaded.image_text)
+        tokenizer = self._loaded.tokenizer
+        starts = bool(tokenizer.bos_token) and text.startswith(tokenizer.bos_token)
+        ids = list(tokenizer(text, add_special_tokens=not starts).input_ids)
+        room = self._loaded.positions - self._room(request)
+        if len(ids) > room:
+            message = (
+                f"the prompt takes {len(ids)} tokens and {self.model_id} has room for {room}; nothing is cut"
+            )
+            raise FailStudy("text-too-long", message)
+        return ids, values
+
+    def _values(self, features: Features, request: Request) -> NDArray[Any]:
+        if self._pads and request.task is Task.DETECT:
+            return self._encoder.encode({"pixels": features.arrays["padded"]})["features"]
+        return features.arrays["features"]
+
+    def _room(self, request: Request) -> int:
+        if self._limit:
+            return self._limit
+        if request.task is Task.STRUCTURED or (self._pads and request.task is Task.DETECT):
+            return REASONING_LIMIT
+        return LIMITS.get(request.task, LIMIT)
+
+    def _write(
+        self, prompts: Sequence[tuple[list[int], NDArray[Any] | None]], limit: int, schemas: Sequence[str]
+    ) -> list[tuple[str, bool]]:
+        """Text and whether it was cut off, per prompt, in one batch."""
+        import torch
+        from transformers import LogitsProcessorList
+        from transformers.modeling_outputs import BaseModelOutputWithPooling
+
+        network, pad = self._loaded.network, self._ends[0]
+        longest = max(len(ids) for ids, _ in prompts)
+        ids = torch.tensor([[pad] * (longest - len(one)) + one for one, _ in prompts], device=network.device)
+        mask = torch.tensor(
+            [[0] * (longest - len(one)) + [1] * len(one) for one, _ in prompts], device=network.device
+        )
+        extra: dict[str, Any] = {}
+        seen = [values for _, values in prompts if values is not None]
+        if seen:
+            values = torch.from_numpy(np.concatenate(seen)).to(network.device, network.dtype)
+            listed: Any = list(values) if network.config.model_type == "llava" else values
+            extra["mm_encoder_outputs"] = {"image": BaseModelOutputWithPooling(pooler_output=listed)}
+        if self._loaded.marks_images:
+            extra["token_type_ids"] = (ids == self._loaded.image_token).long()
+        with torch.inference_mode():
+            rows = network.generate(
+                input_ids=ids,
+                attention_mask=mask,
+                max_new_tokens=limit,
+                do_sample=False,
+                eos_token_id=self._ends,
+                pad_token_id=pad,
+                logits_processor=LogitsProcessorList(self._constrain(schemas)),
+                **extra,
+            )[:, longest:].tolist()
+        written = [until_end(row, self._ends) for row in rows]
+        decode: Callable[..., str] = self._loaded.tokenizer.decode
+        skip = not self._dialect.marks
+        return [(decode(list(one.ids), skip_special_tokens=skip).strip(), one.truncated) for one in written]
+
+    def _constrain(self, schemas: Sequence[str]) -> list[Any]:
+        if not any(schemas):
+            return []
+        if self._constraint is None:
+            width = self._loaded.network.get_output_embeddings().out_features
+            self._constraint = JsonConstraint(self._loaded.tokenizer, width, self._ends)
+        return [self._constraint.processor(list(schemas))]
+
+    def _choose(self, study: ImageSet) -> list[StudyImage]:
+        if not study.images:
+            raise SkipStudy("no-images", "the study has no image that this model reads")
+        images = sorted(study.images, key=lambda image: image.view not in FRONTAL)
+        return images[: min(self._dialect.most_images, self._entry.images or 1)]
+
+    def _pixels(self, pictures: Sequence[Any]) -> NDArray[np.float32]:
+        values = self._loaded.processor(images=list(pictures), return_tensors="np")["pixel_values"]
+        return np.ascontiguousarray(values, np.float32)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+        del self._loaded
+        gc.collect()
+
+
+def _schema(request: Request) -> str:
+    return (request.schema or report_schema()) if request.task is Task.STRUCTURED else ""
+
+
+def _with_schema(request: Request) -> Request:
+    from dataclasses import replace
+
+    return replace(request, schema=report_schema())
+
+
+def _picture(image: StudyImage) -> Image.Image:
+    """The frame in 256 greys as RGB, which is what these networks were trained on."""
+    grey = np.clip(np.rint(np.asarray(image.pixels, np.float32) * 255), 0, 255).astype(np.uint8)
+    return Image.fromarray(grey).convert("RGB")
+
+
+def _padded(picture: Image.Image) -> Image.Image:
+    """The picture in the middle of a black square."""
+    side = max(picture.size)
+    square = Image.new("RGB", (side, side))
+    square.paste(picture, pads(picture.height, picture.width))
+    return square
+
+
+def _seen(image: StudyImage) -> SeenImage:
+    return SeenImage(image.ref, image.frame, image.original_rows, image.original_columns)
+
+
+def open_medrega(entry: CatalogEntry, options: OpenOptions) -> ChatFamily:
+    """MedRegA with the weights of ``options``."""
+    return _open(entry, options, load_medrega, MedRegaDialect(entry.prompts))
+
+
+def open_llava_med(entry: CatalogEntry, options: OpenOptions) -> ChatFamily:
+    """LLaVA-Med with the weights of ``options``."""
+    return _open(entry, options, load_llava_med, LlavaMedDialect(entry.prompts))
+
+
+def open_medgemma(entry: CatalogEntry, options: OpenOptions) -> ChatFamily:
+    """MedGemma with the weights of ``options``."""
+    return _open(entry, options, load_medgemma, MedGemmaDialect(entry.prompts, entry.images))
+
+
+def _open(
+    entry: CatalogEntry, options: OpenOptions, load: Callable[[Path], ChatNetwork], dialect: Dialect
+) -> ChatFamily:
+    return ChatFamily(
+        entry,
+        load(options.folder(entry)),
+        dialect,
+        options.cache,
+        require_runner=options.require_runner,
+        threads=options.threads,
+    )

@@ -1,0 +1,167 @@
+"""Loading the image families: network, tokenizer and preprocessing of a published folder as one value."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from models.families.native.internvl_chat import load_internvl_chat, read_layout
+from models.families.text.loading import check_report
+from models.loading import file_digest
+from pipeline.errors import ConfigurationError, StopRun
+
+IMAGENET_MEAN, IMAGENET_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+BICUBIC = 3
+
+
+@dataclass(frozen=True, slots=True)
+class ChatNetwork:
+    """A loaded image and text network.
+
+    ``network`` is the transformers class in evaluation mode; ``processor`` turns PIL images into pixels [n, 3, S, S].
+    ``image_text`` is what stands for one image in the prompt, ``image_token`` the id in it that features replace.
+    ``marks_images`` says that the network wants to be told which tokens are images (token_type_ids). ``files``:
+    SHA-256 of every file read.
+    """
+
+    network: Any
+    tokenizer: Any
+    processor: Any
+    image_text: str
+    image_token: int
+    marks_images: bool
+    positions: int
+    files: Mapping[str, str]
+
+
+def load_medrega(folder: Path) -> ChatNetwork:
+    """MedRegA as published (``internvl_chat``). Raises ConfigurationError, StopRun."""
+    import transformers
+
+    layout = read_layout(folder)
+    tokenizer = _tokenizer(folder)
+    token = _token(tokenizer, "<IMG_CONTEXT>")
+    for mark in ("<img>", "</img>", "<|im_end|>"):
+        _token(tokenizer, mark)
+    device, dtype = _place()
+    network = load_internvl_chat(folder, token, dtype=dtype, device=device)
+    size = {"height": layout.size, "width": layout.size}
+    processor: Any = transformers.CLIPImageProcessorPil
+    return _described(
+        folder,
+        network,
+        tokenizer,
+        processor(
+            size=size,
+            do_center_crop=False,
+            resample=BICUBIC,
+            image_mean=IMAGENET_MEAN,
+            image_std=IMAGENET_DEVIATION,
+        ),
+        f"<img>{'<IMG_CONTEXT>' * layout.tokens}</img>",
+        token,
+    )
+
+
+def load_llava_med(folder: Path) -> ChatNetwork:
+    """The native port of LLaVA-Med v1.5. Raises ConfigurationError, StopRun."""
+    import transformers
+
+    tokenizer = _tokenizer(folder)
+    network, processor = _load(
+        folder, transformers.LlavaForConditionalGeneration, transformers.CLIPImageProcessorPil
+    )
+    vision = network.config.vision_config
+    tokens = (vision.image_size // vision.patch_size) ** 2
+    tokens += network.config.vision_feature_select_strategy == "full"
+    token = _token(tokenizer, "<image>", network.config.image_token_id)
+    return _described(folder, network, tokenizer, processor, "<image>" * tokens, token)
+
+
+def load_medgemma(folder: Path) -> ChatNetwork:
+    """MedGemma (Gemma 3). Raises ConfigurationError, StopRun."""
+    import transformers
+
+    tokenizer = _tokenizer(folder)
+    network, processor = _load(
+        folder, transformers.Gemma3ForConditionalGeneration, transformers.Gemma3ImageProcessorPil
+    )
+    for mark in ("<start_of_image>", "<end_of_image>", "<start_of_turn>", "<end_of_turn>"):
+        _token(tokenizer, mark)
+    token = _token(tokenizer, "<image_soft_token>", network.config.image_token_id)
+    soft = "<image_soft_token>" * network.config.mm_tokens_per_image
+    text = f"\n\n<start_of_image>{soft}<end_of_image>\n\n"
+    return _described(folder, network, tokenizer, processor, text, token, marks_images=True)
+
+
+def _load(folder: Path, network_class: Any, processor_class: Any) -> tuple[Any, Any]:
+    device, dtype = _place()
+    try:
+        network, report = network_class.from_pretrained(
+            folder,
+            dtype=dtype or "auto",
+            local_files_only=True,
+            trust_remote_code=False,
+            use_safetensors=True,
+            output_loading_info=True,
+        )
+        processor = processor_class.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        message = (
+            f"{folder} cannot be loaded as {network_class.__name__} ({type(error).__name__}): it needs config.json, "
+            "preprocessor_config.json, safetensors and tokenizer files"
+        )
+        raise ConfigurationError("weights-folder", message) from error
+    check_report(report)
+    return network.to(device).eval(), processor
+
+
+def _place() -> tuple[str, Any]:
+    """Device and type: float32 on the CPU, the stored type on a GPU."""
+    import torch
+
+    return ("cuda", None) if torch.cuda.is_available() else ("cpu", torch.float32)
+
+
+def _tokenizer(folder: Path) -> Any:
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        message = f"{folder} holds no tokenizer that transformers reads ({type(error).__name__})"
+        raise ConfigurationError("weights-folder", message) from error
+
+
+def _token(tokenizer: Any, text: str, expected: int | None = None) -> int:
+    number = tokenizer.convert_tokens_to_ids(text)
+    if number is None or number == tokenizer.unk_token_id:
+        raise StopRun("tokenizer", f"the tokenizer has no token {text}, which this family's prompt needs")
+    if expected is not None and number != expected:
+        raise StopRun("tokenizer", f"{text} is token {number} of the tokenizer and {expected} of the network")
+    return int(number)
+
+
+def _described(
+    folder: Path,
+    network: Any,
+    tokenizer: Any,
+    processor: Any,
+    image_text: str,
+    image_token: int,
+    *,
+    marks_images: bool = False,
+) -> ChatNetwork:
+    import transformers
+
+    if len(tokenizer) > network.get_input_embeddings().num_embeddings:
+        raise StopRun(
+            "tokenizer", "the tokenizer has more tokens than the network; they do not belong together"
+        )
+    settings: Any = transformers.GenerationConfig
+    # a checkpoint's own sampling settings would make a text that no recipe repeats
+    network.generation_config = settings(do_sample=False)
+    positions = network.config.get_text_config().max_position_embeddings
+    suffixes = (".safetensors", ".json", ".model")
+    files = {path.name: file_digest(path) for path in sorted(folder.iterdir()) if path.suffix in suffixes}
+    return ChatNetwork(network, tokenizer, processor, image_text, image_token, marks_images, positions, files)

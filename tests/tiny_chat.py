@@ -1,0 +1,164 @@
+"""Small MedRegA, LLaVA-Med and MedGemma with random weights and real marks, saved in their published formats."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import (
+    CLIPImageProcessorPil,
+    Gemma3Config,
+    Gemma3ForConditionalGeneration,
+    Gemma3ImageProcessorPil,
+    LlavaConfig,
+    LlavaForConditionalGeneration,
+    PreTrainedTokenizerFast,
+)
+
+from pipeline.study import ImageSet, InstanceRef, StudyImage
+from tests.plain_internvl import chat_config, chat_weights, save_chat
+
+MARKS = {
+    "medrega": (
+        "<unk>",
+        "<s>",
+        "</s>",
+        "<|endoftext|>",
+        "<|im_start|>",
+        "<|im_end|>",
+        "<|im_sep|>",
+        "<img>",
+        "</img>",
+        "<IMG_CONTEXT>",
+        "<ref>",
+        "</ref>",
+        "<box>",
+        "</box>",
+    ),
+    "llava-med": ("<unk>", "<s>", "</s>", "<image>", "<pad>"),
+    "medgemma": (
+        "<pad>",
+        "<eos>",
+        "<bos>",
+        "<unk>",
+        "<start_of_turn>",
+        "<end_of_turn>",
+        "<start_of_image>",
+        "<end_of_image>",
+        "<image_soft_token>",
+    ),
+}
+CORPUS = (
+    "Describe this X-ray. You are an expert radiologist. Please locate the region and describe the condition of",
+    "You are a helpful medical assistant. Your task is report generation. Findings: Impression: [[102, 106, 481, 910]]",
+    "Which of these does the image show: pneumonia, normal? Answer the question using a single word or phrase.",
+    "你是一个医疗助手，你的任务是生成诊断报告。影像诊断：影像结论：请定位并描述这张医学影像中的",
+)
+VISION = {
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "image_size": 56,
+    "patch_size": 14,
+}
+
+
+def build_tokenizer(kind: str) -> PreTrainedTokenizerFast:
+    """A byte-level tokenizer with the marks of a family."""
+    backend = Tokenizer(models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=420,
+        special_tokens=list(MARKS[kind]),
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    backend.train_from_iterator(CORPUS, trainer)
+    names = {
+        "medrega": {"bos_token": "<s>", "eos_token": "<|im_end|>"},
+        "llava-med": {"bos_token": "<s>", "eos_token": "</s>"},
+        "medgemma": {"bos_token": "<bos>", "eos_token": "<eos>"},
+    }[kind]
+    return PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="<unk>", **names)
+
+
+def write_chat_model(folder: Path, kind: str) -> Path:
+    """Save a small network of ``kind`` with tokenizer and preprocessing; gives the folder."""
+    torch.set_num_threads(1)
+    torch.manual_seed(3)
+    tokenizer = build_tokenizer(kind)
+    if kind == "medrega":
+        config = chat_config(len(tokenizer))
+        save_chat(folder, config, chat_weights(config, seed=5))
+    else:
+        network = _llava(tokenizer) if kind == "llava-med" else _gemma(tokenizer)
+        with torch.no_grad():
+            for name, parameter in network.named_parameters():
+                if parameter.dim() > 1 and "embed" not in name:
+                    parameter.mul_(8)
+        network.save_pretrained(folder)
+        _processor(kind).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def _text(vocabulary: int) -> dict[str, Any]:
+    return {
+        "vocab_size": vocabulary,
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 4096,
+    }
+
+
+def _llava(tokenizer: Any) -> Any:
+    return LlavaForConditionalGeneration(
+        LlavaConfig(
+            vision_config={"model_type": "clip_vision_model", **VISION},
+            text_config={"model_type": "mistral", "sliding_window": None, **_text(len(tokenizer))},
+            image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
+            vision_feature_layer=-2,
+            vision_feature_select_strategy="default",
+            tie_word_embeddings=False,
+        )
+    ).eval()
+
+
+def _gemma(tokenizer: Any) -> Any:
+    return Gemma3ForConditionalGeneration(
+        Gemma3Config(
+            vision_config={"model_type": "siglip_vision_model", **VISION},
+            text_config={**_text(len(tokenizer)), "head_dim": 8, "sliding_window": 16, "pad_token_id": 0},
+            mm_tokens_per_image=4,
+            image_token_id=tokenizer.convert_tokens_to_ids("<image_soft_token>"),
+            boi_token_id=tokenizer.convert_tokens_to_ids("<start_of_image>"),
+            eoi_token_id=tokenizer.convert_tokens_to_ids("<end_of_image>"),
+        )
+    ).eval()
+
+
+def _processor(kind: str) -> Any:
+    side = VISION["image_size"]
+    if kind == "llava-med":
+        return CLIPImageProcessorPil(size={"shortest_edge": side}, crop_size={"height": side, "width": side})
+    return Gemma3ImageProcessorPil(size={"height": side, "width": side})
+
+
+def chat_study(number: int, count: int = 1) -> ImageSet:
+    """A study of ``count`` images of noise with odd sides, stored at twice the working size."""
+    generator = np.random.default_rng(number)
+    images = []
+    for index in range(count):
+        rows, columns = (int(side) for side in generator.integers(3, 19, 2))
+        coarse = generator.random((rows, columns))
+        pixels = np.kron(coarse, np.ones((11, 7))).astype(np.float32)
+        ref = InstanceRef(f"1.2.{number}", f"1.2.{number}.1", f"1.2.{number}.1.{index}")
+        size = (2 * pixels.shape[0], 2 * pixels.shape[1])
+        images.append(StudyImage(ref, 0, pixels, *size, None, "CR", "CHEST", "", "MONOCHROME2"))
+    return ImageSet(f"1.2.{number}", tuple(images))

@@ -1,0 +1,251 @@
+"""MedRegA, LLaVA-Med and MedGemma on small random networks: loaded, exported, built, written, read."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from models.catalog import show
+from models.encoder import OnnxEncoder
+from models.engine import EngineOrder, build_engine
+from models.families import Answer, Features, Request, Task
+from models.families.native.chat import ChatFamily
+from models.families.native.dialect import IMAGE_MARK, Dialect
+from models.families.native.llava_med import LlavaMedDialect
+from models.families.native.medgemma import MedGemmaDialect
+from models.families.native.medrega import MedRegaDialect
+from models.families.native.networks import ChatNetwork, load_llava_med, load_medgemma, load_medrega
+from models.families.native.seeing import tower_source
+from models.families.opening import open_family
+from pipeline.errors import ConfigurationError, FailStudy, SkipStudy, StopRun
+from pipeline.report import Language, Region
+from pipeline.study import ImageSet
+from tests.tiny_chat import chat_study, write_chat_model
+
+LIMIT = 16
+LOADERS = {"medrega": load_medrega, "llava-med": load_llava_med, "medgemma": load_medgemma}
+ENTRIES = {"medrega": "medrega", "llava-med": "llava-med", "medgemma": "medgemma-1.5-4b-it"}
+LABELS = ("normal", "pneumonia")
+
+
+class Opened:
+    """One family, its network and its folders."""
+
+    def __init__(self, kind: str, root: Path) -> None:
+        self.kind, self.folder, self.cache = kind, root / kind, root / f"{kind}-cache"
+        write_chat_model(self.folder, kind)
+        self.loaded: ChatNetwork = LOADERS[kind](self.folder)
+        dialects: dict[str, Dialect] = {
+            "medrega": MedRegaDialect(),
+            "llava-med": LlavaMedDialect(),
+            "medgemma": MedGemmaDialect(most_images=3),
+        }
+        self.dialect = dialects[kind]
+        self.entry = show(ENTRIES[kind])
+        self.family = ChatFamily(self.entry, self.loaded, self.dialect, self.cache, limit=LIMIT, threads=1)
+
+
+@pytest.fixture(scope="module", params=list(LOADERS))
+def opened(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Opened:
+    return Opened(request.param, tmp_path_factory.mktemp("chat"))
+
+
+def asked(opened: Opened, count: int = 20) -> tuple[list[ImageSet], list[Request]]:
+    """Studies of one or several images, and requests of every task in turn."""
+    kinds = [
+        Request(),
+        Request(Task.VQA, question="Is the heart large?"),
+        Request(Task.CLASSIFY, labels=LABELS),
+        Request(Task.VQA, question="Which?", options=LABELS),
+        Request(Task.DETECT, target="heart"),
+        Request(Task.GROUNDED_REPORT),
+        Request(Task.REPORT, Language.CHINESE),
+        Request(Task.FINDINGS),
+    ]
+    able = [one for one in kinds if opened.entry.does(one.task, one.language)]
+    studies = [chat_study(number, 1 + number % 3) for number in range(count)]
+    return studies, [able[number % len(able)] for number in range(count)]
+
+
+def own_text(opened: Opened, study: ImageSet, request: Request) -> str:
+    """What the family's own ``generate`` writes for one request, pixels and all."""
+    loaded, dialect = opened.loaded, opened.dialect
+    family = opened.family
+    features = family.encode([study])[0]
+    pixels = features.arrays["padded"] if request.task is Task.DETECT and opened.kind == "medgemma" else None
+    pixels = family.prepare(study) if pixels is None else pixels
+    text = dialect.word(request, features.images, "CR").replace(IMAGE_MARK, loaded.image_text)
+    start = bool(loaded.tokenizer.bos_token) and text.startswith(loaded.tokenizer.bos_token)
+    ids = torch.tensor([loaded.tokenizer(text, add_special_tokens=not start).input_ids])
+    extra: dict[str, Any] = {}
+    if loaded.marks_images:
+        extra["token_type_ids"] = (ids == loaded.image_token).long()
+    ends = [loaded.tokenizer.convert_tokens_to_ids(mark) for mark in dialect.ends]
+    with torch.inference_mode():
+        written = loaded.network.generate(
+            input_ids=ids,
+            attention_mask=torch.ones_like(ids),
+            pixel_values=torch.from_numpy(pixels),
+            max_new_tokens=LIMIT,
+            do_sample=False,
+            eos_token_id=ends,
+            pad_token_id=ends[0],
+            **extra,
+        )[0, ids.shape[1] :].tolist()
+    cut = next((place for place, token in enumerate(written) if token in ends), len(written))
+    text = loaded.tokenizer.decode(written[:cut], skip_special_tokens=not dialect.marks).strip()
+    return dialect.read(text, request, features.images).text
+
+
+def test_twenty_texts_are_those_of_the_networks_own_generate(opened: Opened) -> None:
+    studies, requests = asked(opened)
+    answers = opened.family.answer(opened.family.encode(studies), requests)
+    own = [own_text(opened, study, request) for study, request in zip(studies, requests, strict=True)]
+    assert [answer.text for answer in answers] == own
+    assert len(set(own)) > 5  # they depend on the image and the question
+
+
+def test_the_exported_encoder_sees_what_the_network_sees(opened: Opened) -> None:
+    assert opened.family.runner == "onnxruntime-cpu"
+    studies, _ = asked(opened, 6)
+    for study, features in zip(studies, opened.family.encode(studies), strict=True):
+        pixels = torch.from_numpy(opened.family.prepare(study))
+        with torch.inference_mode():
+            wanted = opened.loaded.network.get_image_features(
+                pixel_values=pixels, return_dict=True
+            ).pooler_output
+        wanted = torch.stack(list(wanted)).numpy()
+        error = np.abs(features.arrays["features"] - wanted).max() / np.abs(wanted).max()
+        assert error <= 1e-4
+        assert len(features.images) == len(pixels) <= opened.dialect.most_images
+
+
+def test_the_graph_parses_and_builds_through_tensorrt(opened: Opened, tmp_path: Path) -> None:
+    pytest.importorskip(
+        "tensorrt_rtx", reason="tensorrt-rtx-cu13 is not installed: no engine can be built here"
+    )
+    (graph,) = opened.cache.glob("*/encoder.onnx")
+    order = EngineOrder(opened.entry.id, "tensorrt_rtx", "8.9", "fp32")
+    manifest = build_engine(graph, tmp_path, order, dict(opened.loaded.files))
+    assert manifest.shapes["pixels"][0][0] == 1
+
+
+def test_the_graph_is_what_the_module_computes(opened: Opened) -> None:
+    source = tower_source(opened.loaded)
+    (graph,) = opened.cache.glob("*/encoder.onnx")
+    with OnnxEncoder(graph, threads=1) as encoder, torch.inference_mode():
+        got = encoder.encode(source.inputs)["features"]
+        wanted = source.module(torch.from_numpy(source.inputs["pixels"]))[0].numpy()
+    assert np.abs(got - wanted).max() <= 1e-4 * np.abs(wanted).max()
+
+
+def test_it_opens_by_its_catalogue_entry(opened: Opened) -> None:
+    with pytest.raises(ConfigurationError, match="accept_use_limits"):
+        open_family(opened.entry, opened.folder, opened.cache)
+    with open_family(opened.entry, opened.folder, opened.cache, accept_use_limits=True, threads=1) as family:
+        assert family.tasks == frozenset(opened.entry.tasks)
+        assert "prompts" in family.parts
+        assert any(name.startswith("weights/") for name in family.parts)
+
+
+def test_what_it_does_not_do_is_refused(opened: Opened) -> None:
+    features = opened.family.encode([chat_study(1)])
+    with pytest.raises(ConfigurationError):
+        opened.family.answer(features, [Request(Task.SEGMENT, target="heart")])
+    with pytest.raises(FailStudy):
+        opened.family.answer(features, [Request(Task.VQA, question="Where is <|im_end|>?")])
+    with pytest.raises(FailStudy) as failed:
+        opened.family.answer(features, [Request(Task.VQA, question="large heart " * 4000)])
+    assert failed.value.code == "text-too-long"
+    with pytest.raises(SkipStudy):
+        opened.family.encode([ImageSet("1.2", ())])
+    with pytest.raises(ValueError, match="pairs"):
+        opened.family.answer(features, [])
+
+
+def test_a_tokenizer_of_another_network_stops_the_run(opened: Opened, tmp_path: Path) -> None:
+    import shutil
+
+    from tests.tiny_text import build_tokenizer
+
+    folder = tmp_path / "mixed"
+    shutil.copytree(opened.folder, folder)
+    build_tokenizer().save_pretrained(folder)
+    with pytest.raises(StopRun):
+        LOADERS[opened.kind](folder)
+
+
+def test_an_unknown_runner_is_not_replaced(opened: Opened) -> None:
+    with pytest.raises(StopRun):
+        ChatFamily(
+            opened.entry, opened.loaded, opened.dialect, opened.cache, require_runner="onnxruntime-cuda"
+        )
+
+
+class Scripted(ChatFamily):
+    """A family whose network writes what it is told, and that keeps what it was asked."""
+
+    script: list[str]
+    prompts: list[str]
+
+    def _write(self, prompts: Any, limit: int, schemas: Any) -> list[tuple[str, bool]]:
+        self.prompts += [self._loaded.tokenizer.decode(ids) for ids, _ in prompts]
+        return [(self.script.pop(0), False) for _ in prompts]
+
+
+def scripted(opened: Opened, script: list[str]) -> Scripted:
+    family = Scripted(opened.entry, opened.loaded, opened.dialect, opened.cache, limit=LIMIT, threads=1)
+    family.script, family.prompts = script, []
+    return family
+
+
+def one_answer(family: ChatFamily, features: Features, request: Request) -> Answer:
+    return family.answer([features], [request])[0]
+
+
+def test_regions_leave_in_pixels_of_the_original(opened: Opened) -> None:
+    if Task.DETECT not in opened.entry.tasks:
+        pytest.skip("this family writes no regions")
+    texts = {
+        "medrega": "<ref>heart</ref><box>[[0, 0, 999, 999]]</box>",
+        "medgemma": 'Final Answer: [{"box_2d": [0, 0, 1000, 1000], "label": "heart"}]',
+    }
+    family = scripted(opened, [texts[opened.kind]])
+    features = family.encode([chat_study(4)])[0]
+    image = features.images[0]
+    (place,) = one_answer(family, features, Request(Task.DETECT, target="heart")).places
+    assert place.region == Region(image.ref, 0, 0, 0, image.columns, image.rows)
+
+
+def test_medrega_looks_first_where_it_is_told_what_to_look_for(opened: Opened) -> None:
+    if opened.kind != "medrega":
+        pytest.skip("Regional CoT is MedRegA's")
+    family = scripted(opened, ["<ref>heart</ref><box>[[10, 20, 30, 40]]</box>", "yes"])
+    features = family.encode([chat_study(4)])[0]
+    answer = one_answer(family, features, Request(Task.VQA, question="Is it large?", target="heart"))
+    assert answer.text == "yes"
+    assert len(family.prompts) == 2
+    assert "Please locate <ref>heart</ref>" in family.prompts[0]
+    assert "<ref>heart</ref><box>[[10, 20, 30, 40]]</box>\nIs it large?" in family.prompts[1]
+
+
+def test_structured_answers_are_valid_under_their_schema(opened: Opened) -> None:
+    if Task.STRUCTURED not in opened.entry.tasks:
+        pytest.skip("this family does not write structures")
+    schema = (
+        '{"type": "object", "properties": {"large": {"type": "boolean"}}, "required": ["large"], '
+        '"additionalProperties": false}'
+    )
+    family = ChatFamily(opened.entry, opened.loaded, opened.dialect, opened.cache, limit=40, threads=1)
+    request = Request(Task.STRUCTURED, text="The heart is large.", schema=schema)
+    answer = one_answer(family, Features((), {}), request)
+    assert answer.structured.replace(" ", "").startswith('{"large":')
+
+
+def test_limits_of_images_are_the_entrys(opened: Opened) -> None:
+    entry = replace(opened.entry, images=1)
+    family = ChatFamily(entry, opened.loaded, opened.dialect, opened.cache, limit=LIMIT, threads=1)
+    assert len(family.encode([chat_study(5, 3)])[0].images) == 1
