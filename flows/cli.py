@@ -245,6 +245,34 @@ def models_compile(
     compile_model(settings, model or settings.model.id, product, capability, precision, as_json=json)
 
 
+@models_app.command("evaluate")
+def models_evaluate(
+    data: Annotated[Path, typer.Argument(help="Data set: a folder or file (JSONL, R2Gen or ReXrank JSON)")],
+    model: Model = "",
+    weights: Annotated[Path | None, typer.Option(help="Folder of the weights")] = None,
+    split: Annotated[str, typer.Option(help="Only the cases of this split")] = "",
+    task: Annotated[str, typer.Option(help="Only the cases of this task")] = "",
+    language: Annotated[str, typer.Option(help="Only the cases of this language: en or zh")] = "",
+    limit: Annotated[int, typer.Option(min=0, help="At most so many cases; 0 for all")] = 0,
+    predictions: Annotated[
+        Path | None,
+        typer.Option(help="Score this JSONL of {id, text, labels, boxes, points}; no model is opened"),
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder for results.json, predictions and plots")] = Path(
+        "evaluation"
+    ),
+    seed: Annotated[int, typer.Option(help="Seed of the bootstrap")] = 0,
+    config: Config = None,
+    json: Json = False,
+    verbose: Verbose = False,
+) -> None:
+    """Score a model on a data set: a table, results.json and plots, each score with its interval."""
+    from flows.evaluating import Evaluation, evaluate
+
+    asked = Evaluation(data, out, model, weights, split, task, language, limit, predictions, seed)
+    evaluate(_settings(config, verbose), asked, as_json=json)
+
+
 @audit_app.command("verify")
 def audit_verify(config: Config = None, json: Json = False, verbose: Verbose = False) -> None:
     """Prove the audit chain; names the first broken row and exits with 1 where there is one."""

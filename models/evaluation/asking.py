@@ -1,0 +1,168 @@
+"""Asking a family every case of a data set, with a guard that the reference never reaches it."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from models.evaluation.cases import Case
+from models.evaluation.scores import Prediction
+from models.evaluation.text_scores import tokens
+from models.families import TEXT_TASKS, Answer, Family, Features, Request
+from pipeline.errors import ConfigurationError, FailStudy, SkipStudy
+from pipeline.report import Language, Region
+from pipeline.study import ImageSet, InstanceRef, StudyImage
+
+LEAK_TOKENS = 5
+"""A reference of this many tokens or more may not stand in what a model is given."""
+
+
+def request_of(case: Case) -> Request:
+    """The request of a case. Raises ConfigurationError("reference-leak") where it holds the reference."""
+    refuse_leak(case)
+    region = None if case.region is None else Region(_ref(case, 0), 0, *case.region)
+    return Request(
+        task=case.task,
+        language=case.language,
+        question=case.question,
+        region=region,
+        labels=case.labels,
+        options=case.options,
+        target=case.target,
+        text=case.text,
+        schema=case.schema,
+        context=case.context,
+    )
+
+
+def refuse_leak(case: Case) -> None:
+    """Raise ConfigurationError where a text given to the model holds the reference or one of its sections whole.
+
+    Spacing, case and punctuation do not hide it; a reference of fewer than ``LEAK_TOKENS`` tokens may occur by
+    chance and is not looked for.
+    """
+    given = {"question": case.question, "target": case.target, "text": case.text, **asdict(case.context)}
+    for part in (case.reference.text, *_sections(case.reference.text)):
+        wanted = _plain(part, case.language)
+        if len(wanted) < LEAK_TOKENS:
+            continue
+        for name, text in given.items():
+            if _holds(_plain(text, case.language), wanted):
+                message = (
+                    f"case {case.id!r}: its {name} holds the reference, which the model would only have to copy; "
+                    "take it out of the data set"
+                )
+                raise ConfigurationError("reference-leak", message)
+
+
+def predict(family: Family, cases: Sequence[Case]) -> tuple[list[Prediction], dict[str, str]]:
+    """An answer for each case, in order, and the code of the error of each that could not be asked.
+
+    Such a case is scored as an empty answer. Raises ConfigurationError for a task or language the family lacks.
+    """
+    predictions, failures = [], {}
+    for case in cases:
+        if case.task not in family.tasks or case.language not in family.languages:
+            message = (
+                f"{family.model_id} does not do {case.task} in {case.language}: choose --task or --language"
+            )
+            raise ConfigurationError("unsupported-task", message)
+        request = request_of(case)
+        try:
+            if case.task in TEXT_TASKS:
+                features = Features((), {})
+            else:
+                (features,) = family.encode([study_of(case)])
+            (answer,) = family.answer([features], [request])
+        except (SkipStudy, FailStudy) as error:
+            failures[case.id] = error.code
+            predictions.append(Prediction(case.id))
+        else:
+            predictions.append(_prediction(case, answer))
+    return predictions, failures
+
+
+def study_of(case: Case) -> ImageSet:
+    """The images of a case at their own size, so that regions are in pixels of the files."""
+    images = []
+    for index, (path, view) in enumerate(zip(case.images, case.views, strict=True)):
+        try:
+            with Image.open(path, formats=("PNG", "JPEG")) as opened:
+                wide = opened.mode.startswith("I")
+                pixels = np.asarray(opened if wide else opened.convert("L"), np.float32)
+        except (OSError, ValueError, Image.DecompressionBombError) as error:
+            message = f"case {case.id!r}: {path.name} is no PNG or JPEG that can be read; replace it"
+            raise ConfigurationError("bad-data-set", message) from error
+        pixels = np.ascontiguousarray(np.clip(pixels / (65535 if wide else 255), 0, 1))
+        rows, columns = pixels.shape
+        ref = _ref(case, index)
+        images.append(StudyImage(ref, 0, pixels, rows, columns, None, "DX", "CHEST", view, "MONOCHROME2"))
+    return ImageSet(images[0].ref.study_instance_uid, tuple(images))
+
+
+def read_predictions(file: Path, cases: Sequence[Case]) -> list[Prediction]:
+    """Predictions of a JSONL of {id, text, labels, boxes, points}, one for every case, in their order."""
+    known = {case.id for case in cases}
+    found: dict[str, Prediction] = {}
+    for number, line in enumerate(file.read_text("utf-8").splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            held = json.loads(line)
+            prediction = Prediction(
+                str(held["id"]),
+                str(held.get("text", "")),
+                tuple(str(one) for one in held.get("labels", ())),
+                tuple((float(a), float(b), float(c), float(d)) for a, b, c, d in held.get("boxes", ())),
+                tuple((float(x), float(y)) for x, y in held.get("points", ())),
+            )
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            message = f"{file.name}, line {number}: is no prediction with an id; correct the line"
+            raise ConfigurationError("bad-predictions", message) from error
+        if prediction.id in found:
+            message = f"{file.name}, line {number}: the id occurs twice; correct the line"
+            raise ConfigurationError("bad-predictions", message)
+        found[prediction.id] = prediction
+    if missing := known - set(found):
+        message = f"{file.name} lacks {len(missing)} of {len(known)} cases, such as {min(missing)!r}"
+        raise ConfigurationError("bad-predictions", message)
+    return [found[case.id] for case in cases]
+
+
+def _prediction(case: Case, answer: Answer) -> Prediction:
+    first = _ref(case, 0) if case.images else None
+    regions = [p.region for p in answer.places if p.region is not None and p.region.ref == first]
+    points = [p.point for p in answer.places if p.point is not None and p.point.ref == first]
+    return Prediction(
+        case.id,
+        answer.text,
+        tuple(label.name for label in answer.labels if label.chosen),
+        tuple((box.x0, box.y0, box.x1, box.y1) for box in regions),
+        tuple((point.x, point.y) for point in points),
+    )
+
+
+def _ref(case: Case, index: int) -> InstanceRef:
+    return InstanceRef(f"case:{case.id}", f"case:{case.id}:1", f"case:{case.id}:1:{index + 1}")
+
+
+def _sections(text: str) -> list[str]:
+    """What stands before and after the heading of the impression, without the headings."""
+    lowered = text.lower()
+    for heading in ("impression:", "印象:", "印象\uff1a"):
+        if heading in lowered:
+            cut = lowered.index(heading)
+            findings = text[:cut]
+            return [findings.split(":", 1)[-1].split("\uff1a", 1)[-1], text[cut + len(heading) :]]
+    return []
+
+
+def _plain(text: str, language: Language) -> list[str]:
+    return tokens(text, language) if text else []
+
+
+def _holds(given: Sequence[str], wanted: Sequence[str]) -> bool:
+    return f" {' '.join(wanted)} " in f" {' '.join(given)} "
