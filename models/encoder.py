@@ -57,11 +57,15 @@ class VisionEncoder(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class EncoderSource:
-    """What is exported: a torch module, an example batch of two for its inputs by name in order, its outputs' names."""
+    """What is exported: a torch module, an example batch of two for its inputs by name in order, its outputs' names.
+
+    ``lengths`` names a second dynamic axis that all inputs share, and the number that its size is a multiple of.
+    """
 
     module: Any
     inputs: Mapping[str, NDArray[Any]]
     outputs: tuple[str, ...]
+    lengths: tuple[str, int] | None = None
 
 
 class OnnxEncoder:
@@ -147,7 +151,10 @@ def export_encoder(
     """
     import torch
 
-    batch = torch.export.Dim("batch", min=2, max=4096)
+    axes: dict[int, Any] = {0: torch.export.Dim("batch", min=2, max=4096)}
+    if source.lengths is not None:
+        name, multiple = source.lengths
+        axes[1] = multiple * torch.export.Dim(f"{name}_{multiple}", min=2, max=16384)
     quiet = logging.getLogger("torch.onnx")
     level = quiet.level
     quiet.setLevel(logging.ERROR)
@@ -162,7 +169,7 @@ def export_encoder(
                 opset_version=OPSET,
                 input_names=list(source.inputs),
                 output_names=list(source.outputs),
-                dynamic_shapes=tuple({0: batch} for _ in source.inputs),
+                dynamic_shapes=tuple(axes for _ in source.inputs),
             )
     finally:
         quiet.setLevel(level)

@@ -74,7 +74,10 @@ class EngineManifest:
 
 @dataclass(frozen=True, slots=True)
 class EngineOrder:
-    """What to build: for which product, capability and precision, and the range of the batch."""
+    """What to build: for which product, capability and precision, and the range of the batch.
+
+    ``lengths`` is the range of a second axis that has none of its own, such as the patches of an image.
+    """
 
     model_id: str
     product: Product
@@ -83,6 +86,7 @@ class EngineOrder:
     graph_error: float = 0.0
     best_batch: int = 8
     largest_batch: int = 64
+    lengths: tuple[int, int, int] = (16, 1024, 3072)
 
 
 def find_device() -> Device | None:
@@ -140,7 +144,10 @@ def build_engine(graph: Path, folder: Path, order: EngineOrder, weights: Mapping
     for index in range(network.num_inputs):
         entry = network.get_input(index)
         fixed = tuple(entry.shape)[1:]
-        shapes[entry.name] = tuple((batch, *fixed) for batch in (1, order.best_batch, order.largest_batch))
+        shapes[entry.name] = tuple(
+            (batch, *(length if side < 0 else side for side in fixed))
+            for batch, length in zip((1, order.best_batch, order.largest_batch), order.lengths, strict=True)
+        )
         profile.set_shape(entry.name, *shapes[entry.name])
     config = _configure(trt, builder, order)
     config.add_optimization_profile(profile)

@@ -1,0 +1,173 @@
+"""The tower of Qwen2-VL and Qwen2.5-VL as one graph for images of any size.
+
+All that depends on the size of an image comes in as an input computed here in numpy: the rotary angles of its patches
+and, for the windowed blocks of Qwen2.5-VL, the window of each patch. Two patches attend to each other where their
+windows are the same; that is what transformers computes by sorting the patches by window and cutting them apart.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.encoder import TOLERANCE, EncoderSource, VisionEncoder, export_encoder, open_encoder
+from models.engine import EngineEncoder, open_engine
+from models.families.native.networks import ChatNetwork
+from models.families.native.seeing import MOST_GRAPH_BYTES, TowerEncoder
+from models.graph_cache import ENCODER_FILE, Exported, GraphFolder, ensure_graphs
+from pipeline.errors import StopRun
+
+MERGE = 2
+"""Patches along one side of a merged token."""
+SOURCES = (Path(__file__), Path(__file__).parents[2] / "encoder.py")
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class TowerShape:
+    """What the inputs of the graph are computed from.
+
+    ``frequencies`` are the rotary embedding's, a quarter of a head's width; ``window`` is the side of an attention
+    window in merged tokens, 0 where every block sees the whole image.
+    """
+
+    frequencies: Floats
+    window: int
+
+
+def shape_of_tower(network: Any) -> TowerShape:
+    """Read a loaded network. Raises StopRun for a tower that this arithmetic is not of."""
+    visual = network.model.visual
+    if visual.config.spatial_merge_size != MERGE:
+        raise StopRun("weights", "the tower merges other than 2 x 2 patches; it is not a Qwen2-VL tower")
+    side = getattr(visual.config, "window_size", 0) // MERGE // visual.config.patch_size
+    return TowerShape(visual.rotary_pos_emb.inv_freq.float().cpu().numpy(), side)
+
+
+def grid_inputs(rows: int, columns: int, shape: TowerShape) -> dict[str, NDArray[Any]]:
+    """``cosine`` and ``sine`` [patches, head] and, where there are windows, ``window`` int64 [patches].
+
+    For an image of ``rows`` x ``columns`` patches, both even, in the order of the processor: merged token by merged
+    token, the four patches of each together.
+    """
+    down, across = np.meshgrid(np.arange(rows), np.arange(columns), indexing="ij")
+    places = [
+        grid.reshape(rows // MERGE, MERGE, columns // MERGE, MERGE).transpose(0, 2, 1, 3).ravel()
+        for grid in (down, across)
+    ]
+    angles = np.concatenate([place[:, None].astype(np.float32) * shape.frequencies for place in places], axis=1)
+    angles = np.concatenate([angles, angles], axis=1)
+    inputs: dict[str, NDArray[Any]] = {
+        "cosine": np.cos(angles).astype(np.float32),
+        "sine": np.sin(angles).astype(np.float32),
+    }
+    if shape.window:
+        row, column = (place // MERGE // shape.window for place in places)
+        inputs["window"] = (row * columns + column).astype(np.int64)
+    return inputs
+
+
+def qwen_source(network: Any, shape: TowerShape) -> EncoderSource:
+    """Tower and merger: ``pixels`` [n, patches, values] of images of one size to features [n, patches / 4, width]."""
+    import torch
+    from torch.nn import functional
+
+    class Tower(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.visual = network.model.visual
+            self.whole = tuple(getattr(self.visual.config, "fullatt_block_indexes", ())) if shape.window else None
+
+        def forward(self, pixels: Any, cosine: Any, sine: Any, window: Any = None) -> Any:
+            weight = self.visual.patch_embed.proj.weight
+            states = functional.linear(pixels.to(weight.device, weight.dtype), weight.flatten(1))
+            cosine, sine = (table[:, :, None].to(weight.device) for table in (cosine, sine))
+            mask = None
+            if window is not None:
+                apart = window[:, None, :, None] != window[:, None, None, :]
+                mask = (apart.float() * -1e9).to(weight.device, weight.dtype)
+            for number, block in enumerate(self.visual.blocks):
+                near = mask if self.whole is not None and number not in self.whole else None
+                states = states + self.attend(block.attn, block.norm1(states), cosine, sine, near)
+                states = states + block.mlp(block.norm2(states))
+            merger = self.visual.merger
+            joined = merger.ln_q(states).unflatten(1, (-1, MERGE * MERGE)).flatten(2)
+            return (merger.mlp(joined).float(),)
+
+        def attend(self, attention: Any, states: Any, cosine: Any, sine: Any, mask: Any) -> Any:
+            parts = attention.qkv(states).unflatten(-1, (3, attention.num_heads, -1)).unbind(2)
+            query, key = (self.turn(part.float(), cosine, sine).to(states.dtype) for part in parts[:2])
+            query, key, value = (part.transpose(1, 2) for part in (query, key, parts[2]))
+            seen = functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+            return attention.proj(seen.transpose(1, 2).flatten(2))
+
+        @staticmethod
+        def turn(part: Any, cosine: Any, sine: Any) -> Any:
+            first, second = part.chunk(2, dim=-1)
+            return part * cosine + torch.cat([-second, first], dim=-1) * sine
+
+    return EncoderSource(
+        Tower().eval(), example_inputs(network, shape), ("features",), lengths=("patches", MERGE * MERGE)
+    )
+
+
+def example_inputs(network: Any, shape: TowerShape) -> dict[str, NDArray[Any]]:
+    """Two images of noise, 6 x 12 patches."""
+    values = network.model.visual.patch_embed.proj.weight[0].numel()
+    pixels = np.random.default_rng(0).standard_normal((2, 72, values)).astype(np.float32)
+    return {"pixels": pixels} | {
+        name: np.stack([table, table]) for name, table in grid_inputs(6, 12, shape).items()
+    }
+
+
+def see_images(
+    encoder: VisionEncoder, patches: Sequence[Floats], grids: Sequence[tuple[int, int]], shape: TowerShape
+) -> list[Floats]:
+    """Features [tokens, width] of each image, from its patches [n, values] and grid (rows, columns) of patches.
+
+    Images of one size go through the encoder together.
+    """
+    seen: dict[int, Floats] = {}
+    for grid in sorted(set(grids)):
+        rows = [row for row, one in enumerate(grids) if one == grid]
+        tables = grid_inputs(*grid, shape)
+        inputs: Mapping[str, NDArray[Any]] = {"pixels": np.stack([patches[row] for row in rows])} | {
+            name: np.repeat(table[None], len(rows), axis=0) for name, table in tables.items()
+        }
+        seen.update(zip(rows, encoder.encode(inputs)["features"], strict=True))
+    return [seen[row] for row in range(len(patches))]
+
+
+def ensure_qwen_graphs(loaded: ChatNetwork, model_id: str, cache: Path) -> GraphFolder:
+    """The exported tower of a loaded network under ``cache``. Raises StopRun where it is not the network's."""
+
+    def export(folder: Path) -> Exported:
+        source = qwen_source(loaded.network, shape_of_tower(loaded.network))
+        return Exported(export_encoder(source, folder / ENCODER_FILE), TOLERANCE, None, {})
+
+    return ensure_graphs(cache, model_id, loaded.files, SOURCES, export)
+
+
+def open_qwen_tower(
+    loaded: ChatNetwork, model_id: str, cache: Path, require_runner: str, threads: int
+) -> tuple[VisionEncoder, dict[str, str]]:
+    """The encoder of a loaded network and the digests of its graph, as ``seeing.open_tower``."""
+    size = sum(4 * parameter.numel() for parameter in loaded.network.model.visual.parameters())
+    if size > MOST_GRAPH_BYTES or require_runner == "torch":
+        if require_runner not in ("", "torch"):
+            message = f"the encoder of {model_id} is too large for an ONNX file and runs in torch, not {require_runner}"
+            raise StopRun("runner", message)
+        return TowerEncoder(qwen_source(loaded.network, shape_of_tower(loaded.network))), {}
+    graphs = ensure_qwen_graphs(loaded, model_id, cache)
+
+    def engine() -> EngineEncoder | None:
+        return open_engine(graphs.folder, graphs.manifest.weights, "tensorrt")
+
+    encoder = open_encoder(graphs.encoder, require_runner=require_runner, threads=threads, engine=engine)
+    parts = {f"graph/{name}": digest for name, digest in graphs.manifest.graphs.items()}
+    if isinstance(encoder, EngineEncoder):
+        parts |= {"engine": encoder.manifest.engine_sha256, "precision": encoder.manifest.precision}
+    return encoder, parts

@@ -1,0 +1,99 @@
+"""Small Qwen2-VL and Qwen2.5-VL networks with random weights and the real marks, saved in their published format."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+MARKS = (
+    "<|endoftext|>",
+    "<|im_start|>",
+    "<|im_end|>",
+    "<|object_ref_start|>",
+    "<|object_ref_end|>",
+    "<|box_start|>",
+    "<|box_end|>",
+    "<|vision_start|>",
+    "<|vision_end|>",
+    "<|image_pad|>",
+    "<|video_pad|>",
+)
+CORPUS = (
+    "You are a helpful assistant. Please review the chest X-ray image and generate a report.",
+    "Given this image, choose one option from: 1:Liver 2:Stomach to answer the question: Findings: Impression:",
+    "根据给定的图像, 请简洁回答问题：",
+)
+
+
+def build_tokenizer() -> Any:
+    """A byte-level tokenizer with Qwen's marks."""
+    backend = Tokenizer(models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=400,
+        special_tokens=list(MARKS),
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    backend.train_from_iterator(CORPUS, trainer)
+    return transformers.PreTrainedTokenizerFast(
+        tokenizer_object=backend, eos_token="<|im_end|>", pad_token="<|endoftext|>"
+    )
+
+
+def build_network(kind: str, tokenizer: Any) -> Any:
+    """The network of ``kind``, "qwen2-vl" or "qwen2.5-vl": two or three blocks, one of them seeing the whole image."""
+    torch.manual_seed(7)
+    number = tokenizer.convert_tokens_to_ids
+    text = {
+        "vocab_size": len(tokenizer),
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 4096,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [1, 1, 2]},
+        "tie_word_embeddings": False,
+    }
+    ids = {
+        "image_token_id": number("<|image_pad|>"),
+        "video_token_id": number("<|video_pad|>"),
+        "vision_start_token_id": number("<|vision_start|>"),
+        "vision_end_token_id": number("<|vision_end|>"),
+        "tie_word_embeddings": False,
+    }
+    if kind == "qwen2-vl":
+        vision = {"depth": 2, "embed_dim": 32, "hidden_size": 32, "num_heads": 2, "mlp_ratio": 2}
+        config: Any = transformers.Qwen2VLConfig(text_config=text, vision_config=vision, **ids)
+        network: Any = transformers.Qwen2VLForConditionalGeneration(config)
+    else:
+        vision = {
+            "depth": 3,
+            "hidden_size": 32,
+            "intermediate_size": 48,
+            "num_heads": 2,
+            "out_hidden_size": 32,
+            "window_size": 56,
+            "fullatt_block_indexes": [1],
+        }
+        config = transformers.Qwen2_5_VLConfig(text_config=text, vision_config=vision, **ids)
+        network = transformers.Qwen2_5_VLForConditionalGeneration(config)
+    with torch.no_grad():
+        for name, parameter in network.named_parameters():
+            if parameter.dim() > 1 and "embed" not in name:
+                parameter.mul_(8)
+    return network.eval()
+
+
+def write_qwen(folder: Path, kind: str, most_pixels: int = 20_000) -> Path:
+    """Save network, tokenizer and preprocessing of ``kind``; gives the folder."""
+    tokenizer = build_tokenizer()
+    build_network(kind, tokenizer).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    size = {"shortest_edge": 56 * 56, "longest_edge": most_pixels}
+    transformers.Qwen2VLImageProcessorPil(size=size).save_pretrained(folder)
+    return folder
