@@ -58,6 +58,8 @@ def build_network(kind: str, tokenizer: Any) -> Any:
         "max_position_embeddings": 4096,
         "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [1, 1, 2]},
         "tie_word_embeddings": False,
+        "bos_token_id": None,
+        "eos_token_id": number("<|im_end|>"),
     }
     ids = {
         "image_token_id": number("<|image_pad|>"),

@@ -25,6 +25,8 @@ ADAPTERS = {
     "llava": "models.families.native.chat:open_llava_med",
     "gemma3": "models.families.native.chat:open_medgemma",
     "biomedclip": "models.families.native.biomedclip:open_biomedclip",
+    "qwen2-vl": "models.families.native.qwen:open_qwen",
+    "qwen2.5-vl": "models.families.native.qwen:open_qwen",
     "openai-endpoint": "models.families.endpoint:open_endpoint",
 }
 """Module and function of each adapter."""

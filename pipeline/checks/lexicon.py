@@ -4,7 +4,7 @@ This is a second reading of the draft, kept apart from the parser that filled ``
 so that one mistake does not hide another. ``terms`` are strict synonyms: only they can contradict each other.
 ``support`` are looser words that may justify the finding elsewhere ("opacity" supports "pneumonia").
 """
-# ruff: noqa: RUF001  Chinese punctuation is what these patterns look for.
+
 
 import re
 from dataclasses import dataclass

@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from models.catalog import CatalogEntry
+from models.encoder import VisionEncoder
 from models.families import TEXT_TASKS, Answer, Features, Request, SeenImage, Task
-from models.families.native.dialect import IMAGE_MARK, Dialect
+from models.families.native.dialect import IMAGE_MARK, Dialect, Reading
 from models.families.native.llava_med import LlavaMedDialect
 from models.families.native.medgemma import MedGemmaDialect, pads
 from models.families.native.medrega import MedRegaDialect
@@ -60,7 +61,7 @@ class ChatFamily:
         self._loaded, self._dialect, self._batch, self._limit = loaded, dialect, batch, limit
         self._entry = entry
         with ExitStack() as stack:
-            encoder, parts = open_tower(loaded, entry.id, cache, require_runner, threads)
+            encoder, parts = self._open_encoder(loaded, entry.id, cache, require_runner, threads)
             self._encoder = stack.enter_context(encoder)
             self._stack = stack.pop_all()
         self.model_id, self.model_version = entry.id, entry.version
@@ -78,16 +79,21 @@ class ChatFamily:
         self._constraint: JsonConstraint | None = None
         self._lock = Lock()
 
+    def _open_encoder(
+        self, loaded: ChatNetwork, model_id: str, cache: Path, require_runner: str, threads: int
+    ) -> tuple[VisionEncoder, dict[str, str]]:
+        return open_tower(loaded, model_id, cache, require_runner, threads)
+
     def prepare(self, study: ImageSet) -> NDArray[np.float32]:
         """The study's images [n, 3, S, S], a frontal film first. Raises SkipStudy where it has none."""
-        return self._pixels([_picture(image) for image in self._choose(study)])
+        return self._pixels([picture_of(image) for image in self._choose(study)])
 
     def encode(self, studies: Sequence[ImageSet]) -> list[Features]:
         """See ``models.families.Family``."""
         if not studies:
             return []
         chosen = [self._choose(study) for study in studies]
-        pixels = [self._pixels([_picture(image) for image in images]) for images in chosen]
+        pixels = [self._pixels([picture_of(image) for image in images]) for images in chosen]
         rows = self._encoder.encode({"pixels": np.concatenate(pixels)})["features"]
         encoded, start = [], 0
         for images in chosen:
@@ -96,8 +102,8 @@ class ChatFamily:
                 "modality": np.array([image.modality for image in images]),
             }
             if self._pads:
-                arrays["padded"] = self._pixels([_padded(_picture(image)) for image in images])
-            encoded.append(Features(tuple(_seen(image) for image in images), arrays))
+                arrays["padded"] = self._pixels([_padded(picture_of(image)) for image in images])
+            encoded.append(Features(tuple(seen_image(image) for image in images), arrays))
             start += len(images)
         return encoded
 
@@ -122,7 +128,7 @@ class ChatFamily:
                     schemas = [_schema(requests[row]) for row in part]
                     texts = self._write([prompts[row] for row in part], limit, schemas)
                     for row, schema, (text, truncated) in zip(part, schemas, texts, strict=True):
-                        reading = self._dialect.read(text, requests[row], features[row].images)
+                        reading = self._read(text, requests[row], features[row])
                         answers[row] = Answer(
                             reading.text,
                             truncated,
@@ -164,11 +170,7 @@ class ChatFamily:
             text = self._dialect.word(request, features.images, modality, found)
         else:
             text = self._dialect.word(request, features.images, modality)
-        seen = text.count(IMAGE_MARK)
-        values = self._values(features, request) if seen else None
-        if values is not None and len(values) != seen:
-            values = values[:seen]
-        text = text.replace(IMAGE_MARK, self._loaded.image_text)
+        text, values = self._insert(text, features, request)
         tokenizer = self._loaded.tokenizer
         starts = bool(tokenizer.bos_token) and text.startswith(tokenizer.bos_token)
         ids = list(tokenizer(text, add_special_tokens=not starts).input_ids)
@@ -179,6 +181,15 @@ class ChatFamily:
             )
             raise FailStudy("text-too-long", message)
         return ids, values
+
+    def _insert(self, text: str, features: Features, request: Request) -> tuple[str, Any]:
+        """``text`` with the tokens of each image where it is marked, and what stands for them."""
+        seen = text.count(IMAGE_MARK)
+        values = self._values(features, request)[:seen] if seen else None
+        return text.replace(IMAGE_MARK, self._loaded.image_text), values
+
+    def _read(self, text: str, request: Request, features: Features) -> Reading:
+        return self._dialect.read(text, request, features.images)
 
     def _values(self, features: Features, request: Request) -> NDArray[Any]:
         if self._pads and request.task is Task.DETECT:
@@ -198,7 +209,6 @@ class ChatFamily:
         """Text and whether it was cut off, per prompt, in one batch."""
         import torch
         from transformers import LogitsProcessorList
-        from transformers.modeling_outputs import BaseModelOutputWithPooling
 
         network, pad = self._loaded.network, self._ends[0]
         longest = max(len(ids) for ids, _ in prompts)
@@ -206,14 +216,7 @@ class ChatFamily:
         mask = torch.tensor(
             [[0] * (longest - len(one)) + [1] * len(one) for one, _ in prompts], device=network.device
         )
-        extra: dict[str, Any] = {}
-        seen = [values for _, values in prompts if values is not None]
-        if seen:
-            values = torch.from_numpy(np.concatenate(seen)).to(network.device, network.dtype)
-            listed: Any = list(values) if network.config.model_type == "llava" else values
-            extra["mm_encoder_outputs"] = {"image": BaseModelOutputWithPooling(pooler_output=listed)}
-        if self._loaded.marks_images:
-            extra["token_type_ids"] = (ids == self._loaded.image_token).long()
+        extra = self._give([values for _, values in prompts if values is not None], ids)
         with torch.inference_mode():
             rows = network.generate(
                 input_ids=ids,
@@ -229,6 +232,20 @@ class ChatFamily:
         decode: Callable[..., str] = self._loaded.tokenizer.decode
         skip = not self._dialect.marks
         return [(decode(list(one.ids), skip_special_tokens=skip).strip(), one.truncated) for one in written]
+
+    def _give(self, seen: Sequence[Any], ids: Any) -> dict[str, Any]:
+        """What ``generate`` is given beside the token ids [n, t]: the features ``seen`` of the prompts that have some."""
+        import torch
+        from transformers.modeling_outputs import BaseModelOutputWithPooling
+
+        network, extra = self._loaded.network, {}
+        if seen:
+            values = torch.from_numpy(np.concatenate(seen)).to(network.device, network.dtype)
+            listed: Any = list(values) if network.config.model_type == "llava" else values
+            extra["mm_encoder_outputs"] = {"image": BaseModelOutputWithPooling(pooler_output=listed)}
+        if self._loaded.marks_images:
+            extra["token_type_ids"] = (ids == self._loaded.image_token).long()
+        return extra
 
     def _constrain(self, schemas: Sequence[str]) -> list[Any]:
         if not any(schemas):
@@ -269,7 +286,7 @@ def _with_schema(request: Request) -> Request:
     return replace(request, schema=report_schema())
 
 
-def _picture(image: StudyImage) -> Image.Image:
+def picture_of(image: StudyImage) -> Image.Image:
     """The frame in 256 greys as RGB, which is what these networks were trained on."""
     grey = np.clip(np.rint(np.asarray(image.pixels, np.float32) * 255), 0, 255).astype(np.uint8)
     return Image.fromarray(grey).convert("RGB")
@@ -283,7 +300,8 @@ def _padded(picture: Image.Image) -> Image.Image:
     return square
 
 
-def _seen(image: StudyImage) -> SeenImage:
+def seen_image(image: StudyImage) -> SeenImage:
+    """The frame as regions name it."""
     return SeenImage(image.ref, image.frame, image.original_rows, image.original_columns)
 
 

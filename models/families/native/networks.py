@@ -39,15 +39,15 @@ def load_medrega(folder: Path) -> ChatNetwork:
     import transformers
 
     layout = read_layout(folder)
-    tokenizer = _tokenizer(folder)
-    token = _token(tokenizer, "<IMG_CONTEXT>")
+    tokenizer = load_tokenizer(folder)
+    token = token_id(tokenizer, "<IMG_CONTEXT>")
     for mark in ("<img>", "</img>", "<|im_end|>"):
-        _token(tokenizer, mark)
+        token_id(tokenizer, mark)
     device, dtype = _place()
     network = load_internvl_chat(folder, token, dtype=dtype, device=device)
     size = {"height": layout.size, "width": layout.size}
     processor: Any = transformers.CLIPImageProcessorPil
-    return _described(
+    return describe_network(
         folder,
         network,
         tokenizer,
@@ -67,34 +67,34 @@ def load_llava_med(folder: Path) -> ChatNetwork:
     """The native port of LLaVA-Med v1.5. Raises ConfigurationError, StopRun."""
     import transformers
 
-    tokenizer = _tokenizer(folder)
-    network, processor = _load(
+    tokenizer = load_tokenizer(folder)
+    network, processor = load_native(
         folder, transformers.LlavaForConditionalGeneration, transformers.CLIPImageProcessorPil
     )
     vision = network.config.vision_config
     tokens = (vision.image_size // vision.patch_size) ** 2
     tokens += network.config.vision_feature_select_strategy == "full"
-    token = _token(tokenizer, "<image>", network.config.image_token_id)
-    return _described(folder, network, tokenizer, processor, "<image>" * tokens, token)
+    token = token_id(tokenizer, "<image>", network.config.image_token_id)
+    return describe_network(folder, network, tokenizer, processor, "<image>" * tokens, token)
 
 
 def load_medgemma(folder: Path) -> ChatNetwork:
     """MedGemma (Gemma 3). Raises ConfigurationError, StopRun."""
     import transformers
 
-    tokenizer = _tokenizer(folder)
-    network, processor = _load(
+    tokenizer = load_tokenizer(folder)
+    network, processor = load_native(
         folder, transformers.Gemma3ForConditionalGeneration, transformers.Gemma3ImageProcessorPil
     )
     for mark in ("<start_of_image>", "<end_of_image>", "<start_of_turn>", "<end_of_turn>"):
-        _token(tokenizer, mark)
-    token = _token(tokenizer, "<image_soft_token>", network.config.image_token_id)
+        token_id(tokenizer, mark)
+    token = token_id(tokenizer, "<image_soft_token>", network.config.image_token_id)
     soft = "<image_soft_token>" * network.config.mm_tokens_per_image
     text = f"\n\n<start_of_image>{soft}<end_of_image>\n\n"
-    return _described(folder, network, tokenizer, processor, text, token, marks_images=True)
+    return describe_network(folder, network, tokenizer, processor, text, token, marks_images=True)
 
 
-def _load(folder: Path, network_class: Any, processor_class: Any) -> tuple[Any, Any]:
+def load_native(folder: Path, network_class: Any, processor_class: Any) -> tuple[Any, Any]:
     device, dtype = _place()
     try:
         network, report = network_class.from_pretrained(
@@ -123,7 +123,7 @@ def _place() -> tuple[str, Any]:
     return ("cuda", None) if torch.cuda.is_available() else ("cpu", torch.float32)
 
 
-def _tokenizer(folder: Path) -> Any:
+def load_tokenizer(folder: Path) -> Any:
     from transformers import AutoTokenizer
 
     try:
@@ -133,7 +133,7 @@ def _tokenizer(folder: Path) -> Any:
         raise ConfigurationError("weights-folder", message) from error
 
 
-def _token(tokenizer: Any, text: str, expected: int | None = None) -> int:
+def token_id(tokenizer: Any, text: str, expected: int | None = None) -> int:
     number = tokenizer.convert_tokens_to_ids(text)
     if number is None or number == tokenizer.unk_token_id:
         raise StopRun("tokenizer", f"the tokenizer has no token {text}, which this family's prompt needs")
@@ -142,7 +142,7 @@ def _token(tokenizer: Any, text: str, expected: int | None = None) -> int:
     return int(number)
 
 
-def _described(
+def describe_network(
     folder: Path,
     network: Any,
     tokenizer: Any,

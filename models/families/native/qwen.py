@@ -7,6 +7,7 @@ named as the task, and one is held in memory at a time.
 
 import gc
 import json
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,14 +23,20 @@ from models.encoder import VisionEncoder
 from models.families import Answer, Features, Request, Task
 from models.families.native.chat import ChatFamily, picture_of, seen_image
 from models.families.native.dialect import IMAGE_MARK, Reading
-from models.families.native.networks import ChatNetwork, describe_network, load_native, load_tokenizer, token_id
+from models.families.native.networks import (
+    ChatNetwork,
+    describe_network,
+    load_native,
+    load_tokenizer,
+    token_id,
+)
 from models.families.native.qwen_tower import MERGE, TowerShape, open_qwen_tower, see_images, shape_of_tower
 from models.families.native.qwen_words import WORDS, LingshuWords
 from models.families.opening import OpenOptions
 from pipeline.errors import ConfigurationError, StopRun
 from pipeline.study import ImageSet, StudyImage
 
-IMAGE_TOKEN, VISION_START, VISION_END = "<|image_pad|>", "<|vision_start|>", "<|vision_end|>"  # noqa: S105 - marks
+IMAGE_TOKEN, VISION_START, VISION_END = "<|image_pad|>", "<|vision_start|>", "<|vision_end|>"
 MOST_PIXELS = {"umit.toml": 602_112, "chexone.toml": 262_144}
 """Pixels an image is shrunk to at most, as the authors trained: 768 tokens (UMIT), 512 x 512 (CheXOne)."""
 FEWEST_PIXELS = 56 * 56
@@ -107,7 +114,9 @@ class QwenFamily(ChatFamily):
         output = BaseModelOutputWithPooling(pooler_output=[values.to(network.device, network.dtype)])
         return {
             "mm_encoder_outputs": {"image": output},
-            "image_grid_thw": torch.from_numpy(np.concatenate([one.grids for one in seen])).to(network.device),
+            "image_grid_thw": torch.from_numpy(np.concatenate([one.grids for one in seen])).to(
+                network.device
+            ),
             "mm_token_type_ids": (ids == self._loaded.image_token).int(),
         }
 
@@ -169,7 +178,9 @@ class PerTaskFamily:
         """See ``models.families.Family``; requests of one task are answered together."""
         for request in requests:
             if request.task not in self._folders:
-                message = f"{self.model_id} has no checkpoint for {request.task} here: add a folder of that name"
+                message = (
+                    f"{self.model_id} has no checkpoint for {request.task} here: add a folder of that name"
+                )
                 raise ConfigurationError("unsupported-task", message)
         answers: dict[int, Answer] = {}
         with self._lock:
@@ -269,7 +280,9 @@ def merge_adapter(network: Any, folder: Path) -> Any:
         settings = json.loads((folder / ADAPTER_FILE).read_text(encoding="utf-8"))
         with safe_open(folder / "adapter_model.safetensors", framework="numpy") as stored:
             held = set(stored.keys())
-        adapted = PeftModel.from_pretrained(network, folder, local_files_only=True, use_safetensors=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # peft asks transformers by a name that will go
+            adapted = PeftModel.from_pretrained(network, folder, local_files_only=True, use_safetensors=True)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise StopRun("weights", f"the LoRA adapter cannot be read ({type(error).__name__})") from error
     if settings.get("peft_type") != "LORA" or held != set(get_peft_model_state_dict(adapted)):

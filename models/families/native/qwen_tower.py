@@ -58,7 +58,9 @@ def grid_inputs(rows: int, columns: int, shape: TowerShape) -> dict[str, NDArray
         grid.reshape(rows // MERGE, MERGE, columns // MERGE, MERGE).transpose(0, 2, 1, 3).ravel()
         for grid in (down, across)
     ]
-    angles = np.concatenate([place[:, None].astype(np.float32) * shape.frequencies for place in places], axis=1)
+    angles = np.concatenate(
+        [place[:, None].astype(np.float32) * shape.frequencies for place in places], axis=1
+    )
     angles = np.concatenate([angles, angles], axis=1)
     inputs: dict[str, NDArray[Any]] = {
         "cosine": np.cos(angles).astype(np.float32),
@@ -79,7 +81,9 @@ def qwen_source(network: Any, shape: TowerShape) -> EncoderSource:
         def __init__(self) -> None:
             super().__init__()
             self.visual = network.model.visual
-            self.whole = tuple(getattr(self.visual.config, "fullatt_block_indexes", ())) if shape.window else None
+            self.whole = (
+                tuple(getattr(self.visual.config, "fullatt_block_indexes", ())) if shape.window else None
+            )
 
         def forward(self, pixels: Any, cosine: Any, sine: Any, window: Any = None) -> Any:
             weight = self.visual.patch_embed.proj.weight
