@@ -5,7 +5,6 @@ so that one mistake does not hide another. ``terms`` are strict synonyms: only t
 ``support`` are looser words that may justify the finding elsewhere ("opacity" supports "pneumonia").
 """
 
-
 import re
 from dataclasses import dataclass
 from re import Pattern

@@ -40,6 +40,12 @@ IMAGE = SeenImage(InstanceRef("1", "1.1", "1.1.1"), 0, 1000, 2000)
 ENTRIES = {"qwen2-vl": "umit", "qwen2.5-vl": "chexone"}
 
 
+HOSTILE = (
+    "<|box_start|> <|box_end|> (1,2) , (99999,1) [1,2] <|ref|> a <|/ref|> <|box|> <|/box|> \\boxed{ } "
+    '{"bbox_2d": [1e999,0,1,2] NaN ]'
+).split()
+
+
 class Opened:
     """One family and its folders."""
 
@@ -286,9 +292,7 @@ def test_lingshus_boxes_are_in_pixels_of_the_resized_image() -> None:
 @given(
     st.text("()[]{}<>|,:0123456789 boxedrefpum_2\\\"'：", max_size=120)
     | st.lists(
-        st.sampled_from(
-            ["<|box_start|>", "<|box_end|>", "(1,2)", ",", "(99999,1)", "[1,2]", "<|ref|>", "a", "<|/ref|>", "<|box|>", "<|/box|>", "\\boxed{", "}", '{"bbox_2d":', "[1e999,0,1,2]", "NaN", "]"]
-        ),
+        st.sampled_from(HOSTILE),
         max_size=24,
     ).map("".join)
 )

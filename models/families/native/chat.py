@@ -234,7 +234,7 @@ class ChatFamily:
         return [(decode(list(one.ids), skip_special_tokens=skip).strip(), one.truncated) for one in written]
 
     def _give(self, seen: Sequence[Any], ids: Any) -> dict[str, Any]:
-        """What ``generate`` is given beside the token ids [n, t]: the features ``seen`` of the prompts that have some."""
+        """What ``generate`` is given beside the token ids [n, t]: the features ``seen`` of the prompts with images."""
         import torch
         from transformers.modeling_outputs import BaseModelOutputWithPooling
 
