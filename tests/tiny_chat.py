@@ -99,6 +99,8 @@ def write_chat_model(folder: Path, kind: str) -> Path:
             for name, parameter in network.named_parameters():
                 if parameter.dim() > 1 and "embed" not in name:
                     parameter.mul_(8)
+                if "mm_input_projection" in name:
+                    parameter.normal_(std=0.5)  # transformers starts it at zero: no image would be seen
         network.save_pretrained(folder)
         _processor(kind).save_pretrained(folder)
     tokenizer.save_pretrained(folder)

@@ -71,10 +71,9 @@ class ChatFamily:
         self.parts |= {"runner": self.runner, "prompts": dialect.digest}
         self.parts.setdefault("precision", str(loaded.network.dtype).removeprefix("torch."))
         tokenizer = loaded.tokenizer
-        ends = (tokenizer.convert_tokens_to_ids(text) for text in dialect.ends)
-        self._ends = [one for one in ends if one is not None and one != tokenizer.unk_token_id]
-        if tokenizer.eos_token_id is not None:
-            self._ends.append(tokenizer.eos_token_id)
+        ends = [tokenizer.convert_tokens_to_ids(text) for text in dialect.ends] + [tokenizer.eos_token_id]
+        known = [one for one in ends if one is not None and one != tokenizer.unk_token_id]
+        self._ends = list(dict.fromkeys(known))
         self._pads = isinstance(dialect, MedGemmaDialect) and Task.DETECT in self.tasks
         self._constraint: JsonConstraint | None = None
         self._lock = Lock()

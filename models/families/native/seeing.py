@@ -31,9 +31,15 @@ def tower_source(loaded: ChatNetwork) -> EncoderSource:
 
         def forward(self, pixels: Any) -> Any:
             given = pixels.to(self.network.device, self.network.dtype)
+            if self.network.config.model_type == "llava":
+                # its own method lists the images one by one, which would fix their number in the graph
+                config, inner = self.network.config, self.network.model
+                layers = inner.vision_tower(given, output_hidden_states=True, return_dict=True).hidden_states
+                chosen = layers[config.vision_feature_layer]
+                first = config.vision_feature_select_strategy == "default"
+                return (inner.multi_modal_projector(chosen[:, 1:] if first else chosen).float(),)
             features = self.network.get_image_features(pixel_values=given, return_dict=True).pooler_output
-            joined = torch.stack(list(features)) if isinstance(features, list | tuple) else features
-            return (joined.float(),)
+            return (features.float(),)
 
     example = example_pixels(loaded)
     return EncoderSource(Tower(loaded.network).eval(), {"pixels": example}, ("features",))
