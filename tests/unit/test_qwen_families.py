@@ -40,10 +40,25 @@ IMAGE = SeenImage(InstanceRef("1", "1.1", "1.1.1"), 0, 1000, 2000)
 ENTRIES = {"qwen2-vl": "umit", "qwen2.5-vl": "chexone"}
 
 
-HOSTILE = (
-    "<|box_start|> <|box_end|> (1,2) , (99999,1) [1,2] <|ref|> a <|/ref|> <|box|> <|/box|> \\boxed{ } "
-    '{"bbox_2d": [1e999,0,1,2] NaN ]'
-).split()
+HOSTILE = [
+    "<|box_start|>",
+    "<|box_end|>",
+    "(1,2)",
+    ",",
+    "(99999,1)",
+    "[1,2]",
+    "<|ref|>",
+    "a",
+    "<|/ref|>",
+    "<|box|>",
+    "<|/box|>",
+    "\\boxed{",
+    "}",
+    '{"bbox_2d":',
+    "[1e999,0,1,2]",
+    "NaN",
+    "]",
+]
 
 
 class Opened:
