@@ -1,4 +1,4 @@
-"""An encoder graph with its constant matrix products in 8-bit integers: faster on a CPU, and off unless chosen.
+"""An encoder graph with its constant matrix products in 8-bit integers: faster on a CPU. No runner takes it unasked.
 
 Weights are int8 per output channel, activations are measured per run and row block (dynamic quantisation of ONNX
 Runtime), so no calibration images are needed. Convolutions, attention scores and norms stay in float32. On a CPU
@@ -55,7 +55,7 @@ def quantised_graph(graph: Path) -> Path:
     except (OSError, ValueError, RuntimeError, ValidationError) as error:
         raise StopRun(
             "quantise",
-            f"the encoder cannot be run in 8 bits ({type(error).__name__}): set model.encoder_precision to fp32",
+            f"the encoder cannot be run in 8 bits ({type(error).__name__}): run it in fp32",
         ) from None
     finally:
         root.removeFilter(_no_advice)

@@ -48,7 +48,7 @@ def test_it_is_made_once(graph: Path) -> None:
 def test_what_is_no_graph_stops_the_run(tmp_path: Path) -> None:
     broken = tmp_path / "encoder.onnx"
     broken.write_bytes(b"not a graph")
-    with pytest.raises(StopRun, match="encoder_precision"):
+    with pytest.raises(StopRun, match="fp32"):
         quantised_graph(broken)
     assert list(tmp_path.iterdir()) == [broken]
 

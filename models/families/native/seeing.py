@@ -104,8 +104,9 @@ class TowerEncoder:
         """See ``models.encoder.VisionEncoder``."""
         import torch
 
+        given = [torch.from_numpy(np.ascontiguousarray(inputs[name])) for name in self._source.inputs]
         with torch.inference_mode():
-            (features,) = self._source.module(torch.from_numpy(np.ascontiguousarray(inputs["pixels"])))
+            (features,) = self._source.module(*given)
         return {"features": features.cpu().numpy()}
 
     def __enter__(self) -> Self:
