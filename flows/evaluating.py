@@ -41,10 +41,11 @@ def evaluate(settings: Settings, asked: Evaluation, *, as_json: bool) -> None:
     """Score, write, print. Raises ConfigurationError for a broken data set, a leak or a task the model lacks."""
     cases = _chosen(asked)
     model: dict[str, Any]
+    failures: dict[str, str] = {}
     if asked.predictions is not None:
         for case in cases:
             refuse_leak(case)
-        made, failures = read_predictions(asked.predictions, cases), {}
+        made = read_predictions(asked.predictions, cases)
         model = {"predictions_sha256": hashlib.sha256(asked.predictions.read_bytes()).hexdigest()}
     else:
         choice = chosen_model(settings, asked.model)

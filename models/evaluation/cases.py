@@ -88,6 +88,8 @@ def read_cases(data: Path) -> tuple[Case, ...]:
 def _file_of(data: Path) -> Path:
     if data.is_file():
         return data
+    if not data.is_dir():
+        raise ConfigurationError("bad-data-set", f"{data} does not exist: name a data set file or folder")
     found = sorted(data.glob("*.jsonl")) or sorted(data.glob("*.json"))
     if len(found) != 1:
         message = f"{data} holds {len(found)} data set files: name one JSONL or JSON file"
