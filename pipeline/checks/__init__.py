@@ -20,6 +20,8 @@ Hard problems (failed) keep the draft from being stored as a report; soft ones (
     demographics   age or sex against the header                       age or sex the header does not carry
     classifier     -                                                   sure of the opposite (see support.py)
     images         -                                                   an image of the study could not be read
+    supported      -                                                   a present finding resting on no image or
+                                                                       given text
 
 Advice ("CT is advised") is no claim: such sentences are read for earlier studies and lengths only.
 """
@@ -48,6 +50,7 @@ CHECKS: Final[tuple[tuple[str, Check], ...]] = (
     ("demographics", support.demographics),
     ("classifier", support.classifier),
     ("images", support.images),
+    ("supported", support.supported),
 )
 """Every check by name, in the order in which they are run and shown."""
 

@@ -173,8 +173,9 @@ NEGATED_AFTER = words(
     r"^[^.;,]{0,40}?\b(?:is|are|was|were) (?:not|absent|excluded)\b",
     r"^[^.;,]{0,40}?\b(?:not|none) (?:seen|identified|present|evident|detected|visible)\b",
     r"^[^.;,]{0,40}?\bruled out\b",
+    r"^[^.;,]{0,40}?\bno longer (?:seen|identified|present|evident|detected|visible)\b",
     r"^ ?: ?(?:no|none|absent|negative)\b",
-    "^(?:未见|已排除|阴性|不明显)",
+    "^(?:未见(?!(?:明显|显著)?(?:变化|改变|好转|吸收))|已?(?:排除|除外)|阴性|不明显)",
 )
 """What may deny a finding just named."""
 
@@ -183,15 +184,21 @@ DOUBT = words(
     r"(?:exclude[d]?|rule[d]? out)\b",
     r"\b(?:exclude|rule out|evaluate for|assess for)\b",
     r"\b(?:possible|possibly|may|might|questionable|suspected|versus|vs|differential|risk of)\b",
-    "不除外|不能排除|可能|待排|疑",
+    "[不未](?:能)?(?:完全)?(?:除外|排除)|不能(?:完全)?(?:除外|排除)|难以排除|可能|待排|待除外|疑",
 )
 """Words that leave a finding open; such a mention neither states nor denies."""
 
 OLD = words(r"\b(?:old|healed|healing|chronic|remote|long-?standing|calcified)\b", "陈旧|慢性|钙化")
 """Words that make a finding no acute one."""
 
+NO_CHANGE = words(
+    r"\b(?:no|without)(?: (?:significant|interval|appreciable|substantial|definite))* (?:change|increase|decrease)\b",
+    "(?:未见|无|没有)(?:明显|显著)?(?:变化|改变|增[大多]|减[小少])",
+)
+"""Negations of a change: the finding itself is there."""
+
 NO_FURTHER = words(
-    r"\bno (?:other|additional|further|new|change|longer|increase|interval)\b",
+    r"\bno (?:other|additional|further|new|longer|interval)\b",
     r"\bnot only\b",
     "未见(?:其他|新)|无其他",
 )

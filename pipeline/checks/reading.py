@@ -13,6 +13,7 @@ from pipeline.checks.lexicon import (
     MIDLINE_STRUCTURE,
     NEGATED_AFTER,
     NEGATION,
+    NO_CHANGE,
     NO_FURTHER,
     OLD,
     PLACED,
@@ -93,6 +94,7 @@ def _speaks_of_others(sentence: str, start: int) -> bool:
     return any(
         match.end() <= start and not SCOPE_END.search(sentence, match.end(), start)
         for match in NO_FURTHER.finditer(sentence)
+        if not NO_CHANGE.match(sentence, match.start())
     )
 
 
@@ -100,6 +102,8 @@ def _denied(sentence: str, start: int, end: int, term: Term) -> bool:
     if term.normal is not None and term.normal.search(sentence):
         return True
     for match in NEGATION.finditer(sentence, 0, end):
+        if NO_CHANGE.match(sentence, match.start()):
+            continue
         if match.end() <= start and not SCOPE_END.search(sentence, match.end(), start):
             return True
         if start <= match.start():

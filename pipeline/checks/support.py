@@ -7,7 +7,7 @@ from typing import Final
 
 from pipeline.checks.evidence import Evidence, Problem, failed, warned
 from pipeline.checks.lexicon import words
-from pipeline.checks.reading import MAX_CHARACTERS
+from pipeline.checks.reading import MAX_CHARACTERS, mentions, sentences
 from pipeline.report import Finding
 
 CLASSIFIER_DENIES = 0.05
@@ -155,6 +155,32 @@ def images(evidence: Evidence) -> Iterator[Problem]:
     )
     for message in unread:
         yield warned(f"an image of the study was not used: {message}")
+
+
+def supported(evidence: Evidence) -> Iterator[Problem]:
+    """A sentence states a finding as present and rests on no image and on no text that the model was given.
+
+    Read where the draft says of its sentences what they rest on at all; older drafts do not.
+    """
+    if not evidence.draft.supports:
+        return
+    resting = {
+        (one.section, one.sentence.strip())
+        for one in evidence.draft.supports
+        if one.image is not None or one.source
+    }
+    sections = (
+        ("findings", evidence.draft.findings_text),
+        ("impression", evidence.draft.impression_text),
+    )
+    for section, text in sections:
+        for sentence in sentences(text):
+            stated = [one for one in mentions(sentence) if one.present and not one.doubtful]
+            told = any(part == section and sentence in whole for part, whole in resting)
+            if stated and not told:
+                yield warned(
+                    f"{stated[0].term.label}: stated in {section}, resting on no image or given text"
+                )
 
 
 def region(evidence: Evidence) -> Iterator[Problem]:
