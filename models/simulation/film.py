@@ -2,13 +2,22 @@
 
 import random
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from models.simulation.lesions import DRAW, LEFT, RIGHT, Chest, Insertion, heart_scaled
-from models.simulation.maps import HELD_OUT_POSES, FloatMap, PoseMaps, bounding_box, load_pose, pose_count
+from models.simulation.maps import (
+    HELD_OUT_POSES,
+    FloatMap,
+    LateralMaps,
+    PoseMaps,
+    bounding_box,
+    load_pose,
+    pose_count,
+)
 from models.simulation.phrases import KINDS, SIDES, FindingFact, write_sections
 
 MAX_VALUE = 4095
@@ -32,11 +41,13 @@ class FilmFinding:
     severity: str
     zone: str
     box: tuple[int, int, int, int]
+    change: str = ""
+    depth: str = ""
 
     @property
     def fact(self) -> FindingFact:
         """The finding as a report states it."""
-        return FindingFact(self.kind, self.side, self.severity, self.zone)
+        return FindingFact(self.kind, self.side, self.severity, self.zone, self.change, self.depth)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,10 +72,12 @@ class View:
     gamma: float
 
 
-def choose_kinds(generator: np.random.Generator) -> tuple[str, ...]:
+def choose_kinds(
+    generator: np.random.Generator, shares: tuple[float, ...] = KIND_SHARE
+) -> tuple[str, ...]:
     """Kinds of one film, none to three."""
     count = int(generator.choice(len(COUNT_SHARE), p=COUNT_SHARE))
-    return tuple(KINDS[i] for i in generator.choice(len(KINDS), count, replace=False, p=KIND_SHARE))
+    return tuple(KINDS[i] for i in generator.choice(len(KINDS), count, replace=False, p=shares))
 
 
 def _sides(kind: str, generator: np.random.Generator) -> tuple[int, ...]:
@@ -73,13 +86,23 @@ def _sides(kind: str, generator: np.random.Generator) -> tuple[int, ...]:
     return (LEFT if generator.random() < LEFT_SHARE.get(kind, 0.5) else RIGHT,)
 
 
-def place_findings(chest: Chest, kinds: tuple[str, ...]) -> list[Insertion]:
-    """Draw every kind on its side or sides; effusions first, because they take air from what follows."""
-    placed = []
+def place_findings(
+    chest: Chest, kinds: tuple[str, ...]
+) -> tuple[list[Insertion], list[dict[str, Any]]]:
+    """Draw every kind on its side or sides; effusions first, because they take air from what follows.
+
+    Gives what was drawn, and the state of the chest's generator before each.
+    """
+    placed, states = [], []
     for kind in sorted(kinds, key=lambda name: name != "pleural_effusion"):
         sides = (RIGHT,) if kind == "cardiomegaly" else _sides(kind, chest.generator)
-        placed += [drawn for side in sides if (drawn := DRAW[kind](chest, side)) is not None]
-    return placed
+        for side in sides:
+            state = dict(chest.generator.bit_generator.state)
+            drawn = DRAW[kind](chest, side)
+            if drawn is not None:
+                placed.append(drawn)
+                states.append(state)
+    return placed, states
 
 
 def soft_tissue_limit(insertion: Insertion, maps: PoseMaps) -> Insertion:
@@ -92,7 +115,7 @@ def soft_tissue_limit(insertion: Insertion, maps: PoseMaps) -> Insertion:
     return replace(insertion, added=np.minimum(insertion.added, room))
 
 
-def draw_view(maps: PoseMaps, size: int, generator: np.random.Generator, framed: bool) -> View:
+def draw_view(maps: PoseMaps | LateralMaps, size: int, generator: np.random.Generator, framed: bool) -> View:
     """A field of view around the lungs with a little rotation, stretch and bending.
 
     The maps of the CT are wider than a film; those of a film (``framed``) are shown nearly whole.
@@ -123,7 +146,7 @@ def draw_view(maps: PoseMaps, size: int, generator: np.random.Generator, framed:
     )
 
 
-def _warp(stack: FloatMap, view: View) -> FloatMap:
+def warp(stack: FloatMap, view: View) -> FloatMap:
     source = torch.from_numpy(stack)[None]
     warped = torch.nn.functional.grid_sample(
         source, view.grid[None].float(), padding_mode="border", align_corners=False
@@ -165,7 +188,7 @@ MIN_CONTRAST = {
 MIN_PIXELS_SHARE = 0.0004
 
 
-def _keep_visible(
+def keep_visible(
     base: FloatMap, added: FloatMap, masks: NDArray[np.bool_], placed: list[Insertion], view: View
 ) -> list[int]:
     """Indexes of the findings that can be seen in the film."""
@@ -190,6 +213,51 @@ def expose(attenuation: FloatMap, view: View, generator: np.random.Generator) ->
     return np.rint(shown * MAX_VALUE).astype(np.uint16)
 
 
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """A chest before the detector: attenuation without findings, the findings, and the generator before each of them."""
+
+    base: FloatMap
+    placed: list[Insertion]
+    states: list[dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Exposed:
+    """A film of 12-bit pixels, the indexes of the findings that can be seen in it, and the mask of every finding."""
+
+    pixels: NDArray[np.uint16]
+    visible: list[int]
+    masks: NDArray[np.bool_]
+
+
+def draw_chest(
+    maps: PoseMaps, kinds: tuple[str, ...], generator: np.random.Generator, *, framed: bool
+) -> Drawn:
+    """Draw ``kinds`` on ``maps``; ``framed`` as in :func:`render_from`."""
+    chest = Chest(maps, generator)
+    placed, states = place_findings(chest, kinds)
+    if framed:
+        placed = [soft_tissue_limit(insertion, maps) for insertion in placed]
+    base = maps.total * generator.uniform(0.88, 1.12) + 0.25 * chest.smooth_noise(4) * generator.uniform(
+        0.1, 1
+    )
+    if "cardiomegaly" not in kinds and not framed:
+        base = base + heart_scaled(chest, generator.uniform(0.88, 1.06))
+    return Drawn(base, placed, states)
+
+
+def expose_view(
+    base: FloatMap, placed: list[Insertion], view: View, generator: np.random.Generator
+) -> Exposed:
+    """Show ``base`` with those of ``placed`` that can be seen."""
+    layers = [base, *(p.added for p in placed), *(p.covered.astype(np.float32) for p in placed)]
+    warped = warp(np.stack(layers).astype(np.float32), view)
+    added, masks = warped[1 : 1 + len(placed)], warped[1 + len(placed) :] > 0.5
+    visible = keep_visible(warped[0], added, masks, placed, view)
+    return Exposed(expose(warped[0] + added[visible].sum(axis=0), view, generator), visible, masks)
+
+
 def render_from(
     maps: PoseMaps, kinds: tuple[str, ...], size: int, generator: np.random.Generator, *, framed: bool = False
 ) -> SimulatedFilm:
@@ -197,31 +265,33 @@ def render_from(
 
     ``framed`` says that the maps are those of a film: they are shown nearly whole and their heart is left as it is.
     """
-    chest = Chest(maps, generator)
-    placed = place_findings(chest, kinds)
-    if framed:
-        placed = [soft_tissue_limit(insertion, maps) for insertion in placed]
-    total = maps.total * generator.uniform(0.88, 1.12) + 0.25 * chest.smooth_noise(4) * generator.uniform(
-        0.1, 1
-    )
-    if "cardiomegaly" not in kinds and not framed:
-        total = total + heart_scaled(chest, generator.uniform(0.88, 1.06))
+    drawn = draw_chest(maps, kinds, generator, framed=framed)
     view = draw_view(maps, size, generator, framed)
-    layers = [total, *(p.added for p in placed), *(p.covered.astype(np.float32) for p in placed)]
-    warped = _warp(np.stack(layers).astype(np.float32), view)
-    added, masks = warped[1 : 1 + len(placed)], warped[1 + len(placed) :] > 0.5
-    visible = _keep_visible(warped[0], added, masks, placed, view)
-    pixels = expose(warped[0] + added[visible].sum(axis=0), view, generator)
-    findings = tuple(_describe(placed[index], masks[index]) for index in visible)
+    shown = expose_view(drawn.base, drawn.placed, view, generator)
+    findings = tuple(describe(drawn.placed[index], shown.masks[index]) for index in shown.visible)
+    return write_film(shown, findings, generator)
+
+
+def write_film(
+    shown: Exposed, findings: tuple[FilmFinding, ...], generator: np.random.Generator
+) -> SimulatedFilm:
+    """The film with the text of what can be seen on it."""
     chooser = random.Random(int(generator.integers(2**31)))  # noqa: S311 - wording, not secrets
     texts = write_sections([f.fact for f in findings], chooser)
-    return SimulatedFilm(pixels, findings, masks[visible], *texts)
+    return SimulatedFilm(shown.pixels, findings, shown.masks[shown.visible], *texts)
 
 
-def _describe(insertion: Insertion, mask: NDArray[np.bool_]) -> FilmFinding:
+def describe(insertion: Insertion, mask: NDArray[np.bool_]) -> FilmFinding:
+    """What is drawn, with its box on the film."""
     x1, y1, x2, y2 = (int(edge) for edge in bounding_box(mask))
     side = "" if insertion.side is None else SIDES[insertion.side]
     return FilmFinding(insertion.kind, side, insertion.severity, insertion.zone, (x1, y1, x2, y2))
+
+
+def choose_pose(generator: np.random.Generator, held_out: bool) -> int:
+    """One of the poses for training, or one of those that training never sees."""
+    known = pose_count() - HELD_OUT_POSES
+    return int(generator.integers(known, known + HELD_OUT_POSES) if held_out else generator.integers(known))
 
 
 def render(
@@ -233,7 +303,6 @@ def render(
     to three. ``held_out`` takes one of the poses that training never sees.
     """
     generator = np.random.default_rng([seed, int(held_out)])
-    known = pose_count() - HELD_OUT_POSES
-    pose = int(generator.integers(known, known + HELD_OUT_POSES) if held_out else generator.integers(known))
+    pose = choose_pose(generator, held_out)
     asked = choose_kinds(generator) if kinds is None else kinds
     return render_from(load_pose(pose), asked, size, generator)

@@ -30,14 +30,25 @@ class Insertion:
     zone: str
     added: FloatMap
     covered: Mask
+    place: tuple[float, float] | None = None
+    size: float = 0.0
 
 
 class Chest:
-    """A pose on which findings are being placed; ``air`` is the lung thickness in mm that still holds air."""
+    """A pose on which findings are being placed; ``air`` is the lung thickness in mm that still holds air.
 
-    def __init__(self, maps: PoseMaps, generator: np.random.Generator) -> None:
+    ``scale`` and ``place`` draw a finding again at another size and at a known point (row, column).
+    """
+
+    def __init__(
+        self,
+        maps: PoseMaps,
+        generator: np.random.Generator,
+        scale: float = 1.0,
+        place: tuple[float, float] | None = None,
+    ) -> None:
         """Start from the healthy maps."""
-        self.maps, self.generator = maps, generator
+        self.maps, self.generator, self.scale, self.place = maps, generator, scale, place
         self.air = maps.thickness.copy()
         height, width = maps.total.shape
         self.rows, self.columns = np.mgrid[0:height, 0:width].astype(np.float32)
@@ -68,7 +79,7 @@ class Chest:
     ) -> tuple[int, float]:
         """Pick a range by its share, then a size within it: (index of the range, size)."""
         index = int(self.generator.choice(len(ranges), p=shares))
-        return index, float(self.generator.uniform(*ranges[index]))
+        return index, float(self.generator.uniform(*ranges[index])) * self.scale
 
     def lung_point(self, side: int, margin_mm: float) -> tuple[float, float] | None:
         """A random (row, column) at least ``margin_mm`` inside an aerated part of a lung, or None if there is none."""
@@ -80,6 +91,8 @@ class Chest:
         if not len(rows):
             return None
         chosen = int(self.generator.integers(len(rows)))
+        if self.place is not None:
+            return self.place
         return float(rows[chosen]), float(columns[chosen])
 
 
@@ -111,7 +124,8 @@ def nodule(chest: Chest, side: int) -> Insertion | None:
     added, covered = np.zeros_like(chest.rows), np.zeros(chest.rows.shape, bool)
     added[box] = np.minimum(path, 60) * TISSUE_PER_MM * generator.uniform(0.9, 1.4)
     covered[box] = path > 0
-    return Insertion("nodule", side, SEVERITIES["nodule"][index], chest.zone(row, side), added, covered)
+    severity = SEVERITIES["nodule"][index]
+    return Insertion("nodule", side, severity, chest.zone(row, side), added, covered, place, diameter)
 
 
 def consolidation(chest: Chest, side: int) -> Insertion | None:
@@ -133,7 +147,8 @@ def consolidation(chest: Chest, side: int) -> Insertion | None:
     if not covered.any():
         return None
     zone = chest.zone(float(np.average(chest.rows[covered])), side)
-    return Insertion("consolidation", side, SEVERITIES["consolidation"][index], zone, added, covered)
+    severity = SEVERITIES["consolidation"][index]
+    return Insertion("consolidation", side, severity, zone, added, covered, place, diameter)
 
 
 def pleural_effusion(chest: Chest, side: int) -> Insertion | None:
@@ -142,6 +157,7 @@ def pleural_effusion(chest: Chest, side: int) -> Insertion | None:
     _, top, _, bottom = maps.extent[side]
     height = bottom - top
     index, filled = chest.draw_size(((0.10, 0.18), (0.18, 0.34), (0.34, 0.6)), (0.34, 0.4, 0.26))
+    filled = min(filled, 0.8)
     lateral = chest.lateral(side)
     level = (
         bottom
@@ -156,7 +172,8 @@ def pleural_effusion(chest: Chest, side: int) -> Insertion | None:
     path = np.maximum(chest.air[side], 60 * rounded) * TISSUE_PER_MM * generator.uniform(0.75, 1.0)
     chest.air[side] *= 1 - fluid
     severity = SEVERITIES["pleural_effusion"][index]
-    return Insertion("pleural_effusion", side, severity, "", (fluid * path).astype(np.float32), fluid > 0.4)
+    added = (fluid * path).astype(np.float32)
+    return Insertion("pleural_effusion", side, severity, "", added, fluid > 0.4, None, filled)
 
 
 def pneumothorax(chest: Chest, side: int) -> Insertion | None:
@@ -203,9 +220,11 @@ def heart_scaled(chest: Chest, factor: float) -> FloatMap:
 def cardiomegaly(chest: Chest, side: int) -> Insertion | None:
     """A heart 1.25 to 1.6 times as wide; ``side`` is ignored."""
     index, factor = chest.draw_size(((1.25, 1.35), (1.35, 1.46), (1.46, 1.6)), (0.34, 0.36, 0.3))
+    factor = 1 + (factor / chest.scale - 1) * chest.scale
     added = heart_scaled(chest, factor)
     covered = (chest.maps.heart > 20) | (added > 0.2)
-    return Insertion("cardiomegaly", None, SEVERITIES["cardiomegaly"][index], "", added, covered)
+    severity = SEVERITIES["cardiomegaly"][index]
+    return Insertion("cardiomegaly", None, severity, "", added, covered, None, factor)
 
 
 def _curve(
@@ -258,7 +277,7 @@ def pacemaker(chest: Chest, side: int) -> Insertion | None:
         ]
     )
     added = can * generator.uniform(1.5, 3.0) + _wire(chest, lead, 1.6) * generator.uniform(0.4, 0.7)
-    return Insertion("pacemaker", side, "", "", added.astype(np.float32), can)
+    return Insertion("pacemaker", side, "", "", added.astype(np.float32), can, (y, x))
 
 
 def central_venous_catheter(chest: Chest, side: int) -> Insertion | None:

@@ -13,12 +13,16 @@ from numpy.typing import NDArray
 
 FloatMap = NDArray[np.float32]
 MAPS_PATH = Path(__file__).with_name("maps.npz")
+LATERAL_PATH = Path(__file__).with_name("lateral_maps.npz")
 HELD_OUT_POSES = 4
 """The last poses of the file are never used for training."""
 
 CHANNELS = ("total", "right_lung", "left_lung", "heart", "right_lung_attenuation", "left_lung_attenuation")
 FULL_SCALE = (16.0, 320.0, 320.0, 320.0, 4.0, 4.0)
 """Value of code 65535, per channel: attenuation is dimensionless, thickness is in millimetres."""
+LUNG_EDGE_MM = 6
+"""Thinner lung does not show."""
+LATERAL_CHANNELS = CHANNELS[:4]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +75,7 @@ def diaphragm_row(lung: NDArray[np.bool_], dark: NDArray[np.bool_]) -> int:
 
 def save_maps(path: Path, channels: FloatMap, pixel_mm: float) -> None:
     """Write ``channels`` [pose, channel, size, size], ordered as ``CHANNELS``, as row differences of 16-bit codes."""
-    scale = np.array(FULL_SCALE, np.float32)[None, :, None, None]
+    scale = np.array(FULL_SCALE[: channels.shape[1]], np.float32)[None, :, None, None]
     codes = np.clip(np.rint(channels / scale * 65535), 0, 65535).astype(np.uint16)
     codes[:, 1:4] &= 0xFFC0
     differences = np.diff(codes, axis=-1, prepend=np.uint16(0)).astype(np.uint16)
@@ -83,7 +87,7 @@ def save_maps(path: Path, channels: FloatMap, pixel_mm: float) -> None:
     )
 
 
-@lru_cache(maxsize=1)
+@lru_cache(maxsize=2)
 def _stored(path: Path) -> tuple[NDArray[np.uint16], float]:
     with np.load(path, allow_pickle=False) as stored:
         differences = (stored["high"].astype(np.uint16) << 8) | stored["low"]
@@ -116,3 +120,29 @@ def load_pose(index: int, path: Path = MAPS_PATH) -> PoseMaps:
         diaphragm=(float(diaphragm_row(depth[0] > 0, dark)), float(diaphragm_row(depth[1] > 0, dark))),
         pixel_mm=pixel_mm,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class LateralMaps:
+    """One pose from the side, the front of the patient on the left; a row is at the height of the frontal's row.
+
+    ``total`` attenuation, ``lung`` [side, size, size] and ``heart`` in millimetres, extents as in PoseMaps.
+    """
+
+    total: FloatMap
+    lung: FloatMap
+    heart: FloatMap
+    extent: tuple[tuple[float, float, float, float], tuple[float, float, float, float]]
+    heart_extent: tuple[float, float, float, float]
+    pixel_mm: float
+
+
+@lru_cache(maxsize=64)
+def load_lateral(index: int, path: Path = LATERAL_PATH) -> LateralMaps:
+    """Lateral maps of the pose that :func:`load_pose` gives from the front."""
+    codes, pixel_mm = _stored(path)
+    scale = np.array(FULL_SCALE[: len(LATERAL_CHANNELS)], np.float32)[:, None, None] / np.float32(65535)
+    channels = codes[index].astype(np.float32) * scale
+    lung, heart = channels[1:3], channels[3]
+    extent = (bounding_box(lung[0] > LUNG_EDGE_MM), bounding_box(lung[1] > LUNG_EDGE_MM))
+    return LateralMaps(channels[0], lung, heart, extent, bounding_box(heart > 20), pixel_mm)

@@ -1,4 +1,8 @@
-"""Project the CT into organ maps, once per pose: ``python -m models.training.prepare_maps --shared DIR``."""
+"""Project the CT into organ maps, once per pose: ``python -m models.training.prepare_maps --shared DIR``.
+
+``--lateral`` projects the same poses from the patient's right, with the left side at the detector, into the file of
+the lateral maps; the front of the patient is on the left of that image.
+"""
 
 import argparse
 import gzip
@@ -9,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from models.simulation.maps import MAPS_PATH, save_maps
+from models.simulation.maps import LATERAL_CHANNELS, LATERAL_PATH, MAPS_PATH, save_maps
 
 SIZE = 256
 FIELD_MM = 400.0
@@ -19,6 +23,7 @@ UPPER_LEFT_LOBE, LOWER_LEFT_LOBE = 10, 11
 SPACING_MM = np.array([1.40625, 1.40625, 2.5])
 """Of the volume after its in-plane pixels are averaged two by two."""
 STEPS, DEPTH_MM = 112, 300.0
+LATERAL_STEPS, LATERAL_DEPTH_MM = 150, 420.0
 _NIFTI_TYPES = {2: np.uint8, 4: np.int16, 8: np.int32, 16: np.float32, 64: np.float64, 512: np.uint16}
 
 
@@ -95,18 +100,26 @@ def draw_pose(seed: int) -> Pose:
     )
 
 
-def project(volume: torch.Tensor, centre: NDArray[np.float64], pose: Pose) -> NDArray[np.float32]:
-    """Sum every channel along the rays of one pose: [channel, SIZE, SIZE], image right is the patient's left."""
+def project(
+    volume: torch.Tensor, centre: NDArray[np.float64], pose: Pose, lateral: bool = False
+) -> NDArray[np.float32]:
+    """Sum every channel along the rays of one pose: [channel, SIZE, SIZE].
+
+    Image right is the patient's left, or the patient's back with ``lateral``.
+    """
     isocentre = pose.source_mm - 150
-    step = DEPTH_MM / STEPS
-    depths = (np.arange(STEPS) + 0.5) * step - DEPTH_MM / 2
+    steps, length = (LATERAL_STEPS, LATERAL_DEPTH_MM) if lateral else (STEPS, DEPTH_MM)
+    step = length / steps
+    depths = (np.arange(steps) + 0.5) * step - length / 2
     axis = (np.arange(SIZE) - SIZE / 2 + 0.5) * FIELD_MM / SIZE
     across, down = np.meshgrid(axis, -axis)
     shape = np.array(volume.shape[2:])
     total = torch.zeros(volume.shape[1], SIZE, SIZE)
     for depth in depths:
         magnification = (isocentre + depth) / pose.source_mm
-        points = np.stack([across * magnification, np.full_like(across, depth), down * magnification], -1)
+        flat, plane = np.full_like(across, depth), across * magnification
+        x, y = (flat, -plane) if lateral else (plane, flat)
+        points = np.stack([x, y, down * magnification], -1)
         voxels = (((points + pose.shift) @ pose.rotation) / pose.size + centre) / SPACING_MM
         grid = torch.from_numpy(
             ((2 * voxels + 1) / shape - 1)[None, None, ..., ::-1].astype(np.float32).copy()
@@ -119,12 +132,18 @@ def main() -> None:
     """Project every pose and write the maps file."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--shared", type=Path, default=Path("../shared"), help="folder that holds data/ct")
-    parser.add_argument("--out", type=Path, default=MAPS_PATH)
+    parser.add_argument("--out", type=Path, default=None)
     parser.add_argument("--poses", type=int, default=POSES)
+    parser.add_argument("--lateral", action="store_true")
     chosen = parser.parse_args()
     volume, centre = load_volume(chosen.shared / "data" / "ct")
-    projected = np.stack([project(volume, centre, draw_pose(seed)) for seed in range(chosen.poses)])
-    save_maps(chosen.out, projected, FIELD_MM / SIZE * 1650 / 1800)
+    if chosen.lateral:
+        volume = volume[:, : len(LATERAL_CHANNELS)].contiguous()
+    projected = np.stack(
+        [project(volume, centre, draw_pose(seed), chosen.lateral) for seed in range(chosen.poses)]
+    )
+    out = chosen.out or (LATERAL_PATH if chosen.lateral else MAPS_PATH)
+    save_maps(out, projected, FIELD_MM / SIZE * 1650 / 1800)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch.nn import functional
 
-from models.simulation.film import SimulatedFilm, choose_kinds, render_from
+from models.simulation.anatomy import FilmAnatomy
+from models.simulation.film import choose_kinds
 from models.simulation.lesions import LEFT, RIGHT
 from models.simulation.maps import (
     FloatMap,
@@ -30,9 +31,10 @@ from models.simulation.maps import (
     edge_distance,
     load_pose,
 )
+from models.simulation.study import PRIOR_SHARE, SimulatedStudy, render_study_from
 from models.training import registration
 from models.training.registration import Alignment, align, sampling_grid
-from models.training.render_shards import shard_numbers
+from models.training.render_shards import TRAINING_SHARE, shard_numbers
 from models.training.shards import SHARD_FILMS, save_shard, to_sample
 
 log = logging.getLogger(__name__)
@@ -142,12 +144,14 @@ class RealChest:
     maps: PoseMaps
     aligned: bool
 
-    def draw(self, size: int, generator: np.random.Generator) -> SimulatedFilm:
+    def draw(self, size: int, generator: np.random.Generator) -> SimulatedStudy:
         """The film as it is, or with one to three findings, seen a little differently each time."""
         kinds: tuple[str, ...] = ()
         if self.aligned and generator.random() > UNTOUCHED_SHARE:
-            kinds = choose_kinds(generator)
-        return render_from(self.maps, kinds, size, generator, framed=True)
+            kinds = choose_kinds(generator, TRAINING_SHARE)
+        prior = bool(generator.random() < PRIOR_SHARE)
+        study = render_study_from(self.maps, None, kinds, size, generator, prior=prior, framed=True)
+        return study if self.aligned else replace(study, anatomy=FilmAnatomy({}, {}))
 
 
 def _plausible(maps: PoseMaps) -> bool:
@@ -179,8 +183,8 @@ _CHESTS: list[RealChest] = []
 def write_shard(out: Path, size: int, shard: int) -> None:
     """Draw shard number ``shard`` from the chests of this worker."""
     generator = np.random.default_rng([7, shard])
-    films = [_CHESTS[int(generator.integers(len(_CHESTS)))].draw(size, generator) for _ in range(SHARD_FILMS)]
-    save_shard(out / f"{shard:06d}.npz", [to_sample(film) for film in films])
+    chosen = (_CHESTS[int(generator.integers(len(_CHESTS)))] for _ in range(SHARD_FILMS))
+    save_shard(out / f"{shard:06d}.npz", [to_sample(chest.draw(size, generator)) for chest in chosen])
 
 
 def _start_worker(chests: list[RealChest]) -> None:
@@ -207,7 +211,7 @@ def main() -> None:
     )
     parser.add_argument("--shared", type=Path, default=Path("../shared"), help="folder that holds data/nih")
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--films", type=int, default=34_000)
+    parser.add_argument("--films", type=int, default=10_000)
     parser.add_argument("--size", type=int, default=192)
     parser.add_argument("--workers", type=int, default=1)
     chosen = parser.parse_args()

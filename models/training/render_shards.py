@@ -1,4 +1,4 @@
-"""Render simulated films into shards ahead of training: ``python -m models.training.render_shards --out DIR``."""
+"""Render simulated studies into shards ahead of training: ``python -m models.training.render_shards --out DIR``."""
 
 import argparse
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -6,11 +6,13 @@ from pathlib import Path
 
 import torch
 
-from models.simulation.film import render
+from models.simulation.study import render_study
 from models.training.shards import SHARD_FILMS, save_shard, to_sample
 
 FIRST_TRAINING_SEED = 1_000_000
 """Seeds below are left to evaluation, tests and demonstrations."""
+TRAINING_SHARE = (0.29, 0.16, 0.14, 0.14, 0.09, 0.08, 0.10)
+"""How often each kind is drawn for training: nodules are the hardest to see and weigh more."""
 
 
 def write_shard(out: Path, size: int, shard: int) -> None:
@@ -19,7 +21,8 @@ def write_shard(out: Path, size: int, shard: int) -> None:
     path = out / f"{shard:06d}.npz"
     if not path.exists():
         first = FIRST_TRAINING_SEED + shard * SHARD_FILMS
-        save_shard(path, [to_sample(render(first + i, size=size)) for i in range(SHARD_FILMS)])
+        studies = (render_study(first + i, size=size, shares=TRAINING_SHARE) for i in range(SHARD_FILMS))
+        save_shard(path, [to_sample(study) for study in studies])
 
 
 def shard_numbers(films: int) -> range:
@@ -40,7 +43,7 @@ def main() -> None:
     """Read the options, then render."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--films", type=int, default=90_000)
+    parser.add_argument("--films", type=int, default=40_000)
     parser.add_argument("--size", type=int, default=192)
     parser.add_argument("--workers", type=int, default=2)
     chosen = parser.parse_args()

@@ -1,4 +1,4 @@
-"""Rendered training films on disk, a thousand to a shard, and the pool that draws batches from them."""
+"""Rendered training studies on disk, some hundreds to a shard, and the pool that draws batches from them."""
 
 import os
 import random
@@ -8,26 +8,38 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from models.simulation.film import SimulatedFilm
-from models.simulation.phrases import KINDS, SEVERITIES, SIDES, ZONES, FindingFact
+from models.simulation.anatomy import LANDMARKS, ORGANS, FilmAnatomy
+from models.simulation.film import FilmFinding, SimulatedFilm
+from models.simulation.phrases import CHANGES, DEPTHS, KINDS, SEVERITIES, SIDES, ZONES, FindingFact
+from models.simulation.study import LateralFilm, SimulatedStudy
+from models.simulation.task_texts import PlacedFact, StudyFacts
 
-SHARD_FILMS = 500
+SHARD_FILMS = 250
 MAX_FACTS = 8
 CELL = 8
 ABSENT = -1
+LEAST_SHARE = 12
+"""One part in this of a cell makes it hot; two pixels of a catheter do."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One film as the trainer needs it.
+    """One study as the trainer needs it.
 
-    ``image`` uint8 [size, size]; ``heat`` bool [kinds, size / 8, size / 8]; ``presence`` bool [kinds, 3] (present,
-    right, left); ``facts`` int8 [MAX_FACTS, 4] (kind, side, severity, zone as indexes, -1 where there is none).
+    ``images`` uint8 [3, size, size], the frontal, lateral and prior film; ``given`` bool [3] says which there are.
+    ``heat`` bool [2, kinds, size / 8, size / 8] and ``presence`` bool [2, kinds, 3] (present, then right and left, on
+    the lateral front and back) are of the frontal and the lateral film. ``boxes`` [kinds, 2, 4], ``organs``
+    [3, 4] and ``landmarks`` [8, 2] are float32 shares of the film's width and height, -1 where there is none. ``facts``
+    int8 [MAX_FACTS, 6] holds kind, side, severity, zone, change and depth as indexes, -1 where there is none.
     """
 
-    image: NDArray[np.uint8]
+    images: NDArray[np.uint8]
+    given: NDArray[np.bool_]
     heat: NDArray[np.bool_]
     presence: NDArray[np.bool_]
+    boxes: NDArray[np.float32]
+    organs: NDArray[np.float32]
+    landmarks: NDArray[np.float32]
     facts: NDArray[np.int8]
 
 
@@ -35,26 +47,71 @@ def _index(name: str, names: tuple[str, ...]) -> int:
     return names.index(name) if name in names else ABSENT
 
 
-def to_sample(film: SimulatedFilm) -> Sample:
-    """Reduce a film to 8 bits, heat cells and codes: a twelfth of a cell, or two pixels of a line, make it hot."""
+def _hot(kind: str, mask: NDArray[np.bool_], grid: int) -> NDArray[np.bool_]:
+    least = 2 if kind == "central_venous_catheter" else CELL * CELL // LEAST_SHARE
+    hot: NDArray[np.bool_] = mask.reshape(grid, CELL, grid, CELL).sum(axis=(1, 3)) >= least
+    return hot
+
+
+def _codes(finding: FilmFinding) -> tuple[int, ...]:
+    return (
+        KINDS.index(finding.kind),
+        _index(finding.side, SIDES),
+        _index(finding.severity, SEVERITIES[finding.kind]),
+        _index(finding.zone, ZONES),
+        _index(finding.change, CHANGES),
+        _index(finding.depth, DEPTHS),
+    )
+
+
+def to_sample(study: SimulatedStudy | SimulatedFilm) -> Sample:
+    """Reduce a study, or a frontal film alone, to 8 bits, heat cells, shares and codes."""
+    film, anatomy, lateral, prior = (
+        (study, FilmAnatomy({}, {}), None, None)
+        if isinstance(study, SimulatedFilm)
+        else (study.frontal, study.anatomy, study.lateral, study.prior)
+    )
     size = film.pixels.shape[0]
     grid = size // CELL
-    heat, presence = np.zeros((len(KINDS), grid, grid), bool), np.zeros((len(KINDS), 1 + len(SIDES)), bool)
-    facts = np.full((MAX_FACTS, 4), ABSENT, np.int8)
+    heat = np.zeros((2, len(KINDS), grid, grid), bool)
+    presence = np.zeros((2, len(KINDS), 1 + len(SIDES)), bool)
+    facts = np.full((MAX_FACTS, 6), ABSENT, np.int8)
+    boxes = np.full((len(KINDS), len(SIDES), 4), ABSENT, np.float32)
     for row, (finding, mask) in enumerate(zip(film.findings, film.masks, strict=True)):
         kind = KINDS.index(finding.kind)
-        least = 2 if finding.kind == "central_venous_catheter" else CELL * CELL // 12
-        heat[kind] |= mask.reshape(grid, CELL, grid, CELL).sum(axis=(1, 3)) >= least
-        presence[kind, 0] = True
+        heat[0, kind] |= _hot(finding.kind, mask, grid)
+        presence[0, kind, 0] = True
+        side: int | slice = slice(None)
         if finding.side:
-            presence[kind, 1 + SIDES.index(finding.side)] = True
-        facts[row] = (
-            kind,
-            _index(finding.side, SIDES),
-            _index(finding.severity, SEVERITIES[finding.kind]),
-            _index(finding.zone, ZONES),
-        )
-    return Sample((film.pixels >> 4).astype(np.uint8), heat, presence, facts)
+            side = SIDES.index(finding.side)
+            presence[0, kind, 1 + side] = True
+        boxes[kind, side] = np.asarray(finding.box, np.float32) / size
+        facts[row] = _codes(finding)
+    if lateral is not None:
+        _mark_lateral(lateral, heat[1], presence[1])
+    organs = np.full((len(ORGANS), 4), ABSENT, np.float32)
+    for name, box in anatomy.organs.items():
+        organs[ORGANS.index(name)] = np.asarray(box, np.float32) / size
+    landmarks = np.full((len(LANDMARKS), 2), ABSENT, np.float32)
+    for name, point in anatomy.landmarks.items():
+        landmarks[LANDMARKS.index(name)] = np.asarray(point, np.float32) / size
+    images = np.zeros((3, size, size), np.uint8)
+    for place, pixels in enumerate((film.pixels, lateral.pixels if lateral else None, prior)):
+        if pixels is not None:
+            images[place] = pixels >> 4
+    given = np.array([True, lateral is not None, prior is not None])
+    return Sample(images, given, heat, presence, boxes, organs, landmarks, facts)
+
+
+def _mark_lateral(
+    lateral: LateralFilm, heat: NDArray[np.bool_], presence: NDArray[np.bool_]
+) -> None:
+    for name, depth, mask in zip(lateral.kinds, lateral.depths, lateral.masks, strict=True):
+        kind = KINDS.index(name)
+        heat[kind] |= _hot(name, mask, heat.shape[-1])
+        presence[kind, 0] = True
+        if depth:
+            presence[kind, 1 + DEPTHS.index(depth)] = True
 
 
 def read_facts(codes: NDArray[np.int8]) -> list[FindingFact]:
@@ -65,50 +122,106 @@ def read_facts(codes: NDArray[np.int8]) -> list[FindingFact]:
             side=SIDES[side] if side >= 0 else "",
             severity=SEVERITIES[KINDS[kind]][severity] if severity >= 0 else "",
             zone=ZONES[zone] if zone >= 0 else "",
+            change=CHANGES[change] if change >= 0 else "",
+            depth=DEPTHS[depth] if depth >= 0 else "",
         )
-        for kind, side, severity, zone in codes.tolist()
+        for kind, side, severity, zone, change, depth in codes.tolist()
         if kind >= 0
     ]
 
 
+def percent(share: NDArray[np.float32]) -> tuple[int, ...]:
+    """Whole numbers 0..100 of shares 0..1."""
+    return tuple(int(value) for value in np.clip(np.rint(share * 100), 0, 100).tolist())
+
+
+def study_facts(sample: Sample) -> StudyFacts:
+    """What is known of a sample, as the task texts take it."""
+    placed = []
+    for fact in read_facts(sample.facts):
+        x1, y1, x2, y2 = percent(sample.boxes[KINDS.index(fact.kind), _index(fact.side, SIDES)])
+        placed.append(PlacedFact(fact, (x1, y1, x2, y2)))
+    organs = {}
+    for name, box in zip(ORGANS, sample.organs, strict=True):
+        if box[0] >= 0:
+            x1, y1, x2, y2 = percent(box)
+            organs[name] = (x1, y1, x2, y2)
+    landmarks = {}
+    for name, point in zip(LANDMARKS, sample.landmarks, strict=True):
+        if point[0] >= 0:
+            x, y = percent(point)
+            landmarks[name] = (x, y)
+    return StudyFacts(tuple(placed), organs, landmarks, bool(sample.given[1]), bool(sample.given[2]))
+
+
+def facts_of(study: SimulatedStudy) -> StudyFacts:
+    """What is known of a simulated study, as the task texts take it."""
+    return study_facts(to_sample(study))
+
+
+_PLAIN = ("given", "presence", "boxes", "organs", "landmarks", "facts")
+
+
 def save_shard(path: Path, samples: list[Sample]) -> None:
-    """Write samples as one shard; a reader never sees half of it."""
+    """Write samples as one shard, without the films that are not given; a reader never sees half of it."""
     partial = path.with_suffix(".partial")
+    films = [sample.images[sample.given] for sample in samples]
     with partial.open("wb") as target:
         np.savez(
             target,
-            image=np.stack([s.image for s in samples]),
+            images=np.concatenate(films),
             heat=np.packbits(np.stack([s.heat for s in samples]), axis=-1),
-            presence=np.stack([s.presence for s in samples]),
-            facts=np.stack([s.facts for s in samples]),
+            **{name: np.stack([getattr(s, name) for s in samples]) for name in _PLAIN},
         )
     os.replace(partial, path)
 
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """One shard in memory."""
+    """One shard in memory: ``images`` holds the given films of all samples one after the other."""
 
-    image: NDArray[np.uint8]
+    images: NDArray[np.uint8]
+    starts: NDArray[np.int64]
     heat: NDArray[np.uint8]
+    given: NDArray[np.bool_]
     presence: NDArray[np.bool_]
+    boxes: NDArray[np.float32]
+    organs: NDArray[np.float32]
+    landmarks: NDArray[np.float32]
     facts: NDArray[np.int8]
 
+    def __len__(self) -> int:
+        """Samples in the shard."""
+        return len(self.facts)
+
     def sample(self, index: int) -> Sample:
-        """One film of the shard."""
-        grid = self.image.shape[-1] // CELL
-        heat = np.unpackbits(self.heat[index], axis=-1, count=grid).astype(bool)
-        return Sample(self.image[index], heat, self.presence[index], self.facts[index])
+        """One study of the shard."""
+        size = self.images.shape[-1]
+        heat = np.unpackbits(self.heat[index], axis=-1, count=size // CELL).astype(bool)
+        images, given = np.zeros((3, size, size), np.uint8), self.given[index]
+        images[given] = self.images[self.starts[index] : self.starts[index + 1]]
+        return Sample(
+            images,
+            given,
+            heat,
+            self.presence[index],
+            self.boxes[index],
+            self.organs[index],
+            self.landmarks[index],
+            self.facts[index],
+        )
 
 
 def load_shard(path: Path) -> Shard:
     """Read a shard into memory."""
     with np.load(path, allow_pickle=False) as stored:
-        return Shard(stored["image"], stored["heat"], stored["presence"], stored["facts"])
+        starts = np.concatenate([[0], np.cumsum(stored["given"].sum(axis=1))]).astype(np.int64)
+        plain = {name: stored[name] for name in _PLAIN}
+        return Shard(images=stored["images"], starts=starts, heat=stored["heat"], **plain)
 
 
 class Pool:
-    """All shards of a folder, later ones included; every film is drawn once before any is drawn again."""
+    """All shards of a folder, later ones included; every study is drawn once before any is drawn again."""
 
     def __init__(self, folder: Path, seed: int) -> None:
         """Look at ``folder``; it may still be empty."""
@@ -118,8 +231,8 @@ class Pool:
         self._chooser = random.Random(seed)  # noqa: S311 - order, not secrets
 
     def __len__(self) -> int:
-        """Films known so far."""
-        return sum(len(shard.image) for shard in self._shards.values())
+        """Studies known so far."""
+        return sum(len(shard) for shard in self._shards.values())
 
     def refresh(self) -> None:
         """Take in shards that have appeared since."""
@@ -130,10 +243,10 @@ class Pool:
                 self._chooser.shuffle(self._waiting)
 
     def _entries(self, name: str) -> list[tuple[str, int]]:
-        return [(name, index) for index in range(len(self._shards[name].image))]
+        return [(name, index) for index in range(len(self._shards[name]))]
 
     def draw(self, count: int) -> list[Sample]:
-        """``count`` films. Raises ValueError on an empty pool."""
+        """``count`` studies. Raises ValueError on an empty pool."""
         if not self._shards:
             raise ValueError(f"no shards in {self.folder}")
         drawn = []
