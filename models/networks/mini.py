@@ -1,36 +1,64 @@
-"""firstread-mini: vision encoder, connector mixture of experts and a small causal language model.
+"""firstread-mini: vision tower, reading heads, connector mixture of experts and a small causal language model.
 
 Input. Pixels float32 [n, 1, S, S] from 0 (air, dark) to 1 (bone, bright), the whole film resized to S x S without
-padding; the encoder removes any linear scale itself. The patient's right is on the left of the image.
+padding; the tower removes any linear scale itself. On a frontal film the patient's right is on the left of the image,
+on a lateral one the front of the patient.
 
-Sequence. ``[visual tokens of every image of the study ; prompt tokens ; text ; <eos>]``, where the prompt is the task
-token and the language token (:func:`prompt_ids`). Text is read back by joining tokens without spaces.
+Sequence. ``[film tokens; region token; prompt; answer; <eos>]``, the region token only where one is asked about. The
+film tokens are the finding slots (kind by kind, right then left), the grid averaged to two by two, the organs and the
+landmarks. What the heads read (boxes, sizes, zones, organs, landmarks), what a lateral film shows (in front, behind) and
+the change since a prior film are added to those tokens, so that the language model puts it into words.
 
-Text. A report is ``Findings: <sentences>\\nImpression: <sentences>``; the tasks ``findings`` and ``impression`` give
-one of the two parts with its heading. The sentences are those of ``models/simulation/phrases.py``, whose ``KINDS``
-are the channels of the heat maps and of the presence scores, in that order.
+Text. Prompts and answers are those of ``models/simulation/task_texts.py``; a report is ``Findings: <sentences>`` and
+``Impression: <sentences>`` on two lines, of the sentences of ``phrases.py`` and ``phrases_zh.py``. ``KINDS`` are the
+channels of the heat maps and of the presence scores, in that order.
 """
 
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from safetensors.torch import load_model, save_model
 from tokenizers import Tokenizer
 from torch import Tensor, nn
+from torch.nn import functional
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from models.connector import Connector, ConnectorConfig
-from models.networks.vision import VisionConfig, VisionEncoder, VisionOutput
+from models.networks.heads import (
+    CHANGES,
+    GRADES,
+    LANDMARKS,
+    ORGANS,
+    ChangeHead,
+    HeadsOutput,
+    NumberTables,
+    ReadingHeads,
+    RegionToken,
+)
+from models.networks.vision import SIDES, VisionConfig, VisionEncoder, VisionOutput
 from models.simulation.phrases import KINDS
 
 CONFIG_FILE, WEIGHTS_FILE, TOKENIZER_FILE = "config.json", "model.safetensors", "tokenizer.json"
 PAD, EOS, UNKNOWN = "<pad>", "<eos>", "<unk>"
-TASKS = ("report", "findings", "impression")
-LANGUAGES = ("en",)
+TASKS = (
+    "report",
+    "findings",
+    "impression",
+    "grounded_report",
+    "detect",
+    "identify",
+    "vqa",
+    "classify",
+    "landmark",
+    "summarize",
+)
+LANGUAGES = ("en", "zh")
 PAD_ID, EOS_ID, UNKNOWN_ID = 0, 1, 2
+COARSE = 2
+"""Cells along one side of the grid that the language model sees."""
 SPECIAL_TOKENS = (PAD, EOS, UNKNOWN, *(f"<{name}>" for name in (*TASKS, *LANGUAGES)))
 """Ids 0, 1, 2 and on, in this order, whatever the vocabulary."""
 
@@ -48,7 +76,7 @@ class LanguageConfig:
 
     vocabulary: int = 256
     width: int = 256
-    layers: int = 3
+    layers: int = 4
     heads: int = 4
     feed_forward: int = 640
     positions: int = 512
@@ -65,7 +93,12 @@ class MiniConfig:
     router_hidden: int = 64
     kinds: tuple[str, ...] = KINDS
     tasks: tuple[str, ...] = TASKS
-    max_new_tokens: int = 128
+    max_new_tokens: int = 192
+
+    @property
+    def film_tokens(self) -> int:
+        """Embeddings of one study's films: slots, coarse grid, organs and landmarks."""
+        return self.vision.slot_count + COARSE**2 + ORGANS + LANDMARKS
 
     @property
     def connector(self) -> ConnectorConfig:
@@ -114,25 +147,138 @@ def build_language(config: LanguageConfig) -> LlamaForCausalLM:
     )
 
 
+class Readout(NamedTuple):
+    """What the language model is given of n films; the fields as in VisionOutput and HeadsOutput."""
+
+    tokens: Tensor
+    presence: Tensor
+    boxes: Tensor
+    organs: Tensor
+    landmarks: Tensor
+    severity: Tensor
+    zone: Tensor
+    state: Tensor
+    region: Tensor
+
+    def rows(self, index: Tensor) -> "Readout":
+        """The films at ``index``, in that order."""
+        return Readout(*(values.index_select(0, index) for values in self))
+
+
+class Reading(NamedTuple):
+    """All that is known of n films before a task is asked: the tower's output and what the heads read off it."""
+
+    seen: VisionOutput
+    heads: HeadsOutput
+
+    @property
+    def out(self) -> Readout:
+        """What the language model is given."""
+        return Readout(self.seen.tokens, self.seen.presence, *self.heads)
+
+
+class Joined(NamedTuple):
+    """Embeddings for the language model: ``film`` [n, film_tokens, width], and ``region`` [n, 1, width]."""
+
+    film: Tensor
+    region: Tensor
+
+
+class Joiner(nn.Module):
+    """From films read to embeddings: the connector of the task, and the heads' readings on top of its tokens."""
+
+    def __init__(self, config: MiniConfig) -> None:
+        """Build with random weights."""
+        super().__init__()
+        width, vision = config.language.width, config.vision
+        self.slots, self.grid = vision.slot_count, vision.image_size // 32
+        self.connector = Connector(config.connector)
+        self.numbers = NumberTables(width)
+        self.grades = nn.Parameter(torch.randn(2 * GRADES, width) * 0.3)
+        self.chances = nn.Linear(2, width)
+        self.sides, self.given = nn.Linear(3, width), nn.Parameter(torch.zeros(2, width))
+        self.organs = nn.Parameter(torch.randn(ORGANS, width) * 0.3)
+        self.landmarks = nn.Parameter(torch.randn(LANDMARKS, width) * 0.3)
+        self.change, self.change_words = ChangeHead(), nn.Parameter(torch.randn(CHANGES, width) * 0.3)
+        self.region = RegionToken(vision.kinds, vision.heat_size, width)
+
+    def forward(
+        self,
+        read: Readout,
+        task: Tensor,
+        side: Tensor,
+        sided: Tensor,
+        before: Tensor,
+        compared: Tensor,
+        box: Tensor,
+        known: Tensor | None = None,
+    ) -> Joined:
+        """Embeddings of n frontal films.
+
+        ``task`` int64 [n]; ``side`` [n, kinds, 3] the presence of the lateral film, counted where ``sided`` [n] is 1;
+        ``before`` [n, slots, STATE] the state of the prior film, counted where ``compared`` [n] is 1; ``box`` [n, 4]
+        the asked region; ``known`` [n, slots, 4] takes the place of the boxes read (training).
+        """
+        sided, compared = sided[:, None, None], compared[:, None, None]
+        grid = read.tokens[:, self.slots :].transpose(1, 2).unflatten(2, (self.grid, self.grid))
+        pooled = functional.adaptive_avg_pool2d(grid, COARSE).flatten(2).transpose(1, 2)
+        whole = self.connector(torch.cat([read.tokens[:, : self.slots], pooled], dim=1), task)
+        lateral = self.sides(torch.sigmoid(side)).repeat_interleave(len(SIDES), dim=1) + self.given[0]
+        change = torch.softmax(self.change(read.state, before), -1) @ self.change_words + self.given[1]
+        slots = (
+            whole[:, : self.slots]
+            + self.numbers(read.boxes if known is None else known)
+            + torch.softmax(read.severity, -1) @ self.grades[:GRADES]
+            + torch.softmax(read.zone, -1) @ self.grades[GRADES:]
+            + self.chances(slot_chances(read.presence))
+            + lateral * sided
+            + change * compared
+        )
+        organs = self.organs + self.numbers(read.organs)
+        landmarks = self.landmarks + self.numbers(read.landmarks)
+        region = self.region(read.region, box, read.organs, read.boxes) + self.numbers(box)[:, None]
+        return Joined(torch.cat([slots, whole[:, self.slots :], organs, landmarks], dim=1), region)
+
+
+def slot_chances(presence: Tensor) -> Tensor:
+    """Probability of each slot's kind, and of its side: [n, slots, 2] from presence logits [n, kinds, 3]."""
+    chance = torch.sigmoid(presence)
+    kind = chance[:, :, :1].expand(-1, -1, len(SIDES))
+    return torch.stack([kind, chance[:, :, 1:]], dim=-1).flatten(1, 2)
+
+
 class FirstreadMini(nn.Module):
-    """The whole network. Its parts ``vision``, ``connector`` and ``language`` can be exported on their own."""
+    """The whole network. ``vision`` with ``heads``, ``joiner`` and ``language`` can be exported on their own."""
 
     def __init__(self, config: MiniConfig) -> None:
         """Build with random weights."""
         super().__init__()
         self.config = config
         self.vision = VisionEncoder(config.vision)
-        self.connector = Connector(config.connector)
+        self.heads = ReadingHeads(config.vision)
+        self.joiner = Joiner(config)
         self.language = build_language(config.language)
 
     def task_index(self, task: str, count: int) -> Tensor:
-        """The connector's task input for ``count`` images."""
+        """The joiner's task input for ``count`` films."""
         return torch.full((count,), self.config.tasks.index(task), dtype=torch.int64)
 
-    def encode(self, pixels: Tensor, task: Tensor) -> tuple[Tensor, VisionOutput]:
-        """Visual embeddings [n, token_count, language width] and the encoder's own output."""
+    def read(self, pixels: Tensor) -> Reading:
+        """Read films [n, 1, S, S] of any role."""
         seen = self.vision(pixels)
-        return self.connector(seen.tokens, task), seen
+        return Reading(seen, self.heads(seen))
+
+    def join(self, read: Readout, task: Tensor) -> Joined:
+        """Embeddings of frontal films without a lateral or prior film and without an asked region."""
+        none = read.boxes.new_zeros(len(task))
+        empty = torch.zeros_like(read.presence), none, torch.zeros_like(read.state), none
+        joined: Joined = self.joiner(read, task, *empty, read.boxes.new_zeros(len(task), 4))
+        return joined
+
+    def encode(self, pixels: Tensor, task: Tensor) -> tuple[Tensor, VisionOutput]:
+        """Embeddings [n, f, language width] of frontal films, and the tower's own output."""
+        reading = self.read(pixels)
+        return self.join(reading.out, task).film, reading.seen
 
     def text_logits(self, embeddings: Tensor, ids: Tensor) -> Tensor:
         """Next-token logits after each of ``ids`` [n, t] behind the visual ``embeddings`` [n, v, width]."""

@@ -33,21 +33,37 @@ class VisionConfig:
         return self.image_size // 8
 
     @property
+    def pooled_width(self) -> int:
+        """Numbers that sum up a film at strides 4, 8, 16 and 32."""
+        return 2 * (sum(self.widths[1:]) + self.token_width)
+
+    @property
+    def slot_count(self) -> int:
+        """Tokens of findings: one per kind and side."""
+        return len(SIDES) * self.kinds
+
+    @property
     def token_count(self) -> int:
         """Visual tokens per image: two slots per kind (one per side), then the 32-pixel grid row by row."""
         return len(SIDES) * self.kinds + (self.image_size // 32) ** 2
 
 
 class VisionOutput(NamedTuple):
-    """What the encoder gives for n images.
+    """What the tower gives for n images.
 
     ``tokens`` [n, token_count, token_width]; ``heat`` logits [n, kinds, heat_size, heat_size];
-    ``presence`` logits [n, kinds, 3] for present at all, present on the patient's right, on the left.
+    ``presence`` logits [n, kinds, 3] for present at all, present on the patient's right, on the left (on a lateral
+    film: in front, behind); ``features`` [n, widths[2], heat_size, heat_size]; ``geometry`` [n, kinds, 2, 5], centre,
+    spread and root of the hot area per slot; ``pooled`` [n, pooled_width], mean and standard deviation over the film of
+    the features at strides 4 to 32.
     """
 
     tokens: Tensor
     heat: Tensor
     presence: Tensor
+    features: Tensor
+    geometry: Tensor
+    pooled: Tensor
 
 
 def _convolution(inputs: int, outputs: int, kernel: int, stride: int) -> nn.Sequential:
@@ -126,16 +142,16 @@ class FindingSlots(nn.Module):
             nn.Linear(config.token_width, 3),
         )
 
-    def forward(self, features: Tensor, heat: Tensor) -> tuple[Tensor, Tensor]:
-        """Slots [n, 2 * kinds, token_width] and presence from features [n, width, g, g] and heat [n, kinds, g, g]."""
+    def forward(self, features: Tensor, heat: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Slots [n, 2 * kinds, token_width], presence and geometry from features [n, width, g, g] and heat."""
         scores = heat.flatten(2)[:, :, None] + self.side_bias
         attention = torch.softmax(scores, dim=-1)
         strength = (attention * heat.flatten(2)[:, :, None]).sum(dim=-1, keepdim=True)
         cells = features.flatten(2).transpose(1, 2) + self.position
         gathered = self.value(attention.flatten(1, 2) @ cells).unflatten(1, (self.kinds, len(SIDES)))
-        where = self.geometry(self._measure(attention, heat))
-        slots = self.norm(gathered + where + self.slot + self.evidence * strength)
-        return slots.flatten(1, 2), self.presence(slots.flatten(2))
+        geometry = self._measure(attention, heat)
+        slots = self.norm(gathered + self.geometry(geometry) + self.slot + self.evidence * strength)
+        return slots.flatten(1, 2), self.presence(slots.flatten(2)), geometry
 
     def _measure(self, attention: Tensor, heat: Tensor) -> Tensor:
         """Centre (x, y), spread (x, y) and root of the hot area, each about -1 to 1: [n, kinds, 2, 5]."""
@@ -176,7 +192,8 @@ class VisionEncoder(nn.Module):
         """Encode films [n, 1, image_size, image_size], 0 (air) to 1 (bone); any linear scale gives the same result."""
         centred = pixels - pixels.mean(dim=(1, 2, 3), keepdim=True)
         scale = centred.square().mean(dim=(1, 2, 3), keepdim=True).sqrt() + 1e-3
-        fine = self.stride8(self.stride4(centred / scale))
+        finest = self.stride4(centred / scale)
+        fine = self.stride8(finest)
         middle = self.stride16(fine)
         patches = self.patch(middle)
         grid = self.norm(self.blocks(patches.flatten(2).transpose(1, 2) + self.position))
@@ -184,5 +201,16 @@ class VisionEncoder(nn.Module):
         context = self.from16(middle) + functional.interpolate(coarse, scale_factor=2.0, mode="nearest")
         features = self.merge(fine + functional.interpolate(context, scale_factor=2.0, mode="nearest"))
         heat = self.heat(features)
-        slots, presence = self.slots(features, heat)
-        return VisionOutput(torch.cat([slots, grid], dim=1), heat, presence)
+        slots, presence, geometry = self.slots(features, heat)
+        pooled = _pooled([finest.flatten(2), fine.flatten(2), middle.flatten(2), grid.transpose(1, 2)])
+        return VisionOutput(torch.cat([slots, grid], dim=1), heat, presence, features, geometry, pooled)
+
+
+def _pooled(maps: list[Tensor]) -> Tensor:
+    """Means, then standard deviations, of maps [n, channels, cells]."""
+    means = [values.mean(dim=-1) for values in maps]
+    unrest = [
+        ((values - mean[..., None]).square().mean(dim=-1) + 1e-6).sqrt()
+        for values, mean in zip(maps, means, strict=True)
+    ]
+    return torch.cat([*means, *unrest], dim=-1)

@@ -1,6 +1,7 @@
-"""Batches: films drawn from the pools, lit anew, with the text of one task."""
+"""Batches: studies drawn from the pools, lit anew, with prompts and answers of several tasks."""
 
 import random
+import re
 from dataclasses import dataclass
 from queue import Queue
 from threading import Thread
@@ -11,45 +12,75 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from models.networks.mini import EOS_ID, PAD_ID, TASKS, prompt_ids
-from models.simulation.phrases import (
-    FINDINGS_HEADING,
-    IMPRESSION_HEADING,
-    KINDS,
-    SIDES,
-    join_sections,
-    write_sections,
-)
-from models.training.shards import ABSENT, Pool, Sample, read_facts
+from models.networks.mini import EOS_ID, LANGUAGES, PAD_ID, TASKS
+from models.simulation.phrases import KINDS, SIDES
+from models.simulation.task_texts import task_example
+from models.training.shards import ABSENT, Pool, Sample, study_facts
 
-TASK_SHARE = (0.86, 0.07, 0.07)
-SORTED_BATCHES = 4
-REFRESH_EVERY = 50
+TASK_SHARE = {
+    "report": 0.32,
+    "findings": 0.02,
+    "impression": 0.04,
+    "grounded_report": 0.11,
+    "detect": 0.12,
+    "identify": 0.10,
+    "vqa": 0.13,
+    "classify": 0.07,
+    "landmark": 0.05,
+    "summarize": 0.04,
+}
+REFRESH_EVERY = 20
+_BOX = re.compile(r"\{<(\d+)><(\d+)><(\d+)><(\d+)>\}")
+
+
+@dataclass(frozen=True, slots=True)
+class Films:
+    """What is on n studies.
+
+    ``frontal``, ``lateral`` and ``prior`` float32 [., 1, size, size], with ``lateral_of`` and ``prior_of`` int64 the
+    study of each. ``heat`` and ``presence`` float32 as in ``Sample`` with one row per study, ``lateral_heat`` and
+    ``lateral_presence`` one per lateral film; ``boxes`` [n, slots, 4], ``organs``, ``landmarks`` as in ``Sample``;
+    ``severity``, ``zone``, ``change`` int64 [n, slots], -1 where there is none.
+    """
+
+    frontal: Tensor
+    lateral: Tensor
+    lateral_of: Tensor
+    prior: Tensor
+    prior_of: Tensor
+    heat: Tensor
+    presence: Tensor
+    lateral_heat: Tensor
+    lateral_presence: Tensor
+    boxes: Tensor
+    organs: Tensor
+    landmarks: Tensor
+    severity: Tensor
+    zone: Tensor
+    change: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Texts:
+    """What is written about them, one row per text.
+
+    ``study`` int64 [r]; ``task`` int64 [r]; ``box`` float32 [r, 4], the asked region; ``ids`` is prompt, answer and end
+    of each row, ``prompt`` the length of its prompt.
+    """
+
+    study: Tensor
+    task: Tensor
+    box: Tensor
+    ids: list[list[int]]
+    prompt: list[int]
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """``images`` float32 [n, 1, size, size]; ``heat`` and ``presence`` float32 as in ``Sample``; ``task`` int64 [n];
-    ``ids`` int64 [n, t], prompt, text, end and padding; ``zone`` and ``severity`` int64 [n, kinds, 2] per kind and
-    side, -1 where there is none."""
+    """Studies and texts about them."""
 
-    images: Tensor
-    heat: Tensor
-    presence: Tensor
-    task: Tensor
-    ids: Tensor
-    zone: Tensor
-    severity: Tensor
-
-
-def task_text(sample: Sample, task: str, chooser: random.Random) -> str:
-    """What the model should write about a film when asked for ``task``."""
-    findings, impression = write_sections(read_facts(sample.facts), chooser)
-    if task == "findings":
-        return f"{FINDINGS_HEADING} {findings}"
-    return (
-        f"{IMPRESSION_HEADING} {impression}" if task == "impression" else join_sections(findings, impression)
-    )
+    films: Films
+    texts: Texts
 
 
 def relight(images: Tensor, generator: torch.Generator) -> Tensor:
@@ -63,29 +94,40 @@ def relight(images: Tensor, generator: torch.Generator) -> Tensor:
     return images + noise * torch.randn(images.shape, generator=generator)
 
 
-def grade_targets(samples: list[Sample]) -> NDArray[np.int64]:
-    """Severity and zone codes per kind and side, -1 where there is none: [2, n, kinds, 2]."""
-    targets = np.full((2, len(samples), len(KINDS), len(SIDES)), ABSENT, np.int64)
+def slot_codes(samples: list[Sample]) -> NDArray[np.int64]:
+    """Severity, zone and change codes per slot, -1 where there is none: [3, n, slots]."""
+    targets = np.full((3, len(samples), len(KINDS), len(SIDES)), ABSENT, np.int64)
     for row, sample in enumerate(samples):
-        for kind, side, severity, zone in sample.facts.tolist():
+        for kind, side, *codes, _ in sample.facts.tolist():
             if kind >= 0:
                 sides = slice(None) if side < 0 else side
-                targets[0, row, kind, sides], targets[1, row, kind, sides] = severity, zone
-    return targets
+                for place, code in enumerate(codes):
+                    targets[place, row, kind, sides] = code
+    return targets.reshape(3, len(samples), -1)
 
 
 class BatchSource:
-    """Endless batches from a pool of simulated films and a pool made from real films."""
+    """Endless batches from a pool of simulated studies and a pool made from real films."""
 
     def __init__(
-        self, pools: tuple[Pool, Pool], real_share: float, size: int, tokenizer: Tokenizer, seed: int
+        self,
+        pools: tuple[Pool, Pool],
+        real_share: float,
+        size: int,
+        texts: int,
+        tokenizer: Tokenizer,
+        seed: int,
     ) -> None:
-        """Batches of ``size`` films; ``real_share`` of them from the second pool, once that holds any."""
-        self._pools, self._real_share, self._size = pools, real_share, size
+        """Batches of ``size`` studies, ``real_share`` of them from the second pool once it holds any, and ``texts``.
+
+        ``shape`` may be changed while batches are drawn.
+        """
+        self._pools, self._real_share = pools, real_share
+        self.shape = (size, texts)
         self._tokenizer = tokenizer
         self._chooser = random.Random(seed)  # noqa: S311 - order and wording, not secrets
         self._generator = torch.Generator().manual_seed(seed)
-        self._queue: Queue[Batch] = Queue(maxsize=6)
+        self._queue: Queue[Batch] = Queue(maxsize=3)
         Thread(target=self._fill, daemon=True).start()
 
     def next(self) -> Batch:
@@ -98,42 +140,73 @@ class BatchSource:
             if made % REFRESH_EVERY == 0:
                 for pool in self._pools:
                     pool.refresh()
-            for batch in self._group():
-                self._queue.put(batch)
-            made += SORTED_BATCHES
+            self._queue.put(self._make())
+            made += 1
 
-    def _group(self) -> list[Batch]:
-        total = self._size * SORTED_BATCHES
-        real = round(total * self._real_share) if len(self._pools[1]) else 0
-        samples = (
-            self._pools[0].draw(total - real) + self._pools[1].draw(real)
-            if real
-            else self._pools[0].draw(total)
-        )
-        tasks = self._chooser.choices(TASKS, TASK_SHARE, k=total)
-        texts = [task_text(sample, task, self._chooser) for sample, task in zip(samples, tasks, strict=True)]
-        ids = [
-            [*prompt_ids(task), *self._tokenizer.encode(text).ids, EOS_ID]
-            for task, text in zip(tasks, texts, strict=True)
-        ]
-        self._chooser.shuffle(order := list(range(total)))
-        order.sort(key=lambda index: len(ids[index]))
-        groups = [order[start : start + self._size] for start in range(0, total, self._size)]
-        self._chooser.shuffle(groups)
-        return [
-            self._batch([samples[i] for i in g], [tasks[i] for i in g], [ids[i] for i in g]) for g in groups
-        ]
+    def _make(self) -> Batch:
+        real, (size, texts) = 0, self.shape
+        if len(self._pools[1]):
+            whole, rest = divmod(size * self._real_share, 1)
+            real = int(whole) + (self._chooser.random() < rest)
+        samples = self._pools[0].draw(size - real) + (self._pools[1].draw(real) if real else [])
+        return Batch(self._films(samples), self._write(samples, texts))
 
-    def _batch(self, samples: list[Sample], tasks: list[str], ids: list[list[int]]) -> Batch:
-        longest = max(map(len, ids))
-        severity, zone = torch.from_numpy(grade_targets(samples))
-        images = torch.from_numpy(np.stack([s.image for s in samples]))[:, None].float() / 255
-        return Batch(
-            images=relight(images, self._generator),
-            heat=torch.from_numpy(np.stack([s.heat for s in samples])).float(),
-            presence=torch.from_numpy(np.stack([s.presence for s in samples])).float(),
-            task=torch.tensor([TASKS.index(task) for task in tasks]),
-            ids=torch.tensor([row + [PAD_ID] * (longest - len(row)) for row in ids]),
-            zone=zone,
+    def _light(self, images: list[NDArray[np.uint8]], like: NDArray[np.uint8]) -> Tensor:
+        stacked = np.stack(images) if images else like[:0]
+        lit = torch.from_numpy(stacked)[:, None].float() / 255
+        return relight(lit, self._generator) if images else lit
+
+    def _films(self, samples: list[Sample]) -> Films:
+        lateral = [i for i, sample in enumerate(samples) if sample.given[1]]
+        prior = [i for i, sample in enumerate(samples) if sample.given[2]]
+        like = samples[0].images
+        heat = torch.from_numpy(np.stack([s.heat for s in samples])).float()
+        presence = torch.from_numpy(np.stack([s.presence for s in samples])).float()
+        severity, zone, change = torch.from_numpy(slot_codes(samples))
+        return Films(
+            frontal=self._light([s.images[0] for s in samples], like),
+            lateral=self._light([samples[i].images[1] for i in lateral], like),
+            lateral_of=torch.tensor(lateral, dtype=torch.int64),
+            prior=self._light([samples[i].images[2] for i in prior], like),
+            prior_of=torch.tensor(prior, dtype=torch.int64),
+            heat=heat[:, 0],
+            presence=presence[:, 0],
+            lateral_heat=heat[lateral, 1],
+            lateral_presence=presence[lateral, 1],
+            boxes=torch.from_numpy(np.stack([s.boxes for s in samples])).flatten(1, 2),
+            organs=torch.from_numpy(np.stack([s.organs for s in samples])),
+            landmarks=torch.from_numpy(np.stack([s.landmarks for s in samples])),
             severity=severity,
+            zone=zone,
+            change=change,
         )
+
+    def _write(self, samples: list[Sample], count: int) -> Texts:
+        facts = [study_facts(sample) for sample in samples]
+        studies = list(range(len(samples)))
+        rows: list[tuple[int, str, list[float], list[int], int]] = []
+        names, shares = list(TASK_SHARE), list(TASK_SHARE.values())
+        while len(rows) < count:
+            study = studies[len(rows) % len(studies)]
+            task, language = self._chooser.choices(names, shares)[0], self._chooser.choice(LANGUAGES)
+            try:
+                prompt, answer = task_example(facts[study], task, language, self._chooser)
+            except ValueError:  # nothing on this study to ask for
+                continue
+            asked = _BOX.search(prompt) if task == "identify" else None
+            box = [int(edge) / 100 for edge in asked.groups()] if asked else [0.0] * 4
+            start = self._tokenizer.encode(prompt).ids
+            rows.append((study, task, box, [*start, *self._tokenizer.encode(answer).ids, EOS_ID], len(start)))
+        return Texts(
+            study=torch.tensor([row[0] for row in rows]),
+            task=torch.tensor([TASKS.index(row[1]) for row in rows]),
+            box=torch.tensor([row[2] for row in rows]),
+            ids=[row[3] for row in rows],
+            prompt=[row[4] for row in rows],
+        )
+
+
+def pad_rows(rows: list[list[int]]) -> Tensor:
+    """Ids of unequal length as [n, t]."""
+    longest = max(map(len, rows))
+    return torch.tensor([row + [PAD_ID] * (longest - len(row)) for row in rows])
