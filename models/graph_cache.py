@@ -1,9 +1,10 @@
 """Exported graphs of a model, kept in a cache folder: made once, verified at every load.
 
 ``CACHE/KEY/`` holds ``encoder.onnx`` and ``manifest.json``, a folder per compiled engine, and for a model whose
-texts are written by our own decoder ``decoder.onnx`` and ``embedding.npy`` (the decoder's token embeddings). The key
-is a digest over the weights' files, the source of everything that shapes the graphs and the exporting libraries, so
-that a stale graph is never found.
+texts are written by our own decoder ``decoder.onnx`` and ``embedding.npy`` (the decoder's token embeddings), with
+``joiner.onnx`` between encoder and decoder where the task has a part in it. The key is a digest over the weights'
+files, the source of everything that shapes the graphs and the exporting libraries, so that a stale graph is never
+found.
 A folder appears whole or not at all: two processes may make it at the same time.
 """
 
@@ -25,6 +26,7 @@ from pipeline.errors import StopRun
 
 MANIFEST_FILE = "manifest.json"
 ENCODER_FILE, DECODER_FILE, EMBEDDING_FILE = "encoder.onnx", "decoder.onnx", "embedding.npy"
+JOINER_FILE = "joiner.onnx"
 LIBRARIES = ("torch", "onnx", "onnxscript", "transformers")
 
 _log = logging.getLogger(__name__)
@@ -68,6 +70,11 @@ class GraphFolder:
         return self.folder / ENCODER_FILE
 
     @property
+    def joiner(self) -> Path:
+        """The graph between encoder and decoder, for a family that has one."""
+        return self.folder / JOINER_FILE
+
+    @property
     def decoder(self) -> Path:
         """The decoder's graph."""
         return self.folder / DECODER_FILE
@@ -108,8 +115,7 @@ def _describe(
     libraries: Mapping[str, str],
     exported: Exported,
 ) -> None:
-    names = (ENCODER_FILE, DECODER_FILE, EMBEDDING_FILE) if exported.decoder else (ENCODER_FILE,)
-    graphs = {name: file_digest(folder / name) for name in names}
+    graphs = {path.name: file_digest(path) for path in sorted(folder.iterdir())}
     manifest = GraphManifest(model_id, weights, sources, libraries, graphs, exported)
     (folder / MANIFEST_FILE).write_text(
         json.dumps(asdict(manifest), indent=1, default=dict) + "\n", encoding="utf-8"

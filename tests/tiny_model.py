@@ -36,7 +36,7 @@ def write_tiny(folder: Path, seed: int) -> None:
     tokenizer = build_tokenizer()
     vision = VisionConfig(image_size=64, widths=(8, 8, 16, 16), token_width=32, layers=1, heads=2)
     words = LanguageConfig(
-        vocabulary=tokenizer.get_vocab_size(), width=32, layers=2, heads=2, feed_forward=64, positions=128
+        vocabulary=tokenizer.get_vocab_size(), width=32, layers=2, heads=2, feed_forward=64, positions=256
     )
     config = replace(
         MiniConfig(), vision=vision, language=words, expert_hidden=16, router_hidden=8, max_new_tokens=40

@@ -1,8 +1,10 @@
-"""firstread-mini as a family: one frontal film in, report text, findings and regions out.
+"""firstread-mini as a family: a frontal film in, with a lateral and a prior one where there are; answers out.
 
 Preprocessing: the whole film resized to S x S pixels, antialiased, aspect ratio not kept
 (models/networks/mini.py). Coordinates: heat maps of G x G cells over the whole film, so the edge of cell c
-lies at c / G of the original's columns; the patient's right is on the left of the image.
+lies at c / G of the original's columns; the patient's right is on the left of the image. Boxes and points of the
+heads and of the text are shares or hundredths of the whole film. A lateral film is read with the front of the patient
+on the left, so a right lateral (RL) is mirrored. A prior film is a frontal one.
 
 Starting from cached graphs needs no torch.
 """
@@ -20,21 +22,24 @@ from PIL import Image
 from tokenizers import Tokenizer
 
 from models.catalog import CatalogEntry
-from models.encoder import VisionEncoder, open_encoder
+from models.encoder import OnnxEncoder, VisionEncoder, open_encoder
 from models.engine import EngineEncoder, open_engine
 from models.families import Answer, Features, Request, SeenFinding, SeenImage, Task
 from models.families.heat import find_region, sigmoid
+from models.families.mini_prompts import label_key, prompt_for, read_answer, region_box
 from models.families.opening import OpenOptions
 from models.graph_cache import Exported, GraphFolder, ensure_graphs
 from models.language import OnnxLanguageModel
 from models.loading import fixed_pixels, read_self_check, verify_files, verify_outputs
 from models.prompts import Prompts, read_prompts
-from pipeline.errors import ConfigurationError, SkipStudy, StopRun
-from pipeline.report import Language, Side
+from pipeline.errors import ConfigurationError, FailStudy, SkipStudy, StopRun
+from pipeline.report import Label, Language, Region, Side
 from pipeline.study import ImageSet, StudyImage
 
-FRONTAL = ("PA", "AP", "")
-TOKENIZER_FILE = "tokenizer.json"
+FRONTAL, LATERAL = ("PA", "AP", ""), ("LL", "RL")
+TOKENIZER_FILE, UNKNOWN = "tokenizer.json", "<unk>"
+READ = ("tokens", "presence", "boxes", "organs", "landmarks", "severity", "zone", "state", "region")
+"""What the joiner takes of the encoder's outputs: the fields of ``models.networks.mini.Readout``."""
 UNSIDED = ("cardiomegaly",)
 SIDES = (Side.RIGHT, Side.LEFT)
 _MODELS = Path(__file__).parents[1]
@@ -43,6 +48,7 @@ SOURCES = tuple(
     for name in (
         "connector.py",
         "networks/vision.py",
+        "networks/heads.py",
         "networks/mini.py",
         "families/mini_export.py",
         "decoder_graph.py",
@@ -76,6 +82,7 @@ class MiniFamily:
         with ExitStack() as stack:
             graphs = ensure_mini_graphs(entry, weights, cache)
             self._encoder = stack.enter_context(_open_encoder(graphs, require_runner, threads))
+            self._joiner = stack.enter_context(OnnxEncoder(graphs.joiner, threads=threads))
             self._language = stack.enter_context(_open_language(graphs, threads))
             settings = graphs.manifest.exported.settings
             self._size: int = settings["image_size"]
@@ -84,10 +91,13 @@ class MiniFamily:
             self._limit: int = settings["max_new_tokens"]
             self._embedding = np.load(graphs.embedding, allow_pickle=False)
             self._tokenizer = Tokenizer.from_file(str(weights / TOKENIZER_FILE))
-            prompts = read_prompts(entry.prompts)
-            self._prompts = self._encode_prompts(prompts, settings["prompts"])
             self.model_id, self.model_version = entry.id, entry.version
             self.tasks, self.languages = frozenset(entry.tasks), frozenset(entry.languages)
+            prompts = read_prompts(entry.prompts)
+            self._film_tokens: int = settings["film_tokens"]
+            self._fixed_prompt: tuple[int, ...] = tuple(settings["prompts"]["report/en"])
+            self._check_prompts(prompts, settings["prompts"])
+            self._positions: int = settings["positions"]
             self.runner = self._encoder.runner
             self.parts = _parts(graphs, self._encoder, prompts)
             tolerance = self._encoder.manifest.tolerance if isinstance(self._encoder, EngineEncoder) else 0.0
@@ -95,80 +105,132 @@ class MiniFamily:
             self._stack = stack.pop_all()
 
     def prepare(self, study: ImageSet) -> NDArray[np.float32]:
-        """The frontal film as [1, 1, S, S]. Raises SkipStudy("no-frontal-view") where the study has none."""
-        return resize_film(_frontal(study), self._size)[None, None]
+        """The frontal film, then the lateral and the prior one where there are, as [1..3, 1, S, S].
+
+        Raises SkipStudy("no-frontal-view") where the study has no frontal film.
+        """
+        films = _films(study)
+        shown = [None if film is None else resize_film(film, self._size) for film in films]
+        if films[1] is not None and films[1].view == "RL" and shown[1] is not None:
+            shown[1] = np.ascontiguousarray(shown[1][:, ::-1])
+        return np.stack([film for film in shown if film is not None])[:, None]
 
     def encode(self, studies: Sequence[ImageSet]) -> list[Features]:
         """See ``models.families.Family``."""
         if not studies:
             return []
-        pixels = np.concatenate([self.prepare(study) for study in studies])
-        outputs = self._encoder.encode(
-            {"pixels": pixels, "task": self._task_index(Task.REPORT, len(studies))}
-        )
-        return [
-            Features(
-                (_seen(_frontal(study)),), {name: values[row : row + 1] for name, values in outputs.items()}
-            )
-            for row, study in enumerate(studies)
-        ]
+        films = [_films(study) for study in studies]
+        pixels = [self.prepare(study) for study in studies]
+        outputs = self._encoder.encode({"pixels": np.concatenate(pixels)})
+        starts = np.cumsum([0, *(len(one) for one in pixels)])
+        features = []
+        for (frontal, lateral, prior), start in zip(films, starts[:-1].tolist(), strict=True):
+            arrays = {name: values[start : start + 1] for name, values in outputs.items()}
+            beside = start + 1 if lateral is not None else start
+            before = beside + 1 if prior is not None else start
+            arrays["side"] = outputs["presence"][beside : beside + 1]
+            arrays["sided"] = np.array([lateral is not None], np.float32)
+            arrays["before"] = outputs["state"][before : before + 1]
+            arrays["compared"] = np.array([prior is not None], np.float32)
+            seen = tuple(_seen(film) for film in (frontal, lateral) if film is not None)
+            features.append(Features(seen, arrays))
+        return features
 
     def answer(self, features: Sequence[Features], requests: Sequence[Request]) -> list[Answer]:
-        """See ``models.families.Family``. The same encoder output serves every task of this model."""
-        prompts = []
-        for one, request in zip(features, requests, strict=True):
-            ids = self._prompts.get((request.task, request.language))
-            if ids is None:
-                message = f"{self.model_id} does not do {request.task} in {request.language}"
-                raise ConfigurationError("unsupported-task", message)
-            prompts.append(np.concatenate([*one.arrays["features"], self._embedding[ids]]))
+        """See ``models.families.Family``. What was encoded serves every task of this model."""
+        asked = [self._ask(one, request) for one, request in zip(features, requests, strict=True)]
+        films = self.embeddings(features, requests)
+        prompts = [np.concatenate([film, self._embedding[ids]]) for film, ids in zip(films, asked, strict=True)]
         texts = self._language.write(prompts, self._limit)
         return [
-            Answer(self._tokenizer.decode(list(text.ids)), text.truncated, *self._see(one))
-            for one, text in zip(features, texts, strict=True)
+            self._answer(one, request, self._tokenizer.decode(list(text.ids)), text.truncated)
+            for one, request, text in zip(features, requests, texts, strict=True)
         ]
+
+    def embeddings(
+        self, features: Sequence[Features], requests: Sequence[Request]
+    ) -> list[NDArray[np.float32]]:
+        """What stands before each prompt, [t, width]: the films' tokens, and the region's where one is asked about."""
+        joined = self._join(features, requests)
+        films = []
+        for film, region, request in zip(joined["film"], joined["region_token"], requests, strict=True):
+            parts = [film[:0] if request.task is Task.SUMMARIZE else film]
+            films.append(np.concatenate([*parts, region] if request.task is Task.IDENTIFY else parts))
+        return films
+
+    def _ask(self, features: Features, request: Request) -> list[int]:
+        """The token ids of a prompt."""
+        if request.task not in self.tasks or request.language not in self.languages:
+            message = f"{self.model_id} does not do {request.task} in {request.language}"
+            raise ConfigurationError("unsupported-task", message)
+        encoded = self._tokenizer.encode(prompt_for(request, features.images[0] if features.images else None))
+        if UNKNOWN in encoded.tokens:
+            raise FailStudy(
+                "unknown-words", "the text holds words that this model does not know; a person has to look"
+            )
+        if len(encoded.ids) + self._film_tokens + 1 + self._limit > self._positions:
+            raise FailStudy("text-too-long", "the text is longer than this model reads; shorten it")
+        return list(encoded.ids)
+
+    def _join(self, features: Sequence[Features], requests: Sequence[Request]) -> dict[str, NDArray[Any]]:
+        """Embeddings of the films, for the task of each request."""
+        inputs = {
+            name: np.concatenate([one.arrays[name] for one in features])
+            for name in (*READ, "side", "sided", "before", "compared")
+        }
+        inputs["task"] = np.array([self._tasks.index(request.task) for request in requests], np.int64)
+        inputs["box"] = np.zeros((len(requests), 4), np.float32)
+        for row, (one, request) in enumerate(zip(features, requests, strict=True)):
+            if request.task is Task.IDENTIFY:
+                inputs["box"][row] = np.array(region_box(request.region, one.images[0]), np.float32) / 100
+        return self._joiner.encode(inputs)
+
+    def _answer(self, features: Features, request: Request, text: str, truncated: bool) -> Answer:
+        image = features.images[0] if features.images else None
+        labels, places = read_answer(request, text, image)
+        seen, chances = self._see(features)
+        if request.task is Task.CLASSIFY:
+            labels = tuple(
+                Label(label.name, label.chosen, chances.get(label_key(label.name))) for label in labels
+            )
+        return Answer(text, truncated, seen, chances, labels, places)
 
     def _see(self, features: Features) -> tuple[tuple[SeenFinding, ...], dict[str, float]]:
         """What the heads say: per kind and side, probability and region; and the probability per kind."""
         chance = sigmoid(features.arrays["presence"][0])
         heat, image = features.arrays["heat"][0], features.images[0]
+        boxes = features.arrays["boxes"][0].reshape(len(self._kinds), len(SIDES), 4)
         seen = []
         for index, kind in enumerate(self._kinds):
             present = float(chance[index, 0])
             if kind in UNSIDED:
-                seen.append(SeenFinding(kind, None, present, find_region(heat[index], None, image)))
+                region = _region(boxes[index, 0], image) if find_region(heat[index], None, image) else None
+                seen.append(SeenFinding(kind, None, present, region))
                 continue
             for place, side in enumerate(SIDES, 1):
-                region = find_region(heat[index], side, image)
+                shown = find_region(heat[index], side, image) is not None
+                region = _region(boxes[index, place - 1], image) if shown else None
                 seen.append(SeenFinding(kind, side, present * float(chance[index, place]), region))
         return tuple(seen), {kind: float(chance[index, 0]) for index, kind in enumerate(self._kinds)}
 
-    def _task_index(self, task: Task, count: int) -> NDArray[np.int64]:
-        return np.full(count, self._tasks.index(task), np.int64)
-
-    def _encode_prompts(
-        self, prompts: Prompts, trained: Mapping[str, Sequence[int]]
-    ) -> dict[tuple[Task, Language], list[int]]:
-        """Token ids of every prompt. Raises StopRun where they are not the ones that the network was trained on."""
-        encoded = {
-            (task, language): list(self._tokenizer.encode(text).ids)
-            for (task, language), text in prompts.texts.items()
-            if f"{task}/{language}" in trained
-        }
-        for (task, language), ids in encoded.items():
-            if ids != list(trained.get(f"{task}/{language}", ())):
-                raise StopRun(
-                    "prompts", f"the {task} prompt is not the one that these weights were trained on"
-                )
-        return encoded
+    def _check_prompts(self, prompts: Prompts, trained: Mapping[str, Sequence[int]]) -> None:
+        """Raises StopRun where a prompt does not begin with the tokens that the network was trained on."""
+        for task in self.tasks:
+            for language in self.languages:
+                ids = list(self._tokenizer.encode(prompts.texts.get((task, language), "")).ids)
+                wanted = list(trained.get(f"{task}/{language}", ()))
+                if not wanted or ids[: len(wanted)] != wanted:
+                    raise StopRun(
+                        "prompts", f"the {task} prompt is not the one that these weights were trained on"
+                    )
 
     def _fixed_outputs(self) -> dict[str, NDArray[Any]]:
         """The answer to the self-check's input, from the runners that will draft."""
-        pixels = fixed_pixels((2, 1, self._size, self._size))
-        outputs = self._encoder.encode({"pixels": pixels, "task": self._task_index(Task.REPORT, 2)})
-        prompt = self._embedding[self._prompts[Task.REPORT, Language.ENGLISH]]
-        joined = [np.concatenate([features, prompt]) for features in outputs["features"]]
-        return {**outputs, "logits": self._language.first_logits(joined)}
+        outputs = self._encoder.encode({"pixels": fixed_pixels((2, 1, self._size, self._size))})
+        joined = self._joiner.encode(fixed_joining(outputs))
+        prompt = self._embedding[list(self._fixed_prompt)]
+        rows = [np.concatenate([film, prompt]) for film in joined["film"]]
+        return {**outputs, **joined, "logits": self._language.first_logits(rows)}
 
     def __enter__(self) -> Self:
         return self
@@ -190,11 +252,36 @@ def open_mini(entry: CatalogEntry, options: OpenOptions) -> MiniFamily:
     )
 
 
-def _frontal(study: ImageSet) -> StudyImage:
-    for image in study.images:
-        if image.view in FRONTAL:
-            return image
-    raise SkipStudy("no-frontal-view", "the study has no frontal film, the only view this model reads")
+def fixed_joining(outputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """What the self-check asks of the joiner: the first task, each film compared with itself, a box in the middle."""
+    count = len(outputs["tokens"])
+    ones = np.ones(count, np.float32)
+    return {
+        **{name: outputs[name] for name in READ},
+        "task": np.zeros(count, np.int64),
+        "side": outputs["presence"],
+        "sided": ones,
+        "before": outputs["state"],
+        "compared": ones,
+        "box": np.tile(np.array([0.25, 0.25, 0.75, 0.75], np.float32), (count, 1)),
+    }
+
+
+def _films(study: ImageSet) -> tuple[StudyImage, StudyImage | None, StudyImage | None]:
+    """The frontal film, the lateral and the prior frontal one. Raises SkipStudy where there is no frontal film."""
+    frontal = next((image for image in study.images if image.view in FRONTAL), None)
+    if frontal is None:
+        raise SkipStudy("no-frontal-view", "the study has no frontal film, and this model reads no other alone")
+    lateral = next((image for image in study.images if image.view in LATERAL), None)
+    return frontal, lateral, next((image for image in study.priors if image.view in FRONTAL), None)
+
+
+def _region(box: NDArray[np.float32], image: SeenImage) -> Region | None:
+    """A box of shares of the film in pixels of the original; None for one without an area."""
+    x0, y0, x1, y1 = (float(edge) for edge in box)
+    if not (x0 < x1 and y0 < y1):
+        return None
+    return Region(image.ref, image.frame, x0 * image.columns, y0 * image.rows, x1 * image.columns, y1 * image.rows)
 
 
 def _seen(image: StudyImage) -> SeenImage:

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from models.decoder_graph import build_decoder, shape_of
 from models.encoder import TOLERANCE, EncoderSource, TorchEncoder, export_encoder
-from models.graph_cache import DECODER_FILE, EMBEDDING_FILE, ENCODER_FILE, Exported
+from models.families.mini import fixed_joining
+from models.graph_cache import DECODER_FILE, EMBEDDING_FILE, ENCODER_FILE, JOINER_FILE, Exported
 from models.loading import (
     SelfCheck,
     check_keys,
@@ -29,27 +30,60 @@ from models.networks.mini import (
     WEIGHTS_FILE,
     FirstreadMini,
     MiniConfig,
+    Readout,
     prompt_ids,
 )
 from pipeline.errors import StopRun
 
 FILES = (WEIGHTS_FILE, CONFIG_FILE, TOKENIZER_FILE)
-OUTPUTS = ("features", "heat", "presence")
+OUTPUTS = ("heat", *Readout._fields, "pooled")
+JOINED = ("film", "region_token")
 TIED = ("language.lm_head.weight", "language.model.embed_tokens.weight")
 FIXED_IMAGES = 2
 
 
 class _Encoder(nn.Module):
-    """Tower, heads and connector as one graph: float32 in and out, ``half`` inside where asked."""
+    """Tower and heads as one graph: float32 in and out, ``half`` inside where asked."""
 
     def __init__(self, network: FirstreadMini, half: bool) -> None:
         super().__init__()
-        self.network = copy.deepcopy(network).half() if half else network
-        self.half_inside = half
+        whole = copy.deepcopy(network).half() if half else network
+        self.vision, self.heads, self.half_inside = whole.vision, whole.heads, half
 
-    def forward(self, pixels: Tensor, task: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        features, seen = self.network.encode(pixels.half() if self.half_inside else pixels, task)
-        return features.float(), seen.heat.float(), seen.presence.float()
+    def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
+        seen = self.vision(pixels.half() if self.half_inside else pixels)
+        out = Readout(seen.tokens, seen.presence, *self.heads(seen))
+        return tuple(values.float() for values in (seen.heat, *out, seen.pooled))
+
+
+class _Joiner(nn.Module):
+    """The joiner as one graph over the fields of a readout, one by one."""
+
+    def __init__(self, network: FirstreadMini) -> None:
+        super().__init__()
+        self.joiner = network.joiner
+
+    def forward(
+        self,
+        tokens: Tensor,
+        presence: Tensor,
+        boxes: Tensor,
+        organs: Tensor,
+        landmarks: Tensor,
+        severity: Tensor,
+        zone: Tensor,
+        state: Tensor,
+        region: Tensor,
+        task: Tensor,
+        side: Tensor,
+        sided: Tensor,
+        before: Tensor,
+        compared: Tensor,
+        box: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        read = Readout(tokens, presence, boxes, organs, landmarks, severity, zone, state, region)
+        film, asked = self.joiner(read, task, side, sided, before, compared, box)
+        return film, asked
 
 
 def load_network(folder: Path) -> FirstreadMini:
@@ -81,16 +115,24 @@ def encoder_source(network: FirstreadMini, *, half: bool = False) -> EncoderSour
 
 
 def fixed_inputs(size: int) -> dict[str, NDArray[Any]]:
-    """The inputs of the self-check: two films for the first task."""
-    pixels = fixed_pixels((FIXED_IMAGES, 1, size, size))
-    return {"pixels": pixels, "task": np.zeros(FIXED_IMAGES, np.int64)}
+    """The inputs of the self-check: two films."""
+    return {"pixels": fixed_pixels((FIXED_IMAGES, 1, size, size))}
+
+
+def joiner_source(network: FirstreadMini, outputs: Mapping[str, NDArray[Any]]) -> EncoderSource:
+    """The joiner to export, with :func:`fixed_joining` of the encoder's ``outputs`` as its example."""
+    return EncoderSource(_Joiner(network).eval(), fixed_joining(outputs), JOINED)
 
 
 def export_graphs(weights: Path, folder: Path) -> Exported:
     """Write the encoder's and the decoder's graph and the token embeddings of ``weights`` into ``folder``."""
     network = load_network(weights)
     config = network.config
-    error = export_encoder(encoder_source(network), folder / ENCODER_FILE)
+    source = encoder_source(network)
+    error = export_encoder(source, folder / ENCODER_FILE)
+    with TorchEncoder(source) as reference:
+        joiner = joiner_source(network, reference.encode(source.inputs))
+    error = max(error, export_encoder(joiner, folder / JOINER_FILE))
     shape = shape_of(network.language.config)
     tensors = {name: tensor.numpy() for name, tensor in network.language.state_dict().items()}
     model = build_decoder(shape, tensors)
@@ -106,6 +148,8 @@ def export_graphs(weights: Path, folder: Path) -> Exported:
         "max_new_tokens": config.max_new_tokens,
         "end": EOS_ID,
         "prompts": prompts,
+        "film_tokens": config.film_tokens,
+        "positions": config.language.positions,
     }
     return Exported(error, TOLERANCE, shape, settings)
 
@@ -116,9 +160,10 @@ def record_self_check(folder: Path) -> SelfCheck:
     source = encoder_source(network)
     with TorchEncoder(source) as reference:
         outputs: Mapping[str, NDArray[Any]] = reference.encode(source.inputs)
+    with TorchEncoder(joiner_source(network, outputs)) as joiner:
+        joined = joiner.encode(fixed_joining(outputs))
     with torch.inference_mode():
-        features = torch.from_numpy(outputs["features"])
-        ids = torch.tensor(prompt_ids()).expand(len(features), -1)
-        logits = network.text_logits(features, ids)[:, -1].numpy()
+        ids = torch.tensor(prompt_ids()).expand(FIXED_IMAGES, -1)
+        logits = network.text_logits(torch.from_numpy(joined["film"]), ids)[:, -1].numpy()
     files = {name: file_digest(folder / name) for name in FILES}
-    return SelfCheck(files, sample_outputs({**outputs, "logits": logits}))
+    return SelfCheck(files, sample_outputs({**outputs, **joined, "logits": logits}))

@@ -63,12 +63,10 @@ class ReadingHeads(nn.Module):
     def forward(self, seen: VisionOutput) -> HeadsOutput:
         """Read the tower's output."""
         organs, landmarks = self._places(seen)
-        count = len(seen.heat)
         chance = torch.sigmoid(seen.heat)[:, :, None] * self.side_masks[None, None, :, None, :]
         profiles = torch.cat([chance.amax(dim=-2), chance.amax(dim=-1)], dim=-1).flatten(1, 2)
         geometry = seen.geometry.flatten(1, 2)
         slots = seen.tokens[:, : geometry.shape[1]]
-        kinds = seen.presence.shape[1]
         presence = seen.presence[:, :, None].expand(-1, -1, len(SIDES), -1).flatten(1, 2)
         frame = organs.flatten(1).detach()[:, None].expand(-1, geometry.shape[1], -1)
         hidden = self.trunk(torch.cat([slots, geometry, profiles, frame, presence * 0.2], dim=-1))
@@ -78,7 +76,6 @@ class ReadingHeads(nn.Module):
         boxes = torch.cat([centre - size / 2, centre + size / 2], dim=-1).clamp(0, 1)
         sized = torch.cat([hidden, torch.log(size + 0.01)], dim=-1)
         region = torch.cat([torch.sigmoid(seen.heat), torch.tanh(self.region(seen.features))], dim=1)
-        assert boxes.shape[:2] == (count, kinds * len(SIDES))  # noqa: S101 - a shape, checked while tracing
         return HeadsOutput(
             boxes, organs, landmarks, self.severity(sized), self.zone(hidden), self.state(sized), region
         )

@@ -103,8 +103,9 @@ def test_the_text_is_what_transformers_writes(studies: list[ImageSet]) -> None:
     with MiniFamily(show("firstread-mini"), WEIGHTS, tiny_cache()) as family:
         features = family.encode(studies)
         texts = [answer.text for answer in family.answer(features, [Request()] * FILMS)]
+        films = [family.embeddings([one], [Request()])[0] for one in features]
     table = network.language.get_input_embeddings().weight.detach().numpy()
-    prompts = [np.concatenate([*one.arrays["features"], table[list(prompt_ids())]]) for one in features]
+    prompts = [np.concatenate([film, table[list(prompt_ids())]]) for film in films]
     written = TransformersLanguageModel(network.language, EOS_ID).write(
         prompts, network.config.max_new_tokens
     )

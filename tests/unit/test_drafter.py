@@ -15,11 +15,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+import models.prompts
 from models.catalog import show
 from models.drafter import Drafter, ModelChoice, open_drafter, support
 from models.families import Answer, Features, Request, SeenFinding, SeenImage, Task
 from models.families.heat import find_region
-from models.families.mini import MiniFamily, ensure_mini_graphs, resize_film
+from models.families.mini import READ, MiniFamily, ensure_mini_graphs, resize_film
+from models.families.mini_prompts import known_questions
 from models.graph_cache import DECODER_FILE, Exported, GraphFolder, ensure_graphs
 from pipeline.errors import ConfigurationError, FailStudy, SkipStudy, StopRun
 from pipeline.report import DraftReport, Finding, Language, Region, Side
@@ -160,17 +162,64 @@ def test_threads_share_a_family(family: MiniFamily) -> None:
     assert texts == expected
 
 
-def test_all_tasks_of_the_catalogue_are_answered(family: MiniFamily) -> None:
-    features = family.encode([film_study(3)])
-    for task in show("firstread-mini").tasks:
-        assert len(family.answer(features, [Request(task)])) == 1
-    with pytest.raises(ConfigurationError, match="does not do vqa"):
-        family.answer(features, [Request(Task.VQA)])
+def ask(task: Task, language: Language) -> Request:
+    """A request of ``task`` with all that it needs, about ``film_study(3)``."""
+    ref = film_study(3).images[0].ref
+    return Request(
+        task,
+        language,
+        question=known_questions(language.value)[0],
+        region=Region(ref, 0, 30, 60, 120, 200),
+        labels=("nodule", "cardiomegaly"),
+        target="carina" if task is Task.LANDMARK else "heart",
+        text="The lungs are clear." if language is Language.ENGLISH else "双肺未见实变影。",
+    )
+
+
+def test_all_tasks_of_the_catalogue_are_answered_alike_in_any_batch(family: MiniFamily) -> None:
+    (features,) = family.encode([film_study(3)])
+    requests = [ask(task, language) for task in family.tasks for language in family.languages]
+    assert len(requests) == 20
+    together = family.answer([features] * 20, requests)
+    assert len({answer.text for answer in together}) > 10
+    for request, answer in list(zip(requests, together, strict=True))[::5]:
+        assert family.answer([features], [request]) == [answer]
+    with pytest.raises(ConfigurationError, match="does not do segment"):
+        family.answer([features], [Request(Task.SEGMENT)])
+
+
+def test_what_cannot_be_asked_of_a_study_fails_it(family: MiniFamily) -> None:
+    (features,) = family.encode([film_study(3)])
+    identify = ask(Task.IDENTIFY, Language.ENGLISH)
+    assert identify.region is not None
+    outside = replace(identify, region=replace(identify.region, x1=500.0))
+    with pytest.raises(FailStudy, match="does not lie on the film"):
+        family.answer([features], [outside])
+    for text, match in (("Zebra sonogram.", "words that this model"), ("The lungs are clear. " * 40, "longer")):
+        with pytest.raises(FailStudy, match=match):
+            family.answer([features], [replace(ask(Task.SUMMARIZE, Language.ENGLISH), text=text)])
+
+
+def test_a_lateral_and_a_prior_film_are_seen(family: MiniFamily) -> None:
+    frontal, lateral, prior = film_study(2), film_study(1, view="LL"), film_study(4)
+    both = ImageSet("1.2.9", frontal.images + lateral.images, priors=prior.images)
+    assert family.prepare(both).shape == (3, 1, 64, 64)
+    (alone,), (seen,) = family.encode([frontal]), family.encode([both])
+    assert [image.ref for image in seen.images] == [frontal.images[0].ref, lateral.images[0].ref]
+    for name, value in alone.arrays.items():
+        if name not in ("side", "sided", "before", "compared"):
+            np.testing.assert_array_equal(value, seen.arrays[name], err_msg=name)
+    (before,) = family.encode([prior])
+    np.testing.assert_array_equal(seen.arrays["before"], before.arrays["state"])
+    assert (alone.arrays["compared"], seen.arrays["compared"], seen.arrays["sided"]) == (0, 1, 1)
+    mirrored = replace(lateral.images[0], view="RL", pixels=lateral.images[0].pixels[:, ::-1].copy())
+    right = ImageSet("1.2.9", (*frontal.images, mirrored), priors=prior.images)
+    np.testing.assert_allclose(family.prepare(right)[1], family.prepare(both)[1], atol=1e-5)
 
 
 def test_features_hold_no_pixels(family: MiniFamily) -> None:
     (features,) = family.encode([film_study(3)])
-    assert set(features.arrays) == {"features", "heat", "presence"}
+    assert set(features.arrays) == {"heat", "pooled", *READ, "side", "sided", "before", "compared"}
     assert (features.images[0].rows, features.images[0].columns) == (300, 240)
 
 
@@ -242,7 +291,8 @@ def test_a_changed_graph_stops_the_run(tmp_path: Path) -> None:
 
 def test_other_prompts_than_trained_stop_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     entry = replace(show("firstread-mini"), prompts="swapped.toml")
-    (tmp_path / "swapped.toml").write_text('[report]\nen = "<findings><en>"\n')
+    shipped = (Path(models.prompts.__file__).parent / show("firstread-mini").prompts).read_text()
+    (tmp_path / "swapped.toml").write_text(shipped.replace("<report><en>", "<findings><en>"))
     monkeypatch.setattr("models.prompts._FOLDER", tmp_path)
     with pytest.raises(StopRun, match="not the one that these weights were trained on"):
         MiniFamily(entry, tiny_weights(), tiny_cache())

@@ -8,6 +8,9 @@ from transformers import PreTrainedTokenizerFast
 
 from models.networks.mini import (
     EOS_ID,
+    LANGUAGES,
+    TASKS,
+    TOKENIZER_FILE,
     WEIGHTS_FILE,
     FirstreadMini,
     LanguageConfig,
@@ -17,11 +20,13 @@ from models.networks.mini import (
 )
 from models.networks.tokenizer import build_tokenizer
 from models.networks.vision import VisionConfig
-from models.simulation.film import render
 from models.simulation.phrases import every_sentence, join_sections
+from models.networks.heads import NumberTables, box_overlap
+from models.simulation.study import render_study
 from models.training.batches import BatchSource
-from models.training.losses import GradeHead, batch_losses
+from models.training.losses import batch_losses
 from models.training.shards import Pool, save_shard, to_sample
+from models.training.start import start_from
 
 SMALL = MiniConfig(
     vision=VisionConfig(image_size=64, widths=(4, 8, 8, 8), token_width=16, layers=1, heads=2),
@@ -51,7 +56,7 @@ def test_config_travels_through_json() -> None:
 def test_shapes_are_as_documented() -> None:
     network = small()
     embeddings, seen = network.encode(torch.rand(3, 1, 64, 64), network.task_index("report", 3))
-    assert embeddings.shape == (3, SMALL.vision.token_count, 16) == (3, 18, 16)
+    assert embeddings.shape == (3, SMALL.film_tokens, 16) == (3, 14 + 4 + 3 + 8, 16)
     assert seen.tokens.shape == (3, 18, 16)
     assert seen.heat.shape == (3, 7, 8, 8)
     assert seen.presence.shape == (3, 7, 3)
@@ -71,7 +76,8 @@ def test_saved_weights_give_the_same_network(tmp_path: Path) -> None:
     assert torch.equal(network.encode(pixels, task)[0], again.encode(pixels, task)[0])
     assert {key.split(".")[0] for key in load_file(tmp_path / WEIGHTS_FILE)} == {
         "vision",
-        "connector",
+        "heads",
+        "joiner",
         "language",
     }
 
@@ -100,18 +106,75 @@ def test_greedy_writing_follows_the_logits() -> None:
                 ids.append(token)
 
 
-def test_several_images_are_joined_tokens() -> None:
+def joined(network: FirstreadMini, **given: torch.Tensor) -> torch.Tensor:
+    torch.manual_seed(1)
+    read = network.read(torch.rand(1, 1, 64, 64)).out
+    plain = {
+        "side": torch.zeros(1, 7, 3),
+        "sided": torch.zeros(1),
+        "before": torch.zeros_like(read.state),
+        "compared": torch.zeros(1),
+        "box": torch.tensor([[0.2, 0.2, 0.5, 0.6]]),
+    }
+    film, region = network.joiner(read, network.task_index("report", 1), *{**plain, **given}.values())
+    return torch.cat([film, region], dim=1)
+
+
+def test_a_lateral_and_a_prior_film_count_only_where_they_are_given() -> None:
     network = small()
-    embeddings, _ = network.encode(torch.rand(2, 1, 64, 64), network.task_index("report", 2))
-    assert len(network.write(embeddings.flatten(0, 1)[None], prompt_ids())) == 1
+    plain, side, before = joined(network), torch.randn(1, 7, 3), torch.randn(1, 14, 48)
+    assert torch.equal(plain, joined(network, side=side))
+    assert torch.equal(plain, joined(network, before=before))
+    one = torch.ones(1)
+    for changed in (joined(network, side=side, sided=one), joined(network, before=before, compared=one)):
+        assert not torch.equal(plain[:, :14], changed[:, :14])
+        assert torch.equal(plain[:, 14:], changed[:, 14:])
+
+
+def test_the_region_token_alone_depends_on_the_asked_box() -> None:
+    network = small()
+    plain, other = joined(network), joined(network, box=torch.tensor([[0.5, 0.1, 0.9, 0.4]]))
+    assert torch.equal(plain[:, :-1], other[:, :-1])
+    assert not torch.allclose(plain[:, -1], other[:, -1])
+
+
+def test_near_numbers_are_alike() -> None:
+    torch.manual_seed(0)
+    tables = NumberTables(32)
+    places = tables(torch.tensor([[0.30, 0.4], [0.31, 0.4], [0.90, 0.4]]))
+    assert (places[0] - places[1]).norm() < 0.5 * (places[0] - places[2]).norm()
+
+
+def test_overlap_of_boxes() -> None:
+    box = torch.tensor([[0.0, 0.0, 0.5, 0.5], [0.0, 0.0, 0.5, 0.5], [0.6, 0.6, 0.7, 0.7]])
+    other = torch.tensor([[0.0, 0.0, 0.5, 0.5], [0.25, 0.0, 0.75, 0.5], [0.0, 0.0, 0.5, 0.5]])
+    torch.testing.assert_close(box_overlap(box, other), torch.tensor([1.0, 1 / 3, 0.0]), atol=1e-4, rtol=0)
+
+
+def test_a_training_starts_from_earlier_weights(tmp_path: Path) -> None:
+    earlier, tokenizer = small(), build_tokenizer()
+    earlier.save(tmp_path)
+    tokenizer.save(str(tmp_path / TOKENIZER_FILE))
+    torch.manual_seed(5)
+    deeper = replace(SMALL, language=replace(SMALL.language, layers=2))
+    network = FirstreadMini(deeper).eval()
+    pixels = torch.rand(2, 1, 64, 64)
+    assert start_from(network, tokenizer, tmp_path) > 100
+    assert torch.equal(network.vision(pixels).heat, earlier.vision(pixels).heat)
+    task, ids = network.task_index("report", 2), torch.tensor([prompt_ids()] * 2)
+    ours, theirs = (n.text_logits(n.encode(pixels, task)[0], ids) for n in (network, earlier))
+    torch.testing.assert_close(ours, theirs)
+    other = FirstreadMini(replace(SMALL, vision=replace(SMALL.vision, layers=2)))
+    with pytest.raises(ValueError, match="vision tower"):
+        start_from(other, tokenizer, tmp_path)
 
 
 def test_prompts_name_task_and_language() -> None:
-    assert len({prompt_ids(task) for task in ("report", "findings", "impression")}) == 3
+    assert len({prompt_ids(task, language) for task in TASKS for language in LANGUAGES}) == 20
     with pytest.raises(ValueError, match="only"):
-        prompt_ids("vqa")
+        prompt_ids("segment")
     with pytest.raises(ValueError, match="only"):
-        prompt_ids("report", "zh")
+        prompt_ids("report", "de")
 
 
 def test_tokenizer_gives_back_every_report(tmp_path: Path) -> None:
@@ -126,14 +189,28 @@ def test_tokenizer_gives_back_every_report(tmp_path: Path) -> None:
 
 
 def test_every_loss_reaches_the_part_it_teaches(tmp_path: Path) -> None:
-    save_shard(tmp_path / "0.npz", [to_sample(render(seed, size=64)) for seed in range(8)])
+    studies = [render_study(seed, size=64, lateral=True, prior=True) for seed in range(10)]
+    save_shard(tmp_path / "0.npz", [to_sample(study) for study in studies])
     pools = (Pool(tmp_path, 0), Pool(tmp_path / "none", 0))
-    batch = BatchSource(pools, 0.5, 4, build_tokenizer(), 0).next()
+    batch = BatchSource(pools, 0.5, 10, 24, build_tokenizer(), 0).next()
+    assert len(batch.films.frontal) == len(batch.films.lateral) == len(batch.films.prior) == 10
     network = small().train()
-    words, heat, presence, grade = batch_losses(network, GradeHead(16), batch, 1.0)
-    for loss, part in ((words, network.connector.expert_in), (heat, network.vision.heat.weight)):
-        (gradient,) = torch.autograd.grad(loss, [part], retain_graph=True)
-        assert gradient.abs().sum() > 0
-    for loss in (presence, grade):
-        (gradient,) = torch.autograd.grad(loss, [network.vision.slots.geometry.weight], retain_graph=True)
-        assert gradient.abs().sum() > 0
+    losses = batch_losses(network, batch)
+    taught = {
+        "words": network.joiner.connector.expert_in,
+        "heat": network.vision.heat.weight,
+        "presence": network.vision.slots.geometry.weight,
+        "grade": network.heads.severity.weight,
+        "box": network.heads.box.weight,
+        "place": network.heads.place_shift.weight,
+        "change": network.joiner.change.layers[0].weight,
+    }
+    assert set(taught) == set(losses._fields)
+    for name, part in taught.items():
+        (gradient,) = torch.autograd.grad(getattr(losses, name), [part], retain_graph=True)
+        assert gradient.abs().sum() > 0, name
+    still = batch_losses(network, batch, learns=False)
+    (gradient,) = torch.autograd.grad(still.heat + still.words, [network.heads.region.weight], allow_unused=True)
+    assert gradient is not None
+    with pytest.raises(RuntimeError):
+        torch.autograd.grad(still.heat, [network.vision.heat.weight])

@@ -8,7 +8,9 @@ from models.simulation.film import MAX_VALUE, render
 from models.simulation.lesions import DRAW, LEFT, RIGHT, Chest
 from models.simulation.maps import HELD_OUT_POSES, edge_distance, load_pose, pose_count
 from models.simulation.phrases import KINDS, write_sections
-from models.training.shards import Pool, load_shard, read_facts, save_shard, to_sample
+from models.simulation.anatomy import LANDMARKS, ORGANS
+from models.simulation.study import SimulatedStudy, render_study
+from models.training.shards import Pool, load_shard, read_facts, save_shard, study_facts, to_sample
 
 SIZE = 192
 
@@ -115,16 +117,89 @@ def test_edge_distance_of_a_square() -> None:
 
 
 def test_a_shard_gives_back_its_samples(tmp_path: Path) -> None:
-    samples = [to_sample(render(seed, size=SIZE)) for seed in range(6)]
+    samples = [to_sample(render_study(seed, size=SIZE)) for seed in range(6)]
+    assert {tuple(sample.given.tolist()) for sample in samples} > {(True, False, False)}
     save_shard(tmp_path / "000000.npz", samples)
     shard = load_shard(tmp_path / "000000.npz")
     for index, sample in enumerate(samples):
         again = shard.sample(index)
         assert np.array_equal(again.heat, sample.heat)
-        assert np.array_equal(again.image, sample.image)
+        assert np.array_equal(again.images, sample.images)
+        assert np.array_equal(again.boxes, sample.boxes)
         assert read_facts(again.facts) == read_facts(sample.facts)
-        assert (sample.heat.any(axis=(1, 2)) == sample.presence[:, 0]).all()
+        assert study_facts(again) == study_facts(sample)
+        assert (sample.heat.any(axis=(2, 3)) == sample.presence[:, :, 0]).all()
     pool = Pool(tmp_path, seed=0)
     pool.refresh()
-    drawn = {drawn.image.tobytes() for drawn in pool.draw(6)}
-    assert drawn == {sample.image.tobytes() for sample in samples}
+    drawn = {drawn.images.tobytes() for drawn in pool.draw(6)}
+    assert drawn == {sample.images.tobytes() for sample in samples}
+
+
+@pytest.fixture(scope="module")
+def studies() -> list[SimulatedStudy]:
+    return [render_study(seed, size=SIZE, lateral=True, prior=True) for seed in range(24)]
+
+
+def test_a_seed_fixes_the_study(studies: list[SimulatedStudy]) -> None:
+    again = render_study(5, size=SIZE, lateral=True, prior=True)
+    assert again.lateral is not None
+    assert studies[5].lateral is not None
+    assert np.array_equal(again.lateral.pixels, studies[5].lateral.pixels)
+    assert np.array_equal(again.prior, studies[5].prior)
+    assert again.anatomy == studies[5].anatomy
+
+
+def test_changes_and_depths_are_told_only_with_the_film_that_shows_them(studies: list[SimulatedStudy]) -> None:
+    facts = [finding for study in studies for finding in study.frontal.findings]
+    assert {fact.change for fact in facts} >= {"new", "unchanged"}
+    assert all(fact.change for fact in facts)
+    assert {fact.depth for fact in facts} == {"", "anterior", "posterior"}
+    assert {fact.kind for fact in facts if fact.depth} <= {"nodule", "consolidation"}
+    alone = [render_study(seed, size=SIZE, lateral=False, prior=False) for seed in range(6)]
+    assert all(not (f.change or f.depth) for study in alone for f in study.frontal.findings)
+    assert all(study.lateral is None and study.prior is None for study in alone)
+
+
+def test_the_lateral_shows_a_finding_at_its_height_before_or_behind() -> None:
+    heights, fronts = [], {"anterior": [], "posterior": []}
+    for seed in range(40):
+        study = render_study(seed, size=SIZE, kinds=("consolidation",), lateral=True, prior=False)
+        film = study.lateral
+        if film is None or len(film.kinds) != 1 or len(study.frontal.findings) != 1:
+            continue
+        rows, columns = np.nonzero(film.masks[0])
+        fronts[film.depths[0]].append(columns.mean() / SIZE)
+        x1, y1, x2, y2 = study.frontal.findings[0].box
+        heights.append(((y1 + y2) / 2 / SIZE, rows.mean() / SIZE))
+    assert len(heights) > 8
+    assert np.mean(fronts["anterior"]) + 0.1 < np.mean(fronts["posterior"])
+    assert np.corrcoef(np.array(heights).T)[0, 1] > 0.7
+
+
+@pytest.mark.parametrize(("change", "sign"), [("increased", -1), ("decreased", 1)])
+def test_a_changed_finding_has_another_size_on_the_prior_film(change: str, sign: int) -> None:
+    from models.simulation.film import draw_chest
+    from models.simulation.study import _prior_look
+
+    maps, generator = load_pose(0), np.random.default_rng(0)
+    for kind in ("nodule", "consolidation", "pleural_effusion", "pneumothorax", "cardiomegaly"):
+        drawn = draw_chest(maps, (kind,), generator, framed=False)
+        before = _prior_look(maps, drawn, 0, change, generator)
+        assert before is not None
+        grown = np.abs(before.added).sum() - np.abs(drawn.placed[0].added).sum()
+        assert grown * sign > 0, kind
+
+
+def test_organs_and_landmarks_lie_where_they_belong(studies: list[SimulatedStudy]) -> None:
+    for study in studies:
+        organs, points = study.anatomy.organs, study.anatomy.landmarks
+        assert set(organs) == set(ORGANS)
+        assert set(points) <= set(LANDMARKS)
+        assert organs["right_lung"][0] < organs["left_lung"][0]
+        assert organs["right_lung"][2] < organs["left_lung"][2]
+        for name in ("apex", "costophrenic_angle", "hemidiaphragm"):
+            if f"right_{name}" in points and f"left_{name}" in points:
+                assert points[f"right_{name}"][0] < points[f"left_{name}"][0]
+        if {"right_apex", "right_hemidiaphragm"} <= set(points):
+            assert points["right_apex"][1] < points["right_hemidiaphragm"][1]
+    assert np.mean([len(study.anatomy.landmarks) for study in studies]) > 6
