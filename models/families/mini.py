@@ -33,7 +33,7 @@ from models.language import OnnxLanguageModel
 from models.loading import fixed_pixels, read_self_check, verify_files, verify_outputs
 from models.prompts import Prompts, read_prompts
 from pipeline.errors import ConfigurationError, FailStudy, SkipStudy, StopRun
-from pipeline.report import Label, Language, Region, Side
+from pipeline.report import Label, Region, Side
 from pipeline.study import ImageSet, StudyImage
 
 FRONTAL, LATERAL = ("PA", "AP", ""), ("LL", "RL")
@@ -140,7 +140,9 @@ class MiniFamily:
         """See ``models.families.Family``. What was encoded serves every task of this model."""
         asked = [self._ask(one, request) for one, request in zip(features, requests, strict=True)]
         films = self.embeddings(features, requests)
-        prompts = [np.concatenate([film, self._embedding[ids]]) for film, ids in zip(films, asked, strict=True)]
+        prompts = [
+            np.concatenate([film, self._embedding[ids]]) for film, ids in zip(films, asked, strict=True)
+        ]
         texts = self._language.write(prompts, self._limit)
         return [
             self._answer(one, request, self._tokenizer.decode(list(text.ids)), text.truncated)
@@ -271,7 +273,9 @@ def _films(study: ImageSet) -> tuple[StudyImage, StudyImage | None, StudyImage |
     """The frontal film, the lateral and the prior frontal one. Raises SkipStudy where there is no frontal film."""
     frontal = next((image for image in study.images if image.view in FRONTAL), None)
     if frontal is None:
-        raise SkipStudy("no-frontal-view", "the study has no frontal film, and this model reads no other alone")
+        raise SkipStudy(
+            "no-frontal-view", "the study has no frontal film, and this model reads no other alone"
+        )
     lateral = next((image for image in study.images if image.view in LATERAL), None)
     return frontal, lateral, next((image for image in study.priors if image.view in FRONTAL), None)
 
@@ -281,7 +285,9 @@ def _region(box: NDArray[np.float32], image: SeenImage) -> Region | None:
     x0, y0, x1, y1 = (float(edge) for edge in box)
     if not (x0 < x1 and y0 < y1):
         return None
-    return Region(image.ref, image.frame, x0 * image.columns, y0 * image.rows, x1 * image.columns, y1 * image.rows)
+    return Region(
+        image.ref, image.frame, x0 * image.columns, y0 * image.rows, x1 * image.columns, y1 * image.rows
+    )
 
 
 def _seen(image: StudyImage) -> SeenImage:

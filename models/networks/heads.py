@@ -10,6 +10,7 @@ from models.networks.vision import SIDES, VisionConfig, VisionOutput
 
 ORGANS, LANDMARKS, GRADES, CHANGES = 3, 8, 3, 4
 STATE, REGION_CHANNELS, HIDDEN = 48, 12, 192
+SIZES, SIZE_HIDDEN = 12, 32
 NUMBERS = 101
 """Whole numbers 0..100 that write a coordinate."""
 
@@ -29,6 +30,29 @@ class HeadsOutput(NamedTuple):
     zone: Tensor
     state: Tensor
     region: Tensor
+
+
+class SizeHead(nn.Module):
+    """How severe a finding is by its size beside the chest's: a small network for every kind."""
+
+    def __init__(self, kinds: int) -> None:
+        """Build so that it says nothing at first."""
+        super().__init__()
+        self.first = nn.Parameter(torch.randn(kinds, SIZES, SIZE_HIDDEN) * SIZES**-0.5)
+        self.bias = nn.Parameter(torch.zeros(kinds, 1, SIZE_HIDDEN))
+        self.second = nn.Parameter(torch.zeros(kinds, SIZE_HIDDEN, GRADES))
+
+    def forward(self, boxes: Tensor, area: Tensor, organs: Tensor) -> Tensor:
+        """Severity logits [n, slots, 3] from boxes [n, slots, 4], hot area [n, slots] and organ boxes [n, 3, 4]."""
+        size = torch.log((boxes[..., 2:] - boxes[..., :2]).clamp_min(0) + 0.01)
+        centre = (boxes[..., 2:] + boxes[..., :2]) / 2
+        frame = torch.log((organs[..., 2:] - organs[..., :2]).clamp_min(0) + 0.01).flatten(1)
+        span = torch.log((organs[:, 1, 2] - organs[:, 0, 0]).clamp_min(0) + 0.01)
+        chest = torch.cat([frame, span[:, None]], dim=-1)[:, None].expand(-1, boxes.shape[1], -1)
+        seen = torch.cat([size + 2, centre * 2 - 1, torch.log(area + 1e-3)[..., None] + 3, chest + 1], dim=-1)
+        kinds = seen.unflatten(1, (-1, len(SIDES)))
+        logits: Tensor = torch.relu(kinds @ self.first + self.bias) @ self.second
+        return logits.flatten(1, 2)
 
 
 class ReadingHeads(nn.Module):
@@ -54,6 +78,7 @@ class ReadingHeads(nn.Module):
         nn.init.zeros_(self.box.bias)
         self.severity, self.zone = nn.Linear(HIDDEN + 2, GRADES), nn.Linear(HIDDEN, GRADES)
         self.state = nn.Linear(HIDDEN + 2, STATE)
+        self.size = SizeHead(config.kinds)
         self.region = nn.Conv2d(width, REGION_CHANNELS, 1)
         axis = (torch.arange(grid) + 0.5) / grid
         right = torch.sigmoid((0.5 - axis) * 40)
@@ -75,14 +100,16 @@ class ReadingHeads(nn.Module):
         size = geometry[..., 2:4] * 2 * torch.exp(change[..., 2:].clamp(-3, 2))
         boxes = torch.cat([centre - size / 2, centre + size / 2], dim=-1).clamp(0, 1)
         sized = torch.cat([hidden, torch.log(size + 0.01)], dim=-1)
+        area = chance.mean(dim=(-2, -1)).flatten(1)
+        severity = self.severity(sized) + self.size(boxes.detach(), area, organs.detach())
         region = torch.cat([torch.sigmoid(seen.heat), torch.tanh(self.region(seen.features))], dim=1)
-        return HeadsOutput(
-            boxes, organs, landmarks, self.severity(sized), self.zone(hidden), self.state(sized), region
-        )
+        return HeadsOutput(boxes, organs, landmarks, severity, self.zone(hidden), self.state(sized), region)
 
     def _places(self, seen: VisionOutput) -> tuple[Tensor, Tensor]:
         """Organ boxes and landmarks: where a map is hot on average, plus a shift read off the whole film."""
-        share = torch.softmax(self.places(seen.features).flatten(2), dim=-1).unflatten(-1, (len(self.axis), -1))
+        share = torch.softmax(self.places(seen.features).flatten(2), dim=-1).unflatten(
+            -1, (len(self.axis), -1)
+        )
         x, y = share.sum(dim=-2) @ self.axis, share.sum(dim=-1) @ self.axis
         slots = seen.geometry.shape[1] * seen.geometry.shape[2]
         shift = 0.2 * self.place_shift(seen.tokens[:, slots:].mean(dim=1))
@@ -112,7 +139,7 @@ class RegionToken(nn.Module):
     edges: Tensor
 
     def __init__(self, kinds: int, grid: int, width: int) -> None:
-        """Build for maps of ``kinds`` heat and REGION_CHANNELS other channels on ``grid`` cells, a token of ``width``."""
+        """Build for maps of ``kinds`` heat channels and REGION_CHANNELS others on ``grid`` cells."""
         super().__init__()
         seen = 2 * (kinds + REGION_CHANNELS) + 4 + 4 * ORGANS + 2 * kinds
         self.layers = nn.Sequential(nn.Linear(seen, 192), nn.ReLU(), nn.Linear(192, width))

@@ -6,8 +6,8 @@ on a lateral one the front of the patient.
 
 Sequence. ``[film tokens; region token; prompt; answer; <eos>]``, the region token only where one is asked about. The
 film tokens are the finding slots (kind by kind, right then left), the grid averaged to two by two, the organs and the
-landmarks. What the heads read (boxes, sizes, zones, organs, landmarks), what a lateral film shows (in front, behind) and
-the change since a prior film are added to those tokens, so that the language model puts it into words.
+landmarks. What the heads read (boxes, sizes, zones, organs, landmarks), what a lateral film shows (in front, behind)
+and the change since a prior film are added to those tokens, so that the language model puts it into words.
 
 Text. Prompts and answers are those of ``models/simulation/task_texts.py``; a report is ``Findings: <sentences>`` and
 ``Impression: <sentences>`` on two lines, of the sentences of ``phrases.py`` and ``phrases_zh.py``. ``KINDS`` are the

@@ -85,7 +85,7 @@ def read_anatomy(maps: PoseMaps, heart: NDArray[np.bool_] | None = None) -> Anat
         cut[int(bottom) + 2 :] = False
         masks.append(cut)
     masks.append(heart)
-    left, up, right, down = bounding_box(heart)
+    _, up, right, down = bounding_box(heart)
     lower = heart.copy()
     lower[: int(up + 0.45 * (down - up))] = False
     xs = np.nonzero(lower)[1]

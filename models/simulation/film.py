@@ -72,9 +72,7 @@ class View:
     gamma: float
 
 
-def choose_kinds(
-    generator: np.random.Generator, shares: tuple[float, ...] = KIND_SHARE
-) -> tuple[str, ...]:
+def choose_kinds(generator: np.random.Generator, shares: tuple[float, ...] = KIND_SHARE) -> tuple[str, ...]:
     """Kinds of one film, none to three."""
     count = int(generator.choice(len(COUNT_SHARE), p=COUNT_SHARE))
     return tuple(KINDS[i] for i in generator.choice(len(KINDS), count, replace=False, p=shares))
@@ -86,9 +84,7 @@ def _sides(kind: str, generator: np.random.Generator) -> tuple[int, ...]:
     return (LEFT if generator.random() < LEFT_SHARE.get(kind, 0.5) else RIGHT,)
 
 
-def place_findings(
-    chest: Chest, kinds: tuple[str, ...]
-) -> tuple[list[Insertion], list[dict[str, Any]]]:
+def place_findings(chest: Chest, kinds: tuple[str, ...]) -> tuple[list[Insertion], list[dict[str, Any]]]:
     """Draw every kind on its side or sides; effusions first, because they take air from what follows.
 
     Gives what was drawn, and the state of the chest's generator before each.
@@ -215,7 +211,7 @@ def expose(attenuation: FloatMap, view: View, generator: np.random.Generator) ->
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """A chest before the detector: attenuation without findings, the findings, and the generator before each of them."""
+    """A chest before the detector: attenuation without findings, the findings, and the generator before each."""
 
     base: FloatMap
     placed: list[Insertion]

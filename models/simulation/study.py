@@ -35,7 +35,7 @@ DEVICES = ("pacemaker", "central_venous_catheter")
 class LateralFilm:
     """A lateral film of 12-bit pixels, the front of the patient on the left.
 
-    ``kinds`` and ``depths`` (anterior, posterior or "") name what can be seen on it, ``masks`` [n, rows, columns] where.
+    ``kinds`` and ``depths`` (anterior, posterior or "") name what can be seen, ``masks`` [n, rows, columns] where.
     """
 
     pixels: NDArray[np.uint16]
@@ -154,7 +154,9 @@ def render_study_from(
         )
         for index in shown.visible
     )
-    hearts = [p.covered for i, p in enumerate(drawn.placed) if p.kind == "cardiomegaly" and i in shown.visible]
+    hearts = [
+        p.covered for i, p in enumerate(drawn.placed) if p.kind == "cardiomegaly" and i in shown.visible
+    ]
     anatomy = show_anatomy(read_anatomy(maps, hearts[0] if hearts else None), view)
     return SimulatedStudy(write_film(shown, findings, generator), anatomy, lateral, earlier)
 

@@ -14,7 +14,7 @@ from models.training.batches import Batch, Films, Texts
 from models.training.shards import ABSENT
 
 HEAT_WEIGHT, HEAT_POSITIVE = 4.0, 4.0
-GRADE_WEIGHT, BOX_WEIGHT, PLACE_WEIGHT, CHANGE_WEIGHT = 0.35, 1.0, 6.0, 0.5
+GRADE_WEIGHT, BOX_WEIGHT, PLACE_WEIGHT, CHANGE_WEIGHT = 0.6, 1.0, 6.0, 0.5
 KIND_WEIGHT = (4.0, 1.5, 1.0, 1.5, 1.0, 1.5, 3.0)
 """Small and thin findings cover few cells; their heat maps weigh more. In the order of the kinds."""
 PRESENCE_POSITIVE = (1.5, 1.0, 1.0, 1.0, 1.0, 1.0, 1.3)

@@ -103,9 +103,7 @@ def to_sample(study: SimulatedStudy | SimulatedFilm) -> Sample:
     return Sample(images, given, heat, presence, boxes, organs, landmarks, facts)
 
 
-def _mark_lateral(
-    lateral: LateralFilm, heat: NDArray[np.bool_], presence: NDArray[np.bool_]
-) -> None:
+def _mark_lateral(lateral: LateralFilm, heat: NDArray[np.bool_], presence: NDArray[np.bool_]) -> None:
     for name, depth, mask in zip(lateral.kinds, lateral.depths, lateral.masks, strict=True):
         kind = KINDS.index(name)
         heat[kind] |= _hot(name, mask, heat.shape[-1])

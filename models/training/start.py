@@ -1,5 +1,6 @@
 """Begin a training from the weights of an earlier firstread-mini: what has the same name and meaning is taken over."""
 
+import json
 from pathlib import Path
 
 import torch
@@ -24,8 +25,6 @@ def start_from(network: FirstreadMini, tokenizer: Tokenizer, folder: Path) -> in
     Words and tasks are matched by name. Layers of the language model that the earlier one did not have start as
     doing nothing. Raises ValueError where the vision tower does not fit.
     """
-    import json
-
     earlier = load_file(folder / WEIGHTS_FILE)
     renamed = {
         f"joiner.{name}" if name.startswith("connector.") else name: values
@@ -54,9 +53,10 @@ def start_from(network: FirstreadMini, tokenizer: Tokenizer, folder: Path) -> in
         if name in ours and ours[name].shape == values.shape:
             ours[name].copy_(values)
             taken += 1
+    held = _layers(renamed)
     for name, values in ours.items():
-        if name.startswith("language.model.layers.") and int(name.split(".")[3]) not in _layers(renamed):
-            if "o_proj" in name or "down_proj" in name:
-                values.zero_()
+        added = name.startswith("language.model.layers.") and int(name.split(".")[3]) not in held
+        if added and ("o_proj" in name or "down_proj" in name):
+            values.zero_()
     network.load_state_dict(ours)
     return taken

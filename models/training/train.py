@@ -33,7 +33,7 @@ LOG_EVERY = 50
 CHECKPOINT = "checkpoint.pt"
 TOWER_RATE = 0.35
 """Rate of a tower that was taken over, of the others' rate."""
-LATER_STUDIES, LATER_TEXTS = 6, 32
+LATER_STUDIES, LATER_TEXTS = 8, 32
 """Batches once the tower is left as it is: reading is cheap then, and more is written about fewer studies."""
 NUMBER_NORM = 0.5
 """Length of a whole number's embedding at the start."""
@@ -75,7 +75,10 @@ class Trainer:
         for tower in (True, False):
             parts = [p for n, p in self.network.named_parameters() if n.startswith("vision.") == tower]
             rate = TOWER_RATE if tower and self.started else 1.0
-            for decay, chosen in ((0.05, [p for p in parts if p.ndim > 1]), (0.0, [p for p in parts if p.ndim < 2])):
+            for decay, chosen in (
+                (0.05, [p for p in parts if p.ndim > 1]),
+                (0.0, [p for p in parts if p.ndim < 2]),
+            ):
                 groups.append({"params": chosen, "weight_decay": decay, "share": rate})
         self.optimizer = torch.optim.AdamW(groups, lr=plan.rate, betas=(0.9, 0.98), fused=True)
         self.step, self.seconds = 0, 0.0
@@ -193,8 +196,12 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=8e-4)
     parser.add_argument("--real-share", type=float, default=0.2)
     parser.add_argument("--texts", type=int, default=12, help="texts per batch")
-    parser.add_argument("--tower-share", type=float, default=0.4, help="share of the run in which the tower learns")
-    parser.add_argument("--half", action="store_true", help="bfloat16: only where the processor has it (AVX-512, AMX)")
+    parser.add_argument(
+        "--tower-share", type=float, default=0.4, help="share of the run in which the tower learns"
+    )
+    parser.add_argument(
+        "--half", action="store_true", help="bfloat16: only where the processor has it (AVX-512, AMX)"
+    )
     parser.add_argument("--start", type=Path, default=None, help="weights folder to take over what fits from")
     parser.add_argument("--checkpoint-minutes", type=float, default=4.0)
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)

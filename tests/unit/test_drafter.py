@@ -195,7 +195,10 @@ def test_what_cannot_be_asked_of_a_study_fails_it(family: MiniFamily) -> None:
     outside = replace(identify, region=replace(identify.region, x1=500.0))
     with pytest.raises(FailStudy, match="does not lie on the film"):
         family.answer([features], [outside])
-    for text, match in (("Zebra sonogram.", "words that this model"), ("The lungs are clear. " * 40, "longer")):
+    for text, match in (
+        ("Zebra sonogram.", "words that this model"),
+        ("The lungs are clear. " * 40, "longer"),
+    ):
         with pytest.raises(FailStudy, match=match):
             family.answer([features], [replace(ask(Task.SUMMARIZE, Language.ENGLISH), text=text)])
 

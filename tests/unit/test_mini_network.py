@@ -6,6 +6,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import PreTrainedTokenizerFast
 
+from models.networks.heads import NumberTables, box_overlap
 from models.networks.mini import (
     EOS_ID,
     LANGUAGES,
@@ -21,7 +22,6 @@ from models.networks.mini import (
 from models.networks.tokenizer import build_tokenizer
 from models.networks.vision import VisionConfig
 from models.simulation.phrases import every_sentence, join_sections
-from models.networks.heads import NumberTables, box_overlap
 from models.simulation.study import render_study
 from models.training.batches import BatchSource
 from models.training.losses import batch_losses
@@ -210,7 +210,9 @@ def test_every_loss_reaches_the_part_it_teaches(tmp_path: Path) -> None:
         (gradient,) = torch.autograd.grad(getattr(losses, name), [part], retain_graph=True)
         assert gradient.abs().sum() > 0, name
     still = batch_losses(network, batch, learns=False)
-    (gradient,) = torch.autograd.grad(still.heat + still.words, [network.heads.region.weight], allow_unused=True)
+    (gradient,) = torch.autograd.grad(
+        still.heat + still.words, [network.heads.region.weight], allow_unused=True
+    )
     assert gradient is not None
     with pytest.raises(RuntimeError):
         torch.autograd.grad(still.heat, [network.vision.heat.weight])

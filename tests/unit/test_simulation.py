@@ -4,11 +4,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from models.simulation.anatomy import LANDMARKS, ORGANS
 from models.simulation.film import MAX_VALUE, render
 from models.simulation.lesions import DRAW, LEFT, RIGHT, Chest
 from models.simulation.maps import HELD_OUT_POSES, edge_distance, load_pose, pose_count
 from models.simulation.phrases import KINDS, write_sections
-from models.simulation.anatomy import LANDMARKS, ORGANS
 from models.simulation.study import SimulatedStudy, render_study
 from models.training.shards import Pool, load_shard, read_facts, save_shard, study_facts, to_sample
 
@@ -149,7 +149,9 @@ def test_a_seed_fixes_the_study(studies: list[SimulatedStudy]) -> None:
     assert again.anatomy == studies[5].anatomy
 
 
-def test_changes_and_depths_are_told_only_with_the_film_that_shows_them(studies: list[SimulatedStudy]) -> None:
+def test_changes_and_depths_are_told_only_with_the_film_that_shows_them(
+    studies: list[SimulatedStudy],
+) -> None:
     facts = [finding for study in studies for finding in study.frontal.findings]
     assert {fact.change for fact in facts} >= {"new", "unchanged"}
     assert all(fact.change for fact in facts)
@@ -169,7 +171,7 @@ def test_the_lateral_shows_a_finding_at_its_height_before_or_behind() -> None:
             continue
         rows, columns = np.nonzero(film.masks[0])
         fronts[film.depths[0]].append(columns.mean() / SIZE)
-        x1, y1, x2, y2 = study.frontal.findings[0].box
+        _, y1, _, y2 = study.frontal.findings[0].box
         heights.append(((y1 + y2) / 2 / SIZE, rows.mean() / SIZE))
     assert len(heights) > 8
     assert np.mean(fronts["anterior"]) + 0.1 < np.mean(fronts["posterior"])
