@@ -76,7 +76,7 @@ class LanguageConfig:
 
     vocabulary: int = 256
     width: int = 256
-    layers: int = 4
+    layers: int = 5
     heads: int = 4
     feed_forward: int = 640
     positions: int = 512

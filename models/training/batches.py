@@ -18,16 +18,16 @@ from models.simulation.task_texts import task_example
 from models.training.shards import ABSENT, Pool, Sample, study_facts
 
 TASK_SHARE = {
-    "report": 0.32,
+    "report": 0.24,
     "findings": 0.02,
-    "impression": 0.04,
-    "grounded_report": 0.11,
-    "detect": 0.12,
-    "identify": 0.10,
+    "impression": 0.05,
+    "grounded_report": 0.12,
+    "detect": 0.15,
+    "identify": 0.08,
     "vqa": 0.13,
-    "classify": 0.07,
-    "landmark": 0.05,
-    "summarize": 0.04,
+    "classify": 0.08,
+    "landmark": 0.08,
+    "summarize": 0.05,
 }
 REFRESH_EVERY = 20
 _BOX = re.compile(r"\{<(\d+)><(\d+)><(\d+)><(\d+)>\}")
@@ -65,7 +65,7 @@ class Texts:
     """What is written about them, one row per text.
 
     ``study`` int64 [r]; ``task`` int64 [r]; ``box`` float32 [r, 4], the asked region; ``ids`` is prompt, answer and end
-    of each row, ``prompt`` the length of its prompt.
+    of each row, ``prompt`` the length of its prompt; ``first_number`` is the token of 0.
     """
 
     study: Tensor
@@ -73,6 +73,7 @@ class Texts:
     box: Tensor
     ids: list[list[int]]
     prompt: list[int]
+    first_number: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,6 +204,7 @@ class BatchSource:
             box=torch.tensor([row[2] for row in rows]),
             ids=[row[3] for row in rows],
             prompt=[row[4] for row in rows],
+            first_number=self._tokenizer.token_to_id("<0>"),
         )
 
 

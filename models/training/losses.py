@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.nn.utils.rnn import pad_sequence
 
-from models.networks.heads import box_overlap
+from models.networks.heads import NUMBERS, box_overlap
 from models.networks.mini import TASKS, FirstreadMini, Reading
 from models.networks.vision import VisionOutput
 from models.training.batches import Batch, Films, Texts
@@ -22,6 +22,12 @@ PRESENCE_POSITIVE = (1.5, 1.0, 1.0, 1.0, 1.0, 1.0, 1.3)
 KNOWN_SHARE, KNOWN_JITTER = 0.5, 0.004
 """How often the writer is given the true box instead of the one read, so that it learns to copy, and how exactly."""
 TEXT_GROUPS = 3
+NUMBER_WEIGHT, SHORT_WEIGHT = 3.0, 2.0
+"""How much a number, and a word of a short answer, count beside a word of a report: there are far fewer of them."""
+SHORT_TASKS = frozenset(
+    TASKS.index(task)
+    for task in ("detect", "identify", "vqa", "classify", "landmark", "summarize", "impression")
+)
 IMAGELESS = TASKS.index("summarize")
 
 
@@ -137,11 +143,11 @@ def _embeddings(network: FirstreadMini, read: _Read, batch: Batch) -> list[Tenso
 
 
 def word_losses(network: FirstreadMini, embeddings: list[Tensor], texts: Texts) -> Tensor:
-    """Cross-entropy of every answer's words, summed over the rows' means: rows of like length are read together."""
+    """Weighted mean cross-entropy of the answers' words; rows of like length are read together."""
     order = sorted(range(len(texts.ids)), key=lambda row: len(embeddings[row]) + len(texts.ids[row]))
     size = -(-len(order) // TEXT_GROUPS)
     total = torch.zeros(())
-    words = 0
+    counted = torch.zeros(())
     for start in range(0, len(order), size):
         rows = order[start : start + size]
         table = network.language.get_input_embeddings()
@@ -159,9 +165,15 @@ def word_losses(network: FirstreadMini, embeddings: list[Tensor], texts: Texts) 
         )
         wanted = torch.tensor([token for row in rows for token in texts.ids[row][texts.prompt[row] :]])
         logits = network.language.lm_head(spoken)
-        total = total + functional.cross_entropy(logits.float(), wanted, reduction="sum")
-        words += len(wanted)
-    return total / words
+        weight = torch.where(
+            (wanted >= texts.first_number) & (wanted < texts.first_number + NUMBERS), NUMBER_WEIGHT, 1.0
+        )
+        short = [SHORT_WEIGHT if int(texts.task[row]) in SHORT_TASKS else 1.0 for row in rows]
+        answers = torch.tensor([len(texts.ids[row]) - texts.prompt[row] for row in rows])
+        weight = torch.maximum(weight, torch.tensor(short).repeat_interleave(answers))
+        total = total + (weight * functional.cross_entropy(logits.float(), wanted, reduction="none")).sum()
+        counted = counted + weight.sum()
+    return total / counted
 
 
 def batch_losses(network: FirstreadMini, batch: Batch, learns: bool = True) -> Losses:

@@ -1,0 +1,59 @@
+"""What real labelled films taught: scores read off the encoder's arrays by a linear rule that ships beside the weights.
+
+The network learns its findings from simulation. ``films.safetensors`` holds, for the few labels of which there are
+enough real films, a logistic rule over what the encoder gives (:func:`film_features`), fitted to the published labels
+of the NIH films (``models/training/fit_films.py``). Its scores are of the film alone, never of the drafted text.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.families.heat import sigmoid
+from models.loading import read_weights
+from pipeline.errors import StopRun
+
+FILMS_FILE = "films.safetensors"
+LABELS = ("pleural_effusion", "cardiomegaly", "normal")
+"""The labels scored, by the keys of ``models.simulation.task_words.NAMES``; in the order of the rows of the rule."""
+
+
+@dataclass(frozen=True, slots=True)
+class FilmRule:
+    """``weight`` float32 [labels, features] and ``bias`` [labels]."""
+
+    weight: NDArray[np.float32]
+    bias: NDArray[np.float32]
+
+    def scores(self, arrays: Mapping[str, NDArray[Any]], slots: int) -> list[dict[str, float]]:
+        """Probability 0..1 of every label for every film of the encoder's ``arrays``."""
+        logits = film_features(arrays, slots) @ self.weight.T + self.bias
+        return [dict(zip(LABELS, map(float, row), strict=True)) for row in sigmoid(logits.astype(np.float32))]
+
+
+def film_features(arrays: Mapping[str, NDArray[Any]], slots: int) -> NDArray[np.float32]:
+    """Features [n, f] of n films: what is pooled over the film, the presence logits, and the ``slots`` finding slots."""
+    count = len(arrays["pooled"])
+    parts = (arrays["pooled"], arrays["presence"], arrays["tokens"][:, :slots])
+    return np.concatenate([part.reshape(count, -1) for part in parts], axis=1)
+
+
+def read_film_rule(folder: Path) -> FilmRule | None:
+    """The rule of a weights folder, or None where it has none. Raises StopRun when the file is not one."""
+    path = folder / FILMS_FILE
+    if not path.exists():
+        return None
+    held = read_weights(path)
+    weight, bias = held.get("weight"), held.get("bias")
+    if (
+        weight is None
+        or bias is None
+        or weight.ndim != 2
+        or not bias.shape == weight.shape[:1] == (len(LABELS),)
+    ):
+        raise StopRun("weights", f"{FILMS_FILE} is not the rule of this model; install the model again")
+    return FilmRule(weight, bias)
