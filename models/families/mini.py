@@ -26,6 +26,8 @@ from models.encoder import OnnxEncoder, VisionEncoder, open_encoder
 from models.engine import EngineEncoder, open_engine
 from models.families import Answer, Features, Request, SeenFinding, SeenImage, Task
 from models.families.heat import find_region, sigmoid
+from models.families.mini_films import read_film_rule
+from models.families.mini_places import Places, write_places
 from models.families.mini_prompts import label_key, prompt_for, read_answer, region_box
 from models.families.opening import OpenOptions
 from models.graph_cache import Exported, GraphFolder, ensure_graphs
@@ -90,6 +92,7 @@ class MiniFamily:
             self._tasks: tuple[str, ...] = tuple(settings["tasks"])
             self._limit: int = settings["max_new_tokens"]
             self._embedding = np.load(graphs.embedding, allow_pickle=False)
+            self._film_rule = read_film_rule(weights)
             self._tokenizer = Tokenizer.from_file(str(weights / TOKENIZER_FILE))
             self.model_id, self.model_version = entry.id, entry.version
             self.tasks, self.languages = frozenset(entry.tasks), frozenset(entry.languages)
@@ -189,13 +192,23 @@ class MiniFamily:
 
     def _answer(self, features: Features, request: Request, text: str, truncated: bool) -> Answer:
         image = features.images[0] if features.images else None
+        if image is not None:
+            heads = (features.arrays[name][0] for name in ("boxes", "organs", "landmarks", "presence"))
+            text = write_places(prompt_for(request, image), text, Places(*heads))
         labels, places = read_answer(request, text, image)
         seen, chances = self._see(features)
-        if request.task is Task.CLASSIFY:
+        if labels and request.task is Task.CLASSIFY:
+            scores = {**chances, **self._film_scores(features)}
             labels = tuple(
-                Label(label.name, label.chosen, chances.get(label_key(label.name))) for label in labels
+                Label(label.name, label.chosen, scores.get(label_key(label.name))) for label in labels
             )
         return Answer(text, truncated, seen, chances, labels, places)
+
+    def _film_scores(self, features: Features) -> dict[str, float]:
+        """Probabilities by the rule of real labelled films, of the labels it knows."""
+        if self._film_rule is None:
+            return {}
+        return self._film_rule.scores(features.arrays, len(self._kinds) * len(SIDES))[0]
 
     def _see(self, features: Features) -> tuple[tuple[SeenFinding, ...], dict[str, float]]:
         """What the heads say: per kind and side, probability and region; and the probability per kind."""

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from models.decoder_graph import build_decoder, shape_of
 from models.encoder import TOLERANCE, EncoderSource, TorchEncoder, export_encoder
 from models.families.mini import fixed_joining
+from models.families.mini_films import FILMS_FILE
 from models.graph_cache import DECODER_FILE, EMBEDDING_FILE, ENCODER_FILE, JOINER_FILE, Exported
 from models.loading import (
     SelfCheck,
@@ -36,6 +37,8 @@ from models.networks.mini import (
 from pipeline.errors import StopRun
 
 FILES = (WEIGHTS_FILE, CONFIG_FILE, TOKENIZER_FILE)
+BESIDE = (FILMS_FILE, "domain.safetensors")
+"""Files that a weights folder may have, checked like the others."""
 OUTPUTS = ("heat", *Readout._fields, "pooled")
 JOINED = ("film", "region_token")
 TIED = ("language.lm_head.weight", "language.model.embed_tokens.weight")
@@ -165,5 +168,6 @@ def record_self_check(folder: Path) -> SelfCheck:
     with torch.inference_mode():
         ids = torch.tensor(prompt_ids()).expand(FIXED_IMAGES, -1)
         logits = network.text_logits(torch.from_numpy(joined["film"]), ids)[:, -1].numpy()
-    files = {name: file_digest(folder / name) for name in FILES}
+    beside = [name for name in BESIDE if (folder / name).exists()]
+    files = {name: file_digest(folder / name) for name in (*FILES, *beside)}
     return SelfCheck(files, sample_outputs({**outputs, **joined, "logits": logits}))

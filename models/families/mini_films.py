@@ -36,7 +36,7 @@ class FilmRule:
 
 
 def film_features(arrays: Mapping[str, NDArray[Any]], slots: int) -> NDArray[np.float32]:
-    """Features [n, f] of n films: what is pooled over the film, the presence logits, and the ``slots`` finding slots."""
+    """Features [n, f] of n films: what is pooled over the film, presence logits, and the ``slots`` finding slots."""
     count = len(arrays["pooled"])
     parts = (arrays["pooled"], arrays["presence"], arrays["tokens"][:, :slots])
     return np.concatenate([part.reshape(count, -1) for part in parts], axis=1)

@@ -18,16 +18,16 @@ from models.simulation.task_texts import task_example
 from models.training.shards import ABSENT, Pool, Sample, study_facts
 
 TASK_SHARE = {
-    "report": 0.24,
+    "report": 0.26,
     "findings": 0.02,
-    "impression": 0.05,
-    "grounded_report": 0.12,
-    "detect": 0.15,
-    "identify": 0.08,
-    "vqa": 0.13,
-    "classify": 0.08,
-    "landmark": 0.08,
-    "summarize": 0.05,
+    "impression": 0.06,
+    "grounded_report": 0.08,
+    "detect": 0.09,
+    "identify": 0.10,
+    "vqa": 0.17,
+    "classify": 0.14,
+    "landmark": 0.02,
+    "summarize": 0.06,
 }
 REFRESH_EVERY = 20
 _BOX = re.compile(r"\{<(\d+)><(\d+)><(\d+)><(\d+)>\}")

@@ -95,7 +95,7 @@ def fit_rule(features: Floats, target: Floats, strength: float) -> tuple[Floats,
         return value
 
     search.step(loss)
-    return weight.detach().numpy(), float(bias)
+    return weight.detach().numpy(), float(bias.detach())
 
 
 def choose_strength(features: Floats, target: Floats, patients: NDArray[np.int64]) -> float:

@@ -22,8 +22,9 @@ PRESENCE_POSITIVE = (1.5, 1.0, 1.0, 1.0, 1.0, 1.0, 1.3)
 KNOWN_SHARE, KNOWN_JITTER = 0.5, 0.004
 """How often the writer is given the true box instead of the one read, so that it learns to copy, and how exactly."""
 TEXT_GROUPS = 3
-NUMBER_WEIGHT, SHORT_WEIGHT = 3.0, 2.0
-"""How much a number, and a word of a short answer, count beside a word of a report: there are far fewer of them."""
+NUMBER_WEIGHT, SHORT_WEIGHT = 0.3, 2.0
+"""How much a number, and a word of a short answer, count beside a word of a report. Short answers are few words; numbers
+are taken from the heads in the end (models/families/mini_places.py)."""
 SHORT_TASKS = frozenset(
     TASKS.index(task)
     for task in ("detect", "identify", "vqa", "classify", "landmark", "summarize", "impression")
@@ -170,7 +171,7 @@ def word_losses(network: FirstreadMini, embeddings: list[Tensor], texts: Texts) 
         )
         short = [SHORT_WEIGHT if int(texts.task[row]) in SHORT_TASKS else 1.0 for row in rows]
         answers = torch.tensor([len(texts.ids[row]) - texts.prompt[row] for row in rows])
-        weight = torch.maximum(weight, torch.tensor(short).repeat_interleave(answers))
+        weight = weight * torch.tensor(short).repeat_interleave(answers)
         total = total + (weight * functional.cross_entropy(logits.float(), wanted, reduction="none")).sum()
         counted = counted + weight.sum()
     return total / counted
