@@ -23,8 +23,8 @@ KNOWN_SHARE, KNOWN_JITTER = 0.5, 0.004
 """How often the writer is given the true box instead of the one read, so that it learns to copy, and how exactly."""
 TEXT_GROUPS = 3
 NUMBER_WEIGHT, SHORT_WEIGHT = 0.3, 2.0
-"""How much a number, and a word of a short answer, count beside a word of a report. Short answers are few words; numbers
-are taken from the heads in the end (models/families/mini_places.py)."""
+"""How much a number, and a word of a short answer, count beside a word of a report. Short answers are few words; the
+numbers of an answer are taken from the heads in the end (models/families/mini_places.py)."""
 SHORT_TASKS = frozenset(
     TASKS.index(task)
     for task in ("detect", "identify", "vqa", "classify", "landmark", "summarize", "impression")
