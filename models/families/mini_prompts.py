@@ -162,6 +162,11 @@ def read_boxes(text: str) -> list[Box]:
     return boxes
 
 
+def says_absent(text: str) -> bool:
+    """Whether an answer to detect says that the thing is not there."""
+    return _ABSENT.fullmatch(text.strip()) is not None
+
+
 def read_point(text: str) -> tuple[int, int] | None:
     """The one point that is the whole of ``text``, or None."""
     match = _POINT.fullmatch(text.strip())
@@ -200,7 +205,7 @@ def read_answer(
     if image is None:
         return (), ()
     if request.task is Task.DETECT:
-        if _ABSENT.fullmatch(text.strip()):
+        if says_absent(text):
             return (), (Place(request.target),)
         return (), tuple(Place(request.target, to_region(box, image)) for box in read_boxes(text))
     if request.task is Task.LANDMARK:

@@ -234,11 +234,11 @@ def _classify(study: StudyFacts, language: str, chooser: random.Random) -> Examp
 
 def _vqa(study: StudyFacts, language: str, chooser: random.Random) -> Example:
     merged = {fact.kind: fact for fact in merge_sides(study.facts)}
-    question = _closed(merged, chooser) if chooser.random() < CLOSED_SHARE else _open(merged, chooser)
+    question = draw_closed(merged, chooser) if chooser.random() < CLOSED_SHARE else draw_open(merged, chooser)
     return {"question": question_text(question, language)}, answer_text(question, study, language)
 
 
-def _closed(merged: Mapping[str, FindingFact], chooser: random.Random) -> Question:
+def draw_closed(merged: Mapping[str, FindingFact], chooser: random.Random) -> Question:
     """A yes-or-no question, yes about as often as no over many studies, a quarter of which show nothing."""
     yes, draw = chooser.random() < 0.68, chooser.random()
     if draw < (0.05 if merged else 0.2):
@@ -260,7 +260,8 @@ def _closed(merged: Mapping[str, FindingFact], chooser: random.Random) -> Questi
     return Question("side_presence", chooser.choice(pool), chooser.choice(SIDES))
 
 
-def _open(merged: Mapping[str, FindingFact], chooser: random.Random) -> Question:
+def draw_open(merged: Mapping[str, FindingFact], chooser: random.Random) -> Question:
+    """A question whose answer is a side, a size, a change, a depth or what lies in a zone."""
     facts = [merged[kind] for kind in sorted(merged)]
     makers: list[Question] = [Question("side", f.kind) for f in facts if f.kind in SIDED]
     makers += [Question("size", f.kind) for f in facts if f.kind in GRADED]

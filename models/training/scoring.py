@@ -25,7 +25,11 @@ class Score:
     """How a set of drafts did.
 
     ``side_of_found``: share of found, sided findings with every side right; ``side_of_all``: the same over all present.
-    ``normal_as_normal``: share of normal films without any stated finding; ``readable``: share of drafts that parse."""
+    ``normal_as_normal``: share of normal films without any stated finding; ``readable``: share of drafts that parse.
+    ``zone_of_found``, ``severity_of_found``, ``change_of_found`` and ``depth_of_found``: share right of those found
+    that have one (and, for the severity, whose sentence can state one); ``compared`` is the share of drafts that state
+    any change.
+    """
 
     studies: int
     macro_f1: float
@@ -35,7 +39,15 @@ class Score:
     readable: float
     zone_of_found: float
     severity_of_found: float
+    change_of_found: float
+    depth_of_found: float
+    compared: float
     kinds: dict[str, KindScore]
+
+    @property
+    def least_f1(self) -> float:
+        """The F1 of the finding that does worst."""
+        return min(kind.f1 for kind in self.kinds.values())
 
     def to_dict(self) -> dict[str, object]:
         """As JSON takes it."""
@@ -50,8 +62,9 @@ def stated_present(text: str) -> dict[str, StatedFinding] | None:
         return None
 
 
-def _share(part: int, whole: int) -> float:
-    return round(part / whole, 4) if whole else 1.0
+def share(part: int, whole: int) -> float:
+    """``part`` of ``whole``, 0 where there is nothing to count: an empty count holds no bar."""
+    return round(part / whole, 4) if whole else 0.0
 
 
 def _kind_score(
@@ -60,6 +73,10 @@ def _kind_score(
     pairs = [(kind in truth, kind in draft) for truth, draft in zip(truths, drafts, strict=True)]
     hit, false, missed = pairs.count((True, True)), pairs.count((False, True)), pairs.count((True, False))
     return KindScore(hit, false, missed, round(2 * hit / max(1, 2 * hit + false + missed), 4))
+
+
+def _agree(pairs: Sequence[tuple[str, str]]) -> float:
+    return share(sum(known == stated for known, stated in pairs), len(pairs))
 
 
 def score_reports(texts: Sequence[str], facts: Sequence[Sequence[FindingFact]]) -> Score:
@@ -74,25 +91,27 @@ def score_reports(texts: Sequence[str], facts: Sequence[Sequence[FindingFact]]) 
         for fact in truth.values()
         if fact.kind in draft
     ]
-    sided = [(fact, stated) for fact, stated in both if fact.side]
-    right_side = sum(fact.side == stated.side for fact, stated in sided)
-    zoned = [(fact, stated) for fact, stated in both if fact.zone and fact.side == stated.side]
-    graded = [(fact, stated) for fact, stated in both if fact.severity and stated.severity]
+    sided = [(fact.side, stated.side) for fact, stated in both if fact.side]
+    right_side = sum(known == stated for known, stated in sided)
+    all_sided = sum(bool(fact.side) for truth in truths for fact in truth.values())
     normals = [draft for truth, draft in zip(truths, drafts, strict=True) if not truth]
     return Score(
         studies=len(texts),
         macro_f1=round(float(np.mean([kinds[kind].f1 for kind in KINDS])), 4),
-        side_of_found=_share(right_side, len(sided)),
-        side_of_all=_share(right_side, sum(bool(fact.side) for truth in truths for fact in truth.values())),
-        normal_as_normal=_share(sum(not draft for draft in normals), len(normals)),
-        readable=_share(sum(draft is not None for draft in read), len(read)),
-        zone_of_found=_share(sum(f.zone == s.zone for f, s in zoned), len(zoned)),
-        severity_of_found=_share(sum(f.severity == s.severity for f, s in graded), len(graded)),
+        side_of_found=share(right_side, len(sided)),
+        side_of_all=share(right_side, all_sided),
+        normal_as_normal=share(sum(not draft for draft in normals), len(normals)),
+        readable=share(sum(draft is not None for draft in read), len(read)),
+        zone_of_found=_agree([(f.zone, s.zone) for f, s in both if f.zone and f.side == s.side]),
+        severity_of_found=_agree([(f.severity, s.severity) for f, s in both if f.severity and s.severity]),
+        change_of_found=_agree([(f.change, s.change) for f, s in both if f.change]),
+        depth_of_found=_agree([(f.depth, s.depth) for f, s in both if f.depth]),
+        compared=share(sum(any(s.change for s in draft.values()) for draft in drafts), len(drafts)),
         kinds=kinds,
     )
 
 
-def area_under_curve(positive: NDArray[np.float32], negative: NDArray[np.float32]) -> float | None:
+def area_under_curve(positive: NDArray[np.floating], negative: NDArray[np.floating]) -> float | None:
     """Chance that a random positive scores above a random negative, ties counting half; None without either."""
     if not len(positive) or not len(negative):
         return None
