@@ -26,7 +26,8 @@ from models.encoder import OnnxEncoder, VisionEncoder, open_encoder
 from models.engine import EngineEncoder, open_engine
 from models.families import Answer, Features, Request, SeenFinding, SeenImage, Task
 from models.families.heat import find_region, sigmoid
-from models.families.mini_films import read_film_rule
+from models.families.mini_domain import DOMAIN_FILE, Domain
+from models.families.mini_films import read_film_rule, thumbnail_and_histogram
 from models.families.mini_places import Places, write_places
 from models.families.mini_prompts import label_key, prompt_for, read_answer, region_box
 from models.families.opening import OpenOptions
@@ -92,6 +93,7 @@ class MiniFamily:
             self._tasks: tuple[str, ...] = tuple(settings["tasks"])
             self._limit: int = settings["max_new_tokens"]
             self._embedding = np.load(graphs.embedding, allow_pickle=False)
+            self._domain = Domain.load(weights) if (weights / DOMAIN_FILE).exists() else None
             self._film_rule = read_film_rule(weights)
             self._tokenizer = Tokenizer.from_file(str(weights / TOKENIZER_FILE))
             self.model_id, self.model_version = entry.id, entry.version
@@ -126,12 +128,17 @@ class MiniFamily:
         pixels = [self.prepare(study) for study in studies]
         outputs = self._encoder.encode({"pixels": np.concatenate(pixels)})
         starts = np.cumsum([0, *(len(one) for one in pixels)])
+        if self._domain is not None and not self._domain.known(outputs["pooled"]).all():
+            raise SkipStudy(
+                "unlike-training", "a film of the study is unlike the chest films this model learned from"
+            )
         features = []
         for (frontal, lateral, prior), start in zip(films, starts[:-1].tolist(), strict=True):
             arrays = {name: values[start : start + 1] for name, values in outputs.items()}
             beside = start + 1 if lateral is not None else start
             before = beside + 1 if prior is not None else start
             arrays["side"] = outputs["presence"][beside : beside + 1]
+            arrays["thumbnail"] = thumbnail_and_histogram(pixels[len(features)][:1, 0])
             arrays["sided"] = np.array([lateral is not None], np.float32)
             arrays["before"] = outputs["state"][before : before + 1]
             arrays["compared"] = np.array([prior is not None], np.float32)
@@ -208,7 +215,7 @@ class MiniFamily:
         """Probabilities by the rule of real labelled films, of the labels it knows."""
         if self._film_rule is None:
             return {}
-        return self._film_rule.scores(features.arrays, len(self._kinds) * len(SIDES))[0]
+        return self._film_rule.scores(features.arrays)[0]
 
     def _see(self, features: Features) -> tuple[tuple[SeenFinding, ...], dict[str, float]]:
         """What the heads say: per kind and side, probability and region; and the probability per kind."""

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from models.decoder_graph import build_decoder, shape_of
 from models.encoder import TOLERANCE, EncoderSource, TorchEncoder, export_encoder
 from models.families.mini import fixed_joining
+from models.families.mini_domain import DOMAIN_FILE
 from models.families.mini_films import FILMS_FILE
 from models.graph_cache import DECODER_FILE, EMBEDDING_FILE, ENCODER_FILE, JOINER_FILE, Exported
 from models.loading import (
@@ -37,7 +38,7 @@ from models.networks.mini import (
 from pipeline.errors import StopRun
 
 FILES = (WEIGHTS_FILE, CONFIG_FILE, TOKENIZER_FILE)
-BESIDE = (FILMS_FILE, "domain.safetensors")
+BESIDE = (FILMS_FILE, DOMAIN_FILE)
 """Files that a weights folder may have, checked like the others."""
 OUTPUTS = ("heat", *Readout._fields, "pooled")
 JOINED = ("film", "region_token")

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
+from models.families.mini_films import thumbnail_and_histogram
 from models.networks.mini import FirstreadMini
 from models.simulation.phrases import KINDS
 from models.simulation.task_texts import prompt_text
@@ -46,7 +47,6 @@ REAL_LABELS = {
 NORMAL_LABEL = "No Finding"
 FEWEST = 5
 """Labelled held-back films below which no area is given: it would say nothing."""
-THUMBNAIL, BINS = 8, 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,14 +88,6 @@ def read_source(shared: Path, name: str) -> Iterator[RealFilm]:
         for row in csv.DictReader(table):
             labels = tuple(row["finding_labels"].split("|"))
             yield RealFilm(folder / SOURCES[name] / row["image"], int(row["patient_id"]), row["view"], labels)
-
-
-def thumbnail_and_histogram(films: Array) -> Array:
-    """The baseline's features of films [n, s, s]: an 8 x 8 thumbnail and a histogram of 32 bins."""
-    count, size = len(films), films.shape[-1] // THUMBNAIL
-    small = films.reshape(count, THUMBNAIL, size, THUMBNAIL, size).mean(axis=(2, 4)).reshape(count, -1)
-    bins = [np.histogram(film, BINS, (0, 1))[0] / film.size for film in films]
-    return np.concatenate([small, 10 * np.array(bins)], axis=1).astype(np.float32)
 
 
 @dataclass(frozen=True, slots=True)

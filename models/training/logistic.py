@@ -48,7 +48,7 @@ def fit_logistic(features: Array, target: NDArray[np.bool_], penalty: float) -> 
         return loss
 
     optimizer.step(closure)  # type: ignore[no-untyped-call]
-    return Logistic(mean, scale, weight.detach().numpy(), float(bias))
+    return Logistic(mean, scale, weight.detach().numpy(), float(bias.detach()))
 
 
 def choose_penalty(features: Array, target: NDArray[np.bool_], groups: Sequence[int]) -> float:

@@ -222,7 +222,16 @@ def test_a_lateral_and_a_prior_film_are_seen(family: MiniFamily) -> None:
 
 def test_features_hold_no_pixels(family: MiniFamily) -> None:
     (features,) = family.encode([film_study(3)])
-    assert set(features.arrays) == {"heat", "pooled", *READ, "side", "sided", "before", "compared"}
+    assert set(features.arrays) == {
+        "heat",
+        "pooled",
+        "thumbnail",
+        *READ,
+        "side",
+        "sided",
+        "before",
+        "compared",
+    }
     assert (features.images[0].rows, features.images[0].columns) == (300, 240)
 
 
