@@ -12,6 +12,7 @@ from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from pipeline.errors import StopRun
@@ -95,7 +96,7 @@ class Domain:
                 for name in names
             }
             mean, scale = arrays["mean"], arrays["scale"]
-        except (OSError, KeyError, ValueError, TypeError) as error:
+        except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
             message = f"{DOMAIN_FILE} cannot be read ({type(error).__name__}); fit it with models.training.fit_domain"
             raise StopRun("domain", message) from None
         if not groups:

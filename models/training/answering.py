@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from torch import Tensor
 
+from models.families.mini_places import Places, write_places
 from models.networks.mini import EOS_ID, PAD_ID, FirstreadMini, Joined, Readout
 
 BATCH = 64
@@ -73,8 +74,14 @@ class Asker:
                 chosen = group[start : start + BATCH]
                 texts = self._write([asks[i] for i in chosen], [ids[i] for i in chosen])
                 for index, text in zip(chosen, texts, strict=True):
-                    answers[index] = text
+                    answers[index] = self._placed(asks[index], text)
         return answers
+
+    def _placed(self, ask: Ask, text: str) -> str:
+        """The answer as the family gives it: its places are those of the heads."""
+        read = self.frontal
+        values = (read.boxes, read.organs, read.landmarks, read.presence)
+        return write_places(ask.prompt, text, Places(*(one[ask.study].numpy() for one in values)))
 
     @torch.no_grad()
     def _write(self, asks: Sequence[Ask], ids: Sequence[list[int]]) -> list[str]:
