@@ -1,8 +1,9 @@
 """What real labelled films taught: scores read off the encoder's arrays by a linear rule that ships beside the weights.
 
 The network learns its findings from simulation. ``films.safetensors`` holds, for the few labels of which there are
-enough real films, a logistic rule over what the encoder gives and the film's greys (:func:`film_features`), fitted to the published labels
-of the NIH films (``models/training/fit_films.py``). Its scores are of the film alone, never of the drafted text.
+enough real films, a logistic rule over what the encoder gives and the film's greys (:func:`film_features`), fitted to
+the published labels of the NIH films (``models/training/fit_films.py``). Its scores are of the film alone, never of the
+drafted text.
 """
 
 from collections.abc import Mapping

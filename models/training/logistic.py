@@ -48,11 +48,7 @@ def fit_logistic(features: Array, target: NDArray[np.bool_], penalty: float) -> 
         return loss
 
     optimizer.step(closure)  # type: ignore[no-untyped-call]
-<<<<<<< HEAD
-    return Logistic(mean, scale, weight.detach().numpy(), float(bias.detach()))
-=======
     return Logistic(mean, scale, weight.detach().numpy(), bias.item())
->>>>>>> 6572f0c (Fix the checks of the domain file; tests of scoring)
 
 
 def choose_penalty(features: Array, target: NDArray[np.bool_], groups: Sequence[int]) -> float:
