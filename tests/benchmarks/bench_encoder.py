@@ -54,7 +54,7 @@ def compare(weights: Path, cache: Path, rounds: int, threads: int) -> None:
     with OnnxEncoder(graph, threads=threads) as ours, TorchEncoder(encoder_source(network)) as reference:
         for batch in BATCHES:
             pixels = np.random.default_rng(batch).random((batch, 1, size, size), dtype=np.float32)
-            inputs: dict[str, np.ndarray] = {"pixels": pixels, "task": np.zeros(batch, np.int64)}
+            inputs: dict[str, np.ndarray] = {"pixels": pixels}
             error = largest_error(ours.encode(inputs), reference.encode(inputs))
             pairs = [
                 (films_per_second(ours, inputs), films_per_second(reference, inputs)) for _ in range(rounds)

@@ -29,7 +29,7 @@ def graphs() -> GraphFolder:
 
 def films(count: int) -> dict[str, np.ndarray]:
     pixels = np.random.default_rng(0).random((count, 1, 64, 64), dtype=np.float32)
-    return {"pixels": pixels, "task": np.zeros(count, np.int64)}
+    return {"pixels": pixels}
 
 
 def error_of(encoder: EngineEncoder | OnnxEncoder, count: int) -> float:
