@@ -50,7 +50,7 @@ class SizeHead(nn.Module):
         span = torch.log((organs[:, 1, 2] - organs[:, 0, 0]).clamp_min(0) + 0.01)
         chest = torch.cat([frame, span[:, None]], dim=-1)[:, None].expand(-1, boxes.shape[1], -1)
         seen = torch.cat([size + 2, centre * 2 - 1, torch.log(area + 1e-3)[..., None] + 3, chest + 1], dim=-1)
-        kinds = seen.unflatten(1, (-1, len(SIDES)))
+        kinds = seen.reshape(len(seen), -1, len(SIDES), SIZES)
         logits: Tensor = torch.relu(kinds @ self.first + self.bias) @ self.second
         return logits.flatten(1, 2)
 
@@ -107,9 +107,9 @@ class ReadingHeads(nn.Module):
 
     def _places(self, seen: VisionOutput) -> tuple[Tensor, Tensor]:
         """Organ boxes and landmarks: where a map is hot on average, plus a shift read off the whole film."""
-        share = torch.softmax(self.places(seen.features).flatten(2), dim=-1).unflatten(
-            -1, (len(self.axis), -1)
-        )
+        grid = len(self.axis)
+        share = torch.softmax(self.places(seen.features).flatten(2), dim=-1)
+        share = share.reshape(*share.shape[:2], grid, grid)
         x, y = share.sum(dim=-2) @ self.axis, share.sum(dim=-1) @ self.axis
         slots = seen.geometry.shape[1] * seen.geometry.shape[2]
         shift = 0.2 * self.place_shift(seen.tokens[:, slots:].mean(dim=1))
@@ -202,4 +202,5 @@ def number_embedding(width: int, norm: float = 1.0) -> Tensor:
     phases = numbers / waves * 2 * torch.pi
     plain = torch.cat([phases.sin(), phases.cos()], dim=-1)
     mixed = plain @ torch.linalg.qr(torch.randn(width, plain.shape[1]))[0].T
-    return mixed * (norm / mixed.norm(dim=-1, keepdim=True))
+    embedding: Tensor = mixed * (norm / mixed.norm(dim=-1, keepdim=True))
+    return embedding

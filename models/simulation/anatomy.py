@@ -49,7 +49,8 @@ class FilmAnatomy:
 def _outward(maps: PoseMaps, side: int) -> FloatMap:
     left, _, right, _ = maps.extent[side]
     share = (np.arange(maps.total.shape[1], dtype=np.float32) - left) / (right - left)
-    return np.clip(1 - share if side == RIGHT else share, 0, 1)
+    outward: FloatMap = np.clip(1 - share if side == RIGHT else share, 0, 1).astype(np.float32)
+    return outward
 
 
 def _lowest(lung: NDArray[np.bool_], columns: NDArray[np.bool_]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:

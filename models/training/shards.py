@@ -169,7 +169,12 @@ def save_shard(path: Path, samples: list[Sample]) -> None:
             target,
             images=np.concatenate(films),
             heat=np.packbits(np.stack([s.heat for s in samples]), axis=-1),
-            **{name: np.stack([getattr(s, name) for s in samples]) for name in _PLAIN},
+            given=np.stack([s.given for s in samples]),
+            presence=np.stack([s.presence for s in samples]),
+            boxes=np.stack([s.boxes for s in samples]),
+            organs=np.stack([s.organs for s in samples]),
+            landmarks=np.stack([s.landmarks for s in samples]),
+            facts=np.stack([s.facts for s in samples]),
         )
     os.replace(partial, path)
 
