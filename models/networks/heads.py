@@ -11,6 +11,8 @@ from models.networks.vision import SIDES, VisionConfig, VisionOutput
 ORGANS, LANDMARKS, GRADES, CHANGES = 3, 8, 3, 4
 STATE, REGION_CHANNELS, HIDDEN = 48, 12, 192
 SIZES, SIZE_HIDDEN = 12, 32
+GROUP = 16
+"""Elements that a processor computes at once, or a multiple of that."""
 NUMBERS = 101
 """Whole numbers 0..100 that write a coordinate."""
 
@@ -32,6 +34,18 @@ class HeadsOutput(NamedTuple):
     region: Tensor
 
 
+def _log(values: Tensor) -> Tensor:
+    """Natural logarithm of values [n, ...], the same bits in any batch.
+
+    A runtime computes it in groups of elements and the rest of a row differently: so every row is filled up to whole
+    groups.
+    """
+    flat = values.flatten(1)
+    filled = functional.pad(flat, (0, -flat.shape[1] % GROUP), value=1.0)
+    logarithm: Tensor = torch.log(filled)[:, : flat.shape[1]].reshape(values.shape)
+    return logarithm
+
+
 class SizeHead(nn.Module):
     """How severe a finding is by its size beside the chest's: a small network for every kind."""
 
@@ -44,13 +58,14 @@ class SizeHead(nn.Module):
 
     def forward(self, boxes: Tensor, area: Tensor, organs: Tensor) -> Tensor:
         """Severity logits [n, slots, 3] from boxes [n, slots, 4], hot area [n, slots] and organ boxes [n, 3, 4]."""
-        size = torch.log((boxes[..., 2:] - boxes[..., :2]).clamp_min(0) + 0.01)
+        size = _log((boxes[..., 2:] - boxes[..., :2]).clamp_min(0) + 0.01)
         centre = (boxes[..., 2:] + boxes[..., :2]) / 2
-        frame = torch.log((organs[..., 2:] - organs[..., :2]).clamp_min(0) + 0.01).flatten(1)
-        span = torch.log((organs[:, 1, 2] - organs[:, 0, 0]).clamp_min(0) + 0.01)
-        chest = torch.cat([frame, span[:, None]], dim=-1)[:, None].expand(-1, boxes.shape[1], -1)
-        seen = torch.cat([size + 2, centre * 2 - 1, torch.log(area + 1e-3)[..., None] + 3, chest + 1], dim=-1)
-        kinds = seen.reshape(len(seen), -1, len(SIDES), SIZES)
+        frame = (organs[..., 2:] - organs[..., :2]).flatten(1)
+        span = organs[:, 1, 2:3] - organs[:, 0, 0:1]
+        chest = _log(torch.cat([frame, span], dim=-1).clamp_min(0) + 0.01)
+        chest = chest[:, None].expand(-1, boxes.shape[1], -1)
+        seen = torch.cat([size + 2, centre * 2 - 1, _log(area + 1e-3)[..., None] + 3, chest + 1], dim=-1)
+        kinds: Tensor = seen.unflatten(1, (-1, len(SIDES)))  # type: ignore[no-untyped-call]
         logits: Tensor = torch.relu(kinds @ self.first + self.bias) @ self.second
         return logits.flatten(1, 2)
 
@@ -99,7 +114,7 @@ class ReadingHeads(nn.Module):
         centre = geometry[..., :2] / 2 + 0.5 + 0.2 * change[..., :2]
         size = geometry[..., 2:4] * 2 * torch.exp(change[..., 2:].clamp(-3, 2))
         boxes = torch.cat([centre - size / 2, centre + size / 2], dim=-1).clamp(0, 1)
-        sized = torch.cat([hidden, torch.log(size + 0.01)], dim=-1)
+        sized = torch.cat([hidden, _log(size + 0.01)], dim=-1)
         area = chance.mean(dim=(-2, -1)).flatten(1)
         severity = self.severity(sized) + self.size(boxes.detach(), area, organs.detach())
         region = torch.cat([torch.sigmoid(seen.heat), torch.tanh(self.region(seen.features))], dim=1)
@@ -109,10 +124,12 @@ class ReadingHeads(nn.Module):
         """Organ boxes and landmarks: where a map is hot on average, plus a shift read off the whole film."""
         grid = len(self.axis)
         share = torch.softmax(self.places(seen.features).flatten(2), dim=-1)
-        share = share.reshape(*share.shape[:2], grid, grid)
+        share = share.reshape(-1, share.shape[1], grid, grid)
         x, y = share.sum(dim=-2) @ self.axis, share.sum(dim=-1) @ self.axis
         slots = seen.geometry.shape[1] * seen.geometry.shape[2]
-        shift = 0.2 * self.place_shift(seen.tokens[:, slots:].mean(dim=1))
+        grid_tokens = seen.tokens[:, slots:]
+        share_each = grid_tokens.new_full((1, grid_tokens.shape[1]), 1 / grid_tokens.shape[1])
+        shift = (0.2 * self.place_shift(share_each @ grid_tokens)).flatten(1)
         edges = torch.stack([x[:, :12:4], y[:, 1:12:4], x[:, 2:12:4], y[:, 3:12:4]], dim=-1)
         points = torch.stack([x[:, 12:], y[:, 12:]], dim=-1)
         organs = edges + shift[:, :12].unflatten(1, (ORGANS, 4))

@@ -197,20 +197,25 @@ class VisionEncoder(nn.Module):
         middle = self.stride16(fine)
         patches = self.patch(middle)
         grid = self.norm(self.blocks(patches.flatten(2).transpose(1, 2) + self.position))
-        coarse = self.from32(grid.transpose(1, 2).reshape(patches.shape))
+        square = grid.transpose(1, 2).reshape(patches.shape)
+        coarse = self.from32(square)
         context = self.from16(middle) + functional.interpolate(coarse, scale_factor=2.0, mode="nearest")
         features = self.merge(fine + functional.interpolate(context, scale_factor=2.0, mode="nearest"))
         heat = self.heat(features)
         slots, presence, geometry = self.slots(features, heat)
-        pooled = _pooled([finest.flatten(2), fine.flatten(2), middle.flatten(2), grid.transpose(1, 2)])
+        pooled = _pooled([finest, fine, middle, square])
         return VisionOutput(torch.cat([slots, grid], dim=1), heat, presence, features, geometry, pooled)
 
 
+def _average(maps: Tensor) -> Tensor:
+    """Mean over the cells of maps [n, channels, rows, columns], as a pooling: its sums do not depend on the batch."""
+    return functional.avg_pool2d(maps, (maps.shape[-2], maps.shape[-1]))
+
+
 def _pooled(maps: list[Tensor]) -> Tensor:
-    """Means, then standard deviations, of maps [n, channels, cells]."""
-    means = [values.mean(dim=-1) for values in maps]
+    """Means, then standard deviations, of maps [n, channels, rows, columns]."""
+    means = [_average(values) for values in maps]
     unrest = [
-        ((values - mean[..., None]).square().mean(dim=-1) + 1e-6).sqrt()
-        for values, mean in zip(maps, means, strict=True)
+        (_average((values - mean).square()) + 1e-6).sqrt() for values, mean in zip(maps, means, strict=True)
     ]
-    return torch.cat([*means, *unrest], dim=-1)
+    return torch.cat([*means, *unrest], dim=1).flatten(1)
