@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 from torch.nn import functional
@@ -30,6 +31,7 @@ from models.simulation.task_words import LANGUAGES, TASKS
 from models.training.shards import Sample, load_shard, study_facts
 from models.training.unseen import unseen_studies
 
+Floats = NDArray[np.float32]
 BATCH, READ_TOGETHER = 24, 32
 RATE = 6e-4
 RESAMPLES = 2000
@@ -151,7 +153,7 @@ def train_arm(
 
 
 @torch.no_grad()
-def examine(network: FirstreadMini, films: Films, examples: Sequence[Example]) -> np.ndarray:
+def examine(network: FirstreadMini, films: Films, examples: Sequence[Example]) -> Floats:
     """Cross-entropy per token and whether the whole answer is right: [n, 2]."""
     rows = []
     for start in range(0, len(examples), BATCH):
@@ -161,7 +163,7 @@ def examine(network: FirstreadMini, films: Films, examples: Sequence[Example]) -
     return np.concatenate(rows)
 
 
-def interval(difference: np.ndarray, studies: np.ndarray) -> tuple[float, float, float]:
+def interval(difference: Floats, studies: NDArray[np.int64]) -> tuple[float, float, float]:
     """Mean and 95 % bootstrap interval, whole studies drawn."""
     generator = np.random.default_rng(0)
     names = np.unique(studies)
@@ -208,12 +210,12 @@ def main() -> None:
     _print_table(results, examples)
 
 
-def _print_table(results: dict[str, np.ndarray], examples: Sequence[Example]) -> None:
+def _print_table(results: dict[str, Floats], examples: Sequence[Example]) -> None:
     single, mixture = results["single"], results["mixture"]
     tasks, studies = np.array([one.task for one in examples]), np.array([one.study for one in examples])
     head = f"  {'task':<17}{'n':>5}{'single':>9}{'mixture':>9}"
     print(f"{head}{'mixture - single, loss per token':>36}{'answers right':>33}")
-    table = {}
+    table: dict[str, dict[str, object]] = {}
     for task in (*_ASKED, "all"):
         rows = np.ones(len(tasks), bool) if task == "all" else tasks == task
         loss = interval((mixture - single)[rows, 0], studies[rows])

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -101,7 +102,8 @@ class Asker:
         for index, row in enumerate(rows):
             embeddings[index, longest - len(row) :] = row
             mask[index, longest - len(row) :] = 1
-        written = self.network.language.generate(
+        language: Any = self.network.language  # its generate has no types that fit
+        written = language.generate(
             inputs_embeds=embeddings,
             attention_mask=mask,
             max_new_tokens=self.network.config.max_new_tokens,

@@ -26,8 +26,8 @@ class Logistic:
 
     def logits(self, features: Array) -> Array:
         """One logit for each row of ``features`` [n, d]."""
-        scores: Array = ((features - self.mean) / self.scale) @ self.weight + self.bias
-        return scores
+        scores = ((features - self.mean) / self.scale) @ self.weight + self.bias
+        return scores.astype(np.float32)
 
 
 def fit_logistic(features: Array, target: NDArray[np.bool_], penalty: float) -> Logistic:
