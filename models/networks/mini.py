@@ -220,7 +220,7 @@ class Joiner(nn.Module):
         the asked region; ``known`` [n, slots, 4] takes the place of the boxes read (training).
         """
         sided, compared = sided[:, None, None], compared[:, None, None]
-        grid = read.tokens[:, self.slots :].transpose(1, 2).unflatten(2, (self.grid, self.grid))
+        grid = read.tokens[:, self.slots :].transpose(1, 2).unflatten(2, (self.grid, self.grid))  # type: ignore[no-untyped-call]
         pooled = functional.adaptive_avg_pool2d(grid, COARSE).flatten(2).transpose(1, 2)
         whole = self.connector(torch.cat([read.tokens[:, : self.slots], pooled], dim=1), task)
         lateral = self.sides(torch.sigmoid(side)).repeat_interleave(len(SIDES), dim=1) + self.given[0]
