@@ -16,6 +16,7 @@ from flows.path import Brought
 from flows.workplace import Workplace
 from models.drafter import ModelChoice
 from models.families import Task
+from models.simulation.film import render
 from pipeline import settings as configuration
 from pipeline.errors import ConfigurationError, RetryLater
 from pipeline.ledger import LedgerState, ReportOutcome
@@ -288,7 +289,8 @@ def test_who_is_the_same_patient(one: tuple[str, str], other: tuple[str, str], s
 def test_the_command_over_orthanc(database_url: str, tmp_path: Path) -> None:
     films = tmp_path / "films"
     films.mkdir()
-    film(films, TODAY, 2031)
+    header = radiograph_header(TODAY, patient_id="TEST-ONE", started=datetime(2031, 5, 6, 7, 8))  # noqa: DTZ001 - local
+    write_chest(films / f"{TODAY}.dcm", header, pixels=render(3, size=384).pixels)
     with orthanc(tmp_path / "orthanc") as peer:
         store_over_rest(peer, films / f"{TODAY}.dcm")
         write_site(tmp_path, database_url, {"main": {"kind": "dicomweb", "url": peer.dicomweb}})

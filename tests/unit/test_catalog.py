@@ -22,7 +22,7 @@ def test_the_shipped_catalogue() -> None:
     assert mini in list_models()
     assert mini.state == "runnable"
     assert Task.REPORT in mini.tasks
-    assert mini.languages == (Language.ENGLISH,)
+    assert mini.languages == (Language.ENGLISH, Language.CHINESE)
     assert mini.weights_folder == CATALOG_FILE.parent / "weights" / "firstread-mini"
 
 

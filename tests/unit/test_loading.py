@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 
-from models.families.mini_export import load_network, record_self_check
+from models.families.mini_export import JOINED, OUTPUTS, load_network, record_self_check
 from models.loading import (
     SELF_CHECK_FILE,
     SelfCheck,
@@ -61,7 +61,7 @@ def test_a_changed_byte_stops_the_run(weights: Path, name: str) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (change_tensor(lambda tensors: tensors.pop("connector.task_tokens").sum()), "1 tensors missing"),
+        (change_tensor(lambda tensors: tensors.pop("joiner.connector.task_tokens").sum()), "1 tensors missing"),
         (
             change_tensor(lambda tensors: tensors.update(extra=np.zeros(2, np.float32))),
             "1 tensors unexpected",
@@ -113,7 +113,7 @@ def test_another_answer_to_the_fixed_input_stops_the_run() -> None:
 def test_the_self_check_survives_its_file(weights: Path) -> None:
     check = read_self_check(weights)
     assert json.loads(check.to_json())["files"] == check.files
-    assert set(check.expected) == {"features", "heat", "presence", "logits"}
+    assert set(check.expected) == {*OUTPUTS, *JOINED, "logits"}
 
 
 def test_the_fixed_input_never_changes() -> None:
