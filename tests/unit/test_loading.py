@@ -61,7 +61,10 @@ def test_a_changed_byte_stops_the_run(weights: Path, name: str) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (change_tensor(lambda tensors: tensors.pop("joiner.connector.task_tokens").sum()), "1 tensors missing"),
+        (
+            change_tensor(lambda tensors: tensors.pop("joiner.connector.task_tokens").sum()),
+            "1 tensors missing",
+        ),
         (
             change_tensor(lambda tensors: tensors.update(extra=np.zeros(2, np.float32))),
             "1 tensors unexpected",
