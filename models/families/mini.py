@@ -132,7 +132,7 @@ class MiniFamily:
             raise SkipStudy(
                 "unlike-training", "a film of the study is unlike the chest films this model learned from"
             )
-        features = []
+        features: list[Features] = []
         for (frontal, lateral, prior), start in zip(films, starts[:-1].tolist(), strict=True):
             arrays = {name: values[start : start + 1] for name, values in outputs.items()}
             beside = start + 1 if lateral is not None else start

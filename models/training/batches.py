@@ -33,6 +33,14 @@ REFRESH_EVERY = 20
 _BOX = re.compile(r"\{<(\d+)><(\d+)><(\d+)><(\d+)>\}")
 
 
+def number_token(tokenizer: Tokenizer) -> int:
+    """The token of 0; those of 1 to 100 follow it. Raises ValueError for another model's tokenizer."""
+    token = tokenizer.token_to_id("<0>")
+    if token is None:
+        raise ValueError("this tokenizer has no numbers")
+    return int(token)
+
+
 @dataclass(frozen=True, slots=True)
 class Films:
     """What is on n studies.
@@ -204,7 +212,7 @@ class BatchSource:
             box=torch.tensor([row[2] for row in rows]),
             ids=[row[3] for row in rows],
             prompt=[row[4] for row in rows],
-            first_number=self._tokenizer.token_to_id("<0>"),
+            first_number=number_token(self._tokenizer),
         )
 
 

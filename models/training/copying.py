@@ -5,6 +5,8 @@ this training lasts. So head c of the last layer starts by writing the number of
 at: value and output projections are the best linear reading, by least squares, of the tokens of some studies.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -22,7 +24,7 @@ def begin_copying(network: FirstreadMini, pixels: Tensor, first_number: int) -> 
 
     Gives, per coordinate, the share of readings whose nearest number is within three of the right one.
     """
-    layer = network.language.model.layers[-1]
+    layer: Any = network.language.model.layers[-1]
     reading = network.read(pixels)
     film = network.join(reading.out, network.task_index("detect", len(pixels))).film
     seen: list[Tensor] = []
@@ -33,7 +35,8 @@ def begin_copying(network: FirstreadMini, pixels: Tensor, first_number: int) -> 
     network.language.model(inputs_embeds=film, use_cache=False)
     hook.remove()
     states, slots = layer.input_layernorm(seen[0]), network.joiner.slots
-    numbers = network.language.get_input_embeddings().weight[first_number : first_number + NUMBERS]
+    words: Any = network.language.get_input_embeddings()
+    numbers = words.weight[first_number : first_number + NUMBERS]
     layer.mlp.down_proj.weight.zero_()
     layer.self_attn.o_proj.weight.zero_()
     width = layer.self_attn.head_dim

@@ -13,6 +13,7 @@ import os
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +22,7 @@ from models.networks.heads import NUMBERS, number_embedding
 from models.networks.mini import TOKENIZER_FILE, FirstreadMini, MiniConfig
 from models.networks.tokenizer import build_tokenizer
 from models.training import real_films, render_shards
-from models.training.batches import BatchSource
+from models.training.batches import BatchSource, number_token
 from models.training.losses import Losses, batch_losses
 from models.training.shards import Pool
 from models.training.start import start_from
@@ -87,8 +88,9 @@ class Trainer:
     def _begin_numbers(self) -> None:
         """Let near numbers begin alike, in the words and in the tables of the coordinates."""
         plain = number_embedding(self.network.config.language.width)
-        first = self.tokenizer.token_to_id("<0>")
-        words = self.network.language.get_input_embeddings().weight
+        first = number_token(self.tokenizer)
+        table: Any = self.network.language.get_input_embeddings()
+        words = table.weight
         words[first : first + NUMBERS] = plain * NUMBER_NORM
         turns = [torch.linalg.qr(torch.randn(len(plain[0]), len(plain[0])))[0] for _ in range(4)]
         self.network.joiner.numbers.tables.copy_(torch.stack([plain @ turn for turn in turns]) * 5)

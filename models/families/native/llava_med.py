@@ -20,7 +20,7 @@ class LlavaMedDialect:
 
     most_images = 1
     marks = False
-    ends = ("</s>",)
+    ends: tuple[str, ...] = ("</s>",)
 
     def __init__(self, prompts: str = "llava-med.toml") -> None:
         self._wordings = read_wordings(prompts)

@@ -73,7 +73,7 @@ class MedRegaDialect:
 
     most_images = 1
     marks = True
-    ends = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|im_sep|>")
+    ends: tuple[str, ...] = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|im_sep|>")
 
     def __init__(self, prompts: str = "medrega.toml", report: str = "report") -> None:
         """``report`` names the wording of the report: "report" (MIMIC-CXR) or "report-iu"."""

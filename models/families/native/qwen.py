@@ -111,7 +111,8 @@ class QwenFamily(ChatFamily):
             return {}
         network = self._loaded.network
         values = torch.from_numpy(np.concatenate([one.features for one in seen]))
-        output = BaseModelOutputWithPooling(pooler_output=[values.to(network.device, network.dtype)])
+        images: Any = [values.to(network.device, network.dtype)]
+        output = BaseModelOutputWithPooling(pooler_output=images)
         return {
             "mm_encoder_outputs": {"image": output},
             "image_grid_thw": torch.from_numpy(np.concatenate([one.grids for one in seen])).to(

@@ -48,7 +48,7 @@ class _QwenWords:
     """What the three share; see ``models.families.native.dialect.Dialect``."""
 
     marks = True
-    ends = ("<|im_end|>", "<|endoftext|>")
+    ends: tuple[str, ...] = ("<|im_end|>", "<|endoftext|>")
 
     def __init__(self, prompts: str, most_images: int) -> None:
         self._wordings = read_wordings(prompts)
