@@ -23,6 +23,7 @@ from models.networks.mini import TOKENIZER_FILE, FirstreadMini, MiniConfig
 from models.networks.tokenizer import build_tokenizer
 from models.training import real_films, render_shards
 from models.training.batches import BatchSource, number_token
+from models.training.copying import begin_copying
 from models.training.losses import Losses, batch_losses
 from models.training.shards import Pool
 from models.training.start import start_from
@@ -36,6 +37,7 @@ TOWER_RATE = 0.35
 """Rate of a tower that was taken over, of the others' rate."""
 LATER_STUDIES, LATER_TEXTS = 8, 32
 """Batches once the tower is left as it is: reading is cheap then, and more is written about fewer studies."""
+COPYING_BATCHES = 16
 NUMBER_NORM = 0.5
 """Length of a whole number's embedding at the start."""
 
@@ -94,6 +96,13 @@ class Trainer:
         words[first : first + NUMBERS] = plain * NUMBER_NORM
         turns = [torch.linalg.qr(torch.randn(len(plain[0]), len(plain[0])))[0] for _ in range(4)]
         self.network.joiner.numbers.tables.copy_(torch.stack([plain @ turn for turn in turns]) * 5)
+
+    def begin_copying(self, source: BatchSource) -> None:
+        """Let the last layer of the language model begin able to copy coordinates (``models/training/copying.py``)."""
+        films = torch.cat([source.next().films.frontal for _ in range(COPYING_BATCHES)])
+        near = begin_copying(self.network, films, number_token(self.tokenizer))
+        log.info("coordinates read off the tokens within three hundredths: %s", near)
+        self.average.load_state_dict(self.network.state_dict())
 
     def train_mode(self) -> None:
         """Everything learns; a tower that was taken over keeps the statistics of its normalisation."""
@@ -228,6 +237,8 @@ def main() -> None:
         trainer.tokenizer,
         chosen["seed"] + trainer.step,
     )
+    if not resume:
+        trainer.begin_copying(source)
     train(trainer, source, out)
 
 

@@ -6,7 +6,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import PreTrainedTokenizerFast
 
-from models.networks.heads import NumberTables, box_overlap
+from models.networks.heads import NumberTables, box_overlap, number_embedding
 from models.networks.mini import (
     EOS_ID,
     LANGUAGES,
@@ -23,7 +23,8 @@ from models.networks.tokenizer import build_tokenizer
 from models.networks.vision import VisionConfig
 from models.simulation.phrases import every_sentence, join_sections
 from models.simulation.study import render_study
-from models.training.batches import BatchSource
+from models.training.batches import BatchSource, number_token
+from models.training.copying import begin_copying
 from models.training.losses import batch_losses
 from models.training.shards import Pool, save_shard, to_sample
 from models.training.start import start_from
@@ -186,6 +187,23 @@ def test_tokenizer_gives_back_every_report(tmp_path: Path) -> None:
         ids = tokenizer.encode(report).ids
         assert tokenizer.decode(ids) == report == fast.decode(ids)
     assert prompt_ids("report") == tuple(tokenizer.token_to_id(token) for token in ("<report>", "<en>"))
+
+
+def test_the_last_layer_begins_able_to_copy_coordinates() -> None:
+    torch.manual_seed(0)
+    wide = replace(
+        SMALL,
+        language=replace(SMALL.language, width=128, layers=2, heads=4),
+        vision=replace(SMALL.vision, token_width=32),
+    )
+    network, tokenizer = FirstreadMini(wide).eval(), build_tokenizer()
+    first = number_token(tokenizer)
+    with torch.no_grad():
+        network.language.model.embed_tokens.weight[first : first + 101] = number_embedding(128)
+        network.joiner.numbers.tables.mul_(5)
+    near = begin_copying(network, torch.rand(24, 1, 64, 64), first)
+    assert len(near) == 4
+    assert min(near) > 0.8
 
 
 def test_every_loss_reaches_the_part_it_teaches(tmp_path: Path) -> None:
