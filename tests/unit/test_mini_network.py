@@ -214,14 +214,14 @@ def test_every_loss_reaches_the_part_it_teaches(tmp_path: Path) -> None:
     assert len(batch.films.frontal) == len(batch.films.lateral) == len(batch.films.prior) == 10
     network = small().train()
     losses = batch_losses(network, batch)
-    taught = {
+    taught: dict[str, torch.nn.Parameter] = {
         "words": network.joiner.connector.expert_in,
         "heat": network.vision.heat.weight,
         "presence": network.vision.slots.geometry.weight,
         "grade": network.heads.severity.weight,
         "box": network.heads.box.weight,
         "place": network.heads.place_shift.weight,
-        "change": network.joiner.change.layers[0].weight,
+        "change": next(network.joiner.change.parameters()),
     }
     assert set(taught) == set(losses._fields)
     for name, part in taught.items():
