@@ -214,7 +214,7 @@ def test_every_loss_reaches_the_part_it_teaches(tmp_path: Path) -> None:
     assert len(batch.films.frontal) == len(batch.films.lateral) == len(batch.films.prior) == 10
     network = small().train()
     losses = batch_losses(network, batch)
-    taught: dict[str, torch.nn.Parameter] = {
+    taught: dict[str, torch.Tensor] = {
         "words": network.joiner.connector.expert_in,
         "heat": network.vision.heat.weight,
         "presence": network.vision.slots.geometry.weight,
