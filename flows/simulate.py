@@ -39,7 +39,7 @@ SYNTAXES = (
     RLE_LOSSLESS,
 )
 """Transfer syntaxes of simulated studies, in turn."""
-SAMPLE_SEED = 2021
+SAMPLE_SEED = 2000
 NOT_CHEST, WITH_CORRUPT, IN_JPEG_2000, INVERTED, JAPANESE = 3, 5, 7, 9, 11
 """Which studies of the sample archive (from 0) are special."""
 FINGERS = ((0.30, 0.12, 0.40), (0.43, 0.05, 0.47), (0.56, 0.08, 0.54), (0.69, 0.18, 0.61), (0.12, 0.42, 0.36))
