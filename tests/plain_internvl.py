@@ -105,13 +105,16 @@ def chat_weights(config: dict[str, Any], seed: int = 0) -> dict[str, Tensor]:
 
 
 def save_chat(folder: Path, config: dict[str, Any], weights: dict[str, Tensor]) -> Path:
-    """Save as published: config.json and two safetensors shards."""
+    """Save as published: config.json, two safetensors shards and their index."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
-    names = sorted(weights)
+    names, placed = sorted(weights), {}
     for number, part in enumerate((names[::2], names[1::2]), 1):
         path = folder / f"model-0000{number}-of-00002.safetensors"
         save_file({name: weights[name].contiguous() for name in part}, path)
+        placed |= dict.fromkeys(part, path.name)
+    index = {"metadata": {}, "weight_map": placed}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index), encoding="utf-8")
     return folder
 
 
