@@ -207,7 +207,6 @@ def test_umit_takes_a_folder_per_task(opened: Opened, tmp_path: Path) -> None:
     with open_qwen(opened.entry, options) as family:
         assert family.tasks == {Task.REPORT, Task.VQA}
         request = Request(Task.VQA, question="Is it large?")
-        family._options = options  # type: ignore[union-attr]
         (answer,) = family.answer(family.encode([study]), [request])
         assert answer.text
         with pytest.raises(ConfigurationError, match="checkpoint"):

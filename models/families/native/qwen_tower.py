@@ -13,11 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from models.encoder import TOLERANCE, EncoderSource, VisionEncoder, export_encoder, open_encoder
-from models.engine import EngineEncoder, open_engine
+from models.encoder import EncoderSource, VisionEncoder
 from models.families.native.networks import ChatNetwork
-from models.families.native.seeing import MOST_GRAPH_BYTES, TowerEncoder
-from models.graph_cache import ENCODER_FILE, Exported, GraphFolder, ensure_graphs
+from models.families.native.seeing import ensure_source_graph, open_source
+from models.graph_cache import GraphFolder
 from pipeline.errors import StopRun
 
 MERGE = 2
@@ -147,31 +146,14 @@ def see_images(
 
 def ensure_qwen_graphs(loaded: ChatNetwork, model_id: str, cache: Path) -> GraphFolder:
     """The exported tower of a loaded network under ``cache``. Raises StopRun where it is not the network's."""
-
-    def export(folder: Path) -> Exported:
-        source = qwen_source(loaded.network, shape_of_tower(loaded.network))
-        return Exported(export_encoder(source, folder / ENCODER_FILE), TOLERANCE, None, {})
-
-    return ensure_graphs(cache, model_id, loaded.files, SOURCES, export)
+    source = qwen_source(loaded.network, shape_of_tower(loaded.network))
+    return ensure_source_graph(source, loaded, model_id, cache, SOURCES)
 
 
 def open_qwen_tower(
     loaded: ChatNetwork, model_id: str, cache: Path, require_runner: str, threads: int
 ) -> tuple[VisionEncoder, dict[str, str]]:
-    """The encoder of a loaded network and the digests of its graph, as ``seeing.open_tower``."""
+    """The encoder of a loaded network and the digests of its graph. Raises as ``seeing.open_source``."""
+    source = qwen_source(loaded.network, shape_of_tower(loaded.network))
     size = sum(4 * parameter.numel() for parameter in loaded.network.model.visual.parameters())
-    if size > MOST_GRAPH_BYTES or require_runner == "torch":
-        if require_runner not in ("", "torch"):
-            message = f"the encoder of {model_id} is too large for an ONNX file and runs in torch, not {require_runner}"
-            raise StopRun("runner", message)
-        return TowerEncoder(qwen_source(loaded.network, shape_of_tower(loaded.network))), {}
-    graphs = ensure_qwen_graphs(loaded, model_id, cache)
-
-    def engine() -> EngineEncoder | None:
-        return open_engine(graphs.folder, graphs.manifest.weights, "tensorrt")
-
-    encoder = open_encoder(graphs.encoder, require_runner=require_runner, threads=threads, engine=engine)
-    parts = {f"graph/{name}": digest for name, digest in graphs.manifest.graphs.items()}
-    if isinstance(encoder, EngineEncoder):
-        parts |= {"engine": encoder.manifest.engine_sha256, "precision": encoder.manifest.precision}
-    return encoder, parts
+    return open_source(source, size, loaded, model_id, cache, SOURCES, require_runner, threads)

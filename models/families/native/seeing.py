@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from models.encoder import TOLERANCE, Arrays, EncoderSource, VisionEncoder, export_encoder, open_encoder
 from models.engine import EngineEncoder, open_engine
 from models.families.native.networks import ChatNetwork
-from models.graph_cache import ENCODER_FILE, Exported, ensure_graphs
+from models.graph_cache import ENCODER_FILE, Exported, GraphFolder, ensure_graphs
 from pipeline.errors import StopRun
 
 MOST_GRAPH_BYTES = 1_900_000_000
@@ -63,23 +63,33 @@ def tower_bytes(loaded: ChatNetwork) -> int:
 def open_tower(
     loaded: ChatNetwork, model_id: str, cache: Path, require_runner: str, threads: int
 ) -> tuple[VisionEncoder, dict[str, str]]:
-    """The encoder of a loaded network and the digests of its graph.
+    """The encoder of a loaded network and the digests of its graph. Raises as ``open_source``."""
+    source = tower_source(loaded)
+    return open_source(source, tower_bytes(loaded), loaded, model_id, cache, SOURCES, require_runner, threads)
+
+
+def open_source(
+    source: EncoderSource,
+    size: int,
+    loaded: ChatNetwork,
+    model_id: str,
+    cache: Path,
+    shaping: tuple[Path, ...],
+    require_runner: str,
+    threads: int,
+) -> tuple[VisionEncoder, dict[str, str]]:
+    """The best runner of ``source``, of ``size`` bytes, and the digests of its graph; ``shaping`` as in ensure_graphs.
 
     Raises StopRun where the graph is not the network's, or where ``require_runner`` cannot be had.
     """
-    if tower_bytes(loaded) > MOST_GRAPH_BYTES:
-        if require_runner not in ("", "torch"):
-            message = f"the encoder of {model_id} is too large for an ONNX file and runs in torch, not {require_runner}"
-            raise StopRun("runner", message)
-        return TowerEncoder(tower_source(loaded)), {}
-    if require_runner == "torch":
-        return TowerEncoder(tower_source(loaded)), {}
-
-    def export(folder: Path) -> Exported:
-        error = export_encoder(tower_source(loaded), folder / ENCODER_FILE)
-        return Exported(error, TOLERANCE, None, {})
-
-    graphs = ensure_graphs(cache, model_id, loaded.files, SOURCES, export)
+    if size > MOST_GRAPH_BYTES and require_runner not in ("", "torch"):
+        message = (
+            f"the encoder of {model_id} is too large for an ONNX file and runs in torch, not {require_runner}"
+        )
+        raise StopRun("runner", message)
+    if size > MOST_GRAPH_BYTES or require_runner == "torch":
+        return TowerEncoder(source), {}
+    graphs = ensure_source_graph(source, loaded, model_id, cache, shaping)
 
     def engine() -> EngineEncoder | None:
         return open_engine(graphs.folder, graphs.manifest.weights, "tensorrt")
@@ -89,6 +99,17 @@ def open_tower(
     if isinstance(encoder, EngineEncoder):
         parts |= {"engine": encoder.manifest.engine_sha256, "precision": encoder.manifest.precision}
     return encoder, parts
+
+
+def ensure_source_graph(
+    source: EncoderSource, loaded: ChatNetwork, model_id: str, cache: Path, shaping: tuple[Path, ...]
+) -> GraphFolder:
+    """The exported graph of ``source`` under ``cache``. Raises StopRun where it is not the network's."""
+
+    def export(folder: Path) -> Exported:
+        return Exported(export_encoder(source, folder / ENCODER_FILE), TOLERANCE, None, {})
+
+    return ensure_graphs(cache, model_id, loaded.files, shaping, export)
 
 
 class TowerEncoder:
