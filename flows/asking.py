@@ -19,7 +19,8 @@ from flows.tally import ALL_WELL, SOME_FAILED
 from flows.workplace import Workplace
 from models.catalog import show
 from models.drafter import Drafter, ModelChoice, open_model, refuse_prior_unread
-from models.families import TEXT_TASKS, Family, Features, Request, Task
+from models.drafting import NO_IMPRESSION, DraftPlan, draft_plan
+from models.families import TEXT_TASKS, Family, Features, Request
 from models.tasks import NO_FEATURES, Wording, check_family, requests_of, task_answer, task_named
 from pipeline.checks import refuse_if_failed, run_checks
 from pipeline.errors import ConfigurationError, FailStudy, RetryLater, SkipStudy
@@ -45,6 +46,7 @@ class Inquiry:
     labels: tuple[str, ...] = ()
     options: tuple[str, ...] = ()
     schema: Path | None = None
+    variant: str = ""
     prior: str = ""
     model: str = ""
     language: str = ""
@@ -57,6 +59,7 @@ class Inquiry:
             options=self.options,
             targets=(self.target,) if self.target else (),
             schema=read_schema(self.schema),
+            variant=self.variant,
         )
         language = Language(self.language or default)
         (request,) = requests_of(task_named(self.task), language, words, read_region(self.region))
@@ -150,17 +153,18 @@ def _drafted(
     With them the features to ask ``family`` with: it needs the study's own where it drafts itself.
     """
     drafting = chosen_model(place.settings, "")
-    if drafting == choice and Task.REPORT in family.tasks:
-        return _findings(family, context, image_set, language)
+    plan = draft_plan(show(drafting.id), language, drafting.report, NO_IMPRESSION)
+    if drafting == choice:
+        return _findings(family, plan, context, image_set, language)
     with open_model(drafting, place.settings.data_dir / "engines") as other:
-        text, _ = _findings(other, context, image_set, language)
+        text, _ = _findings(other, plan, context, image_set, language)
     return text, NO_FEATURES
 
 
 def _findings(
-    family: Family, context: StudyContext, image_set: ImageSet, language: Language
+    family: Family, plan: DraftPlan, context: StudyContext, image_set: ImageSet, language: Language
 ) -> tuple[str, Features]:
-    drafter = Drafter(family, language, code_version())
+    drafter = Drafter(family, language, code_version(), plan=plan)
     encoded = drafter.encode([image_set])
     (draft,) = drafter.write(encoded)
     if isinstance(draft, FailStudy):

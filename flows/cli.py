@@ -89,6 +89,9 @@ def ask(
     schema: Annotated[
         Path | None, typer.Option("--schema", help="JSON Schema of the answer (structured)")
     ] = None,
+    variant: Annotated[
+        str, typer.Option("--variant", help="Another wording that the model has for the task (models list)")
+    ] = "",
     prior: Annotated[
         str,
         typer.Option("--prior", help="Study Instance UID of an earlier study of the patient to compare with"),
@@ -114,6 +117,7 @@ def ask(
         labels=tuple(label or ()),
         options=tuple(option or ()),
         schema=schema,
+        variant=variant,
         prior=prior,
         model=model,
         language=language,

@@ -40,6 +40,8 @@ def model_choice(settings: ModelSettings) -> ModelChoice:
         precision=settings.precision,
         sha256=settings.sha256,
         endpoint=_endpoint_options(settings.endpoint) if settings.endpoint else None,
+        report=settings.report,
+        impression=settings.impression,
     )
 
 
@@ -70,10 +72,15 @@ def _requests(settings: Settings, table: TaskSettings, drafts: Language) -> list
     if table.model:
         model_named(settings, table.model)
     words = Wording(
-        table.questions, table.labels, table.options, table.targets, read_schema(table.schema_file)
+        table.questions,
+        table.labels,
+        table.options,
+        table.targets,
+        read_schema(table.schema_file),
+        table.variant,
     )
     requests = requests_of(task, language, words)
-    if task is Task.REPORT and language is drafts and not table.model:
+    if task is Task.REPORT and language is drafts and not table.model and not table.variant:
         return []
     modalities = frozenset(one.upper() for one in table.modalities)
     return [SiteTask(request, modalities, table.model) for request in requests]

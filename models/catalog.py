@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from models.families import Task
+from models.families import Context, Sections, Task, Traits
 from models.memory import Precision, weights_gib
 from pipeline.errors import ConfigurationError, StopRun
 from pipeline.report import Language
@@ -41,6 +41,8 @@ class CatalogEntry:
     ``acknowledge`` that the site has to say in its configuration that it knows. ``language_tasks`` lists the tasks
     of a language that has fewer than ``tasks``. ``box_convention`` says how the family writes regions; they are
     stored in pixels of the original image whatever it is. ``parameters`` is in billions, 0 where not found.
+    ``drafts`` names the wordings that a draft can be asked by, the usual one first, each with what its text holds;
+    empty where the family drafts no reports. ``context`` are the fields of ``Context`` that its wordings hold.
     ``reason`` says why the state is what it is, ``not_found`` names the facts that were looked for in vain.
     """
 
@@ -67,6 +69,8 @@ class CatalogEntry:
     environment: str = ""
     weights: str = ""
     revision: str = ""
+    drafts: Mapping[str, Sections] = field(default_factory=dict)
+    context: tuple[str, ...] = ()
     reason: str = ""
     not_found: tuple[str, ...] = ()
 
@@ -92,6 +96,15 @@ class CatalogEntry:
         if not self.parameters:
             return {}
         return {str(one): round(weights_gib(self.parameters, one), 2) for one in Precision}
+
+    @property
+    def traits(self) -> Traits:
+        """What a loaded family of this entry says of itself."""
+        return Traits(
+            {language: frozenset(tasks) for language, tasks in self.language_tasks.items()},
+            frozenset(name for name in self.drafts if name not in set(Task)),
+            frozenset(self.context),
+        )
 
     def does(self, task: Task, language: Language) -> bool:
         """Whether the family has this task in this language."""
@@ -138,8 +151,19 @@ def _entry(values: Mapping[str, Any]) -> CatalogEntry:
         Language(language): tuple(Task(task) for task in tasks)
         for language, tasks in values.get("language_tasks", {}).items()
     }
-    for name in ("modalities", "views", "not_found"):
+    read["drafts"] = {name: Sections(held) for name, held in values.get("drafts", {}).items()}
+    if strange := [name for name in read["drafts"] if task_of(name) not in read["tasks"]]:
+        raise ValueError(f"{values['id']}: drafts by {', '.join(strange)}, which is none of its tasks")
+    known = {field.name for field in fields(Context)}
+    if strange := [name for name in values.get("context", ()) if name not in known]:
+        raise ValueError(f"{values['id']}: there is no context {', '.join(strange)}")
+    for name in ("modalities", "views", "not_found", "context"):
         read[name] = tuple(values.get(name, ()))
     if read["acknowledge"] and not read["use_limits"]:
         raise ValueError(f"{values['id']}: a limit to acknowledge has to be said")
     return CatalogEntry(**read)
+
+
+def task_of(wording: str) -> Task:
+    """The task of a wording: "report-iu" is one of report. ValueError for none."""
+    return Task(wording.partition("-")[0])

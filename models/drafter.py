@@ -10,16 +10,18 @@ from types import TracebackType
 from typing import Self
 
 from models.catalog import show
+from models.drafting import NO_IMPRESSION, DraftPlan, ImpressionWriter, WrittenImpression, draft_plan
 from models.endpoints.options import EndpointOptions
-from models.families import Answer, Family, Features, Request, SeenFinding, Task
+from models.families import Answer, Family, Features, Request, Sections
 from models.families.opening import open_family
-from models.findings_text import parse_draft
+from models.findings_text import ParsedDraft, parse_draft
 from models.recipe import Recipe
+from models.regions import placed, support
 from models.simulation import phrases
 from models.supports import supports
-from models.tasks import Asked, SiteTask, TaskRunner, tasks_digest
+from models.tasks import Asked, SiteTask, TaskRunner, check_family, tasks_digest
 from pipeline.errors import ConfigurationError, FailStudy, FirstreadError, SkipStudy
-from pipeline.report import DraftReport, Finding, Language, Provenance, Region, Side
+from pipeline.report import DraftReport, ImpressionSource, Language, Provenance
 from pipeline.study import ImageSet, InstanceRef
 
 
@@ -53,6 +55,7 @@ class Drafter:
         others: Mapping[str, Family] | None = None,
         batch: int = 32,
         priors: str = "off",
+        plan: DraftPlan = DraftPlan(),  # noqa: B008 - frozen
     ) -> None:
         """Wrap a loaded family, and ``others`` by the names that ``tasks`` give them; all are closed with this.
 
@@ -60,21 +63,14 @@ class Drafter:
         family meant. ``priors`` names the rule by which earlier studies are given: it enters the recipe, and a family
         that does not read them is refused.
         """
-        if Task.REPORT not in family.tasks:
-            does = ", ".join(sorted(family.tasks))
-            message = (
-                f"{family.model_id} writes no report of images (it does {does}): "
-                "name a model of images in model.id"
-            )
-            raise ConfigurationError("unsupported-task", message)
-        if language not in family.languages:
-            message = f"{family.model_id} does not report in {language}: change policy.language or model.id"
-            raise ConfigurationError("unsupported-language", message)
+        check_family(family, Request(plan.task, language, variant=plan.variant))
         if priors != "off":
             refuse_prior_unread(family)
         self._family, self.language = family, language
         self._others = dict(others or {})
+        self._plan = plan
         self._runner = TaskRunner(family, self._others, tasks, batch)
+        self._impressions = ImpressionWriter(plan, family, self._others, language, batch)
         self.model_id, self.model_version, self.runner = family.model_id, family.model_version, family.runner
         schema = hashlib.sha256(Path(phrases.__file__).read_bytes()).hexdigest()
         self.parts: Mapping[str, str] = {
@@ -83,6 +79,7 @@ class Drafter:
             "language": str(language),
             "schema": schema,
             "code": code_version,
+            **plan.parts,
             **({"tasks": tasks_digest(tasks)} if tasks else {}),
             **({"priors": priors} if priors != "off" else {}),
             **{
@@ -113,27 +110,51 @@ class Drafter:
         The site's tasks are asked of the studies that have a draft; one that a study cannot be asked is its remark.
         The same ImageSet gives the same draft whatever the batch. May be called from several threads.
         """
-        requests = [Request(Task.REPORT, self.language)] * len(encoded.features)
+        requests = [Request(self._plan.task, self.language, variant=self._plan.variant)] * len(
+            encoded.features
+        )
         answers = self._family.answer(encoded.features, requests)
-        finished = datetime.now(UTC)
-        drafts: list[DraftReport | FailStudy] = []
-        for study, features, priors, answer in zip(
-            encoded.study_instance_uids, encoded.features, encoded.priors, answers, strict=True
-        ):
-            provenance = Provenance(
-                model_id=self.model_id,
-                model_version=self.model_version,
-                recipe=self.recipe,
-                runner=self.runner,
-                started=encoded.started,
-                finished=finished,
-                parts=self.parts,
-            )
+        held = Sections.BOTH if self._plan.strict else Sections.FINDINGS
+        parsed: list[ParsedDraft | FailStudy] = []
+        for answer in answers:
             try:
-                drafts.append(self._draft(study, features, priors, answer, provenance))
+                parsed.append(parse_draft(answer.text, truncated=answer.truncated, held=held))
             except FailStudy as failure:
-                drafts.append(failure)
+                parsed.append(failure)
+        impressions = self._concluded(encoded, parsed)
+        finished = datetime.now(UTC)
+        provenance = Provenance(
+            model_id=self.model_id,
+            model_version=self.model_version,
+            recipe=self.recipe,
+            runner=self.runner,
+            started=encoded.started,
+            finished=finished,
+            parts=self.parts,
+        )
+        drafts: list[DraftReport | FailStudy] = [
+            read
+            if isinstance(read, FailStudy)
+            else self._draft(encoded, row, read, answers[row], impressions[row], provenance)
+            for row, read in enumerate(parsed)
+        ]
         return self._with_answers(encoded, drafts)
+
+    def _concluded(
+        self, encoded: Encoded, parsed: Sequence[ParsedDraft | FailStudy]
+    ) -> dict[int, WrittenImpression]:
+        """The Impression of each draft that could be read, written here where its text has none."""
+        told: dict[int, WrittenImpression] = {}
+        lacking: dict[int, str] = {}
+        for row, read in enumerate(parsed):
+            if isinstance(read, FailStudy):
+                continue
+            if read.impression_text:
+                told[row] = WrittenImpression(read.impression_text, ImpressionSource.REPORT)
+            else:
+                lacking[row] = read.findings_text
+        written = self._impressions.write([(encoded.features[row], text) for row, text in lacking.items()])
+        return {**told, **dict(zip(lacking, written, strict=True))}
 
     def _with_answers(
         self, encoded: Encoded, drafts: Sequence[DraftReport | FailStudy]
@@ -156,32 +177,44 @@ class Drafter:
             if isinstance(draft, DraftReport):
                 one = next(answered)
                 provenance = replace(draft.provenance, finished=finished)
-                draft = replace(draft, answers=one.answers, remarks=one.remarks, provenance=provenance)
+                remarks = (*draft.remarks, *one.remarks)
+                draft = replace(draft, answers=one.answers, remarks=remarks, provenance=provenance)
             told.append(draft)
         return told
 
     def _draft(
         self,
-        study: str,
-        features: Features,
-        priors: Sequence[InstanceRef],
+        encoded: Encoded,
+        row: int,
+        parsed: ParsedDraft,
         answer: Answer,
+        impression: WrittenImpression,
         provenance: Provenance,
     ) -> DraftReport:
-        parsed = parse_draft(answer.text, truncated=answer.truncated)
-        findings = tuple(support(finding, answer.seen) for finding in parsed.findings)
+        images = encoded.features[row].images
+        findings = tuple(
+            placed(support(finding, answer.seen), answer.places, images) for finding in parsed.findings
+        )
         return DraftReport(
-            study_instance_uid=study,
+            study_instance_uid=encoded.study_instance_uids[row],
             language=self.language,
             findings_text=parsed.findings_text,
-            impression_text=parsed.impression_text,
+            impression_text=impression.text,
             findings=findings,
             probabilities=answer.probabilities,
-            images=tuple(image.ref for image in features.images),
+            images=tuple(image.ref for image in images),
             provenance=provenance,
             supports=supports(
-                parsed.findings_text, parsed.impression_text, findings, features.images, priors
+                parsed.findings_text,
+                impression.text,
+                findings,
+                images,
+                encoded.priors[row],
+                summarized=impression.source is ImpressionSource.SUMMARY,
             ),
+            remarks=impression.remarks,
+            impression_source=impression.source,
+            impression_model=impression.model_id,
         )
 
     def __enter__(self) -> Self:
@@ -205,52 +238,13 @@ def _encode(family: Family, studies: Sequence[ImageSet]) -> tuple[Features | Fir
         return tuple(one for study in studies for one in _encode(family, [study]))
 
 
-def support(finding: Finding, seen: Sequence[SeenFinding]) -> Finding:
-    """``finding`` with the detector's probability and region for that kind and side; a stated absence has neither.
-
-    A bilateral finding takes the box around both sides and the lesser probability.
-    """
-    if not finding.present:
-        return finding
-    same = [one for one in seen if one.kind == finding.kind]
-    if finding.side in (Side.LEFT, Side.RIGHT):
-        same = [one for one in same if one.side in (finding.side, None)]
-    elif finding.side is None:
-        same = sorted(same, key=lambda one: one.probability)[-1:]
-    if not same:
-        return finding
-    regions = [one.region for one in same if one.region is not None]
-    return Finding(
-        kind=finding.kind,
-        present=True,
-        side=finding.side,
-        zone=finding.zone,
-        severity=finding.severity,
-        sentence=finding.sentence,
-        region=_around(regions),
-        confidence=min(one.probability for one in same),
-    )
-
-
-def _around(regions: Sequence[Region]) -> Region | None:
-    """The smallest box around boxes of one image."""
-    if not regions:
-        return None
-    first = regions[0]
-    together = [region for region in regions if (region.ref, region.frame) == (first.ref, first.frame)]
-    return Region(
-        first.ref,
-        first.frame,
-        min(region.x0 for region in together),
-        min(region.y0 for region in together),
-        max(region.x1 for region in together),
-        max(region.y1 for region in together),
-    )
-
-
 @dataclass(frozen=True, slots=True)
 class ModelChoice:
-    """Which family to open and how; ``weights`` None takes the shipped ones, ``threads`` 0 every core."""
+    """Which family to open and how; ``weights`` None takes the shipped ones, ``threads`` 0 every core.
+
+    ``report`` names the wording that its drafts are asked by, ``impression`` who writes the Impression that they
+    lack (``models.drafting.draft_plan``).
+    """
 
     id: str
     weights: Path | None = None
@@ -261,6 +255,8 @@ class ModelChoice:
     precision: str = "auto"
     sha256: str = ""
     endpoint: EndpointOptions | None = None
+    report: str = ""
+    impression: str = ""
 
 
 def refuse_prior_unread(family: Family) -> None:
@@ -306,12 +302,16 @@ def open_drafter(
     first start on a machine exports the graphs, which takes some ten seconds. Raises ConfigurationError for an
     unknown model, language or task, StopRun when weights, graphs, engine or runner are not what was expected.
     """
-    named = dict.fromkeys(one.model for one in tasks if one.model)
+    plan = draft_plan(show(model.id), language, model.report, model.impression)
+    named = dict.fromkeys(name for name in (plan.summarizer, *(one.model for one in tasks)) if name)
+    if missing := [name for name in named if name not in (further or {})]:
+        message = f"no [models.{missing[0]}] in the configuration: add it, or set model.impression to {NO_IMPRESSION!r}"
+        raise ConfigurationError("unknown-model", message)
     with ExitStack() as stack:
         family = stack.enter_context(open_model(model, cache_dir))
         others = {name: stack.enter_context(open_model((further or {})[name], cache_dir)) for name in named}
         drafter = Drafter(
-            family, language, code_version, tasks=tasks, others=others, batch=batch, priors=priors
+            family, language, code_version, tasks=tasks, others=others, batch=batch, priors=priors, plan=plan
         )
         stack.pop_all()
         return drafter

@@ -10,13 +10,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from models import findings_text_zh
+from models.families import Sections
+from models.sections import split_sections
 from models.simulation.phrases import CLEAR_LUNGS, KIND_PATTERNS, SEVERITY_WORDS
 from pipeline.errors import FailStudy
 from pipeline.report import Finding, Side
 
-_SECTIONS = re.compile(
-    r"\A\s*findings\s*:(?P<findings>.*?)^\s*impression\s*:(?P<impression>.*)\Z", re.I | re.S | re.M
-)
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+|(?<=[。\uff01\uff1f])\s*|\n+")
 _CLAUSE_END = re.compile(
     r";|,?\s+\b(?:but|however|although|whereas|though)\b|,\s*(?=(?:there|a|an|the|no|and no)\b)|(?=\bwithout\b)"
@@ -41,7 +40,7 @@ _HEART = "cardiomegaly"
 
 @dataclass(frozen=True, slots=True)
 class ParsedDraft:
-    """The two sections without their headings, and what Findings states, in its order."""
+    """The two sections without their headings, the second "" where there is none, and what Findings states."""
 
     findings_text: str
     impression_text: str
@@ -55,24 +54,16 @@ class _Mention:
     end: int
 
 
-def parse_draft(text: str, *, truncated: bool = False) -> ParsedDraft:
-    """Read a whole draft.
+def parse_draft(text: str, *, truncated: bool = False, held: Sections = Sections.BOTH) -> ParsedDraft:
+    """Read a whole draft, ``held`` being what such a text holds.
 
-    Raises FailStudy("draft-unparsable") when it was cut short or has not both sections with text in each.
+    Raises FailStudy("draft-unparsable") when it was cut short or lacks what it should hold.
     """
     if truncated:
         raise FailStudy(
             "draft-unparsable", "the draft reached its length limit before it ended; a person has to report"
         )
-    sections = _SECTIONS.match(text) or findings_text_zh.SECTIONS.match(text)
-    findings, impression = (
-        (sections[name].strip() for name in ("findings", "impression")) if sections else ("", "")
-    )
-    if not re.search(r"\w", findings) or not re.search(r"\w", impression):
-        message = (
-            "the draft has not both a Findings and an Impression section with text; a person has to report"
-        )
-        raise FailStudy("draft-unparsable", message)
+    findings, impression = split_sections(text, held)
     return ParsedDraft(findings, impression, read_findings(findings))
 
 

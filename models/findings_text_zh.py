@@ -12,12 +12,6 @@ from models.simulation.phrases_zh import KIND_PATTERNS_ZH, SEVERITY_WORDS_ZH, ZO
 from pipeline.report import Finding, Side
 
 SCRIPT = re.compile(r"[\u4e00-\u9fff]")
-SECTIONS = re.compile(
-    r"\A\s*(?:检查所见|影像所见|影像学所见|影像表现|所见)\s*[:\uff1a](?P<findings>.*?)"
-    r"^\s*(?:印象|影像诊断|诊断意见|诊断印象|诊断)\s*[:\uff1a](?P<impression>.*)\Z",
-    re.S | re.M,
-)
-"""The headings that reports in Chinese begin their two sections with."""
 _KINDS = {kind: re.compile(pattern) for kind, pattern in KIND_PATTERNS_ZH.items()}
 _CLAUSE_END = re.compile(r"[，；,;]|但|而(?=[左右双])")
 _DENIED = re.compile(r"未见|未发现|未及|未显示|没有|不考虑|排除|除外|(?<!有)无(?!变化|明显变化)")

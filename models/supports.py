@@ -29,10 +29,13 @@ def supports(
     findings: Sequence[Finding],
     images: Sequence[SeenImage],
     priors: Sequence[InstanceRef] = (),
+    *,
+    summarized: bool = False,
 ) -> tuple[Support, ...]:
     """At least one Support for every sentence, in the order of the text.
 
     ``findings`` carry their regions; ``priors`` are the films of an earlier study that the model was given.
+    An Impression that was ``summarized`` rests on the findings text alone: no image was looked at for it.
     """
     found = [
         support
@@ -43,7 +46,7 @@ def supports(
     ]
     for sentence in dict.fromkeys(split_sentences(impression_text)):
         repeated = [one for claim in read_findings(sentence) for one in findings if _repeats(claim, one)]
-        if repeated:
+        if repeated and not summarized:
             found += _seen(IMPRESSION, sentence, repeated, images)
         else:
             found.append(Support(IMPRESSION, sentence, source=FINDINGS))

@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 
-from models.families import TEXT_TASKS, Answer, Family, Features, Request, SeenImage, Task
+from models.families import TEXT_TASKS, Answer, Family, Features, Request, SeenImage, Task, traits_of
 from models.structured import report_schema
 from pipeline.errors import ConfigurationError, FailStudy, FirstreadError, SkipStudy
 from pipeline.report import CheckOutcome, Language, Place, Region, TaskAnswer, Verdict
@@ -39,13 +39,14 @@ NO_FEATURES = Features((), {})
 
 @dataclass(frozen=True, slots=True)
 class Wording:
-    """What a site or a person put into words for a task; ``schema`` is JSON Schema text."""
+    """What a site or a person put into words for a task; ``schema`` is JSON Schema text, ``variant`` a wording."""
 
     questions: tuple[str, ...] = ()
     labels: tuple[str, ...] = ()
     options: tuple[str, ...] = ()
     targets: tuple[str, ...] = ()
     schema: str = ""
+    variant: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +92,10 @@ def requests_of(
 
     Raises ConfigurationError for a word that is missing, that the task does not take, or a schema that is none.
     """
-    given = {name for name, value in asdict(words).items() if value} | ({"region"} if region else set())
+    if words.variant and words.variant.partition("-")[0] != task:
+        raise ConfigurationError("task-words", f"{words.variant} is no wording of task {task}")
+    given = {name for name, value in asdict(words).items() if value} - {"variant"}
+    given |= {"region"} if region else set()
     needed = _NEEDED.get(task, "")
     if needed and needed not in given:
         raise ConfigurationError("task-words", f"task {task} needs {needed}")
@@ -104,7 +108,13 @@ def requests_of(
     elif task is Task.STRUCTURED:
         words = replace(words, schema=report_schema())
     plain = Request(
-        task, language, region=region, labels=words.labels, options=words.options, schema=words.schema
+        task,
+        language,
+        region=region,
+        labels=words.labels,
+        options=words.options,
+        schema=words.schema,
+        variant=words.variant,
     )
     if words.targets:
         return tuple(replace(plain, target=target) for target in words.targets)
@@ -117,7 +127,7 @@ def question_of(request: Request) -> str:
     """What was asked, in the asker's own words; "" where the task says it all."""
     if request.target:
         return request.target
-    asked = request.question
+    asked = request.question or request.variant
     if request.task in (Task.CLASSIFY, Task.GROUNDED_REPORT):
         asked = " ".join(part for part in (asked, "; ".join(request.labels)) if part)
     if request.options:
@@ -216,6 +226,8 @@ class TaskRunner:
 
 def check_family(family: Family, request: Request) -> None:
     """Raises ConfigurationError, saying what the family does, unless it can be asked this."""
+    traits = traits_of(family)
+    held = traits.language_tasks.get(request.language, family.tasks) & family.tasks
     if request.task not in family.tasks:
         does = ", ".join(task for task in Task if task in family.tasks)
         raise ConfigurationError(
@@ -225,6 +237,16 @@ def check_family(family: Family, request: Request) -> None:
         speaks = ", ".join(sorted(family.languages))
         message = f"{family.model_id} does not answer in {request.language}; it does in {speaks}"
         raise ConfigurationError("unsupported-language", message)
+    if request.task not in held:
+        does = ", ".join(task for task in Task if task in held)
+        message = (
+            f"{family.model_id} does not do {request.task} in {request.language}; in that it does {does}"
+        )
+        raise ConfigurationError("unsupported-language", message)
+    if request.variant and request.variant not in traits.variants:
+        known = ", ".join(sorted(traits.variants)) or "none"
+        message = f"{family.model_id} has no wording {request.variant!r} (there are: {known})"
+        raise ConfigurationError("unknown-wording", message)
 
 
 def task_answer(

@@ -175,12 +175,24 @@ class Provenance:
     parts: Mapping[str, str] = field(default_factory=dict)
 
 
+class ImpressionSource(StrEnum):
+    """Where the Impression of a draft comes from."""
+
+    REPORT = "report"
+    """The drafting model wrote it with its Findings, looking at the images."""
+    SUMMARY = "summary"
+    """A model wrote it from the text of the Findings alone."""
+    UNWRITTEN = "unwritten"
+    """There is none: the draft is Findings only, and says so."""
+
+
 @dataclass(frozen=True, slots=True)
 class DraftReport:
     """One study's draft as the model wrote it and our parser read it.
 
-    ``findings_text`` and ``impression_text`` are the two sections. ``findings`` are what the text states
-    (present and absent).
+    ``findings_text`` and ``impression_text`` are the two sections; the second is "" where ``impression_source`` is
+    UNWRITTEN, and ``impression_model`` wrote it where that is not the drafting one. ``findings`` are what the
+    text states (present and absent).
     ``probabilities`` are the classifier's own per kind, 0..1, independent of the text. ``images`` are the instances
     the model saw. ``answers`` are those to the site's further tasks; ``supports`` says per sentence what it rests on.
     ``remarks`` are warnings that arose while drafting, such as a task that this study could not be asked; ``prior`` is
@@ -200,3 +212,5 @@ class DraftReport:
     supports: tuple[Support, ...] = ()
     remarks: tuple[CheckOutcome, ...] = ()
     prior: PriorStudy | None = None
+    impression_source: ImpressionSource = ImpressionSource.REPORT
+    impression_model: str = ""

@@ -123,6 +123,14 @@ class ModelSettings(Table):
     sha256: str = Field(
         default="", pattern="^([0-9a-f]{64})?$", description="digest of the weights folder's SHA256SUMS"
     )
+    report: str = Field(
+        default="",
+        description="the wording that drafts are asked by (models list); the usual one where not set",
+    )
+    impression: str = Field(
+        default="",
+        description="who writes the Impression that a report lacks: a [models.NAME], or none; itself where it can",
+    )
     endpoint: EndpointSettings | None = Field(
         default=None, description="the server that answers instead of weights on this machine"
     )
@@ -132,7 +140,8 @@ class TaskSettings(Table):
     """One [[tasks]] table: what is asked of every study beside its report.
 
     ``questions``, ``targets``: one answer each. ``labels``: the classes to choose among (classify), or what to speak
-    of (grounded_report). ``options`` close a question. ``schema_file`` is a JSON Schema. ``model`` names a
+    of (grounded_report). ``options`` close a question. ``schema_file`` is a JSON Schema. ``variant`` is another wording
+    that the model has for the task. ``model`` names a
     [models.NAME] table that answers instead of the one that drafts.
     """
 
@@ -147,6 +156,7 @@ class TaskSettings(Table):
         default=(), description="only studies with one of these; all where empty"
     )
     model: str = ""
+    variant: str = ""
 
     @field_validator("questions", "labels", "options", "targets", "modalities")
     @classmethod

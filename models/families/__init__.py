@@ -35,6 +35,17 @@ class Task(StrEnum):
     SEGMENT = "segment"
 
 
+class Sections(StrEnum):
+    """What the text of a draft holds."""
+
+    BOTH = "both"
+    """Findings and Impression, each under its heading."""
+    FINDINGS = "findings"
+    """Findings; an Impression only where it stands under its own heading."""
+    CAPTION = "caption"
+    """A caption of the image, which becomes the Findings; else as FINDINGS."""
+
+
 TEXT_TASKS = frozenset({Task.SUMMARIZE, Task.STRUCTURED, Task.TEXT_QA})
 """Tasks whose input is text: asked of a study, they read its report."""
 
@@ -59,6 +70,8 @@ class Request:
     identify         ``region``
     summarize, structured, text_qa    ``text``; structured also ``schema``, a JSON Schema (2020-12) as text
     grounded_report  ``labels``, the organs or lesions to speak of, where the family asks for them
+
+    ``variant`` names another wording that the family has for its task ("report-iu"); "" is the usual one.
     """
 
     task: Task = Task.REPORT
@@ -70,6 +83,7 @@ class Request:
     target: str = ""
     text: str = ""
     schema: str = ""
+    variant: str = ""
     context: Context = field(default_factory=Context)
 
 
@@ -118,8 +132,25 @@ class Answer:
     structured: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Traits:
+    """What a family says of itself beside its tasks and languages.
+
+    ``language_tasks`` are the tasks of a language that has fewer than all; ``variants`` the further wordings that a
+    request may name; ``context`` the fields of ``Context`` that its wordings hold: no other is given to it.
+    """
+
+    language_tasks: Mapping[Language, frozenset[Task]] = field(default_factory=dict)
+    variants: frozenset[str] = frozenset()
+    context: frozenset[str] = frozenset()
+
+
 class Family(Protocol):
-    """A loaded model. Instances are context managers; every method may be called from several threads."""
+    """A loaded model. Instances are context managers; every method may be called from several threads.
+
+    A family may have ``traits`` (see ``Traits``; without them it has none) and ``reads_priors``, which says that it
+    looks at ``ImageSet.priors``.
+    """
 
     model_id: str
     model_version: str
@@ -155,3 +186,9 @@ class Family(Protocol):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
+
+
+def traits_of(family: Family) -> Traits:
+    """What ``family`` says of itself."""
+    traits: Traits = getattr(family, "traits", Traits())
+    return traits

@@ -50,6 +50,7 @@ class EndpointFamily:
         self._wording = wording.wording_of(entry)
         self.model_id, self.model_version = entry.id, entry.version
         self.tasks, self.languages = frozenset(entry.tasks), frozenset(entry.languages)
+        self.traits, self.reads_priors = entry.traits, self._wording.prior
         self._client = EndpointClient(options)
         try:
             served = self._client.describe()

@@ -8,7 +8,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from models.families import Answer, Family, Features, Request
+from models.families import Answer, Family, Features, Request, traits_of
 from models.memory import FreeMemory, Need, explaining_out_of_memory
 from pipeline.study import ImageSet
 
@@ -20,6 +20,7 @@ class GuardedFamily:
         self.family, self._need, self._free = family, need, free
         self.model_id, self.model_version, self.runner = family.model_id, family.model_version, family.runner
         self.tasks, self.languages, self.parts = family.tasks, family.languages, family.parts
+        self.traits, self.reads_priors = traits_of(family), getattr(family, "reads_priors", False)
 
     def prepare(self, study: ImageSet) -> NDArray[np.float32]:
         """See ``models.families.Family``."""

@@ -3,7 +3,8 @@
 Hard problems (failed) keep the draft from being stored as a report; soft ones (warned) are stored and shown.
 
     check          failed                                              warned
-    sections       a section is empty, wordless or absurdly long       -
+    sections       a section is empty, wordless or absurdly long       no impression was written (a model of
+                                                                       findings only)
     truncated      the model was cut off                               the impression ends without a full stop
     repetition     a sentence three times, a looping phrase            a sentence twice
     language       other language or script than asked for             a few letters of another script

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pipeline.checks.evidence import Evidence, Problem, failed, warned
 from pipeline.checks.lexicon import words
 from pipeline.checks.reading import MAX_CHARACTERS, sentences
-from pipeline.report import Language
+from pipeline.report import ImpressionSource, Language
 
 LONGEST_LOOP = 12
 """Tokens of the longest phrase whose immediate repetition is looked for."""
@@ -49,9 +49,12 @@ _OTHER_LATIN = frozenset(
 
 
 def sections(evidence: Evidence) -> Iterator[Problem]:
-    """A section is empty, holds no words, or is longer than any report."""
+    """A section is empty, holds no words, or is longer than any report; an impression that nobody wrote is said so."""
+    unwritten = evidence.draft.impression_source is ImpressionSource.UNWRITTEN
     for name, text in _named_sections(evidence):
-        if not _TOKEN.search(text[:MAX_CHARACTERS]):
+        if name == "impression" and unwritten and not text:
+            yield warned("no impression was written: the model writes findings only")
+        elif not _TOKEN.search(text[:MAX_CHARACTERS]):
             yield failed(f"{name} is empty")
         if len(text) > MAX_CHARACTERS:
             yield failed(f"{name} is longer than any report")

@@ -82,7 +82,12 @@ def _iso(moment: datetime) -> str:
 
 def unknown_date_time() -> Body:
     """The sibling element that says why a dateTime is absent."""
-    return {"extension": [{"url": DATA_ABSENT, "valueCode": "unknown"}]}
+    return absent("unknown")
+
+
+def absent(reason: str) -> Body:
+    """The sibling of a primitive element that says why it is absent (R4 code system data-absent-reason)."""
+    return {"extension": [{"url": DATA_ABSENT, "valueCode": reason}]}
 
 
 AI_ASSERTED = coding(

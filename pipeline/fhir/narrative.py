@@ -13,7 +13,16 @@ from importlib.resources import files
 
 from pipeline.fhir.elements import Body, clean
 from pipeline.ledger import Completeness
-from pipeline.report import CheckOutcome, DraftReport, Language, Place, PriorStudy, TaskAnswer, Verdict
+from pipeline.report import (
+    CheckOutcome,
+    DraftReport,
+    ImpressionSource,
+    Language,
+    Place,
+    PriorStudy,
+    TaskAnswer,
+    Verdict,
+)
 from pipeline.study import LeftOut
 
 _STYLE = (
@@ -61,6 +70,8 @@ def notes(
     ]
     if draft.prior is not None:
         lines.append(prior_note(draft.prior, draft.language))
+    if draft.impression_source is ImpressionSource.SUMMARY:
+        lines.append(summary_note(draft))
     if draft.truncated:
         lines.append(said["truncated"])
     made_by = f"{draft.provenance.model_id} {draft.provenance.model_version}".strip()
@@ -73,6 +84,12 @@ def prior_note(prior: PriorStudy, language: Language) -> str:
     said = words(language)
     day = prior.study_date.isoformat() if prior.study_date else said["no_date"]
     return said["prior"].format(date=day)
+
+
+def summary_note(draft: DraftReport) -> str:
+    """That the Impression was written from the text of the Findings, and by what."""
+    model = draft.impression_model or draft.provenance.model_id
+    return words(draft.language)["summary"].format(model=clean(model))
 
 
 def task_name(task: str, language: Language) -> str:
@@ -140,11 +157,13 @@ def _counted(template: str, reasons: Iterable[str]) -> list[str]:
 
 def _sections(draft: DraftReport, lines: Sequence[str], heading: str = "") -> str:
     said = words(draft.language)
+    unwritten = draft.impression_source is ImpressionSource.UNWRITTEN
+    impression = said["unwritten"] if unwritten else draft.impression_text
     listed = "".join(f"<li>{_text(line)}</li>" for line in lines)
     return (
         f"{_banner(draft.language)}{heading}"
         f"<h2>{said['findings']}</h2>{_paragraphs(draft.findings_text)}"
-        f"<h2>{said['impression']}</h2>{_paragraphs(draft.impression_text)}"
+        f"<h2>{said['impression']}</h2>{_paragraphs(impression)}"
         f"{_answers(draft)}"
         f"<h2>{said['notes']}</h2><ul>{listed}</ul>"
     )

@@ -17,13 +17,16 @@ from pipeline.errors import FailStudy
 from pipeline.fhir.codes import finding_code, finding_site, section_code
 from pipeline.fhir.elements import AI_ASSERTED, AI_CONFIDENCE, SNOMED, Body, clean, coding, concept
 from pipeline.fhir.ids import run_id
-from pipeline.fhir.narrative import observation_narrative, prior_note
-from pipeline.report import DraftReport, Finding, Language, Region, Side, Support
+from pipeline.fhir.narrative import observation_narrative, prior_note, summary_note, words
+from pipeline.report import DraftReport, Finding, ImpressionSource, Language, Region, Side, Support
 from pipeline.study import InstanceRef
 
 REGION = "urn:firstread:StructureDefinition:region"
 SUPPORT = "urn:firstread:StructureDefinition:support"
 _IMAGING = concept(coding("http://terminology.hl7.org/CodeSystem/observation-category", "imaging", "Imaging"))
+_NOT_PERFORMED = coding(
+    "http://terminology.hl7.org/CodeSystem/data-absent-reason", "not-performed", "Not Performed"
+)
 _PRESENT = coding(SNOMED, "52101004", "Present")
 _LATERALITY = coding(SNOMED, "272741003", "Laterality")
 _SEVERITY_TEXT = {Language.ENGLISH: "Severity", Language.CHINESE: "程度"}
@@ -61,7 +64,8 @@ def observations(draft: DraftReport, run: Run) -> tuple[Body, ...]:
     """Findings, impression, then one Observation per finding present, in the order of the draft.
 
     ``status`` is "preliminary" whatever the report's: ObservationStatus has no "partial", and its
-    preliminary means incomplete or unverified (R4 code system observation-status).
+    preliminary means incomplete or unverified (R4 code system observation-status). An impression that nobody wrote is
+    an Observation without a value whose ``dataAbsentReason`` is "not-performed".
     """
     found = (_discrete(draft, run, number, one) for number, one in enumerate(_present(draft)))
     return (
@@ -77,6 +81,10 @@ def _present(draft: DraftReport) -> Sequence[Finding]:
 
 def _section(draft: DraftReport, run: Run, section: str, text: str) -> Body:
     shown = clean(text)
+    if section == "impression" and draft.impression_source is ImpressionSource.UNWRITTEN:
+        said = words(draft.language)["unwritten"]
+        body = shared(draft, run, section, section_code(section, draft.language), said)
+        return body | {"dataAbsentReason": concept(_NOT_PERFORMED, text=said)}
     if not shown:
         raise FailStudy(
             "draft-empty", f"the draft has no {section}; draft the study again or look at the model"
@@ -84,8 +92,11 @@ def _section(draft: DraftReport, run: Run, section: str, text: str) -> Body:
     body = shared(draft, run, section, section_code(section, draft.language), shown) | {"valueString": shown}
     if rests := [_support(one) for one in draft.supports if one.section == section and clean(one.sentence)]:
         body["extension"] = rests
-    if draft.prior is not None:
-        body["note"] = [{"text": prior_note(draft.prior, draft.language)}]
+    remarks = [prior_note(draft.prior, draft.language)] if draft.prior is not None else []
+    if section == "impression" and draft.impression_source is ImpressionSource.SUMMARY:
+        remarks.append(summary_note(draft))
+    if remarks:
+        body["note"] = [{"text": text} for text in remarks]
     return body
 
 

@@ -7,7 +7,7 @@ from pipeline.fhir.elements import AI_ASSERTED, Body, clean, coding, concept, da
 from pipeline.fhir.ids import run_id
 from pipeline.fhir.observations import Run
 from pipeline.fhir.site import uid_identifier
-from pipeline.report import DraftReport, PriorStudy
+from pipeline.report import DraftReport, ImpressionSource, PriorStudy
 
 _CREATE = coding("http://terminology.hl7.org/CodeSystem/v3-DataOperation", "CREATE", "create")
 _AUTHOR = coding("http://terminology.hl7.org/CodeSystem/provenance-participant-type", "author", "Author")
@@ -28,9 +28,7 @@ def provenance(draft: DraftReport, run: Run, targets: Sequence[Body]) -> Body:
         "occurredPeriod": {"start": date_time(made_by.started), "end": date_time(made_by.finished)},
         "recorded": run.issued,
         "reason": [concept(AI_ASSERTED)],
-        "activity": concept(
-            _CREATE, text=clean(f"draft written by {card}, image encoder run by {made_by.runner}")
-        ),
+        "activity": concept(_CREATE, text=clean(_activity(draft, card))),
         "agent": [
             {
                 "type": concept(_AUTHOR),
@@ -47,6 +45,15 @@ def provenance(draft: DraftReport, run: Run, targets: Sequence[Body]) -> Body:
             *earlier,
         ],
     }
+
+
+def _activity(draft: DraftReport, card: str) -> str:
+    said = f"draft written by {card}, image encoder run by {draft.provenance.runner}"
+    if draft.impression_source is ImpressionSource.SUMMARY:
+        said += f", impression written from its findings by {draft.impression_model or 'itself'}"
+    elif draft.impression_source is ImpressionSource.UNWRITTEN:
+        said += ", no impression written"
+    return said
 
 
 def _earlier(prior: PriorStudy) -> Body:

@@ -12,6 +12,7 @@ from pipeline.fhir.elements import (
     INLINE_LABELLED,
     LOINC,
     Body,
+    absent,
     clean,
     coding,
     concept,
@@ -25,7 +26,7 @@ from pipeline.fhir.observations import Run
 from pipeline.fhir.patient import shown_name
 from pipeline.fhir.site import Site
 from pipeline.ledger import Completeness
-from pipeline.report import DraftReport
+from pipeline.report import DraftReport, ImpressionSource
 from pipeline.study import ImageSet, StudyContext
 
 _CATEGORY = (
@@ -47,14 +48,17 @@ def diagnostic_report(
     """The DiagnosticReport. ``results`` refer to its Observations; ``lines`` are the notes about the draft.
 
     ``conclusion`` is the impression as drafted, labelled AIAST on the element itself, so that a copy of it
-    can be told apart; ``performer`` is the organisation, since R4 allows no Device there.
+    can be told apart; where none was written it is absent, with the reason "not-performed".
+    ``performer`` is the organisation, since R4 allows no Device there.
     """
+    unwritten = draft.impression_source is ImpressionSource.UNWRITTEN
+    conclusion = "" if unwritten else clean(draft.impression_text)
     identifier = report_id(site.archive, context.study_instance_uid)
     accession = accession_identifiers(context, site)
     body: Body = {
         "resourceType": "DiagnosticReport",
         "id": identifier,
-        "meta": {"security": [AI_ASSERTED, INLINE_LABELLED]},
+        "meta": {"security": [AI_ASSERTED, *([INLINE_LABELLED] if conclusion else [])]},
         "language": draft.language.value,
         "text": report_narrative(draft, lines),
         "identifier": [{"system": "urn:firstread:report", "value": identifier}, *accession],
@@ -66,8 +70,7 @@ def diagnostic_report(
         "performer": [run.organization],
         "result": list(results),
         "imagingStudy": [run.imaging_study],
-        "conclusion": clean(draft.impression_text),
-        "_conclusion": {"extension": [{"url": INLINE_LABEL, "valueCoding": AI_ASSERTED}]},
+        **_conclusion(conclusion),
         "presentedForm": [_presented(draft, page(draft, lines, _heading(context)), run.issued)],
     }
     if accession:
@@ -77,6 +80,13 @@ def diagnostic_report(
     else:
         body["_effectiveDateTime"] = unknown_date_time()
     return body
+
+
+def _conclusion(text: str) -> Body:
+    if not text:
+        return {"_conclusion": absent("not-performed")}
+    label = {"extension": [{"url": INLINE_LABEL, "valueCoding": AI_ASSERTED}]}
+    return {"conclusion": text, "_conclusion": label}
 
 
 def _heading(context: StudyContext) -> Heading:

@@ -14,6 +14,7 @@ from pipeline.report import (
     CheckOutcome,
     DraftReport,
     Finding,
+    ImpressionSource,
     Label,
     Language,
     Place,
@@ -49,7 +50,7 @@ def as_json(value: object) -> str:
 
 
 def draft_from(body: Json) -> DraftReport:
-    """The DraftReport that ``as_json`` wrote; rows from before there were answers and supports have none."""
+    """The DraftReport that ``as_json`` wrote; older rows lack its newer fields."""
     provenance = body["provenance"]
     return DraftReport(
         study_instance_uid=body["study_instance_uid"],
@@ -71,6 +72,8 @@ def draft_from(body: Json) -> DraftReport:
         supports=tuple(_support(one) for one in body.get("supports", ())),
         remarks=checks_from(body.get("remarks", ())),
         prior=_prior(body.get("prior")),
+        impression_source=ImpressionSource(body.get("impression_source", "report")),
+        impression_model=body.get("impression_model", ""),
     )
 
 

@@ -125,7 +125,7 @@ def test_a_draft_that_cannot_be_read_fails_alone() -> None:
 
 
 def test_a_language_that_the_family_lacks_is_refused() -> None:
-    with pytest.raises(ConfigurationError, match="does not report in zh"):
+    with pytest.raises(ConfigurationError, match="does not answer in zh"):
         Drafter(WrittenFamily([]), Language.CHINESE, "code")
 
 

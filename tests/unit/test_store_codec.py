@@ -15,6 +15,7 @@ from pipeline.report import (
     CheckOutcome,
     DraftReport,
     Finding,
+    ImpressionSource,
     Label,
     Language,
     Place,
@@ -80,6 +81,8 @@ DRAFTS = st.builds(
     st.lists(SUPPORTS, max_size=2).map(tuple),
     st.lists(REMARKS, max_size=1).map(tuple),
     st.none() | PRIORS,
+    st.sampled_from(ImpressionSource),
+    TEXT,
 )
 
 
@@ -91,9 +94,11 @@ def test_a_draft_comes_back_as_it_was(draft: DraftReport) -> None:
 @given(DRAFTS)
 def test_a_row_from_before_there_were_answers_is_read(draft: DraftReport) -> None:
     body = orjson.loads(as_json(draft))
-    for name in ("answers", "supports", "remarks", "prior"):
+    for name in ("answers", "supports", "remarks", "prior", "impression_source", "impression_model"):
         del body[name]
-    assert draft_from(body) == replace(draft, answers=(), supports=(), remarks=(), prior=None)
+    older = replace(draft, answers=(), supports=(), remarks=(), prior=None)
+    older = replace(older, impression_source=ImpressionSource.REPORT, impression_model="")
+    assert draft_from(body) == older
 
 
 @given(st.lists(st.builds(CheckOutcome, TEXT, st.sampled_from(Verdict), TEXT)).map(tuple))

@@ -122,7 +122,7 @@ def test_it_has_no_images_and_says_so(folders: dict[str, Path]) -> None:
             family.prepare(study)
         with pytest.raises(ConfigurationError, match="reads no images"):
             family.answer([NOTHING], [Request(Task.REPORT)])
-        with pytest.raises(ConfigurationError, match="name a model of images"):
+        with pytest.raises(ConfigurationError, match="does not do report"):
             Drafter(family, Language.ENGLISH, "")
 
 

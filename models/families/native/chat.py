@@ -66,7 +66,7 @@ class ChatFamily:
             self._stack = stack.pop_all()
         self.model_id, self.model_version = entry.id, entry.version
         self.tasks, self.languages = frozenset(entry.tasks), frozenset(entry.languages)
-        self.runner = self._encoder.runner
+        self.traits, self.runner = entry.traits, self._encoder.runner
         self.parts = {f"weights/{name}": digest for name, digest in loaded.files.items()} | parts
         self.parts |= {"runner": self.runner, "prompts": dialect.digest}
         self.parts.setdefault("precision", str(loaded.network.dtype).removeprefix("torch."))

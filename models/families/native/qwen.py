@@ -145,7 +145,7 @@ class PerTaskFamily:
         self._family = self._open(self._task)
         self.model_id, self.model_version = entry.id, entry.version
         self.tasks, self.languages = frozenset(folders), frozenset(entry.languages)
-        self.runner = self._family.runner
+        self.traits, self.runner = entry.traits, self._family.runner
         self.parts = {f"{self._task}/{name}": value for name, value in self._family.parts.items()}
         for task, folder in self._folders.items():
             if task is not self._task:

@@ -110,7 +110,7 @@ class UniMedFamily:
         self._prompts = prompts
         self.model_id, self.model_version = entry.id, entry.version
         self.tasks, self.languages = frozenset(entry.tasks), frozenset(entry.languages)
-        self.runner = self._encoder.runner
+        self.traits, self.runner = entry.traits, self._encoder.runner
         self.parts = _parts(files, graphs, self._encoder, prompts)
         self._lock = Lock()
 
