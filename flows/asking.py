@@ -13,6 +13,7 @@ from typing import Any
 from flows import show as display
 from flows.code_version import code_version
 from flows.fetching import fetch_study, transfer_events
+from flows.given import given_context, signed_report
 from flows.priors import with_prior
 from flows.site_tasks import chosen_model, read_schema
 from flows.tally import ALL_WELL, SOME_FAILED
@@ -20,7 +21,7 @@ from flows.workplace import Workplace
 from models.catalog import show
 from models.drafter import Drafter, ModelChoice, open_model, refuse_prior_unread
 from models.drafting import NO_IMPRESSION, DraftPlan, draft_plan
-from models.families import TEXT_TASKS, Family, Features, Request
+from models.families import TEXT_TASKS, Context, Family, Features, Request, traits_of
 from models.tasks import NO_FEATURES, Wording, check_family, requests_of, task_answer, task_named
 from pipeline.checks import refuse_if_failed, run_checks
 from pipeline.errors import ConfigurationError, FailStudy, RetryLater, SkipStudy
@@ -113,12 +114,17 @@ def _answer(
     reader = place.model.id if request.task in TEXT_TASKS else choice.id
     laterals = show(reader).reads_laterals
     with _brought(place, inquiry, laterals) as (context, image_set):
+        earlier = None
         if inquiry.prior:
-            image_set = with_prior(place, inquiry.archive, context, image_set, inquiry.prior).image_set
+            compared = with_prior(place, inquiry.archive, context, image_set, inquiry.prior)
+            image_set, earlier = compared.image_set, compared.earlier
         _audit(place, inquiry, context, choice.id, begun)
+        told = signed_report(place, inquiry.archive, earlier) if earlier else ""
+        known = given_context(context, image_set, told)
+        request = replace(request, context=known.only(traits_of(family).context))
         features = NO_FEATURES
         if request.task in TEXT_TASKS:
-            text, features = _drafted(place, context, image_set, request.language, choice, family)
+            text, features = _drafted(place, context, image_set, known, request.language, choice, family)
             request = replace(request, text=text)
         else:
             (features,) = family.encode([image_set])
@@ -144,6 +150,7 @@ def _drafted(
     place: Workplace,
     context: StudyContext,
     image_set: ImageSet,
+    known: Context,
     language: Language,
     choice: ModelChoice,
     family: Family,
@@ -155,17 +162,22 @@ def _drafted(
     drafting = chosen_model(place.settings, "")
     plan = draft_plan(show(drafting.id), language, drafting.report, NO_IMPRESSION)
     if drafting == choice:
-        return _findings(family, plan, context, image_set, language)
+        return _findings(family, plan, context, image_set, known, language)
     with open_model(drafting, place.settings.data_dir / "engines") as other:
-        text, _ = _findings(other, plan, context, image_set, language)
+        text, _ = _findings(other, plan, context, image_set, known, language)
     return text, NO_FEATURES
 
 
 def _findings(
-    family: Family, plan: DraftPlan, context: StudyContext, image_set: ImageSet, language: Language
+    family: Family,
+    plan: DraftPlan,
+    context: StudyContext,
+    image_set: ImageSet,
+    known: Context,
+    language: Language,
 ) -> tuple[str, Features]:
     drafter = Drafter(family, language, code_version(), plan=plan)
-    encoded = drafter.encode([image_set])
+    encoded = drafter.encode([image_set], [known])
     (draft,) = drafter.write(encoded)
     if isinstance(draft, FailStudy):
         raise draft

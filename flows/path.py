@@ -7,15 +7,17 @@ import logging
 import shutil
 import traceback
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from flows.fetching import fetch_study, transfer_events
+from flows.given import given_context, signed_report
 from flows.priors import Compared, with_last_prior
 from flows.received import link_received
 from flows.workplace import Workplace
+from models.families import Context
 from pipeline.archive.spool import DiskLimits, Spool
 from pipeline.checks import refuse_if_failed, run_checks
 from pipeline.errors import FailStudy, FirstreadError, RetryLater, SkipStudy, StopRun
@@ -44,6 +46,7 @@ class Brought:
     prior: PriorStudy | None = None
     earlier: StudyContext | None = None
     remarks: tuple[CheckOutcome, ...] = ()
+    given: Context = field(default_factory=Context)
 
 
 def bring(place: Workplace, claim: Claim, *, pushed: bool = False) -> Brought | RestOutcome:
@@ -76,6 +79,7 @@ def bring(place: Workplace, claim: Claim, *, pushed: bool = False) -> Brought | 
         compared = Compared(image_set)
         if place.settings.policy.priors == "last":
             compared = with_last_prior(place, claim.archive, context, image_set)
+        told = signed_report(place, claim.archive, compared.earlier) if compared.earlier else ""
         return Brought(
             claim,
             context,
@@ -86,6 +90,7 @@ def bring(place: Workplace, claim: Claim, *, pushed: bool = False) -> Brought | 
             compared.prior,
             compared.earlier,
             compared.remarks,
+            given_context(context, compared.image_set, told),
         )
     except StopRun:
         raise

@@ -104,7 +104,7 @@ async def store(ledgerful: Ledgerful) -> list[LedgerState | None]:
 def _encode(parcel: Parcel) -> list[Parcel]:
     place, brought = parcel.place, parcel.brought
     try:
-        return [Parcel(place, brought, place.drafter.encode([one.image_set for one in brought]))]
+        return [Parcel(place, brought, _encoded(place, brought))]
     except StopRun:
         raise
     except Exception as error:  # noqa: BLE001 - isolated below, recorded per study
@@ -113,6 +113,10 @@ def _encode(parcel: Parcel) -> list[Parcel]:
         return [
             Parcel(place, (), outcomes=[path.rest(place, brought[0].claim, error, brought[0].completeness)])
         ]
+
+
+def _encoded(place: Workplace, brought: Sequence[Brought]) -> Encoded:
+    return place.drafter.encode([one.image_set for one in brought], [one.given for one in brought])
 
 
 def _write(parcel: Parcel) -> list[Outcome]:

@@ -12,14 +12,14 @@ from typing import Self
 from models.catalog import show
 from models.drafting import NO_IMPRESSION, DraftPlan, ImpressionWriter, WrittenImpression, draft_plan
 from models.endpoints.options import EndpointOptions
-from models.families import Answer, Family, Features, Request, Sections
+from models.families import Answer, Context, Family, Features, Request, Sections, traits_of
 from models.families.opening import open_family
 from models.findings_text import ParsedDraft, parse_draft
 from models.recipe import Recipe
 from models.regions import placed, support
 from models.simulation import phrases
 from models.supports import supports
-from models.tasks import Asked, SiteTask, TaskRunner, check_family, tasks_digest
+from models.tasks import NO_CONTEXT, Asked, SiteTask, TaskRunner, check_family, tasks_digest
 from pipeline.errors import ConfigurationError, FailStudy, FirstreadError, SkipStudy
 from pipeline.report import DraftReport, ImpressionSource, Language, Provenance
 from pipeline.study import ImageSet, InstanceRef
@@ -27,7 +27,11 @@ from pipeline.study import ImageSet, InstanceRef
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """A batch of studies after the encoder, in order; holds no pixels."""
+    """A batch of studies after the encoder, in order.
+
+    It holds no decoded study. A family that may have to look again for another task keeps small pictures of its own
+    among its features: bytes at its input size (Uni-Med, UMIT, MedGemma 1.5), or the PNG files that a server is sent.
+    """
 
     study_instance_uids: tuple[str, ...]
     features: tuple[Features, ...]
@@ -37,6 +41,7 @@ class Encoded:
     """The films of an earlier study that each was given with."""
     further: Mapping[str, tuple[Features | FirstreadError, ...]]
     """What the further models that are asked about images made of each study, or why they could not."""
+    contexts: tuple[Context, ...]
 
 
 class Drafter:
@@ -88,13 +93,19 @@ class Drafter:
         }
         self.recipe = Recipe(self.parts).digest
 
-    def encode(self, studies: Sequence[ImageSet]) -> Encoded:
+    def encode(self, studies: Sequence[ImageSet], contexts: Sequence[Context] = ()) -> Encoded:
         """Run the vision encoder over a batch. May be called from several threads.
+
+        ``contexts`` say what is known of each study beside its images; each model is given the parts that its own
+        wordings hold.
 
         Raises SkipStudy when a study of the batch has no image for this model; try such a batch one by one.
         """
         started = datetime.now(UTC)
         features = self._family.encode(studies)
+        known = list(contexts) or [NO_CONTEXT] * len(studies)
+        if len(known) != len(studies):
+            raise ValueError("studies and their contexts go in pairs")
         return Encoded(
             tuple(study.study_instance_uid for study in studies),
             tuple(features),
@@ -102,6 +113,7 @@ class Drafter:
             tuple(frozenset(image.modality for image in study.images) for study in studies),
             tuple(tuple(image.ref for image in study.priors) for study in studies),
             {name: _encode(self._others[name], studies) for name in self._runner.image_models},
+            tuple(known),
         )
 
     def write(self, encoded: Encoded) -> list[DraftReport | FailStudy]:
@@ -110,9 +122,9 @@ class Drafter:
         The site's tasks are asked of the studies that have a draft; one that a study cannot be asked is its remark.
         The same ImageSet gives the same draft whatever the batch. May be called from several threads.
         """
-        requests = [Request(self._plan.task, self.language, variant=self._plan.variant)] * len(
-            encoded.features
-        )
+        allowed = traits_of(self._family).context
+        plain = Request(self._plan.task, self.language, variant=self._plan.variant)
+        requests = [replace(plain, context=one.only(allowed)) for one in encoded.contexts]
         answers = self._family.answer(encoded.features, requests)
         held = Sections.BOTH if self._plan.strict else Sections.FINDINGS
         parsed: list[ParsedDraft | FailStudy] = []
@@ -166,6 +178,7 @@ class Drafter:
                 {"": encoded.features[row], **{name: held[row] for name, held in encoded.further.items()}},
                 encoded.modalities[row],
                 draft.findings_text,
+                encoded.contexts[row],
             )
             for row, draft in enumerate(drafts)
             if isinstance(draft, DraftReport)

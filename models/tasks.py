@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 
-from models.families import TEXT_TASKS, Answer, Family, Features, Request, SeenImage, Task, traits_of
+from models.families import TEXT_TASKS, Answer, Context, Family, Features, Request, SeenImage, Task, traits_of
 from models.structured import report_schema
 from pipeline.errors import ConfigurationError, FailStudy, FirstreadError, SkipStudy
 from pipeline.report import CheckOutcome, Language, Place, Region, TaskAnswer, Verdict
@@ -35,6 +35,7 @@ _TAKEN = {
     Task.GROUNDED_REPORT: ("labels",),
 }
 NO_FEATURES = Features((), {})
+NO_CONTEXT = Context()
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +66,7 @@ class Asked:
     features: Mapping[str, Features | FirstreadError]
     modalities: frozenset[str]
     findings_text: str
+    context: Context = NO_CONTEXT
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +182,8 @@ class TaskRunner:
                         results[row, column] = held
                         continue
                     features = held
-                request = task.request
+                allowed = traits_of(self._families[task.model]).context
+                request = replace(task.request, context=study.context.only(allowed))
                 if request.task in TEXT_TASKS:
                     request = replace(request, text=study.findings_text)
                 waiting.setdefault(task.model, []).append(((row, column), features, request))

@@ -191,6 +191,10 @@ class StudyContext:
     institution: str = ""
     procedure_codes: tuple[Code, ...] = ()
     indication: str = ""
+    persons: tuple[str, ...] = ()
+    """Further persons whom the headers name, and further names of the patient."""
+    identifiers: tuple[str, ...] = ()
+    """Further numbers and addresses of the headers that lead to a person."""
     instances: tuple[InstanceDescription, ...] = ()
 
 

@@ -4,7 +4,7 @@ A family owns its preprocessing, prompts, token formats and coordinate conventio
 leaves it in pixels of the original image.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from types import TracebackType
@@ -52,12 +52,19 @@ TEXT_TASKS = frozenset({Task.SUMMARIZE, Task.STRUCTURED, Task.TEXT_QA})
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What is known about the study beside its images, as text; "" where it is not. Never the report to be written."""
+    """What is known about the study beside its images, as text; "" where it is not.
+
+    Never the report to be written, and nothing that names a person (``pipeline.identifiers``).
+    """
 
     indication: str = ""
     technique: str = ""
     comparison: str = ""
     prior_report: str = ""
+
+    def only(self, names: Collection[str]) -> "Context":
+        """The fields called ``names``; the others are ""."""
+        return Context(**{name: getattr(self, name) for name in names})
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,9 +4,19 @@ from datetime import date, datetime, time, timedelta, timezone
 
 from pydicom.dataset import Dataset
 
-from pipeline.images.headers import Header, integer, items, text
+from pipeline.images.headers import Header, integer, items, text, texts
 from pipeline.study import Code, InstanceDescription, InstanceRef, PatientIdentity, StudyContext
 
+_PERSONS = (
+    "OtherPatientNames", "PatientBirthName", "PatientMotherBirthName", "ResponsiblePerson",
+    "ReferringPhysicianName", "RequestingPhysician", "PhysiciansOfRecord", "PerformingPhysicianName",
+    "NameOfPhysiciansReadingStudy", "OperatorsName", "ConsultingPhysicianName",
+)  # fmt: skip
+_IDENTIFIERS = (
+    "OtherPatientIDs", "PatientAddress", "PatientTelephoneNumbers", "AdmissionID", "ServiceEpisodeID",
+    "MedicalRecordLocator", "FillerOrderNumberImagingServiceRequest",
+    "PlacerOrderNumberImagingServiceRequest", "RequestedProcedureID",
+)  # fmt: skip
 _INDICATIONS = ("ReasonForTheRequestedProcedure", "ReasonForStudy", "AdmittingDiagnosesDescription")
 
 
@@ -26,6 +36,8 @@ def study_context(study_instance_uid: str, headers: list[Header]) -> StudyContex
         institution=_first(datasets, "InstitutionName"),
         procedure_codes=_procedure_codes(datasets),
         indication=_indication(datasets),
+        persons=_each(datasets, _PERSONS),
+        identifiers=_each(datasets, _IDENTIFIERS),
         instances=tuple(_description(header) for header in headers),
     )
 
@@ -89,6 +101,11 @@ def _patient(datasets: list[Dataset]) -> PatientIdentity:
         birth_date=read_date(_first(datasets, "PatientBirthDate")),
         sex=_first(datasets, "PatientSex"),
     )
+
+
+def _each(datasets: list[Dataset], keywords: tuple[str, ...]) -> tuple[str, ...]:
+    found = (one for dataset in datasets for keyword in keywords for one in texts(dataset, keyword))
+    return tuple(dict.fromkeys(one for one in found if one))
 
 
 def _first(datasets: list[Dataset], keyword: str) -> str:

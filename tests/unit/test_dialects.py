@@ -91,7 +91,7 @@ def test_medrega_asks_as_its_demo_does() -> None:
         "<image>\n"
     )
     assert "影响结论列举最终的诊断结果。<image>\n" in medrega(Request(Task.REPORT, Language.CHINESE))
-    other = MedRegaDialect(report="report-iu").word(Request(Task.REPORT), [image()], "CR")
+    other = medrega(Request(Task.REPORT, variant="report-iu"))
     assert (
         "generate a medical report describing the observations and diagnosis in the image. <image>\n" in other
     )
@@ -274,8 +274,11 @@ def test_medgemma_asks_as_its_card_does() -> None:
         "<bos><start_of_turn>user\nYou are an expert radiologist.\n\nDescribe this X-ray<image><end_of_turn>\n"
         "<start_of_turn>model\n"
     )
-    given_ = dialect.word(Request(context=Context(indication="Cough")), [image(), image()], "CR")
-    assert "INDICATION: Cough\nDescribe this X-ray<image><image><end_of_turn>" in given_
+    told = Context(indication="Cough", technique="PA.")
+    assert "Cough" not in dialect.word(Request(context=told), [image()], "CR"), "the card's prompt has none"
+    given_ = dialect.word(Request(Task.FINDINGS, context=told), [image(), image()], "CR")
+    assert "radiologist.\n\nINDICATION: Cough\nTECHNIQUE: PA.\nWrite the FINDINGS section" in given_
+    assert "FINDINGS:<image><image><end_of_turn>" in given_
     detect = dialect.word(Request(Task.DETECT, target="right clavicle"), [image()], "CR")
     assert "<image>Instructions:\nThe following user query" in detect
     assert "\nQuery:\nWhere is the right clavicle? Don't give a final answer without reasoning." in detect

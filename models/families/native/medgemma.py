@@ -43,10 +43,11 @@ class MedGemmaDialect:
         """See Dialect."""
         check_request(request)
         key = "vqa-options" if request.task is Task.VQA and request.options else ""
-        indication = request.context.indication.strip()
+        context = request.context
+        known = {"INDICATION": context.indication.strip(), "TECHNIQUE": context.technique.strip()}
         images = IMAGE_MARK * len(seen) if request.task not in TEXT_TASKS else ""
         values = {
-            "given": f"INDICATION: {indication}\n" if indication else "",
+            "given": "".join(f"{name}: {text}\n" for name, text in known.items() if text),
             "question": "\n\n".join(
                 part for part in (request.text.strip(), request.question.strip()) if part
             ),

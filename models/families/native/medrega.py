@@ -75,10 +75,8 @@ class MedRegaDialect:
     marks = True
     ends: tuple[str, ...] = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|im_sep|>")
 
-    def __init__(self, prompts: str = "medrega.toml", report: str = "report") -> None:
-        """``report`` names the wording of the report: "report" (MIMIC-CXR) or "report-iu"."""
+    def __init__(self, prompts: str = "medrega.toml") -> None:
         self._wordings = read_wordings(prompts)
-        self._report = report
         self.digest = self._wordings.digest
 
     def first_pass(self, request: Request) -> Request | None:
@@ -121,9 +119,7 @@ class MedRegaDialect:
     def _key(self, request: Request) -> str:
         if request.task is Task.VQA and request.options:
             return "vqa-options" if request.language is Language.ENGLISH else ""
-        if request.task is Task.REPORT and request.language is Language.ENGLISH:
-            return self._report
-        return ""
+        return request.variant
 
     def _objects(self, request: Request) -> str:
         names: Sequence[str] = (request.target,)
