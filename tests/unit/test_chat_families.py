@@ -7,15 +7,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from models.catalog import show
 from models.encoder import OnnxEncoder
 from models.engine import EngineOrder, build_engine
 from models.families import Answer, Features, Request, Task
-from models.families.native.chat import ChatFamily
+from models.families.native.chat import ChatFamily, picture_of
 from models.families.native.dialect import IMAGE_MARK, Dialect
 from models.families.native.llava_med import LlavaMedDialect
-from models.families.native.medgemma import MedGemmaDialect
+from models.families.native.medgemma import MedGemmaDialect, pads
 from models.families.native.medrega import MedRegaDialect
 from models.families.native.networks import ChatNetwork, load_llava_med, load_medgemma, load_medrega
 from models.families.native.seeing import tower_source
@@ -70,12 +71,31 @@ def asked(opened: Opened, count: int = 20) -> tuple[list[ImageSet], list[Request
     return studies, [able[number % len(able)] for number in range(count)]
 
 
+def padded_pixels(opened: Opened, study: ImageSet) -> np.ndarray[Any, Any]:
+    """The images padded to a square at their own size, through the family's own processor."""
+    squares = []
+    for image in opened.family._choose(study):
+        picture = picture_of(image)
+        square = Image.new("RGB", (max(picture.size),) * 2)
+        square.paste(picture, pads(picture.height, picture.width))
+        squares.append(square)
+    pixels = opened.loaded.processor(images=squares, return_tensors="np")["pixel_values"]
+    kept = opened.family.encode([study])[0].arrays["padded"]
+    assert kept.dtype == np.uint8
+    assert np.array_equal(
+        opened.family._pixels([Image.fromarray(grey).convert("RGB") for grey in kept]), pixels
+    )
+    return np.asarray(pixels, np.float32)
+
+
 def own_text(opened: Opened, study: ImageSet, request: Request) -> str:
     """What the family's own ``generate`` writes for one request, pixels and all."""
     loaded, dialect = opened.loaded, opened.dialect
     family = opened.family
     features = family.encode([study])[0]
-    pixels = features.arrays["padded"] if request.task is Task.DETECT and opened.kind == "medgemma" else None
+    pixels = (
+        padded_pixels(opened, study) if request.task is Task.DETECT and opened.kind == "medgemma" else None
+    )
     pixels = family.prepare(study) if pixels is None else pixels
     text = dialect.word(request, features.images, "CR").replace(IMAGE_MARK, loaded.image_text)
     start = bool(loaded.tokenizer.bos_token) and text.startswith(loaded.tokenizer.bos_token)

@@ -17,7 +17,7 @@ from models.engine import EngineOrder, build_engine
 from models.families import Request, SeenImage, Task
 from models.families.native.chat import picture_of
 from models.families.native.dialect import IMAGE_MARK
-from models.families.native.qwen import QwenFamily, load_qwen, open_qwen
+from models.families.native.qwen import QwenFamily, _study_again, load_qwen, open_checkpoint, open_qwen
 from models.families.native.qwen_tower import ensure_qwen_graphs, qwen_source, see_images, shape_of_tower
 from models.families.native.qwen_words import (
     CheXOneWords,
@@ -321,3 +321,31 @@ def test_no_text_makes_a_reader_raise_or_leave_the_image(text: str) -> None:
                 box = place.region
                 assert 0 <= box.x0 < box.x1 <= 2000
                 assert 0 <= box.y0 < box.y1 <= 1000
+
+
+def test_umit_keeps_small_pictures_and_no_study_for_its_other_checkpoints(
+    opened: Opened, tmp_path: Path
+) -> None:
+    if opened.kind != "qwen2-vl":
+        pytest.skip("UMIT's form")
+    for task in ("report", "vqa"):
+        shutil.copytree(opened.folder, tmp_path / task)
+    study = chat_study(5, 4)
+    request = Request(Task.VQA, question="Is it large?")
+    whole = open_checkpoint(opened.entry, tmp_path / "vqa", OpenOptions(tmp_path, opened.cache, threads=1))
+    with whole, open_qwen(opened.entry, OpenOptions(tmp_path, opened.cache, threads=1)) as family:
+        (kept,) = family.encode([study])
+        assert all(array.dtype != object for array in kept.arrays.values())
+        greys = kept.arrays["greys"]
+        assert greys.dtype == np.uint8
+        assert len(greys) == sum(int(grid.prod()) * 14 * 14 for grid in kept.arrays["grids"])
+        again = _study_again(kept, 14)
+        for image, small in zip(whole._choose(study), again.images, strict=True):
+            patches, _ = whole._patches(image)
+            assert np.array_equal(whole._patches(small)[0], patches), "not a value differs"
+            assert (small.original_rows, small.original_columns) == (
+                image.original_rows,
+                image.original_columns,
+            )
+        (answer,) = family.answer([kept], [request])
+        assert [answer.text] == [one.text for one in whole.answer(whole.encode([study]), [request])]

@@ -101,7 +101,7 @@ class ChatFamily:
                 "modality": np.array([image.modality for image in images]),
             }
             if self._pads:
-                arrays["padded"] = self._pixels([_padded(picture_of(image)) for image in images])
+                arrays["padded"] = np.stack([self._padded(image) for image in images])
             encoded.append(Features(tuple(seen_image(image) for image in images), arrays))
             start += len(images)
         return encoded
@@ -192,7 +192,8 @@ class ChatFamily:
 
     def _values(self, features: Features, request: Request) -> NDArray[Any]:
         if self._pads and request.task is Task.DETECT:
-            return self._encoder.encode({"pixels": features.arrays["padded"]})["features"]
+            squares = [Image.fromarray(grey).convert("RGB") for grey in features.arrays["padded"]]
+            return self._encoder.encode({"pixels": self._pixels(squares)})["features"]
         return features.arrays["features"]
 
     def _room(self, request: Request) -> int:
@@ -260,6 +261,15 @@ class ChatFamily:
         images = sorted(study.images, key=lambda image: image.view not in FRONTAL)
         return images[: min(self._dialect.most_images, self._entry.images or 1)]
 
+    def _padded(self, image: StudyImage) -> NDArray[np.uint8]:
+        """The image in the middle of a black square, at the processor's size, a byte a pixel."""
+        picture, processor = grey_picture(image), self._loaded.processor
+        side = max(picture.size)
+        square = Image.new("L", (side, side))
+        square.paste(picture, pads(picture.height, picture.width))
+        size = (processor.size["width"], processor.size["height"])
+        return np.asarray(square.resize(size, processor.resample))
+
     def _pixels(self, pictures: Sequence[Any]) -> NDArray[np.float32]:
         values = self._loaded.processor(images=list(pictures), return_tensors="np")["pixel_values"]
         return np.ascontiguousarray(values, np.float32)
@@ -285,18 +295,15 @@ def _with_schema(request: Request) -> Request:
     return replace(request, schema=report_schema())
 
 
+def grey_picture(image: StudyImage) -> Image.Image:
+    """The frame in 256 greys."""
+    grey = np.clip(np.rint(np.asarray(image.pixels, np.float32) * 255), 0, 255).astype(np.uint8)
+    return Image.fromarray(grey)
+
+
 def picture_of(image: StudyImage) -> Image.Image:
     """The frame in 256 greys as RGB, which is what these networks were trained on."""
-    grey = np.clip(np.rint(np.asarray(image.pixels, np.float32) * 255), 0, 255).astype(np.uint8)
-    return Image.fromarray(grey).convert("RGB")
-
-
-def _padded(picture: Image.Image) -> Image.Image:
-    """The picture in the middle of a black square."""
-    side = max(picture.size)
-    square = Image.new("RGB", (side, side))
-    square.paste(picture, pads(picture.height, picture.width))
-    return square
+    return grey_picture(image).convert("RGB")
 
 
 def seen_image(image: StudyImage) -> SeenImage:

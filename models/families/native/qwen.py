@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from models.catalog import CatalogEntry
 from models.encoder import VisionEncoder
 from models.families import Answer, Features, Request, Task
-from models.families.native.chat import ChatFamily, picture_of, seen_image
+from models.families.native.chat import ChatFamily, grey_picture, picture_of, seen_image
 from models.families.native.dialect import IMAGE_MARK, Reading
 from models.families.native.networks import (
     ChatNetwork,
@@ -87,6 +87,23 @@ class QwenFamily(ChatFamily):
             for images in chosen
         ]
 
+    @property
+    def patch(self) -> int:
+        """Side of a patch in pixels."""
+        return int(self._loaded.processor.patch_size)
+
+    def shrink(self, study: ImageSet) -> NDArray[np.uint8]:
+        """The grey values of the images that are read, at the processor's size, one after the other."""
+        from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_resize
+
+        processor, greys = self._loaded.processor, []
+        least, most = processor.size["shortest_edge"], processor.size["longest_edge"]
+        for image in self._choose(study):
+            picture = grey_picture(image)
+            rows, columns = smart_resize(picture.height, picture.width, MERGE * self.patch, least, most)
+            greys.append(np.asarray(picture.resize((columns, rows), processor.resample)).ravel())
+        return np.concatenate(greys)
+
     def _patches(self, image: StudyImage) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         made = self._loaded.processor(images=[picture_of(image)], return_tensors="np")
         grid = np.asarray(made["image_grid_thw"][0], np.int64)
@@ -133,7 +150,8 @@ class PerTaskFamily:
     """A family with a checkpoint per task, one in memory at a time. See ``models.families.Family``.
 
     Towers differ between the checkpoints, so a study is encoded by that of the report (or of the first task there is),
-    and again, from the pictures that its features keep, by that of another task when it is asked.
+    and again by that of another task when it is asked. For that its features keep ``greys``: the values of each image
+    at the size that the processor shrinks it to, one byte a pixel, at most 602,112 bytes an image (``MOST_PIXELS``).
     """
 
     def __init__(self, entry: CatalogEntry, folders: Mapping[Task, Path], options: OpenOptions) -> None:
@@ -167,13 +185,13 @@ class PerTaskFamily:
             return self._family.prepare(study)
 
     def encode(self, studies: Sequence[ImageSet]) -> list[Features]:
-        """See ``models.families.Family``; the features keep the study's images for the other checkpoints."""
+        """See ``models.families.Family``; the features keep small pictures for the other checkpoints."""
         with self._lock:
-            encoded = self._use(self._first).encode(studies)
-        return [
-            replace(one, arrays={**one.arrays, "study": _boxed(study)})
-            for one, study in zip(encoded, studies, strict=True)
-        ]
+            family = self._use(self._first)
+            return [
+                replace(one, arrays={**one.arrays, "greys": family.shrink(study)})
+                for one, study in zip(family.encode(studies), studies, strict=True)
+            ]
 
     def answer(self, features: Sequence[Features], requests: Sequence[Request]) -> list[Answer]:
         """See ``models.families.Family``; requests of one task are answered together."""
@@ -189,7 +207,7 @@ class PerTaskFamily:
                 rows = [row for row, request in enumerate(requests) if request.task is task]
                 family, given = self._use(task), [features[row] for row in rows]
                 if task is not self._first:
-                    given = family.encode([one.arrays["study"].item() for one in given])
+                    given = family.encode([_study_again(one, family.patch) for one in given])
                 written = family.answer(given, [requests[row] for row in rows])
                 answers.update(zip(rows, written, strict=True))
         return [answers[row] for row in range(len(requests))]
@@ -203,11 +221,21 @@ class PerTaskFamily:
         self._family.__exit__(kind, error, trace)
 
 
-def _boxed(study: ImageSet) -> NDArray[Any]:
-    """A study as an array of one object, to travel among the features."""
-    box = np.empty((), object)
-    box[()] = study
-    return box
+def _study_again(features: Features, patch: int) -> ImageSet:
+    """The study of the ``greys`` that features keep; processing them gives the patches of the study itself."""
+    sides = features.arrays["grids"][:, 1:] * patch
+    ends = np.cumsum(sides.prod(axis=1))
+    images = [
+        StudyImage(
+            image.ref, image.frame, grey.reshape(side).astype(np.float32) / np.float32(255), image.rows,
+            image.columns, None, str(modality), "", "", "MONOCHROME2",
+        )
+        for image, grey, side, modality in zip(
+            features.images, np.split(features.arrays["greys"], ends[:-1]), sides, features.arrays["modality"],
+            strict=True,
+        )
+    ]  # fmt: skip
+    return ImageSet(features.images[0].ref.study_instance_uid, tuple(images))
 
 
 def _digests(folder: Path) -> dict[str, str]:

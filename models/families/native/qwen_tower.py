@@ -21,6 +21,8 @@ from pipeline.errors import StopRun
 
 MERGE = 2
 """Patches along one side of a merged token."""
+MOST_PATCHES = 8192
+"""Patches that go through the tower at once; a longer series would take memory in proportion to its length."""
 SOURCES = (Path(__file__), Path(__file__).parents[2] / "encoder.py")
 Floats = NDArray[np.float32]
 
@@ -131,16 +133,19 @@ def see_images(
 ) -> list[Floats]:
     """Features [tokens, width] of each image, from its patches [n, values] and grid (rows, columns) of patches.
 
-    Images of one size go through the encoder together.
+    Images of one size go through the encoder together, up to ``MOST_PATCHES``.
     """
     seen: dict[int, Floats] = {}
     for grid in sorted(set(grids)):
-        rows = [row for row, one in enumerate(grids) if one == grid]
+        alike = [row for row, one in enumerate(grids) if one == grid]
         tables = grid_inputs(*grid, shape)
-        inputs: Mapping[str, NDArray[Any]] = {"pixels": np.stack([patches[row] for row in rows])} | {
-            name: np.repeat(table[None], len(rows), axis=0) for name, table in tables.items()
-        }
-        seen.update(zip(rows, encoder.encode(inputs)["features"], strict=True))
+        step = max(1, MOST_PATCHES // (grid[0] * grid[1]))
+        for start in range(0, len(alike), step):
+            rows = alike[start : start + step]
+            inputs: Mapping[str, NDArray[Any]] = {"pixels": np.stack([patches[row] for row in rows])} | {
+                name: np.repeat(table[None], len(rows), axis=0) for name, table in tables.items()
+            }
+            seen.update(zip(rows, encoder.encode(inputs)["features"], strict=True))
     return [seen[row] for row in range(len(patches))]
 
 
