@@ -99,6 +99,10 @@ class EndpointSettings(Table):
         default=False,
         description="the server takes response_format with a JSON Schema (transformers serve does not)",
     )
+    special_tokens: bool = Field(
+        default=False,
+        description="ask for special tokens in the text (vLLM, SGLang): MedRegA and UMIT write boxes by them",
+    )
 
 
 class ModelSettings(Table):

@@ -149,6 +149,8 @@ class EndpointClient:
             "seed": options.seed,
             "stream": False,
         }
+        if options.special_tokens:
+            body["skip_special_tokens"] = False
         if schema and options.json_schema:
             wanted = {"name": "answer", "strict": True, "schema": json.loads(schema)}
             body["response_format"] = {"type": "json_schema", "json_schema": wanted}

@@ -19,9 +19,15 @@ DIALECTS: Mapping[str, str] = {
     "medgemma-1.5-4b-it": "models.families.native.medgemma:MedGemmaDialect",
     "llava-med": "models.families.native.llava_med:LlavaMedDialect",
     "medrega": "models.families.native.medrega:MedRegaDialect",
+    "umit": "models.families.native.qwen_words:UmitWords",
+    "lingshu-7b": "models.families.native.qwen_words:LingshuWords",
+    "lingshu-32b": "models.families.native.qwen_words:LingshuWords",
+    "chexone": "models.families.native.qwen_words:CheXOneWords",
 }
 """Module and class of the dialect of each catalogue id that a server can speak."""
 
+UNREADABLE = {"lingshu-7b": frozenset({Task.DETECT}), "lingshu-32b": frozenset({Task.DETECT})}
+"""Tasks that a server cannot be asked: Lingshu's boxes are in pixels of an image that the server resized."""
 PADDED = frozenset({Task.DETECT})
 """Tasks for which MedGemma reads the image padded to a square."""
 
@@ -55,8 +61,8 @@ class DialectWording:
 
     frontal = lateral = prior = False
 
-    def __init__(self, dialect: Dialect, *, pads: bool) -> None:
-        self._dialect, self._pads, self.digest = dialect, pads, dialect.digest
+    def __init__(self, dialect: Dialect, *, pads: bool, lacks: frozenset[Task]) -> None:
+        self._dialect, self._pads, self.digest, self.lacks = dialect, pads, dialect.digest, lacks
 
     def ask(
         self, request: Request, roles: Sequence[str], seen: Sequence[SeenImage], modality: str
@@ -86,4 +92,6 @@ def dialect_wording(model_id: str) -> DialectWording | None:
     if named is None:
         return None
     module, _, name = named.partition(":")
-    return DialectWording(getattr(import_module(module), name)(), pads=model_id.startswith("medgemma"))
+    dialect: Dialect = getattr(import_module(module), name)()
+    lacks = UNREADABLE.get(model_id, frozenset())
+    return DialectWording(dialect, pads=model_id.startswith("medgemma"), lacks=lacks)

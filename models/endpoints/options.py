@@ -12,8 +12,9 @@ class EndpointOptions:
     """One server. Times in seconds; ``total_timeout`` bounds one request with all its retries.
 
     ``model`` is the name that the server knows. ``json_schema`` says that it accepts ``response_format`` with a JSON
-    Schema (vLLM, SGLang and TensorRT-LLM do, transformers serve refuses it). ``max_side`` is the longest side, in
-    pixels, of an image that is sent.
+    Schema (vLLM, SGLang and TensorRT-LLM do, transformers serve refuses it). ``special_tokens`` asks for them in the
+    text, which families that write boxes by them need and transformers serve does not know. ``max_side`` is the longest
+    side, in pixels, of an image that is sent.
     """
 
     url: str
@@ -29,6 +30,7 @@ class EndpointOptions:
     max_side: int = 1024
     seed: int = 0
     json_schema: bool = False
+    special_tokens: bool = False
 
     def __post_init__(self) -> None:
         """Raise ConfigurationError for what cannot be a server."""

@@ -42,7 +42,8 @@ class Speaking(Protocol):
     """How a served family is asked and answers.
 
     ``frontal`` says that it reads studies with a frontal film only, which then is the first image; ``lateral`` and
-    ``prior`` that it takes a lateral and an earlier frontal film too. ``digest`` is of its words.
+    ``prior`` that it takes a lateral and an earlier frontal film too. ``lacks`` are tasks of the family that a server
+    cannot be asked. ``digest`` is of its words.
     """
 
     @property
@@ -53,6 +54,9 @@ class Speaking(Protocol):
 
     @property
     def prior(self) -> bool: ...
+
+    @property
+    def lacks(self) -> frozenset[Task]: ...
 
     @property
     def digest(self) -> str: ...
@@ -86,6 +90,7 @@ class Wording:
     frontal: bool = False
     lateral: bool = False
     prior: bool = False
+    lacks: frozenset[Task] = frozenset()
 
     @property
     def digest(self) -> str:

@@ -49,7 +49,8 @@ class EndpointFamily:
         self._entry, self._options = entry, options
         self._wording = wording.wording_of(entry)
         self.model_id, self.model_version = entry.id, entry.version
-        self.tasks, self.languages = frozenset(entry.tasks), frozenset(entry.languages)
+        self.tasks = frozenset(entry.tasks) - self._wording.lacks
+        self.languages = frozenset(entry.languages)
         self.traits, self.reads_priors = entry.traits, self._wording.prior
         self._client = EndpointClient(options)
         try:
