@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from flows import show as display
-from models.catalog import CatalogEntry, State, list_models
+from models.catalog import CatalogEntry, Conclusion, State, list_models
 from models.catalog import show as catalogue_entry
+from models.families import Sections
 from models.families.opening import ADAPTERS
 from pipeline.errors import ConfigurationError
 from pipeline.settings import Settings
@@ -58,6 +59,8 @@ STATE_TITLES = {
 }
 MODELS_CAPTION = (
     "GiB: the weights alone in 16, 8 and 4 bits, computed from the parameters. "
+    "Drafts hold F Findings and I Impression: F+I in the report; F, own I: the model summarises its Findings; F: "
+    "another model does ([model] impression), or the draft says that none was written. Others write no reports. "
     "*: limits of use to accept in the configuration (`firstread models show ID`)."
 )
 
@@ -86,7 +89,21 @@ def _model_row(entry: CatalogEntry) -> tuple[str, ...]:
     why = entry.reason
     if entry.adapter and entry.adapter not in ADAPTERS:
         why = f"this version has no adapter {entry.adapter!r}: cannot be opened; {why}"
-    return (entry.id, ", ".join(entry.tasks), " ".join(entry.languages), sizes, licence, why)
+    return (entry.id, _tasks(entry), " ".join(entry.languages), sizes, licence, why)
+
+
+def _tasks(entry: CatalogEntry) -> str:
+    """The tasks, what a draft holds, and where its Impression comes from."""
+    tasks, concludes = ", ".join(entry.tasks), entry.concludes()
+    if concludes is None:
+        return tasks
+    held = "F (caption)" if Sections.CAPTION in entry.drafts.values() else "F"
+    names = {
+        Conclusion.REPORT: "F+I",
+        Conclusion.OWN_SUMMARY: f"{held}, own I",
+        Conclusion.OTHER_OR_UNWRITTEN: held,
+    }
+    return f"{tasks}. Drafts: {names[concludes]}"
 
 
 def _entry_values(entry: CatalogEntry) -> dict[str, Any]:
@@ -94,6 +111,7 @@ def _entry_values(entry: CatalogEntry) -> dict[str, Any]:
     return {
         **json.loads(json.dumps(asdict(entry))),
         "memory_gib": entry.memory_gib,
+        "impression": entry.concludes() or "",
         "adapter_here": entry.adapter in ADAPTERS,
     }
 

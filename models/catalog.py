@@ -31,6 +31,17 @@ class State(StrEnum):
     """Not run by this pipeline at all."""
 
 
+class Conclusion(StrEnum):
+    """Where the Impression of a family's drafts comes from, unless a site says otherwise ([model] impression)."""
+
+    REPORT = "report"
+    """The report holds it."""
+    OWN_SUMMARY = "own-summary"
+    """The family summarises its own Findings, where the report holds none."""
+    OTHER_OR_UNWRITTEN = "other-model-or-unwritten"
+    """Another model that the site names summarises the Findings; else the draft says that none was written."""
+
+
 @dataclass(frozen=True, slots=True)
 class CatalogEntry:
     """One family.
@@ -96,6 +107,16 @@ class CatalogEntry:
         if not self.parameters:
             return {}
         return {str(one): round(weights_gib(self.parameters, one), 2) for one in Precision}
+
+    def concludes(self, language: Language = Language.ENGLISH) -> Conclusion | None:
+        """Where the Impression of its usual draft comes from; None where it drafts no reports."""
+        if not self.drafts:
+            return None
+        if next(iter(self.drafts.values())) is Sections.BOTH:
+            return Conclusion.REPORT
+        return (
+            Conclusion.OWN_SUMMARY if self.does(Task.SUMMARIZE, language) else Conclusion.OTHER_OR_UNWRITTEN
+        )
 
     @property
     def traits(self) -> Traits:

@@ -14,7 +14,7 @@ from models.catalog import ENDPOINT_ADAPTER, CatalogEntry, State
 from models.endpoints.options import EndpointOptions
 from models.families import Family
 from models.families.guarded import GuardedFamily
-from models.memory import explaining_out_of_memory
+from models.memory import QUANTISED, explaining_out_of_memory
 from pipeline.errors import ConfigurationError
 
 ADAPTERS = {
@@ -30,6 +30,8 @@ ADAPTERS = {
     "openai-endpoint": "models.families.endpoint:open_endpoint",
 }
 """Module and function of each adapter."""
+QUANTISING = "causal-lm"
+"""The adapter that loads 8 and 4 bits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +98,7 @@ def open_family(
     adapter = ENDPOINT_ADAPTER if endpoint is not None else entry.adapter
     opener = find_opener(entry, adapter)
     if adapter != ENDPOINT_ADAPTER and not entry.weights:
+        refuse_unread_precision(entry, precision)
         from models.brought import check_brought  # torch is asked what memory is free
 
         brought = check_brought(entry, options.folder(entry), precision=precision, sha256=sha256)
@@ -114,6 +117,16 @@ def check_use_limits(entry: CatalogEntry, options: OpenOptions) -> None:
             "`accept_use_limits = true` in the table of the model"
         )
         raise ConfigurationError("use-limits", message)
+
+
+def refuse_unread_precision(entry: CatalogEntry, precision: str) -> None:
+    """Raises ConfigurationError where an adapter is asked for a precision that it does not load: nothing is ignored."""
+    if entry.adapter != QUANTISING and precision in tuple(QUANTISED):
+        message = (
+            f"{entry.id} is loaded as its weights are stored: set model.precision to auto, or let a server hold it in "
+            f"{precision} (endpoint)"
+        )
+        raise ConfigurationError("precision", message)
 
 
 def find_opener(entry: CatalogEntry, adapter: str) -> Callable[[CatalogEntry, OpenOptions], Family]:

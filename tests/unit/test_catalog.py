@@ -101,12 +101,25 @@ SYSTEMS = [
     "stu-net",
     "chatdoctor",
     "med-palm-m",
+    "medgemma-4b-pt",
+    "huatuo",
+    "pubmedbert",
+    "helm",
 ]
+CONCLUDES = {
+    "report": ["firstread-mini", "medrega", "lingshu-7b", "lingshu-32b", "openai-endpoint"],
+    "own-summary": ["medgemma-4b-it", "medgemma-27b-it", "medgemma-1.5-4b-it", "chexone", "chexagent-2"],
+    "other-model-or-unwritten": [
+        "uni-med", "umit", "llava-med", "maira-2", "llava-rad", "libra-7b", "libra-3b", "hulu-med-7b", "hulu-med-14b",
+        "hulu-med-32b", "radfm",
+    ],
+}  # fmt: skip
+"""Where the Impression of each system that drafts comes from."""
 
 
 def test_every_system_is_there_with_all_a_site_has_to_know() -> None:
     entries = {entry.id: entry for entry in list_models()}
-    assert set(SYSTEMS) <= set(entries)
+    assert set(SYSTEMS) == set(entries), "every system of the field that we know of, and no other"
     for entry in entries.values():
         assert entry.name
         assert entry.reason
@@ -163,6 +176,12 @@ def test_limits_of_use_have_to_be_accepted(tmp_path: Path) -> None:
                 open_family(entry, tmp_path, tmp_path)
 
 
+def test_a_precision_that_an_adapter_does_not_load_is_refused(tmp_path: Path) -> None:
+    for precision in ("int8", "int4"):
+        with pytest.raises(ConfigurationError, match="let a server hold it"):
+            open_family(show("lingshu-32b"), tmp_path, tmp_path, precision=precision)
+
+
 def test_an_adapter_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="nonesuch"):
         open_family(replace(show("lingshu-7b"), adapter="nonesuch"), tmp_path, tmp_path)
@@ -185,6 +204,12 @@ def test_the_list_as_json_is_one_line(capsys: pytest.CaptureFixture[str]) -> Non
     show_models(as_json=True)
     shown = json.loads(capsys.readouterr().out)
     assert [one["id"] for one in shown] == [entry.id for entry in list_models()]
+    told: dict[str, list[str]] = {}
+    for one in shown:
+        told.setdefault(one["impression"], []).append(one["id"])
+    assert {name: sorted(ids) for name, ids in told.items() if name} == {
+        name: sorted(ids) for name, ids in CONCLUDES.items()
+    }
     by_id = {one["id"]: one for one in shown}
     assert by_id["medrega"]["memory_gib"]["bf16"] == pytest.approx(74.5, abs=0.1)
     assert by_id["umit"]["repositories"]["landmark"] == "dz-osamu/Landmark_Detection"
