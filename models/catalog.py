@@ -10,6 +10,7 @@ from typing import Any
 
 from models.families import Context, Sections, Task, Traits
 from models.memory import Precision, weights_gib
+from models.prompts import read_wordings
 from pipeline.errors import ConfigurationError, StopRun
 from pipeline.report import Language
 
@@ -123,9 +124,14 @@ class CatalogEntry:
         """What a loaded family of this entry says of itself."""
         return Traits(
             {language: frozenset(tasks) for language, tasks in self.language_tasks.items()},
-            frozenset(name for name in self.drafts if name not in set(Task)),
+            {language: self._variants(language) for language in self.languages},
             frozenset(self.context),
         )
+
+    def _variants(self, language: Language) -> frozenset[str]:
+        further = {name for name in self.drafts if name not in set(Task)}
+        texts = read_wordings(self.prompts).texts if further else {}
+        return frozenset(name for name in further if (name, language) in texts)
 
     def does(self, task: Task, language: Language) -> bool:
         """Whether the family has this task in this language."""

@@ -70,6 +70,9 @@ def draft_plan(entry: CatalogEntry, language: Language, wording: str = "", impre
         message = f"{entry.id} does not report in {language}: change policy.language or model.id"
         raise ConfigurationError("unsupported-language", message)
     variant = "" if name == task else name
+    if variant and variant not in entry.traits.variants[language]:
+        message = f"{entry.id} has no wording {name!r} in {language}: change policy.language or model.report"
+        raise ConfigurationError("unsupported-language", message)
     if impression:
         return DraftPlan(task, variant, held, None if impression == NO_IMPRESSION else impression)
     own = held is not Sections.BOTH and entry.does(Task.SUMMARIZE, language)

@@ -246,9 +246,12 @@ def check_family(family: Family, request: Request) -> None:
             f"{family.model_id} does not do {request.task} in {request.language}; in that it does {does}"
         )
         raise ConfigurationError("unsupported-language", message)
-    if request.variant and request.variant not in traits.variants:
-        known = ", ".join(sorted(traits.variants)) or "none"
-        message = f"{family.model_id} has no wording {request.variant!r} (there are: {known})"
+    wordings = traits.variants.get(request.language, frozenset())
+    if request.variant and request.variant not in wordings:
+        known = ", ".join(sorted(wordings)) or "none"
+        message = (
+            f"{family.model_id} has no wording {request.variant!r} in {request.language} (there are: {known})"
+        )
         raise ConfigurationError("unknown-wording", message)
 
 

@@ -143,12 +143,13 @@ class Answer:
 class Traits:
     """What a family says of itself beside its tasks and languages.
 
-    ``language_tasks`` are the tasks of a language that has fewer than all; ``variants`` the further wordings that a
-    request may name; ``context`` the fields of ``Context`` that its wordings hold: no other is given to it.
+    ``language_tasks`` are the tasks of a language that has fewer than all; ``variants`` the further wordings of a
+    language that a request may name; ``context`` the fields of ``Context`` that its wordings hold: no
+    other is given to it.
     """
 
     language_tasks: Mapping[Language, frozenset[Task]] = field(default_factory=dict)
-    variants: frozenset[str] = frozenset()
+    variants: Mapping[Language, frozenset[str]] = field(default_factory=dict)
     context: frozenset[str] = frozenset()
 
 

@@ -19,6 +19,7 @@ import pydicom
 import pytest
 
 from models.families import Request, Task
+from pipeline.fhir.ids import report_id
 from pipeline.store.connections import libpq_url
 from pipeline.store.store import Store
 from pipeline.web import create_app, serving
@@ -206,6 +207,9 @@ def test_systems_of_different_shapes_draft_the_same_archive(site: Site, tmp_path
         app = create_app(store, token="", audit=lambda _: None, clock=lambda: datetime.now(UTC))
         with serving(app) as url:
             page = httpx.get(f"{url.rstrip('/')}/reports/{drafted['report']['id']}").text
+            named = report_id("main", radiograph_header(EARLIER).study_instance_uid)
+            other = httpx.get(f"{url.rstrip('/')}/reports/{named}").text
+    assert "Written by chexone from the text of the findings; it saw no image for it." in other
     assert "Not written: the model that drafted this writes findings only." in page
     assert "Machine-made draft" in page
 

@@ -23,6 +23,8 @@ def test_the_shipped_catalogue() -> None:
     assert mini.state == "runnable"
     assert Task.REPORT in mini.tasks
     assert mini.languages == (Language.ENGLISH, Language.CHINESE)
+    assert show("maira-2").reads_laterals, "its prompt has a place for the lateral film"
+    assert not show("llava-rad").reads_laterals
     assert mini.weights_folder == CATALOG_FILE.parent / "weights" / "firstread-mini"
 
 

@@ -219,6 +219,8 @@ def test_a_plan_that_a_family_cannot_keep_is_refused() -> None:
     assert draft_plan(show("medrega"), ENGLISH, "report-iu") == DraftPlan(
         Task.REPORT, "report-iu", Sections.FINDINGS
     )
+    with pytest.raises(ConfigurationError, match="no wording 'report-iu' in zh"):
+        draft_plan(show("medrega"), CHINESE, "report-iu")
     assert draft_plan(show("chexone"), ENGLISH, impression="none").summarizer is None
     with pytest.raises(ConfigurationError, match=r"no \[models.small\]"):
         open_drafter(ModelChoice("maira-2", impression="small"), cache_dir=Path("never"))

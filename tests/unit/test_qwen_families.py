@@ -29,6 +29,7 @@ from models.families.native.qwen_words import (
     read_numbered,
 )
 from models.families.opening import OpenOptions, open_family
+from models.tasks import check_family
 from pipeline.errors import ConfigurationError, FailStudy, StopRun
 from pipeline.report import Language, Place, Point, Region
 from pipeline.study import ImageSet, InstanceRef
@@ -349,3 +350,15 @@ def test_umit_keeps_small_pictures_and_no_study_for_its_other_checkpoints(
             )
         (answer,) = family.answer([kept], [request])
         assert [answer.text] == [one.text for one in whole.answer(whole.encode([study]), [request])]
+
+
+def test_chexones_modes(opened: Opened) -> None:
+    if opened.kind == "qwen2-vl":
+        pytest.skip("CheXOne's modes")
+    instruct = Request(Task.FINDINGS, variant="findings-instruct")
+    assert prompt(CheXOneWords(), instruct) == "<image>Write an example findings section for the CXR."
+    open_ended = QwenFamily(opened.entry, opened.loaded, opened.words, opened.cache, threads=1)
+    assert open_ended._room(Request(Task.FINDINGS)) == 1024, "reasoning has room before the answer"
+    with pytest.raises(ConfigurationError, match=r"no wording 'other' in en .*findings-instruct"):
+        check_family(open_ended, Request(Task.FINDINGS, variant="other"))
+    check_family(open_ended, instruct)

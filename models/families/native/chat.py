@@ -36,7 +36,7 @@ LIMITS = {Task.VQA: 128, Task.CLASSIFY: 128}
 LIMIT = 400
 """New tokens at most; MedRegA's own setting."""
 REASONING_LIMIT = 1024
-"""For detection with reasoning before the answer, and structured answers."""
+"""Where reasoning stands before the answer (CheXOne's own setting), and for structured answers."""
 
 
 class ChatFamily:
@@ -199,6 +199,8 @@ class ChatFamily:
     def _room(self, request: Request) -> int:
         if self._limit:
             return self._limit
+        if self._dialect.reasons and request.task is not Task.DETECT:
+            return REASONING_LIMIT
         if request.task is Task.STRUCTURED or (self._pads and request.task is Task.DETECT):
             return REASONING_LIMIT
         return LIMITS.get(request.task, LIMIT)

@@ -44,11 +44,13 @@ class Dialect(Protocol):
     """How one family is asked and how it answers.
 
     ``most_images`` is how many images it reads; ``ends`` are the texts of tokens that end an answer; ``marks`` says
-    that its tokenizer has marks of boxes as special tokens, which have to be kept for ``read``.
+    that its tokenizer has marks of boxes as special tokens, which have to be kept for ``read``; ``reasons`` that it
+    thinks in words before each answer, which takes room.
     """
 
     most_images: int
     marks: bool
+    reasons: bool
     ends: tuple[str, ...]
     digest: str
 

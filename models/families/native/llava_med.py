@@ -20,6 +20,7 @@ class LlavaMedDialect:
 
     most_images = 1
     marks = False
+    reasons = False
     ends: tuple[str, ...] = ("</s>",)
 
     def __init__(self, prompts: str = "llava-med.toml") -> None:

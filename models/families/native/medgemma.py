@@ -33,6 +33,7 @@ class MedGemmaDialect:
     """See ``models.families.native.dialect.Dialect``."""
 
     marks = False
+    reasons = False
     ends: tuple[str, ...] = ("<end_of_turn>", "<eos>")
 
     def __init__(self, prompts: str = "medgemma.toml", most_images: int = 2) -> None:

@@ -73,6 +73,7 @@ class MedRegaDialect:
 
     most_images = 1
     marks = True
+    reasons = False
     ends: tuple[str, ...] = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|im_sep|>")
 
     def __init__(self, prompts: str = "medrega.toml") -> None:

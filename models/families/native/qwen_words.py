@@ -47,7 +47,7 @@ BOXED = "\\boxed{"
 class _QwenWords:
     """What the three share; see ``models.families.native.dialect.Dialect``."""
 
-    marks = True
+    marks, reasons = True, False
     ends: tuple[str, ...] = ("<|im_end|>", "<|endoftext|>")
 
     def __init__(self, prompts: str, most_images: int) -> None:
@@ -72,6 +72,8 @@ class _QwenWords:
 
     def variant(self, request: Request, seen: Sequence[SeenImage], modality: str) -> str:
         """The name of the wording, "" for that of the task."""
+        if request.variant:
+            return request.variant
         return "vqa-options" if request.task is Task.VQA and request.options else ""
 
     def question(self, request: Request) -> str:
@@ -211,7 +213,12 @@ def read_bbox_2d(text: str, image: SeenImage, size: tuple[int, int], name: str) 
 
 
 class CheXOneWords(_QwenWords):
-    """CheXOne, in its reasoning mode: the answer is what the last ``\\boxed{...}`` holds."""
+    """CheXOne, in its reasoning mode: the answer is what the last ``\\boxed{...}`` holds.
+
+    Its instruct mode is the wording ``findings-instruct``, whose answer stands alone.
+    """
+
+    reasons = True
 
     def __init__(self, prompts: str = "chexone.toml", most_images: int = 2) -> None:
         super().__init__(prompts, most_images)
