@@ -141,7 +141,8 @@ class EndpointFamily:
             raise SkipStudy("no-frontal-view", message)
         chosen, roles = frontal[:1], ["image"]
         laterals = [one for one in study.images if one.view in LATERAL][:1] if self._wording.lateral else []
-        priors = [one for one in study.priors if one.view in FRONTAL][:1] if self._wording.prior else []
+        # what was chosen for comparison is sent: a draft that says it was compared has to have been
+        priors = [one for one in study.priors if one.view not in LATERAL][:1] if self._wording.prior else []
         return chosen + laterals + priors, roles + ["lateral"] * len(laterals) + ["prior"] * len(priors)
 
     def _chat(self, features: Features, request: Request) -> list[Message]:

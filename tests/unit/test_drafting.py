@@ -10,6 +10,7 @@ import pytest
 from models.catalog import list_models, show, task_of
 from models.drafter import Drafter, ModelChoice, open_drafter
 from models.drafting import DraftPlan, draft_plan
+from models.endpoints.wording import wording_of
 from models.families import Answer, Features, Request, Sections, SeenImage, Task
 from models.findings_text import parse_draft
 from models.prompts import read_wordings
@@ -193,6 +194,47 @@ def test_grounded_sentences_give_their_findings_a_region() -> None:
     assert (
         placed(stated, [Place("Clear right lung.", right, text="Clear right lung.")], [IMAGE]).region is None
     )
+
+
+FINDING, CONCLUSION = "Small left effusion.", "Effusion."
+WRITTEN = [
+    ("medrega", "report", ENGLISH, f"Findings: {FINDING}\nImpression: {CONCLUSION}", CONCLUSION),
+    ("medrega", "report", CHINESE, "影像诊断：左侧少量胸腔积液。\n影像结论：胸腔积液。", "胸腔积液。"),
+    ("medrega", "report-iu", ENGLISH, FINDING, ""),
+    ("lingshu-7b", "report", ENGLISH, f"Findings: {FINDING} Impressions: {CONCLUSION}", CONCLUSION),
+    ("chexone", "findings", ENGLISH, rf"I look. \boxed{{{FINDING}}}", ""),
+    ("chexone", "findings-instruct", ENGLISH, FINDING, ""),
+    ("umit", "report", ENGLISH, FINDING, ""),
+    ("llava-med", "report", ENGLISH, f"{FINDING}\n\n**Impression:** {CONCLUSION}", CONCLUSION),
+    ("medgemma-4b-it", "report", ENGLISH, f"**Findings:**\n{FINDING}\n\n**Impression:**\n{CONCLUSION}", CONCLUSION),
+    ("medgemma-4b-it", "findings", ENGLISH, FINDING, ""),
+    ("maira-2", "findings", ENGLISH, FINDING, ""),
+    (
+        "maira-2", "grounded_report", ENGLISH,
+        "<obj>Small left effusion. <box><x60><y70><x80><y90></box></obj>", "",
+    ),
+    ("chexagent-2", "findings", ENGLISH, f"Findings:\n{FINDING}", ""),
+    ("llava-rad", "findings", ENGLISH, FINDING, ""),
+    ("hulu-med-7b", "report", ENGLISH, f"Findings: {FINDING}\nImpression: {CONCLUSION}", CONCLUSION),
+    ("hulu-med-7b", "report", ENGLISH, FINDING, ""),
+    ("openai-endpoint", "report", ENGLISH, f"FINDINGS: {FINDING}\nIMPRESSION: {CONCLUSION}", CONCLUSION),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("model", "wording", "language", "text", "impression"), WRITTEN)
+def test_what_each_system_writes_becomes_a_draft(
+    model: str, wording: str, language: Language, text: str, impression: str
+) -> None:
+    entry = show(model)
+    plan = draft_plan(entry, language, wording, "none" if not impression else "")
+    read = wording_of(entry).read(text, Request(plan.task, language, variant=plan.variant), [IMAGE])
+    draft = parse_draft(read.text, held=Sections.BOTH if plan.strict else Sections.FINDINGS)
+    stated = "左侧少量胸腔积液。" if language is CHINESE else FINDING
+    assert (draft.findings_text, draft.impression_text) == (stated, impression)
+    (finding,) = draft.findings
+    assert (finding.kind, finding.side) == ("pleural_effusion", Side.LEFT)
+    grounded = wording == "grounded_report"
+    assert (placed(finding, read.places, [IMAGE]).region is not None) == grounded
 
 
 def test_every_system_that_writes_reports_says_how_it_drafts() -> None:

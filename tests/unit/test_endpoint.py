@@ -505,7 +505,9 @@ def sent_text(server: FaultyEndpoint) -> str:
 
 
 def test_maira_2_is_asked_as_its_processor_would(server: FaultyEndpoint) -> None:
-    prior = film_study(9).images[0]
+    prior = film_study(9, view="").images[
+        0
+    ]  # a film that was chosen to compare with, whatever its header says
     context = Context(indication="Cough.", prior_report="Clear lungs.")
     with open_served("maira-2", server) as family:
         alone, all_three = family.encode([film_study(1), replace(two_films(), priors=(prior,))])

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from flows.site_tasks import site_tasks
+from models.catalog import show
 from models.drafter import Drafter
 from models.families import Answer, Features, Request, Task
 from models.tasks import SiteTask, Wording, question_of, requests_of, tasks_digest
@@ -76,6 +77,27 @@ def test_every_table_becomes_its_requests(tmp_path: Path) -> None:
 def test_a_table_that_cannot_be_asked_is_refused(table: dict[str, Any], words: str) -> None:
     with pytest.raises(ConfigurationError, match=words):
         listed(table)
+
+
+def test_a_further_wording_is_asked_by_name() -> None:
+    (task,) = listed({"task": "report", "variant": "report-iu"})
+    assert (task.request.variant, question_of(task.request)) == ("report-iu", "report-iu")
+    with pytest.raises(ConfigurationError, match="report-iu is no wording of task vqa"):
+        listed({"task": "vqa", "questions": ["Why?"], "variant": "report-iu"})
+    family = AnsweringFamily()
+    with pytest.raises(ConfigurationError, match=r"no wording 'report-iu' in en \(there are: none\)"):
+        Drafter(family, ENGLISH, "code", tasks=[task])
+    family.traits = show("medrega").traits  # type: ignore[attr-defined]
+    (draft,) = drafts(Drafter(family, ENGLISH, "code", tasks=[task]), [film_study(1)])
+    assert draft.answers[0].question == "report-iu"
+
+
+def test_a_task_that_a_language_lacks_is_refused_at_the_start() -> None:
+    family = AnsweringFamily()
+    family.traits = show("medrega").traits  # type: ignore[attr-defined]
+    table = {"task": "detect", "targets": ["heart"], "language": "zh"}
+    with pytest.raises(ConfigurationError, match="does not do detect in zh; in that it does report"):
+        Drafter(family, ENGLISH, "code", tasks=listed(table))
 
 
 @pytest.mark.parametrize("schema", ["{", '{"type": "thing"}'])
