@@ -37,7 +37,7 @@ GROUNDED = f"<ref>left lung</ref><box>[[500, 100, 950, 900]]</box>: {IMPRESSION}
 MAIRA = (
     "<obj>There is a small left pleural effusion. <box><x60><y70><x80><y90></box></obj> The heart is normal."
 )
-REASON = "Cough. Fictitious Test, TEST-ONE, seen 3.5.2031 by Dr. Someone."
+REASON = "Cough. Fictitious Test, TEST-ONE, 3.5.31, Dr. Other, O. Erfunde"
 
 
 @dataclass
@@ -85,6 +85,7 @@ def site(database_url: str, prefect_url: str, tmp_path: Path) -> Iterator[Site]:
         path = write_chest(films / f"{study}.dcm", header, pixels=chest_pixels(240, 200))
         dataset = pydicom.dcmread(path)
         dataset.ReasonForStudy = REASON
+        dataset.ReferringPhysicianName = "Erfunde^Otto"
         dataset.save_as(path)
     with faulty_endpoint() as server:
         server.reply = reply
@@ -186,7 +187,9 @@ def test_systems_of_different_shapes_draft_the_same_archive(site: Site, tmp_path
     assert "INDICATION: Cough. ___" in words
     assert "TECHNIQUE: Chest radiograph, PA. COMPARISON: Prior chest radiograph." in words
     sent = json.dumps([texts(body) for body in site.server.bodies])
-    assert not [name for name in ("Fictitious", "TEST-ONE", "2031", "Someone", UID) if name in sent]
+    assert not [
+        name for name in ("Fictitious", "TEST-ONE", "3.5.31", "Dr. Other", "Erfunde", UID) if name in sent
+    ]
 
     drafted = site.run(TODAY, model={"id": "llava-rad", **served}, model__endpoint=endpoint)
     labelled(drafted)
