@@ -5,7 +5,7 @@ import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from typing import Any
 from flows import show as display
 from flows.code_version import code_version
 from flows.fetching import fetch_study, transfer_events
-from flows.given import given_context, signed_report
+from flows.given import given_context, own_report, signed_report, without_reports
 from flows.priors import with_prior
 from flows.site_tasks import chosen_model, read_schema
 from flows.tally import ALL_WELL, SOME_FAILED
@@ -120,7 +120,10 @@ def _answer(
             image_set, earlier = compared.image_set, compared.earlier
         _audit(place, inquiry, context, choice.id, begun)
         told = signed_report(place, inquiry.archive, earlier) if earlier else ""
-        known = given_context(context, image_set, told)
+        unseen = own_report(place, inquiry.archive, context)
+        known, withheld = without_reports(given_context(context, image_set, told), unseen)
+        for remark in withheld:
+            sys.stderr.write(f"{remark.message}\n")
         request = replace(request, context=known.only(traits_of(family).context))
         features = NO_FEATURES
         if request.task in TEXT_TASKS:
@@ -181,7 +184,8 @@ def _findings(
     (draft,) = drafter.write(encoded)
     if isinstance(draft, FailStudy):
         raise draft
-    refuse_if_failed(run_checks(draft, image_set, context, has_prior=bool(image_set.priors)))
+    has_prior = bool(image_set.priors)
+    refuse_if_failed(run_checks(draft, image_set, context, has_prior=has_prior, given=asdict(known)))
     return draft.findings_text, encoded.features[0]
 
 

@@ -3,12 +3,18 @@
 Nothing that names a person passes (``pipeline.identifiers``): which of it a model is really told is in the catalogue.
 """
 
+import base64
 import json
+from collections.abc import Iterator, Sequence
+from dataclasses import fields, replace
+from typing import Any
 
 from flows.workplace import Workplace
 from models.families import Context
 from pipeline.fhir.ids import report_id
 from pipeline.identifiers import without_identifiers
+from pipeline.leaks import holds_report, reads_like_report
+from pipeline.report import CheckOutcome, Verdict
 from pipeline.study import ImageSet, StudyContext, StudyImage
 
 SIGNED = frozenset({"final", "amended", "corrected", "appended"})
@@ -44,6 +50,47 @@ def signed_report(place: Workplace, archive: str, earlier: StudyContext) -> str:
         return ""
     conclusion = str(body.get("conclusion", "")).strip()
     return without_identifiers(f"IMPRESSION: {conclusion}", earlier) if conclusion else ""
+
+
+def own_report(place: Workplace, archive: str, context: StudyContext) -> tuple[str, ...]:
+    """What a radiologist has signed of this very study, which no model may see: its conclusion, and its whole text."""
+    stored = place.store.read("DiagnosticReport", report_id(archive, context.study_instance_uid))
+    body = json.loads(stored.body) if stored is not None else {}
+    if body.get("status") not in SIGNED:
+        return ()
+    return tuple(filter(None, (str(body.get("conclusion", "")).strip(), *_plain_forms(body))))
+
+
+def without_reports(given: Context, unseen: Sequence[str]) -> tuple[Context, tuple[CheckOutcome, ...]]:
+    """``given`` without the parts that hold a report of this study (``unseen``) or read like one; and what that were.
+
+    A history field into which a report was copied would have the model copy it again.
+    """
+    withheld = [
+        one.name
+        for one in fields(given)
+        if any(
+            holds_report(getattr(given, one.name), report, parts=one.name != "prior_report")
+            for report in unseen
+        )
+        or (one.name != "prior_report" and reads_like_report(getattr(given, one.name)))
+    ]
+    remarks = tuple(
+        CheckOutcome(
+            "reference-text",
+            Verdict.WARNED,
+            f"the {name.replace('_', ' ')} holds or resembles a report: it was withheld from the model",
+        )
+        for name in withheld
+    )
+    return replace(given, **dict.fromkeys(withheld, "")), remarks
+
+
+def _plain_forms(body: dict[str, Any]) -> Iterator[str]:
+    """The plain text of ``presentedForm`` where there is any."""
+    for form in body.get("presentedForm", ()):
+        if str(form.get("contentType", "")).startswith("text/plain") and form.get("data"):
+            yield base64.b64decode(form["data"]).decode("utf-8", "replace")
 
 
 def _exam(image: StudyImage) -> str:

@@ -7,13 +7,13 @@ import logging
 import shutil
 import traceback
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from flows.fetching import fetch_study, transfer_events
-from flows.given import given_context, signed_report
+from flows.given import given_context, own_report, signed_report, without_reports
 from flows.priors import Compared, with_last_prior
 from flows.received import link_received
 from flows.workplace import Workplace
@@ -47,6 +47,8 @@ class Brought:
     earlier: StudyContext | None = None
     remarks: tuple[CheckOutcome, ...] = ()
     given: Context = field(default_factory=Context)
+    unseen: tuple[str, ...] = ()
+    """Texts that the model may not have seen: the signed report of this very study."""
 
 
 def bring(place: Workplace, claim: Claim, *, pushed: bool = False) -> Brought | RestOutcome:
@@ -80,6 +82,8 @@ def bring(place: Workplace, claim: Claim, *, pushed: bool = False) -> Brought | 
         if place.settings.policy.priors == "last":
             compared = with_last_prior(place, claim.archive, context, image_set)
         told = signed_report(place, claim.archive, compared.earlier) if compared.earlier else ""
+        unseen = own_report(place, claim.archive, context)
+        given, withheld = without_reports(given_context(context, compared.image_set, told), unseen)
         return Brought(
             claim,
             context,
@@ -89,8 +93,9 @@ def bring(place: Workplace, claim: Claim, *, pushed: bool = False) -> Brought | 
             begun,
             compared.prior,
             compared.earlier,
-            compared.remarks,
-            given_context(context, compared.image_set, told),
+            (*compared.remarks, *withheld),
+            given,
+            unseen,
         )
     except StopRun:
         raise
@@ -126,7 +131,15 @@ def draft_outcome(place: Workplace, brought: Brought, draft: DraftReport) -> Rep
     try:
         draft = replace(draft, prior=brought.prior, remarks=(*brought.remarks, *draft.remarks))
         has_prior = draft.prior is not None
-        checks = run_checks(draft, brought.image_set, brought.context, has_prior=has_prior) + draft.remarks
+        outcomes = run_checks(
+            draft,
+            brought.image_set,
+            brought.context,
+            has_prior=has_prior,
+            given=asdict(brought.given),
+            unseen=brought.unseen,
+        )
+        checks = outcomes + draft.remarks
         refuse_if_failed(checks)
         now = datetime.now(UTC)
         site = place.site(brought.claim.archive)

@@ -10,14 +10,14 @@ from PIL import Image
 
 from models.evaluation.cases import Case
 from models.evaluation.scores import Prediction
-from models.evaluation.text_scores import tokens
 from models.families import TEXT_TASKS, Answer, Family, Features, Request
 from pipeline.errors import ConfigurationError, FailStudy, SkipStudy
-from pipeline.report import Language, Region
+from pipeline.leaks import holds_report
+from pipeline.report import Region
 from pipeline.study import ImageSet, InstanceRef, StudyImage
 
-LEAK_TOKENS = 5
-"""A reference of this many tokens or more may not stand in what a model is given."""
+SHARING = frozenset({"text", "prior_report"})
+"""Given texts that share sentences with a reference by right: the findings to summarise, and an earlier report."""
 
 
 def request_of(case: Case) -> Request:
@@ -39,23 +39,18 @@ def request_of(case: Case) -> Request:
 
 
 def refuse_leak(case: Case) -> None:
-    """Raise ConfigurationError where a text given to the model holds the reference or one of its sections whole.
+    """Raise ConfigurationError where a text given to the model holds the reference, as ``pipeline.leaks`` finds it.
 
-    Spacing, case and punctuation do not hide it; a reference of fewer than ``LEAK_TOKENS`` tokens may occur by
-    chance and is not looked for.
+    Whole or a section of it in any text; a long run of its words too, but in ``SHARING``.
     """
     given = {"question": case.question, "target": case.target, "text": case.text, **asdict(case.context)}
-    for part in (case.reference.text, *_sections(case.reference.text)):
-        wanted = _plain(part, case.language)
-        if len(wanted) < LEAK_TOKENS:
-            continue
-        for name, text in given.items():
-            if _holds(_plain(text, case.language), wanted):
-                message = (
-                    f"case {case.id!r}: its {name} holds the reference, which the model would only have to copy; "
-                    "take it out of the data set"
-                )
-                raise ConfigurationError("reference-leak", message)
+    for name, text in given.items():
+        if holds_report(text, case.reference.text, parts=name not in SHARING):
+            message = (
+                f"case {case.id!r}: its {name} holds the reference, which the model would only have to copy; "
+                "take it out of the data set"
+            )
+            raise ConfigurationError("reference-leak", message)
 
 
 def predict(family: Family, cases: Sequence[Case]) -> tuple[list[Prediction], dict[str, str]]:
@@ -147,22 +142,3 @@ def _prediction(case: Case, answer: Answer) -> Prediction:
 
 def _ref(case: Case, index: int) -> InstanceRef:
     return InstanceRef(f"case:{case.id}", f"case:{case.id}:1", f"case:{case.id}:1:{index + 1}")
-
-
-def _sections(text: str) -> list[str]:
-    """What stands before and after the heading of the impression, without the headings."""
-    lowered = text.lower()
-    for heading in ("impression:", "印象:", "印象\uff1a"):
-        if heading in lowered:
-            cut = lowered.index(heading)
-            findings = text[:cut]
-            return [findings.split(":", 1)[-1].split("\uff1a", 1)[-1], text[cut + len(heading) :]]
-    return []
-
-
-def _plain(text: str, language: Language) -> list[str]:
-    return tokens(text, language) if text else []
-
-
-def _holds(given: Sequence[str], wanted: Sequence[str]) -> bool:
-    return f" {' '.join(wanted)} " in f" {' '.join(given)} "

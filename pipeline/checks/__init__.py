@@ -23,11 +23,13 @@ Hard problems (failed) keep the draft from being stored as a report; soft ones (
     images         -                                                   an image of the study could not be read
     supported      -                                                   a present finding resting on no image or
                                                                        given text
+    leak           the model was given a report of this very study     it was given a text in the form of a report
 
 Advice ("CT is advised") is no claim: such sentences are read for earlier studies and lengths only.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Final
 
 from pipeline.checks import consistency, form, support
@@ -52,21 +54,30 @@ CHECKS: Final[tuple[tuple[str, Check], ...]] = (
     ("classifier", support.classifier),
     ("images", support.images),
     ("supported", support.supported),
+    ("leak", support.leak),
 )
 """Every check by name, in the order in which they are run and shown."""
 
+_NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
 _SEVERITY = {Verdict.PASSED: 0, Verdict.WARNED: 1, Verdict.FAILED: 2}
 
 
 def run_checks(
-    draft: DraftReport, image_set: ImageSet, context: StudyContext, *, has_prior: bool = False
+    draft: DraftReport,
+    image_set: ImageSet,
+    context: StudyContext,
+    *,
+    has_prior: bool = False,
+    given: Mapping[str, str] = _NOTHING,
+    unseen: Sequence[str] = (),
 ) -> tuple[CheckOutcome, ...]:
     """Run every check on ``draft``; one outcome each, in the order of ``CHECKS``.
 
-    ``has_prior`` says that the model was given an earlier study. Messages are made of our own words: they
+    ``has_prior`` says that the model was given an earlier study, ``given`` are the texts that it was given, by name,
+    and ``unseen`` those that it may not have seen: reports of this study. Messages are made of our own words: they
     hold no report text and no identifiers. Never raises, whatever the text.
     """
-    evidence = read_evidence(draft, image_set, context, has_prior)
+    evidence = read_evidence(draft, image_set, context, has_prior, given, unseen)
     return tuple(_outcome(name, check, evidence) for name, check in CHECKS)
 
 

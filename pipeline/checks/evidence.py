@@ -1,6 +1,6 @@
 """What a check may look at, read once per draft, and what it reports."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from pipeline.checks.reading import Mention, mentions, sentences
@@ -18,12 +18,17 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """The draft, the study it was drafted from, and the checks' own reading of both sections."""
+    """The draft, the study it was drafted from, and the checks' own reading of both sections.
+
+    ``given`` are the texts that the model was given, by name; ``unseen`` those that it may not have seen.
+    """
 
     draft: DraftReport
     image_set: ImageSet
     context: StudyContext
     has_prior: bool
+    given: Mapping[str, str]
+    unseen: tuple[str, ...]
     findings: tuple[Mention, ...]
     impression: tuple[Mention, ...]
 
@@ -47,11 +52,23 @@ Check = Callable[[Evidence], Iterator[Problem]]
 
 
 def read_evidence(
-    draft: DraftReport, image_set: ImageSet, context: StudyContext, has_prior: bool
+    draft: DraftReport,
+    image_set: ImageSet,
+    context: StudyContext,
+    has_prior: bool,
+    given: Mapping[str, str],
+    unseen: Sequence[str],
 ) -> Evidence:
     """Read both sections of ``draft`` once for every check."""
     return Evidence(
-        draft, image_set, context, has_prior, mentions(draft.findings_text), mentions(draft.impression_text)
+        draft,
+        image_set,
+        context,
+        has_prior,
+        given,
+        tuple(unseen),
+        mentions(draft.findings_text),
+        mentions(draft.impression_text),
     )
 
 

@@ -40,10 +40,10 @@ _ENGLISH = frozenset(
 )
 _OTHER_LATIN = frozenset(
     (
-        *("el", "los", "las", "del", "una", "sin", "con", "derrame", "derecho", "izquierdo"),
+        *("el", "los", "las", "del", "una", "sin", "con", "derrame", "derecho", "izquierdo", "hay", "tamaño"),
         *("der", "die", "das", "und", "nicht", "keine", "kein", "mit", "ist", "links", "rechts"),
         *("le", "les", "des", "est", "une", "pas", "sans", "droit", "gauche", "avec"),
-        *("il", "della", "senza", "destro", "sinistro", "não", "sem", "uma", "direito", "esquerdo"),
+        *("il", "della", "senza", "destro", "sinistro", "não", "sem", "uma", "direito", "esquerdo", "são"),
     )
 )
 
@@ -93,10 +93,10 @@ def language(evidence: Evidence) -> Iterator[Problem]:
     elif foreign:
         yield warned("the draft holds letters of another script")
     elif expected == "latin":
-        counts = Counter(_tokens(evidence.text[:MAX_CHARACTERS]))
-        other = sum(counts[word] for word in _OTHER_LATIN)
-        if other >= 3 and other > sum(counts[word] for word in _ENGLISH):
+        if _foreign(_tokens(evidence.text[:MAX_CHARACTERS]), 3):
             yield failed("the draft is not in the language asked for")
+        elif any(_foreign(_tokens(sentence), 2) for sentence in evidence.sentences):
+            yield warned("a sentence of the draft is not in the language asked for")
 
 
 def residue(evidence: Evidence) -> Iterator[Problem]:
@@ -108,6 +108,13 @@ def residue(evidence: Evidence) -> Iterator[Problem]:
         for character in set(evidence.text) - set("\n\r\t")
     ):
         yield failed("the draft holds control characters")
+
+
+def _foreign(tokens: Sequence[str], least: int) -> bool:
+    """True where ``least`` words or more are those of another language in Latin script, and more than the English."""
+    counts = Counter(tokens)
+    other = sum(counts[word] for word in _OTHER_LATIN)
+    return other >= least and other > sum(counts[word] for word in _ENGLISH)
 
 
 def _named_sections(evidence: Evidence) -> tuple[tuple[str, str], ...]:

@@ -54,7 +54,7 @@ LEXICON = (
         "consolidation",
         words(r"\bconsolidations?\b", r"\bair-?space disease\b", "实变"),
         support=words(
-            r"\bopacit", r"\binfiltrat", r"\bair-?space\b", r"\bpneumonia", "片状影|斑片|浸润|肺炎"
+            r"\bopacit", r"\binfiltrat", r"\bair-?space\b", r"\bpneumonia", "片状|斑片|浸润|肺炎|密度增高"
         ),
         sided=True,
         acute=True,
@@ -64,7 +64,7 @@ LEXICON = (
         "pneumonia",
         words(r"\bpneumonias?\b", "肺炎"),
         support=words(
-            r"\bconsolidat", r"\bopacit", r"\binfiltrat", r"\bair-?space\b", "实变|片状影|斑片|浸润"
+            r"\bconsolidat", r"\bopacit", r"\binfiltrat", r"\bair-?space\b", "实变|片状|斑片|浸润|密度增高"
         ),
         sided=True,
         acute=True,
@@ -95,7 +95,12 @@ LEXICON = (
         "pulmonary oedema",
         words(r"\b(?:pulmonary|interstitial|alveolar) o?edema\b", "肺水肿"),
         support=words(
-            r"\bcongestion", r"\binterstitial", r"\bvascular", r"\bkerley", r"\bopacit", "淤血|间质"
+            r"\bcongestion",
+            r"\binterstitial",
+            r"\bvascular",
+            r"(?<![a-z])kerley",
+            r"\bopacit",
+            "淤血|间质|肺门影?[^。；，]{0,4}模糊",
         ),
         acute=True,
     ),
@@ -132,7 +137,7 @@ LEXICON = (
     Term(
         "pacemaker",
         "pacemaker",
-        words(r"\bpacemakers?\b", r"\bpacing device\b", "起搏器"),
+        words(r"\bpacemakers?\b", r"\bpacers?\b", r"\bpacing device\b", "起搏器"),
         support=words(r"\bleads?\b"),
         sided=True,
     ),
@@ -165,6 +170,7 @@ LUNGS_CLEAR = words(
 
 NEGATION = words(
     r"\b(?:no|without|negative for|absence of|free of|clear of|not|never|neither|nor|none|lacks?)\b",
+    r"(?<!partial )(?<!incomplete )(?<!confirm )(?<!document )(?<!ensure )(?<!until )\bresolution of\b",
     "未见|无(?!法)|没有|未发现|未及|未示|不伴",
 )
 """Words that deny what follows them in the clause."""
@@ -173,6 +179,7 @@ NEGATED_AFTER = words(
     r"^[^.;,]{0,40}?\b(?:is|are|was|were) (?:not|absent|excluded)\b",
     r"^[^.;,]{0,40}?\b(?:not|none) (?:seen|identified|present|evident|detected|visible)\b",
     r"^[^.;,]{0,40}?\bruled out\b",
+    r"^[^.;,]{0,40}?\b(?:has|have) (?:completely |entirely |fully )?resolved\b",
     r"^[^.;,]{0,40}?\bno longer (?:seen|identified|present|evident|detected|visible)\b",
     r"^ ?: ?(?:no|none|absent|negative)\b",
     "^(?:未见(?!(?:明显|显著)?(?:变化|改变|好转|吸收))|已?(?:排除|除外)|阴性|不明显)",
@@ -240,7 +247,10 @@ PLACED = words(r"^[^.;,]{0,30}?\b(?:in|on|at|over|of)(?: the)? (?:both|bilateral
 """A side named after the finding as its place ("consolidation in the right upper zone")."""
 
 MIDLINE_STRUCTURE = words(
-    r"\b(?:left|right)[- ](?:atri|ventric|heart|cardiac|hemi-?diaph|hil|main|paratrach|mediast|aort)\w*",
-    "[左右](?:心房|心室|心缘|膈|肺门|主支气管)",
+    r"\b(?:left|right)[- ](?:atri|ventric|heart|cardiac|hemi-?diaph|main|paratrach|mediast|aort)\w*",
+    "[左右](?:心房|心室|心缘|膈|主支气管)",
 )
 """Anatomy named with a side that is not the side of a finding."""
+
+HILUM = words(r"\b(?:left|right)[- ]hil\w*", "[左右]肺门")
+"""A hilum's side is the side of what can lie in it, a nodule, mass, consolidation or pneumonia, and of nothing else."""

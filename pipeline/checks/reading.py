@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pipeline.checks.lexicon import (
     ALL_NORMAL,
     DOUBT,
+    HILUM,
     LEXICON,
     LUNGS_CLEAR,
     MIDLINE_STRUCTURE,
@@ -29,6 +30,7 @@ MAX_CHARACTERS = 20_000
 """No section of a chest report is longer; what lies beyond is not read (the ``sections`` check fails it)."""
 
 _SENTENCE_END = re.compile(r"(?<=[!?。；！？\n])\s*|(?<=[.;])(?=\s|$)\s*")
+_PHRASE_START = re.compile(r"[,;，；、及]|\b(?:and|with|or)\b")
 _LUNG_KEYS = frozenset({"consolidation", "pneumonia", "nodule", "mass"})
 
 
@@ -36,8 +38,9 @@ _LUNG_KEYS = frozenset({"consolidation", "pneumonia", "nodule", "mass"})
 class Mention:
     """One finding named in a section: stated, denied, or left open (``doubtful``); ``old`` ones are not acute.
 
-    ``zones`` and ``sizes`` are the words of the sentence for where and how much ("upper", "little"), empty
-    where the sentence names several findings, since it may mean any of them.
+    ``zones`` and ``sizes`` are the words of the sentence for where and how much ("upper", "little"). Where the
+    sentence names several findings they may belong to any of them: then ``zones`` is empty, and ``sizes`` are those of
+    the words just before the finding.
     """
 
     term: Term
@@ -65,7 +68,8 @@ def says_all_normal(text: str) -> bool:
 
 
 def _in_sentence(sentence: str) -> Iterator[Mention]:
-    plain = MIDLINE_STRUCTURE.sub(lambda match: " " * len(match.group()), sentence)
+    with_hilum = MIDLINE_STRUCTURE.sub(_blank, sentence)
+    plain = HILUM.sub(_blank, with_hilum)
     spans = sorted(
         ((m.start(), m.end(), term) for term in LEXICON for m in term.terms.finditer(sentence)),
         key=lambda span: span[:2],
@@ -74,13 +78,15 @@ def _in_sentence(sentence: str) -> Iterator[Mention]:
     read_to = 0
     for index, (start, end, term) in enumerate(spans):
         following = spans[index + 1][0] if index + 1 < len(spans) else len(sentence)
-        side, read_to = _side(plain, read_to, start, end, following)
+        around = with_hilum if term.key in _LUNG_KEYS else plain
+        side, read_to = _side(around, read_to, start, end, following)
         if not _speaks_of_others(sentence, start):
             denied = _denied(sentence, start, end, term)
             doubtful = _doubtful(sentence, start, end)
             alone = sentence if len(spans) == 1 else ""
             old = OLD.search(sentence) is not None
-            yield Mention(term, not denied, doubtful, side, old, _kinds(ZONE, alone), _kinds(SIZE, alone))
+            sized = alone or _before(sentence, spans[index - 1][1] if index else 0, start)
+            yield Mention(term, not denied, doubtful, side, old, _kinds(ZONE, alone), _kinds(SIZE, sized))
     for term in LEXICON:
         if term.key in named:
             continue
@@ -88,6 +94,15 @@ def _in_sentence(sentence: str) -> Iterator[Mention]:
             term.key in _LUNG_KEYS and LUNGS_CLEAR.search(sentence)
         ):
             yield Mention(term, present=False, doubtful=False, side=None)
+
+
+def _blank(match: re.Match[str]) -> str:
+    return " " * len(match.group())
+
+
+def _before(sentence: str, read_to: int, start: int) -> str:
+    """The words of the phrase that ends in the finding at ``start``."""
+    return _PHRASE_START.split(sentence[min(read_to, start) : start])[-1]
 
 
 def _speaks_of_others(sentence: str, start: int) -> bool:

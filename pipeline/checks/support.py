@@ -8,6 +8,7 @@ from typing import Final
 from pipeline.checks.evidence import Evidence, Problem, failed, warned
 from pipeline.checks.lexicon import words
 from pipeline.checks.reading import MAX_CHARACTERS, mentions, sentences
+from pipeline.leaks import holds_report, reads_like_report
 from pipeline.report import Finding
 
 CLASSIFIER_DENIES = 0.05
@@ -15,31 +16,60 @@ CLASSIFIER_DENIES = 0.05
 CLASSIFIER_ASSERTS = 0.95
 """Above this probability the classifier disagrees with a finding that is denied or not mentioned."""
 
+_MONTHS = "jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec"
 _PRIOR = words(
     r"\bcompar(?:ed|ison|ing) (?:is made )?(?:with|to)\b",
-    r"\b(?:prior|previous|earlier) (?:study|exam|examination|film|radiograph|x-?ray|image|imaging|report|ct)",
+    r"\b(?:prior|previous|earlier|last|old) (?:study|exam|examination|film|radiograph|x-?ray|image|imaging|report|ct)",
     r"\bunchanged\b",
     r"\binterval (?:change|increase|decrease|development|improvement|worsening|resolution|removal|placement)",
     r"\b(?:no|without) (?:significant )?(?:interval )?change\b",
     r"\bin the interval\b",
-    r"\bsince (?:the )?(?:prior|previous|last|\d)",
+    r"\bsince (?:the )?(?:prior|previous|last|earlier|yesterday|\d)",
+    rf"\bsince (?:{_MONTHS})",
+    r"\b(?:has|have) (?:significantly |slightly |markedly |mildly |nearly |completely )?"
+    r"(?:increased|decreased|enlarged|worsened|improved|resolved|progressed|cleared|developed)\b",
+    r"\b(?:larger|smaller|greater|less|better|worse) than (?:before|previously)\b",
+    r"\b(?:larger|smaller|greater|less|better|worse) than on the (?:prior|previous|earlier|last)\b",
+    r"\bno longer (?:seen|identified|present|evident|visible|visuali[sz]ed)\b",
+    r"\brelative to (?:the )?(?:prior|previous|earlier|last)\b",
     r"\bpreviously (?:seen|noted|described|demonstrated)\b",
     r"\bas before\b",
     r"\bagain (?:seen|noted|demonstrated)\b",
     r"\bpersist(?:ent|ently|s)\b",
     "与(?:前|上次|之前|旧)[^。]{0,8}(?:比较|对比|相比)",
     "较(?:前|上次|之前)|前片|旧片|复查(?:对比|示)|未见(?:明显)?变化",
+    "(?<!术)(?:同前|如前)|既往片|[与同][^。，]{0,14}片[^。，]{0,2}(?:比较|对比|相比)|对比[^。，]{0,10}片",
 )
 _TREND = words(
-    r"\b(?:stable|new(?:ly)?|worsen(?:ed|ing)|improv(?:ed|ing|ement)|resolv(?:ed|ing)|progress(?:ed|ion))\b",
+    r"\b(?:stable(?!-)|new(?:ly)?|worsen(?:ed|ing)|improv(?:ed|ing|ement)|resolv(?:ed|ing)|progress(?:ed|ion))\b",
     r"\b(?:increased|decreased|grown) in (?:size|number|extent)\b",
+    r"\b(?:enlarging|increasing|decreasing)\b",
+    r"\bremains? (?:enlarged|present|stable|clear|elevated)\b",
     "稳定|新(?:发|出现|增)|好转|进展|吸收",
+)
+_DAY = words(
+    r"(?<!\d)(?P<y>\d{4})[-/.年](?P<m>\d{1,2})[-/.月](?P<d>\d{1,2})(?!\d)",
+    r"(?<!\d)(?P<m2>\d{1,2})/(?P<d2>\d{1,2})/(?P<y2>\d{4})(?!\d)",
+    rf"\b(?P<month>{_MONTHS})\w* (?P<d3>\d{{1,2}}),? (?P<y3>\d{{4}})\b",
+)
+_NO_PRIOR = words(
+    r"\bno (?:prior|previous|earlier|comparison|old)[\w ]{0,30}?(?:available|for comparison)\b",
+    r"\bcomparison: ?none\b",
+    "(?:无|没有)(?:既往|前|旧|以往)[^。]{0,6}(?:比较|对比|参考)",
 )
 _LENGTH = words(
     r"(?<!\d)(?P<first>\d{1,9}(?:[.,]\d{1,9})?)(?:\s{0,3}(?:x|×|-|–|to|by)\s{0,3}(?P<second>\d{1,9}(?:[.,]\d{1,9})?))?\s{0,3}-?"
-    r"(?P<unit>mm\b|cm\b|millimet(?:er|re)s?\b|centimet(?:er|re)s?\b|毫米|厘米|公分)"
+    r"(?P<unit>mm(?![a-z])|cm(?![a-z])|millimet(?:er|re)s?\b|centimet(?:er|re)s?\b|inch(?:es)?\b|毫米|厘米|公分)"
 )
-_HOUNSFIELD = words(r"\b\d{1,5}\s?HU\b", "hounsfield", "亨氏")
+_WORDED_LENGTH = words(
+    r"\b(?:half|one|two|three|four|five|six|seven|eight|nine|ten|twelve)[- ](?:an? )?"
+    r"(?:mm|cm|millimet(?:er|re)s?|centimet(?:er|re)s?|inch(?:es)?)\b",
+    "[一二两三四五六七八九十半]{1,3}(?:毫米|厘米|公分)",
+)
+_VOLUME = words(
+    r"(?<!\d)\d{1,9}(?:[.,]\d{1,9})?\s{0,3}-?(?:ml(?![a-z])|cc(?![a-z])|millilit(?:er|re)s?\b|毫升|lit(?:er|re)s?\b)"
+)
+_HOUNSFIELD = words(r"(?<![\da-z])\d{1,5}\s?HU(?![a-z])", "hounsfield", "亨氏", "CT值")
 _ADVICE = words(
     r"\b(?:advis|recommend|suggest|consider|follow|further|correlat|warrant|evaluat|obtain|need|requir)",
     r"\b(?:may|could) be\b",
@@ -73,6 +103,14 @@ _MALE = words(r"\b(?:gentleman|male|man)\b", "男性|男，")
 _FEMALE = words(r"\b(?:lady|female|woman)\b", "女性|女，")
 
 
+_SECTIONAL: Final = frozenset({"CT", "MR", "US", "PT", "MG"})
+_CLASSES: Final = {
+    "nodule": ("nodule", "mass"),
+    "consolidation": ("consolidation", "pneumonia"),
+    "central_venous_catheter": ("catheter",),
+}
+"""The lexicon's keys for a class of the classifier, where they are not called as the class."""
+
 LEFT_OUT_BY_CHOICE: Final = frozenset(
     {
         "lateral-view",
@@ -90,8 +128,9 @@ LEFT_OUT_BY_CHOICE: Final = frozenset(
 
 
 def comparison(evidence: Evidence) -> Iterator[Problem]:
-    """The draft compares with an earlier study that the model never saw."""
+    """The draft compares with an earlier study that the model never saw, or does not know the one it was given."""
     if evidence.has_prior:
+        yield from _against_prior(evidence)
         return
     if _PRIOR.search(evidence.text):
         yield failed("compares with an earlier study, none was given to the model")
@@ -100,11 +139,20 @@ def comparison(evidence: Evidence) -> Iterator[Problem]:
 
 
 def measurement(evidence: Evidence) -> Iterator[Problem]:
-    """A length is stated where no pixel spacing is known, or one longer than the image; or a CT number."""
-    if _HOUNSFIELD.search(evidence.text):
+    """A length is stated where no pixel spacing is known, or one longer than the image; a CT number, a volume.
+
+    A length that stands in a text which the model was given is repeated, not measured.
+    """
+    text = evidence.text[: 2 * MAX_CHARACTERS]
+    projections = not {image.modality for image in evidence.image_set.images} & _SECTIONAL
+    if projections and _HOUNSFIELD.search(text):
         yield failed("states CT numbers, the images are projections")
-    lengths = [_millimetres(match) for match in _LENGTH.finditer(evidence.text[: 2 * MAX_CHARACTERS])]
-    if not lengths:
+    if projections and _VOLUME.search(text):
+        yield failed("states a volume, the images are projections")
+    told = {length for given in evidence.given.values() for length in _lengths(given)}
+    lengths = [length for length in _lengths(text) if length not in told]
+    worded = _WORDED_LENGTH.search(text) is not None
+    if not lengths and not worded:
         return
     sides = [
         max(image.original_rows * image.spacing_mm[0], image.original_columns * image.spacing_mm[1])
@@ -113,9 +161,9 @@ def measurement(evidence: Evidence) -> Iterator[Problem]:
     ]
     if not sides:
         yield failed("states a length, the images carry no pixel spacing")
-    elif max(lengths) > max(sides):
+    elif max(lengths, default=0.0) > max(sides):
         yield failed("states a length beyond the size of the image")
-    elif min(lengths) <= 0:
+    elif min(lengths, default=1.0) <= 0:
         yield warned("states a length of zero")
 
 
@@ -126,7 +174,7 @@ def classifier(evidence: Evidence) -> Iterator[Problem]:
         stated.setdefault(finding.kind, []).append(finding)
     for kind, probability in sorted(evidence.draft.probabilities.items()):
         name = kind.replace("_", " ")
-        present = any(finding.present for finding in stated.get(kind, ()))
+        present = any(finding.present for finding in stated.get(kind, ())) or _mentioned(evidence, kind)
         if present and probability < CLASSIFIER_DENIES:
             yield warned(f"{name}: stated, the classifier sees none")
         elif not present and probability > CLASSIFIER_ASSERTS:
@@ -137,7 +185,7 @@ def body_part(evidence: Evidence) -> Iterator[Problem]:
     """The draft speaks of another body part, another modality, or a view that the model was not shown."""
     plain = [sentence for sentence in evidence.sentences if not _ADVICE.search(sentence)]
     modalities = {image.modality for image in evidence.image_set.images}
-    if not modalities & {"CT", "MR", "US", "PT", "MG"} and any(map(_OTHER_MODALITY.search, plain)):
+    if not modalities & _SECTIONAL and any(map(_OTHER_MODALITY.search, plain)):
         yield failed("describes another modality than the images are")
     if any(map(_OTHER_PART.search, plain)):
         yield failed("describes a body part outside the chest")
@@ -183,6 +231,16 @@ def supported(evidence: Evidence) -> Iterator[Problem]:
                 )
 
 
+def leak(evidence: Evidence) -> Iterator[Problem]:
+    """The model was given what it had to write: a report of this study stands in its prompt."""
+    for name, text in evidence.given.items():
+        words_of = name.replace("_", " ")
+        if any(holds_report(text, report, parts=name != "prior_report") for report in evidence.unseen):
+            yield failed(f"the model was given a report of this study as its {words_of}")
+        elif name != "prior_report" and reads_like_report(text):
+            yield warned(f"the {words_of} that the model was given reads like a report")
+
+
 def region(evidence: Evidence) -> Iterator[Problem]:
     """A region lies outside its image, or on an image the model never saw."""
     for finding in evidence.draft.findings:
@@ -217,7 +275,39 @@ def demographics(evidence: Evidence) -> Iterator[Problem]:
         yield warned("states a sex that the study does not carry")
 
 
+def _against_prior(evidence: Evidence) -> Iterator[Problem]:
+    if _NO_PRIOR.search(evidence.text):
+        yield warned("says that there is no earlier study, one was given to the model")
+    given = None if evidence.draft.prior is None else evidence.draft.prior.study_date
+    days = {day for s in evidence.sentences if _PRIOR.search(s) for day in map(_day, _DAY.finditer(s))}
+    if given is not None and days - {
+        (given.year, given.month, given.day),
+        (given.year, given.day, given.month),
+    }:
+        yield warned("compares with an earlier study of another day than the one given to the model")
+
+
+def _day(match: re.Match[str]) -> tuple[int, int, int]:
+    if match["month"]:
+        number = _MONTHS.split("|").index(match["month"].lower()) + 1
+        return int(match["y3"]), number, int(match["d3"])
+    year, month, day = match["y"] or match["y2"], match["m"] or match["m2"], match["d"] or match["d2"]
+    return int(year), int(month), int(day)
+
+
+def _mentioned(evidence: Evidence, kind: str) -> bool:
+    """True where the checks' own reading finds ``kind`` stated, in words that the draft's parser does not know."""
+    keys = _CLASSES.get(kind, (kind,))
+    return any(one.present and not one.doubtful and one.term.key in keys for one in evidence.findings)
+
+
+def _lengths(text: str) -> list[float]:
+    """Lengths in millimetres, of "3 x 2 cm" the greater."""
+    return [_millimetres(match) for match in _LENGTH.finditer(text)]
+
+
 def _millimetres(match: re.Match[str]) -> float:
-    factor = 1.0 if match["unit"].lower().startswith(("mm", "milli", "毫")) else 10.0
+    unit = match["unit"].lower()
+    factor = 1.0 if unit.startswith(("mm", "milli", "毫")) else 25.4 if unit.startswith("inch") else 10.0
     numbers = [float(number.replace(",", ".")) for number in (match["first"], match["second"]) if number]
-    return factor * max(numbers)
+    return round(factor * max(numbers), 3)

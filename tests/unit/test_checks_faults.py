@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from pipeline.checks import CHECKS, refuse_if_failed, run_checks
 from pipeline.errors import FailStudy
-from pipeline.report import DraftReport, Finding, Language, Provenance, Region, Side, Verdict
+from pipeline.report import DraftReport, Finding, Language, PriorStudy, Provenance, Region, Side, Verdict
 from pipeline.study import ImageSet, InstanceRef, LeftOut, PatientIdentity, StudyContext, StudyImage
 
 REF = InstanceRef("1.2.3", "1.2.3.4", "1.2.3.4.5")
@@ -280,6 +280,107 @@ def test_an_image_that_could_not_be_read_warns(code: str, warns: bool) -> None:
 def test_comparison_is_allowed_with_a_prior() -> None:
     made = draft("The cardiac silhouette is unchanged.", NOTHING)
     assert verdicts(made, has_prior=True) == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "verdict"),
+    [
+        ("Compared with the film of 2025-01-02, the effusion is smaller.", None),
+        ("Compared with the prior film of 1/2/2025, the effusion is smaller.", None),
+        ("Compared with the prior film of January 2, 2025, the effusion is smaller.", None),
+        ("Compared with the film of 2019-03-02, the effusion is smaller.", Verdict.WARNED),
+        ("The effusion is unchanged since March 2, 2019.", Verdict.WARNED),
+        ("与2019年3月2日片比较，积液减少。", Verdict.WARNED),
+        ("No prior studies are available for comparison.", Verdict.WARNED),
+        ("无既往片可供比较。", Verdict.WARNED),
+    ],
+)
+def test_a_comparison_is_with_the_study_that_was_given(text: str, verdict: Verdict | None) -> None:
+    given = PriorStudy("1.2.2", date(2025, 1, 2))
+    language = Language.ENGLISH if text.isascii() else Language.CHINESE
+    made = draft(text, text, prior=given, language=language)
+    assert verdicts(made, has_prior=True).get("comparison") == verdict
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "The effusion has increased since yesterday.",
+        "The nodule is no longer seen.",
+        "Right effusion, smaller than before.",
+        "Cardiomegaly since June 2019.",
+        "同前，起搏器在位。",
+        "左侧气胸与既往片比较基本相同。",
+    ],
+)
+def test_words_of_comparison_without_an_earlier_study_fail(text: str) -> None:
+    language = Language.ENGLISH if text.isascii() else Language.CHINESE
+    assert verdicts(draft(text, text, language=language))["comparison"] is Verdict.FAILED
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "右肺上叶见12mm结节。",
+        "积液约500毫升。",
+        "CT值约35HU。",
+        "气管插管距隆突约四厘米。",
+        "The effusion holds 500 mL.",
+        "A half-inch nodule is seen.",
+        "A nodule of 2 inches is seen.",
+    ],
+)
+def test_lengths_volumes_and_densities_as_they_are_written(text: str) -> None:
+    language = Language.ENGLISH if text.isascii() else Language.CHINESE
+    made = draft(text, text, language=language)
+    assert verdicts(made, image=film(spacing=None))["measurement"] is Verdict.FAILED
+
+
+def test_a_length_that_the_model_was_given_is_repeated_not_measured() -> None:
+    made = draft("The 12 mm nodule in the right upper zone is seen.", "Nodule in the right upper zone.")
+    image_set = ImageSet("1.2.3", (film(spacing=None),))
+    for told, expected in (("Known 1.2 cm nodule", Verdict.PASSED), ("Known 13 mm nodule", Verdict.FAILED)):
+        outcomes = run_checks(made, image_set, CONTEXT, given={"indication": told})
+        assert next(one.verdict for one in outcomes if one.check == "measurement") is expected
+
+
+def test_a_report_in_the_prompt_fails_and_what_reads_like_one_warns() -> None:
+    made = draft("The lungs are clear.", NOTHING)
+    report = "Large right pneumothorax with mediastinal shift to the left."
+    image_set = ImageSet("1.2.3", (film(),))
+    for told, expected in (
+        ({"indication": f"Pain. {report}"}, Verdict.FAILED),
+        ({"indication": "Pain. Findings: clear. Impression: normal."}, Verdict.WARNED),
+        ({"prior_report": "Findings: clear. Impression: normal."}, Verdict.PASSED),
+        ({"indication": "Pain, pneumothorax?"}, Verdict.PASSED),
+    ):
+        outcomes = run_checks(made, image_set, CONTEXT, given=told, unseen=[report])
+        assert next(one.verdict for one in outcomes if one.check == "leak") is expected
+
+
+def test_the_size_of_one_of_two_findings_and_the_side_of_a_hilum_are_read() -> None:
+    made = draft("A large left pleural effusion with adjacent atelectasis.", "Trace left pleural effusion.")
+    assert verdicts(made) == {"contradiction": Verdict.WARNED}
+    for findings, impression in (
+        ("Mass in the right hilum.", "Left hilar mass."),
+        ("右肺门肿块影。", "左肺门肿块。"),
+    ):
+        language = Language.ENGLISH if findings.isascii() else Language.CHINESE
+        made = draft(findings, impression, language=language)
+        assert verdicts(made) == {"laterality": Verdict.FAILED}
+    made = draft("The right hilum is prominent with a left effusion.", "Left effusion.")
+    assert verdicts(made) == {}
+
+
+def test_words_of_the_classifier_that_only_the_checks_know() -> None:
+    for text, kind in (("Left-sided pacer in place.", "pacemaker"), ("Airspace disease.", "consolidation")):
+        assert verdicts(draft(text, text, probabilities={kind: 0.99})) == {}
+        assert verdicts(draft(text, text, probabilities={"nodule": 0.99})) == {"classifier": Verdict.WARNED}
+
+
+def test_one_sentence_in_another_latin_language_warns() -> None:
+    made = draft("The lungs are clear. No hay derrame pleural. The heart is normal in size.", NOTHING)
+    assert verdicts(made) == {"language": Verdict.WARNED}
 
 
 def test_a_length_needs_pixel_spacing() -> None:

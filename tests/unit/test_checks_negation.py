@@ -33,6 +33,9 @@ WHEN = datetime(2026, 3, 4, 5, 6, tzinfo=UTC)
         ("肺炎不能完全除外。", None, True),
         ("气胸已排除。", False, False),
         ("右侧胸腔积液较前减少。", True, False),
+        ("Interval resolution of the right effusion.", False, False),
+        ("Partial resolution of the right effusion.", True, False),
+        ("The left effusion has completely resolved.", False, False),
     ],
 )
 def test_negations_and_what_only_looks_like_one(sentence: str, present: bool | None, doubtful: bool) -> None:

@@ -2,11 +2,17 @@
 
 from dataclasses import replace
 
+import pytest
+
+from models.catalog import CatalogEntry, list_models
 from models.drafter import Drafter
-from models.families import SeenImage
+from models.drafting import draft_plan
+from models.families import Answer, Features, Request, Sections, SeenImage, Task, Traits
 from models.findings_text import read_findings
+from models.prompts import read_wordings
 from models.supports import MOST_IMAGES, supports
-from pipeline.report import DraftReport, Language, Region, Side, Support
+from pipeline.checks.reading import sentences
+from pipeline.report import DraftReport, ImpressionSource, Language, Region, Side, Support
 from pipeline.study import InstanceRef
 from tests.answering_family import AnsweringFamily
 from tests.tiny_model import film_study
@@ -79,3 +85,63 @@ def test_every_sentence_of_a_draft_has_a_support() -> None:
         ("impression", "Small left pleural effusion.", True, ""),
         ("impression", "Follow up.", False, "findings"),
     ]
+
+
+DRAFTING = [
+    (entry, language, name)
+    for entry in list_models()
+    for language in Language
+    for name in entry.drafts
+    if (name, language) in read_wordings(entry.prompts).texts
+]
+"""Every system that drafts, in each of its languages and by each wording of its reports."""
+STATED = {
+    Language.ENGLISH: "1. There is a small left pleural effusion; the heart is enlarged.\nNo pneumothorax.  Line 2",
+    Language.CHINESE: "左侧胸腔见少量积液；心影增大。未见气胸。\n其余未见异常",
+}
+CONCLUDED = {
+    Language.ENGLISH: "Small left pleural effusion. CT is advised.\n- Cardiomegaly",
+    Language.CHINESE: "左侧少量胸腔积液。建议CT检查。\n心影增大",
+}
+
+
+class TalkingFamily(AnsweringFamily):
+    """Writes what a system of the catalogue holds in its drafts: both sections, or Findings alone; it summarises."""
+
+    def __init__(self, entry: CatalogEntry, held: Sections) -> None:
+        super().__init__(entry.id, tasks=frozenset({*entry.tasks, Task.SUMMARIZE}))
+        self.held, self.traits = held, Traits(variants=frozenset(entry.drafts))
+
+    def _one(self, features: Features, request: Request) -> Answer:
+        if request.task is Task.SUMMARIZE:
+            return Answer(CONCLUDED[request.language], False)
+        findings = STATED[request.language]
+        if self.held is not Sections.BOTH:
+            return Answer(findings, False)
+        heads = (
+            ("Findings:", "Impression:") if request.language is Language.ENGLISH else ("检查所见：", "印象：")
+        )
+        return Answer(f"{heads[0]} {findings}\n{heads[1]} {CONCLUDED[request.language]}", False)
+
+
+def test_the_catalogue_drafts_in_both_languages() -> None:
+    assert {language for _, language, _ in DRAFTING} == set(Language)
+    assert len({entry.id for entry, _, _ in DRAFTING}) == len([one for one in list_models() if one.drafts])
+
+
+@pytest.mark.parametrize(
+    ("entry", "language", "name"), DRAFTING, ids=lambda part: getattr(part, "id", str(part))
+)
+def test_every_sentence_of_every_system_rests_on_an_image_or_a_given_text(
+    entry: CatalogEntry, language: Language, name: str
+) -> None:
+    plan = draft_plan(entry, language, name)
+    drafter = Drafter(TalkingFamily(entry, plan.held), language, "code", plan=plan)
+    (draft,) = drafter.write(drafter.encode([film_study(1)]))
+    assert isinstance(draft, DraftReport)
+    told = {(one.section, one.sentence) for one in draft.supports if one.image is not None or one.source}
+    sections = {"findings": draft.findings_text, "impression": draft.impression_text}
+    assert bool(draft.impression_text) == (draft.impression_source is not ImpressionSource.UNWRITTEN)
+    for section, text in sections.items():
+        for sentence in sentences(text):
+            assert any(part == section and sentence in whole for part, whole in told), sentence
