@@ -8,6 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import pydicom
 import pytest
 
 from flows import asking, path, priors
@@ -243,6 +244,22 @@ def test_a_study_is_drafted_with_the_sites_tasks(site: Site) -> None:
         site.url, "SELECT body FROM firstread.resource WHERE body::text LIKE '%urn:firstread:task%'"
     )
     assert len(stored) == 2
+
+
+def test_a_history_that_reads_like_a_report_is_withheld_and_the_draft_says_so(
+    site: Site, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = site.films / f"{TODAY}.dcm"
+    dataset = pydicom.dcmread(file)
+    dataset.ReasonForStudy = "Cough. FINDINGS: Right effusion. IMPRESSION: Effusion."
+    dataset.save_as(file)
+    drafted(site, "off")
+    shown = reports(site)[0]["text"]["div"]
+    assert "indication holds or resembles a report: it was withheld" in shown
+    assert "Right effusion" not in shown
+    inquiry = Inquiry(archive="main", study=UID, task="findings")
+    assert ask(site.settings, inquiry, as_json=True) == 0
+    assert "withheld" in capsys.readouterr().err
 
 
 def test_a_draft_is_compared_with_the_last_earlier_chest_film(site: Site) -> None:

@@ -15,9 +15,19 @@ FAULTS = frozenset(
 MISSED = {
     "development": {},
     "held": {("laterality", "en"): 1, ("language", "en"): 1, ("leak", "en"): 1, ("leak", "zh"): 1},
+    "later": {
+        ("contradiction", "en"): 1,
+        ("contradiction", "zh"): 4,
+        ("laterality", "en"): 2,
+        ("laterality", "zh"): 3,
+        ("comparison", "en"): 2,
+        ("comparison", "zh"): 4,
+        ("measurement", "zh"): 1,
+        ("language", "en"): 4,
+    },
 }
 """Planted faults that no check finds; a smaller number is good news and has to be written here and in the docs."""
-ALARMS = {"development": 0, "held": 2}
+ALARMS = {"development": 0, "held": 2, "later": 1}
 
 
 def test_the_sets_are_as_large_as_is_said() -> None:
@@ -25,8 +35,9 @@ def test_the_sets_are_as_large_as_is_said() -> None:
     planted = Counter(row["fault"] for row in faults)
     assert set(planted) == FAULTS
     assert min(planted.values()) >= 20
-    assert {(row["fault"], row["language"], row["half"]) for row in faults} == {
-        (fault, language, half) for fault in FAULTS for language in ("en", "zh") for half in HALVES
+    held = {(row["fault"], row["language"], row["half"]) for row in faults}
+    assert held >= {
+        (fault, language, half) for fault in FAULTS for language in ("en", "zh") for half in HALVES[:2]
     }
     assert min(Counter(row["language"] for row in clean).values()) >= 100
     assert len({(row["findings"], row["impression"]) for row in clean}) >= 200
