@@ -7,7 +7,7 @@ import pytest
 from models.catalog import CatalogEntry, list_models
 from models.drafter import Drafter
 from models.drafting import draft_plan
-from models.families import Answer, Features, Request, Sections, SeenImage, Task, Traits
+from models.families import Answer, Features, Request, Sections, SeenImage, Task
 from models.findings_text import read_findings
 from models.prompts import read_wordings
 from models.supports import MOST_IMAGES, supports
@@ -110,7 +110,7 @@ class TalkingFamily(AnsweringFamily):
 
     def __init__(self, entry: CatalogEntry, held: Sections) -> None:
         super().__init__(entry.id, tasks=frozenset({*entry.tasks, Task.SUMMARIZE}))
-        self.held, self.traits = held, Traits(variants=frozenset(entry.drafts))
+        self.held, self.traits = held, entry.traits
 
     def _one(self, features: Features, request: Request) -> Answer:
         if request.task is Task.SUMMARIZE:
