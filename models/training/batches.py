@@ -1,44 +1,17 @@
-"""Batches: studies drawn from the pools, lit anew, with prompts and answers of several tasks."""
+"""Batches: what is on some studies, and prompts and answers about them, in the order in which they are read."""
 
-import random
-import re
-from dataclasses import dataclass
-from queue import Queue
-from threading import Thread
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from tokenizers import Tokenizer
 from torch import Tensor
+from torch.nn import functional
 
-from models.networks.mini import EOS_ID, LANGUAGES, PAD_ID, TASKS
-from models.simulation.phrases import KINDS, SIDES
-from models.simulation.task_texts import task_example
-from models.training.shards import ABSENT, Pool, Sample, study_facts
-
-TASK_SHARE = {
-    "report": 0.26,
-    "findings": 0.02,
-    "impression": 0.06,
-    "grounded_report": 0.08,
-    "detect": 0.09,
-    "identify": 0.10,
-    "vqa": 0.17,
-    "classify": 0.14,
-    "landmark": 0.02,
-    "summarize": 0.06,
-}
-REFRESH_EVERY = 20
-_BOX = re.compile(r"\{<(\d+)><(\d+)><(\d+)><(\d+)>\}")
-
-
-def number_token(tokenizer: Tokenizer) -> int:
-    """The token of 0; those of 1 to 100 follow it. Raises ValueError for another model's tokenizer."""
-    token = tokenizer.token_to_id("<0>")
-    if token is None:
-        raise ValueError("this tokenizer has no numbers")
-    return int(token)
+LOW_RESOLUTION, LOW_SHARE = 64, 0.12
+"""Films are shown as coarse as thumbnails, in pixels a side, this often: archives hold some."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,18 +43,33 @@ class Films:
 
 @dataclass(frozen=True, slots=True)
 class Texts:
-    """What is written about them, one row per text.
+    """What is written about them, one row per text, in the order of their length.
 
-    ``study`` int64 [r]; ``task`` int64 [r]; ``box`` float32 [r, 4], the asked region; ``ids`` is prompt, answer and end
-    of each row, ``prompt`` the length of its prompt; ``first_number`` is the token of 0.
+    ``study`` int64 [r], the row of ``Films``; ``task`` int64 [r]; ``box`` float32 [r, 4], the asked region, 0 where
+    none is asked; ``ids`` int64 [r, t], prompt, answer and end, then padding; ``prompt`` and ``length`` int64 [r] say
+    where the answer begins and where it ends.
     """
 
     study: Tensor
     task: Tensor
     box: Tensor
-    ids: list[list[int]]
-    prompt: list[int]
-    first_number: int
+    ids: Tensor
+    prompt: Tensor
+    length: Tensor
+
+    @classmethod
+    def from_arrays(cls, arrays: Sequence[NDArray[np.int64] | NDArray[np.float32]], device: str) -> Self:
+        """Texts of arrays in the order of the fields."""
+        return cls(*(torch.from_numpy(values).to(device) for values in arrays))
+
+    def groups(self, count: int) -> list[Self]:
+        """``count`` groups of neighbours, each padded no further than its longest text."""
+        parts = []
+        for rows in torch.arange(len(self.study), device=self.study.device).tensor_split(count):
+            part = {field.name: getattr(self, field.name)[rows] for field in fields(self)}
+            part["ids"] = part["ids"][:, : int(part["length"].max())]
+            parts.append(type(self)(**part))
+        return parts
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,130 +81,16 @@ class Batch:
 
 
 def relight(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Change gamma, add noise and blur a third of the films: [n, 1, size, size] in 0..1, same shape out."""
+    """Change gamma, add noise, blur a third of the films and coarsen some: [n, 1, size, size] in 0..1, the same out."""
     count = len(images)
-    gamma = torch.empty(count, 1, 1, 1).uniform_(0.75, 1.35, generator=generator)
-    noise = torch.empty(count, 1, 1, 1).uniform_(0.0, 0.03, generator=generator)
-    share = torch.empty(count, 1, 1, 1).uniform_(-1.0, 0.5, generator=generator).clamp_min(0)
-    soft = torch.nn.functional.avg_pool2d(images, 3, 1, 1, count_include_pad=False)
-    images = torch.lerp(images, soft, share).clamp_min(1e-4) ** gamma
-    return images + noise * torch.randn(images.shape, generator=generator)
-
-
-def slot_codes(samples: list[Sample]) -> NDArray[np.int64]:
-    """Severity, zone and change codes per slot, -1 where there is none: [3, n, slots]."""
-    targets = np.full((3, len(samples), len(KINDS), len(SIDES)), ABSENT, np.int64)
-    for row, sample in enumerate(samples):
-        for kind, side, *codes, _ in sample.facts.tolist():
-            if kind >= 0:
-                sides = slice(None) if side < 0 else side
-                for place, code in enumerate(codes):
-                    targets[place, row, kind, sides] = code
-    return targets.reshape(3, len(samples), -1)
-
-
-class BatchSource:
-    """Endless batches from a pool of simulated studies and a pool made from real films."""
-
-    def __init__(
-        self,
-        pools: tuple[Pool, Pool],
-        real_share: float,
-        size: int,
-        texts: int,
-        tokenizer: Tokenizer,
-        seed: int,
-    ) -> None:
-        """Batches of ``size`` studies, ``real_share`` of them from the second pool once it holds any, and ``texts``.
-
-        ``shape`` may be changed while batches are drawn.
-        """
-        self._pools, self._real_share = pools, real_share
-        self.shape = (size, texts)
-        self._tokenizer = tokenizer
-        self._chooser = random.Random(seed)  # noqa: S311 - order and wording, not secrets
-        self._generator = torch.Generator().manual_seed(seed)
-        self._queue: Queue[Batch] = Queue(maxsize=3)
-        Thread(target=self._fill, daemon=True).start()
-
-    def next(self) -> Batch:
-        """The next batch; waits until it is ready."""
-        return self._queue.get()
-
-    def _fill(self) -> None:
-        made = 0
-        while True:
-            if made % REFRESH_EVERY == 0:
-                for pool in self._pools:
-                    pool.refresh()
-            self._queue.put(self._make())
-            made += 1
-
-    def _make(self) -> Batch:
-        real, (size, texts) = 0, self.shape
-        if len(self._pools[1]):
-            whole, rest = divmod(size * self._real_share, 1)
-            real = int(whole) + (self._chooser.random() < rest)
-        samples = self._pools[0].draw(size - real) + (self._pools[1].draw(real) if real else [])
-        return Batch(self._films(samples), self._write(samples, texts))
-
-    def _light(self, images: list[NDArray[np.uint8]], like: NDArray[np.uint8]) -> Tensor:
-        stacked = np.stack(images) if images else like[:0]
-        lit = torch.from_numpy(stacked)[:, None].float() / 255
-        return relight(lit, self._generator) if images else lit
-
-    def _films(self, samples: list[Sample]) -> Films:
-        lateral = [i for i, sample in enumerate(samples) if sample.given[1]]
-        prior = [i for i, sample in enumerate(samples) if sample.given[2]]
-        like = samples[0].images
-        heat = torch.from_numpy(np.stack([s.heat for s in samples])).float()
-        presence = torch.from_numpy(np.stack([s.presence for s in samples])).float()
-        severity, zone, change = torch.from_numpy(slot_codes(samples))
-        return Films(
-            frontal=self._light([s.images[0] for s in samples], like),
-            lateral=self._light([samples[i].images[1] for i in lateral], like),
-            lateral_of=torch.tensor(lateral, dtype=torch.int64),
-            prior=self._light([samples[i].images[2] for i in prior], like),
-            prior_of=torch.tensor(prior, dtype=torch.int64),
-            heat=heat[:, 0],
-            presence=presence[:, 0],
-            lateral_heat=heat[lateral, 1],
-            lateral_presence=presence[lateral, 1],
-            boxes=torch.from_numpy(np.stack([s.boxes for s in samples])).flatten(1, 2),
-            organs=torch.from_numpy(np.stack([s.organs for s in samples])),
-            landmarks=torch.from_numpy(np.stack([s.landmarks for s in samples])),
-            severity=severity,
-            zone=zone,
-            change=change,
-        )
-
-    def _write(self, samples: list[Sample], count: int) -> Texts:
-        facts = [study_facts(sample) for sample in samples]
-        studies = list(range(len(samples)))
-        rows: list[tuple[int, str, list[float], list[int], int]] = []
-        names, shares = list(TASK_SHARE), list(TASK_SHARE.values())
-        while len(rows) < count:
-            study = studies[len(rows) % len(studies)]
-            task, language = self._chooser.choices(names, shares)[0], self._chooser.choice(LANGUAGES)
-            try:
-                prompt, answer = task_example(facts[study], task, language, self._chooser)
-            except ValueError:  # nothing on this study to ask for
-                continue
-            asked = _BOX.search(prompt) if task == "identify" else None
-            box = [int(edge) / 100 for edge in asked.groups()] if asked else [0.0] * 4
-            start = self._tokenizer.encode(prompt).ids
-            rows.append((study, task, box, [*start, *self._tokenizer.encode(answer).ids, EOS_ID], len(start)))
-        return Texts(
-            study=torch.tensor([row[0] for row in rows]),
-            task=torch.tensor([TASKS.index(row[1]) for row in rows]),
-            box=torch.tensor([row[2] for row in rows]),
-            ids=[row[3] for row in rows],
-            prompt=[row[4] for row in rows],
-            first_number=number_token(self._tokenizer),
-        )
-
-
-def pad_rows(rows: list[list[int]]) -> Tensor:
-    """Ids of unequal length as [n, t]."""
-    longest = max(map(len, rows))
-    return torch.tensor([row + [PAD_ID] * (longest - len(row)) for row in rows])
+    gamma, noise, share, coarse = (
+        torch.empty(count, 1, 1, 1, device=images.device).uniform_(low, high, generator=generator)
+        for low, high in ((0.75, 1.35), (0.0, 0.03), (-1.0, 0.5), (0.0, 1.0))
+    )
+    soft = functional.avg_pool2d(images, 3, 1, 1, count_include_pad=False)
+    images = torch.lerp(images, soft, share.clamp_min(0))
+    small = functional.adaptive_avg_pool2d(images, LOW_RESOLUTION)
+    again = functional.interpolate(small, images.shape[-2:], mode="bilinear")
+    images = torch.where(coarse < LOW_SHARE, again, images).clamp_min(1e-4) ** gamma
+    unrest = torch.empty_like(images).normal_(generator=generator)
+    return images + noise * unrest

@@ -18,9 +18,8 @@ from numpy.typing import NDArray
 from models.families.mini_domain import Domain
 from models.networks.mini import FirstreadMini, load_mini
 from models.training.evaluate import WEIGHTS
-from models.training.evaluate_real import SOURCES, read_source
 from models.training.fit_domain import pool
-from models.training.real_films import held_back, load_film
+from models.training.real_films import SOURCES, held_back, load_film, read_source
 from models.training.unseen import unseen_studies
 
 NOISES = ("gaussian", "uniform", "salt", "poisson", "pink", "flat", "stripes")

@@ -5,8 +5,7 @@ the encoder's pooled features of the training patients of both sources; the base
 same source. Neither ever sees a held-back patient.
 """
 
-import csv
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,10 +19,9 @@ from models.simulation.phrases import KINDS
 from models.simulation.task_texts import prompt_text
 from models.training.answering import Ask, Asker
 from models.training.logistic import Array, fit_chosen
-from models.training.real_films import RealFilm, held_back, load_film
+from models.training.real_films import SOURCES, RealFilm, held_back, load_film, read_source
 from models.training.scoring import area_under_curve, share, stated_present
 
-SOURCES = {"nih": "films512", "nih64": "films"}
 LABELS = (
     "Effusion",
     "Cardiomegaly",
@@ -79,15 +77,6 @@ class Source:
 
 
 Real = Mapping[str, Source]
-
-
-def read_source(shared: Path, name: str) -> Iterator[RealFilm]:
-    """The films of one source of ``shared``/data."""
-    folder = shared / "data" / name
-    with (folder / "labels.csv").open(newline="") as table:
-        for row in csv.DictReader(table):
-            labels = tuple(row["finding_labels"].split("|"))
-            yield RealFilm(folder / SOURCES[name] / row["image"], int(row["patient_id"]), row["view"], labels)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,8 +17,7 @@ from numpy.typing import NDArray
 
 from models.families.mini_domain import Array, Domain, fit_group
 from models.networks.mini import FirstreadMini, load_mini
-from models.training.evaluate_real import SOURCES, read_source
-from models.training.real_films import held_back, load_film
+from models.training.real_films import SOURCES, held_back, load_film, read_source
 from models.training.shards import load_shard
 
 log = logging.getLogger(__name__)

@@ -19,10 +19,9 @@ from safetensors.numpy import save_file
 from models.families.mini_films import FILMS_FILE, LABELS, film_features, thumbnail_and_histogram
 from models.networks.mini import FirstreadMini, load_mini
 from models.training.logistic import fit_chosen
-from models.training.real_films import held_back, load_film
+from models.training.real_films import SOURCES, held_back, load_film
 from models.training.scoring import area_under_curve
 
-COLLECTIONS = {"nih": "films512", "nih64": "films"}
 PUBLISHED = {"pleural_effusion": "Effusion", "cardiomegaly": "Cardiomegaly", "normal": "No Finding"}
 READ_TOGETHER = 32
 Floats = NDArray[np.float32]
@@ -63,7 +62,7 @@ def load_collection(network: FirstreadMini, shared: Path, name: str) -> Collecti
     told = [row["finding_labels"].split("|") for row in rows]
     labels = np.array([[PUBLISHED[label] in one for label in LABELS] for one in told])
     patients = np.array([int(row["patient_id"]) for row in rows], np.int64)
-    films = [folder / COLLECTIONS[name] / row["image"] for row in rows]
+    films = [folder / SOURCES[name] / row["image"] for row in rows]
     return Collection(read_films(network, films), labels, patients)
 
 
@@ -97,7 +96,7 @@ def main() -> None:
     )
     chosen = parser.parse_args()
     network = load_mini(chosen.model)
-    weight, bias, areas = fit({name: load_collection(network, chosen.shared, name) for name in COLLECTIONS})
+    weight, bias, areas = fit({name: load_collection(network, chosen.shared, name) for name in SOURCES})
     save_file({"weight": weight, "bias": bias}, chosen.model / FILMS_FILE)
     (chosen.model / FILMS_FILE).chmod(0o644)
     print(json.dumps({"held_back_auc": areas}, indent=1))

@@ -5,10 +5,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 from torch.nn import functional
-from torch.nn.utils.rnn import pad_sequence
 
 from models.networks.heads import NUMBERS, box_overlap
-from models.networks.mini import TASKS, FirstreadMini, Reading
+from models.networks.mini import TASKS, FirstreadMini, Joined, Reading
 from models.networks.vision import VisionOutput
 from models.training.batches import Batch, Films, Texts
 from models.training.shards import ABSENT
@@ -21,11 +20,11 @@ PRESENCE_POSITIVE = (1.5, 1.0, 1.0, 1.0, 1.0, 1.0, 1.3)
 """Per kind, how much more a missed finding costs than a false one: the ones that are missed most cost more."""
 KNOWN_SHARE, KNOWN_JITTER = 0.5, 0.004
 """How often the writer is given the true box instead of the one read, so that it learns to copy, and how exactly."""
-TEXT_GROUPS = 3
+TEXT_GROUPS = 4
 NUMBER_WEIGHT, SHORT_WEIGHT = 0.3, 2.0
 """How much a number, and a word of a short answer, count beside a word of a report. Short answers are few words; the
 numbers of an answer are taken from the heads in the end (models/families/mini_places.py)."""
-SHORT_TASKS = frozenset(
+SHORT_TASKS = tuple(
     TASKS.index(task)
     for task in ("detect", "identify", "vqa", "classify", "landmark", "summarize", "impression")
 )
@@ -46,9 +45,9 @@ class Losses(NamedTuple):
 
 def heat_loss(heat: Tensor, target: Tensor) -> Tensor:
     """Binary cross-entropy per cell, hot cells weighing more."""
-    weight = torch.tensor(KIND_WEIGHT)[:, None, None]
+    weight = torch.tensor(KIND_WEIGHT, device=heat.device)[:, None, None]
     per_cell = functional.binary_cross_entropy_with_logits(
-        heat.float(), target, pos_weight=torch.tensor(HEAT_POSITIVE), reduction="none"
+        heat.float(), target, pos_weight=torch.tensor(HEAT_POSITIVE, device=heat.device), reduction="none"
     )
     return (per_cell * weight).mean()
 
@@ -57,7 +56,7 @@ def presence_loss(presence: Tensor, target: Tensor) -> Tensor:
     """Binary cross-entropy for present at all, and for each side of what is present."""
     counted = torch.cat([torch.ones_like(target[..., :1]), target[..., :1].expand(-1, -1, 2)], dim=-1)
     positive = torch.ones_like(target[0])
-    positive[:, 0] = torch.tensor(PRESENCE_POSITIVE)
+    positive[:, 0] = torch.tensor(PRESENCE_POSITIVE, device=target.device)
     per_score = functional.binary_cross_entropy_with_logits(
         presence.float(), target, pos_weight=positive, reduction="none"
     )
@@ -91,103 +90,133 @@ def place_loss(places: Tensor, target: Tensor) -> Tensor:
 
 def known_boxes(boxes: Tensor, target: Tensor) -> Tensor:
     """The boxes read, some of them replaced by the true ones."""
-    taken = (target[..., :1] >= 0) & (torch.rand(*target.shape[:2], 1) < KNOWN_SHARE)
+    drawn = torch.rand(*target.shape[:2], 1, device=target.device)
+    taken = (target[..., :1] >= 0) & (drawn < KNOWN_SHARE)
     return torch.where(taken, target + KNOWN_JITTER * torch.randn_like(target), boxes.detach())
 
 
-class _Read(NamedTuple):
+class How(NamedTuple):
+    """``first_number`` is the token of 0; whether the tower learns too; ``half``: tower and words in bfloat16."""
+
+    first_number: int
+    tower_learns: bool = True
+    half: bool = False
+
+
+class FilmsRead(NamedTuple):
     """All films read: the frontal ones, then the lateral ones, together; and the prior ones."""
 
     shown: Reading
     prior: Reading
 
 
-def _tower(network: FirstreadMini, pixels: Tensor, learns: bool) -> VisionOutput:
-    with torch.set_grad_enabled(learns):
+def _tower(network: FirstreadMini, pixels: Tensor, how: How) -> VisionOutput:
+    """The tower's output; in float32 also where it computed in half precision, since coordinates need it."""
+    with torch.set_grad_enabled(how.tower_learns), _precision(pixels, how):
         seen: VisionOutput = network.vision(pixels)
-    return seen
+    return VisionOutput(*(values.float() for values in seen))
 
 
-def _read(network: FirstreadMini, films: Films, learns: bool) -> _Read:
+def _precision(like: Tensor, how: How) -> torch.autocast:
+    return torch.autocast(like.device.type, torch.bfloat16, enabled=how.half)
+
+
+def read_films(network: FirstreadMini, films: Films, how: How) -> FilmsRead:
     """Read all films; the tower does not learn from prior ones, which are frontal films like the others."""
-    seen = _tower(network, torch.cat([films.frontal, films.lateral]), learns)
-    prior = _tower(network, films.prior if len(films.prior) else films.frontal[:1], False)
-    return _Read(Reading(seen, network.heads(seen)), Reading(prior, network.heads(prior)))
+    seen = _tower(network, torch.cat([films.frontal, films.lateral]), how)
+    earlier = films.prior if len(films.prior) else films.frontal[:1]
+    prior = _tower(network, earlier, How(how.first_number, False, how.half))
+    return FilmsRead(Reading(seen, network.heads(seen)), Reading(prior, network.heads(prior)))
 
 
 def _spread(values: Tensor, studies: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """Rows of ``values`` at the place of their study among ``count``, and 1 where there is one, else 0."""
     rows = values.new_zeros(count, *values.shape[1:]).index_copy(0, studies, values[: len(studies)])
-    return rows, torch.zeros(count).index_fill(0, studies, 1.0)
+    return rows, values.new_zeros(count).index_fill(0, studies, 1.0)
 
 
-def _embeddings(network: FirstreadMini, read: _Read, batch: Batch) -> list[Tensor]:
-    """Everything in front of each row's prompt: [v, width] per row."""
-    films, texts, out = batch.films, batch.texts, read.shown.out
-    count = len(films.frontal)
+def joined_rows(network: FirstreadMini, read: FilmsRead, films: Films, texts: Texts) -> Joined:
+    """What is in front of each row's prompt."""
+    out, count, study = read.shown.out, len(films.frontal), texts.study
     side, sided = _spread(out.presence[count:], films.lateral_of, count)
     before, compared = _spread(read.prior.heads.state, films.prior_of, count)
     known = known_boxes(out.boxes[:count], films.boxes)
-    study = texts.study
-    joined = network.joiner(
+    joined: Joined = network.joiner(
         out.rows(study),
         texts.task,
         *(values[study] for values in (side, sided, before, compared)),
         texts.box,
         known[study],
     )
-    embeddings = []
-    for row, (task, asked) in enumerate(zip(texts.task.tolist(), texts.box.any(dim=1).tolist(), strict=True)):
-        film = joined.film[row, :0] if task == IMAGELESS else joined.film[row]
-        embeddings.append(torch.cat([film, joined.region[row]]) if asked else film)
-    return embeddings
+    return joined
 
 
-def word_losses(network: FirstreadMini, embeddings: list[Tensor], texts: Texts) -> Tensor:
+def _in_front(joined: Joined, texts: Texts) -> tuple[Tensor, Tensor]:
+    """Embeddings [r, v, width] ending with the last one in front of the prompt, and which of them count [r, v].
+
+    Where no region is asked about, the film's tokens move up to the prompt; a text without a film has none that count.
+    """
+    empty = torch.zeros_like(joined.region)
+    asked = texts.box.any(dim=1)[:, None, None]
+    front = torch.where(
+        asked, torch.cat([joined.film, joined.region], dim=1), torch.cat([empty, joined.film], dim=1)
+    )
+    place = torch.arange(front.shape[1], device=front.device)
+    counts = (place >= 1) | asked[:, :, 0]
+    return front, counts & (texts.task != IMAGELESS)[:, None]
+
+
+def _may_see(counts: Tensor) -> Tensor:
+    """Which positions see which, [r, 1, t, t]: those before them that count, and always themselves."""
+    length = counts.shape[1]
+    earlier = torch.ones(length, length, dtype=torch.bool, device=counts.device).tril()
+    itself = torch.eye(length, dtype=torch.bool, device=counts.device)
+    return ((earlier & counts[:, None]) | itself)[:, None]
+
+
+def answer_loss(network: FirstreadMini, joined: Joined, texts: Texts, how: How) -> Tensor:
+    """Weighted sum of the cross-entropy of the answers' words, and the sum of the weights: [2]."""
+    front, counts = _in_front(joined, texts)
+    place = torch.arange(texts.ids.shape[1], device=front.device)
+    words = network.language.get_input_embeddings()(texts.ids[:, :-1])
+    written = place[None, :-1] < texts.length[:, None] - 1
+    with _precision(front, how):
+        states = network.language.model(
+            inputs_embeds=torch.cat([front, words], dim=1),
+            attention_mask=_may_see(torch.cat([counts, written], dim=1)),
+            use_cache=False,
+        ).last_hidden_state[:, front.shape[1] :]
+    wanted = (place >= texts.prompt[:, None]) & (place < texts.length[:, None])
+    rows, places = wanted.nonzero(as_tuple=True)
+    target = texts.ids[rows, places]
+    logits = network.language.lm_head(states[rows, places - 1].float())
+    number = (target >= how.first_number) & (target < how.first_number + NUMBERS)
+    short = torch.isin(texts.task, torch.tensor(SHORT_TASKS, device=front.device))[rows]
+    weight = torch.where(number, NUMBER_WEIGHT, 1.0) * torch.where(short, SHORT_WEIGHT, 1.0)
+    losses = weight * functional.cross_entropy(logits.float(), target, reduction="none")
+    return torch.stack([losses.sum(), weight.sum()])
+
+
+def word_losses(network: FirstreadMini, read: FilmsRead, batch: Batch, how: How) -> Tensor:
     """Weighted mean cross-entropy of the answers' words; rows of like length are read together."""
-    order = sorted(range(len(texts.ids)), key=lambda row: len(embeddings[row]) + len(texts.ids[row]))
-    size = -(-len(order) // TEXT_GROUPS)
-    total = torch.zeros(())
-    counted = torch.zeros(())
-    for start in range(0, len(order), size):
-        rows = order[start : start + size]
-        table = network.language.get_input_embeddings()
-        joined = pad_sequence(
-            [torch.cat([embeddings[row], table(torch.tensor(texts.ids[row][:-1]))]) for row in rows], True
-        )
-        states = network.language.model(inputs_embeds=joined, use_cache=False).last_hidden_state
-        spoken = torch.cat(
-            [
-                states[place, len(embeddings[row]) + texts.prompt[row] - 1 :][
-                    : len(texts.ids[row]) - texts.prompt[row]
-                ]
-                for place, row in enumerate(rows)
-            ]
-        )
-        wanted = torch.tensor([token for row in rows for token in texts.ids[row][texts.prompt[row] :]])
-        logits = network.language.lm_head(spoken)
-        weight = torch.where(
-            (wanted >= texts.first_number) & (wanted < texts.first_number + NUMBERS), NUMBER_WEIGHT, 1.0
-        )
-        short = [SHORT_WEIGHT if int(texts.task[row]) in SHORT_TASKS else 1.0 for row in rows]
-        answers = torch.tensor([len(texts.ids[row]) - texts.prompt[row] for row in rows])
-        weight = weight * torch.tensor(short).repeat_interleave(answers)
-        total = total + (weight * functional.cross_entropy(logits.float(), wanted, reduction="none")).sum()
-        counted = counted + weight.sum()
-    return total / counted
+    groups = batch.texts.groups(TEXT_GROUPS)
+    parts = [answer_loss(network, joined_rows(network, read, batch.films, g), g, how) for g in groups]
+    total, counted = torch.stack(parts).sum(dim=0).unbind()
+    mean: Tensor = total / counted
+    return mean
 
 
-def batch_losses(network: FirstreadMini, batch: Batch, learns: bool = True) -> Losses:
-    """Every part of the loss of one batch; without ``learns`` the tower is left as it is."""
+def batch_losses(network: FirstreadMini, batch: Batch, how: How) -> Losses:
+    """Every part of the loss of one batch."""
     films = batch.films
-    read = _read(network, films, learns)
+    read = read_films(network, films, how)
     seen, heads, count = read.shown.seen, read.shown.heads, len(films.frontal)
     logits = network.joiner.change(heads.state[films.prior_of], read.prior.heads.state[: len(films.prior_of)])
     grades = code_loss(heads.severity[:count], films.severity) + code_loss(heads.zone[:count], films.zone)
     places = place_loss(heads.organs[:count], films.organs)
     places = places + place_loss(heads.landmarks[:count], films.landmarks)
     return Losses(
-        words=word_losses(network, _embeddings(network, read, batch), batch.texts),
+        words=word_losses(network, read, batch, how),
         heat=HEAT_WEIGHT * heat_loss(seen.heat, torch.cat([films.heat, films.lateral_heat])),
         presence=presence_loss(seen.presence, torch.cat([films.presence, films.lateral_presence])),
         grade=GRADE_WEIGHT * grades,

@@ -35,7 +35,7 @@ from models.simulation.study import PRIOR_SHARE, SimulatedStudy, render_study_fr
 from models.training import registration
 from models.training.registration import Alignment, align, sampling_grid
 from models.training.render_shards import TRAINING_SHARE, shard_numbers
-from models.training.shards import SHARD_FILMS, save_shard, to_sample
+from models.training.shards import SHARD_FILMS, save_shard, shard_path, to_sample
 
 log = logging.getLogger(__name__)
 Mask = NDArray[np.bool_]
@@ -48,17 +48,22 @@ UNTOUCHED_SHARE = 0.35
 RECESS_ROWS = 9
 """Map rows of lung kept below the diaphragm, where fluid gathers."""
 HELD_BACK = 0.3
-ALIGNED_TOGETHER = 20
+SOURCES = {"nih": "films512", "nih64": "films"}
+"""Folders of films: of 512 pixels a side, and of 64."""
+COARSE_SHARE = 0.25
+"""How often a draw shows a coarse film, always as it is: findings put into it would be sharper than the film."""
+ALIGNED_TOGETHER = 14
 
 
 @dataclass(frozen=True, slots=True)
 class RealFilm:
-    """One labelled film of the collection; ``labels`` as published."""
+    """One labelled film of the collection; ``labels`` as published; ``coarse``: 64 pixels a side."""
 
     path: Path
     patient: int
     view: str
     labels: tuple[str, ...]
+    coarse: bool
 
     @property
     def normal(self) -> bool:
@@ -71,13 +76,14 @@ def held_back(patient: int) -> bool:
     return (patient * 2654435761 % 2**32) / 2**32 < HELD_BACK
 
 
-def read_collection(shared: Path) -> Iterator[RealFilm]:
-    """The 512-pixel films of ``shared``/data/nih."""
-    folder = shared / "data" / "nih"
+def read_source(shared: Path, name: str) -> Iterator[RealFilm]:
+    """The films of one source of ``shared``/data, a key of SOURCES."""
+    folder = shared / "data" / name
     with (folder / "labels.csv").open(newline="") as table:
         for row in csv.DictReader(table):
             labels = tuple(row["finding_labels"].split("|"))
-            yield RealFilm(folder / "films512" / row["image"], int(row["patient_id"]), row["view"], labels)
+            path = folder / SOURCES[name] / row["image"]
+            yield RealFilm(path, int(row["patient_id"]), row["view"], labels, name == "nih64")
 
 
 def load_film(path: Path, size: int) -> FloatMap:
@@ -143,6 +149,7 @@ class RealChest:
 
     maps: PoseMaps
     aligned: bool
+    coarse: bool
 
     def draw(self, size: int, generator: np.random.Generator) -> SimulatedStudy:
         """The film as it is, or with one to three findings, seen a little differently each time."""
@@ -160,20 +167,25 @@ def _plausible(maps: PoseMaps) -> bool:
 
 
 def load_chests(films: list[RealFilm]) -> list[RealChest]:
-    """Align the films to the first pose, in groups."""
+    """Align a group of films to the first pose."""
+    torch.set_num_threads(1)
     pose, chests = load_pose(0), []
-    for start in range(0, len(films), ALIGNED_TOGETHER):
-        group = films[start : start + ALIGNED_TOGETHER]
-        small = np.stack([load_film(film.path, registration.SIZE) for film in group])
-        for film, alignment in zip(group, align(small, pose), strict=True):
-            maps = to_maps(load_film(film.path, MAP_SIZE), alignment, pose)
-            chests.append(RealChest(maps, alignment.likeness > LEAST_LIKENESS and _plausible(maps)))
+    small = np.stack([load_film(film.path, registration.SIZE) for film in films])
+    for film, alignment in zip(films, align(small, pose), strict=True):
+        maps = to_maps(load_film(film.path, MAP_SIZE), alignment, pose)
+        fits = alignment.likeness > LEAST_LIKENESS and _plausible(maps)
+        chests.append(RealChest(maps, fits and not film.coarse, film.coarse))
     return chests
 
 
 def training_normals(shared: Path) -> list[RealFilm]:
     """The 'No Finding' films of the patients that are not held back."""
-    return [film for film in read_collection(shared) if film.normal and not held_back(film.patient)]
+    return [
+        film
+        for name in SOURCES
+        for film in read_source(shared, name)
+        if film.normal and not held_back(film.patient)
+    ]
 
 
 _CHESTS: list[RealChest] = []
@@ -183,8 +195,12 @@ _CHESTS: list[RealChest] = []
 def write_shard(out: Path, size: int, shard: int) -> None:
     """Draw shard number ``shard`` from the chests of this worker."""
     generator = np.random.default_rng([7, shard])
-    chosen = (_CHESTS[int(generator.integers(len(_CHESTS)))] for _ in range(SHARD_FILMS))
-    save_shard(out / f"{shard:06d}.npz", [to_sample(chest.draw(size, generator)) for chest in chosen])
+    groups = [[chest for chest in _CHESTS if chest.coarse is coarse] for coarse in (False, True)]
+    samples = []
+    for _ in range(SHARD_FILMS):
+        group = groups[int(generator.random() < COARSE_SHARE)] or _CHESTS
+        samples.append(to_sample(group[int(generator.integers(len(group)))].draw(size, generator)))
+    save_shard(shard_path(out, shard), samples)
 
 
 def _start_worker(chests: list[RealChest]) -> None:
@@ -195,10 +211,13 @@ def _start_worker(chests: list[RealChest]) -> None:
 def render_missing(shared: Path, out: Path, films: int, size: int, workers: int) -> None:
     """Align the films once, then draw the shards of the first ``films`` draws that ``out`` lacks."""
     out.mkdir(parents=True, exist_ok=True)
-    missing = [shard for shard in shard_numbers(films) if not (out / f"{shard:06d}.npz").exists()]
+    missing = [shard for shard in shard_numbers(films) if not (shard_path(out, shard)).exists()]
     if not missing:
         return
-    chests = load_chests(training_normals(shared))
+    normals = training_normals(shared)
+    groups = [normals[at : at + ALIGNED_TOGETHER] for at in range(0, len(normals), ALIGNED_TOGETHER)]
+    with ProcessPoolExecutor(workers) as pool:
+        chests = [chest for group in pool.map(load_chests, groups) for chest in group]
     log.info("%d films, %d aligned", len(chests), sum(chest.aligned for chest in chests))
     with ProcessPoolExecutor(workers, initializer=_start_worker, initargs=(chests,)) as pool:
         list(pool.map(partial(write_shard, out, size), missing))

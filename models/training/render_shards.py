@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from models.simulation.study import render_study
-from models.training.shards import SHARD_FILMS, save_shard, to_sample
+from models.training.shards import SHARD_FILMS, save_shard, shard_path, to_sample
 
 FIRST_TRAINING_SEED = 1_000_000
 """Seeds below are left to evaluation, tests and demonstrations."""
@@ -18,7 +18,7 @@ TRAINING_SHARE = (0.29, 0.16, 0.14, 0.14, 0.09, 0.08, 0.10)
 def write_shard(out: Path, size: int, shard: int) -> None:
     """Render shard number ``shard``: its films are fixed by its number."""
     torch.set_num_threads(1)
-    path = out / f"{shard:06d}.npz"
+    path = shard_path(out, shard)
     if not path.exists():
         first = FIRST_TRAINING_SEED + shard * SHARD_FILMS
         studies = (render_study(first + i, size=size, shares=TRAINING_SHARE) for i in range(SHARD_FILMS))

@@ -1,7 +1,6 @@
-"""Rendered training studies on disk, some hundreds to a shard, and the pool that draws batches from them."""
+"""Rendered training studies on disk, some hundreds to a shard."""
 
 import os
-import random
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -135,21 +134,31 @@ def percent(share: NDArray[np.float32]) -> tuple[int, ...]:
 
 def study_facts(sample: Sample) -> StudyFacts:
     """What is known of a sample, as the task texts take it."""
+    return _known(sample.given, sample.boxes, sample.organs, sample.landmarks, sample.facts)
+
+
+def _known(
+    given: NDArray[np.bool_],
+    boxes: NDArray[np.float32],
+    organ_boxes: NDArray[np.float32],
+    points: NDArray[np.float32],
+    facts: NDArray[np.int8],
+) -> StudyFacts:
     placed = []
-    for fact in read_facts(sample.facts):
-        x1, y1, x2, y2 = percent(sample.boxes[KINDS.index(fact.kind), _index(fact.side, SIDES)])
+    for fact in read_facts(facts):
+        x1, y1, x2, y2 = percent(boxes[KINDS.index(fact.kind), _index(fact.side, SIDES)])
         placed.append(PlacedFact(fact, (x1, y1, x2, y2)))
     organs = {}
-    for name, box in zip(ORGANS, sample.organs, strict=True):
+    for name, box in zip(ORGANS, organ_boxes, strict=True):
         if box[0] >= 0:
             x1, y1, x2, y2 = percent(box)
             organs[name] = (x1, y1, x2, y2)
     landmarks = {}
-    for name, point in zip(LANDMARKS, sample.landmarks, strict=True):
+    for name, point in zip(LANDMARKS, points, strict=True):
         if point[0] >= 0:
             x, y = percent(point)
             landmarks[name] = (x, y)
-    return StudyFacts(tuple(placed), organs, landmarks, bool(sample.given[1]), bool(sample.given[2]))
+    return StudyFacts(tuple(placed), organs, landmarks, bool(given[1]), bool(given[2]))
 
 
 def facts_of(study: SimulatedStudy) -> StudyFacts:
@@ -223,40 +232,18 @@ def load_shard(path: Path) -> Shard:
         return Shard(images=stored["images"], starts=starts, heat=stored["heat"], **plain)
 
 
-class Pool:
-    """All shards of a folder, later ones included; every study is drawn once before any is drawn again."""
+def load_facts(path: Path) -> list[StudyFacts]:
+    """What is known of every study of a shard, without its films."""
+    with np.load(path, allow_pickle=False) as stored:
+        known = [stored[name] for name in ("given", "boxes", "organs", "landmarks", "facts")]
+    return [_known(*values) for values in zip(*known, strict=True)]
 
-    def __init__(self, folder: Path, seed: int) -> None:
-        """Look at ``folder``; it may still be empty."""
-        self.folder = folder
-        self._shards: dict[str, Shard] = {}
-        self._waiting: list[tuple[str, int]] = []
-        self._chooser = random.Random(seed)  # noqa: S311 - order, not secrets
 
-    def __len__(self) -> int:
-        """Studies known so far."""
-        return sum(len(shard) for shard in self._shards.values())
+def shard_path(folder: Path, number: int) -> Path:
+    """Where shard ``number`` of ``folder`` lies."""
+    return folder / f"{number:06d}.npz"
 
-    def refresh(self) -> None:
-        """Take in shards that have appeared since."""
-        for path in sorted(self.folder.glob("*.npz")):
-            if path.name not in self._shards:
-                self._shards[path.name] = load_shard(path)
-                self._waiting += self._entries(path.name)
-                self._chooser.shuffle(self._waiting)
 
-    def _entries(self, name: str) -> list[tuple[str, int]]:
-        return [(name, index) for index in range(len(self._shards[name]))]
-
-    def draw(self, count: int) -> list[Sample]:
-        """``count`` studies. Raises ValueError on an empty pool."""
-        if not self._shards:
-            raise ValueError(f"no shards in {self.folder}")
-        drawn = []
-        for _ in range(count):
-            if not self._waiting:
-                self._waiting = [entry for name in self._shards for entry in self._entries(name)]
-                self._chooser.shuffle(self._waiting)
-            name, index = self._waiting.pop()
-            drawn.append(self._shards[name].sample(index))
-        return drawn
+def shard_files(folder: Path) -> list[tuple[int, Path]]:
+    """The shards of ``folder`` with their numbers."""
+    return [(int(path.stem), path) for path in sorted(folder.glob("*.npz"))]

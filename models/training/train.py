@@ -1,8 +1,9 @@
 """Train firstread-mini: ``python -m models.training.train --seed 0 --minutes 70 --shared DIR --cache DIR --out DIR``.
 
 Studies that the cache lacks are rendered first (``render_shards``, ``real_films``); their content is fixed by their
-numbers. ``--start FOLDER`` takes over the tower and the words of earlier weights and keeps the statistics of the
-tower's normalisation. With ``--steps`` instead of ``--minutes`` the run is repeatable.
+numbers. Shards that are added meanwhile are taken up: a machine with many cores renders beside the training
+(``--ct-films 0 --real-films 0`` takes the cache as it is). ``--start FOLDER`` goes on from earlier weights of the same
+shape. With ``--steps`` instead of ``--minutes``, one writer and a full cache the run is repeatable.
 """
 
 import argparse
@@ -19,24 +20,20 @@ import torch
 from torch import Tensor, nn
 
 from models.networks.heads import NUMBERS, number_embedding
-from models.networks.mini import TOKENIZER_FILE, FirstreadMini, MiniConfig
+from models.networks.mini import TOKENIZER_FILE, FirstreadMini, MiniConfig, load_mini, load_tokenizer
 from models.networks.tokenizer import build_tokenizer
 from models.training import real_films, render_shards
-from models.training.batches import BatchSource, number_token
+from models.training.batches import Batch, Texts
 from models.training.copying import begin_copying
-from models.training.losses import Losses, batch_losses
-from models.training.shards import Pool
-from models.training.start import start_from
+from models.training.losses import How, Losses, batch_losses
+from models.training.store import FilmStore
+from models.training.writing import Order, Writers, number_token
 
 log = logging.getLogger(__name__)
 WARM_UP_STEPS = 150
-EMA_DECAY = 0.996
+EMA_DECAY = 0.998
 LOG_EVERY = 50
 CHECKPOINT = "checkpoint.pt"
-TOWER_RATE = 0.35
-"""Rate of a tower that was taken over, of the others' rate."""
-LATER_STUDIES, LATER_TEXTS = 8, 32
-"""Batches once the tower is left as it is: reading is cheap then, and more is written about fewer studies."""
 COPYING_BATCHES = 16
 NUMBER_NORM = 0.5
 """Length of a whole number's embedding at the start."""
@@ -49,53 +46,52 @@ class Plan:
     seed: int
     minutes: float
     steps: int
-    batch: int
     rate: float
-    real_share: float
-    texts: int
     tower_share: float
     half: bool
+    device: str
     checkpoint_minutes: float
+
+
+class BatchSource:
+    """Batches on the device: studies as the writers drew them, with their texts."""
+
+    def __init__(self, store: FilmStore, writers: Writers, device: str) -> None:
+        """Join ``store`` and ``writers``."""
+        self._store, self._writers, self._device = store, writers, device
+
+    def next(self) -> Batch:
+        """The next batch; waits until it is ready."""
+        drawn = self._writers.next()
+        return Batch(self._store.films(drawn.studies), Texts.from_arrays(drawn.texts, self._device))
 
 
 class Trainer:
     """The network, its averaged copy and the optimiser; can be saved and taken up again."""
 
     def __init__(self, plan: Plan, start: Path | None = None) -> None:
-        """Fresh weights from ``plan.seed``, or those of ``start`` where they fit."""
+        """Fresh weights from ``plan.seed``, or those of ``start``. Raises RuntimeError where these do not fit."""
         torch.manual_seed(plan.seed)
-        self.plan, self.tokenizer = plan, build_tokenizer()
-        config = MiniConfig()
-        language = replace(config.language, vocabulary=self.tokenizer.get_vocab_size())
-        self.network = FirstreadMini(replace(config, language=language))
-        self.started = start is not None
-        if start is not None:
-            log.info("%d tensors taken from %s", start_from(self.network, self.tokenizer, start), start)
-        self._begin_numbers()
+        self.plan, self.started = plan, start is not None
+        self.tokenizer = build_tokenizer() if start is None else load_tokenizer(start)
+        self.network = self._fresh() if start is None else load_mini(start)
+        self.network.to(plan.device)
         self.network.vision.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = copy.deepcopy(self.network).eval()
-        groups = []
-        for tower in (True, False):
-            parts = [p for n, p in self.network.named_parameters() if n.startswith("vision.") == tower]
-            rate = TOWER_RATE if tower and self.started else 1.0
-            for decay, chosen in (
-                (0.05, [p for p in parts if p.ndim > 1]),
-                (0.0, [p for p in parts if p.ndim < 2]),
-            ):
-                groups.append({"params": chosen, "weight_decay": decay, "share": rate})
+        named = list(self.network.parameters())
+        groups = [
+            {"params": [p for p in named if p.ndim > 1], "weight_decay": 0.05},
+            {"params": [p for p in named if p.ndim < 2], "weight_decay": 0.0},
+        ]
         self.optimizer = torch.optim.AdamW(groups, lr=plan.rate, betas=(0.9, 0.98), fused=True)
         self.step, self.seconds = 0, 0.0
 
-    @torch.no_grad()
-    def _begin_numbers(self) -> None:
-        """Let near numbers begin alike, in the words and in the tables of the coordinates."""
-        plain = number_embedding(self.network.config.language.width)
-        first = number_token(self.tokenizer)
-        table: Any = self.network.language.get_input_embeddings()
-        words = table.weight
-        words[first : first + NUMBERS] = plain * NUMBER_NORM
-        turns = [torch.linalg.qr(torch.randn(len(plain[0]), len(plain[0])))[0] for _ in range(4)]
-        self.network.joiner.numbers.tables.copy_(torch.stack([plain @ turn for turn in turns]) * 5)
+    def _fresh(self) -> FirstreadMini:
+        config = MiniConfig()
+        language = replace(config.language, vocabulary=self.tokenizer.get_vocab_size())
+        network = FirstreadMini(replace(config, language=language))
+        _begin_numbers(network, number_token(self.tokenizer))
+        return network
 
     def begin_copying(self, source: BatchSource) -> None:
         """Let the last layer of the language model begin able to copy coordinates (``models/training/copying.py``)."""
@@ -103,14 +99,6 @@ class Trainer:
         near = begin_copying(self.network, films, number_token(self.tokenizer))
         log.info("coordinates read off the tokens within three hundredths: %s", near)
         self.average.load_state_dict(self.network.state_dict())
-
-    def train_mode(self) -> None:
-        """Everything learns; a tower that was taken over keeps the statistics of its normalisation."""
-        self.network.train()
-        if self.started:
-            for module in self.network.vision.modules():
-                if isinstance(module, nn.BatchNorm2d):
-                    module.eval()
 
     @property
     def progress(self) -> float:
@@ -122,13 +110,12 @@ class Trainer:
         rate = self.plan.rate * min(1, (self.step + 1) / WARM_UP_STEPS)
         rate *= max(0.01, 0.5 + 0.5 * math.cos(math.pi * min(1.0, self.progress)))
         for group in self.optimizer.param_groups:
-            group["lr"] = rate * group["share"]
+            group["lr"] = rate
         learns = self.progress < self.plan.tower_share
+        how = How(number_token(self.tokenizer), learns, self.plan.half)
         if not learns:
-            source.shape = (LATER_STUDIES, LATER_TEXTS)
-        batch = source.next()
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.plan.half):
-            losses = torch.stack(list(batch_losses(self.network, batch, learns)))
+            self.network.vision.eval()
+        losses = torch.stack(list(batch_losses(self.network, source.next(), how)))
         self.optimizer.zero_grad()
         torch.autograd.backward(losses.sum())
         nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
@@ -162,17 +149,27 @@ class Trainer:
 
     def load(self, folder: Path) -> None:
         """Take up the checkpoint of ``folder``."""
-        state = torch.load(folder / CHECKPOINT, weights_only=True)
+        state = torch.load(folder / CHECKPOINT, weights_only=True, map_location=self.plan.device)
         self.network.load_state_dict(state["network"])
         self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.step, self.seconds = state["step"], state["seconds"]
 
 
+@torch.no_grad()
+def _begin_numbers(network: FirstreadMini, first: int) -> None:
+    """Let near numbers begin alike, in the words and in the tables of the coordinates."""
+    plain = number_embedding(network.config.language.width)
+    table: Any = network.language.get_input_embeddings()
+    table.weight[first : first + NUMBERS] = plain * NUMBER_NORM
+    turns = [torch.linalg.qr(torch.randn(len(plain[0]), len(plain[0])))[0] for _ in range(4)]
+    network.joiner.numbers.tables.copy_(torch.stack([plain @ turn for turn in turns]) * 5)
+
+
 def train(trainer: Trainer, source: BatchSource, out: Path) -> None:
     """Learn until the plan is done, saving every few minutes."""
-    mean, saved = torch.zeros(len(Losses._fields)), trainer.seconds
-    trainer.train_mode()
+    mean, saved = torch.zeros(len(Losses._fields), device=trainer.plan.device), trainer.seconds
+    trainer.network.train()
     began, first = time.monotonic() - trainer.seconds, trainer.step
     started = trainer.seconds
     while trainer.progress < 1:
@@ -203,43 +200,41 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--minutes", type=float, default=70.0)
     parser.add_argument("--steps", type=int, default=0)
-    parser.add_argument("--batch", type=int, default=10)
+    parser.add_argument("--batch", type=int, default=10, help="studies per step")
+    parser.add_argument("--texts", type=int, default=24, help="texts per step")
     parser.add_argument("--rate", type=float, default=8e-4)
     parser.add_argument("--real-share", type=float, default=0.2)
-    parser.add_argument("--texts", type=int, default=12, help="texts per batch")
+    parser.add_argument("--tower-share", type=float, default=1.0, help="share of the run in which it learns")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument(
-        "--tower-share", type=float, default=0.4, help="share of the run in which the tower learns"
+        "--half", action="store_true", help="bfloat16: only where the processor has it (AMX, a GPU)"
     )
-    parser.add_argument(
-        "--half", action="store_true", help="bfloat16: only where the processor has it (AVX-512, AMX)"
-    )
-    parser.add_argument("--start", type=Path, default=None, help="weights folder to take over what fits from")
+    parser.add_argument("--start", type=Path, default=None, help="weights folder to go on from")
     parser.add_argument("--checkpoint-minutes", type=float, default=4.0)
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--writers", type=int, default=1, help="processes that write the texts")
     parser.add_argument("--resume", action="store_true")
     chosen = vars(parser.parse_args())
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     cache, out, resume = chosen.pop("cache"), chosen.pop("out"), chosen.pop("resume")
     threads, shared, start = chosen.pop("threads"), chosen.pop("shared"), chosen.pop("start")
+    folders = (cache / "ct", cache / "real")
     size = MiniConfig().vision.image_size
-    render_shards.render_missing(cache / "ct", chosen.pop("ct_films"), size, threads)
-    real_films.render_missing(shared, cache / "real", chosen.pop("real_films"), size, threads)
+    render_shards.render_missing(folders[0], chosen.pop("ct_films"), size, threads)
+    real_films.render_missing(shared, folders[1], chosen.pop("real_films"), size, threads)
     torch.set_num_threads(threads)
+    writers = chosen.pop("writers")
+    shape = chosen.pop("batch"), chosen.pop("real_share"), chosen.pop("texts")
     trainer = Trainer(Plan(**chosen), start)
     if resume:
         trainer.load(out)
-    pools = (Pool(cache / "ct", chosen["seed"]), Pool(cache / "real", chosen["seed"] + 1))
-    source = BatchSource(
-        pools,
-        chosen["real_share"],
-        chosen["batch"],
-        chosen["texts"],
-        trainer.tokenizer,
-        chosen["seed"] + trainer.step,
-    )
-    if not resume:
-        trainer.begin_copying(source)
-    train(trainer, source, out)
+    seed = chosen["seed"] + trainer.step
+    store = FilmStore(folders, chosen["device"], seed)
+    with Writers(Order(folders, *shape, seed), trainer.tokenizer, writers) as at_work:
+        source = BatchSource(store, at_work, chosen["device"])
+        if not resume and not trainer.started:
+            trainer.begin_copying(source)
+        train(trainer, source, out)
 
 
 if __name__ == "__main__":

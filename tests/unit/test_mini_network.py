@@ -11,7 +11,6 @@ from models.networks.mini import (
     EOS_ID,
     LANGUAGES,
     TASKS,
-    TOKENIZER_FILE,
     WEIGHTS_FILE,
     FirstreadMini,
     LanguageConfig,
@@ -23,11 +22,12 @@ from models.networks.tokenizer import build_tokenizer
 from models.networks.vision import VisionConfig
 from models.simulation.phrases import every_sentence, join_sections
 from models.simulation.study import render_study
-from models.training.batches import BatchSource, number_token
+from models.training.batches import Batch, Texts
 from models.training.copying import begin_copying
-from models.training.losses import batch_losses
-from models.training.shards import Pool, save_shard, to_sample
-from models.training.start import start_from
+from models.training.losses import How, answer_loss, batch_losses, joined_rows, read_films
+from models.training.shards import save_shard, shard_path, to_sample
+from models.training.store import FilmStore
+from models.training.writing import Order, Writer, number_token
 
 SMALL = MiniConfig(
     vision=VisionConfig(image_size=64, widths=(4, 8, 8, 8), token_width=16, layers=1, heads=2),
@@ -152,24 +152,6 @@ def test_overlap_of_boxes() -> None:
     torch.testing.assert_close(box_overlap(box, other), torch.tensor([1.0, 1 / 3, 0.0]), atol=1e-4, rtol=0)
 
 
-def test_a_training_starts_from_earlier_weights(tmp_path: Path) -> None:
-    earlier, tokenizer = small(), build_tokenizer()
-    earlier.save(tmp_path)
-    tokenizer.save(str(tmp_path / TOKENIZER_FILE))
-    torch.manual_seed(5)
-    deeper = replace(SMALL, language=replace(SMALL.language, layers=2))
-    network = FirstreadMini(deeper).eval()
-    pixels = torch.rand(2, 1, 64, 64)
-    assert start_from(network, tokenizer, tmp_path) > 100
-    assert torch.equal(network.vision(pixels).heat, earlier.vision(pixels).heat)
-    task, ids = network.task_index("report", 2), torch.tensor([prompt_ids()] * 2)
-    ours, theirs = (n.text_logits(n.encode(pixels, task)[0], ids) for n in (network, earlier))
-    torch.testing.assert_close(ours, theirs)
-    other = FirstreadMini(replace(SMALL, vision=replace(SMALL.vision, layers=2)))
-    with pytest.raises(ValueError, match="vision tower"):
-        start_from(other, tokenizer, tmp_path)
-
-
 def test_prompts_name_task_and_language() -> None:
     assert len({prompt_ids(task, language) for task in TASKS for language in LANGUAGES}) == 20
     with pytest.raises(ValueError, match="only"):
@@ -206,14 +188,38 @@ def test_the_last_layer_begins_able_to_copy_coordinates() -> None:
     assert min(near) > 0.8
 
 
-def test_every_loss_reaches_the_part_it_teaches(tmp_path: Path) -> None:
-    studies = [render_study(seed, size=64, lateral=True, prior=True) for seed in range(10)]
-    save_shard(tmp_path / "0.npz", [to_sample(study) for study in studies])
-    pools = (Pool(tmp_path, 0), Pool(tmp_path / "none", 0))
-    batch = BatchSource(pools, 0.5, 10, 24, build_tokenizer(), 0).next()
-    assert len(batch.films.frontal) == len(batch.films.lateral) == len(batch.films.prior) == 10
-    network = small().train()
-    losses = batch_losses(network, batch)
+def draw_batch(folder: Path, order: Order) -> Batch:
+    """One batch of ``order`` over the shards in ``folder``."""
+    writer = Writer(order, build_tokenizer())
+    assert writer.refresh()
+    drawn = writer.batch()
+    films = FilmStore(order.folders, "cpu", 0).films(drawn.studies)
+    return Batch(films, Texts.from_arrays(drawn.texts, "cpu"))
+
+
+@pytest.fixture(scope="module")
+def batch(tmp_path_factory: pytest.TempPathFactory) -> Batch:
+    folder = tmp_path_factory.mktemp("shards")
+    studies = [render_study(seed, size=64, lateral=seed % 2 == 0, prior=seed % 3 == 0) for seed in range(12)]
+    save_shard(shard_path(folder, 0), [to_sample(study) for study in studies])
+    return draw_batch(folder, Order((folder, folder / "none"), 12, 0.5, 36, 0))
+
+
+def test_a_batch_holds_what_the_studies_show(batch: Batch) -> None:
+    films, texts = batch.films, batch.texts
+    assert len(films.frontal) == 12
+    assert len(films.lateral) == len(films.lateral_heat) == 6
+    assert len(films.prior) == 4
+    assert (films.change[films.prior_of] >= 0).any()
+    assert (films.heat.flatten(2).amax(dim=-1) == films.presence[..., 0]).all()
+    assert (texts.length.diff() >= 0).all()
+    assert sum(len(group.study) for group in texts.groups(3)) == 36
+    assert (texts.ids[torch.arange(36), texts.length - 1] == EOS_ID).all()
+
+
+def test_every_loss_reaches_the_part_it_teaches(batch: Batch) -> None:
+    network, first = small().train(), number_token(build_tokenizer())
+    losses = batch_losses(network, batch, How(first))
     taught: dict[str, torch.Tensor] = {
         "words": network.joiner.connector.expert_in,
         "heat": network.vision.heat.weight,
@@ -227,10 +233,31 @@ def test_every_loss_reaches_the_part_it_teaches(tmp_path: Path) -> None:
     for name, part in taught.items():
         (gradient,) = torch.autograd.grad(getattr(losses, name), [part], retain_graph=True)
         assert gradient.abs().sum() > 0, name
-    still = batch_losses(network, batch, learns=False)
+    still = batch_losses(network, batch, How(first, tower_learns=False))
     (gradient,) = torch.autograd.grad(
         still.heat + still.words, [network.heads.region.weight], allow_unused=True
     )
     assert gradient is not None
     with pytest.raises(RuntimeError):
         torch.autograd.grad(still.heat, [network.vision.heat.weight])
+
+
+def test_texts_beside_it_do_not_change_a_texts_loss(batch: Batch, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("models.training.losses.KNOWN_SHARE", 0.0)
+    network, how = small().eval(), How(number_token(build_tokenizer()))
+    with torch.no_grad():
+        whole = batch_losses(network, batch, how).words
+        single = batch.texts.groups(len(batch.texts.study))
+        read = read_films(network, batch.films, how)
+        sums = torch.stack(
+            [answer_loss(network, joined_rows(network, read, batch.films, t), t, how) for t in single]
+        )
+        total, counted = sums.sum(dim=0)
+        torch.testing.assert_close(total / counted, whole)
+        for text, (loss, _) in zip(single, sums, strict=True):
+            if int(text.task) == TASKS.index("vqa"):
+                joined = joined_rows(network, read, batch.films, text)
+                ids = text.ids[0, : int(text.length)]
+                logits = network.text_logits(joined.film, ids[None, :-1])[0, int(text.prompt) - 1 :]
+                plain = torch.nn.functional.cross_entropy(logits, ids[int(text.prompt) :], reduction="sum")
+                torch.testing.assert_close(2 * plain, loss)
