@@ -13,7 +13,7 @@ from typing import Any
 from flows import show as display
 from flows.code_version import code_version
 from flows.fetching import fetch_study, transfer_events
-from flows.given import given_context, own_report, signed_report, without_reports
+from flows.given import gather
 from flows.priors import with_prior
 from flows.site_tasks import chosen_model, read_schema
 from flows.tally import ALL_WELL, SOME_FAILED
@@ -119,10 +119,9 @@ def _answer(
             compared = with_prior(place, inquiry.archive, context, image_set, inquiry.prior)
             image_set, earlier = compared.image_set, compared.earlier
         _audit(place, inquiry, context, choice.id, begun)
-        told = signed_report(place, inquiry.archive, earlier) if earlier else ""
-        unseen = own_report(place, inquiry.archive, context)
-        known, withheld = without_reports(given_context(context, image_set, told), unseen)
-        for remark in withheld:
+        told = gather(place, inquiry.archive, context, image_set, earlier)
+        known = told.context
+        for remark in told.remarks:
             sys.stderr.write(f"{remark.message}\n")
         request = replace(request, context=known.only(traits_of(family).context))
         features = NO_FEATURES

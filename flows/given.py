@@ -6,14 +6,14 @@ Nothing that names a person passes (``pipeline.identifiers``): which of it a mod
 import base64
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import fields, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from flows.workplace import Workplace
 from models.families import Context
 from pipeline.fhir.ids import report_id
 from pipeline.identifiers import without_identifiers
-from pipeline.leaks import holds_report, reads_like_report
+from pipeline.leaks import gives_away, poses_as_report
 from pipeline.report import CheckOutcome, Verdict
 from pipeline.study import ImageSet, StudyContext, StudyImage
 
@@ -21,6 +21,25 @@ SIGNED = frozenset({"final", "amended", "corrected", "appended"})
 """Statuses of a report that a radiologist has read. A machine's draft is never given as an earlier report."""
 _NAMES = {"CR": "radiograph", "DX": "radiograph", "MG": "mammography", "CT": "CT", "MR": "MRI"}
 _VIEWS = {"PA": "PA", "AP": "AP", "LL": "lateral", "RL": "lateral"}
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What a model may be told of one study; ``unseen`` is what it may not, ``remarks`` what was withheld for that."""
+
+    context: Context
+    unseen: tuple[str, ...]
+    remarks: tuple[CheckOutcome, ...]
+
+
+def gather(
+    place: Workplace, archive: str, context: StudyContext, image_set: ImageSet, earlier: StudyContext | None
+) -> Given:
+    """What is told of a study that was compared with the ``earlier`` one, if there is one."""
+    told = signed_report(place, archive, earlier) if earlier else ""
+    unseen = own_report(place, archive, context)
+    known, remarks = without_reports(given_context(context, image_set, told), unseen)
+    return Given(known, unseen, remarks)
 
 
 def given_context(context: StudyContext, image_set: ImageSet, prior_report: str = "") -> Context:
@@ -44,21 +63,14 @@ def technique(images: tuple[StudyImage, ...]) -> str:
 
 def signed_report(place: Workplace, archive: str, earlier: StudyContext) -> str:
     """The conclusion of the earlier study's report where a radiologist has signed it, else ""."""
-    stored = place.store.read("DiagnosticReport", report_id(archive, earlier.study_instance_uid))
-    body = json.loads(stored.body) if stored is not None else {}
-    if body.get("status") not in SIGNED:
-        return ""
-    conclusion = str(body.get("conclusion", "")).strip()
+    conclusion = _conclusion(_signed(place, archive, earlier))
     return without_identifiers(f"IMPRESSION: {conclusion}", earlier) if conclusion else ""
 
 
 def own_report(place: Workplace, archive: str, context: StudyContext) -> tuple[str, ...]:
     """What a radiologist has signed of this very study, which no model may see: its conclusion, and its whole text."""
-    stored = place.store.read("DiagnosticReport", report_id(archive, context.study_instance_uid))
-    body = json.loads(stored.body) if stored is not None else {}
-    if body.get("status") not in SIGNED:
-        return ()
-    return tuple(filter(None, (str(body.get("conclusion", "")).strip(), *_plain_forms(body))))
+    body = _signed(place, archive, context)
+    return tuple(filter(None, (_conclusion(body), *_plain_forms(body))))
 
 
 def without_reports(given: Context, unseen: Sequence[str]) -> tuple[Context, tuple[CheckOutcome, ...]]:
@@ -67,13 +79,9 @@ def without_reports(given: Context, unseen: Sequence[str]) -> tuple[Context, tup
     A history field into which a report was copied would have the model copy it again.
     """
     withheld = [
-        one.name
-        for one in fields(given)
-        if any(
-            holds_report(getattr(given, one.name), report, parts=one.name != "prior_report")
-            for report in unseen
-        )
-        or (one.name != "prior_report" and reads_like_report(getattr(given, one.name)))
+        name
+        for name, text in asdict(given).items()
+        if gives_away(name, text, unseen) or poses_as_report(name, text)
     ]
     remarks = tuple(
         CheckOutcome(
@@ -84,6 +92,17 @@ def without_reports(given: Context, unseen: Sequence[str]) -> tuple[Context, tup
         for name in withheld
     )
     return replace(given, **dict.fromkeys(withheld, "")), remarks
+
+
+def _signed(place: Workplace, archive: str, context: StudyContext) -> dict[str, Any]:
+    """The study's DiagnosticReport where a radiologist has signed it, else an empty one."""
+    stored = place.store.read("DiagnosticReport", report_id(archive, context.study_instance_uid))
+    body: dict[str, Any] = json.loads(stored.body) if stored is not None else {}
+    return body if body.get("status") in SIGNED else {}
+
+
+def _conclusion(body: dict[str, Any]) -> str:
+    return str(body.get("conclusion", "")).strip()
 
 
 def _plain_forms(body: dict[str, Any]) -> Iterator[str]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from flows.fetching import fetch_study, transfer_events
-from flows.given import given_context, own_report, signed_report, without_reports
+from flows.given import gather
 from flows.priors import Compared, with_last_prior
 from flows.received import link_received
 from flows.workplace import Workplace
@@ -81,9 +81,7 @@ def bring(place: Workplace, claim: Claim, *, pushed: bool = False) -> Brought | 
         compared = Compared(image_set)
         if place.settings.policy.priors == "last":
             compared = with_last_prior(place, claim.archive, context, image_set)
-        told = signed_report(place, claim.archive, compared.earlier) if compared.earlier else ""
-        unseen = own_report(place, claim.archive, context)
-        given, withheld = without_reports(given_context(context, compared.image_set, told), unseen)
+        told = gather(place, claim.archive, context, compared.image_set, compared.earlier)
         return Brought(
             claim,
             context,
@@ -93,9 +91,9 @@ def bring(place: Workplace, claim: Claim, *, pushed: bool = False) -> Brought | 
             begun,
             compared.prior,
             compared.earlier,
-            (*compared.remarks, *withheld),
-            given,
-            unseen,
+            (*compared.remarks, *told.remarks),
+            told.context,
+            told.unseen,
         )
     except StopRun:
         raise

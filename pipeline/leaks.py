@@ -12,6 +12,8 @@ WHOLE = 5.0
 """Words of a report, or of one of its sections, that may not stand whole in a given text; shorter ones may."""
 RUN = 9.0
 """Words in a row of a report that may not stand in a given text."""
+EARLIER = "prior_report"
+"""The given text that is a report by right, of an earlier study: it may share sentences, and have a report's form."""
 
 _TOKEN = re.compile(r"[\u3400-\u9fff]|[^\W_\u3400-\u9fff]+")
 _FINDINGS = re.compile(r"\bfindings?\s*[:：]|(?:所见|表现)\s*[:：]", re.IGNORECASE)
@@ -39,6 +41,16 @@ def reads_like_report(text: str) -> bool:
     """True where ``text`` has headings of both sections of a report."""
     findings = _FINDINGS.search(text)
     return findings is not None and _IMPRESSION.search(text, findings.end()) is not None
+
+
+def gives_away(name: str, text: str, reports: Sequence[str]) -> bool:
+    """True where ``text``, given to a model as ``name``, holds one of the ``reports`` that it has to write."""
+    return any(holds_report(text, report, parts=name != EARLIER) for report in reports)
+
+
+def poses_as_report(name: str, text: str) -> bool:
+    """True where ``text``, given to a model as ``name``, has the form of a report and should not."""
+    return name != EARLIER and reads_like_report(text)
 
 
 def _sections(text: str) -> list[str]:

@@ -12,11 +12,11 @@ from models.evaluation.cases import Case
 from models.evaluation.scores import Prediction
 from models.families import TEXT_TASKS, Answer, Family, Features, Request
 from pipeline.errors import ConfigurationError, FailStudy, SkipStudy
-from pipeline.leaks import holds_report
+from pipeline.leaks import EARLIER, holds_report
 from pipeline.report import Region
 from pipeline.study import ImageSet, InstanceRef, StudyImage
 
-SHARING = frozenset({"text", "prior_report"})
+SHARING = frozenset({"text", EARLIER})
 """Given texts that share sentences with a reference by right: the findings to summarise, and an earlier report."""
 
 

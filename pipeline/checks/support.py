@@ -8,7 +8,7 @@ from typing import Final
 from pipeline.checks.evidence import Evidence, Problem, failed, warned
 from pipeline.checks.lexicon import words
 from pipeline.checks.reading import MAX_CHARACTERS, mentions, sentences
-from pipeline.leaks import holds_report, reads_like_report
+from pipeline.leaks import gives_away, poses_as_report
 from pipeline.report import Finding
 
 CLASSIFIER_DENIES = 0.05
@@ -235,9 +235,9 @@ def leak(evidence: Evidence) -> Iterator[Problem]:
     """The model was given what it had to write: a report of this study stands in its prompt."""
     for name, text in evidence.given.items():
         words_of = name.replace("_", " ")
-        if any(holds_report(text, report, parts=name != "prior_report") for report in evidence.unseen):
+        if gives_away(name, text, evidence.unseen):
             yield failed(f"the model was given a report of this study as its {words_of}")
-        elif name != "prior_report" and reads_like_report(text):
+        elif poses_as_report(name, text):
             yield warned(f"the {words_of} that the model was given reads like a report")
 
 
