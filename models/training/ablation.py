@@ -12,7 +12,6 @@ import copy
 import json
 import os
 import random
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,30 +24,19 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from models.connector import Connector, ConnectorConfig
-from models.networks.mini import EOS_ID, PAD_ID, FirstreadMini, Readout, load_mini, load_tokenizer
-from models.simulation.task_texts import StudyFacts, task_example
+from models.networks.mini import PAD_ID, FirstreadMini, Readout, load_mini, load_tokenizer
+from models.simulation.task_texts import StudyFacts
 from models.simulation.task_words import LANGUAGES, TASKS
 from models.training.shards import Sample, load_shard, study_facts
 from models.training.unseen import unseen_studies
+from models.training.writing import Example, write_example
 
 Floats = NDArray[np.float32]
 BATCH, READ_TOGETHER = 24, 32
 RATE = 6e-4
 RESAMPLES = 2000
-_BOX = re.compile(r"\{<(\d+)><(\d+)><(\d+)><(\d+)>\}")
 _ASKED = tuple(task for task in TASKS if task not in ("summarize", "findings"))
 """Summaries see no film; findings are the first half of a report."""
-
-
-@dataclass(frozen=True, slots=True)
-class Example:
-    """One prompt and answer about the frontal film of study number ``study``."""
-
-    study: int
-    task: str
-    prompt: list[int]
-    answer: list[int]
-    box: tuple[float, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,14 +65,11 @@ def make_examples(films: Films, tokenizer: Tokenizer, seed: int, tasks: Sequence
     while True:
         study, task = number % len(films.facts), tasks[number % len(tasks)]
         number += 1
+        asked = task, chooser.choice(LANGUAGES)
         try:
-            prompt, answer = task_example(films.facts[study], task, chooser.choice(LANGUAGES), chooser)
+            yield write_example(films.facts, study, asked, chooser, tokenizer)
         except ValueError:  # nothing on this study to ask for
             continue
-        found = _BOX.search(prompt) if task == "identify" else None
-        box = tuple(int(edge) / 100 for edge in found.groups()) if found else (0.0,) * 4
-        ids = tokenizer.encode(answer).ids
-        yield Example(study, task, tokenizer.encode(prompt).ids, [*ids, EOS_ID], box)
 
 
 def answer_losses(

@@ -26,7 +26,7 @@ def begin_copying(network: FirstreadMini, pixels: Tensor, first_number: int) -> 
     """
     layer: Any = network.language.model.layers[-1]
     reading = network.read(pixels)
-    film = network.join(reading.out, network.task_index("detect", len(pixels))).film
+    film = network.join(reading.out, network.task_index("detect", len(pixels)).to(pixels.device)).film
     seen: list[Tensor] = []
     hook = layer.register_forward_pre_hook(
         lambda module, given, named: seen.append(given[0] if given else named["hidden_states"]),
@@ -54,7 +54,7 @@ def begin_copying(network: FirstreadMini, pixels: Tensor, first_number: int) -> 
         tokens = torch.cat([state.flatten(0, 1) for state, _ in parts])
         share = torch.cat([coordinate.flatten() for _, coordinate in parts])
         wanted = (share.clamp(0, 1) * (NUMBERS - 1)).round().long()
-        square = tokens.T @ tokens / len(tokens) + RIDGE * torch.eye(tokens.shape[1])
+        square = tokens.T @ tokens / len(tokens) + RIDGE * torch.eye(tokens.shape[1], device=tokens.device)
         reads = torch.linalg.solve(square, tokens.T @ numbers[wanted] / len(tokens))
         left, size, right = torch.linalg.svd(reads)
         root = (size[:width] * length).sqrt()

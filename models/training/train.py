@@ -74,6 +74,7 @@ class Trainer:
         torch.manual_seed(plan.seed)
         self.plan, self.started = plan, start is not None
         self.tokenizer = build_tokenizer() if start is None else load_tokenizer(start)
+        self.first_number = number_token(self.tokenizer)
         self.network = self._fresh() if start is None else load_mini(start)
         self.network.to(plan.device)
         self.network.vision.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -90,13 +91,13 @@ class Trainer:
         config = MiniConfig()
         language = replace(config.language, vocabulary=self.tokenizer.get_vocab_size())
         network = FirstreadMini(replace(config, language=language))
-        _begin_numbers(network, number_token(self.tokenizer))
+        _begin_numbers(network, self.first_number)
         return network
 
     def begin_copying(self, source: BatchSource) -> None:
         """Let the last layer of the language model begin able to copy coordinates (``models/training/copying.py``)."""
         films = torch.cat([source.next().films.frontal for _ in range(COPYING_BATCHES)])
-        near = begin_copying(self.network, films, number_token(self.tokenizer))
+        near = begin_copying(self.network, films, self.first_number)
         log.info("coordinates read off the tokens within three hundredths: %s", near)
         self.average.load_state_dict(self.network.state_dict())
 
@@ -112,7 +113,7 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         learns = self.progress < self.plan.tower_share
-        how = How(number_token(self.tokenizer), learns, self.plan.half)
+        how = How(self.first_number, learns, self.plan.half)
         if not learns:
             self.network.vision.eval()
         losses = torch.stack(list(batch_losses(self.network, source.next(), how)))

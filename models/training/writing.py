@@ -60,6 +60,34 @@ class Order:
     seed: int
 
 
+class Example(NamedTuple):
+    """A prompt and answer about study number ``study``, as tokens, the answer with its end.
+
+    ``box`` is the asked region as shares of the film, 0 where none is asked about.
+    """
+
+    study: int
+    task: str
+    prompt: list[int]
+    answer: list[int]
+    box: tuple[float, ...]
+
+
+def write_example(
+    facts: Sequence[StudyFacts],
+    study: int,
+    asked: tuple[str, str],
+    chooser: random.Random,
+    tokenizer: Tokenizer,
+) -> Example:
+    """An example about ``facts[study]``, ``asked`` a task and language, as ``task_example`` words it and raises."""
+    task, language = asked
+    prompt, answer = task_example(facts[study], task, language, chooser)
+    found = _BOX.search(prompt) if task == "identify" else None
+    box = tuple(int(edge) / 100 for edge in found.groups()) if found else (0.0,) * 4
+    return Example(study, task, tokenizer.encode(prompt).ids, [*tokenizer.encode(answer).ids, EOS_ID], box)
+
+
 def number_token(tokenizer: Tokenizer) -> int:
     """The token of 0; those of 1 to 100 follow it. Raises ValueError for another model's tokenizer."""
     token = tokenizer.token_to_id("<0>")
@@ -125,28 +153,25 @@ class Writer:
         return Drawn(np.array(chosen, np.int64), self._write(facts))
 
     def _write(self, facts: Sequence[StudyFacts]) -> Written:
-        rows: list[tuple[int, str, list[float], list[int], int]] = []
+        rows: list[Example] = []
         names, shares = list(TASK_SHARE), list(TASK_SHARE.values())
         while len(rows) < self._order.texts:
             study = len(rows) % len(facts)
             task, language = self._chooser.choices(names, shares)[0], self._chooser.choice(LANGUAGES)
             try:
-                prompt, answer = task_example(facts[study], task, language, self._chooser)
+                rows.append(write_example(facts, study, (task, language), self._chooser, self._tokenizer))
             except ValueError:  # nothing on this study to ask for
                 continue
-            asked = _BOX.search(prompt) if task == "identify" else None
-            box = [int(edge) / 100 for edge in asked.groups()] if asked else [0.0] * 4
-            start = self._tokenizer.encode(prompt).ids
-            rows.append((study, task, box, [*start, *self._tokenizer.encode(answer).ids, EOS_ID], len(start)))
-        rows.sort(key=lambda row: len(row[3]))
-        longest = len(rows[-1][3])
+        rows.sort(key=lambda row: len(row.prompt) + len(row.answer))
+        ids = [row.prompt + row.answer for row in rows]
+        longest = len(ids[-1])
         return (
-            np.array([row[0] for row in rows], np.int64),
-            np.array([TASKS.index(row[1]) for row in rows], np.int64),
-            np.array([row[2] for row in rows], np.float32),
-            np.array([row[3] + [PAD_ID] * (longest - len(row[3])) for row in rows], np.int64),
-            np.array([row[4] for row in rows], np.int64),
-            np.array([len(row[3]) for row in rows], np.int64),
+            np.array([row.study for row in rows], np.int64),
+            np.array([TASKS.index(row.task) for row in rows], np.int64),
+            np.array([row.box for row in rows], np.float32),
+            np.array([row + [PAD_ID] * (longest - len(row)) for row in ids], np.int64),
+            np.array([len(row.prompt) for row in rows], np.int64),
+            np.array([len(row) for row in ids], np.int64),
         )
 
 
