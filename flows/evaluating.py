@@ -14,8 +14,9 @@ from flows.site_tasks import chosen_model
 from models.drafter import open_model
 from models.evaluation.asking import predict, read_predictions, refuse_leak
 from models.evaluation.cases import Case, read_cases
+from models.evaluation.intervals import RESAMPLES, Score
 from models.evaluation.plots import draw
-from models.evaluation.scores import LABELLER, RESAMPLES, Prediction, Score, score
+from models.evaluation.scores import LABELLER, Prediction, score, unscored
 from models.recipe import Recipe
 from pipeline.errors import ConfigurationError
 from pipeline.settings import Settings
@@ -70,15 +71,24 @@ def evaluate(settings: Settings, asked: Evaluation, *, as_json: bool) -> None:
     if as_json:
         sys.stdout.write(json.dumps(results, ensure_ascii=False) + "\n")
         return
-    rows = [
-        (s.task, s.language, s.metric, f"{s.value:.3f}", f"{s.low:.3f} to {s.high:.3f}", str(s.n), s.variant)
-        for s in scores
-    ]
-    display.rows_table(("task", "language", "metric", "value", "95 % interval", "n", "variant"), rows)
+    columns = ("task", "language", "metric", "value", "95 % interval", "n", "variant")
+    display.rows_table(columns, [_told(one) for one in scores])
     if failures:
         sys.stdout.write(
             f"{len(failures)} of {len(cases)} cases could not be asked and count as empty answers\n"
         )
+    if left := results["unscored"]:
+        sys.stdout.write(
+            f"{len(left)} of {len(cases)} cases have nothing in their reference that is scored\n"
+        )
+
+
+def _told(one: Score) -> tuple[str, ...]:
+    """A score as a row of the table."""
+    value = "-" if one.value is None else f"{one.value:.3f}"
+    between = "-" if one.low is None else f"{one.low:.3f} to {one.high:.3f}"
+    remarks = "; ".join(part for part in (one.variant, one.scorer, one.note) if part)
+    return one.task, one.language, one.metric, value, between, str(one.n), remarks
 
 
 def _chosen(asked: Evaluation) -> tuple[Case, ...]:
@@ -121,6 +131,7 @@ def _results(
         "cases": len(cases),
         "bootstrap": {"resamples": RESAMPLES, "seed": asked.seed, "over": "studies", "interval": 0.95},
         "failures": failures,
+        "unscored": unscored(cases),
         "scores": [{**asdict(one), **shared} for one in scores],
     }
 

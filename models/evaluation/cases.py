@@ -26,11 +26,14 @@ _FIELDS = frozenset(
 @dataclass(frozen=True, slots=True)
 class Reference:
     """What is held to be true of a case. ``boxes`` and ``points`` are in pixels of the original image, of the first
-    image of the case; ``labels`` of a classification or an identification."""
+    image of the case; ``labels`` of a classification or an identification.
+
+    No boxes or labels at all is (); None says that nobody looked for them.
+    """
 
     text: str = ""
-    labels: tuple[str, ...] = ()
-    boxes: tuple[Box, ...] = ()
+    labels: tuple[str, ...] | None = None
+    boxes: tuple[Box, ...] | None = None
     points: tuple[tuple[float, float], ...] = ()
 
 
@@ -159,8 +162,8 @@ def _reference(file: Path, where: str, held: object) -> Reference:
         raise _bad(file, where, "boxes or points are no list")
     return Reference(
         _text(file, where, held, "text"),
-        _texts(file, where, held, "labels"),
-        tuple(_box(file, where, one, "a reference box") for one in boxes),
+        _texts(file, where, held, "labels") if "labels" in held else None,
+        tuple(_box(file, where, one, "a reference box") for one in boxes) if "boxes" in held else None,
         tuple((p[0], p[1]) for p in (_numbers(file, where, one, 2, "a reference point") for one in points)),
     )
 

@@ -12,7 +12,9 @@ from typer.testing import CliRunner
 from flows.cli import app
 from models.evaluation.asking import refuse_leak, study_of
 from models.evaluation.cases import Case, Reference, read_cases
-from models.evaluation.scores import Prediction, Score, iou, score
+from models.evaluation.intervals import Score
+from models.evaluation.places import iou
+from models.evaluation.scores import Prediction, score, unscored
 from models.evaluation.text_scores import bleu, bleu_counts, overlap, rouge_l, tokens
 from models.families import Context, Task
 from pipeline.errors import ConfigurationError
@@ -85,6 +87,21 @@ def test_a_perfect_and_an_empty_answer() -> None:
     assert {one.n for one in full} == {4}
     none = score(cases, [Prediction(c.id) for c in cases], 0)
     assert {one.value for one in none} == {0.0}
+
+
+def test_a_score_of_nothing_is_no_number() -> None:
+    normal = [case(n, reference=Reference("The lungs are clear.")) for n in range(3)]
+    (macro,) = by_name(
+        score(normal, [Prediction(c.id, "The heart is normal.") for c in normal], 0), "label F1 macro"
+    )
+    assert (macro.value, macro.low, macro.high) == (None, None, None)
+    assert "nothing was predicted" in macro.note
+
+
+def test_cases_with_nothing_to_score_are_named() -> None:
+    located = case(1, task=Task.DETECT, reference=Reference(boxes=()))
+    unlocated = case(2, task=Task.DETECT, reference=Reference("There is one."))
+    assert unscored([case(0), located, unlocated]) == ["2"]
 
 
 def test_intervals_are_seeded_and_hold_the_value() -> None:
