@@ -260,7 +260,9 @@ def models_evaluate(
     limit: Annotated[int, typer.Option(min=0, help="At most so many cases; 0 for all")] = 0,
     predictions: Annotated[
         Path | None,
-        typer.Option(help="Score this JSONL of {id, text, labels, boxes, points}; no model is opened"),
+        typer.Option(
+            help="Score this JSONL of {id, text, labels, scores, boxes, points}; no model is opened"
+        ),
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder for results.json, predictions and plots")] = Path(
         "evaluation"

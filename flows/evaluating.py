@@ -12,11 +12,14 @@ from flows import show as display
 from flows.code_version import code_version
 from flows.site_tasks import chosen_model
 from models.drafter import open_model
-from models.evaluation.asking import predict, read_predictions, refuse_leak
+from models.evaluation.areas import ScoresOf
+from models.evaluation.asking import predict, refuse_leak, scores_of
 from models.evaluation.cases import Case, read_cases
 from models.evaluation.intervals import RESAMPLES, Score
 from models.evaluation.plots import draw
-from models.evaluation.scores import LABELLER, Prediction, score, unscored
+from models.evaluation.predictions import read_predictions, write_predictions
+from models.evaluation.report_labels import LABELLER
+from models.evaluation.scores import score, unscored
 from models.recipe import Recipe
 from pipeline.errors import ConfigurationError
 from pipeline.settings import Settings
@@ -43,6 +46,7 @@ def evaluate(settings: Settings, asked: Evaluation, *, as_json: bool) -> None:
     cases = _chosen(asked)
     model: dict[str, Any]
     failures: dict[str, str] = {}
+    kind = ScoresOf.FILE
     if asked.predictions is not None:
         for case in cases:
             refuse_leak(case)
@@ -54,6 +58,7 @@ def evaluate(settings: Settings, asked: Evaluation, *, as_json: bool) -> None:
             choice = replace(choice, weights=asked.weights)
         with open_model(choice, settings.data_dir / "engines") as family:
             made, failures = predict(family, cases)
+            kind = scores_of(family)
             parts = {**family.parts, "code": code_version()}
             model = {
                 "id": family.model_id,
@@ -62,11 +67,11 @@ def evaluate(settings: Settings, asked: Evaluation, *, as_json: bool) -> None:
                 "recipe": Recipe(parts).digest,
                 "parts": parts,
             }
-    scores = score(cases, made, asked.seed)
+    scores = score(cases, made, asked.seed, kind)
     asked.out.mkdir(parents=True, exist_ok=True)
     results = _results(asked, cases, scores, model, failures)
     (asked.out / "results.json").write_text(json.dumps(results, ensure_ascii=False, indent=1) + "\n", "utf-8")
-    _write_predictions(asked.out / "predictions.jsonl", made)
+    write_predictions(asked.out / "predictions.jsonl", made)
     draw(scores, asked.out)
     if as_json:
         sys.stdout.write(json.dumps(results, ensure_ascii=False) + "\n")
@@ -134,8 +139,3 @@ def _results(
         "unscored": unscored(cases),
         "scores": [{**asdict(one), **shared} for one in scores],
     }
-
-
-def _write_predictions(file: Path, made: list[Prediction]) -> None:
-    lines = [json.dumps(asdict(one), ensure_ascii=False) for one in made]
-    file.write_text("\n".join(lines) + "\n", "utf-8")

@@ -1,16 +1,16 @@
 """Asking a family every case of a data set, with a guard that the reference never reaches it."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from models.evaluation.areas import ScoresOf
 from models.evaluation.cases import Case
-from models.evaluation.scores import Prediction
-from models.families import TEXT_TASKS, Answer, Family, Features, Request
+from models.evaluation.predictions import Prediction
+from models.evaluation.report_labels import REPORTS
+from models.families import TEXT_TASKS, Answer, Family, Features, Request, Task, traits_of
 from pipeline.errors import ConfigurationError, FailStudy, SkipStudy
 from pipeline.leaks import EARLIER, holds_report
 from pipeline.report import Region
@@ -80,6 +80,11 @@ def predict(family: Family, cases: Sequence[Case]) -> tuple[list[Prediction], di
     return predictions, failures
 
 
+def scores_of(family: Family) -> ScoresOf:
+    """What the family's scores of labels hang on."""
+    return ScoresOf.SET if traits_of(family).among_labels else ScoresOf.LABEL
+
+
 def study_of(case: Case) -> ImageSet:
     """The images of a case at their own size, so that regions are in pixels of the files."""
     images = []
@@ -98,35 +103,6 @@ def study_of(case: Case) -> ImageSet:
     return ImageSet(images[0].ref.study_instance_uid, tuple(images))
 
 
-def read_predictions(file: Path, cases: Sequence[Case]) -> list[Prediction]:
-    """Predictions of a JSONL of {id, text, labels, boxes, points}, one for every case, in their order."""
-    known = {case.id for case in cases}
-    found: dict[str, Prediction] = {}
-    for number, line in enumerate(file.read_text("utf-8").splitlines(), 1):
-        if not line.strip():
-            continue
-        try:
-            held = json.loads(line)
-            prediction = Prediction(
-                str(held["id"]),
-                str(held.get("text", "")),
-                tuple(str(one) for one in held.get("labels", ())),
-                tuple((float(a), float(b), float(c), float(d)) for a, b, c, d in held.get("boxes", ())),
-                tuple((float(x), float(y)) for x, y in held.get("points", ())),
-            )
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            message = f"{file.name}, line {number}: is no prediction with an id; correct the line"
-            raise ConfigurationError("bad-predictions", message) from error
-        if prediction.id in found:
-            message = f"{file.name}, line {number}: the id occurs twice; correct the line"
-            raise ConfigurationError("bad-predictions", message)
-        found[prediction.id] = prediction
-    if missing := known - set(found):
-        message = f"{file.name} lacks {len(missing)} of {len(known)} cases, such as {min(missing)!r}"
-        raise ConfigurationError("bad-predictions", message)
-    return [found[case.id] for case in cases]
-
-
 def _prediction(case: Case, answer: Answer) -> Prediction:
     first = _ref(case, 0) if case.images else None
     regions = [p.region for p in answer.places if p.region is not None and p.region.ref == first]
@@ -137,7 +113,15 @@ def _prediction(case: Case, answer: Answer) -> Prediction:
         tuple(label.name for label in answer.labels if label.chosen),
         tuple((box.x0, box.y0, box.x1, box.y1) for box in regions),
         tuple((point.x, point.y) for point in points),
+        _scores(case, answer),
     )
+
+
+def _scores(case: Case, answer: Answer) -> dict[str, float]:
+    """The probabilities that the model gave with the answer: of the labels asked about, or of its own kinds."""
+    if case.task is Task.CLASSIFY:
+        return {one.name: one.probability for one in answer.labels if one.probability is not None}
+    return dict(answer.probabilities) if case.task in REPORTS - TEXT_TASKS else {}
 
 
 def _ref(case: Case, index: int) -> InstanceRef:

@@ -201,6 +201,13 @@ def _record(file: Path, where: str, record: Mapping[str, Any]) -> Case:
         raise _bad(file, where, "has no images")
     if views and len(views) != len(images):
         raise _bad(file, where, "has not one view for each image")
+    labels, reference = (
+        _texts(file, where, record, "labels"),
+        _reference(file, where, record.get("reference")),
+    )
+    known = {name.casefold() for name in labels}
+    if labels and any(name.casefold() not in known for name in reference.labels or ()):
+        raise _bad(file, where, "a label of the reference is none of labels")
     return Case(
         id=identity,
         study=_text(file, where, record, "study", identity) or identity,
@@ -208,10 +215,10 @@ def _record(file: Path, where: str, record: Mapping[str, Any]) -> Case:
         views=views or ("",) * len(images),
         task=task,
         language=language,
-        reference=_reference(file, where, record.get("reference")),
+        reference=reference,
         split=_text(file, where, record, "split"),
         question=_text(file, where, record, "question"),
-        labels=_texts(file, where, record, "labels"),
+        labels=labels,
         options=_texts(file, where, record, "options"),
         target=_text(file, where, record, "target"),
         region=None if record.get("region") is None else _box(file, where, record["region"], "region"),

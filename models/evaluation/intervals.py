@@ -3,7 +3,7 @@
 Because every metric is a function of sums, a resample of the studies is one row of a product of matrices.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from math import isnan, nan
 
@@ -36,14 +36,21 @@ class Score:
 
 
 @dataclass(frozen=True, slots=True)
-class Metric:
-    """A named function of summed rows. It gives nan where ``undefined`` says what the cases lack."""
+class Measure:
+    """What a score is called; ``undefined`` says what the cases lack where it is nan."""
 
     name: str
     variant: str
-    of_sums: Callable[[Array], float]
     undefined: str = ""
     scorer: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """A measure of summed rows."""
+
+    measure: Measure
+    of_sums: Callable[[Array], float]
 
 
 Row = tuple[Metric, Array]
@@ -61,7 +68,7 @@ def interval(
         sums[index[study]] += row
     value = metric.of_sums(sums.sum(axis=0))
     values = [metric.of_sums(row) for row in draw(len(names), seed) @ sums]
-    return summary(group, metric, value, values, (len(rows), len(names)))
+    return summary(group, metric.measure, value, values, (len(rows), len(names)))
 
 
 def draw(studies: int, seed: int) -> Array:
@@ -71,23 +78,49 @@ def draw(studies: int, seed: int) -> Array:
 
 
 def summary(
-    group: tuple[str, str], metric: Metric, value: float, values: Sequence[float], counts: tuple[int, int]
+    group: tuple[str, str], measure: Measure, value: float, values: Sequence[float], counts: tuple[int, int]
 ) -> Score:
     """``value`` with the interval of ``values``, one for each resample; ``counts`` are cases and studies."""
     task, language = group
-    named = (task, language, metric.name, metric.variant)
+    named = (task, language, measure.name, measure.variant)
     defined = [one for one in values if not isnan(one)]
     if isnan(value) or not defined:
-        return Score(*named, None, None, None, *counts, metric.undefined, metric.scorer)
+        return Score(*named, None, None, None, *counts, measure.undefined, measure.scorer)
     low, high = np.percentile(defined, [2.5, 97.5])
     missing = len(values) - len(defined)
-    note = f"{missing} of {len(values)} resamples left out: {metric.undefined}" if missing else ""
-    return Score(*named, value, float(low), float(high), *counts, note, metric.scorer)
+    note = f"{missing} of {len(values)} resamples left out: {measure.undefined}" if missing else ""
+    return Score(*named, value, float(low), float(high), *counts, note, measure.scorer)
 
 
 def mean(name: str, variant: str, value: float, scorer: str = "") -> Row:
     """A mean over cases."""
-    return Metric(name, variant, lambda sums: float(sums[0] / sums[1]), "", scorer), np.array([value, 1.0])
+    measure = Measure(name, variant, scorer=scorer)
+    return Metric(measure, lambda sums: float(sums[0] / sums[1])), np.array([value, 1.0])
+
+
+def f1(measure: Measure, counts: Array, *, macro: bool) -> Row:
+    """F1 of ``counts`` [3 * kinds]: true positives, false positives, false negatives, kind by kind.
+
+    ``macro`` is the mean over the kinds that occur, in a prediction or in a reference.
+    """
+
+    def of_sums(sums: Array) -> float:
+        table = sums.reshape(-1, 3)
+        if not macro:
+            table = table.sum(axis=0, keepdims=True)
+        both = 2 * table[:, 0] + table[:, 1] + table[:, 2]
+        known = both > 0
+        return float((2 * table[known, 0] / both[known]).mean()) if known.any() else nan
+
+    return Metric(measure, of_sums), counts
+
+
+def outcomes(own: Collection[str], true: Collection[str], names: Sequence[str]) -> Array:
+    """[3 * names]: whether each is found, wrongly claimed, missed."""
+    return np.array(
+        [(n in own and n in true, n in own and n not in true, n not in own and n in true) for n in names],
+        np.float64,
+    ).ravel()
 
 
 def ratio(over: float, under: float) -> float:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from models.evaluation.cases import Box
-from models.evaluation.intervals import Metric, Row, mean, ratio
+from models.evaluation.intervals import Measure, Metric, Row, mean, ratio
 
 LEAST = 0.5
 """A box is found where another overlaps it by more than this."""
@@ -69,21 +69,13 @@ def box_rows(made: Sequence[Box], true: Sequence[Box]) -> list[Row]:
     counts = np.array([found, len(made), len(true)], np.float64)
     variant = f"IoU > {LEAST}, plain, one to one"
     nothing = "no box was predicted"
+    precision = Measure("box precision", variant, nothing)
+    recall = Measure("box recall", variant, "the references have no box")
+    both = Measure("box F1", variant, f"{nothing}, and the references have none")
     rows = [
-        (Metric("box precision", variant, lambda sums: ratio(sums[0], sums[1]), nothing), counts),
-        (
-            Metric("box recall", variant, lambda sums: ratio(sums[0], sums[2]), "the references have no box"),
-            counts,
-        ),
-        (
-            Metric(
-                "box F1",
-                variant,
-                lambda sums: ratio(2 * sums[0], sums[1] + sums[2]),
-                f"{nothing}, and the references have none",
-            ),
-            counts,
-        ),
+        (Metric(precision, lambda sums: ratio(sums[0], sums[1])), counts),
+        (Metric(recall, lambda sums: ratio(sums[0], sums[2])), counts),
+        (Metric(both, lambda sums: ratio(2 * sums[0], sums[1] + sums[2])), counts),
     ]
     if not true:
         return rows

@@ -1,16 +1,15 @@
 """Scores per task and language, each with a bootstrap interval over studies."""
 
-import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from math import nan
+from functools import partial
 
-import numpy as np
-
-from models.evaluation.cases import Box, Case
-from models.evaluation.intervals import Array, Metric, Row, Score, interval, mean
+from models.evaluation.areas import ScoresOf, asked_labels, score_areas
+from models.evaluation.cases import Case
+from models.evaluation.intervals import Array, Measure, Metric, Row, Score, f1, interval, mean, outcomes
 from models.evaluation.places import box_rows, point_rows
+from models.evaluation.predictions import Prediction
+from models.evaluation.report_labels import KINDS, LABELLER, REPORTS, labels_of, named_set
 from models.evaluation.text_scores import (
     TOKENS,
     bleu,
@@ -22,54 +21,45 @@ from models.evaluation.text_scores import (
     tokens,
 )
 from models.families import Task
-from models.findings_text import read_findings
-from models.simulation.phrases import KIND_PATTERNS
 from pipeline.report import Language
 
-LABELLER = "firstread findings_text reader"
-REPORTS = frozenset({Task.REPORT, Task.FINDINGS, Task.IMPRESSION, Task.GROUNDED_REPORT, Task.SUMMARIZE})
-_KINDS = tuple(KIND_PATTERNS)
+NOTHING = "nothing was predicted, and the references hold nothing"
 _PLACES = frozenset({Task.DETECT, Task.GROUNDED_REPORT})
 _NAMED = frozenset({Task.CLASSIFY, Task.IDENTIFY})
 _ASKED = frozenset({Task.VQA, Task.TEXT_QA})
-_LONGEST = 200
 
 
-@dataclass(frozen=True, slots=True)
-class Prediction:
-    """What a model answered to the case ``id``; boxes and points in pixels of the original first image."""
+def score(
+    cases: Sequence[Case], predictions: Sequence[Prediction], seed: int, kind: ScoresOf = ScoresOf.FILE
+) -> tuple[Score, ...]:
+    """Scores of ``predictions``, one for each case in the same order, per task and language.
 
-    id: str
-    text: str = ""
-    labels: tuple[str, ...] = ()
-    boxes: tuple[Box, ...] = ()
-    points: tuple[tuple[float, float], ...] = ()
-
-
-def score(cases: Sequence[Case], predictions: Sequence[Prediction], seed: int) -> tuple[Score, ...]:
-    """Scores of ``predictions``, one for each case in the same order, per task and language."""
+    ``kind`` says what the predictions' scores of labels hang on.
+    """
     groups: dict[tuple[str, str], list[tuple[Case, Prediction]]] = defaultdict(list)
     for pair in zip(cases, predictions, strict=True):
         groups[pair[0].task.value, pair[0].language.value].append(pair)
-    return tuple(one for name in sorted(groups) for one in _score_group(name, groups[name], seed))
+    return tuple(one for name in sorted(groups) for one in _score_group(name, groups[name], seed, kind))
 
 
 def unscored(cases: Sequence[Case]) -> list[str]:
     """Ids of the cases whose task and reference leave nothing to score."""
-    return [case.id for case in cases if not _parts(case)]
+    return [case.id for case in cases if not _parts(case) and not asked_labels(case)]
 
 
-def _score_group(name: tuple[str, str], pairs: Sequence[tuple[Case, Prediction]], seed: int) -> list[Score]:
-    metrics: dict[tuple[str, str], Metric] = {}
-    rows: dict[tuple[str, str], list[Array]] = defaultdict(list)
-    studies: dict[tuple[str, str], list[str]] = defaultdict(list)
+def _score_group(
+    name: tuple[str, str], pairs: Sequence[tuple[Case, Prediction]], seed: int, kind: ScoresOf
+) -> list[Score]:
+    metrics: dict[Measure, Metric] = {}
+    rows: dict[Measure, list[Array]] = defaultdict(list)
+    studies: dict[Measure, list[str]] = defaultdict(list)
     for case, made in pairs:
         for metric, row in (row for part in _parts(case) for row in part(case, made)):
-            key = (metric.name, metric.variant)
-            metrics.setdefault(key, metric)
-            rows[key].append(row)
-            studies[key].append(case.study)
-    return [interval(name, metric, rows[key], studies[key], seed) for key, metric in metrics.items()]
+            metrics.setdefault(metric.measure, metric)
+            rows[metric.measure].append(row)
+            studies[metric.measure].append(case.study)
+    scores = [interval(name, metric, rows[key], studies[key], seed) for key, metric in metrics.items()]
+    return scores + score_areas(name, pairs, seed, kind)
 
 
 def _parts(case: Case) -> list[Callable[[Case, Prediction], list[Row]]]:
@@ -89,25 +79,6 @@ def _parts(case: Case) -> list[Callable[[Case, Prediction], list[Row]]]:
     return parts
 
 
-def f1(name: str, variant: str, counts: Array, *, macro: bool, scorer: str = "") -> Row:
-    """F1 of ``counts`` [3 * kinds]: true positives, false positives, false negatives, kind by kind.
-
-    ``macro`` is the mean over the kinds that occur, in a prediction or in a reference.
-    """
-
-    def of_sums(sums: Array) -> float:
-        table = sums.reshape(-1, 3)
-        if not macro:
-            table = table.sum(axis=0, keepdims=True)
-        both = 2 * table[:, 0] + table[:, 1] + table[:, 2]
-        known = both > 0
-        return float((2 * table[known, 0] / both[known]).mean()) if known.any() else nan
-
-    return Metric(
-        name, variant, of_sums, "nothing was predicted, and the references hold nothing", scorer
-    ), counts
-
-
 def _text_rows(case: Case, made: Prediction) -> list[Row]:
     language, variant = case.language, TOKENS[case.language]
     own, true = tokens(made.text, language), tokens(case.reference.text, language)
@@ -123,32 +94,19 @@ def _bleu_rows(own: list[str], true: list[str], variant: str) -> list[Row]:
     counts = bleu_counts(own, true)
     rows: list[Row] = []
     for order in range(1, 5):
-        metric = Metric(
-            f"BLEU-{order}",
-            f"corpus, no smoothing; {variant}",
-            lambda sums, order=order: bleu(sums, order),  # type: ignore[misc]
-        )
-        rows.append((metric, counts))
+        measure = Measure(f"BLEU-{order}", f"corpus, no smoothing; {variant}")
+        rows.append((Metric(measure, partial(bleu, order=order)), counts))
         rows.append(mean(f"BLEU-{order}", f"mean of texts, no smoothing; {variant}", bleu(counts, order)))
     return rows
 
 
 def _label_rows(case: Case, made: Prediction) -> list[Row]:
-    own = {finding.kind for finding in read_findings(made.text) if finding.present}
-    true = {finding.kind for finding in read_findings(case.reference.text) if finding.present}
-    counts = _counts(own, true, _KINDS)
-    variant = f"{LABELLER}, present findings, {len(_KINDS)} kinds"
+    counts = outcomes(labels_of(made.text), labels_of(case.reference.text), KINDS)
+    variant = f"{LABELLER}, present findings, {len(KINDS)} kinds"
     return [
-        f1("label F1 micro", variant, counts, macro=False),
-        f1("label F1 macro", f"{variant}, over kinds that occur", counts, macro=True),
+        f1(Measure("label F1 micro", variant, NOTHING), counts, macro=False),
+        f1(Measure("label F1 macro", f"{variant}, over kinds that occur", NOTHING), counts, macro=True),
     ]
-
-
-def _counts(own: set[str], true: set[str], names: Sequence[str]) -> Array:
-    return np.array(
-        [(n in own and n in true, n in own and n not in true, n not in own and n in true) for n in names],
-        np.float64,
-    ).ravel()
 
 
 def _class_rows(case: Case, made: Prediction) -> list[Row]:
@@ -158,17 +116,8 @@ def _class_rows(case: Case, made: Prediction) -> list[Row]:
     if case.labels:
         names = [name.casefold() for name in case.labels]
         variant = f"over classes that occur: {named_set(case.labels)}"
-        rows.append(f1("macro F1", variant, _counts(own, true, names), macro=True))
+        rows.append(f1(Measure("macro F1", variant, NOTHING), outcomes(own, true, names), macro=True))
     return rows
-
-
-def named_set(labels: Sequence[str]) -> str:
-    """The labels in words; a long list is cut and told apart by its digest."""
-    joined = ", ".join(labels)
-    if len(joined) <= _LONGEST:
-        return joined
-    digest = hashlib.sha256("\n".join(labels).encode()).hexdigest()[:8]
-    return f"{joined[:_LONGEST]}... ({len(labels)} labels, sha256 {digest})"
 
 
 def _answer_rows(case: Case, made: Prediction) -> list[Row]:

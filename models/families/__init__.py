@@ -145,12 +145,14 @@ class Traits:
 
     ``language_tasks`` are the tasks of a language that has fewer than all; ``variants`` the further wordings of a
     language that a request may name; ``context`` the fields of ``Context`` that its wordings hold: no
-    other is given to it.
+    other is given to it. ``among_labels``: the probability of a label is a softmax over the labels of the request,
+    so it means something among them only.
     """
 
     language_tasks: Mapping[Language, frozenset[Task]] = field(default_factory=dict)
     variants: Mapping[Language, frozenset[str]] = field(default_factory=dict)
     context: frozenset[str] = frozenset()
+    among_labels: bool = False
 
 
 class Family(Protocol):

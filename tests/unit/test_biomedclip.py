@@ -16,7 +16,7 @@ from transformers import PreTrainedTokenizerFast
 
 from models.catalog import show
 from models.engine import EngineOrder, build_engine
-from models.families import Request, Task
+from models.families import Request, Task, traits_of
 from models.families.native.biomedclip import BiomedClipFamily, load_biomedclip
 from models.families.opening import open_family
 from pipeline.errors import ConfigurationError, FailStudy, SkipStudy, StopRun
@@ -211,6 +211,7 @@ def test_probabilities_are_those_of_the_published_arithmetic(
         assert [label.probability for label in answer.labels] == pytest.approx(chances, rel=1e-4, abs=1e-7)
         assert [label.name for label in answer.labels if label.chosen] == [answer.text]
         assert answer.text == LABELS[int(np.argmax(chances))]
+    assert traits_of(family).among_labels, "a softmax: evaluation compares them within a label set only"
 
 
 def test_a_batch_gives_what_single_studies_give(family: BiomedClipFamily) -> None:

@@ -14,7 +14,8 @@ from models.evaluation.asking import refuse_leak, study_of
 from models.evaluation.cases import Case, Reference, read_cases
 from models.evaluation.intervals import Score
 from models.evaluation.places import iou
-from models.evaluation.scores import Prediction, score, unscored
+from models.evaluation.predictions import Prediction
+from models.evaluation.scores import score, unscored
 from models.evaluation.text_scores import bleu, bleu_counts, overlap, rouge_l, tokens
 from models.families import Context, Task
 from pipeline.errors import ConfigurationError

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from models.evaluation.cases import Box, Case, Reference
 from models.evaluation.intervals import Score
 from models.evaluation.places import LEAST, iou, match
-from models.evaluation.scores import Prediction, score
+from models.evaluation.predictions import Prediction
+from models.evaluation.scores import score
 from models.families import Task
 from pipeline.report import Language
 

@@ -11,7 +11,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -264,7 +264,7 @@ class BiomedClipFamily:
             self._stack = stack.pop_all()
         self.model_id, self.model_version = entry.id, entry.version
         self.tasks, self.languages = frozenset(entry.tasks), frozenset(entry.languages)
-        self.runner = self._encoder.runner
+        self.traits, self.runner = replace(entry.traits, among_labels=True), self._encoder.runner
         self.parts = {f"weights/{name}": digest for name, digest in loaded.files.items()}
         self.parts |= {f"graph/{name}": digest for name, digest in graphs.manifest.graphs.items()}
         self.parts |= {"runner": self.runner, "prompts": prompts.digest, "precision": "fp32"}
