@@ -232,7 +232,9 @@ def models_show(model: str, json: Json = False) -> None:
 
 @models_app.command("compile")
 def models_compile(
-    model: Annotated[str, typer.Argument(help="Model family")] = "",
+    model: Annotated[
+        str, typer.Argument(help="Catalogue name or [models.NAME] [default: that of [model]]")
+    ] = "",
     product: Annotated[str, typer.Option(help="tensorrt or tensorrt_rtx; default: what is installed")] = "",
     capability: Annotated[
         str, typer.Option(help="CUDA compute capability, such as 8.9, to build for another GPU")
@@ -244,9 +246,9 @@ def models_compile(
 ) -> None:
     """Export the vision encoder and compile a TensorRT engine with its manifest."""
     from flows.compiling import compile_model
+    from models.compiling import Order
 
-    settings = _settings(config, verbose)
-    compile_model(settings, model or settings.model.id, product, capability, precision, as_json=json)
+    compile_model(_settings(config, verbose), model, Order(product, capability, precision), as_json=json)
 
 
 @models_app.command("evaluate")

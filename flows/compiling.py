@@ -5,20 +5,29 @@ import sys
 from dataclasses import asdict
 
 from flows import show as display
-from models.compiling import compile_encoder
+from flows.site_tasks import chosen_model
+from models.catalog import show
+from models.compiling import Order, compile_encoder
+from models.families.opening import OpenOptions
 from pipeline.settings import Settings
 
 
-def compile_model(
-    settings: Settings, model: str, product: str, capability: str, precision: str, *, as_json: bool
-) -> None:
-    """Compile, and print the manifest. Raises ConfigurationError for a product or device that cannot be had."""
-    cache = settings.data_dir / "engines"
-    weights = settings.model.weights
-    manifest = compile_encoder(
-        model, cache, weights_dir=weights, product=product, capability=capability, precision=precision
+def compile_model(settings: Settings, model: str, order: Order, *, as_json: bool) -> None:
+    """Compile, and print the manifest of each engine, as JSON one a line; ``model`` as ``chosen_model`` takes it.
+
+    Raises ConfigurationError for a product or device that cannot be had, StopRun for unsound weights.
+    """
+    choice = chosen_model(settings, model)
+    options = OpenOptions(
+        choice.weights,
+        settings.data_dir / "engines",
+        accept_use_limits=choice.accept_use_limits,
+        precision=choice.precision,
+        sha256=choice.sha256,
+        endpoint=choice.endpoint,
     )
-    if as_json:
-        sys.stdout.write(json.dumps(asdict(manifest)) + "\n")
-    else:
-        display.rows_table(("key", "value"), [(key, str(value)) for key, value in asdict(manifest).items()])
+    for manifest in map(asdict, compile_encoder(show(choice.id), options, order)):
+        if as_json:
+            sys.stdout.write(json.dumps(manifest) + "\n")
+        else:
+            display.rows_table(("key", "value"), [(key, str(value)) for key, value in manifest.items()])

@@ -2,78 +2,133 @@
 
 import importlib.util
 import logging
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from importlib import import_module
 from pathlib import Path
+from typing import cast
 
-from models.catalog import show
+from models.brought import check_brought
+from models.catalog import CatalogEntry
 from models.encoder import EncoderSource, TorchEncoder, export_encoder, largest_error
 from models.engine import (
     PLAN_FILE,
+    PRODUCTS,
     TOLERANCES,
     EngineEncoder,
     EngineManifest,
-    EngineOrder,
     Precision,
     Product,
-    build_engine,
     engine_folder,
     find_device,
     find_product,
     write_manifest,
 )
-from models.families.mini import ensure_mini_graphs
+from models.engine_building import EngineOrder, build_engine
+from models.families.opening import OpenOptions, check_use_limits
+from models.families.towers import Tower, ensure_tower, halved
 from models.graph_cache import ENCODER_FILE, GraphFolder
 from pipeline.errors import ConfigurationError, StopRun
+
+MINI = "firstread-mini"
+TOWERS = {
+    "uni-med": "models.families.uni_med.family:uni_med_towers",
+    "internvl": "models.families.native.chat:chat_towers",
+    "llava": "models.families.native.chat:chat_towers",
+    "gemma3": "models.families.native.chat:chat_towers",
+    "biomedclip": "models.families.native.biomedclip:clip_towers",
+    "qwen2-vl": "models.families.native.qwen:qwen_towers",
+    "qwen2.5-vl": "models.families.native.qwen:qwen_towers",
+}
+"""Module and function that give a loader of each tower in a folder of weights, by adapter."""
+MOST_IMAGES = 8
+"""Images at once that an engine takes at most where their size varies, and half of them what it is tuned for."""
+_PRECISIONS: tuple[Precision, ...] = ("fp32", "tf32", "fp16")
 
 _log = logging.getLogger(__name__)
 
 
-def compile_encoder(
-    model_id: str,
-    cache: Path,
-    *,
-    product: str = "",
-    capability: str = "",
-    precision: str = "fp32",
-    weights_dir: Path | None = None,
-) -> EngineManifest:
-    """Export the encoder of ``model_id`` and build its engine under ``cache``, with its manifest.
-
-    ``product`` "" takes tensorrt, else tensorrt_rtx, whichever is installed; ``capability`` "" takes the
-    GPU's own and is demanded where there is none. Where the device is present the engine is run and measured
-    against torch. Raises ConfigurationError for a choice that cannot be had, StopRun when graph or engine are
-    unsound.
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What to build for: ``product`` "" takes tensorrt, else tensorrt_rtx, whichever is installed; ``capability`` ""
+    takes the GPU's own and is demanded where there is none.
     """
-    entry = show(model_id)
-    if entry.adapter != "firstread-mini":
-        raise ConfigurationError("compile", f"the encoder of {entry.id} cannot be compiled here")
-    weights = weights_dir or entry.weights_folder
-    if weights is None:
-        raise ConfigurationError("weights-folder", f"{entry.id} needs a folder of weights")
-    order = EngineOrder(entry.id, _product(product), capability or _own_capability(), _precision(precision))
-    find_product(order.product)
-    graphs = ensure_mini_graphs(entry, weights, cache)
+
+    product: str = ""
+    capability: str = ""
+    precision: str = "fp32"
+
+
+def compile_encoder(entry: CatalogEntry, options: OpenOptions, order: Order) -> list[EngineManifest]:
+    """Export each encoder of a family and build its engine under ``options.cache``; gives their manifests.
+
+    A family has one encoder, or one per checkpoint where its folder holds several. The weights are checked as when the
+    family is opened. Where the device is present the engine is run and measured against torch. Raises
+    ConfigurationError for a choice that cannot be had, StopRun when weights, graph or engine are unsound.
+    """
+    check_use_limits(entry, options)
+    if options.endpoint is not None or (entry.adapter != MINI and entry.adapter not in TOWERS):
+        raise ConfigurationError("compile", f"{entry.id} has no vision encoder on this machine to compile")
+    folder = options.folder(entry)
+    engine = EngineOrder(
+        entry.id,
+        _product(order.product),
+        order.capability or _own_capability(),
+        _precision(order.precision),
+    )
+    find_product(engine.product)
+    if not entry.weights:
+        check_brought(entry, folder, precision=options.precision, sha256=options.sha256)
+    if entry.adapter == MINI:
+        return [_compile(*_mini(entry, folder, options.cache), engine)]
+    return [_compile(*_exported(load(), options.cache), engine) for load in _towers(entry, folder)]
+
+
+def _mini(entry: CatalogEntry, folder: Path, cache: Path) -> tuple[GraphFolder, EncoderSource]:
+    from models.families.mini import ensure_mini_graphs
+    from models.families.mini_export import encoder_source, load_network  # needs torch
+
+    return ensure_mini_graphs(entry, folder, cache), encoder_source(load_network(folder))
+
+
+def _exported(tower: Tower, cache: Path) -> tuple[GraphFolder, EncoderSource]:
+    return ensure_tower(tower, cache), tower.source()
+
+
+def _towers(entry: CatalogEntry, folder: Path) -> list[Callable[[], Tower]]:
+    module, _, function = TOWERS[entry.adapter].partition(":")
+    loaders = cast(
+        "Callable[[CatalogEntry, Path], list[Callable[[], Tower]]]", getattr(import_module(module), function)
+    )
+    return loaders(entry, folder)
+
+
+def _compile(graphs: GraphFolder, source: EncoderSource, order: EngineOrder) -> EngineManifest:
+    """Build the engine of a graph; ``source`` is what it was exported from, in float32."""
     folder = engine_folder(graphs.folder, order.product, order.precision, order.capability)
-    reference, graph, error = _graph(weights, graphs, folder, order.precision)
+    graph, error = graphs.encoder, graphs.manifest.exported.measured_error
+    if order.precision == "fp16":  # a graph of its own
+        folder.mkdir(parents=True, exist_ok=True)
+        graph = folder / ENCODER_FILE
+        error = export_encoder(halved(source), graph, reference=source, tolerance=TOLERANCES["fp16"])
     order = replace(order, graph_error=error)
+    if source.lengths is not None:
+        lengths = (source.lengths.smallest, source.lengths.best, source.lengths.largest)
+        order = replace(order, best_batch=MOST_IMAGES // 2, largest_batch=MOST_IMAGES, lengths=lengths)
     manifest = build_engine(graph, folder, order, graphs.manifest.weights)
-    _log.info("compiled %s for compute capability %s", entry.id, order.capability)
-    return _measured(manifest, folder, reference)
+    _log.info("compiled %s for compute capability %s", order.model_id, order.capability)
+    return _measured(manifest, folder, source)
 
 
 def _product(name: str) -> Product:
-    installed: list[Product] = [one for one in _PRODUCTS if importlib.util.find_spec(one) is not None]
+    installed = [one for one in PRODUCTS if importlib.util.find_spec(one) is not None]
     if not name and installed:
         return installed[0]
-    for one in _PRODUCTS:
+    for one in PRODUCTS:
         if one == name:
             return one
     message = "install tensorrt or tensorrt_rtx" if not name else f"{name} is not tensorrt or tensorrt_rtx"
     raise ConfigurationError("engine-product", message)
-
-
-_PRODUCTS: tuple[Product, ...] = ("tensorrt", "tensorrt_rtx")
-_PRECISIONS: tuple[Precision, ...] = ("fp32", "tf32", "fp16")
 
 
 def _precision(name: str) -> Precision:
@@ -92,23 +147,6 @@ def _own_capability() -> str:
     return device.capability
 
 
-def _graph(
-    weights: Path, graphs: GraphFolder, folder: Path, precision: Precision
-) -> tuple[EncoderSource, Path, float]:
-    """The torch reference in float32, the graph to build from, and its error; half precision has a graph of its own."""
-    from models.families.mini_export import encoder_source, load_network  # needs torch
-
-    network = load_network(weights)
-    reference = encoder_source(network)
-    if precision != "fp16":
-        return reference, graphs.encoder, graphs.manifest.exported.measured_error
-    folder.mkdir(parents=True, exist_ok=True)
-    graph = folder / ENCODER_FILE
-    source = encoder_source(network, half=True)
-    error = export_encoder(source, graph, reference=reference, tolerance=TOLERANCES[precision])
-    return reference, graph, error
-
-
 def _measured(manifest: EngineManifest, folder: Path, reference: EncoderSource) -> EngineManifest:
     """The manifest with the engine's own error where this machine's device can run it. Raises StopRun over
     tolerance.
@@ -116,7 +154,7 @@ def _measured(manifest: EngineManifest, folder: Path, reference: EncoderSource) 
     device = find_device()
     if device is None or device.capability != manifest.capability:
         return manifest
-    trt = find_product("tensorrt" if manifest.product == "tensorrt" else "tensorrt_rtx")
+    trt = find_product(_product(manifest.product))
     with EngineEncoder(trt, folder / PLAN_FILE, manifest) as engine, TorchEncoder(reference) as network:
         error = largest_error(engine.encode(reference.inputs), network.encode(reference.inputs))
     measured = replace(manifest, engine_error=error)

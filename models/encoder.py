@@ -1,6 +1,6 @@
 """Vision encoders: one ONNX graph per model (tower and projector), run by the best runner of the machine.
 
-    tensorrt            a native engine compiled for this GPU (models.engine)
+    tensorrt            a native engine compiled for this GPU, or tensorrt-rtx (models.engine)
     onnxruntime-cuda    ONNX Runtime with its CUDA provider
     onnxruntime-cpu     ONNX Runtime on the CPU
     torch               the network itself: the reference the others are measured against
@@ -8,6 +8,7 @@
 ONNX Runtime falls back to the CPU silently, so what runs is asked of the session, never assumed.
 """
 
+import hashlib
 import logging
 import os
 import warnings
@@ -20,10 +21,10 @@ from types import TracebackType
 from typing import Any, Protocol, Self
 
 import numpy as np
-import onnx
 import onnxruntime as ort
 from numpy.typing import NDArray
 
+from models.loading import file_digest
 from pipeline.errors import StopRun
 
 Arrays = dict[str, NDArray[Any]]
@@ -35,6 +36,9 @@ RUNNER_OF_PROVIDER = {
 OPSET = 20
 TOLERANCE = 1e-4
 """Largest accepted difference from torch in float32, relative to the largest value of the output."""
+SINGLE_FILE_BYTES = 1_900_000_000
+"""An ONNX file is one protobuf message of at most 2 GB: the weights of a larger graph lie in a file beside it."""
+WEIGHTS_SUFFIX = ".data"
 
 _log = logging.getLogger(__name__)
 
@@ -56,16 +60,29 @@ class VisionEncoder(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class EncoderSource:
-    """What is exported: a torch module, an example batch of two for its inputs by name in order, its outputs' names.
+class Lengths:
+    """A second dynamic axis that all inputs share: its name, what its size is a multiple of, and its range."""
 
-    ``lengths`` names a second dynamic axis that all inputs share, and the number that its size is a multiple of.
-    """
+    name: str
+    multiple: int
+    smallest: int
+    best: int
+    largest: int
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderSource:
+    """What is exported: a torch module, an example batch of two for its inputs by name in order, its outputs' names."""
 
     module: Any
     inputs: Mapping[str, NDArray[Any]]
     outputs: tuple[str, ...]
-    lengths: tuple[str, int] | None = None
+    lengths: Lengths | None = None
+
+    @property
+    def size(self) -> int:
+        """Bytes of the module's weights."""
+        return sum(value.numel() * value.element_size() for value in self.module.parameters())
 
 
 class OnnxEncoder:
@@ -115,7 +132,7 @@ class OnnxEncoder:
 
 
 class TorchEncoder:
-    """The network itself, in torch."""
+    """The network itself, in torch, on its own device."""
 
     runner = "torch"
 
@@ -127,10 +144,11 @@ class TorchEncoder:
         """See :class:`VisionEncoder`."""
         import torch  # a drafting process on ONNX Runtime starts without the seconds that torch takes
 
+        device = next(self._source.module.parameters()).device
+        given = [torch.from_numpy(np.ascontiguousarray(inputs[name])) for name in self._source.inputs]
         with torch.inference_mode():
-            tensors = [torch.from_numpy(np.ascontiguousarray(inputs[name])) for name in self._source.inputs]
-            outputs = self._source.module(*tensors)
-        return {name: value.numpy() for name, value in zip(self._source.outputs, outputs, strict=True)}
+            outputs = self._source.module(*(values.to(device) for values in given))
+        return {name: value.cpu().numpy() for name, value in zip(self._source.outputs, outputs, strict=True)}
 
     def __enter__(self) -> Self:
         return self
@@ -147,14 +165,27 @@ def export_encoder(
     """Write ``source`` as ONNX with a dynamic batch and prove it; gives the largest relative error.
 
     The error is against torch running ``reference``, by default the source itself. The file's bytes depend on
-    network, weights and library versions only. Raises StopRun above ``tolerance``.
+    network, weights and library versions only. Weights of more than ``SINGLE_FILE_BYTES`` go into a file of their own
+    beside it, ``path`` with ``WEIGHTS_SUFFIX``. Raises StopRun above ``tolerance``.
     """
+    _write(_export(source), path, apart=source.size > SINGLE_FILE_BYTES)
+    with OnnxEncoder(path, threads=1) as exported, TorchEncoder(reference or source) as network:
+        error = largest_error(exported.encode(source.inputs), network.encode(source.inputs))
+    if not error <= tolerance:
+        raise StopRun(
+            "encoder-export", f"the exported encoder is {error:.1e} away from torch, over {tolerance:.0e}"
+        )
+    return error
+
+
+def _export(source: EncoderSource) -> Any:
+    """The graph as an ``onnx_ir.Model``."""
     import torch
 
     axes: dict[int, Any] = {0: torch.export.Dim("batch", min=2, max=4096)}
     if source.lengths is not None:
-        name, multiple = source.lengths
-        axes[1] = multiple * torch.export.Dim(f"{name}_{multiple}", min=2, max=16384)
+        multiple = source.lengths.multiple
+        axes[1] = multiple * torch.export.Dim(f"{source.lengths.name}_{multiple}", min=2, max=16384)
     quiet = logging.getLogger("torch.onnx")
     level = quiet.level
     quiet.setLevel(logging.ERROR)
@@ -175,25 +206,34 @@ def export_encoder(
         quiet.setLevel(level)
     if program is None:
         raise StopRun("encoder-export", "torch gave no ONNX program for the encoder")
-    model = program.model_proto
-    _strip(model)
-    path.write_bytes(model.SerializeToString(deterministic=True))
-    with OnnxEncoder(path, threads=1) as exported, TorchEncoder(reference or source) as network:
-        error = largest_error(exported.encode(source.inputs), network.encode(source.inputs))
-    if not error <= tolerance:
-        raise StopRun(
-            "encoder-export", f"the exported encoder is {error:.1e} away from torch, over {tolerance:.0e}"
-        )
-    return error
+    return program.model
 
 
-def _strip(model: onnx.ModelProto) -> None:
-    """Take out stack traces and source paths: they differ from machine to machine."""
-    del model.metadata_props[:]
-    del model.graph.metadata_props[:]
-    for part in (*model.graph.node, *model.graph.value_info, *model.graph.input, *model.graph.output):
-        del part.metadata_props[:]
-        part.ClearField("doc_string")
+def _write(model: Any, path: Path, *, apart: bool) -> None:
+    """Write ``model`` without stack traces and source paths, which differ from machine to machine."""
+    import onnx_ir  # part of torch's exporter, slow to import
+
+    for graph in model.graphs():
+        graph.metadata_props.clear()
+        for node in graph:
+            node.metadata_props.clear()
+            node.doc_string = None
+        for value in (*graph.inputs, *(output for node in graph for output in node.outputs)):
+            value.metadata_props.clear()
+            value.doc_string = None
+    model.metadata_props.clear()
+    if apart:
+        onnx_ir.save(model, path, external_data=path.name + WEIGHTS_SUFFIX)
+    else:
+        path.write_bytes(onnx_ir.to_proto(model).SerializeToString(deterministic=True))
+
+
+def graph_digest(graph: Path) -> str:
+    """SHA-256 of a graph: of its file, and where its weights lie in a file of their own, of both digests."""
+    weights = graph.with_name(graph.name + WEIGHTS_SUFFIX)
+    if not weights.is_file():
+        return file_digest(graph)
+    return hashlib.sha256(f"{file_digest(graph)} {file_digest(weights)}".encode()).hexdigest()
 
 
 def largest_error(values: Mapping[str, NDArray[Any]], reference: Mapping[str, NDArray[Any]]) -> float:
@@ -212,11 +252,11 @@ def open_encoder(
     threads: int = 0,
     engine: Callable[[], VisionEncoder | None] = lambda: None,
 ) -> VisionEncoder:
-    """The best runner for ``graph``; ``engine`` opens the native engine where there is one for this device.
+    """The best runner for ``graph``; ``engine`` opens what is better than ONNX Runtime where there is such a thing.
 
     Raises StopRun when ``require_runner`` is named and another would run.
     """
-    native = engine() if require_runner in ("", "tensorrt") else None
+    native = engine()
     if native is not None:
         return native
     provider = "CPUExecutionProvider"

@@ -1,4 +1,4 @@
-"""Compiled encoder engines: built, described by a manifest, verified and run.
+"""Compiled encoder engines: described by a manifest, verified and run (models/engine_building.py builds them).
 
 Written against the Python API that ``tensorrt`` and ``tensorrt_rtx`` share. They are different products whose
 engines are not interchangeable, so the manifest names which. ``tensorrt_rtx`` builds ahead of time for a
@@ -21,7 +21,7 @@ from typing import Any, Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from models.encoder import Arrays
+from models.encoder import Arrays, graph_digest
 from models.graph_cache import ENCODER_FILE
 from models.loading import file_digest
 from pipeline.errors import ConfigurationError, StopRun
@@ -34,6 +34,8 @@ TOLERANCES: Mapping[str, float] = {"fp32": 1e-3, "tf32": 1e-2, "fp16": 2e-2}
 The keys are in the order in which engines are looked for: the exactest first."""
 PLAN_FILE, MANIFEST_FILE = "engine.plan", "engine.json"
 MAIN_LIBRARY: Mapping[str, str] = {"tensorrt": "libnvinfer.so", "tensorrt_rtx": "libtensorrt_rtx.so"}
+PRODUCTS: tuple[Product, ...] = ("tensorrt", "tensorrt_rtx")
+"""The preferred one first."""
 RUNNER: Mapping[str, str] = {"tensorrt": "tensorrt", "tensorrt_rtx": "tensorrt-rtx"}
 CUDA_CAPABILITY_MAJOR, CUDA_CAPABILITY_MINOR = 75, 76
 
@@ -72,23 +74,6 @@ class EngineManifest:
     engine_error: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class EngineOrder:
-    """What to build: for which product, capability and precision, and the range of the batch.
-
-    ``lengths`` is the range of a second axis that has none of its own, such as the patches of an image.
-    """
-
-    model_id: str
-    product: Product
-    capability: str
-    precision: Precision = "fp32"
-    graph_error: float = 0.0
-    best_batch: int = 8
-    largest_batch: int = 64
-    lengths: tuple[int, int, int] = (16, 1024, 3072)
-
-
 def find_device() -> Device | None:
     """The first GPU, asked of the driver itself; None where there is no driver or no device."""
     try:
@@ -125,89 +110,7 @@ def engine_folder(graphs: Path, product: str, precision: str, capability: str) -
     return graphs / f"{product}-{precision}-sm{capability.replace('.', '')}"
 
 
-def build_engine(graph: Path, folder: Path, order: EngineOrder, weights: Mapping[str, str]) -> EngineManifest:
-    """Compile ``graph`` into ``folder``, plan and manifest, replacing what was there.
-
-    Raises ConfigurationError for a product, capability or device that cannot be had, and StopRun when the
-    graph does not parse or build.
-    """
-    trt = find_product(order.product)
-    device = find_device()
-    if order.product == "tensorrt" and (device is None or device.capability != order.capability):
-        found = device.capability if device else "no GPU"
-        message = f"tensorrt builds for the GPU it runs on: asked for {order.capability}, found {found}"
-        raise ConfigurationError("engine-device", message)
-    builder = trt.Builder(trt.Logger(trt.Logger.ERROR))
-    network = _parse(trt, builder, graph)
-    profile = builder.create_optimization_profile()
-    shapes = {}
-    for index in range(network.num_inputs):
-        entry = network.get_input(index)
-        fixed = tuple(entry.shape)[1:]
-        shapes[entry.name] = tuple(
-            (batch, *(length if side < 0 else side for side in fixed))
-            for batch, length in zip((1, order.best_batch, order.largest_batch), order.lengths, strict=True)
-        )
-        profile.set_shape(entry.name, *shapes[entry.name])
-    config = _configure(trt, builder, order)
-    config.add_optimization_profile(profile)
-    plan = builder.build_serialized_network(network, config)
-    if plan is None:
-        raise StopRun(
-            "engine-build", f"{order.product} built no engine for compute capability {order.capability}"
-        )
-    folder.mkdir(parents=True, exist_ok=True)
-    _write(folder / PLAN_FILE, bytes(plan))
-    manifest = EngineManifest(
-        model_id=order.model_id,
-        product=order.product,
-        product_version=trt.__version__,
-        library_sha256=library_digest(order.product),
-        capability=order.capability,
-        gpu_name=device.name if device and device.capability == order.capability else "",
-        precision=order.precision,
-        weights=dict(weights),
-        onnx_sha256=file_digest(graph),
-        engine_sha256=file_digest(folder / PLAN_FILE),
-        shapes=shapes,
-        graph_error=order.graph_error,
-        tolerance=TOLERANCES[order.precision],
-    )
-    write_manifest(folder, manifest)
-    return manifest
-
-
-def _parse(trt: Any, builder: Any, graph: Path) -> Any:
-    network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
-    parser = trt.OnnxParser(network, trt.Logger(trt.Logger.ERROR))
-    if not parser.parse(graph.read_bytes()):
-        faults = "; ".join(str(parser.get_error(index)) for index in range(min(parser.num_errors, 3)))
-        raise StopRun("engine-parse", f"the encoder's graph does not parse: {faults}")
-    return network
-
-
-def _configure(trt: Any, builder: Any, order: EngineOrder) -> Any:
-    config = builder.create_builder_config()
-    if order.precision == "fp32":
-        config.clear_flag(trt.BuilderFlag.TF32)
-    else:
-        config.set_flag(trt.BuilderFlag.TF32)
-    if order.product == "tensorrt_rtx":
-        name = "SM" + order.capability.replace(".", "")
-        if not hasattr(trt.ComputeCapability, name):
-            known = ", ".join(
-                sorted(word[2:] for word in dir(trt.ComputeCapability) if word.startswith("SM"))
-            )
-            message = (
-                f"tensorrt_rtx does not build for {order.capability} (it knows {known}, without the dot)"
-            )
-            raise ConfigurationError("engine-capability", message)
-        config.num_compute_capabilities = 1
-        config.set_compute_capability(getattr(trt.ComputeCapability, name), 0)
-    return config
-
-
-def _write(path: Path, content: bytes) -> None:
+def write_whole(path: Path, content: bytes) -> None:
     """Whole or not at all, also when two processes write the same file."""
     number, part = tempfile.mkstemp(prefix=".making-", dir=path.parent)
     with os.fdopen(number, "wb") as stream:
@@ -219,7 +122,7 @@ def _write(path: Path, content: bytes) -> None:
 
 def write_manifest(folder: Path, manifest: EngineManifest) -> None:
     """Write ``manifest`` beside its engine."""
-    _write(folder / MANIFEST_FILE, (json.dumps(asdict(manifest), indent=1) + "\n").encode())
+    write_whole(folder / MANIFEST_FILE, (json.dumps(asdict(manifest), indent=1) + "\n").encode())
 
 
 def read_manifest(folder: Path) -> EngineManifest:
@@ -275,6 +178,16 @@ def verify_engine(
     return manifest
 
 
+def open_best_engine(graphs: Path, weights: Mapping[str, str], require_runner: str) -> "EngineEncoder | None":
+    """The engine of the first product that has one here, of the named runner's alone. Raises as ``open_engine``."""
+    for product in PRODUCTS:
+        if require_runner in ("", RUNNER[product]):
+            engine = open_engine(graphs, weights, product)
+            if engine is not None:
+                return engine
+    return None
+
+
 def open_engine(graphs: Path, weights: Mapping[str, str], product: Product) -> "EngineEncoder | None":
     """The exactest engine compiled for this machine's device, verified; None where there is none or no device.
 
@@ -295,7 +208,7 @@ def open_engine(graphs: Path, weights: Mapping[str, str], product: Product) -> "
     manifest = verify_engine(
         folder,
         weights=weights,
-        onnx_sha256=file_digest(own if own.is_file() else graphs / ENCODER_FILE),
+        onnx_sha256=graph_digest(own if own.is_file() else graphs / ENCODER_FILE),
         product_version=trt.__version__,
         library_sha256=library_digest(product),
         device=device,

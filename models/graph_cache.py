@@ -97,14 +97,29 @@ def ensure_graphs(
     ``export`` writes the graphs into the folder it is given. Raises StopRun when a cached file is not the
     one that its manifest describes, or when the cache cannot be written.
     """
-    digests = {path.name: file_digest(path) for path in sources}
-    libraries = {name: version(name) for name in LIBRARIES}
-    key = hashlib.sha256(json.dumps([model_id, dict(weights), digests, libraries], sort_keys=True).encode())
-    folder = cache / key.hexdigest()[:32]
+    folder, digests, libraries = _place(cache, model_id, weights, sources)
     if not (folder / MANIFEST_FILE).is_file():
         _log.info("exporting the graphs of %s: this is done once", model_id)
         _make(folder, lambda part: _describe(part, model_id, weights, digests, libraries, export(part)))
     return GraphFolder(folder, _verified(folder))
+
+
+def find_graphs(
+    cache: Path, model_id: str, weights: Mapping[str, str], sources: tuple[Path, ...]
+) -> GraphFolder | None:
+    """The graphs for ``weights`` where the cache holds them. Raises StopRun as ``ensure_graphs``."""
+    folder, _, _ = _place(cache, model_id, weights, sources)
+    return GraphFolder(folder, _verified(folder)) if (folder / MANIFEST_FILE).is_file() else None
+
+
+def _place(
+    cache: Path, model_id: str, weights: Mapping[str, str], sources: tuple[Path, ...]
+) -> tuple[Path, dict[str, str], dict[str, str]]:
+    """The folder of the graphs, with the digests of the sources and the versions of the libraries in its key."""
+    digests = {path.name: file_digest(path) for path in sources}
+    libraries = {name: version(name) for name in LIBRARIES}
+    key = hashlib.sha256(json.dumps([model_id, dict(weights), digests, libraries], sort_keys=True).encode())
+    return cache / key.hexdigest()[:32], digests, libraries
 
 
 def _describe(

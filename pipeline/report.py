@@ -162,8 +162,8 @@ class CheckOutcome:
 class Provenance:
     """What made the draft. ``recipe`` is the digest over weights, engine manifest, prompts, schema and code version.
 
-    ``runner`` names what really ran the encoder ("tensorrt", "onnxruntime-cuda", "onnxruntime-cpu", "torch");
-    ``parts`` holds the digests and versions that the recipe was made of.
+    ``runner`` names what really ran the encoder ("tensorrt", "tensorrt-rtx", "onnxruntime-cuda", "onnxruntime-cpu",
+    "torch"); ``parts`` holds the digests and versions that the recipe was made of.
     """
 
     model_id: str

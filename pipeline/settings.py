@@ -112,7 +112,9 @@ class ModelSettings(Table):
     weights: Path | None = Field(
         default=None, description="folder of the weights; those that ship where not set"
     )
-    require_runner: Literal["", "tensorrt", "onnxruntime-cuda", "onnxruntime-cpu"] = ""
+    require_runner: Literal[
+        "", "tensorrt", "tensorrt-rtx", "onnxruntime-cuda", "onnxruntime-cpu", "torch"
+    ] = ""
     encode_batch: int = Field(default=8, ge=1, le=256)
     generate_batch: int = Field(default=32, ge=1, le=256)
     threads: int = Field(default=0, ge=0, description="CPU threads of the runners; 0 takes every core")

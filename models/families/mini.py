@@ -23,7 +23,7 @@ from tokenizers import Tokenizer
 
 from models.catalog import CatalogEntry
 from models.encoder import OnnxEncoder, VisionEncoder, open_encoder
-from models.engine import EngineEncoder, open_engine
+from models.engine import EngineEncoder, open_best_engine
 from models.families import Answer, Features, Request, SeenFinding, SeenImage, Task
 from models.families.heat import find_region, sigmoid
 from models.families.mini_domain import DOMAIN_FILE, Domain
@@ -331,7 +331,7 @@ def ensure_mini_graphs(entry: CatalogEntry, weights: Path, cache: Path) -> Graph
 
 def _open_encoder(graphs: GraphFolder, require_runner: str, threads: int) -> VisionEncoder:
     def engine() -> EngineEncoder | None:
-        return open_engine(graphs.folder, graphs.manifest.weights, "tensorrt")
+        return open_best_engine(graphs.folder, graphs.manifest.weights, require_runner)
 
     return open_encoder(graphs.encoder, require_runner=require_runner, threads=threads, engine=engine)
 

@@ -1,6 +1,5 @@
 """The torch side of firstread-mini: the network from its weights, its graphs, and the record of its self-check."""
 
-import copy
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -47,15 +46,14 @@ FIXED_IMAGES = 2
 
 
 class _Encoder(nn.Module):
-    """Tower and heads as one graph: float32 in and out, ``half`` inside where asked."""
+    """Tower and heads as one graph: float32 in and out, whatever the weights are in."""
 
-    def __init__(self, network: FirstreadMini, half: bool) -> None:
+    def __init__(self, network: FirstreadMini) -> None:
         super().__init__()
-        whole = copy.deepcopy(network).half() if half else network
-        self.vision, self.heads, self.half_inside = whole.vision, whole.heads, half
+        self.vision, self.heads = network.vision, network.heads
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
-        seen = self.vision(pixels.half() if self.half_inside else pixels)
+        seen = self.vision(pixels.to(next(self.vision.parameters()).dtype))
         out = Readout(seen.tokens, seen.presence, *self.heads(seen))
         return tuple(values.float() for values in (seen.heat, *out, seen.pooled))
 
@@ -111,11 +109,9 @@ def load_network(folder: Path) -> FirstreadMini:
     return network.eval()
 
 
-def encoder_source(network: FirstreadMini, *, half: bool = False) -> EncoderSource:
+def encoder_source(network: FirstreadMini) -> EncoderSource:
     """The encoder to export, with the self-check's input as its example."""
-    return EncoderSource(
-        _Encoder(network, half).eval(), fixed_inputs(network.config.vision.image_size), OUTPUTS
-    )
+    return EncoderSource(_Encoder(network).eval(), fixed_inputs(network.config.vision.image_size), OUTPUTS)
 
 
 def fixed_inputs(size: int) -> dict[str, NDArray[Any]]:

@@ -8,11 +8,12 @@ import onnxruntime as ort
 import pytest
 
 from models.catalog import show
-from models.compiling import compile_encoder
+from models.compiling import Order, compile_encoder
 from models.encoder import OnnxEncoder, TorchEncoder, largest_error, open_encoder
 from models.engine import TOLERANCES, EngineEncoder, Product, find_device, open_engine
 from models.families.mini import ensure_mini_graphs
 from models.families.mini_export import encoder_source, load_network
+from models.families.opening import OpenOptions
 from models.graph_cache import GraphFolder
 from tests.tiny_model import tiny_cache, tiny_weights
 
@@ -51,9 +52,8 @@ def test_the_cuda_provider_is_used_where_there_is_one(graphs: GraphFolder) -> No
 def test_a_compiled_engine_runs_and_agrees(product: Product, precision: str, tmp_path: Path) -> None:
     if importlib.util.find_spec(product) is None:
         pytest.skip(f"{product} is not installed")
-    manifest = compile_encoder(
-        "firstread-mini", tmp_path, product=product, precision=precision, weights_dir=tiny_weights()
-    )
+    options = OpenOptions(tiny_weights(), tmp_path)
+    (manifest,) = compile_encoder(show("firstread-mini"), options, Order(product, precision=precision))
     assert manifest.engine_error is not None
     assert manifest.engine_error <= manifest.tolerance
     graphs = ensure_mini_graphs(show("firstread-mini"), tiny_weights(), tmp_path)

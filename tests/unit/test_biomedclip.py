@@ -8,131 +8,24 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from torch import Tensor
 from torch.nn import functional
-from transformers import PreTrainedTokenizerFast
 
 from models.catalog import show
-from models.engine import EngineOrder, build_engine
 from models.families import Request, Task, traits_of
 from models.families.native.biomedclip import BiomedClipFamily, load_biomedclip
-from models.families.opening import open_family
 from pipeline.errors import ConfigurationError, FailStudy, SkipStudy, StopRun
 from pipeline.study import ImageSet
 from tests.tiny_chat import chat_study
+from tests.tiny_clip import HEADS, LAYERS, PATCH, WIDE, clip_config, clip_weights, write_clip
 
-SIDE, PATCH, WIDE, LAYERS, EMBED, HEADS = 64, 16, 128, 2, 24, 2
-WORDS = (
-    "[PAD]",
-    "[UNK]",
-    "[CLS]",
-    "[SEP]",
-    "this",
-    "is",
-    "a",
-    "photo",
-    "of",
-    "chest",
-    "x",
-    "-",
-    "ray",
-    "brain",
-    "mri",
-)
 LABELS = ("chest x-ray", "brain MRI", "photo of a ray")
-MIDDLE = (WIDE + EMBED) // 2
-
-
-def config() -> dict[str, Any]:
-    return {
-        "model_cfg": {
-            "embed_dim": EMBED,
-            "vision_cfg": {
-                "timm_model_name": "vit_base_patch16_224",
-                "timm_model_pretrained": False,
-                "timm_pool": "",
-                "timm_proj": "linear",
-                "image_size": SIDE,
-            },
-            "text_cfg": {
-                "hf_model_name": "microsoft/BiomedNLP-BiomedBERT-base-uncased-abstract",
-                "hf_proj_type": "mlp",
-                "hf_pooler_type": "cls_last_hidden_state_pooler",
-                "context_length": 256,
-            },
-        },
-        "preprocess_cfg": {"mean": [0.4, 0.5, 0.6], "std": [0.2, 0.3, 0.4]},
-    }
-
-
-def published_weights() -> dict[str, Tensor]:
-    generator = torch.Generator().manual_seed(0)
-
-    def random(*shape: int) -> Tensor:
-        return torch.randn(*shape, generator=generator) * 0.2
-
-    def linear(name: str, out: int, into: int) -> dict[str, Tensor]:
-        return {f"{name}.weight": random(out, into), f"{name}.bias": random(out)}
-
-    def norm(name: str) -> dict[str, Tensor]:
-        return {f"{name}.weight": 1 + random(WIDE), f"{name}.bias": random(WIDE)}
-
-    weights = {
-        "logit_scale": torch.tensor(3.0),
-        "visual.trunk.cls_token": random(1, 1, WIDE),
-        "visual.trunk.pos_embed": random(1, (SIDE // PATCH) ** 2 + 1, WIDE),
-        "visual.trunk.patch_embed.proj.weight": random(WIDE, 3, PATCH, PATCH),
-        "visual.trunk.patch_embed.proj.bias": random(WIDE),
-        **norm("visual.trunk.norm"),
-        "visual.head.proj.weight": random(EMBED, WIDE),
-        "text.transformer.embeddings.position_ids": torch.arange(256)[None],
-        "text.transformer.embeddings.word_embeddings.weight": random(len(WORDS), WIDE),
-        "text.transformer.embeddings.position_embeddings.weight": random(256, WIDE),
-        "text.transformer.embeddings.token_type_embeddings.weight": random(2, WIDE),
-        **norm("text.transformer.embeddings.LayerNorm"),
-        "text.proj.0.weight": random(MIDDLE, WIDE),
-        "text.proj.2.weight": random(EMBED, MIDDLE),
-    }
-    for layer in range(LAYERS):
-        at = f"visual.trunk.blocks.{layer}"
-        weights |= norm(f"{at}.norm1") | norm(f"{at}.norm2") | linear(f"{at}.attn.qkv", 3 * WIDE, WIDE)
-        weights |= linear(f"{at}.attn.proj", WIDE, WIDE)
-        weights |= linear(f"{at}.mlp.fc1", 200, WIDE) | linear(f"{at}.mlp.fc2", WIDE, 200)
-        at = f"text.transformer.encoder.layer.{layer}"
-        for part in ("query", "key", "value"):
-            weights |= linear(f"{at}.attention.self.{part}", WIDE, WIDE)
-        weights |= linear(f"{at}.attention.output.dense", WIDE, WIDE) | norm(
-            f"{at}.attention.output.LayerNorm"
-        )
-        weights |= linear(f"{at}.intermediate.dense", 150, WIDE) | linear(f"{at}.output.dense", WIDE, 150)
-        weights |= norm(f"{at}.output.LayerNorm")
-    return weights
-
-
-def write_model(folder: Path, weights: dict[str, Tensor]) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "open_clip_config.json").write_text(json.dumps(config()), encoding="utf-8")
-    save_file(weights, folder / "open_clip_model.safetensors")
-    backend = Tokenizer(
-        models.WordPiece({word: number for number, word in enumerate(WORDS)}, unk_token="[UNK]")
-    )
-    backend.normalizer = normalizers.BertNormalizer(lowercase=True)
-    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    backend.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
-    )
-    PreTrainedTokenizerFast(
-        tokenizer_object=backend, unk_token="[UNK]", pad_token="[PAD]", cls_token="[CLS]", sep_token="[SEP]"
-    ).save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture(scope="module")
 def published(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Tensor]]:
-    weights = published_weights()
-    return write_model(tmp_path_factory.mktemp("clip") / "weights", weights), weights
+    weights = clip_weights()
+    return write_clip(tmp_path_factory.mktemp("clip") / "weights", weights), weights
 
 
 @pytest.fixture(scope="module")
@@ -222,19 +115,6 @@ def test_a_batch_gives_what_single_studies_give(family: BiomedClipFamily) -> Non
         assert np.array_equal(alone.arrays["features"], features.arrays["features"])
 
 
-def test_the_graph_builds_through_tensorrt(published: Any, family: BiomedClipFamily, tmp_path: Path) -> None:
-    pytest.importorskip(
-        "tensorrt_rtx", reason="tensorrt-rtx-cu13 is not installed: no engine can be built here"
-    )
-    with open_family(
-        show("biomedclip"), published[0], tmp_path / "cache", accept_use_limits=True, threads=1
-    ) as opened:
-        assert opened.runner == "onnxruntime-cpu"
-    (graph,) = (tmp_path / "cache").glob("*/encoder.onnx")
-    manifest = build_engine(graph, tmp_path, EngineOrder("biomedclip", "tensorrt_rtx", "8.9", "fp32"), {})
-    assert manifest.shapes["pixels"][0] == (1, 3, SIDE, SIDE)
-
-
 def test_what_cannot_be_asked_is_refused(family: BiomedClipFamily) -> None:
     features = family.encode([chat_study(1)])
     for request in (Request(), Request(Task.CLASSIFY, labels=("one",))):
@@ -248,7 +128,7 @@ def test_what_cannot_be_asked_is_refused(family: BiomedClipFamily) -> None:
 
 @pytest.mark.parametrize("change", ["missing", "unexpected", "misshapen"])
 def test_unsound_weights_stop_the_run(tmp_path: Path, change: str) -> None:
-    weights = published_weights()
+    weights = clip_weights()
     if change == "missing":
         del weights["visual.trunk.blocks.1.attn.qkv.bias"]
     elif change == "unexpected":
@@ -256,15 +136,15 @@ def test_unsound_weights_stop_the_run(tmp_path: Path, change: str) -> None:
     else:
         weights["text.proj.0.weight"] = torch.zeros(3, WIDE)
     with pytest.raises(StopRun):
-        load_biomedclip(write_model(tmp_path, weights))
+        load_biomedclip(write_clip(tmp_path, weights))
 
 
 def test_other_networks_and_pickles_are_refused(tmp_path: Path) -> None:
-    folder = write_model(tmp_path, published_weights())
+    folder = write_clip(tmp_path, clip_weights())
     (folder / "open_clip_model.safetensors").rename(folder / "open_clip_pytorch_model.bin")
     with pytest.raises(ConfigurationError, match="pickle"):
         load_biomedclip(folder)
-    changed = config()
+    changed = clip_config()
     changed["model_cfg"]["text_cfg"]["hf_pooler_type"] = "mean_pooler"
     (folder / "open_clip_config.json").write_text(json.dumps(changed), encoding="utf-8")
     with pytest.raises(ConfigurationError, match="class token of the text"):

@@ -10,8 +10,6 @@ import torch
 from PIL import Image
 
 from models.catalog import show
-from models.encoder import OnnxEncoder
-from models.engine import EngineOrder, build_engine
 from models.families import Answer, Features, Request, Task
 from models.families.native.chat import ChatFamily, picture_of
 from models.families.native.dialect import IMAGE_MARK, Dialect
@@ -19,7 +17,6 @@ from models.families.native.llava_med import LlavaMedDialect
 from models.families.native.medgemma import MedGemmaDialect, pads
 from models.families.native.medrega import MedRegaDialect
 from models.families.native.networks import ChatNetwork, load_llava_med, load_medgemma, load_medrega
-from models.families.native.seeing import tower_source
 from models.families.opening import open_family
 from pipeline.errors import ConfigurationError, FailStudy, SkipStudy, StopRun
 from pipeline.report import Language, Region
@@ -141,25 +138,6 @@ def test_the_exported_encoder_sees_what_the_network_sees(opened: Opened) -> None
         error = np.abs(features.arrays["features"] - wanted).max() / np.abs(wanted).max()
         assert error <= 1e-4
         assert len(features.images) == len(pixels) <= opened.dialect.most_images
-
-
-def test_the_graph_parses_and_builds_through_tensorrt(opened: Opened, tmp_path: Path) -> None:
-    pytest.importorskip(
-        "tensorrt_rtx", reason="tensorrt-rtx-cu13 is not installed: no engine can be built here"
-    )
-    (graph,) = opened.cache.glob("*/encoder.onnx")
-    order = EngineOrder(opened.entry.id, "tensorrt_rtx", "8.9", "fp32")
-    manifest = build_engine(graph, tmp_path, order, dict(opened.loaded.files))
-    assert manifest.shapes["pixels"][0][0] == 1
-
-
-def test_the_graph_is_what_the_module_computes(opened: Opened) -> None:
-    source = tower_source(opened.loaded)
-    (graph,) = opened.cache.glob("*/encoder.onnx")
-    with OnnxEncoder(graph, threads=1) as encoder, torch.inference_mode():
-        got = encoder.encode(source.inputs)["features"]
-        wanted = source.module(torch.from_numpy(source.inputs["pixels"]))[0].numpy()
-    assert np.abs(got - wanted).max() <= 1e-4 * np.abs(wanted).max()
 
 
 def test_it_opens_by_its_catalogue_entry(opened: Opened) -> None:

@@ -11,6 +11,7 @@ from models.catalog import show
 from models.encoder import TOLERANCE, OnnxEncoder, TorchEncoder, export_encoder, largest_error, open_encoder
 from models.families.mini import ensure_mini_graphs
 from models.families.mini_export import OUTPUTS, encoder_source, load_network
+from models.families.towers import halved
 from models.graph_cache import ENCODER_FILE, GraphFolder
 from pipeline.errors import StopRun
 from tests.tiny_model import tiny_cache, tiny_weights
@@ -86,7 +87,7 @@ def test_what_runs_is_asked_of_the_session(graphs: GraphFolder) -> None:
 
 def test_an_export_away_from_torch_is_refused(tmp_path: Path) -> None:
     network = load_network(tiny_weights())
-    reference, half = encoder_source(network), encoder_source(network, half=True)
+    reference, half = encoder_source(network), halved(encoder_source(network))
     graph = tmp_path / ENCODER_FILE
     with pytest.raises(StopRun, match="away from torch"):
         export_encoder(half, graph, reference=reference, tolerance=1e-7)

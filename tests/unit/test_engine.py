@@ -8,15 +8,13 @@ from pathlib import Path
 import pytest
 
 from models.catalog import show
-from models.compiling import compile_encoder
+from models.compiling import Order, compile_encoder
 from models.engine import (
     MANIFEST_FILE,
     PLAN_FILE,
     Device,
     EngineEncoder,
     EngineManifest,
-    EngineOrder,
-    build_engine,
     engine_folder,
     find_device,
     open_engine,
@@ -24,7 +22,9 @@ from models.engine import (
     verify_engine,
     write_manifest,
 )
+from models.engine_building import EngineOrder, build_engine
 from models.families.mini import ensure_mini_graphs
+from models.families.opening import OpenOptions
 from models.graph_cache import ENCODER_FILE, GraphFolder
 from models.loading import file_digest
 from pipeline.errors import ConfigurationError, StopRun
@@ -41,10 +41,14 @@ def graphs() -> GraphFolder:
 
 @pytest.fixture(scope="module")
 def compiled(graphs: GraphFolder) -> tuple[Path, EngineManifest]:
-    manifest = compile_encoder(
-        "firstread-mini", tiny_cache(), product="tensorrt_rtx", capability="8.9", weights_dir=tiny_weights()
-    )
+    manifest = compile_tiny(Order("tensorrt_rtx", "8.9"))
     return engine_folder(graphs.folder, "tensorrt_rtx", "fp32", "8.9"), manifest
+
+
+def compile_tiny(order: Order) -> EngineManifest:
+    options = OpenOptions(tiny_weights(), tiny_cache())
+    (manifest,) = compile_encoder(show("firstread-mini"), options, order)
+    return manifest
 
 
 def verify(folder: Path, manifest: EngineManifest, device: Device = ADA) -> EngineManifest:
@@ -109,14 +113,7 @@ def test_a_broken_manifest_stops_the_run(tmp_path: Path, content: str) -> None:
 
 
 def test_half_precision_has_a_graph_of_its_own(graphs: GraphFolder) -> None:
-    manifest = compile_encoder(
-        "firstread-mini",
-        tiny_cache(),
-        product="tensorrt_rtx",
-        capability="12.0",
-        precision="fp16",
-        weights_dir=tiny_weights(),
-    )
+    manifest = compile_tiny(Order("tensorrt_rtx", "12.0", "fp16"))
     folder = engine_folder(graphs.folder, "tensorrt_rtx", "fp16", "12.0")
     assert manifest.onnx_sha256 == file_digest(folder / ENCODER_FILE) != graphs.manifest.graphs[ENCODER_FILE]
     assert 1e-5 < manifest.graph_error <= manifest.tolerance
@@ -130,25 +127,23 @@ def test_a_graph_that_does_not_parse_stops_the_run(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked", "message"),
+    ("order", "message"),
     [
-        ({"product": "tensorrt_rtx", "capability": "5.2"}, "does not build for 5.2"),
-        ({"product": "tensorrt_rtx", "capability": "8.9", "precision": "int3"}, "int3"),
-        ({"product": "openvino", "capability": "8.9"}, "openvino"),
+        (Order("tensorrt_rtx", "5.2"), "does not build for 5.2"),
+        (Order("tensorrt_rtx", "8.9", "int3"), "int3"),
+        (Order("openvino", "8.9"), "openvino"),
     ],
 )
-def test_what_cannot_be_built_is_a_configuration_error(asked: dict[str, str], message: str) -> None:
+def test_what_cannot_be_built_is_a_configuration_error(order: Order, message: str) -> None:
     with pytest.raises(ConfigurationError, match=message):
-        compile_encoder("firstread-mini", tiny_cache(), weights_dir=tiny_weights(), **asked)
+        compile_tiny(order)
 
 
 @pytest.mark.skipif(find_device() is not None, reason="this machine has a GPU")
 class TestWithoutDevice:
     def test_a_capability_is_demanded(self) -> None:
         with pytest.raises(ConfigurationError, match="no GPU here"):
-            compile_encoder(
-                "firstread-mini", tiny_cache(), product="tensorrt_rtx", weights_dir=tiny_weights()
-            )
+            compile_tiny(Order("tensorrt_rtx"))
 
     def test_no_engine_is_opened(self, graphs: GraphFolder, compiled: tuple[Path, EngineManifest]) -> None:
         assert open_engine(graphs.folder, graphs.manifest.weights, "tensorrt_rtx") is None

@@ -13,12 +13,11 @@ from safetensors.numpy import load_file, save_file
 
 from models.catalog import show
 from models.encoder import TorchEncoder
-from models.engine import EngineOrder, build_engine
 from models.families import Request, SeenImage, Task
 from models.families.native.chat import picture_of
 from models.families.native.dialect import IMAGE_MARK
 from models.families.native.qwen import QwenFamily, _study_again, load_qwen, open_checkpoint, open_qwen
-from models.families.native.qwen_tower import ensure_qwen_graphs, qwen_source, see_images, shape_of_tower
+from models.families.native.qwen_tower import qwen_source, see_images, shape_of_tower
 from models.families.native.qwen_words import (
     CheXOneWords,
     LingshuWords,
@@ -150,18 +149,10 @@ def test_features_are_transformers_own_at_every_size(opened: Opened) -> None:
         got = opened.family.encode([study])[0].arrays["features"]
         assert float(np.abs(got - wanted).max()) <= 1e-4 * float(np.abs(wanted).max())
     assert len(sizes) > 5
-    with TorchEncoder(qwen_source(network, shape)) as plain:
+    with TorchEncoder(qwen_source(network.model, shape)) as plain:
         patches = np.ones((24, 1176), np.float32)
         apart = see_images(plain, [patches, patches], [(4, 6), (6, 4)], shape)
     assert not np.allclose(apart[0], apart[1])  # the grid counts, not only the number of patches
-
-
-def test_the_encoder_builds_as_an_engine(opened: Opened, tmp_path: Path) -> None:
-    pytest.importorskip("tensorrt_rtx")
-    graphs = ensure_qwen_graphs(opened.loaded, opened.entry.id, opened.cache)
-    order = EngineOrder(opened.entry.id, "tensorrt_rtx", "8.9", lengths=(16, 64, 256), largest_batch=8)
-    manifest = build_engine(graphs.encoder, tmp_path / "engine", order, graphs.manifest.weights)
-    assert manifest.shapes["pixels"] == ((1, 16, 1176), (8, 64, 1176), (8, 256, 1176))
 
 
 def test_a_missing_tensor_stops_the_run(opened: Opened, tmp_path: Path) -> None:

@@ -16,11 +16,9 @@ from transformers import AutoTokenizer, Blip2VisionConfig, Blip2VisionModel, Lla
 
 from models.catalog import show
 from models.encoder import largest_error
-from models.engine import EngineOrder, build_engine
 from models.families import Features, Request, SeenImage, Task
 from models.families.opening import open_family
 from models.families.uni_med.asking import read_class, read_places, word_instruction, write_box
-from models.families.uni_med.export import encoder_source
 from models.families.uni_med.family import UniMedFamily, choose_image, normalise, squash
 from models.networks.eva_vit import EvaConfig
 from models.networks.uni_med import (
@@ -222,8 +220,7 @@ def test_an_adapter_of_another_model_stops_the_run(folder: Path, tmp_path: Path)
         load_language(tmp_path)
 
 
-def test_the_exported_encoder_agrees_and_builds(family: UniMedFamily, folder: Path, tmp_path: Path) -> None:
-    graph = next(Path(family._encoder._session._model_path).parent.glob("encoder.onnx"))
+def test_the_exported_encoder_agrees(family: UniMedFamily, folder: Path) -> None:
     network = load_encoder(folder)
     inputs = {"pixels": pixels(7).numpy(), "task": np.array([0, 1, 2, 3, 4, 0, 3], np.int64)}
     with torch.inference_mode():
@@ -233,10 +230,6 @@ def test_the_exported_encoder_agrees_and_builds(family: UniMedFamily, folder: Pa
     same = np.repeat(inputs["pixels"][:1], 2, axis=0)
     by_task = family._encoder.encode({"pixels": same, "task": tasks})["features"]
     assert np.abs(by_task[0] - by_task[1]).max() > 1e-3
-    order = EngineOrder("uni-med", "tensorrt_rtx", "8.9", best_batch=2, largest_batch=4)
-    manifest = build_engine(graph, tmp_path / "engine", order, {})
-    assert set(manifest.shapes) == {"pixels", "task"}
-    assert encoder_source(network).outputs == ("features",)
 
 
 def requests() -> list[Request]:

@@ -9,7 +9,7 @@ brought to length one; the probabilities are a softmax of their products times e
 import gc
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,12 +21,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from models.catalog import CatalogEntry
-from models.encoder import TOLERANCE, EncoderSource, export_encoder, open_encoder
-from models.engine import EngineEncoder, open_engine
+from models.encoder import EncoderSource
 from models.families import Answer, Features, Request, SeenImage, Task
 from models.families.native.internvl_chat import QKV
 from models.families.opening import OpenOptions
-from models.graph_cache import ENCODER_FILE, Exported, ensure_graphs
+from models.families.towers import SHAPING, Tower, open_tower
 from models.loading import check_keys, file_digest
 from models.prompts import read_prompts
 from pipeline.errors import ConfigurationError, FailStudy, SkipStudy, StopRun
@@ -201,10 +200,9 @@ def build_network(weights: Mapping[str, Any], embed: int, size: int) -> Any:
             )
             self.logit_scale = torch.nn.Parameter(torch.zeros(()))
 
-        def forward(self, pixels: Any) -> Any:
-            """Pixels [n, 3, S, S] to image features [n, width] of length one."""
-            features = self.image_projection(self.image(pixel_values=pixels).last_hidden_state[:, 0])
-            return (torch.nn.functional.normalize(features, dim=-1),)
+        def seeing(self) -> Any:
+            """The image tower and its projection, shared."""
+            return _image_tower(self.image, self.image_projection)
 
         def read(self, ids: Any, mask: Any) -> Any:
             """Token ids [n, length] to text features [n, width] of length one."""
@@ -221,6 +219,22 @@ def build_network(weights: Mapping[str, Any], embed: int, size: int) -> Any:
             )
             raise StopRun("weights", message)
     return network
+
+
+def _image_tower(image: Any, projection: Any) -> Any:
+    import torch
+
+    class ImageTower(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.image, self.projection = image, projection
+
+        def forward(self, pixels: Any) -> Any:
+            """Pixels [n, 3, S, S] to image features [n, width] of length one."""
+            seen = self.image(pixel_values=pixels.to(self.projection.weight.dtype)).last_hidden_state[:, 0]
+            return (torch.nn.functional.normalize(self.projection(seen).float(), dim=-1),)
+
+    return ImageTower().eval()
 
 
 def _layers(weights: Mapping[str, Any], start: str) -> int:
@@ -243,31 +257,15 @@ class BiomedClipFamily:
         self._loaded = loaded
         prompts = read_prompts(entry.prompts)
         self._template = prompts.texts[Task.CLASSIFY, Language.ENGLISH]
-        size = loaded.processor.crop_size["height"]
-
-        def export(folder: Path) -> Exported:
-            example = np.random.default_rng(0).standard_normal((2, 3, size, size), np.float32)
-            source = EncoderSource(loaded.network, {"pixels": example}, ("features",))
-            return Exported(export_encoder(source, folder / ENCODER_FILE), TOLERANCE, None, {})
-
-        sources = (Path(__file__), Path(__file__).parents[2] / "encoder.py")
-        graphs = ensure_graphs(cache, entry.id, loaded.files, sources, export)
-
-        def engine() -> EngineEncoder | None:
-            return open_engine(graphs.folder, graphs.manifest.weights, "tensorrt")
-
         with ExitStack() as stack:
-            encoder = open_encoder(
-                graphs.encoder, require_runner=require_runner, threads=threads, engine=engine
-            )
+            encoder, parts = open_tower(clip_tower(loaded, entry.id), cache, require_runner, threads)
             self._encoder = stack.enter_context(encoder)
             self._stack = stack.pop_all()
         self.model_id, self.model_version = entry.id, entry.version
         self.tasks, self.languages = frozenset(entry.tasks), frozenset(entry.languages)
         self.traits, self.runner = replace(entry.traits, among_labels=True), self._encoder.runner
         self.parts = {f"weights/{name}": digest for name, digest in loaded.files.items()}
-        self.parts |= {f"graph/{name}": digest for name, digest in graphs.manifest.graphs.items()}
-        self.parts |= {"runner": self.runner, "prompts": prompts.digest, "precision": "fp32"}
+        self.parts |= {"runner": self.runner, "prompts": prompts.digest, "precision": "fp32"} | parts
 
     def prepare(self, study: ImageSet) -> NDArray[np.float32]:
         """One image [1, 3, S, S], a frontal film where there is one. Raises SkipStudy where the study has none."""
@@ -346,6 +344,21 @@ def _first(study: ImageSet) -> StudyImage:
 
 def _seen(image: StudyImage) -> SeenImage:
     return SeenImage(image.ref, image.frame, image.original_rows, image.original_columns)
+
+
+def clip_tower(loaded: LoadedClip, model_id: str) -> Tower:
+    """The image tower of a loaded network: pixels [n, 3, S, S] to features [n, width] of length one."""
+    size = loaded.processor.crop_size["height"]
+    example = np.random.default_rng(0).standard_normal((2, 3, size, size), np.float32)
+    source = EncoderSource(loaded.network.seeing(), {"pixels": example}, ("features",))
+    return Tower(
+        model_id, loaded.files, (*SHAPING, Path(__file__)), lambda: source, lambda: source, source.size
+    )
+
+
+def clip_towers(entry: CatalogEntry, folder: Path) -> list[Callable[[], Tower]]:
+    """A loader of the one tower of a folder of weights. It raises as ``load_biomedclip``."""
+    return [lambda: clip_tower(load_biomedclip(folder), entry.id)]
 
 
 def open_biomedclip(entry: CatalogEntry, options: OpenOptions) -> BiomedClipFamily:

@@ -5,7 +5,7 @@ in place of pixels: greedy, in batches, rows of unequal length filled up on the 
 """
 
 import gc
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from threading import Lock
@@ -17,16 +17,16 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from models.catalog import CatalogEntry
-from models.encoder import VisionEncoder
 from models.families import TEXT_TASKS, Answer, Features, Request, SeenImage, Task
 from models.families.native.dialect import IMAGE_MARK, Dialect, Reading
 from models.families.native.llava_med import LlavaMedDialect
 from models.families.native.medgemma import MedGemmaDialect, pads
 from models.families.native.medrega import MedRegaDialect
 from models.families.native.networks import ChatNetwork, load_llava_med, load_medgemma, load_medrega
-from models.families.native.seeing import open_tower
+from models.families.native.seeing import chat_tower
 from models.families.opening import OpenOptions
 from models.families.text.writing import until_end
+from models.families.towers import Tower, open_tower
 from models.structured import JsonConstraint, read_structured, report_schema
 from pipeline.errors import ConfigurationError, FailStudy, SkipStudy
 from pipeline.study import ImageSet, StudyImage
@@ -61,7 +61,7 @@ class ChatFamily:
         self._loaded, self._dialect, self._batch, self._limit = loaded, dialect, batch, limit
         self._entry = entry
         with ExitStack() as stack:
-            encoder, parts = self._open_encoder(loaded, entry.id, cache, require_runner, threads)
+            encoder, parts = open_tower(self._tower(loaded), cache, require_runner, threads)
             self._encoder = stack.enter_context(encoder)
             self._stack = stack.pop_all()
         self.model_id, self.model_version = entry.id, entry.version
@@ -78,10 +78,8 @@ class ChatFamily:
         self._constraint: JsonConstraint | None = None
         self._lock = Lock()
 
-    def _open_encoder(
-        self, loaded: ChatNetwork, model_id: str, cache: Path, require_runner: str, threads: int
-    ) -> tuple[VisionEncoder, dict[str, str]]:
-        return open_tower(loaded, model_id, cache, require_runner, threads)
+    def _tower(self, loaded: ChatNetwork) -> Tower:
+        return chat_tower(loaded, self._entry.id)
 
     def prepare(self, study: ImageSet) -> NDArray[np.float32]:
         """The study's images [n, 3, S, S], a frontal film first. Raises SkipStudy where it has none."""
@@ -315,25 +313,36 @@ def seen_image(image: StudyImage) -> SeenImage:
 
 def open_medrega(entry: CatalogEntry, options: OpenOptions) -> ChatFamily:
     """MedRegA with the weights of ``options``."""
-    return _open(entry, options, load_medrega, MedRegaDialect(entry.prompts))
+    return _open(entry, options, MedRegaDialect(entry.prompts))
 
 
 def open_llava_med(entry: CatalogEntry, options: OpenOptions) -> ChatFamily:
     """LLaVA-Med with the weights of ``options``."""
-    return _open(entry, options, load_llava_med, LlavaMedDialect(entry.prompts))
+    return _open(entry, options, LlavaMedDialect(entry.prompts))
 
 
 def open_medgemma(entry: CatalogEntry, options: OpenOptions) -> ChatFamily:
     """MedGemma with the weights of ``options``."""
-    return _open(entry, options, load_medgemma, MedGemmaDialect(entry.prompts, entry.images))
+    return _open(entry, options, MedGemmaDialect(entry.prompts, entry.images))
 
 
-def _open(
-    entry: CatalogEntry, options: OpenOptions, load: Callable[[Path], ChatNetwork], dialect: Dialect
-) -> ChatFamily:
+LOADERS: Mapping[str, Callable[[Path], ChatNetwork]] = {
+    "internvl": load_medrega,
+    "llava": load_llava_med,
+    "gemma3": load_medgemma,
+}
+"""How the network of an adapter is loaded."""
+
+
+def chat_towers(entry: CatalogEntry, folder: Path) -> list[Callable[[], Tower]]:
+    """A loader of the one tower of a folder of weights. It raises ConfigurationError, StopRun."""
+    return [lambda: chat_tower(LOADERS[entry.adapter](folder), entry.id)]
+
+
+def _open(entry: CatalogEntry, options: OpenOptions, dialect: Dialect) -> ChatFamily:
     return ChatFamily(
         entry,
-        load(options.folder(entry)),
+        LOADERS[entry.adapter](options.folder(entry)),
         dialect,
         options.cache,
         require_runner=options.require_runner,

@@ -8,7 +8,7 @@ named as the task, and one is held in memory at a time.
 import gc
 import json
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Lock
@@ -19,7 +19,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.catalog import CatalogEntry
-from models.encoder import VisionEncoder
 from models.families import Answer, Features, Request, Task
 from models.families.native.chat import ChatFamily, grey_picture, picture_of, seen_image
 from models.families.native.dialect import IMAGE_MARK, Reading
@@ -30,9 +29,10 @@ from models.families.native.networks import (
     load_tokenizer,
     token_id,
 )
-from models.families.native.qwen_tower import MERGE, TowerShape, open_qwen_tower, see_images, shape_of_tower
+from models.families.native.qwen_tower import MERGE, TowerShape, qwen_tower, see_images, shape_of_tower
 from models.families.native.qwen_words import WORDS, LingshuWords
 from models.families.opening import OpenOptions
+from models.families.towers import Tower
 from pipeline.errors import ConfigurationError, StopRun
 from pipeline.study import ImageSet, StudyImage
 
@@ -56,11 +56,9 @@ class QwenFamily(ChatFamily):
 
     _shape: TowerShape
 
-    def _open_encoder(
-        self, loaded: ChatNetwork, model_id: str, cache: Path, require_runner: str, threads: int
-    ) -> tuple[VisionEncoder, dict[str, str]]:
+    def _tower(self, loaded: ChatNetwork) -> Tower:
         self._shape = shape_of_tower(loaded.network)
-        return open_qwen_tower(loaded, model_id, cache, require_runner, threads)
+        return qwen_tower(loaded, self._entry.id)
 
     def prepare(self, study: ImageSet) -> NDArray[np.float32]:
         """The patches [n, values] of all images of the study, one after the other. Raises SkipStudy."""
@@ -249,15 +247,40 @@ def open_qwen(entry: CatalogEntry, options: OpenOptions) -> QwenFamily | PerTask
 
     Raises ConfigurationError for a folder that holds neither, StopRun for weights that are not this network's.
     """
-    folder = options.folder(entry)
+    folders = find_checkpoints(entry, options.folder(entry))
+    if isinstance(folders, Path):
+        return open_checkpoint(entry, folders, options)
+    return PerTaskFamily(entry, folders, options)
+
+
+def find_checkpoints(entry: CatalogEntry, folder: Path) -> Path | dict[Task, Path]:
+    """``folder`` where it holds a checkpoint, else the folders in it that are named as tasks.
+
+    Raises ConfigurationError where there are neither.
+    """
     if any((folder / name).is_file() for name in (CONFIG_FILE, ADAPTER_FILE)):
-        return open_checkpoint(entry, folder, options)
+        return folder
     folders = {task: folder / task.value for task in entry.tasks if (folder / task.value).is_dir()}
     if not folders:
         names = ", ".join(task.value for task in entry.tasks)
         message = f"{folder} holds no {CONFIG_FILE} and no folder named as a task ({names}): bring the weights there"
         raise ConfigurationError("weights-folder", message)
-    return PerTaskFamily(entry, folders, options)
+    return folders
+
+
+def qwen_towers(entry: CatalogEntry, folder: Path) -> list[Callable[[], Tower]]:
+    """A loader of the tower of each checkpoint in a folder of weights. Raises as ``open_qwen``."""
+
+    def loader(one: Path) -> Callable[[], Tower]:
+        return lambda: qwen_tower(load_checkpoint(entry, one), entry.id)
+
+    found = find_checkpoints(entry, folder)
+    return [loader(one) for one in ([found] if isinstance(found, Path) else found.values())]
+
+
+def load_checkpoint(entry: CatalogEntry, folder: Path) -> ChatNetwork:
+    """The network of one checkpoint. Raises ConfigurationError, StopRun."""
+    return load_qwen(folder, entry.network_class, MOST_PIXELS.get(entry.prompts, 0))
 
 
 def open_checkpoint(entry: CatalogEntry, folder: Path, options: OpenOptions) -> QwenFamily:
@@ -265,7 +288,7 @@ def open_checkpoint(entry: CatalogEntry, folder: Path, options: OpenOptions) -> 
     dialect = WORDS[entry.prompts](entry.prompts, entry.images or 1)
     return QwenFamily(
         entry,
-        load_qwen(folder, entry.network_class, MOST_PIXELS.get(entry.prompts, 0)),
+        load_checkpoint(entry, folder),
         dialect,
         options.cache,
         require_runner=options.require_runner,

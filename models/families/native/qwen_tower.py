@@ -13,17 +13,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from models.encoder import EncoderSource, VisionEncoder
+from models.encoder import EncoderSource, Lengths, VisionEncoder
 from models.families.native.networks import ChatNetwork
-from models.families.native.seeing import ensure_source_graph, open_source
-from models.graph_cache import GraphFolder
+from models.families.native.seeing import float32_bytes, on_cpu, without_language
+from models.families.towers import SHAPING, Tower
 from pipeline.errors import StopRun
 
 MERGE = 2
 """Patches along one side of a merged token."""
 MOST_PATCHES = 8192
 """Patches that go through the tower at once; a longer series would take memory in proportion to its length."""
-SOURCES = (Path(__file__), Path(__file__).parents[2] / "encoder.py")
+BEST_PATCHES = 1024
+"""Patches that an engine is tuned for: an image of about 450 x 450 pixels."""
 Floats = NDArray[np.float32]
 
 
@@ -73,27 +74,30 @@ def grid_inputs(rows: int, columns: int, shape: TowerShape) -> dict[str, NDArray
     return inputs
 
 
-def qwen_source(network: Any, shape: TowerShape) -> EncoderSource:
-    """Tower and merger: ``pixels`` [n, patches, values] of images of one size to features [n, patches / 4, width]."""
+def qwen_source(model: Any, shape: TowerShape, most_patches: int = MOST_PATCHES) -> EncoderSource:
+    """Tower and merger of a loaded network's ``model``, for images of up to ``most_patches``.
+
+    ``pixels`` [n, patches, values] of images of one size to features [n, patches / 4, width].
+    """
     import torch
     from torch.nn import functional
 
     class Tower(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.visual = network.model.visual
+            self.visual = model.visual
             self.whole = (
                 tuple(getattr(self.visual.config, "fullatt_block_indexes", ())) if shape.window else None
             )
 
         def forward(self, pixels: Any, cosine: Any, sine: Any, window: Any = None) -> Any:
             weight = self.visual.patch_embed.proj.weight
-            states = functional.linear(pixels.to(weight.device, weight.dtype), weight.flatten(1))
-            cosine, sine = (table[:, :, None].to(weight.device) for table in (cosine, sine))
+            states = functional.linear(pixels.to(weight.dtype), weight.flatten(1))
+            cosine, sine = cosine[:, :, None], sine[:, :, None]
             mask = None
             if window is not None:
                 apart = window[:, None, :, None] != window[:, None, None, :]
-                mask = (apart.float() * -1e9).to(weight.device, weight.dtype)
+                mask = apart.to(weight.dtype) * max(-1e9, torch.finfo(weight.dtype).min)
             for number, block in enumerate(self.visual.blocks):
                 near = mask if self.whole is not None and number not in self.whole else None
                 states = states + self.attend(block.attn, block.norm1(states), cosine, sine, near)
@@ -114,14 +118,15 @@ def qwen_source(network: Any, shape: TowerShape) -> EncoderSource:
             first, second = part.chunk(2, dim=-1)
             return part * cosine + torch.cat([-second, first], dim=-1) * sine
 
-    return EncoderSource(
-        Tower().eval(), example_inputs(network, shape), ("features",), lengths=("patches", MERGE * MERGE)
+    lengths = Lengths(
+        "patches", MERGE * MERGE, 4 * MERGE * MERGE, min(BEST_PATCHES, most_patches), most_patches
     )
+    return EncoderSource(Tower().eval(), example_inputs(model, shape), ("features",), lengths)
 
 
-def example_inputs(network: Any, shape: TowerShape) -> dict[str, NDArray[Any]]:
+def example_inputs(model: Any, shape: TowerShape) -> dict[str, NDArray[Any]]:
     """Two images of noise, 6 x 12 patches."""
-    values = network.model.visual.patch_embed.proj.weight[0].numel()
+    values = model.visual.patch_embed.proj.weight[0].numel()
     pixels = np.random.default_rng(0).standard_normal((2, 72, values)).astype(np.float32)
     return {"pixels": pixels} | {
         name: np.stack([table, table]) for name, table in grid_inputs(6, 12, shape).items()
@@ -149,16 +154,17 @@ def see_images(
     return [seen[row] for row in range(len(patches))]
 
 
-def ensure_qwen_graphs(loaded: ChatNetwork, model_id: str, cache: Path) -> GraphFolder:
-    """The exported tower of a loaded network under ``cache``. Raises StopRun where it is not the network's."""
-    source = qwen_source(loaded.network, shape_of_tower(loaded.network))
-    return ensure_source_graph(source, loaded, model_id, cache, SOURCES)
-
-
-def open_qwen_tower(
-    loaded: ChatNetwork, model_id: str, cache: Path, require_runner: str, threads: int
-) -> tuple[VisionEncoder, dict[str, str]]:
-    """The encoder of a loaded network and the digests of its graph. Raises as ``seeing.open_source``."""
-    source = qwen_source(loaded.network, shape_of_tower(loaded.network))
-    size = sum(4 * parameter.numel() for parameter in loaded.network.model.visual.parameters())
-    return open_source(source, size, loaded, model_id, cache, SOURCES, require_runner, threads)
+def qwen_tower(loaded: ChatNetwork, model_id: str) -> Tower:
+    """The tower of a loaded network, for images as large as its processor lets them be."""
+    model, shape = without_language(loaded.network.model, ("visual",)), shape_of_tower(loaded.network)
+    side, most = loaded.processor.patch_size * MERGE, loaded.processor.size["longest_edge"]
+    patches = MERGE * MERGE * (most // side**2)
+    return Tower(
+        model_id,
+        loaded.files,
+        (*SHAPING, Path(__file__)),
+        lambda: qwen_source(on_cpu(model), shape, patches),
+        lambda: qwen_source(model, shape, patches),
+        float32_bytes(model),
+        on_gpu=model.device.type != "cpu",
+    )

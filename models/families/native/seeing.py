@@ -1,48 +1,78 @@
-"""A network's tower and projector: the module that is exported, its graph, and the runner that really runs."""
+"""The tower and projector of a network that takes images of one size: MedRegA, LLaVA-Med, MedGemma."""
 
-from collections.abc import Mapping
+import copy
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from models.encoder import TOLERANCE, Arrays, EncoderSource, VisionEncoder, export_encoder, open_encoder
-from models.engine import EngineEncoder, open_engine
+from models.encoder import EncoderSource
 from models.families.native.networks import ChatNetwork
-from models.graph_cache import ENCODER_FILE, Exported, GraphFolder, ensure_graphs
-from pipeline.errors import StopRun
+from models.families.towers import SHAPING, Tower
 
-MOST_GRAPH_BYTES = 1_900_000_000
-"""An ONNX file is one protobuf message of at most 2 GB. A larger tower (InternViT-6B) runs in torch."""
+PARTS = ("vision_tower", "multi_modal_projector")
 _HERE = Path(__file__).parent
-SOURCES = (_HERE / "seeing.py", _HERE / "internvl_chat.py", _HERE.parents[1] / "encoder.py")
 
 
-def tower_source(loaded: ChatNetwork) -> EncoderSource:
-    """Tower and projector as one module: pixels [n, 3, S, S] to features [n, tokens, width]."""
+def chat_tower(loaded: ChatNetwork, model_id: str) -> Tower:
+    """The tower of a loaded network: pixels [n, 3, S, S] to features [n, tokens, width]."""
+    model = without_language(loaded.network.model, PARTS)
+    example = example_pixels(loaded)
+    return Tower(
+        model_id,
+        loaded.files,
+        (*SHAPING, Path(__file__), _HERE / "internvl_chat.py"),
+        lambda: EncoderSource(_tower(on_cpu(model)), {"pixels": example}, ("features",)),
+        lambda: EncoderSource(_tower(model), {"pixels": example}, ("features",)),
+        float32_bytes(model),
+        on_gpu=model.device.type != "cpu",
+    )
+
+
+def _tower(model: Any) -> Any:
     import torch
 
     class Tower(torch.nn.Module):
-        def __init__(self, network: Any) -> None:
+        def __init__(self) -> None:
             super().__init__()
-            self.network = network
+            self.model = model
 
         def forward(self, pixels: Any) -> Any:
-            given = pixels.to(self.network.device, self.network.dtype)
-            if self.network.config.model_type == "llava":
+            given = pixels.to(self.model.dtype)
+            if self.model.config.model_type == "llava":
                 # its own method lists the images one by one, which would fix their number in the graph
-                config, inner = self.network.config, self.network.model
-                layers = inner.vision_tower(given, output_hidden_states=True, return_dict=True).hidden_states
-                chosen = layers[config.vision_feature_layer]
+                config = self.model.config
+                layers = self.model.vision_tower(given, output_hidden_states=True, return_dict=True)
+                chosen = layers.hidden_states[config.vision_feature_layer]
                 first = config.vision_feature_select_strategy == "default"
-                return (inner.multi_modal_projector(chosen[:, 1:] if first else chosen).float(),)
-            features = self.network.get_image_features(pixel_values=given, return_dict=True).pooler_output
+                projector = self.model.multi_modal_projector
+                return (projector(chosen[:, 1:] if first else chosen).float(),)
+            features = self.model.get_image_features(pixel_values=given, return_dict=True).pooler_output
             return (features.float(),)
 
-    example = example_pixels(loaded)
-    return EncoderSource(Tower(loaded.network).eval(), {"pixels": example}, ("features",))
+    return Tower().eval()
+
+
+def without_language(model: Any, parts: tuple[str, ...]) -> Any:
+    """``model`` with the named parts alone, which it shares: the language model would be copied and counted too."""
+    seeing = copy.copy(model)
+    seeing._modules = {name: model._modules[name] for name in parts}
+    return seeing
+
+
+def on_cpu(model: Any) -> Any:
+    """``model`` in float32 on the CPU: itself where it is that already."""
+    import torch
+
+    if model.device.type == "cpu" and model.dtype == torch.float32:
+        return model
+    return copy.deepcopy(model).to("cpu", torch.float32)
+
+
+def float32_bytes(model: Any) -> int:
+    """Bytes of the weights in float32."""
+    return sum(4 * parameter.numel() for parameter in model.parameters())
 
 
 def example_pixels(loaded: ChatNetwork) -> NDArray[np.float32]:
@@ -52,88 +82,3 @@ def example_pixels(loaded: ChatNetwork) -> NDArray[np.float32]:
     generator = np.random.default_rng(0)
     images = [Image.fromarray(generator.integers(0, 256, (64, 64, 3), np.uint8), "RGB") for _ in range(2)]
     return np.asarray(loaded.processor(images=images, return_tensors="np")["pixel_values"], np.float32)
-
-
-def tower_bytes(loaded: ChatNetwork) -> int:
-    """Bytes of the tower and projector in float32."""
-    parts = (loaded.network.model.vision_tower, loaded.network.model.multi_modal_projector)
-    return sum(4 * parameter.numel() for part in parts for parameter in part.parameters())
-
-
-def open_tower(
-    loaded: ChatNetwork, model_id: str, cache: Path, require_runner: str, threads: int
-) -> tuple[VisionEncoder, dict[str, str]]:
-    """The encoder of a loaded network and the digests of its graph. Raises as ``open_source``."""
-    source = tower_source(loaded)
-    return open_source(source, tower_bytes(loaded), loaded, model_id, cache, SOURCES, require_runner, threads)
-
-
-def open_source(
-    source: EncoderSource,
-    size: int,
-    loaded: ChatNetwork,
-    model_id: str,
-    cache: Path,
-    shaping: tuple[Path, ...],
-    require_runner: str,
-    threads: int,
-) -> tuple[VisionEncoder, dict[str, str]]:
-    """The best runner of ``source``, of ``size`` bytes, and the digests of its graph; ``shaping`` as in ensure_graphs.
-
-    Raises StopRun where the graph is not the network's, or where ``require_runner`` cannot be had.
-    """
-    if size > MOST_GRAPH_BYTES and require_runner not in ("", "torch"):
-        message = (
-            f"the encoder of {model_id} is too large for an ONNX file and runs in torch, not {require_runner}"
-        )
-        raise StopRun("runner", message)
-    if size > MOST_GRAPH_BYTES or require_runner == "torch":
-        return TowerEncoder(source), {}
-    graphs = ensure_source_graph(source, loaded, model_id, cache, shaping)
-
-    def engine() -> EngineEncoder | None:
-        return open_engine(graphs.folder, graphs.manifest.weights, "tensorrt")
-
-    encoder = open_encoder(graphs.encoder, require_runner=require_runner, threads=threads, engine=engine)
-    parts = {f"graph/{name}": digest for name, digest in graphs.manifest.graphs.items()}
-    if isinstance(encoder, EngineEncoder):
-        parts |= {"engine": encoder.manifest.engine_sha256, "precision": encoder.manifest.precision}
-    return encoder, parts
-
-
-def ensure_source_graph(
-    source: EncoderSource, loaded: ChatNetwork, model_id: str, cache: Path, shaping: tuple[Path, ...]
-) -> GraphFolder:
-    """The exported graph of ``source`` under ``cache``. Raises StopRun where it is not the network's."""
-
-    def export(folder: Path) -> Exported:
-        return Exported(export_encoder(source, folder / ENCODER_FILE), TOLERANCE, None, {})
-
-    return ensure_graphs(cache, model_id, loaded.files, shaping, export)
-
-
-class TowerEncoder:
-    """The tower in torch, on the network's own device."""
-
-    runner = "torch"
-
-    def __init__(self, source: EncoderSource) -> None:
-        """Run ``source.module``."""
-        self._source = source
-
-    def encode(self, inputs: Mapping[str, NDArray[Any]]) -> Arrays:
-        """See ``models.encoder.VisionEncoder``."""
-        import torch
-
-        given = [torch.from_numpy(np.ascontiguousarray(inputs[name])) for name in self._source.inputs]
-        with torch.inference_mode():
-            (features,) = self._source.module(*given)
-        return {"features": features.cpu().numpy()}
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        return

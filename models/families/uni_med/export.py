@@ -1,16 +1,14 @@
 """Uni-Med's encoder (tower, aggregation and connector, the task as an input) as a graph; needs torch."""
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from models.encoder import TOLERANCE, EncoderSource, export_encoder
-from models.graph_cache import ENCODER_FILE, Exported
+from models.encoder import EncoderSource
 from models.loading import fixed_pixels
-from models.networks.uni_med import UniMedEncoder, load_encoder
+from models.networks.uni_med import UniMedEncoder
 
 FIXED_IMAGES = 2
 
@@ -29,7 +27,8 @@ class _Graph(nn.Module):
         self.network = network
 
     def forward(self, pixels: Tensor, task: Tensor) -> tuple[Tensor]:
-        return (self.network(pixels, task),)
+        weights = self.network.parameters()
+        return (self.network(pixels.to(next(weights).dtype), task).float(),)
 
 
 def encoder_source(network: UniMedEncoder) -> EncoderSource:
@@ -37,10 +36,3 @@ def encoder_source(network: UniMedEncoder) -> EncoderSource:
     return EncoderSource(
         _Graph(network).eval(), fixed_inputs(network.config.vision.image_size), ("features",)
     )
-
-
-def export_graph(weights: Path, folder: Path) -> Exported:
-    """Write the encoder's graph of the weights folder into ``folder``."""
-    network = load_encoder(weights)
-    error = export_encoder(encoder_source(network), folder / ENCODER_FILE)
-    return Exported(error, TOLERANCE, None, {"image_size": network.config.vision.image_size})

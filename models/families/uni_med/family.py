@@ -5,7 +5,7 @@ report and keeps the prepared pixels; another task's are made when it is asked.
 """
 
 import gc
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from threading import Lock
@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from models.catalog import CatalogEntry
-from models.encoder import VisionEncoder, open_encoder
+from models.encoder import EncoderSource
 from models.families import Answer, Features, Request, SeenImage, Task
 from models.families.opening import OpenOptions
+from models.families.towers import SHAPING, Tower, open_tower
 from models.families.uni_med.asking import (
     AFTER_IMAGE,
     BEFORE_IMAGE,
@@ -31,10 +32,9 @@ from models.families.uni_med.asking import (
     read_places,
     word_instruction,
 )
-from models.graph_cache import Exported, GraphFolder, ensure_graphs
 from models.language import TransformersLanguageModel, WrittenText
 from models.loading import file_digest
-from models.prompts import Prompts, read_prompts
+from models.prompts import read_prompts
 from pipeline.errors import ConfigurationError, FailStudy, SkipStudy, StopRun
 from pipeline.study import ImageSet, StudyImage
 
@@ -46,15 +46,9 @@ Floats = NDArray[np.float32]
 _MODELS = Path(__file__).parents[2]
 SOURCES = tuple(
     _MODELS / name
-    for name in (
-        "connector.py",
-        "networks/eva_vit.py",
-        "networks/uni_med.py",
-        "families/uni_med/export.py",
-        "encoder.py",
-    )
+    for name in ("connector.py", "networks/eva_vit.py", "networks/uni_med.py", "families/uni_med/export.py")
 )
-"""The sources that shape the graph."""
+"""The sources that shape the graph, beside those of every tower."""
 
 
 def choose_image(study: ImageSet) -> StudyImage:
@@ -95,11 +89,10 @@ class UniMedFamily:
 
         self._config, self._tasks = read_config(folder), TASKS
         files = weight_files(folder)
-        graphs = ensure_uni_med_graph(entry, folder, cache, files)
+        tower = uni_med_tower(entry, folder, files)
         with ExitStack() as stack:
-            self._encoder = stack.enter_context(
-                open_encoder(graphs.encoder, require_runner=require_runner, threads=threads)
-            )
+            encoder, parts = open_tower(tower, cache, require_runner, threads)
+            self._encoder = stack.enter_context(encoder)
             network, self._tokenizer = load_language(folder)
             self._check_language(network)
             self._network, self._end = network, int(self._tokenizer.eos_token_id)
@@ -111,7 +104,9 @@ class UniMedFamily:
         self.model_id, self.model_version = entry.id, entry.version
         self.tasks, self.languages = frozenset(entry.tasks), frozenset(entry.languages)
         self.traits, self.runner = entry.traits, self._encoder.runner
-        self.parts = _parts(files, graphs, self._encoder, prompts)
+        self.parts = {f"weights/{name}": digest for name, digest in files.items()}
+        self.parts |= {"runner": self.runner, "precision": "fp32", "onnxruntime": onnxruntime.__version__}
+        self.parts |= {"prompts": prompts.digest} | parts
         self._lock = Lock()
 
     def _check_language(self, network: Any) -> None:
@@ -258,31 +253,32 @@ def weight_files(folder: Path) -> dict[str, str]:
     return {str(path.relative_to(folder)): file_digest(path) for path in paths}
 
 
-def ensure_uni_med_graph(
-    entry: CatalogEntry, folder: Path, cache: Path, files: Mapping[str, str]
-) -> GraphFolder:
-    """The verified encoder graph of a weights folder, exported where the cache does not hold it. Raises StopRun."""
-    shaping = {name: digest for name, digest in files.items() if "/" not in name}
+def uni_med_tower(entry: CatalogEntry, folder: Path, files: Mapping[str, str]) -> Tower:
+    """The encoder of a weights folder whose files are ``files``; it is read from there when it is needed."""
+    from models.families.uni_med.export import encoder_source  # needs torch
+    from models.networks.uni_med import WEIGHTS_FILE, load_encoder
 
-    def export(part: Path) -> Exported:
-        from models.families.uni_med.export import export_graph
+    def source() -> EncoderSource:
+        return encoder_source(load_encoder(folder))
 
-        return export_graph(folder, part)
+    def running() -> EncoderSource:
+        import torch
 
-    return ensure_graphs(cache, entry.id, shaping, SOURCES, export)
+        return encoder_source(load_encoder(folder).to("cuda" if torch.cuda.is_available() else "cpu"))
+
+    return Tower(
+        entry.id,
+        {name: digest for name, digest in files.items() if "/" not in name},
+        (*SHAPING, *SOURCES),
+        source,
+        running,
+        (folder / WEIGHTS_FILE).stat().st_size,
+    )
 
 
-def _parts(
-    files: Mapping[str, str], graphs: GraphFolder, encoder: VisionEncoder, prompts: Prompts
-) -> dict[str, str]:
-    parts = {f"weights/{name}": digest for name, digest in files.items()}
-    parts |= {f"graph/{name}": digest for name, digest in graphs.manifest.graphs.items()}
-    return parts | {
-        "runner": encoder.runner,
-        "precision": "fp32",
-        "onnxruntime": onnxruntime.__version__,
-        "prompts": prompts.digest,
-    }
+def uni_med_towers(entry: CatalogEntry, folder: Path) -> list[Callable[[], Tower]]:
+    """A loader of the one tower of a folder of weights. It raises StopRun."""
+    return [lambda: uni_med_tower(entry, folder, weight_files(folder))]
 
 
 def open_uni_med(entry: CatalogEntry, options: OpenOptions) -> UniMedFamily:

@@ -1,0 +1,210 @@
+"""What ``firstread models compile`` must do for every family that sees images: graph, engine, and their use.
+
+Small random networks in the published layouts; engines are built for real through ``tensorrt_rtx``, which needs no GPU.
+"""
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from models import encoder as encoders
+from models.catalog import CatalogEntry, list_models, show
+from models.compiling import MINI, TOWERS, Order, compile_encoder
+from models.encoder import TOLERANCE, WEIGHTS_SUFFIX, graph_digest
+from models.engine import (
+    PLAN_FILE,
+    TOLERANCES,
+    Device,
+    EngineManifest,
+    engine_folder,
+    read_manifest,
+    verify_engine,
+)
+from models.families import Family, towers
+from models.families.opening import OpenOptions, find_opener
+from models.graph_cache import ENCODER_FILE
+from pipeline.errors import ConfigurationError, StopRun
+from pipeline.study import ImageSet
+from tests.tiny_chat import chat_study, write_chat_model
+from tests.tiny_clip import clip_weights, write_clip
+from tests.tiny_model import film_study, tiny_cache, tiny_weights
+from tests.tiny_qwen import write_qwen
+from tests.tiny_uni_med import write_uni_med
+
+pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx-cu13 is not installed: no engine can be built here")
+ORDER = Order("tensorrt_rtx", "8.9")
+WRITERS: dict[str, Callable[[Path], Path]] = {
+    "firstread-mini": lambda folder: tiny_weights(),
+    "uni-med": write_uni_med,
+    "medrega": lambda folder: write_chat_model(folder, "medrega"),
+    "llava-med": lambda folder: write_chat_model(folder, "llava-med"),
+    "medgemma-1.5-4b-it": lambda folder: write_chat_model(folder, "medgemma"),
+    "biomedclip": lambda folder: write_clip(folder, clip_weights()),
+    "umit": lambda folder: write_qwen(folder, "qwen2-vl"),
+    "chexone": lambda folder: write_qwen(folder, "qwen2.5-vl"),
+}
+"""A family of each adapter that has a tower, and what writes its weights."""
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """A family's weights, the cache they were compiled into, and the one manifest."""
+
+    entry: CatalogEntry
+    options: OpenOptions
+    manifest: EngineManifest
+
+    @property
+    def graph(self) -> Path:
+        """The graph of the engine."""
+        found = [
+            path
+            for path in self.options.cache.glob(f"*/{ENCODER_FILE}")
+            if graph_digest(path) == self.manifest.onnx_sha256
+        ]
+        return found[0]
+
+    @property
+    def engine(self) -> Path:
+        """The folder of the engine."""
+        return engine_folder(self.graph.parent, "tensorrt_rtx", "fp32", "8.9")
+
+    def study(self, number: int) -> ImageSet:
+        """A study that the family reads."""
+        return film_study(number) if self.entry.adapter in (MINI, "uni-med") else chat_study(number)
+
+    def open(self, runner: str = "") -> Family:
+        """The family over the same cache."""
+        return find_opener(self.entry, self.entry.adapter)(
+            self.entry, replace(self.options, require_runner=runner)
+        )
+
+
+def choose(model_id: str, root: Path) -> tuple[CatalogEntry, OpenOptions]:
+    """A family and how to open it, its weights written under ``root``."""
+    cache = tiny_cache() if model_id == MINI else root / "cache"
+    return show(model_id), OpenOptions(
+        WRITERS[model_id](root / "weights"), cache, threads=1, accept_use_limits=True
+    )
+
+
+@pytest.fixture(scope="module", params=list(WRITERS))
+def compiled(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Compiled:
+    entry, options = choose(request.param, tmp_path_factory.mktemp("compiled"))
+    (manifest,) = compile_encoder(entry, options, ORDER)
+    return Compiled(entry, options, manifest)
+
+
+def test_every_adapter_with_a_tower_is_here() -> None:
+    assert {show(model_id).adapter for model_id in WRITERS} == {MINI, *TOWERS}
+
+
+def test_the_engine_is_described_and_verified(compiled: Compiled) -> None:
+    manifest = compiled.manifest
+    assert read_manifest(compiled.engine) == manifest
+    assert manifest.graph_error <= TOLERANCE
+    assert set(manifest.shapes) >= {"pixels"}
+    assert all(shapes[0][0] == 1 < shapes[-1][0] for shapes in manifest.shapes.values())
+    assert manifest.weights
+    given = {
+        "weights": manifest.weights,
+        "onnx_sha256": graph_digest(compiled.graph),
+        "product_version": manifest.product_version,
+        "library_sha256": manifest.library_sha256,
+        "device": Device("NVIDIA L4", "8.9"),
+    }
+    assert verify_engine(compiled.engine, **given) == manifest
+    with pytest.raises(StopRun, match="onnx_sha256"):
+        verify_engine(compiled.engine, **{**given, "onnx_sha256": "0" * 64})
+
+
+def test_the_family_finds_what_was_compiled(compiled: Compiled) -> None:
+    before = sorted(compiled.options.cache.glob("*/manifest.json"))
+    with compiled.open() as family:
+        assert family.runner == "onnxruntime-cpu"
+        assert family.parts[f"graph/{ENCODER_FILE}"]
+    assert sorted(compiled.options.cache.glob("*/manifest.json")) == before  # no second export
+    assert (compiled.engine / PLAN_FILE).is_file()
+
+
+def test_the_graph_sees_what_torch_sees(compiled: Compiled) -> None:
+    if compiled.entry.adapter == MINI:
+        return  # it starts without torch; tests/unit/test_encoder.py compares its graph
+    studies = [compiled.study(number) for number in range(3)]
+    with compiled.open("torch") as family:
+        assert family.runner == "torch"
+        wanted = family.encode(studies)
+    with compiled.open() as family:
+        got = family.encode(studies)
+    for one, other in zip(wanted, got, strict=True):
+        expected = one.arrays["features"]
+        assert np.abs(other.arrays["features"] - expected).max() <= TOLERANCE * np.abs(expected).max()
+
+
+def test_an_engine_that_cannot_run_here_is_not_replaced(compiled: Compiled) -> None:
+    for runner in ("tensorrt", "tensorrt-rtx"):
+        with pytest.raises(StopRun, match="not on tensorrt"):
+            compiled.open(runner)
+
+
+@pytest.mark.parametrize("model_id", ["llava-med", "chexone", "uni-med"])
+def test_half_precision_has_a_graph_of_its_own(model_id: str, tmp_path: Path) -> None:
+    entry, options = choose(model_id, tmp_path)
+    (manifest,) = compile_encoder(entry, options, replace(ORDER, precision="fp16"))
+    (graph,) = options.cache.glob(f"*/tensorrt_rtx-fp16-sm89/{ENCODER_FILE}")
+    assert manifest.onnx_sha256 == graph_digest(graph) != graph_digest(graph.parents[1] / ENCODER_FILE)
+    assert 1e-5 < manifest.graph_error <= TOLERANCES["fp16"]
+
+
+def test_weights_over_one_file_lie_beside_the_graph(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(encoders, "SINGLE_FILE_BYTES", 10_000)
+    monkeypatch.setattr(towers, "SINGLE_FILE_BYTES", 10_000)
+    entry, options = choose("llava-med", tmp_path)
+    opener = find_opener(entry, entry.adapter)
+    with opener(entry, options) as family:
+        assert family.runner == "torch", "a large tower is not exported unasked"
+        wanted = family.encode([chat_study(0)])[0].arrays["features"]
+    (manifest,) = compile_encoder(entry, options, ORDER)
+    (graph,) = options.cache.glob(f"*/{ENCODER_FILE}")
+    weights = graph.with_name(graph.name + WEIGHTS_SUFFIX)
+    assert weights.stat().st_size > 10_000 > graph.stat().st_size / 20
+    assert manifest.onnx_sha256 == graph_digest(graph)
+    with opener(entry, options) as family:
+        assert family.runner == "onnxruntime-cpu"
+        assert family.parts[f"graph/{weights.name}"]
+        got = family.encode([chat_study(0)])[0].arrays["features"]
+    assert np.abs(got - wanted).max() <= TOLERANCE * np.abs(wanted).max()
+    content = bytearray(weights.read_bytes())
+    content[len(content) // 2] ^= 1
+    weights.write_bytes(content)
+    assert manifest.onnx_sha256 != graph_digest(graph)
+    with pytest.raises(StopRun, match="not what its manifest describes"):
+        opener(entry, options)
+
+
+def test_a_folder_per_task_has_an_engine_per_checkpoint(tmp_path: Path) -> None:
+    entry = show("umit")
+    first = write_qwen(tmp_path / "weights" / "report", "qwen2-vl")
+    shutil.copytree(first, tmp_path / "weights" / "vqa")
+    write_qwen(tmp_path / "weights" / "vqa", "qwen2-vl", most_pixels=10_000)
+    options = OpenOptions(tmp_path / "weights", tmp_path / "cache", accept_use_limits=True)
+    manifests = compile_encoder(entry, options, ORDER)
+    assert len(manifests) == 2
+
+
+def test_what_has_no_tower_here_is_refused(tmp_path: Path) -> None:
+    for entry in list_models():
+        if entry.adapter in ("causal-lm", "openai-endpoint"):
+            with pytest.raises(ConfigurationError, match=r"no vision encoder|not run here"):
+                compile_encoder(entry, OpenOptions(None, tmp_path, accept_use_limits=True), ORDER)
+
+
+def test_limits_of_use_hold_for_compiling_too(tmp_path: Path) -> None:
+    entry, options = choose("uni-med", tmp_path)
+    assert entry.acknowledge
+    with pytest.raises(ConfigurationError, match="limits of use"):
+        compile_encoder(entry, replace(options, accept_use_limits=False), ORDER)
