@@ -269,7 +269,8 @@ def models_evaluate(
     out: Annotated[Path, typer.Option(help="Folder for results.json, predictions and plots")] = Path(
         "evaluation"
     ),
-    seed: Annotated[int, typer.Option(help="Seed of the bootstrap")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the bootstrap")] = 0,
+    batch: Annotated[int, typer.Option(min=1, help="Cases encoded and answered together")] = 8,
     config: Config = None,
     json: Json = False,
     verbose: Verbose = False,
@@ -277,7 +278,7 @@ def models_evaluate(
     """Score a model on a data set: a table, results.json and plots, each score with its interval."""
     from flows.evaluating import Evaluation, evaluate
 
-    asked = Evaluation(data, out, model, weights, split, task, language, limit, predictions, seed)
+    asked = Evaluation(data, out, model, weights, split, task, language, limit, predictions, seed, batch)
     evaluate(_settings(config, verbose), asked, as_json=json)
 
 

@@ -3,7 +3,8 @@
 import hashlib
 import json
 import sys
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,10 @@ from models.evaluation.asking import predict, refuse_leak, scores_of
 from models.evaluation.cases import Case, read_cases
 from models.evaluation.intervals import RESAMPLES, Score
 from models.evaluation.plots import draw
-from models.evaluation.predictions import read_predictions, write_predictions
+from models.evaluation.predictions import Prediction, read_predictions, write_predictions
 from models.evaluation.report_labels import LABELLER
 from models.evaluation.scores import score, unscored
+from models.families import Context, traits_of
 from models.recipe import Recipe
 from pipeline.errors import ConfigurationError
 from pipeline.settings import Settings
@@ -39,61 +41,39 @@ class Evaluation:
     limit: int = 0
     predictions: Path | None = None
     seed: int = 0
+    batch: int = 8
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """The predictions, and what is stored of where they come from; ``context`` are the fields that were given."""
+
+    made: list[Prediction]
+    kind: ScoresOf
+    model: dict[str, Any]
+    decoding: str
+    context: frozenset[str]
+    failures: dict[str, str] = field(default_factory=dict)
 
 
 def evaluate(settings: Settings, asked: Evaluation, *, as_json: bool) -> None:
     """Score, write, print. Raises ConfigurationError for a broken data set, a leak or a task the model lacks."""
     cases = _chosen(asked)
-    model: dict[str, Any]
-    failures: dict[str, str] = {}
-    kind = ScoresOf.FILE
-    if asked.predictions is not None:
-        for case in cases:
-            refuse_leak(case)
-        made = read_predictions(asked.predictions, cases)
-        model = {"predictions_sha256": hashlib.sha256(asked.predictions.read_bytes()).hexdigest()}
-    else:
-        choice = chosen_model(settings, asked.model)
-        if asked.weights is not None:
-            choice = replace(choice, weights=asked.weights)
-        with open_model(choice, settings.data_dir / "engines") as family:
-            made, failures = predict(family, cases)
-            kind = scores_of(family)
-            parts = {**family.parts, "code": code_version()}
-            model = {
-                "id": family.model_id,
-                "version": family.model_version,
-                "runner": family.runner,
-                "recipe": Recipe(parts).digest,
-                "parts": parts,
-            }
-    scores = score(cases, made, asked.seed, kind)
+    told = (
+        _of_file(asked.predictions, cases)
+        if asked.predictions is not None
+        else _of_model(settings, asked, cases, show=not as_json)
+    )
+    scores = score(cases, told.made, asked.seed, told.kind)
     asked.out.mkdir(parents=True, exist_ok=True)
-    results = _results(asked, cases, scores, model, failures)
+    results = _results(asked.seed, cases, scores, told)
     (asked.out / "results.json").write_text(json.dumps(results, ensure_ascii=False, indent=1) + "\n", "utf-8")
-    write_predictions(asked.out / "predictions.jsonl", made)
+    write_predictions(asked.out / "predictions.jsonl", told.made)
     draw(scores, asked.out)
     if as_json:
         sys.stdout.write(json.dumps(results, ensure_ascii=False) + "\n")
-        return
-    columns = ("task", "language", "metric", "value", "95 % interval", "n", "variant")
-    display.rows_table(columns, [_told(one) for one in scores])
-    if failures:
-        sys.stdout.write(
-            f"{len(failures)} of {len(cases)} cases could not be asked and count as empty answers\n"
-        )
-    if left := results["unscored"]:
-        sys.stdout.write(
-            f"{len(left)} of {len(cases)} cases have nothing in their reference that is scored\n"
-        )
-
-
-def _told(one: Score) -> tuple[str, ...]:
-    """A score as a row of the table."""
-    value = "-" if one.value is None else f"{one.value:.3f}"
-    between = "-" if one.low is None else f"{one.low:.3f} to {one.high:.3f}"
-    remarks = "; ".join(part for part in (one.variant, one.scorer, one.note) if part)
-    return one.task, one.language, one.metric, value, between, str(one.n), remarks
+    else:
+        _show(results, scores)
 
 
 def _chosen(asked: Evaluation) -> tuple[Case, ...]:
@@ -111,31 +91,85 @@ def _chosen(asked: Evaluation) -> tuple[Case, ...]:
     return tuple(cases[: asked.limit] if asked.limit else cases)
 
 
-def _results(
-    asked: Evaluation,
-    cases: tuple[Case, ...],
-    scores: tuple[Score, ...],
-    model: dict[str, Any],
-    failures: dict[str, str],
-) -> dict[str, Any]:
-    shared = {
-        "split": asked.split or "all",
-        "context_fields": sorted(
-            {name for case in cases for name, text in asdict(case.context).items() if text}
-        ),
-        "views": sorted({view or "unknown" for case in cases for view in case.views}),
-        "scorer": {
-            "code": code_version(),
-            "labeller": LABELLER,
-            **{name: version(name) for name in ("sacrebleu", "jieba")},
-        },
-        "model": model,
-        "decoding": "predictions of a file" if asked.predictions else "as the recipe of the model",
+def _of_file(file: Path, cases: Sequence[Case]) -> _Asked:
+    for case in cases:
+        refuse_leak(case)
+    made = read_predictions(file, cases)
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    every = frozenset(asdict(Context()))
+    return _Asked(made, ScoresOf.FILE, {"predictions_sha256": digest}, "predictions of a file", every)
+
+
+def _of_model(settings: Settings, asked: Evaluation, cases: Sequence[Case], *, show: bool) -> _Asked:
+    choice = chosen_model(settings, asked.model)
+    if asked.weights is not None:
+        choice = replace(choice, weights=asked.weights)
+    with open_model(choice, settings.data_dir / "engines") as family:
+        with display.counting("asked", len(cases), show=show) as progress:
+            made, failures = predict(family, cases, batch=asked.batch, progress=progress)
+        parts = {**family.parts, "code": code_version()}
+        model = {
+            "id": family.model_id,
+            "version": family.model_version,
+            "runner": family.runner,
+            "recipe": Recipe(parts).digest,
+            "parts": parts,
+        }
+        decoding = "as the recipe of the model"
+        return _Asked(made, scores_of(family), model, decoding, traits_of(family).context, failures)
+
+
+def _results(seed: int, cases: Sequence[Case], scores: Sequence[Score], told: _Asked) -> dict[str, Any]:
+    scorer = {
+        "code": code_version(),
+        "labeller": LABELLER,
+        **{name: version(name) for name in ("sacrebleu", "jieba")},
     }
     return {
         "cases": len(cases),
-        "bootstrap": {"resamples": RESAMPLES, "seed": asked.seed, "over": "studies", "interval": 0.95},
-        "failures": failures,
+        "bootstrap": {"resamples": RESAMPLES, "seed": seed, "over": "studies", "interval": 0.95},
+        "failures": told.failures,
         "unscored": unscored(cases),
-        "scores": [{**asdict(one), **shared} for one in scores],
+        "scores": [
+            {
+                **asdict(one),
+                **_given(one, cases, told.context),
+                "scorer": {**scorer, "package": one.scorer} if one.scorer else scorer,
+                "model": told.model,
+                "decoding": told.decoding,
+            }
+            for one in scores
+        ],
     }
+
+
+def _given(one: Score, cases: Sequence[Case], context: frozenset[str]) -> dict[str, Any]:
+    """The splits, context fields and views of the cases that a score is of."""
+    counted = [case for case in cases if (case.task, case.language) == (one.task, one.language)]
+    fields = {name for case in counted for name, text in asdict(case.context).items() if text}
+    return {
+        "split": ", ".join(sorted({case.split or "unnamed" for case in counted})),
+        "context_fields": sorted(fields & context),
+        "views": sorted({view or "unknown" for case in counted for view in case.views}),
+    }
+
+
+def _show(results: dict[str, Any], scores: Sequence[Score]) -> None:
+    columns = ("task", "language", "metric", "value", "95 % interval", "n", "variant")
+    display.rows_table(columns, [_told(one) for one in scores])
+    if failures := results["failures"]:
+        sys.stdout.write(
+            f"{len(failures)} of {results['cases']} cases could not be asked and count as empty answers\n"
+        )
+    if left := results["unscored"]:
+        sys.stdout.write(
+            f"{len(left)} of {results['cases']} cases have nothing in their reference that is scored\n"
+        )
+
+
+def _told(one: Score) -> tuple[str, ...]:
+    """A score as a row of the table."""
+    value = "-" if one.value is None else f"{one.value:.3f}"
+    between = "-" if one.low is None else f"{one.low:.3f} to {one.high:.3f}"
+    remarks = "; ".join(part for part in (one.variant, one.scorer, one.note) if part)
+    return one.task, one.language, one.metric, value, between, str(one.n), remarks

@@ -1,6 +1,6 @@
 """Asking a family every case of a data set, with a guard that the reference never reaches it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict
 
 import numpy as np
@@ -11,7 +11,8 @@ from models.evaluation.cases import Case
 from models.evaluation.predictions import Prediction
 from models.evaluation.report_labels import REPORTS
 from models.families import TEXT_TASKS, Answer, Family, Features, Request, Task, traits_of
-from pipeline.errors import ConfigurationError, FailStudy, SkipStudy
+from models.tasks import NO_FEATURES, check_family
+from pipeline.errors import ConfigurationError, FailStudy, FirstreadError, SkipStudy
 from pipeline.leaks import EARLIER, holds_report
 from pipeline.report import Region
 from pipeline.study import ImageSet, InstanceRef, StudyImage
@@ -20,8 +21,11 @@ SHARING = frozenset({"text", EARLIER})
 """Given texts that share sentences with a reference by right: the findings to summarise, and an earlier report."""
 
 
-def request_of(case: Case) -> Request:
-    """The request of a case. Raises ConfigurationError("reference-leak") where it holds the reference."""
+def request_of(case: Case, context: Collection[str]) -> Request:
+    """The request of a case, with the fields of its context named in ``context``.
+
+    Raises ConfigurationError("reference-leak") where it holds the reference.
+    """
     refuse_leak(case)
     region = None if case.region is None else Region(_ref(case, 0), 0, *case.region)
     return Request(
@@ -34,7 +38,7 @@ def request_of(case: Case) -> Request:
         target=case.target,
         text=case.text,
         schema=case.schema,
-        context=case.context,
+        context=case.context.only(context),
     )
 
 
@@ -53,31 +57,51 @@ def refuse_leak(case: Case) -> None:
             raise ConfigurationError("reference-leak", message)
 
 
-def predict(family: Family, cases: Sequence[Case]) -> tuple[list[Prediction], dict[str, str]]:
+def predict(
+    family: Family, cases: Sequence[Case], *, batch: int = 1, progress: Callable[[int], None] | None = None
+) -> tuple[list[Prediction], dict[str, str]]:
     """An answer for each case, in order, and the code of the error of each that could not be asked.
 
-    Such a case is scored as an empty answer. Raises ConfigurationError for a task or language the family lacks.
+    Up to ``batch`` cases are encoded and answered together; where that fails each is asked alone, so that one case
+    takes no other down. A case that cannot be asked is scored as an empty answer. ``progress`` hears how many are
+    done. The family is given the context that its wordings hold, as when it drafts.
+
+    Raises ConfigurationError for a leak, and for a task or language that the family lacks, before any case is asked.
     """
+    requests = [request_of(case, traits_of(family).context) for case in cases]
+    for request in requests:
+        check_family(family, request)
     predictions, failures = [], {}
-    for case in cases:
-        if case.task not in family.tasks or case.language not in family.languages:
-            message = (
-                f"{family.model_id} does not do {case.task} in {case.language}: choose --task or --language"
-            )
-            raise ConfigurationError("unsupported-task", message)
-        request = request_of(case)
-        try:
-            if case.task in TEXT_TASKS:
-                features = Features((), {})
+    for start in range(0, len(cases), batch):
+        part = cases[start : start + batch]
+        answers = _answer(family, part, requests[start : start + batch])
+        for case, answer in zip(part, answers, strict=True):
+            if isinstance(answer, Answer):
+                predictions.append(_prediction(case, answer))
             else:
-                (features,) = family.encode([study_of(case)])
-            (answer,) = family.answer([features], [request])
-        except (SkipStudy, FailStudy) as error:
-            failures[case.id] = error.code
-            predictions.append(Prediction(case.id))
-        else:
-            predictions.append(_prediction(case, answer))
+                failures[case.id] = answer.code
+                predictions.append(Prediction(case.id))
+        if progress is not None:
+            progress(len(predictions))
     return predictions, failures
+
+
+def _answer(
+    family: Family, cases: Sequence[Case], requests: Sequence[Request]
+) -> list[Answer | FirstreadError]:
+    try:
+        return [*family.answer(_encode(family, cases), requests)]
+    except (SkipStudy, FailStudy) as error:
+        if len(cases) == 1:
+            return [error]
+    alone = zip(cases, requests, strict=True)
+    return [answer for case, request in alone for answer in _answer(family, [case], [request])]
+
+
+def _encode(family: Family, cases: Sequence[Case]) -> list[Features]:
+    """Features of each case; those of a case of text alone are empty."""
+    encoded = iter(family.encode([study_of(case) for case in cases if case.images]))
+    return [next(encoded) if case.images else NO_FEATURES for case in cases]
 
 
 def scores_of(family: Family) -> ScoresOf:

@@ -175,6 +175,10 @@ class MiniFamily:
         if request.task not in self.tasks or request.language not in self.languages:
             message = f"{self.model_id} does not do {request.task} in {request.language}"
             raise ConfigurationError("unsupported-task", message)
+        if not features.arrays:
+            raise FailStudy(
+                "no-film", "this model answers about a film, its text too; name the study's images"
+            )
         encoded = self._tokenizer.encode(prompt_for(request, features.images[0] if features.images else None))
         if UNKNOWN in encoded.tokens:
             raise FailStudy(

@@ -23,6 +23,7 @@ from models.families.heat import find_region
 from models.families.mini import READ, MiniFamily, ensure_mini_graphs, resize_film
 from models.families.mini_prompts import known_questions
 from models.graph_cache import DECODER_FILE, Exported, GraphFolder, ensure_graphs
+from models.tasks import NO_FEATURES
 from pipeline.errors import ConfigurationError, FailStudy, SkipStudy, StopRun
 from pipeline.report import DraftReport, Finding, Language, Region, Side
 from pipeline.study import ImageSet, InstanceRef
@@ -152,6 +153,11 @@ def test_the_same_study_gives_the_same_answer_in_any_batch(family: MiniFamily) -
     assert alone == together
     fives = [family.encode(studies[start : start + 5]) for start in range(0, 16, 5)]
     assert [answer for five in fives for answer in family.answer(five, requests[: len(five)])] == together
+
+
+def test_a_text_without_its_film_is_refused(family: MiniFamily) -> None:
+    with pytest.raises(FailStudy, match="no-film"):
+        family.answer([NO_FEATURES], [Request(Task.SUMMARIZE, text="The lungs are clear.")])
 
 
 def test_threads_share_a_family(family: MiniFamily) -> None:
