@@ -271,6 +271,9 @@ def models_evaluate(
     ),
     seed: Annotated[int, typer.Option(min=0, help="Seed of the bootstrap")] = 0,
     batch: Annotated[int, typer.Option(min=1, help="Cases encoded and answered together")] = 8,
+    radeval: Annotated[
+        str, typer.Option(help="Also radgraph, f1chexbert, green of RadEval, separated by commas")
+    ] = "",
     config: Config = None,
     json: Json = False,
     verbose: Verbose = False,
@@ -278,7 +281,9 @@ def models_evaluate(
     """Score a model on a data set: a table, results.json and plots, each score with its interval."""
     from flows.evaluating import Evaluation, evaluate
 
-    asked = Evaluation(data, out, model, weights, split, task, language, limit, predictions, seed, batch)
+    asked = Evaluation(
+        data, out, model, weights, split, task, language, limit, predictions, seed, batch, radeval
+    )
     evaluate(_settings(config, verbose), asked, as_json=json)
 
 

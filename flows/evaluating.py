@@ -19,17 +19,20 @@ from models.evaluation.cases import Case, read_cases
 from models.evaluation.intervals import RESAMPLES, Score
 from models.evaluation.plots import draw
 from models.evaluation.predictions import Prediction, read_predictions, write_predictions
+from models.evaluation.radeval import left_out, named, open_radeval, readable, score_radeval
 from models.evaluation.report_labels import LABELLER
 from models.evaluation.scores import score, unscored
 from models.families import Context, traits_of
 from models.recipe import Recipe
 from pipeline.errors import ConfigurationError
-from pipeline.settings import Settings
+from pipeline.settings import Settings, environment
 
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """What to evaluate: the filters are "" or 0 for all; ``predictions`` is scored in place of a model."""
+    """What to evaluate: the filters are "" or 0 for all; ``predictions`` is scored in place of a model; ``radeval``
+    names further metrics, separated by commas.
+    """
 
     data: Path
     out: Path
@@ -42,6 +45,7 @@ class Evaluation:
     predictions: Path | None = None
     seed: int = 0
     batch: int = 8
+    radeval: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,23 +61,46 @@ class _Asked:
 
 
 def evaluate(settings: Settings, asked: Evaluation, *, as_json: bool) -> None:
-    """Score, write, print. Raises ConfigurationError for a broken data set, a leak or a task the model lacks."""
+    """Score, write, print.
+
+    Raises ConfigurationError for a broken data set, a leak, a task the model lacks or a scorer that is not there. The
+    predictions are written before they are scored: what fails after that can be done again with ``--predictions``.
+    """
     cases = _chosen(asked)
+    metrics = named(asked.radeval)
+    asked.out.mkdir(parents=True, exist_ok=True)
+    log = asked.out / "radeval.log"
+    if metrics:
+        _check_radeval(cases, log)
     told = (
         _of_file(asked.predictions, cases)
         if asked.predictions is not None
         else _of_model(settings, asked, cases, show=not as_json)
     )
-    scores = score(cases, told.made, asked.seed, told.kind)
-    asked.out.mkdir(parents=True, exist_ok=True)
-    results = _results(asked.seed, cases, scores, told)
-    (asked.out / "results.json").write_text(json.dumps(results, ensure_ascii=False, indent=1) + "\n", "utf-8")
     write_predictions(asked.out / "predictions.jsonl", told.made)
+    scores = score(cases, told.made, asked.seed, told.kind)
+    if metrics:
+        with (
+            open_radeval(metrics, environment(), log) as opened,
+            display.counting("RadEval", len(readable(cases)), show=not as_json) as progress,
+        ):
+            scores += score_radeval(opened, cases, told.made, asked.seed, progress)
+    results = _results(asked, cases, scores, told)
+    (asked.out / "results.json").write_text(json.dumps(results, ensure_ascii=False, indent=1) + "\n", "utf-8")
     draw(scores, asked.out)
     if as_json:
         sys.stdout.write(json.dumps(results, ensure_ascii=False) + "\n")
     else:
         _show(results, scores)
+
+
+def _check_radeval(cases: Sequence[Case], log: Path) -> None:
+    """Refuse before a model is asked anything: its answers may take hours."""
+    if not readable(cases):
+        message = "--radeval scores English reports, and the data set has none: leave it out"
+        raise ConfigurationError("radeval", message)
+    with open_radeval((), environment(), log):
+        pass
 
 
 def _chosen(asked: Evaluation) -> tuple[Case, ...]:
@@ -119,7 +146,9 @@ def _of_model(settings: Settings, asked: Evaluation, cases: Sequence[Case], *, s
         return _Asked(made, scores_of(family), model, decoding, traits_of(family).context, failures)
 
 
-def _results(seed: int, cases: Sequence[Case], scores: Sequence[Score], told: _Asked) -> dict[str, Any]:
+def _results(
+    asked: Evaluation, cases: Sequence[Case], scores: Sequence[Score], told: _Asked
+) -> dict[str, Any]:
     scorer = {
         "code": code_version(),
         "labeller": LABELLER,
@@ -127,9 +156,10 @@ def _results(seed: int, cases: Sequence[Case], scores: Sequence[Score], told: _A
     }
     return {
         "cases": len(cases),
-        "bootstrap": {"resamples": RESAMPLES, "seed": seed, "over": "studies", "interval": 0.95},
+        "bootstrap": {"resamples": RESAMPLES, "seed": asked.seed, "over": "studies", "interval": 0.95},
         "failures": told.failures,
         "unscored": unscored(cases),
+        "not_english": left_out(cases) if asked.radeval else 0,
         "scores": [
             {
                 **asdict(one),
@@ -164,6 +194,10 @@ def _show(results: dict[str, Any], scores: Sequence[Score]) -> None:
     if left := results["unscored"]:
         sys.stdout.write(
             f"{len(left)} of {results['cases']} cases have nothing in their reference that is scored\n"
+        )
+    if left := results["not_english"]:
+        sys.stdout.write(
+            f"not in English, so not read by RadEval's metrics: {left} of {results['cases']} cases\n"
         )
 
 

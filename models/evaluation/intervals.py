@@ -3,7 +3,7 @@
 Because every metric is a function of sums, a resample of the studies is one row of a product of matrices.
 """
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from math import isnan, nan
 
@@ -57,6 +57,18 @@ Row = tuple[Metric, Array]
 """What one case adds to the sums of a metric."""
 
 
+def score_rows(group: tuple[str, str], rows: Iterable[tuple[str, Row]], seed: int) -> list[Score]:
+    """One score for each measure of ``rows``, which come with their study, in the order in which they first occur."""
+    metrics: dict[Measure, Metric] = {}
+    held: dict[Measure, tuple[list[Array], list[str]]] = {}
+    for study, (metric, row) in rows:
+        metrics.setdefault(metric.measure, metric)
+        sums, studies = held.setdefault(metric.measure, ([], []))
+        sums.append(row)
+        studies.append(study)
+    return [interval(group, metric, *held[measure], seed) for measure, metric in metrics.items()]
+
+
 def interval(
     group: tuple[str, str], metric: Metric, rows: Sequence[Array], studies: Sequence[str], seed: int
 ) -> Score:
@@ -98,10 +110,11 @@ def mean(name: str, variant: str, value: float, scorer: str = "") -> Row:
     return Metric(measure, lambda sums: float(sums[0] / sums[1])), np.array([value, 1.0])
 
 
-def f1(measure: Measure, counts: Array, *, macro: bool) -> Row:
+def f1(measure: Measure, counts: Array, *, macro: bool, every: bool = False) -> Row:
     """F1 of ``counts`` [3 * kinds]: true positives, false positives, false negatives, kind by kind.
 
-    ``macro`` is the mean over the kinds that occur, in a prediction or in a reference.
+    ``macro`` is the mean over the kinds that occur, in a prediction or in a reference; over ``every`` kind one that
+    does not counts 0.
     """
 
     def of_sums(sums: Array) -> float:
@@ -110,7 +123,10 @@ def f1(measure: Measure, counts: Array, *, macro: bool) -> Row:
             table = table.sum(axis=0, keepdims=True)
         both = 2 * table[:, 0] + table[:, 1] + table[:, 2]
         known = both > 0
-        return float((2 * table[known, 0] / both[known]).mean()) if known.any() else nan
+        if not known.any():
+            return nan
+        total = float((2 * table[known, 0] / both[known]).sum())
+        return total / (len(table) if every else int(known.sum()))
 
     return Metric(measure, of_sums), counts
 

@@ -6,7 +6,7 @@ from functools import partial
 
 from models.evaluation.areas import ScoresOf, asked_labels, score_areas
 from models.evaluation.cases import Case
-from models.evaluation.intervals import Array, Measure, Metric, Row, Score, f1, interval, mean, outcomes
+from models.evaluation.intervals import Measure, Metric, Row, Score, f1, mean, outcomes, score_rows
 from models.evaluation.places import box_rows, point_rows
 from models.evaluation.predictions import Prediction
 from models.evaluation.report_labels import KINDS, LABELLER, REPORTS, labels_of, named_set
@@ -50,16 +50,8 @@ def unscored(cases: Sequence[Case]) -> list[str]:
 def _score_group(
     name: tuple[str, str], pairs: Sequence[tuple[Case, Prediction]], seed: int, kind: ScoresOf
 ) -> list[Score]:
-    metrics: dict[Measure, Metric] = {}
-    rows: dict[Measure, list[Array]] = defaultdict(list)
-    studies: dict[Measure, list[str]] = defaultdict(list)
-    for case, made in pairs:
-        for metric, row in (row for part in _parts(case) for row in part(case, made)):
-            metrics.setdefault(metric.measure, metric)
-            rows[metric.measure].append(row)
-            studies[metric.measure].append(case.study)
-    scores = [interval(name, metric, rows[key], studies[key], seed) for key, metric in metrics.items()]
-    return scores + score_areas(name, pairs, seed, kind)
+    rows = ((case.study, row) for case, made in pairs for part in _parts(case) for row in part(case, made))
+    return score_rows(name, rows, seed) + score_areas(name, pairs, seed, kind)
 
 
 def _parts(case: Case) -> list[Callable[[Case, Prediction], list[Row]]]:
