@@ -32,7 +32,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Final
 
-from pipeline.checks import consistency, form, support
+from pipeline.checks import comparison, consistency, form, support
 from pipeline.checks.evidence import Check, Evidence, read_evidence
 from pipeline.errors import FailStudy
 from pipeline.report import CheckOutcome, DraftReport, Verdict
@@ -46,7 +46,7 @@ CHECKS: Final[tuple[tuple[str, Check], ...]] = (
     ("residue", form.residue),
     ("contradiction", consistency.contradiction),
     ("laterality", consistency.laterality),
-    ("comparison", support.comparison),
+    ("comparison", comparison.comparison),
     ("measurement", support.measurement),
     ("body-part", support.body_part),
     ("region", support.region),

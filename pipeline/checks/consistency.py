@@ -3,8 +3,10 @@
 from collections.abc import Iterable, Iterator
 
 from pipeline.checks.evidence import Evidence, Problem, failed, warned
-from pipeline.checks.lexicon import LEXICON
-from pipeline.checks.reading import Mention, says_all_normal
+from pipeline.checks.lexicon import ADVICE
+from pipeline.checks.reading import Mention, says_all_normal, sentences, sides_named, sides_of_structures
+from pipeline.checks.term import Term
+from pipeline.checks.terms import LEXICON, RELATED
 from pipeline.report import Finding, Side
 from pipeline.study import StudyImage
 
@@ -21,19 +23,13 @@ def contradiction(evidence: Evidence) -> Iterator[Problem]:
     for term in LEXICON:
         found = _of(evidence.findings, term.key)
         concluded = _of(evidence.impression, term.key)
-        if _clash(found, concluded):
-            yield failed(f"{term.label}: stated in findings, denied in impression")
-        if _clash(concluded, found):
-            yield failed(f"{term.label}: stated in impression, denied in findings")
-        supported = term.support is not None and term.support.search(evidence.draft.findings_text) is not None
-        if any(m.present for m in concluded) and not found and not supported:
+        yield from _clash(found, concluded, f"{term.label}: stated in findings, denied in impression")
+        yield from _clash(concluded, found, f"{term.label}: stated in impression, denied in findings")
+        if any(m.present for m in concluded) and not found and not _supported(evidence, term):
             yield warned(f"{term.label}: in the impression, not in findings")
         yield from _details(term.label, found, concluded)
-    if says_all_normal(evidence.draft.impression_text):
-        certain = [m for m in evidence.findings if m.present and not m.doubtful]
-        acute = {m.term.label for m in certain if m.term.acute and not m.old}
-        for label in sorted(acute):
-            yield failed(f"{label}: stated in findings, yet the impression calls the study normal")
+    yield from _called_normal(evidence.findings, evidence.draft.impression_text, "findings", "impression")
+    yield from _called_normal(evidence.impression, evidence.draft.findings_text, "impression", "findings")
 
 
 def laterality(evidence: Evidence) -> Iterator[Problem]:
@@ -42,21 +38,70 @@ def laterality(evidence: Evidence) -> Iterator[Problem]:
     On a frontal image in standard display the patient's left is the image's right half (PS3.3 C.7.6.1.1.1,
     rows running towards the patient's left).
     """
-    for term in LEXICON:
-        if not term.sided:
-            continue
-        found = _sides(_of(evidence.findings, term.key))
-        concluded = _sides(_of(evidence.impression, term.key))
-        if not found or not concluded:
-            continue
-        if concluded - found:
-            yield failed(f"{term.label}: the impression names another side than findings")
-        elif found - concluded:
-            yield warned(f"{term.label}: both sides in findings, one in the impression")
+    of_findings = list(_sides_of_findings(evidence))
+    yield from of_findings
+    if not of_findings:
+        yield from _sides_of_words(evidence)
     for finding in evidence.draft.findings:
         image = evidence.image_of(finding.region) if finding.region is not None else None
         if image is not None:
             yield from _against_region(finding, image)
+
+
+def _sides_of_findings(evidence: Evidence) -> Iterator[Problem]:
+    for term in LEXICON:
+        if not term.sided:
+            continue
+        stated = [m for m in _of(evidence.findings, term.key) if m.present]
+        concluded = _sides(_of(evidence.impression, term.key))
+        if not stated:
+            yield from _sides_of_related(evidence, term, concluded)
+            continue
+        found = _sides(stated)
+        if found and concluded - found:
+            yield failed(f"{term.label}: the impression names another side than findings")
+        elif found and concluded and found - concluded:
+            yield warned(f"{term.label}: both sides in findings, one in the impression")
+        elif not found and concluded:
+            named = frozenset(side for m in stated for side in _expand(m.side))
+            if named and not concluded & named:
+                yield warned(f"{term.label}: the impression names another side than findings")
+
+
+def _sides_of_related(evidence: Evidence, term: Term, concluded: frozenset[Side]) -> Iterator[Problem]:
+    """Findings describe by another name what the impression calls by this one ("opacity" and "pneumonia")."""
+    stated = [m for m in evidence.findings if m.present and m.term.key in RELATED.get(term.key, ())]
+    found = _sides(stated)
+    if found and concluded - found:
+        named = sides_named(evidence.draft.findings_text)
+        sure = not named & {*concluded - found, Side.BILATERAL}
+        message = f"{term.label}: the impression names another side than what findings describe"
+        yield failed(message) if sure else warned(message)
+
+
+def _sides_of_words(evidence: Evidence) -> Iterator[Problem]:
+    """Sides of what the lexicon does not know: of a paired structure, or of anything where findings name one side."""
+    impression = " ".join(s for s in sentences(evidence.draft.impression_text) if not ADVICE.search(s))
+    found = sides_of_structures(evidence.draft.findings_text)
+    for name, concluded in sides_of_structures(impression).items():
+        sides = frozenset(side for one in found.get(name, ()) for side in _expand(one))
+        if sides and not concluded & sides and Side.BILATERAL not in concluded:
+            yield warned(f"{name}: the impression names another side than findings")
+    named = sides_named(evidence.draft.findings_text)
+    if len(named) == 1 and named < _BOTH and sides_named(impression) & (_BOTH - named):
+        yield warned("the impression names a side that findings name nothing on")
+
+
+def _called_normal(section: tuple[Mention, ...], other: str, name: str, other_name: str) -> Iterator[Problem]:
+    if says_all_normal(other):
+        certain = [m for m in section if m.present and not m.doubtful]
+        for label in sorted({m.term.label for m in certain if m.term.acute and not m.old}):
+            yield failed(f"{label}: stated in {name}, yet the {other_name} calls the study normal")
+
+
+def _supported(evidence: Evidence, term: Term) -> bool:
+    text = evidence.draft.findings_text
+    return term.concluded or (term.support is not None and term.support.search(text) is not None)
 
 
 def _details(label: str, found: Iterable[Mention], concluded: Iterable[Mention]) -> Iterator[Problem]:
@@ -80,19 +125,32 @@ def _differ(stated: list[frozenset[str]], repeated: list[frozenset[str]]) -> boo
 def _within(section: tuple[Mention, ...], name: str) -> Iterator[Problem]:
     for term in LEXICON:
         of_term = _of(section, term.key)
-        if _clash(of_term, of_term):
-            yield failed(f"{term.label}: stated and denied in {name}")
+        yield from _clash(of_term, of_term, f"{term.label}: stated and denied in {name}")
 
 
-def _clash(stating: Iterable[Mention], denying: Iterable[Mention]) -> bool:
-    """True where a certain statement meets a certain denial of the same side, or of no side in particular."""
+def _clash(stating: Iterable[Mention], denying: Iterable[Mention], message: str) -> Iterator[Problem]:
+    """A certain statement meets a certain denial of it; what is old may have been left out of the denial."""
     denials = [m for m in denying if not m.present and not m.doubtful]
-    return any(
-        denial.side is None or (_expand(denial.side) & _expand(stated.side))
+    sure = [
+        not denial.implied and not stated.old
         for stated in stating
         if stated.present and not stated.doubtful
         for denial in denials
-    )
+        if _denies(denial, stated)
+    ]
+    if sure:
+        yield failed(message) if any(sure) else warned(message)
+
+
+def _denies(denial: Mention, stated: Mention) -> bool:
+    """Of the same side or of none in particular, and not of a part, a size or an age that the statement leaves out."""
+    if denial.recent and stated.old:
+        return False
+    if denial.zones and stated.zones and not denial.zones & stated.zones:
+        return False
+    if denial.sizes and not denial.sizes & stated.sizes:
+        return False
+    return denial.side in (None, Side.BILATERAL) or bool(_expand(denial.side) & _expand(stated.side))
 
 
 def _of(section: tuple[Mention, ...], key: str) -> list[Mention]:

@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from pipeline.checks.evidence import Evidence, Problem, failed, warned
-from pipeline.checks.lexicon import words
 from pipeline.checks.reading import MAX_CHARACTERS, sentences
+from pipeline.checks.term import words
 from pipeline.report import ImpressionSource, Language
 
 LONGEST_LOOP = 12
@@ -41,11 +41,25 @@ _ENGLISH = frozenset(
 _OTHER_LATIN = frozenset(
     (
         *("el", "los", "las", "del", "una", "sin", "con", "derrame", "derecho", "izquierdo", "hay", "tamaño"),
-        *("der", "die", "das", "und", "nicht", "keine", "kein", "mit", "ist", "links", "rechts"),
-        *("le", "les", "des", "est", "une", "pas", "sans", "droit", "gauche", "avec"),
-        *("il", "della", "senza", "destro", "sinistro", "não", "sem", "uma", "direito", "esquerdo", "são"),
+        *("se", "observa", "observan", "pulmones", "corazón", "por", "para", "su", "es", "normales"),
+        *("der", "die", "das", "und", "nicht", "keine", "kein", "mit", "ist", "links", "rechts", "im", "des"),
+        *("ein", "eine", "sind", "lunge", "herz", "herzgröße", "keinen", "kleiner", "beidseits", "auf"),
+        *("le", "les", "est", "une", "pas", "sans", "droit", "gauche", "avec", "du", "au", "sont", "aux"),
+        *("il", "della", "senza", "destro", "sinistro", "di", "del", "nei", "si", "sono", "polmoni", "cuore"),
+        *("não", "sem", "uma", "direito", "esquerdo", "são", "dos", "das", "há", "pulmões", "coração"),
+        *("de", "het", "een", "geen", "van", "zijn", "niet", "met", "hart", "longen", "links", "beide"),
+        *("och", "inte", "inga", "inget", "ett", "med", "är", "ej", "hjärta", "lungor", "höger", "vänster"),
+        *("og", "ikke", "ingen", "et", "til", "venstre", "højre", "høyre", "hjerte", "lunger"),
+        *("i", "nie", "jest", "bez", "oraz", "w", "z", "na", "płuca", "serce", "obu", "stronie", "zmian"),
+        *("je", "není", "jsou", "bez", "plíce", "srdce", "vlevo", "vpravo", "și", "fără", "este", "nu"),
+        *("ve", "yok", "bir", "sağ", "sol", "kalp", "akciğer", "izlenmedi", "normaldir", "tidak", "dan"),
+        *("paru", "jantung", "kanan", "kiri", "không", "có", "phổi", "tim", "trái", "phải", "và", "tràn"),
+        *("ja", "ei", "ole", "keuhkot", "sydän", "és", "nem", "nincs", "tüdő", "szív"),
     )
 )
+"""Frequent words and words of reports in other languages, none of them English but "die", "dan", "tim" and "i"."""
+_ACCENTED = re.compile(r"[^\W\d_a-z]")
+"""A letter that English does not have, in a lower-case word."""
 
 
 def sections(evidence: Evidence) -> Iterator[Problem]:
@@ -111,9 +125,12 @@ def residue(evidence: Evidence) -> Iterator[Problem]:
 
 
 def _foreign(tokens: Sequence[str], least: int) -> bool:
-    """True where ``least`` words or more are those of another language in Latin script, and more than the English."""
+    """True where ``least`` words or more are those of another language in Latin script, and more than the English.
+
+    A word with a letter that English does not have is one of another language.
+    """
     counts = Counter(tokens)
-    other = sum(counts[word] for word in _OTHER_LATIN)
+    other = sum(n for word, n in counts.items() if word in _OTHER_LATIN or _ACCENTED.search(word))
     return other >= least and other > sum(counts[word] for word in _ENGLISH)
 
 

@@ -2,12 +2,14 @@
 # ruff: noqa: RUF001  Chinese punctuation and typographic signs are what these patterns look for.
 
 import re
+import unicodedata
 from collections.abc import Iterator
 from typing import Final
 
 from pipeline.checks.evidence import Evidence, Problem, failed, warned
-from pipeline.checks.lexicon import words
+from pipeline.checks.lexicon import ADVICE
 from pipeline.checks.reading import MAX_CHARACTERS, mentions, sentences
+from pipeline.checks.term import words
 from pipeline.leaks import gives_away, poses_as_report
 from pipeline.report import Finding
 
@@ -16,65 +18,25 @@ CLASSIFIER_DENIES = 0.05
 CLASSIFIER_ASSERTS = 0.95
 """Above this probability the classifier disagrees with a finding that is denied or not mentioned."""
 
-_MONTHS = "jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec"
-_PRIOR = words(
-    r"\bcompar(?:ed|ison|ing) (?:is made )?(?:with|to)\b",
-    r"\b(?:prior|previous|earlier|last|old) (?:study|exam|examination|film|radiograph|x-?ray|image|imaging|report|ct)",
-    r"\bunchanged\b",
-    r"\binterval (?:change|increase|decrease|development|improvement|worsening|resolution|removal|placement)",
-    r"\b(?:no|without) (?:significant )?(?:interval )?change\b",
-    r"\bin the interval\b",
-    r"\bsince (?:the )?(?:prior|previous|last|earlier|yesterday|\d)",
-    rf"\bsince (?:{_MONTHS})",
-    r"\b(?:has|have) (?:significantly |slightly |markedly |mildly |nearly |completely )?"
-    r"(?:increased|decreased|enlarged|worsened|improved|resolved|progressed|cleared|developed)\b",
-    r"\b(?:larger|smaller|greater|less|better|worse) than (?:before|previously)\b",
-    r"\b(?:larger|smaller|greater|less|better|worse) than on the (?:prior|previous|earlier|last)\b",
-    r"\bno longer (?:seen|identified|present|evident|visible|visuali[sz]ed)\b",
-    r"\brelative to (?:the )?(?:prior|previous|earlier|last)\b",
-    r"\bpreviously (?:seen|noted|described|demonstrated)\b",
-    r"\bas before\b",
-    r"\bagain (?:seen|noted|demonstrated)\b",
-    r"\bpersist(?:ent|ently|s)\b",
-    "与(?:前|上次|之前|旧)[^。]{0,8}(?:比较|对比|相比)",
-    "较(?:前|上次|之前)|前片|旧片|复查(?:对比|示)|未见(?:明显)?变化",
-    "(?<!术)(?:同前|如前)|既往片|[与同][^。，]{0,14}片[^。，]{0,2}(?:比较|对比|相比)|对比[^。，]{0,10}片",
-)
-_TREND = words(
-    r"\b(?:stable(?!-)|new(?:ly)?|worsen(?:ed|ing)|improv(?:ed|ing|ement)|resolv(?:ed|ing)|progress(?:ed|ion))\b",
-    r"\b(?:increased|decreased|grown) in (?:size|number|extent)\b",
-    r"\b(?:enlarging|increasing|decreasing)\b",
-    r"\bremains? (?:enlarged|present|stable|clear|elevated)\b",
-    "稳定|新(?:发|出现|增)|好转|进展|吸收",
-)
-_DAY = words(
-    r"(?<!\d)(?P<y>\d{4})[-/.年](?P<m>\d{1,2})[-/.月](?P<d>\d{1,2})(?!\d)",
-    r"(?<!\d)(?P<m2>\d{1,2})/(?P<d2>\d{1,2})/(?P<y2>\d{4})(?!\d)",
-    rf"\b(?P<month>{_MONTHS})\w* (?P<d3>\d{{1,2}}),? (?P<y3>\d{{4}})\b",
-)
-_NO_PRIOR = words(
-    r"\bno (?:prior|previous|earlier|comparison|old)[\w ]{0,30}?(?:available|for comparison)\b",
-    r"\bcomparison: ?none\b",
-    "(?:无|没有)(?:既往|前|旧|以往)[^。]{0,6}(?:比较|对比|参考)",
-)
 _LENGTH = words(
-    r"(?<!\d)(?P<first>\d{1,9}(?:[.,]\d{1,9})?)(?:\s{0,3}(?:x|×|-|–|to|by)\s{0,3}(?P<second>\d{1,9}(?:[.,]\d{1,9})?))?\s{0,3}-?"
-    r"(?P<unit>mm(?![a-z])|cm(?![a-z])|millimet(?:er|re)s?\b|centimet(?:er|re)s?\b|inch(?:es)?\b|毫米|厘米|公分)"
+    r"(?<!\d)(?P<first>\d{1,9}(?:[.,]\d{1,9})?)(?:\s{0,3}(?:x|×|-|–|to|"
+    r"by)\s{0,3}(?P<second>\d{1,9}(?:[.,]\d{1,9})?))?\s{0,3}-?"
+    r"(?P<unit>mm(?![a-z])|cm(?![a-z])|millimet(?:er|re)s?\b|centimet(?:er|re)s?\b|inch(?:es)?\b|毫米|"
+    r"厘米|公分)"
 )
 _WORDED_LENGTH = words(
-    r"\b(?:half|one|two|three|four|five|six|seven|eight|nine|ten|twelve)[- ](?:an? )?"
+    r"\b(?:half|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|fifteen|twenty|several|"
+    r"few)[- ](?:an? |and a half )?"
     r"(?:mm|cm|millimet(?:er|re)s?|centimet(?:er|re)s?|inch(?:es)?)\b",
-    "[一二两三四五六七八九十半]{1,3}(?:毫米|厘米|公分)",
+    r"\bsub-?centimet(?:er|re)\b|\bfinger-?breadths?\b",
+    "[一二两三四五六七八九十百半数几余点]{1,6}个?(?:毫米|厘米|公分|横指)|\\d横指",
 )
 _VOLUME = words(
-    r"(?<!\d)\d{1,9}(?:[.,]\d{1,9})?\s{0,3}-?(?:ml(?![a-z])|cc(?![a-z])|millilit(?:er|re)s?\b|毫升|lit(?:er|re)s?\b)"
+    r"(?<!\d)\d{1,9}(?:[.,]\d{1,9})?\s{0,3}-?(?:ml(?![a-z])|cc(?![a-z])|millilit(?:er|re)s?\b|毫升|"
+    r"lit(?:er|re)s?\b|(?-i:L\b)|升)",
+    "[一二两三四五六七八九十百千]{1,5}(?:毫升|升)",
 )
 _HOUNSFIELD = words(r"(?<![\da-z])\d{1,5}\s?HU(?![a-z])", "hounsfield", "亨氏", "CT值")
-_ADVICE = words(
-    r"\b(?:advis|recommend|suggest|consider|follow|further|correlat|warrant|evaluat|obtain|need|requir)",
-    r"\b(?:may|could) be\b",
-    "建议|进一步|随访|必要时|结合",
-)
 _OTHER_MODALITY = words(
     r"(?-i:\b(?:CT|MRI?|PET)\b)",
     r"\b(?:ultrasound|sonograph\w+|mammogra\w+|tomograph\w+|T[12][- ]weighted)\b",
@@ -127,23 +89,12 @@ LEFT_OUT_BY_CHOICE: Final = frozenset(
 """Codes of instances that are not meant for the model; every other one was meant and could not be used."""
 
 
-def comparison(evidence: Evidence) -> Iterator[Problem]:
-    """The draft compares with an earlier study that the model never saw, or does not know the one it was given."""
-    if evidence.has_prior:
-        yield from _against_prior(evidence)
-        return
-    if _PRIOR.search(evidence.text):
-        yield failed("compares with an earlier study, none was given to the model")
-    elif any(_TREND.search(s) and not _ADVICE.search(s) for s in evidence.sentences):
-        yield warned("speaks of change over time, no earlier study was given to the model")
-
-
 def measurement(evidence: Evidence) -> Iterator[Problem]:
     """A length is stated where no pixel spacing is known, or one longer than the image; a CT number, a volume.
 
     A length that stands in a text which the model was given is repeated, not measured.
     """
-    text = evidence.text[: 2 * MAX_CHARACTERS]
+    text = unicodedata.normalize("NFKC", evidence.text[: 2 * MAX_CHARACTERS])
     projections = not {image.modality for image in evidence.image_set.images} & _SECTIONAL
     if projections and _HOUNSFIELD.search(text):
         yield failed("states CT numbers, the images are projections")
@@ -183,7 +134,7 @@ def classifier(evidence: Evidence) -> Iterator[Problem]:
 
 def body_part(evidence: Evidence) -> Iterator[Problem]:
     """The draft speaks of another body part, another modality, or a view that the model was not shown."""
-    plain = [sentence for sentence in evidence.sentences if not _ADVICE.search(sentence)]
+    plain = [sentence for sentence in evidence.sentences if not ADVICE.search(sentence)]
     modalities = {image.modality for image in evidence.image_set.images}
     if not modalities & _SECTIONAL and any(map(_OTHER_MODALITY.search, plain)):
         yield failed("describes another modality than the images are")
@@ -273,26 +224,6 @@ def demographics(evidence: Evidence) -> Iterator[Problem]:
         yield failed("states another sex than the study carries")
     elif (male or female) and sex not in ("M", "F"):
         yield warned("states a sex that the study does not carry")
-
-
-def _against_prior(evidence: Evidence) -> Iterator[Problem]:
-    if _NO_PRIOR.search(evidence.text):
-        yield warned("says that there is no earlier study, one was given to the model")
-    given = None if evidence.draft.prior is None else evidence.draft.prior.study_date
-    days = {day for s in evidence.sentences if _PRIOR.search(s) for day in map(_day, _DAY.finditer(s))}
-    if given is not None and days - {
-        (given.year, given.month, given.day),
-        (given.year, given.day, given.month),
-    }:
-        yield warned("compares with an earlier study of another day than the one given to the model")
-
-
-def _day(match: re.Match[str]) -> tuple[int, int, int]:
-    if match["month"]:
-        number = _MONTHS.split("|").index(match["month"].lower()) + 1
-        return int(match["y3"]), number, int(match["d3"])
-    year, month, day = match["y"] or match["y2"], match["m"] or match["m2"], match["d"] or match["d2"]
-    return int(year), int(month), int(day)
 
 
 def _mentioned(evidence: Evidence, kind: str) -> bool:

@@ -14,20 +14,11 @@ FAULTS = frozenset(
 )
 MISSED = {
     "development": {},
-    "held": {("laterality", "en"): 1, ("language", "en"): 1, ("leak", "en"): 1, ("leak", "zh"): 1},
-    "later": {
-        ("contradiction", "en"): 1,
-        ("contradiction", "zh"): 4,
-        ("laterality", "en"): 2,
-        ("laterality", "zh"): 3,
-        ("comparison", "en"): 2,
-        ("comparison", "zh"): 4,
-        ("measurement", "zh"): 1,
-        ("language", "en"): 4,
-    },
+    "held": {("leak", "en"): 1, ("leak", "zh"): 1},
+    "later": {("contradiction", "zh"): 3, ("laterality", "en"): 1, ("comparison", "en"): 1},
 }
 """Planted faults that no check finds; a smaller number is good news and has to be written here and in the docs."""
-ALARMS = {"development": 0, "held": 2, "later": 1}
+ALARMS = {"development": 0, "held": 2, "later": 0}
 
 
 def test_the_sets_are_as_large_as_is_said() -> None:
