@@ -73,6 +73,8 @@ def resize_film(image: StudyImage, size: int) -> NDArray[np.float32]:
 class MiniFamily:
     """firstread-mini, loaded. See ``models.families.Family``."""
 
+    reads_priors = True
+
     def __init__(
         self, entry: CatalogEntry, weights: Path, cache: Path, *, require_runner: str = "", threads: int = 0
     ) -> None:

@@ -144,6 +144,11 @@ def family() -> MiniFamily:
     return MiniFamily(show("firstread-mini"), tiny_weights(), tiny_cache(), threads=2)
 
 
+def test_studies_may_be_given_with_an_earlier_film(family: MiniFamily) -> None:
+    drafter = Drafter(family, Language.ENGLISH, "code", priors="last")
+    assert drafter.parts["priors"] == "last"
+
+
 def test_the_same_study_gives_the_same_answer_in_any_batch(family: MiniFamily) -> None:
     studies = [film_study(number) for number in range(16)]
     requests = [Request()] * 16
