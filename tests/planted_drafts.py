@@ -2,10 +2,11 @@
 
 ``planted/faults.jsonl`` and ``planted/clean.jsonl`` hold one draft a line: ``fault`` (which fault was planted),
 ``half`` (``development``, for which the checks were changed; ``held``, for which they were not; ``later``, written when
-they had been changed), ``language``, ``findings``,
-``impression``, and what was given beside it: ``prior`` (day of an earlier film), ``spacing`` (null: none), ``box`` (the
-region of the first finding, on a film of 1600 by 2000 pixels), ``probabilities``, ``given`` and ``unseen`` texts, and
-``bare`` (true: the first sentence rests on nothing). All text was written for this purpose; none is of a patient.
+they had been changed; ``fresh``, written when they had been widened and before they were run on it), ``language``,
+``findings``, ``impression``, and what was given beside it: ``prior`` (day of an earlier film), ``spacing`` (null:
+none), ``box`` (the region of the first finding, on a film of 1600 by 2000 pixels), ``probabilities``, ``given`` and
+``unseen`` texts, and ``bare`` (true: the first sentence rests on nothing). All text was written for this purpose; none
+is of a patient.
 """
 
 import json
@@ -28,7 +29,7 @@ from pipeline.study import ImageSet, InstanceRef, PatientIdentity, StudyContext,
 FOLDER = Path(__file__).parent / "planted"
 FOUND_BY = {"negation": "contradiction"}
 """The check that has to find a fault, where it is not called as the fault."""
-HALVES = ("development", "held", "later")
+HALVES = ("development", "held", "later", "fresh")
 REF = InstanceRef("1.2.3", "1.2.3.4", "1.2.3.4.5")
 EARLIER = InstanceRef("1.2.2", "1.2.2.4", "1.2.2.4.5")
 WHEN = datetime(2031, 6, 4, 5, 6, tzinfo=UTC)

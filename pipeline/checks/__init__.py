@@ -11,7 +11,8 @@ Hard problems (failed) keep the draft from being stored as a report; soft ones (
     residue        prompt markers, links, refusals, odd characters     -
     contradiction  stated and denied; "normal" with an acute finding   impression finding not in findings, or of
                                                                        another zone or size
-    laterality     sides differ; the region is on the other side       one of two sides dropped; region mostly
+    laterality     sides differ; the region is on the other side       one of two sides dropped; a side or structure
+                                                                       that findings do not name; region mostly
                                                                        across, or on an image of unknown view
     comparison     an earlier study is compared with, none was given   words of change over time
     measurement    a length without pixel spacing or beyond the image; a length of zero

@@ -83,6 +83,7 @@ _ASKED = words(
     r"\b(?:recommend|advis|suggest|consider|obtain)\w*[^.;]{0,40}\bcompar\w+[^.;]*",
     r"\bcompar\w+ (?:with|to) [^.;]{0,60}\b(?:recommended|advised|suggested|helpful|needed|useful|"
     r"required)\b",
+    r"\bcorrelat\w+ with [^.;]*",
     r"\b(?:if|when|where) (?:available|unchanged|persistent|it persists)\b",
     "(?:建议|请|必要时|需|可)[^。；]{0,16}(?:对比|比较|对照|复[查诊]|参照|参考|结合)[^。；]*",
     "(?:周|月|年|治疗|抗炎|消炎|定期|短期)(?:治疗)?后?复查",

@@ -54,6 +54,7 @@ NEGATION = words(
     r"lack of|devoid of|nil)\b",
     r"\b(?:fails? to (?:show|reveal|demonstrate)|isn't|aren't|doesn't|don't|wasn't|weren't|"
     r"unremarkable for|exclud(?:es|ing))\b",
+    r"(?:^|[.;,] )(?:now |fully |completely )?(?:resolved|cleared)(?= \w)",
     r"(?<!partial )(?<!incomplete )(?<!confirm )(?<!document )(?<!ensure )(?<!until )\bresolution of\b",
     "未(?:能)?(?:见|发现|及|示|显示|提示|查见|探及|显影|出现|闻|扪及)|(?<!有)无(?!法|名)|没有|不伴|不见|"
     "不存在|不支持|不考虑|并非",
@@ -74,7 +75,7 @@ NEGATED_AFTER = words(
     "^(?:征象?|影像?|表现|改变|病变)?(?:均)?(?:未(?:见|显示|发现)(?!(?:明显|显著)?(?:变化|改变|好转|"
     "吸收))|已?(?:排除|除外)|阴性|不明显|不存在)",
     "^(?:征象?|影像?|表现|病变)?(?:现|今|目前)?(?:已|均|均已)?(?:完全)?(?:消失|消散)",
-    "^(?:征象?|影像?|表现|病变)?(?:现|今|目前)?(?:已|均已|已完全|完全)吸收",
+    "^(?:征象?|影像?|表现|病变)?(?:现|今|目前)?(?:已|均已|已完全|完全)吸收|^(?:影|灶)?吸收(?=[。；，]|$)",
 )
 """What may deny a finding just named."""
 
@@ -211,8 +212,8 @@ ANATOMY = {
 """Paired structures by name; the side stands before them."""
 
 ADVICE = words(
-    r"\b(?:advis|recommend|consider\b|follow-?ups?\b|follow up|further|correlat|warrant|evaluat|obtain|"
-    r"need|requir)",
+    r"\b(?:advis|refer(?:ral|red)?\b|recommend|consider\b|follow-?ups?\b|follow up|further|correlat|warrant|"
+    r"evaluat|obtain|need|requir)",
     r"\b(?:suggest (?:CT|follow|further|clinical|correlat|repeat|short|interval)|(?:is|are|CT|MRI?|"
     r"follow-?up) suggested)",
     r"\b(?:may|could) be\b|\b(?:repeat|short[- ]interval)\b",

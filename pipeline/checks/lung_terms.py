@@ -42,7 +42,12 @@ PLEURA_AND_LUNG: Final = (
             "(?<!腹)胸水|胸腔积[水血脓]|[血脓]胸|液气胸|胸腔(?:内)?(?:可?见)?[^。；，]{0,4}液体",
         ),
         support=words(
-            "costophrenic", r"\bblunt", r"\bfissur", r"\bmeniscus", "肋膈[角窦]|叶间|弧形|外高内低|变钝"
+            "costophrenic",
+            "hemithorax",
+            r"\bblunt",
+            r"\bfissur",
+            r"\bmeniscus",
+            "肋膈[角窦]|叶间|弧形|外高内低|变钝",
         ),
         implied=words(
             r"\bcostophrenic (?:angles?|sulci|sulcus|recess\w*) (?:is|are|remains?|appears?) "

@@ -45,7 +45,7 @@ _OTHER_MODALITY = words(
 _OTHER_PART = words(
     r"\b(?:knees?|hips?|femur|femoral|tibia\w*|ankles?|pelvi[cs]|wrists?|elbows?)\b",
     r"\b(?:skull|brain|intracranial|cerebral)\b",
-    r"\b(?:uter(?:us|ine)|prostat\w+|lumbar spine|kidneys?|renal|bladder|colon|pancrea\w+)\b",
+    r"\b(?:uter(?:us|ine)|prostat\w+|lumbar spine|kidneys?|renal|bladder|pancrea\w+)\b",
     "膝|髋|股骨|骨盆|颅|脑|子宫|前列腺|肾|膀胱|胰",
 )
 _ABDOMEN = words(

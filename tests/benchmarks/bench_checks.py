@@ -2,8 +2,8 @@
 
     python -m tests.benchmarks.bench_checks [--misses]
 
-``--misses`` names the drafts of the development half that a check missed or wrongly objected to. Those of the held half
-are never shown: the checks are not changed for them.
+``--misses`` names the drafts of the development half that a check missed or wrongly objected to. Those of the other
+sets are never shown: the checks are not changed for them.
 """
 
 import argparse

@@ -16,9 +16,25 @@ MISSED = {
     "development": {},
     "held": {("leak", "en"): 1, ("leak", "zh"): 1},
     "later": {("contradiction", "zh"): 3, ("laterality", "en"): 1, ("comparison", "en"): 1},
+    "fresh": {
+        ("contradiction", "en"): 6,
+        ("contradiction", "zh"): 5,
+        ("laterality", "en"): 1,
+        ("laterality", "zh"): 1,
+        ("comparison", "en"): 5,
+        ("comparison", "zh"): 3,
+        ("repetition", "en"): 1,
+        ("repetition", "zh"): 1,
+        ("language", "en"): 2,
+        ("classifier", "en"): 1,
+        ("leak", "en"): 1,
+        ("leak", "zh"): 1,
+        ("supported", "en"): 1,
+        ("supported", "zh"): 1,
+    },
 }
 """Planted faults that no check finds; a smaller number is good news and has to be written here and in the docs."""
-ALARMS = {"development": 0, "held": 2, "later": 0}
+ALARMS = {"development": 0, "held": 1, "later": 0, "fresh": 0}
 
 
 def test_the_sets_are_as_large_as_is_said() -> None:
