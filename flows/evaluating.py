@@ -3,7 +3,7 @@
 import hashlib
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Any
 
 from flows import show as display
 from flows.code_version import code_version
+from flows.evaluation_table import show_scores
 from flows.site_tasks import chosen_model
 from models.drafter import open_model
 from models.evaluation.areas import ScoresOf
@@ -50,13 +51,16 @@ class Evaluation:
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
-    """The predictions, and what is stored of where they come from; ``context`` are the fields that were given."""
+    """The predictions, and what is stored of where they come from: ``model`` beside every score, the ``parts`` of its
+    recipe once; ``context`` are the fields that were given.
+    """
 
     made: list[Prediction]
     kind: ScoresOf
     model: dict[str, Any]
     decoding: str
     context: frozenset[str]
+    parts: Mapping[str, str] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
 
 
@@ -68,7 +72,7 @@ def evaluate(settings: Settings, asked: Evaluation, *, as_json: bool) -> None:
     """
     cases = _chosen(asked)
     metrics = named(asked.radeval)
-    asked.out.mkdir(parents=True, exist_ok=True)
+    _make(asked.out)
     log = asked.out / "radeval.log"
     if metrics:
         _check_radeval(cases, log)
@@ -91,7 +95,15 @@ def evaluate(settings: Settings, asked: Evaluation, *, as_json: bool) -> None:
     if as_json:
         sys.stdout.write(json.dumps(results, ensure_ascii=False) + "\n")
     else:
-        _show(results, scores)
+        show_scores(scores, results)
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        message = f"{folder} cannot be made ({error.strerror}): name another --out"
+        raise ConfigurationError("out", message) from None
 
 
 def _check_radeval(cases: Sequence[Case], log: Path) -> None:
@@ -140,10 +152,9 @@ def _of_model(settings: Settings, asked: Evaluation, cases: Sequence[Case], *, s
             "version": family.model_version,
             "runner": family.runner,
             "recipe": Recipe(parts).digest,
-            "parts": parts,
         }
-        decoding = "as the recipe of the model"
-        return _Asked(made, scores_of(family), model, decoding, traits_of(family).context, failures)
+        decoding, context = "as the recipe of the model", traits_of(family).context
+        return _Asked(made, scores_of(family), model, decoding, context, parts, failures)
 
 
 def _results(
@@ -157,6 +168,7 @@ def _results(
     return {
         "cases": len(cases),
         "bootstrap": {"resamples": RESAMPLES, "seed": asked.seed, "over": "studies", "interval": 0.95},
+        "model": {**told.model, "parts": dict(told.parts)},
         "failures": told.failures,
         "unscored": unscored(cases),
         "not_english": left_out(cases) if asked.radeval else 0,
@@ -182,28 +194,3 @@ def _given(one: Score, cases: Sequence[Case], context: frozenset[str]) -> dict[s
         "context_fields": sorted(fields & context),
         "views": sorted({view or "unknown" for case in counted for view in case.views}),
     }
-
-
-def _show(results: dict[str, Any], scores: Sequence[Score]) -> None:
-    columns = ("task", "language", "metric", "value", "95 % interval", "n", "variant")
-    display.rows_table(columns, [_told(one) for one in scores])
-    if failures := results["failures"]:
-        sys.stdout.write(
-            f"{len(failures)} of {results['cases']} cases could not be asked and count as empty answers\n"
-        )
-    if left := results["unscored"]:
-        sys.stdout.write(
-            f"{len(left)} of {results['cases']} cases have nothing in their reference that is scored\n"
-        )
-    if left := results["not_english"]:
-        sys.stdout.write(
-            f"not in English, so not read by RadEval's metrics: {left} of {results['cases']} cases\n"
-        )
-
-
-def _told(one: Score) -> tuple[str, ...]:
-    """A score as a row of the table."""
-    value = "-" if one.value is None else f"{one.value:.3f}"
-    between = "-" if one.low is None else f"{one.low:.3f} to {one.high:.3f}"
-    remarks = "; ".join(part for part in (one.variant, one.scorer, one.note) if part)
-    return one.task, one.language, one.metric, value, between, str(one.n), remarks

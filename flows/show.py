@@ -99,7 +99,7 @@ def rows_table(
     columns: Sequence[str], rows: Sequence[Sequence[str]], *, title: str = "", caption: str = ""
 ) -> None:
     """Print rows; long text is folded."""
-    table = Table(title=title or None, caption=caption or None, show_lines=False)
+    table = Table(title=title or None, caption=caption or None, caption_justify="left")
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:

@@ -14,7 +14,7 @@ from models.evaluation.intervals import Array, Measure, Score, draw, summary
 from models.evaluation.predictions import Prediction
 from models.evaluation.report_labels import KINDS, LABELLER, REPORTS, labels_of, named_set
 
-_WHAT = "chance that a case with the label scores above one without, ties half"
+_WHAT = "area under the ROC curve, ties half"
 
 
 class ScoresOf(StrEnum):
@@ -94,11 +94,9 @@ def _area(group: tuple[str, str], label: str, variant: str, told: _Told, seed: i
     true = np.array(told.true)
     value = area(ranks, true, np.ones(len(ranks)))
     values = [area(ranks, true, drawn[places]) for drawn in draw(len(names), seed)]
-    score = summary(
-        group, Measure(f"AUC {label}", variant, "one class only"), value, values, (len(ranks), len(names))
-    )
-    notes = [score.note] if score.note else []
-    notes.append(f"{true.sum()} with the label, {(~true).sum()} without")
+    measure = Measure(f"AUC {label}", variant, "one class only", plotted=f"AUC {label.replace('_', ' ')}")
+    score = summary(group, measure, value, values, (len(ranks), len(names)))
+    notes = [f"{true.sum()} with, {(~true).sum()} without", score.note]
     if told.unscored:
-        notes.append(f"{told.unscored} without a score left out")
-    return replace(score, note="; ".join(notes))
+        notes.append(f"{told.unscored} cases without a score left out")
+    return replace(score, note="; ".join(note for note in notes if note))

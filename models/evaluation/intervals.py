@@ -19,7 +19,7 @@ class Score:
     """One value with its 95 % interval, over ``n`` cases of ``studies`` studies; ``variant`` says exactly which.
 
     Where the cases leave it undefined the three numbers are None and ``note`` says why. ``scorer`` names the package
-    and version of a score that is not computed here.
+    and version of a score that is not computed here. ``plotted`` is how a plot calls it, "" where none shows it.
     """
 
     task: str
@@ -33,16 +33,18 @@ class Score:
     studies: int
     note: str = ""
     scorer: str = ""
+    plotted: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """What a score is called; ``undefined`` says what the cases lack where it is nan."""
+    """What a score is called; ``undefined`` says what the cases lack where it is nan, ``plotted`` as in ``Score``."""
 
     name: str
     variant: str
     undefined: str = ""
     scorer: str = ""
+    plotted: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,16 +99,15 @@ def summary(
     named = (task, language, measure.name, measure.variant)
     defined = [one for one in values if not isnan(one)]
     if isnan(value) or not defined:
-        return Score(*named, None, None, None, *counts, measure.undefined, measure.scorer)
+        return Score(*named, None, None, None, *counts, measure.undefined, measure.scorer, measure.plotted)
     low, high = np.percentile(defined, [2.5, 97.5])
     missing = len(values) - len(defined)
     note = f"{missing} of {len(values)} resamples left out: {measure.undefined}" if missing else ""
-    return Score(*named, value, float(low), float(high), *counts, note, measure.scorer)
+    return Score(*named, value, float(low), float(high), *counts, note, measure.scorer, measure.plotted)
 
 
-def mean(name: str, variant: str, value: float, scorer: str = "") -> Row:
+def mean(measure: Measure, value: float) -> Row:
     """A mean over cases."""
-    measure = Measure(name, variant, scorer=scorer)
     return Metric(measure, lambda sums: float(sums[0] / sums[1])), np.array([value, 1.0])
 
 

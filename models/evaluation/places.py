@@ -65,13 +65,12 @@ def _augment(start: int, near: Sequence[Sequence[int]], pairs: _Pairs) -> None:
 def box_rows(made: Sequence[Box], true: Sequence[Box]) -> list[Row]:
     """Precision, recall and F1 of one-to-one pairs; where the reference has boxes also the best box of each of them,
     a missing one counting 0."""
-    found = len(match(made, true))
-    counts = np.array([found, len(made), len(true)], np.float64)
+    counts = np.array([len(match(made, true)), len(made), len(true)], np.float64)
     variant = f"IoU > {LEAST}, plain, one to one"
     nothing = "no box was predicted"
-    precision = Measure("box precision", variant, nothing)
-    recall = Measure("box recall", variant, "the references have no box")
-    both = Measure("box F1", variant, f"{nothing}, and the references have none")
+    precision = Measure("box precision", variant, nothing, plotted="precision")
+    recall = Measure("box recall", variant, "the references have no box", plotted="recall")
+    both = Measure("box F1", variant, f"{nothing}, and the references have none", plotted="F1")
     rows = [
         (Metric(precision, lambda sums: ratio(sums[0], sums[1])), counts),
         (Metric(recall, lambda sums: ratio(sums[0], sums[2])), counts),
@@ -81,16 +80,26 @@ def box_rows(made: Sequence[Box], true: Sequence[Box]) -> list[Row]:
         return rows
     for extra, name in ((0.0, "plain"), (1.0, "+1 pixel, as Uni-Med")):
         best = [max((iou(box, other, extra=extra) for box in made), default=0.0) for other in true]
-        rows.append(mean("IoU", f"{name}, best box of each reference box", float(np.mean(best))))
         share = float(np.mean([one > LEAST for one in best]))
-        rows.append(mean("accuracy at 0.5", f"IoU > {LEAST}, {name}", share))
+        overlap = Measure("IoU", f"{name}, best box of each reference box", plotted="" if extra else "IoU")
+        found = Measure(
+            f"accuracy at {LEAST}",
+            f"IoU > {LEAST}, {name}",
+            plotted="" if extra else f"accuracy at {LEAST}",
+        )
+        rows += [mean(overlap, float(np.mean(best))), mean(found, share)]
     return rows
 
 
 def point_rows(made: Sequence[tuple[float, float]], true: Sequence[tuple[float, float]]) -> list[Row]:
     """Whether a point was given, and how far the first lies from the reference's first."""
-    rows = [mean("landmark answered", "share of cases with a point", float(bool(made)))]
+    rows = [
+        mean(
+            Measure("landmark answered", "share of cases with a point", plotted="answered"), float(bool(made))
+        )
+    ]
     if made:
         distance = float(np.hypot(true[0][0] - made[0][0], true[0][1] - made[0][1]))
-        rows.append(mean("landmark error", "pixels of the original, mean where a point was given", distance))
+        error = Measure("landmark error", "pixels of the original, mean where a point was given")
+        rows.append(mean(error, distance))
     return rows

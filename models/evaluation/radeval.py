@@ -96,7 +96,7 @@ class RadEval:
             name, variant = _NAMES.get(key, (key, "mean of texts"))
             for row, value in zip(rows, values, strict=True):
                 if value is not None:
-                    row.append(mean(name, variant, value, scorer))
+                    row.append(mean(Measure(name, variant, scorer=scorer, plotted=name), value))
         if told["labels"]:
             for row, true, own in zip(rows, told["labels"]["refs"], told["labels"]["hyps"], strict=True):
                 row += self._label_rows(own, true, scorer)
@@ -111,9 +111,11 @@ class RadEval:
             variant = f"CheXbert, uncertain as present, {', '.join(names)}"
             title = f"CheXbert F1-{len(names)}"
             nothing = "no label is present in any text"
-            yield f1(Measure(f"{title} micro", variant, nothing, scorer), counts, macro=False)
-            told = Measure(f"{title} macro", f"{variant}; one that never occurs counts 0", nothing, scorer)
-            yield f1(told, counts, macro=True, every=True)
+            micro = Measure(f"{title} micro", variant, nothing, scorer, f"{title}, micro")
+            absent = f"{variant}; one that never occurs counts 0"
+            macro = Measure(f"{title} macro", absent, nothing, scorer, f"{title}, macro")
+            yield f1(micro, counts, macro=False)
+            yield f1(macro, counts, macro=True, every=True)
 
     def _say(self, line: Mapping[str, Any]) -> dict[str, Any]:
         assert self._process.stdin is not None

@@ -74,41 +74,44 @@ def _parts(case: Case) -> list[Callable[[Case, Prediction], list[Row]]]:
 def _text_rows(case: Case, made: Prediction) -> list[Row]:
     language, variant = case.language, TOKENS[case.language]
     own, true = tokens(made.text, language), tokens(case.reference.text, language)
-    rows = _bleu_rows(own, true, variant)
+    rows = _bleu_rows(own, true, variant, plotted=True)
     if language is Language.CHINESE:
         rows += _bleu_rows(characters(made.text), characters(case.reference.text), "single characters")
-    rows.append(mean("ROUGE-L", f"F1, beta 1, whole text; {variant}", rouge_l(own, true)))
-    rows.append(mean("chrF", "sacrebleu chrF2, mean of texts", chrf(made.text, case.reference.text)))
+    longest = Measure("ROUGE-L", f"F1, beta 1, whole text, mean of texts; {variant}", plotted="ROUGE-L")
+    letters = Measure("chrF", "sacrebleu chrF2, mean of texts", plotted="chrF")
+    rows += [mean(longest, rouge_l(own, true)), mean(letters, chrf(made.text, case.reference.text))]
     return rows
 
 
-def _bleu_rows(own: list[str], true: list[str], variant: str) -> list[Row]:
+def _bleu_rows(own: list[str], true: list[str], variant: str, *, plotted: bool = False) -> list[Row]:
     counts = bleu_counts(own, true)
     rows: list[Row] = []
     for order in range(1, 5):
-        measure = Measure(f"BLEU-{order}", f"corpus, no smoothing; {variant}")
-        rows.append((Metric(measure, partial(bleu, order=order)), counts))
-        rows.append(mean(f"BLEU-{order}", f"mean of texts, no smoothing; {variant}", bleu(counts, order)))
+        name = f"BLEU-{order}"
+        corpus = Measure(name, f"corpus, no smoothing; {variant}", plotted=name if plotted else "")
+        apart = Measure(name, f"mean of texts, no smoothing; {variant}")
+        rows += [(Metric(corpus, partial(bleu, order=order)), counts), mean(apart, bleu(counts, order))]
     return rows
 
 
 def _label_rows(case: Case, made: Prediction) -> list[Row]:
     counts = outcomes(labels_of(made.text), labels_of(case.reference.text), KINDS)
     variant = f"{LABELLER}, present findings, {len(KINDS)} kinds"
-    return [
-        f1(Measure("label F1 micro", variant, NOTHING), counts, macro=False),
-        f1(Measure("label F1 macro", f"{variant}, over kinds that occur", NOTHING), counts, macro=True),
-    ]
+    micro = Measure("label F1 micro", variant, NOTHING, plotted="label F1, micro")
+    macro = Measure("label F1 macro", f"{variant}, over kinds that occur", NOTHING, plotted="label F1, macro")
+    return [f1(micro, counts, macro=False), f1(macro, counts, macro=True)]
 
 
 def _class_rows(case: Case, made: Prediction) -> list[Row]:
     true = {name.casefold() for name in case.reference.labels or ()}
     own = {name.casefold() for name in made.labels}
-    rows = [mean("accuracy", "exact set of classes, case ignored", float(own == true))]
+    exact = Measure("accuracy", "exact set of classes, case ignored", plotted="accuracy")
+    rows = [mean(exact, float(own == true))]
     if case.labels:
         names = [name.casefold() for name in case.labels]
         variant = f"over classes that occur: {named_set(case.labels)}"
-        rows.append(f1(Measure("macro F1", variant, NOTHING), outcomes(own, true, names), macro=True))
+        macro = Measure("macro F1", variant, NOTHING, plotted="F1, macro")
+        rows.append(f1(macro, outcomes(own, true, names), macro=True))
     return rows
 
 
@@ -116,11 +119,11 @@ def _answer_rows(case: Case, made: Prediction) -> list[Row]:
     own, true = tokens(made.text, case.language), tokens(case.reference.text, case.language)
     closed = bool(case.options) or case.reference.text.strip(" .。").casefold() in ("yes", "no", "是", "否")
     if closed:
-        return [mean("closed accuracy", "equal tokens; options, yes and no", float(own == true))]
+        equal = Measure("closed accuracy", "equal tokens; options, yes and no", plotted="closed accuracy")
+        return [mean(equal, float(own == true))]
     variant = TOKENS[case.language]
     both, recall = overlap(own, true)
-    return [
-        mean("open token F1", variant, both),
-        mean("open recall", variant, recall),
-        mean("open BLEU-1", f"mean of answers; {variant}", bleu(bleu_counts(own, true), 1)),
-    ]
+    shared = Measure("open token F1", f"mean of answers; {variant}", plotted="open token F1")
+    found = Measure("open recall", f"mean of answers; {variant}", plotted="open recall")
+    words = Measure("open BLEU-1", f"mean of answers; {variant}", plotted="open BLEU-1")
+    return [mean(shared, both), mean(found, recall), mean(words, bleu(bleu_counts(own, true), 1))]

@@ -64,7 +64,7 @@ def test_a_label_has_its_area_with_an_interval_and_its_counts() -> None:
     assert nodule.low is not None
     assert nodule.high is not None
     assert nodule.low < 0.75 < nodule.high
-    assert "10 with the label, 10 without" in nodule.note
+    assert "10 with, 10 without" in nodule.note
     assert "resamples left out" not in nodule.note
     assert (normal.value, normal.low, normal.high) == (0.5, 0.5, 0.5)
 
@@ -86,7 +86,7 @@ def test_one_class_only_is_said_and_no_number() -> None:
     assert set(told) == {"AUC nodule"}, "nobody scored 'normal'"
     nodule = told["AUC nodule"]
     assert (nodule.value, nodule.low, nodule.high) == (None, None, None)
-    assert nodule.note == "one class only; 0 with the label, 5 without"
+    assert nodule.note == "0 with, 5 without; one class only"
 
 
 def test_resamples_of_one_class_are_left_out_and_cases_without_a_score_said() -> None:
@@ -94,7 +94,7 @@ def test_resamples_of_one_class_are_left_out_and_cases_without_a_score_said() ->
     nodule = areas(cases, [{"nodule": 0.7}, {"nodule": 0.2}, {"nodule": 0.1}, {}])["AUC nodule"]
     assert (nodule.value, nodule.low, nodule.n) == (1.0, 1.0, 3)
     assert "of 1000 resamples left out: one class only" in nodule.note
-    assert nodule.note.endswith("1 without a score left out")
+    assert nodule.note.endswith("1 cases without a score left out")
 
 
 @pytest.mark.parametrize("kind", [ScoresOf.SET, ScoresOf.FILE])

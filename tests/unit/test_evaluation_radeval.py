@@ -76,7 +76,7 @@ def test_scores_come_back_with_their_scorer_and_chinese_is_left_out(
         tmp_path, references, [EFFUSION, OPACITY, "", "左肺清晰。"], "radgraph, f1chexbert,green"
     )
     assert result.exit_code == 0, result.output
-    assert "metrics: 1 of 4 cases" in result.output
+    assert "1 of 4 cases are not in English" in result.output
     held = json.loads((tmp_path / "out" / "results.json").read_text())
     scores = {one["metric"]: one for one in held["scores"] if one["scorer"].get("package")}
     assert {one["scorer"]["package"] for one in scores.values()} == {"RadEval 2.2.1"}
