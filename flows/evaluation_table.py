@@ -1,6 +1,7 @@
 """What ``models evaluate`` prints: a table for each task and language, its variants as numbered notes below it."""
 
 import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -17,8 +18,9 @@ def show_scores(scores: Sequence[Score], results: Mapping[str, Any]) -> None:
     for group in dict.fromkeys((one.task, one.language) for one in scores):
         _show_group([one for one in scores if (one.task, one.language) == group])
     count = results["cases"]
+    codes = ", ".join(f"{code}: {n}" for code, n in sorted(Counter(results["failures"].values()).items()))
     for left, words in (
-        (len(results["failures"]), "could not be asked and count as empty answers"),
+        (len(results["failures"]), f"could not be asked and count as empty answers ({codes})"),
         (len(results["unscored"]), "hold nothing in their reference that is scored"),
         (results["not_english"], "are not in English, which RadEval's metrics do not read"),
     ):

@@ -26,7 +26,7 @@ _FIELDS = frozenset(
 @dataclass(frozen=True, slots=True)
 class Reference:
     """What is held to be true of a case. ``boxes`` and ``points`` are in pixels of the original image, of the first
-    image of the case; ``labels`` of a classification or an identification.
+    image of the case; ``labels`` of a classification, or what the region of an identification is.
 
     No boxes or labels at all is (); None says that nobody looked for them.
     """

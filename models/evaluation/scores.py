@@ -25,7 +25,6 @@ from pipeline.report import Language
 
 NOTHING = "nothing was predicted, and the references hold nothing"
 _PLACES = frozenset({Task.DETECT, Task.GROUNDED_REPORT})
-_NAMED = frozenset({Task.CLASSIFY, Task.IDENTIFY})
 _ASKED = frozenset({Task.VQA, Task.TEXT_QA})
 
 
@@ -64,8 +63,10 @@ def _parts(case: Case) -> list[Callable[[Case, Prediction], list[Row]]]:
         parts.append(lambda one, made: box_rows(made.boxes, one.reference.boxes or ()))
     if case.task is Task.LANDMARK and true.points:
         parts.append(lambda one, made: point_rows(made.points, one.reference.points))
-    if case.task in _NAMED and true.labels is not None:
+    if case.task is Task.CLASSIFY and true.labels is not None:
         parts.append(_class_rows)
+    if case.task is Task.IDENTIFY and (true.labels or true.text):
+        parts.append(_identify_rows)
     if case.task in _ASKED and true.text:
         parts.append(_answer_rows)
     return parts
@@ -113,6 +114,20 @@ def _class_rows(case: Case, made: Prediction) -> list[Row]:
         macro = Measure("macro F1", variant, NOTHING, plotted="F1, macro")
         rows.append(f1(macro, outcomes(own, true, names), macro=True))
     return rows
+
+
+def _identify_rows(case: Case, made: Prediction) -> list[Row]:
+    """A region is identified in words, by most families in their text alone."""
+    true = case.reference.labels or (case.reference.text,)
+    own, wanted = (
+        {" ".join(tokens(name, case.language)) for name in names}
+        for names in (made.labels or (made.text,), true)
+    )
+    return [
+        mean(
+            Measure("accuracy", "equal tokens of what it is called", plotted="accuracy"), float(own == wanted)
+        )
+    ]
 
 
 def _answer_rows(case: Case, made: Prediction) -> list[Row]:

@@ -99,6 +99,21 @@ def test_a_score_of_nothing_is_no_number() -> None:
     assert "nothing was predicted" in macro.note
 
 
+@pytest.mark.parametrize(
+    ("made", "value"),
+    [
+        (Prediction("0", "Left pleural effusion."), 1.0),
+        (Prediction("0", labels=("left pleural effusion",)), 1.0),
+        (Prediction("0", "Right pleural effusion."), 0.0),
+        (Prediction("0"), 0.0),
+    ],
+)
+def test_what_a_region_is_called_is_read_from_labels_or_text(made: Prediction, value: float) -> None:
+    for reference in (Reference("Left pleural effusion"), Reference(labels=("left pleural effusion",))):
+        (told,) = score([case(task=Task.IDENTIFY, reference=reference)], [made], 0)
+        assert (told.metric, told.value) == ("accuracy", value)
+
+
 def test_cases_with_nothing_to_score_are_named() -> None:
     located = case(1, task=Task.DETECT, reference=Reference(boxes=()))
     unlocated = case(2, task=Task.DETECT, reference=Reference("There is one."))

@@ -55,7 +55,15 @@ def test_intervals_widen_the_marks(tmp_path: Path) -> None:
 def test_the_table_shows_values_remarks_and_what_was_left_out(capsys: pytest.CaptureFixture[str]) -> None:
     undefined = replace(PLAIN, metric="AUC [/a]", value=None, low=None, high=None, note="one class only")
     scores = [PLAIN, undefined, replace(PLAIN, metric="GREEN", variant="matched", scorer="RadEval 2.2.1")]
-    show_scores(scores, {**NOTHING, "failures": {"1": "no-film"}, "unscored": ["2"], "not_english": 3})
+    show_scores(
+        scores,
+        {
+            **NOTHING,
+            "failures": {"1": "no-film", "3": "odd", "4": "odd"},
+            "unscored": ["2"],
+            "not_english": 3,
+        },
+    )
     told = capsys.readouterr()
     assert "0.800 │ 0.600 to 0.900 │ 20" in told.err
     assert "one class only" in told.err
@@ -63,7 +71,7 @@ def test_the_table_shows_values_remarks_and_what_was_left_out(capsys: pytest.Cap
     assert "[2] matched; RadEval 2.2.1" in told.err
     assert told.err.count("[1]") == 3, "a variant is written once and pointed to"
     assert told.out.splitlines() == [
-        "1 of 20 cases could not be asked and count as empty answers",
+        "3 of 20 cases could not be asked and count as empty answers (no-film: 1, odd: 2)",
         "1 of 20 cases hold nothing in their reference that is scored",
         "3 of 20 cases are not in English, which RadEval's metrics do not read",
     ]
