@@ -1,9 +1,7 @@
 """docs/evaluation.md as a user reads it: its data sets are written, its commands run, on the model that ships."""
 
 import json
-import os
 import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,7 @@ from models.evaluation.intervals import Score
 from models.families import Task
 from models.simulation.film import MAX_VALUE, render
 from tests import readme
+from tests.radeval_site import install_radeval
 from tests.sites import ENGINES
 
 PAGE = "docs/evaluation.md"
@@ -33,12 +32,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         file.write_text(text, "utf-8")
         for image in sorted(set(re.findall(r'"([^"]+\.png)"', text))):
             _film(file.parent / image if "iu_xray" not in name else file.parent / "images" / image)
-    package = tmp_path / "site" / "radeval"
-    shutil.copytree(readme.ROOT / "tests" / "radeval_stand_in", package)
-    about = package.parent / "radeval-2.2.1.dist-info" / "METADATA"
-    about.parent.mkdir()
-    about.write_text("Metadata-Version: 2.1\nName: radeval\nVersion: 2.2.1\n")
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join((str(package.parent), os.environ.get("PYTHONPATH", ""))))
+    install_radeval(tmp_path / "site", monkeypatch)
     ENGINES.mkdir(parents=True, exist_ok=True)
     (tmp_path / "firstread-data").mkdir()
     (tmp_path / "firstread-data" / "engines").symlink_to(ENGINES)

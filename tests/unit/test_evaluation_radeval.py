@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,22 +10,15 @@ from typer.testing import CliRunner, Result
 
 from flows.cli import app
 from pipeline.errors import ConfigurationError, FirstreadError, StopRun
-from tests.readme import ROOT
+from tests.radeval_site import install_radeval
 
 EFFUSION, OPACITY = "Small left pleural effusion.", "Lung opacity with pleural effusion."
 
 
 @pytest.fixture
 def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The stand-in as an installed package on the path of the processes started."""
-    site = tmp_path / "site"
-    shutil.copytree(ROOT / "tests" / "radeval_stand_in", site / "radeval")
-    (site / "radeval-2.2.1.dist-info").mkdir()
-    (site / "radeval-2.2.1.dist-info" / "METADATA").write_text(
-        "Metadata-Version: 2.1\nName: radeval\nVersion: 2.2.1\n"
-    )
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join((str(site), os.environ.get("PYTHONPATH", ""))))
-    return site
+    """The package's folder, installed for the processes that the test starts."""
+    return install_radeval(tmp_path / "site", monkeypatch)
 
 
 def record(number: int, text: str, language: str = "en") -> dict[str, Any]:
@@ -109,7 +101,7 @@ def test_a_missing_model_is_named_and_the_predictions_are_kept(tmp_path: Path) -
 
 
 def test_a_package_that_lacks_another_is_named(installed: Path, tmp_path: Path) -> None:
-    (installed / "radeval" / "__init__.py").write_text("import medspacy\n")
+    (installed / "__init__.py").write_text("import medspacy\n")
     refused(evaluate(tmp_path, [record(0, EFFUSION)], [EFFUSION], "radgraph"), ConfigurationError, "medspacy")
 
 
