@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -224,6 +224,7 @@ class Drafter:
                 images,
                 encoded.priors[row],
                 summarized=impression.source is ImpressionSource.SUMMARY,
+                given=asdict(encoded.contexts[row].only(traits_of(self._family).context)),
             ),
             remarks=impression.remarks,
             impression_source=impression.source,

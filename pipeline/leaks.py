@@ -53,6 +53,11 @@ def poses_as_report(name: str, text: str) -> bool:
     return name != EARLIER and reads_like_report(text)
 
 
+def shared_run(given: str, text: str) -> float:
+    """Weight of the heaviest run of words that both texts hold, in words; a Chinese character counts half a word."""
+    return _longest_run(_tokens(given), _tokens(text))
+
+
 def _sections(text: str) -> list[str]:
     """What stands before and after the heading of the impression, without the headings."""
     heading = _IMPRESSION.search(text)

@@ -7,15 +7,22 @@ from pipeline.report import Support
 from pipeline.study import InstanceRef
 from pipeline.web.marks import Marks
 
-SOURCES = {"findings": "the findings", "indication": "the indication", "prior_report": "the earlier report"}
+SOURCES = {
+    "findings": "the findings",
+    "indication": "the indication",
+    "technique": "the technique",
+    "comparison": "what is said of the comparison",
+    "prior_report": "the earlier report",
+}
 """Input texts as the page names them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A piece of text; a sentence has ``target``, the fragment to go to, and ``why``, what it rests on in words.
+    """A piece of text; a sentence has ``why``, what it rests on in words, and ``target``, the fragment to go to.
 
-    ``marks`` are the numbers of the regions that it rests on.
+    A sentence that rests on nothing that the page shows has no target. ``marks`` are the numbers of the regions that it
+    rests on.
     """
 
     text: str
@@ -27,7 +34,7 @@ class Piece:
 def pieces(
     section: str, text: str, supports: Sequence[Support], marks: Marks, pictures: Mapping[InstanceRef, int]
 ) -> tuple[Piece, ...]:
-    """``text`` in order and whole; what lies between sentences, or has no support, is a piece without a target.
+    """``text`` in order and whole; what lies between sentences, or has no support, is a piece that rests on nothing.
 
     ``pictures`` gives the number of an instance's picture on the page.
     """
@@ -62,15 +69,24 @@ def _piece(
 ) -> Piece:
     regions = (marks.of_region(one.region) for one in supports if one.region is not None)
     numbers = tuple(dict.fromkeys(mark.number for mark in regions if mark is not None))
+    images = dict.fromkeys(one.image for one in supports if one.image is not None)
+    shown = [pictures[image] for image in images if image in pictures]
+    sources = dict.fromkeys(one.source for one in supports if one.source)
+    rests = []
     if numbers:
-        named = " and ".join(map(str, numbers))
-        return Piece(sentence, f"region-{numbers[0]}", f"Rests on region {named} of the image", numbers)
-    shown = [pictures[image] for one in supports if (image := one.image) and image in pictures]
-    if shown:
-        named = " and ".join(map(str, dict.fromkeys(shown)))
-        return Piece(sentence, f"picture-{shown[0]}", f"Rests on image {named}, without a region")
-    sources = [SOURCES.get(one.source, one.source) for one in supports if one.source]
-    if sources:
-        target = "findings" if any(one.source == "findings" for one in supports) else ""
-        return Piece(sentence, target, f"Rests on {sources[0]}")
-    return Piece(sentence)
+        rests.append(f"region {' and '.join(map(str, numbers))} of the image")
+    elif shown:
+        rests.append(f"image {' and '.join(map(str, shown))}, without a region")
+    if any(image not in pictures for image in images):
+        rests.append("an image that is not shown here")
+    rests += [SOURCES.get(source, source) for source in sources]
+    target = (
+        f"region-{numbers[0]}"
+        if numbers
+        else f"picture-{shown[0]}"
+        if shown
+        else "findings"
+        if "findings" in sources
+        else ""
+    )
+    return Piece(sentence, target, f"Rests on {'; '.join(rests)}" if rests else "", numbers)

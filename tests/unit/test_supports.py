@@ -73,6 +73,31 @@ def test_a_sentence_of_comparison_rests_on_the_earlier_film_too() -> None:
     assert not [one for one in supports(text, "", (), SEEN) if one.image == prior]
 
 
+def test_a_sentence_that_repeats_or_compares_with_a_given_text_rests_on_it_too() -> None:
+    given = {
+        "indication": "Known 12 mm nodule, pain in the left side of the chest for two days",
+        "prior_report": "IMPRESSION: Large effusion.",
+    }
+
+    def told(text: str, **more: bool) -> list[str]:
+        return [one.source for one in supports(text, "", (), SEEN, given=given, **more) if one.source]
+
+    assert told("The 12 mm nodule is seen.") == ["indication"]
+    assert told("Pain in the left side of the chest is reported.") == ["indication"]
+    assert told("The effusion is smaller than on the prior film.") == ["prior_report"]
+    assert told("A 13 mm nodule. The left side of the heart is normal.") == []
+    assert [
+        one.source for one in supports("", "Known 12 mm nodule.", (), SEEN, summarized=True, given=given)
+    ] == ["findings"]
+    chinese = {"indication": "右肺上叶结节切除术后第三天复查"}
+    assert [
+        one.source for one in supports("右肺上叶结节切除术后第三天改变。", "", (), SEEN, given=chinese)
+    ] == [
+        "",
+        "indication",
+    ]
+
+
 def test_every_sentence_of_a_draft_has_a_support() -> None:
     drafter = Drafter(AnsweringFamily(), Language.ENGLISH, "code")
     (draft,) = drafter.write(drafter.encode([film_study(1)]))

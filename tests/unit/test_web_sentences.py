@@ -36,19 +36,34 @@ def test_a_sentence_inside_another_is_not_cut_out_of_it() -> None:
 
 
 def test_a_sentence_leads_to_its_region_its_image_or_its_text() -> None:
-    region, image, text, nothing = (
+    region, image, text, told, unseen = (
         cut("One.", support)[0]
         for support in (
             Support("findings", "One.", REF, BOX),
             Support("findings", "One.", REF),
             Support("findings", "One.", source="findings"),
+            Support("findings", "One.", source="indication"),
             Support("findings", "One.", InstanceRef("9", "9", "9")),
         )
     )
     assert (region.target, region.marks, region.why) == ("region-1", (1,), "Rests on region 1 of the image")
     assert (image.target, image.marks) == ("picture-1", ())
     assert (text.target, text.why) == ("findings", "Rests on the findings")
-    assert nothing == Piece("One.")
+    assert told == Piece("One.", why="Rests on the indication")
+    assert unseen == Piece("One.", why="Rests on an image that is not shown here")
+
+
+def test_a_sentence_says_all_that_it_rests_on() -> None:
+    (piece,) = cut(
+        "One.",
+        Support("findings", "One.", REF, BOX),
+        Support("findings", "One.", InstanceRef("9", "9", "9")),
+        Support("findings", "One.", source="prior_report"),
+    )
+    assert piece.target == "region-1"
+    assert piece.why == (
+        "Rests on region 1 of the image; an image that is not shown here; the earlier report"
+    )
 
 
 def test_marks_are_numbered_findings_first_and_each_once() -> None:
