@@ -272,7 +272,7 @@ def models_evaluate(
     seed: Annotated[int, typer.Option(min=0, help="Seed of the bootstrap")] = 0,
     batch: Annotated[int, typer.Option(min=1, help="Cases encoded and answered together")] = 8,
     radeval: Annotated[
-        str, typer.Option(help="Also radgraph, f1chexbert, green of RadEval, separated by commas")
+        str, typer.Option(help="Also radgraph, f1chexbert, green@COMMIT of RadEval, separated by commas")
     ] = "",
     config: Config = None,
     json: Json = False,

@@ -17,6 +17,7 @@ from models.evaluation import radeval_child
 from models.evaluation.cases import Case
 from models.evaluation.intervals import Measure, Row, Score, f1, mean, outcomes, score_rows
 from models.evaluation.predictions import Prediction
+from models.evaluation.radeval_child import GREEN, GREEN_MODEL
 from models.evaluation.report_labels import REPORTS
 from pipeline.child_process import stop
 from pipeline.errors import ConfigurationError, StopRun
@@ -31,9 +32,13 @@ NEEDED = {
         "chexbert.pth of StanfordAIMI/RRG_scorers under ~/.cache/chexbert, and bert-base-uncased in the Hugging Face "
         "cache"
     ),
-    "green": "StanfordAIMI/GREEN-radllama2-7b in the Hugging Face cache, whose own code it runs",
+    GREEN: f"{GREEN_MODEL} in the Hugging Face cache, whose own code it runs",
 }
 """What each metric needs on disk, by the name RadEval gives it."""
+_LOOK = (
+    f"green runs code that comes with {GREEN_MODEL}: look at the revision on this machine and name its commit, "
+    f"--radeval {GREEN}@COMMIT"
+)
 INSTALL = "pip install 'firstread[metrics]'"
 _TOGETHER = 16
 _NAMES = {
@@ -51,11 +56,14 @@ _NAMES = {
 
 
 def named(metrics: str) -> tuple[str, ...]:
-    """The metrics of a comma-separated list. Raises ConfigurationError for one that is not in ``NEEDED``."""
+    """The metrics of a comma-separated list. Raises ConfigurationError for one that is not in ``NEEDED``, and for GREEN
+    without the commit of its model ("green@COMMIT"): it runs that repository's code."""
     wanted = tuple(dict.fromkeys(name for part in metrics.split(",") if (name := part.strip())))
-    if unknown := [name for name in wanted if name not in NEEDED]:
+    if unknown := [name for name in wanted if name.removeprefix(f"{GREEN}@") == name and name not in NEEDED]:
         message = f"--radeval takes {', '.join(NEEDED)}, not {', '.join(unknown)}"
         raise ConfigurationError("radeval", message)
+    if GREEN in wanted:
+        raise ConfigurationError("radeval", _LOOK)
     return wanted
 
 
@@ -82,6 +90,7 @@ class RadEval:
     def __init__(self, metrics: Sequence[str], process: "subprocess.Popen[bytes]") -> None:
         """Raises as :func:`open_radeval`."""
         self._process = process
+        self._green = next((one.partition("@")[2] for one in metrics if one.startswith(GREEN)), "")
         told = self._say({"metrics": list(metrics)})
         self.version: str = told["radeval"]
         self.labels: list[str] = told["labels"]
@@ -94,6 +103,8 @@ class RadEval:
         scorer = f"RadEval {self.version}"
         for key, values in told["scores"].items():
             name, variant = _NAMES.get(key, (key, "mean of texts"))
+            if key == GREEN:
+                variant = f"{variant}; commit {self._green}"
             for row, value in zip(rows, values, strict=True):
                 if value is not None:
                     row.append(mean(Measure(name, variant, scorer=scorer, plotted=name), value))
@@ -132,6 +143,8 @@ class RadEval:
             raise StopRun("radeval", message)
         if told.get("error") == "missing":
             raise ConfigurationError("radeval", f"RadEval is not whole ({told['message']}): {INSTALL}")
+        if told.get("error") == "revision":
+            raise ConfigurationError("radeval", f"{_LOOK} ({told['message']})")
         if told.get("error"):
             metric, _, why = told["message"].partition(": ")
             message = (

@@ -6,8 +6,9 @@ has a process of its own (``models.evaluation.radeval`` starts it). It is given,
     {"metrics": [name, ...]}        {"radeval": version, "labels": [name, ...], "five": [name, ...]}
     {"refs": [...], "hyps": [...]}  {"scores": {key: [...]}, "labels": {"refs": [[0, 1, ...]], "hyps": [...]}}
 
-or {"error": code, "message": text}, and ends with its input. ``labels`` are CheXbert's and empty without it. The
-interface is that of RadEval 2.2.1, read in its source.
+or {"error": code, "message": text}, and ends with its input. ``labels`` are CheXbert's and empty without it. GREEN runs
+code that lies beside its weights, so it is asked for as "green@COMMIT". The interface is that of RadEval 2.2.1, read in
+its source.
 """
 
 import json
@@ -16,10 +17,13 @@ import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any, TextIO
 
 CHEXBERT = "f1chexbert"
 """Of this RadEval gives the F1 of a whole data set only; for an interval over studies the labels are asked for."""
+GREEN = "green"
+GREEN_MODEL = "StanfordAIMI/GREEN-radllama2-7b"
 LONGEST = 300
 
 
@@ -35,7 +39,8 @@ class Scorer:
     """RadEval with its metrics open."""
 
     def __init__(self, metrics: Sequence[str]) -> None:
-        """Raises RefusedError: "missing" without a package, "closed" where a metric cannot be opened."""
+        """Raises RefusedError: "missing" without a package, "closed" where a metric cannot be opened, "revision" where
+        another commit of GREEN than the one named lies here; its message is that commit."""
         try:
             import radeval
         except ImportError as error:
@@ -43,11 +48,12 @@ class Scorer:
         # The RadGraph within 2.2.1 imports itself by the package's former name (RadEval issue 27).
         sys.modules.setdefault("RadEval", radeval)
         self.version = version("radeval")
-        self._metrics = [
-            _open(name, partial(radeval.RadEval, metrics=[name], per_sample=True, show_progress=False))
-            for name in metrics
-            if name != CHEXBERT
-        ]
+        self._metrics = []
+        for name, _, revision in (metric.partition("@") for metric in metrics if metric != CHEXBERT):
+            if name == GREEN:
+                _check_revision(revision)
+            opener = partial(radeval.RadEval, metrics=[name], per_sample=True, show_progress=False)
+            self._metrics.append(_open(name, opener))
         self._labeller = _open(CHEXBERT, _chexbert) if CHEXBERT in metrics else None
         self.labels = [] if self._labeller is None else list(self._labeller.TARGET_NAMES)
         self.five = [] if self._labeller is None else list(self._labeller.TOP5)
@@ -73,6 +79,18 @@ def _open(metric: str, opener: Callable[[], Any]) -> Any:
     except Exception as error:
         first = next(iter(str(error).splitlines()), "")[:LONGEST]
         raise RefusedError("closed", f"{metric}: {type(error).__name__}: {first}") from error
+
+
+def _check_revision(named: str) -> None:
+    """RadEval opens the commit that the cache holds as "main"."""
+
+    def held() -> str:
+        from huggingface_hub import snapshot_download
+
+        return Path(snapshot_download(GREEN_MODEL, local_files_only=True)).name
+
+    if (commit := _open(GREEN, held)) != named:
+        raise RefusedError("revision", commit)
 
 
 def _chexbert() -> Any:
