@@ -7,6 +7,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 ONCE ?=
+# A worker for each core, with one torch thread each. Each has servers of its own, so no more than four.
+WORKERS ?= --numprocesses logical --maxprocesses 4 --dist worksteal
 
 .PHONY: demo test check lock bench clean
 
@@ -15,7 +17,7 @@ demo: $(VENV)/.runtime
 
 test: $(VENV)/.dev
 	sh tests/peers.sh
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(WORKERS) $(PYTEST_ARGS)
 
 check: $(VENV)/.dev
 	$(BIN)/ruff format --check .

@@ -14,9 +14,17 @@ if [ ! -x "$venv/bin/python" ]; then
     exit 2
   }
 fi
+pip() { "$venv/bin/python" -m pip --quiet --disable-pip-version-check "$@"; }
+# uv is several times as fast as pip, but reads none of its settings: it is told the index and folders that pip has.
+uv() {
+  [ -x "$venv/bin/uv" ] || pip install --no-deps "$(grep '^uv==' requirements-dev.lock)"
+  index=${PIP_INDEX_URL:-$(pip config get global.index-url 2>/dev/null || true)}
+  UV_FIND_LINKS="${PIP_FIND_LINKS:-}" "$venv/bin/uv" --quiet --native-tls pip install --python "$venv/bin/python" \
+    ${index:+--default-index "$index"} "$@"
+}
 # --no-deps: the lock is complete, and prefect asks for a certifi newer than any that is published (docs/decisions/0002).
-"$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps -r "$lock"
-"$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+uv --no-deps -r "$lock" 2>/dev/null || pip install --no-deps -r "$lock"
+pip install --no-deps --no-build-isolation -e .
 # Where the index serves only the CUDA build of torch, its libraries are separate packages.
 "$venv/bin/python" -c 'import torch' 2>/dev/null ||
   "$venv/bin/python" -m pip install --quiet --disable-pip-version-check "$(grep '^torch==' requirements.lock)"

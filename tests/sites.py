@@ -18,9 +18,7 @@ from flows.tally import Tally
 from pipeline.child_process import stop
 from pipeline.store.connections import libpq_url
 from pipeline.store.embedded import EmbeddedPostgres
-
-ENGINES = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "firstread-tests"
-"""Exported graphs are kept between sessions, as a site keeps them; their manifests are verified at each load."""
+from tests.engines import ENGINES
 
 _OURS = ("PREFECT_", "FIRSTREAD_")
 _KEPT = ("FIRSTREAD_MODEL__WEIGHTS",)

@@ -10,11 +10,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from models.catalog import show
+from models.families.mini import ensure_mini_graphs
 from models.networks.mini import TOKENIZER_FILE, FirstreadMini, LanguageConfig, MiniConfig
 from models.networks.tokenizer import build_tokenizer
 from models.networks.vision import VisionConfig
 from models.selfcheck import write_self_check
 from pipeline.study import ImageSet, InstanceRef, StudyImage
+from tests.engines import ENGINES
 
 
 @cache
@@ -27,8 +30,11 @@ def tiny_weights() -> Path:
 
 @cache
 def tiny_cache() -> Path:
-    """A cache folder shared by the tests of one process, so that the graphs are exported once."""
-    return _temporary()
+    """A cache folder shared by the tests of one process, with the graphs of ``tiny_weights``."""
+    folder = _temporary()
+    graphs = ensure_mini_graphs(show("firstread-mini"), tiny_weights(), ENGINES).folder
+    shutil.copytree(graphs, folder / graphs.name)
+    return folder
 
 
 def write_tiny(folder: Path, seed: int) -> None:

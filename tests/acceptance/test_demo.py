@@ -1,4 +1,4 @@
-"""The demo, as a stranger runs it: twice on one data folder, then every sink is searched for patient data."""
+"""The demo, as a stranger runs it: three times on one data folder, then every sink is searched for patient data."""
 
 import json
 import subprocess
@@ -10,7 +10,8 @@ import pydicom
 import pytest
 
 from pipeline.store.embedded import EmbeddedPostgres
-from tests.sites import firstread, rows, summary
+from tests import readme
+from tests.sites import environment, firstread, rows, summary
 
 REPORTED, SKIPPED, FAILED = 11, 1, 0
 
@@ -20,6 +21,8 @@ class DemoRun:
     data_dir: Path
     first: "subprocess.CompletedProcess[str]"
     second: "subprocess.CompletedProcess[str]"
+    made: "subprocess.CompletedProcess[str]"
+    """By ``make``, as the README shows it."""
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +31,12 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> DemoRun:
     data_dir = folder / "data"
     first = firstread("demo", "--once", "--json", "--verbose", cwd=folder, FIRSTREAD_DATA_DIR=str(data_dir))
     second = firstread("demo", "--once", "--json", "--verbose", cwd=folder, FIRSTREAD_DATA_DIR=str(data_dir))
-    return DemoRun(data_dir, first, second)
+    made = subprocess.run(
+        ["make", "demo", "ONCE=1"],
+        cwd=readme.ROOT, env=environment(FIRSTREAD_DATA_DIR=str(data_dir)),
+        capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    return DemoRun(data_dir, first, second, made)
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +57,12 @@ def test_the_second_run_finds_everything_unchanged(demo: DemoRun) -> None:
     counted = summary(demo.second)
     assert (counted["discovered"], counted["unchanged"]) == (12, 12)
     assert (counted["reported"], counted["skipped"], counted["failed"]) == (0, 0, 0)
+
+
+def test_make_runs_it(demo: DemoRun) -> None:
+    assert readme.commands("make") == [["make", "demo"], ["make", "test"]]
+    assert demo.made.returncode == 0, demo.made.stderr
+    assert "Machine-made drafts" in demo.made.stderr
 
 
 def test_consumers_read_the_views(postgres: EmbeddedPostgres) -> None:
@@ -79,6 +93,7 @@ def test_no_patient_data_outside_the_store(demo: DemoRun, postgres: EmbeddedPost
     sinks = {
         "first output": demo.first.stdout + demo.first.stderr,
         "second output": demo.second.stdout + demo.second.stderr,
+        "output by make": demo.made.stdout + demo.made.stderr,
         "prefect database": _whole_database(postgres.database_url_for("prefect")),
     }
     kept = ("postgres/cluster", "demo/sample", "demo/pacs/instances")

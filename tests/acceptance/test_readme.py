@@ -1,8 +1,7 @@
-"""Every command of the README is run: here, and the prefect ones in tests/integration/test_triggered.py."""
+"""Every command of the README is run: here, with make in test_demo.py, with prefect in test_triggered.py."""
 
 import json
 import re
-import subprocess
 import sys
 import tomllib
 import urllib.request
@@ -25,18 +24,6 @@ EXAMPLE_UID = "2.25.100"
 
 def test_the_readme_starts_only_what_tests_run() -> None:
     assert readme.programs() == {"make", "firstread", "prefect"}
-
-
-def test_the_make_targets(tmp_path: Path) -> None:
-    """``make test`` is what runs this; ``make demo`` runs the demo of the installed environment."""
-    assert readme.commands("make") == [["make", "demo"], ["make", "test"]]
-    done = subprocess.run(
-        ["make", "demo", "ONCE=1"],
-        cwd=readme.ROOT, env=environment(FIRSTREAD_DATA_DIR=str(tmp_path / "data")),
-        capture_output=True, text=True, timeout=300, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert "Machine-made drafts" in done.stderr
 
 
 def test_the_configuration_is_accepted() -> None:

@@ -17,7 +17,7 @@ from models.networks.mini import EOS_ID, load_tokenizer, prompt_ids
 from models.simulation.film import MAX_VALUE, SimulatedFilm, render
 from pipeline.report import DraftReport
 from pipeline.study import ImageSet, InstanceRef, StudyImage
-from tests.tiny_model import tiny_cache
+from tests.engines import ENGINES
 
 WEIGHTS = show("firstread-mini").weights_folder
 FILMS = 12
@@ -50,7 +50,7 @@ def studies(films: list[SimulatedFilm]) -> list[ImageSet]:
 @pytest.fixture(scope="module")
 def drafter() -> Iterator[Drafter]:
     with open_drafter(
-        ModelChoice("firstread-mini", require_runner="onnxruntime-cpu"), cache_dir=tiny_cache()
+        ModelChoice("firstread-mini", require_runner="onnxruntime-cpu"), cache_dir=ENGINES
     ) as opened:
         yield opened
 
@@ -100,7 +100,7 @@ def test_regions_lie_on_what_was_simulated(
 def test_the_text_is_what_transformers_writes(studies: list[ImageSet]) -> None:
     assert WEIGHTS is not None
     network, tokenizer = load_network(WEIGHTS), load_tokenizer(Path(WEIGHTS))
-    with MiniFamily(show("firstread-mini"), WEIGHTS, tiny_cache()) as family:
+    with MiniFamily(show("firstread-mini"), WEIGHTS, ENGINES) as family:
         features = family.encode(studies)
         texts = [answer.text for answer in family.answer(features, [Request()] * FILMS)]
         films = [family.embeddings([one], [Request()])[0] for one in features]

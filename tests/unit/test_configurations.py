@@ -19,8 +19,8 @@ from models.families.opening import OpenOptions, check_use_limits, find_opener
 from models.tasks import check_family
 from pipeline.report import Language
 from pipeline.settings import Settings
+from tests.engines import ENGINES
 from tests.faulty_endpoint import FaultyEndpoint, faulty_endpoint
-from tests.sites import ENGINES
 from tests.tiny_chat import write_chat_model
 from tests.tiny_qwen import write_qwen
 from tests.tiny_text import write_text_model
@@ -108,7 +108,7 @@ def test_a_block_is_a_choice_that_the_program_takes(
             for request in asked[name]:
                 check_family(family, request)
         if not name and settings.policy.priors != "off":
-            assert family.reads_priors
+            assert family.traits.reads_priors
 
 
 def reached(table: Any, server: FaultyEndpoint) -> Any:
