@@ -274,11 +274,11 @@ class ModelChoice:
 
 
 def refuse_prior_unread(family: Family) -> None:
-    """Raises ConfigurationError unless the family looks at ``ImageSet.priors``: it says so by ``reads_priors``.
+    """Raises ConfigurationError unless the family looks at ``ImageSet.priors``: ``Traits`` says so.
 
     A comparison may be written only by a model that was really given something to compare with.
     """
-    if not getattr(family, "reads_priors", False):
+    if not traits_of(family).reads_priors:
         message = f"{family.model_id} does not compare with earlier studies: set policy.priors to off"
         raise ConfigurationError("unsupported-priors", message)
 

@@ -8,7 +8,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from models.families import Answer, Features, Request, SeenFinding, SeenImage, Task
+from models.families import Answer, Features, Request, SeenFinding, SeenImage, Task, Traits
 from pipeline.errors import ConfigurationError, FailStudy, SkipStudy
 from pipeline.report import Label, Language, Place, Point, Region, Side
 from pipeline.study import ImageSet
@@ -30,7 +30,7 @@ HEADINGS = {
 class AnsweringFamily:
     """Its features are the mean of each image; a brighter half of the first decides side and place."""
 
-    model_version, runner, reads_priors = "1", "onnxruntime-cpu", True
+    model_version, runner, traits = "1", "onnxruntime-cpu", Traits(reads_priors=True)
 
     def __init__(
         self,

@@ -146,20 +146,20 @@ class Traits:
     ``language_tasks`` are the tasks of a language that has fewer than all; ``variants`` the further wordings of a
     language that a request may name; ``context`` the fields of ``Context`` that its wordings hold: no
     other is given to it. ``among_labels``: the probability of a label is a softmax over the labels of the request,
-    so it means something among them only.
+    so it means something among them only. ``reads_priors`` says that it looks at ``ImageSet.priors``.
     """
 
     language_tasks: Mapping[Language, frozenset[Task]] = field(default_factory=dict)
     variants: Mapping[Language, frozenset[str]] = field(default_factory=dict)
     context: frozenset[str] = frozenset()
     among_labels: bool = False
+    reads_priors: bool = False
 
 
 class Family(Protocol):
     """A loaded model. Instances are context managers; every method may be called from several threads.
 
-    A family may have ``traits`` (see ``Traits``; without them it has none) and ``reads_priors``, which says that it
-    looks at ``ImageSet.priors``.
+    A family may have ``traits`` (see ``Traits``; without them it has none).
     """
 
     model_id: str

@@ -6,6 +6,7 @@ family's own words; neither holds a name, a number or a UID. Coordinates: the fa
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -51,7 +52,7 @@ class EndpointFamily:
         self.model_id, self.model_version = entry.id, entry.version
         self.tasks = frozenset(entry.tasks) - self._wording.lacks
         self.languages = frozenset(entry.languages)
-        self.traits, self.reads_priors = entry.traits, self._wording.prior
+        self.traits = replace(entry.traits, reads_priors=self._wording.prior)
         self._client = EndpointClient(options)
         try:
             served = self._client.describe()

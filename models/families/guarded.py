@@ -20,7 +20,7 @@ class GuardedFamily:
         self.family, self._need, self._free = family, need, free
         self.model_id, self.model_version, self.runner = family.model_id, family.model_version, family.runner
         self.tasks, self.languages, self.parts = family.tasks, family.languages, family.parts
-        self.traits, self.reads_priors = traits_of(family), getattr(family, "reads_priors", False)
+        self.traits = traits_of(family)
 
     def prepare(self, study: ImageSet) -> NDArray[np.float32]:
         """See ``models.families.Family``."""

@@ -11,6 +11,7 @@ Starting from cached graphs needs no torch.
 
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -73,8 +74,6 @@ def resize_film(image: StudyImage, size: int) -> NDArray[np.float32]:
 class MiniFamily:
     """firstread-mini, loaded. See ``models.families.Family``."""
 
-    reads_priors = True
-
     def __init__(
         self, entry: CatalogEntry, weights: Path, cache: Path, *, require_runner: str = "", threads: int = 0
     ) -> None:
@@ -100,6 +99,7 @@ class MiniFamily:
             self._tokenizer = Tokenizer.from_file(str(weights / TOKENIZER_FILE))
             self.model_id, self.model_version = entry.id, entry.version
             self.tasks, self.languages = frozenset(entry.tasks), frozenset(entry.languages)
+            self.traits = replace(entry.traits, reads_priors=True)
             prompts = read_prompts(entry.prompts)
             self._film_tokens: int = settings["film_tokens"]
             self._fixed_prompt: tuple[int, ...] = tuple(settings["prompts"]["report/en"])

@@ -16,7 +16,7 @@ from flows.asking import Inquiry, ask, read_region
 from flows.path import Brought
 from flows.workplace import Workplace
 from models.drafter import ModelChoice
-from models.families import Task
+from models.families import Task, Traits
 from models.simulation.film import render
 from pipeline import settings as configuration
 from pipeline.errors import ConfigurationError, RetryLater
@@ -195,7 +195,7 @@ def test_an_earlier_study_is_compared_with_only_where_it_is_the_patients(
         code, answer = site.ask(capsys, "vqa", question="q", prior=site.uid(study))
         assert (code, answer["error"]["code"]) == (1, why)
     assert site.family.priors == 1
-    site.family.reads_priors = False
+    site.family.traits = Traits()
     with pytest.raises(ConfigurationError, match="does not compare with earlier studies"):
         site.ask(capsys, "vqa", question="q", prior=site.uid("oldest"))
 

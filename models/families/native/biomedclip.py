@@ -298,6 +298,8 @@ class BiomedClipFamily:
                 f"{self.model_id} does not do {request.task} in {request.language}; it classifies in English"
             )
             raise ConfigurationError("unsupported-task", message)
+        if not features.images:
+            raise FailStudy("no-images", "classify needs an image, and the study has none that is read")
         if len(request.labels) < 2:
             raise ConfigurationError(
                 "no-labels", f"{self.model_id} compares labels: name two or more to choose among"
@@ -332,7 +334,7 @@ class BiomedClipFamily:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stack.close()
-        del self._loaded
+        vars(self).pop("_loaded", None)  # closing twice is allowed
         gc.collect()
 
 

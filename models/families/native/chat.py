@@ -281,7 +281,7 @@ class ChatFamily:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stack.close()
-        del self._loaded
+        vars(self).pop("_loaded", None)  # closing twice is allowed
         gc.collect()
 
 

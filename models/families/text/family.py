@@ -166,7 +166,7 @@ class TextFamily:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        del self._loaded
+        vars(self).pop("_loaded", None)  # closing twice is allowed
         gc.collect()
 
 

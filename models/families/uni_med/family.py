@@ -236,7 +236,8 @@ class UniMedFamily:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stack.close()
-        del self._network, self._language, self._table
+        for part in ("_network", "_language", "_table"):
+            vars(self).pop(part, None)  # closing twice is allowed
         gc.collect()
 
 
