@@ -1,21 +1,17 @@
 """A DICOMweb server on loopback that misbehaves as real ones do, one fault at a time."""
 
 import json
-import socket
-import struct
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from pydicom import dcmread
 
-from tests.servers import LOOPBACK
+from tests.loopback import LoopbackHandler, serving
 
 BOUNDARY = "faulty-boundary"
 
@@ -78,24 +74,10 @@ def faulty_dicomweb(
 ) -> Iterator[FaultyDicomweb]:
     """Serve these DICOM files, wrongly. ``tls`` is an SSL context, for https."""
     stored = [_stored(file) if isinstance(file, Path) else file for file in files]
-    scheme = "http" if tls is None else "https"
     running = FaultyDicomweb("", faults)
-    released = threading.Event()
-    handler = type("Handler", (_Handler,), {"stored": stored, "running": running, "released": released})
-    server = ThreadingHTTPServer((LOOPBACK, 0), handler)
-    server.daemon_threads = True
-    if tls is not None:
-        server.socket = tls.wrap_socket(server.socket, server_side=True)
-    running.url = f"{scheme}://{LOOPBACK}:{server.server_address[1]}/dicomweb"
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
-    thread.start()
-    try:
+    with serving(_Handler, tls, stored=stored, running=running) as url:
+        running.url = f"{url}/dicomweb"
         yield running
-    finally:
-        released.set()
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
 def _stored(path: Path) -> _Stored:
@@ -111,15 +93,9 @@ def _stored(path: Path) -> _Stored:
     )
 
 
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True
+class _Handler(LoopbackHandler):
     stored: list[_Stored]
     running: FaultyDicomweb
-    released: threading.Event
-
-    def log_message(self, *args: object) -> None:
-        return
 
     def do_GET(self) -> None:
         faults, path = self.running.faults, urlsplit(self.path)
@@ -203,19 +179,14 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(status, body, headers)
 
     def _send(self, status: int, body: bytes, headers: dict[str, str] | None = None, cut: int = 0) -> None:
-        self.send_response(status)
-        for name, value in (headers or {}).items():
-            self.send_header(name, value)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
+        self.start(status, len(body), headers)
         self.wfile.write(body[:cut] if cut else body)
         if cut:
             self.wfile.flush()
             time.sleep(0.05)
             self.close_connection = True
             if self.running.faults.resets:
-                self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-                self.connection.close()
+                self.reset()
 
 
 def _matches(stored: _Stored, keys: dict[str, str]) -> bool:

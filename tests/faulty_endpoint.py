@@ -1,17 +1,14 @@
 """An OpenAI-compatible server on loopback that misbehaves as real ones do, one fault at a time."""
 
 import json
-import socket
-import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from tests.servers import LOOPBACK
+from tests.loopback import LoopbackHandler, serving
 
 
 @dataclass(slots=True)
@@ -53,32 +50,13 @@ class FaultyEndpoint:
 def faulty_endpoint(faults: EndpointFaults | None = None, tls: Any = None) -> Iterator[FaultyEndpoint]:
     """Serve chat completions, wrongly. ``tls`` is an SSL context, for https."""
     running = FaultyEndpoint("", faults or EndpointFaults())
-    released = threading.Event()
-    handler = type("Handler", (_Handler,), {"running": running, "released": released})
-    server = ThreadingHTTPServer((LOOPBACK, 0), handler)
-    server.daemon_threads = True
-    if tls is not None:
-        server.socket = tls.wrap_socket(server.socket, server_side=True)
-    running.url = f"{'http' if tls is None else 'https'}://{LOOPBACK}:{server.server_address[1]}"
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
-    thread.start()
-    try:
+    with serving(_Handler, tls, running=running) as url:
+        running.url = url
         yield running
-    finally:
-        released.set()
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True
+class _Handler(LoopbackHandler):
     running: FaultyEndpoint
-    released: threading.Event
-
-    def log_message(self, *args: object) -> None:
-        return
 
     def do_GET(self) -> None:
         if not self._allowed():
@@ -148,22 +126,15 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.flush()
 
     def _cut(self, *, reset: bool) -> None:
-        self.send_response(200)
-        self.send_header("Content-Length", "1000")
-        self.end_headers()
+        self.start(200, 1000)
         self.wfile.write(b'{"choices"')
         self.wfile.flush()
         self.close_connection = True
         if reset:
-            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            self.connection.close()
+            self.reset()
 
     def _send(self, status: int, body: bytes, headers: dict[str, str] | None = None) -> None:
-        self.send_response(status)
-        for name, value in (headers or {}).items():
-            self.send_header(name, value)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
+        self.start(status, len(body), headers)
         self.wfile.write(body)
 
 
