@@ -13,9 +13,10 @@ from psycopg import sql
 from pipeline.store.connections import libpq_url
 from pipeline.store.embedded import EmbeddedPostgres
 from pipeline.store.migrations import upgrade
+from tests.model_server import model_server, served_image_model, served_text_model
 from tests.sites import prefect_url
 
-__all__ = ["prefect_url"]
+__all__ = ["model_server", "prefect_url", "served_image_model", "served_text_model"]
 
 SHARED = "firstread_shared"
 

@@ -165,14 +165,6 @@ def test_a_text_without_its_film_is_refused(family: MiniFamily) -> None:
         family.answer([NO_FEATURES], [Request(Task.SUMMARIZE, text="The lungs are clear.")])
 
 
-def test_threads_share_a_family(family: MiniFamily) -> None:
-    studies = [film_study(number) for number in range(8)]
-    expected = family.answer(family.encode(studies), [Request()] * 8)
-    with ThreadPoolExecutor(4) as pool:
-        texts = list(pool.map(lambda study: family.answer(family.encode([study]), [Request()])[0], studies))
-    assert texts == expected
-
-
 def ask(task: Task, language: Language) -> Request:
     """A request of ``task`` with all that it needs, about ``film_study(3)``."""
     ref = film_study(3).images[0].ref
@@ -185,18 +177,6 @@ def ask(task: Task, language: Language) -> Request:
         target="carina" if task is Task.LANDMARK else "heart",
         text="The lungs are clear." if language is Language.ENGLISH else "双肺未见实变影。",
     )
-
-
-def test_all_tasks_of_the_catalogue_are_answered_alike_in_any_batch(family: MiniFamily) -> None:
-    (features,) = family.encode([film_study(3)])
-    requests = [ask(task, language) for task in family.tasks for language in family.languages]
-    assert len(requests) == 20
-    together = family.answer([features] * 20, requests)
-    assert len({answer.text for answer in together}) > 10
-    for request, answer in list(zip(requests, together, strict=True))[::5]:
-        assert family.answer([features], [request]) == [answer]
-    with pytest.raises(ConfigurationError, match="does not do segment"):
-        family.answer([features], [Request(Task.SEGMENT)])
 
 
 def test_what_cannot_be_asked_of_a_study_fails_it(family: MiniFamily) -> None:

@@ -1,21 +1,16 @@
 """MING-MOE: the mixture of LoRA experts against a plain reading of the published arithmetic."""
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
 from transformers import AutoModelForCausalLM
 
-from models.catalog import show
-from models.families import Features, Request, Task
-from models.families.opening import open_family
 from models.families.text.family import TextFamily
 from models.families.text.ming_moe import (
     EXPERTS_FILE,
@@ -24,12 +19,9 @@ from models.families.text.ming_moe import (
     read_expert_config,
     with_experts,
 )
-from models.families.text.recipes import RECIPES
-from models.networks.uni_med_language import quiet_peft
 from pipeline.errors import ConfigurationError, StopRun
-from tests.tiny_text import text_entry, write_text_model
-
-RANK, ALPHA = 4, 8
+from tests.tiny_ming_moe import ALPHA, RANK, write_ming_moe
+from tests.tiny_text import text_entry
 
 
 def published(layer: ExpertLinear, x: Tensor, config: ExpertConfig) -> Tensor:
@@ -51,39 +43,7 @@ def published(layer: ExpertLinear, x: Tensor, config: ExpertConfig) -> Tensor:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("ming-moe")
-    write_text_model(root / "base", "qwen2")
-    torch.manual_seed(5)
-    base = AutoModelForCausalLM.from_pretrained(root / "base", dtype=torch.float32)
-    settings = LoraConfig(
-        r=RANK,
-        lora_alpha=ALPHA,
-        target_modules=["q_proj", "k_proj", "v_proj", "o_proj"],
-        task_type="CAUSAL_LM",
-    )
-    with quiet_peft():
-        adapted = get_peft_model(base, settings)
-    with torch.no_grad():
-        for name, parameter in adapted.named_parameters():
-            if "lora_B" in name:
-                parameter.normal_(0, 0.3)
-    adapted.save_pretrained(root)
-    (root / "config.json").write_text((root / "base" / "config.json").read_text())
-    experts = {}
-    for layer in range(2):
-        for name, (inner, outer) in {
-            "gate_proj": (32, 64),
-            "up_proj": (32, 64),
-            "down_proj": (64, 32),
-        }.items():
-            start = f"base_model.model.model.layers.{layer}.mlp.{name}"
-            experts[f"{start}.switch.weight"] = torch.randn(4, inner)
-            experts[f"{start}.switch.bias"] = torch.randn(4)
-            for index in range(4):
-                experts[f"{start}.experts.{index}.lora_A_{index}.weight"] = torch.randn(RANK, inner) * 0.3
-                experts[f"{start}.experts.{index}.lora_B_{index}.weight"] = torch.randn(outer, RANK) * 0.3
-    save_file(experts, root / EXPERTS_FILE)
-    return root
+    return write_ming_moe(tmp_path_factory.mktemp("ming-moe"))
 
 
 def test_a_layer_is_the_published_arithmetic() -> None:
@@ -111,19 +71,6 @@ def test_the_network_is_the_base_with_both_parts_added(folder: Path) -> None:
     assert torch.equal(up.base.weight, plain.model.layers[0].mlp.up_proj.weight)
 
 
-def test_the_family_writes_in_batches_what_generate_writes_alone(folder: Path) -> None:
-    recipe = replace(RECIPES["ming-moe"], max_new_tokens=12)
-    with TextFamily(text_entry("ming-moe"), folder, recipe=recipe) as family:
-        asked = [
-            Request(Task.TEXT_QA, question="Why " * (1 + number % 5) + f"{number}?") for number in range(8)
-        ]
-        together = family.answer([Features((), {})] * 8, asked)
-        alone = [family.answer([Features((), {})], [request])[0] for request in asked]
-        assert [answer.text for answer in together] == [answer.text for answer in alone]
-        assert f"weights/{EXPERTS_FILE}" in family.parts
-        assert "weights/base/model.safetensors" in family.parts
-
-
 def test_missing_experts_and_pickles_stop_the_run(folder: Path, tmp_path: Path) -> None:
     for path in folder.rglob("*"):
         if path.is_file():
@@ -149,8 +96,3 @@ def test_experts_that_are_sampled_are_refused(folder: Path, tmp_path: Path) -> N
     (tmp_path / "config.json").write_text(json.dumps({**stored, "num_experts": 8, "use_rslora": True}))
     config = read_expert_config(tmp_path)
     assert (config.experts, config.scaling) == (8, ALPHA / RANK**0.5)
-
-
-def test_the_catalogue_opens_it_once_its_terms_are_accepted(folder: Path, tmp_path: Path) -> None:
-    with open_family(show("ming-moe"), folder, tmp_path, accept_use_limits=True) as family:
-        assert family.tasks == {Task.SUMMARIZE, Task.STRUCTURED, Task.TEXT_QA}

@@ -27,11 +27,12 @@ from models.families.native.qwen_words import (
     read_chexone,
     read_numbered,
 )
-from models.families.opening import OpenOptions, open_family
+from models.families.opening import OpenOptions
 from models.tasks import check_family
 from pipeline.errors import ConfigurationError, FailStudy, StopRun
 from pipeline.report import Language, Place, Point, Region
 from pipeline.study import ImageSet, InstanceRef
+from tests.engines import ENGINES
 from tests.tiny_chat import chat_study
 from tests.tiny_qwen import write_qwen
 
@@ -65,12 +66,12 @@ class Opened:
     """One family and its folders."""
 
     def __init__(self, kind: str, root: Path) -> None:
-        self.kind, self.folder, self.cache = kind, root / kind, root / f"{kind}-cache"
+        self.kind, self.folder = kind, root / kind
         write_qwen(self.folder, kind)
         self.entry = show(ENTRIES[kind])
         self.loaded = load_qwen(self.folder, self.entry.network_class, 20_000)
         self.words = UmitWords() if kind == "qwen2-vl" else CheXOneWords()
-        self.family = QwenFamily(self.entry, self.loaded, self.words, self.cache, limit=LIMIT, threads=1)
+        self.family = QwenFamily(self.entry, self.loaded, self.words, ENGINES, limit=LIMIT, threads=1)
 
 
 @pytest.fixture(scope="module", params=list(ENTRIES))
@@ -194,7 +195,7 @@ def test_umit_takes_a_folder_per_task(opened: Opened, tmp_path: Path) -> None:
         pytest.skip("UMIT's form")
     for task in ("report", "vqa"):
         shutil.copytree(opened.folder, tmp_path / "umit" / task)
-    options = OpenOptions(tmp_path / "umit", opened.cache, threads=1)
+    options = OpenOptions(tmp_path / "umit", ENGINES, threads=1)
     study = chat_study(3)
     with open_qwen(opened.entry, options) as family:
         assert family.tasks == {Task.REPORT, Task.VQA}
@@ -204,14 +205,7 @@ def test_umit_takes_a_folder_per_task(opened: Opened, tmp_path: Path) -> None:
         with pytest.raises(ConfigurationError, match="checkpoint"):
             family.answer(family.encode([study]), [Request(Task.DETECT, target="heart")])
     with pytest.raises(ConfigurationError, match="folder named as a task"):
-        open_qwen(opened.entry, OpenOptions(tmp_path, opened.cache))
-
-
-def test_it_opens_by_its_catalogue_name(opened: Opened) -> None:
-    with pytest.raises(ConfigurationError, match="accept_use_limits"):
-        open_family(opened.entry, opened.folder, opened.cache)
-    with open_family(opened.entry, opened.folder, opened.cache, accept_use_limits=True, threads=1) as family:
-        assert "prompts" in family.parts
+        open_qwen(opened.entry, OpenOptions(tmp_path, ENGINES))
 
 
 def test_what_cannot_be_asked_is_refused(opened: Opened) -> None:
@@ -324,8 +318,8 @@ def test_umit_keeps_small_pictures_and_no_study_for_its_other_checkpoints(
         shutil.copytree(opened.folder, tmp_path / task)
     study = chat_study(5, 4)
     request = Request(Task.VQA, question="Is it large?")
-    whole = open_checkpoint(opened.entry, tmp_path / "vqa", OpenOptions(tmp_path, opened.cache, threads=1))
-    with whole, open_qwen(opened.entry, OpenOptions(tmp_path, opened.cache, threads=1)) as family:
+    whole = open_checkpoint(opened.entry, tmp_path / "vqa", OpenOptions(tmp_path, ENGINES, threads=1))
+    with whole, open_qwen(opened.entry, OpenOptions(tmp_path, ENGINES, threads=1)) as family:
         (kept,) = family.encode([study])
         assert all(array.dtype != object for array in kept.arrays.values())
         greys = kept.arrays["greys"]
@@ -348,7 +342,7 @@ def test_chexones_modes(opened: Opened) -> None:
         pytest.skip("CheXOne's modes")
     instruct = Request(Task.FINDINGS, variant="findings-instruct")
     assert prompt(CheXOneWords(), instruct) == "<image>Write an example findings section for the CXR."
-    open_ended = QwenFamily(opened.entry, opened.loaded, opened.words, opened.cache, threads=1)
+    open_ended = QwenFamily(opened.entry, opened.loaded, opened.words, ENGINES, threads=1)
     assert open_ended._room(Request(Task.FINDINGS)) == 1024, "reasoning has room before the answer"
     with pytest.raises(ConfigurationError, match=r"no wording 'other' in en .*findings-instruct"):
         check_family(open_ended, Request(Task.FINDINGS, variant="other"))

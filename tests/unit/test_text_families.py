@@ -9,16 +9,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from models.catalog import show
 from models.drafter import Drafter
 from models.families import Features, Request, Task
-from models.families.opening import open_family
 from models.families.text.asking import read_choice
 from models.families.text.family import TextFamily
 from models.families.text.recipes import RECIPES
-from pipeline.errors import ConfigurationError, FailStudy, SkipStudy, StopRun
+from pipeline.errors import ConfigurationError, FailStudy, StopRun
 from pipeline.report import Language
-from tests.tiny_model import film_study
 from tests.tiny_text import POSITIONS, text_entry, write_text_model
 
 NOTHING = Features((), {})
@@ -116,10 +113,6 @@ def test_a_models_own_marks_in_a_report_are_refused(folders: dict[str, Path]) ->
 
 def test_it_has_no_images_and_says_so(folders: dict[str, Path]) -> None:
     with opened(folders, "text-llm") as family:
-        study = film_study(1)
-        assert family.encode([study, study]) == [NOTHING, NOTHING]
-        with pytest.raises(SkipStudy, match="no-image-model"):
-            family.prepare(study)
         with pytest.raises(ConfigurationError, match="reads no images"):
             family.answer([NOTHING], [Request(Task.REPORT)])
         with pytest.raises(ConfigurationError, match="does not do report"):
@@ -198,8 +191,3 @@ def test_smollm2_loads_from_its_package_and_answers() -> None:
         capital, structured = family.answer([NOTHING, NOTHING], asked)
         assert "Paris" in capital.text
         assert structured.structured == '{"side": "left"}'
-
-
-def test_the_catalogue_opens_any_causal_model(folders: dict[str, Path], tmp_path: Path) -> None:
-    with open_family(show("text-llm"), folders["llama"], tmp_path, accept_use_limits=True) as family:
-        assert family.tasks == {Task.SUMMARIZE, Task.STRUCTURED, Task.TEXT_QA}

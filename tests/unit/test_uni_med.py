@@ -16,8 +16,7 @@ from transformers import AutoTokenizer, Blip2VisionConfig, Blip2VisionModel, Lla
 
 from models.catalog import show
 from models.encoder import largest_error
-from models.families import Features, Request, SeenImage, Task
-from models.families.opening import open_family
+from models.families import Request, SeenImage, Task
 from models.families.uni_med.asking import read_class, read_places, word_instruction, write_box
 from models.families.uni_med.family import UniMedFamily, choose_image, normalise, squash
 from models.networks.eva_vit import EvaConfig
@@ -31,9 +30,10 @@ from models.networks.uni_med import (
     load_tower,
 )
 from models.networks.uni_med_language import load_language, quiet_peft
-from pipeline.errors import ConfigurationError, FailStudy, StopRun
+from pipeline.errors import FailStudy, StopRun
 from pipeline.report import Region
 from pipeline.study import InstanceRef
+from tests.engines import ENGINES
 from tests.tiny_model import film_study
 from tests.tiny_uni_med import CONFIG, WIDTH, build_encoder, write_uni_med
 
@@ -47,8 +47,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def family(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[UniMedFamily]:
-    with UniMedFamily(show("uni-med"), folder, tmp_path_factory.mktemp("cache"), threads=1) as opened:
+def family(folder: Path) -> Iterator[UniMedFamily]:
+    with UniMedFamily(show("uni-med"), folder, ENGINES, threads=1) as opened:
         yield opened
 
 
@@ -357,10 +357,6 @@ def test_what_cannot_be_asked_is_refused(family: UniMedFamily) -> None:
     ):
         with pytest.raises(FailStudy):
             family.answer(features, [request])
-    with pytest.raises(ConfigurationError, match="does not do landmark"):
-        family.answer(features, [Request(Task.LANDMARK, target="carina")])
-    with pytest.raises(FailStudy, match="needs the image"):
-        family.answer([Features((), {})], [Request(Task.VQA, question="Why?")])
 
 
 def test_a_class_is_chosen_only_where_it_is_written() -> None:
@@ -373,12 +369,3 @@ def test_the_shape_of_a_tower_has_to_divide() -> None:
         EvaConfig(image_size=225)
     with pytest.raises(ValueError, match="rate of 4"):
         UniMedConfig(resample="maxpool", resample_rate=2)
-
-
-def test_the_catalogue_opens_it_once_its_terms_are_accepted(folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match="accept_use_limits"):
-        open_family(show("uni-med"), folder, tmp_path)
-    with open_family(show("uni-med"), folder, tmp_path, accept_use_limits=True, threads=1) as opened:
-        (answer,) = opened.answer(opened.encode([film_study(3)]), [Request(Task.VQA, question="Why?")])
-        assert answer.text
-        assert opened.runner == "onnxruntime-cpu"

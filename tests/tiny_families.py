@@ -1,0 +1,111 @@
+"""Every family with small random weights, opened as its adapter opens it: the subjects of the family contract."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from models.catalog import CatalogEntry, show
+from models.endpoints.options import EndpointOptions
+from models.families import Family
+from models.families.mini import MiniFamily
+from models.families.native.biomedclip import BiomedClipFamily, load_biomedclip
+from models.families.native.chat import ChatFamily
+from models.families.native.dialect import Dialect
+from models.families.native.llava_med import LlavaMedDialect
+from models.families.native.medgemma import MedGemmaDialect
+from models.families.native.medrega import MedRegaDialect
+from models.families.native.networks import ChatNetwork, load_llava_med, load_medgemma, load_medrega
+from models.families.native.qwen import QwenFamily, load_qwen
+from models.families.native.qwen_words import WORDS
+from models.families.text.family import TextFamily
+from models.families.text.recipes import recipe_of
+from models.families.uni_med.family import UniMedFamily
+from tests.engines import ENGINES
+from tests.tiny_chat import write_chat_model
+from tests.tiny_clip import clip_weights, write_clip
+from tests.tiny_ming_moe import write_ming_moe
+from tests.tiny_model import tiny_weights
+from tests.tiny_qwen import write_qwen
+from tests.tiny_text import write_text_model
+from tests.tiny_uni_med import write_uni_med
+
+LIMIT = 12
+"""New tokens at most, where the weights say nothing else."""
+MOST_PIXELS = 20_000
+Opening = Callable[[CatalogEntry, Path], Family]
+
+
+@dataclass(frozen=True, slots=True)
+class TinyFamily:
+    """A family that can be opened again and again: its catalogue entry, its weights' folder and ``open``.
+
+    ``endpoint`` is the server that answers instead of weights.
+    """
+
+    entry: CatalogEntry
+    folder: Path
+    open: Callable[[], Family]
+    endpoint: EndpointOptions | None = None
+
+
+def tiny_family(model_id: str, folder: Path) -> TinyFamily:
+    """The family ``model_id`` of ``TINY``, its weights written into ``folder``."""
+    write, opened = TINY[model_id]
+    entry = show(model_id)
+    weights = write(folder)
+    return TinyFamily(entry, weights, lambda: opened(entry, weights))
+
+
+def _open_mini(entry: CatalogEntry, folder: Path) -> Family:
+    return MiniFamily(entry, folder, ENGINES, threads=1)
+
+
+def _open_uni_med(entry: CatalogEntry, folder: Path) -> Family:
+    return UniMedFamily(entry, folder, ENGINES, threads=1)
+
+
+def _open_text(entry: CatalogEntry, folder: Path) -> Family:
+    return TextFamily(entry, folder, recipe=replace(recipe_of(entry.id), max_new_tokens=LIMIT))
+
+
+def _open_clip(entry: CatalogEntry, folder: Path) -> Family:
+    return BiomedClipFamily(entry, load_biomedclip(folder), ENGINES, threads=1)
+
+
+def _open_chat(load: Callable[[Path], ChatNetwork], dialect: Dialect) -> Opening:
+    return lambda entry, folder: ChatFamily(entry, load(folder), dialect, ENGINES, limit=LIMIT, threads=1)
+
+
+def _open_qwen(entry: CatalogEntry, folder: Path) -> Family:
+    loaded = load_qwen(folder, entry.network_class, MOST_PIXELS)
+    words = WORDS[entry.prompts](entry.prompts, entry.images)
+    return QwenFamily(entry, loaded, words, ENGINES, limit=LIMIT, threads=1)
+
+
+def _write_qwen(network: str) -> Callable[[Path], Path]:
+    return lambda folder: write_qwen(folder, network, MOST_PIXELS)
+
+
+TINY: Mapping[str, tuple[Callable[[Path], Path], Opening]] = {
+    "firstread-mini": (lambda folder: tiny_weights(), _open_mini),
+    "uni-med": (write_uni_med, _open_uni_med),
+    "text-llm": (write_text_model, _open_text),
+    "ming-moe": (write_ming_moe, _open_text),
+    "medrega": (
+        lambda folder: write_chat_model(folder, "medrega"),
+        _open_chat(load_medrega, MedRegaDialect()),
+    ),
+    "llava-med": (
+        lambda folder: write_chat_model(folder, "llava-med"),
+        _open_chat(load_llava_med, LlavaMedDialect()),
+    ),
+    "medgemma-1.5-4b-it": (
+        lambda folder: write_chat_model(folder, "medgemma"),
+        _open_chat(load_medgemma, MedGemmaDialect(most_images=3)),
+    ),
+    "umit": (_write_qwen("qwen2-vl"), _open_qwen),
+    "lingshu-7b": (_write_qwen("qwen2.5-vl"), _open_qwen),
+    "chexone": (_write_qwen("qwen2.5-vl"), _open_qwen),
+    "biomedclip": (lambda folder: write_clip(folder, clip_weights()), _open_clip),
+}
+"""How the weights of a family are written and how it is opened, by catalogue id."""
