@@ -7,8 +7,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 ONCE ?=
-# A worker for each core, with one torch thread each. Each has servers of its own, so no more than four.
-WORKERS ?= --numprocesses logical --maxprocesses 4 --dist worksteal
+# A worker for each core, at most four (each has servers of its own), with one torch thread; a file is run by one
+# worker, so that its fixtures are made once, and the slow files come first.
+WORKERS ?= --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 .PHONY: demo test check lock bench clean
 
