@@ -68,9 +68,9 @@ def box_rows(made: Sequence[Box], true: Sequence[Box]) -> list[Row]:
     counts = np.array([len(match(made, true)), len(made), len(true)], np.float64)
     variant = f"IoU > {LEAST}, plain, one to one"
     nothing = "no box was predicted"
-    precision = Measure("box precision", variant, nothing, plotted="precision")
-    recall = Measure("box recall", variant, "the references have no box", plotted="recall")
-    both = Measure("box F1", variant, f"{nothing}, and the references have none", plotted="F1")
+    precision = Measure("box precision", variant, nothing, plotted="box precision")
+    recall = Measure("box recall", variant, "the references have no box", plotted="box recall")
+    both = Measure("box F1", variant, f"{nothing}, and the references have none", plotted="box F1")
     rows = [
         (Metric(precision, lambda sums: ratio(sums[0], sums[1])), counts),
         (Metric(recall, lambda sums: ratio(sums[0], sums[2])), counts),

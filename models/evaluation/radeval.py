@@ -59,7 +59,7 @@ def named(metrics: str) -> tuple[str, ...]:
     """The metrics of a comma-separated list. Raises ConfigurationError for one that is not in ``NEEDED``, and for GREEN
     without the commit of its model ("green@COMMIT"): it runs that repository's code."""
     wanted = tuple(dict.fromkeys(name for part in metrics.split(",") if (name := part.strip())))
-    if unknown := [name for name in wanted if name.removeprefix(f"{GREEN}@") == name and name not in NEEDED]:
+    if unknown := [name for name in wanted if name not in NEEDED and not name.startswith(f"{GREEN}@")]:
         message = f"--radeval takes {', '.join(NEEDED)}, not {', '.join(unknown)}"
         raise ConfigurationError("radeval", message)
     if GREEN in wanted:
