@@ -35,12 +35,15 @@ from tests.unit.fhir_samples import DRAFT, FRONTAL, built
 ENDPOINT = "openai-endpoint"
 SCHEMA = '{"type": "object", "properties": {"effusion": {"type": "boolean"}}, "required": ["effusion"]}'
 ENGLISH = Language.ENGLISH
-WHOLE = (0.0, 0.0, 1.0, 1.0)
 WRITES: dict[str, tuple[str, tuple[float, float, float, float] | None]] = {
     "firstread-mini": ("{<0><0><9><9>}", None),  # its numbers are the heads', whatever it writes
     "uni-med": ("{<10><20><50><100>}", (0.1, 0.2, 0.5, 1.0)),
-    "medrega": ("<ref>heart</ref><box>[[0, 0, 999, 999]]</box>", WHOLE),
-    "medgemma-1.5-4b-it": ('Final Answer: [{"box_2d": [0, 0, 1000, 1000], "label": "heart"}]', WHOLE),
+    "medrega": ("<ref>heart</ref><box>[[111, 222, 666, 999]]</box>", (1 / 9, 2 / 9, 2 / 3, 1.0)),
+    # of the film of 120 x 150 padded to a square of 150: 15 columns of padding on either side
+    "medgemma-1.5-4b-it": (
+        'Final Answer: [{"box_2d": [100, 200, 500, 800], "label": "heart"}]',
+        (0.125, 0.1, 0.875, 0.5),
+    ),
     "umit": ("<|box_start|>(0,0),(500,250)<|box_end|>", (0.0, 0.0, 0.5, 0.25)),
     "lingshu-7b": ('[{"bbox_2d": [14, 14, 28, 56], "label": "heart"}]', None),  # in pixels of its own size
     "chexone": ("<|ref|>heart<|/ref|><|box|>(0,0),(50,100)<|/box|>", (0.0, 0.0, 0.5, 1.0)),
