@@ -32,7 +32,6 @@ from tests.tiny_uni_med import write_uni_med
 LIMIT = 12
 """New tokens at most, where the weights say nothing else."""
 MOST_PIXELS = 20_000
-Opening = Callable[[CatalogEntry, Path], Family]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +47,19 @@ class TinyFamily:
     endpoint: EndpointOptions | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Making:
+    """How the weights of a family are written into a folder, and how it is opened; ``write`` gives their folder."""
+
+    write: Callable[[Path], Path]
+    open: Callable[[CatalogEntry, Path], Family]
+
+
 def tiny_family(model_id: str, folder: Path) -> TinyFamily:
     """The family ``model_id`` of ``TINY``, its weights written into ``folder``."""
-    write, opened = TINY[model_id]
-    entry = show(model_id)
-    weights = write(folder)
-    return TinyFamily(entry, weights, lambda: opened(entry, weights))
+    entry, making = show(model_id), TINY[model_id]
+    weights = making.write(folder)
+    return TinyFamily(entry, weights, lambda: making.open(entry, weights))
 
 
 def _open_mini(entry: CatalogEntry, folder: Path) -> Family:
@@ -72,7 +78,9 @@ def _open_clip(entry: CatalogEntry, folder: Path) -> Family:
     return BiomedClipFamily(entry, load_biomedclip(folder), ENGINES, threads=1)
 
 
-def _open_chat(load: Callable[[Path], ChatNetwork], dialect: Dialect) -> Opening:
+def _open_chat(
+    load: Callable[[Path], ChatNetwork], dialect: Dialect
+) -> Callable[[CatalogEntry, Path], Family]:
     return lambda entry, folder: ChatFamily(entry, load(folder), dialect, ENGINES, limit=LIMIT, threads=1)
 
 
@@ -82,30 +90,27 @@ def _open_qwen(entry: CatalogEntry, folder: Path) -> Family:
     return QwenFamily(entry, loaded, words, ENGINES, limit=LIMIT, threads=1)
 
 
+def _write_chat(kind: str) -> Callable[[Path], Path]:
+    return lambda folder: write_chat_model(folder, kind)
+
+
 def _write_qwen(network: str) -> Callable[[Path], Path]:
     return lambda folder: write_qwen(folder, network, MOST_PIXELS)
 
 
-TINY: Mapping[str, tuple[Callable[[Path], Path], Opening]] = {
-    "firstread-mini": (lambda folder: tiny_weights(), _open_mini),
-    "uni-med": (write_uni_med, _open_uni_med),
-    "text-llm": (write_text_model, _open_text),
-    "ming-moe": (write_ming_moe, _open_text),
-    "medrega": (
-        lambda folder: write_chat_model(folder, "medrega"),
-        _open_chat(load_medrega, MedRegaDialect()),
+TINY: Mapping[str, Making] = {
+    "firstread-mini": Making(lambda folder: tiny_weights(), _open_mini),
+    "uni-med": Making(write_uni_med, _open_uni_med),
+    "text-llm": Making(write_text_model, _open_text),
+    "ming-moe": Making(write_ming_moe, _open_text),
+    "medrega": Making(_write_chat("medrega"), _open_chat(load_medrega, MedRegaDialect())),
+    "llava-med": Making(_write_chat("llava-med"), _open_chat(load_llava_med, LlavaMedDialect())),
+    "medgemma-1.5-4b-it": Making(
+        _write_chat("medgemma"), _open_chat(load_medgemma, MedGemmaDialect(most_images=3))
     ),
-    "llava-med": (
-        lambda folder: write_chat_model(folder, "llava-med"),
-        _open_chat(load_llava_med, LlavaMedDialect()),
-    ),
-    "medgemma-1.5-4b-it": (
-        lambda folder: write_chat_model(folder, "medgemma"),
-        _open_chat(load_medgemma, MedGemmaDialect(most_images=3)),
-    ),
-    "umit": (_write_qwen("qwen2-vl"), _open_qwen),
-    "lingshu-7b": (_write_qwen("qwen2.5-vl"), _open_qwen),
-    "chexone": (_write_qwen("qwen2.5-vl"), _open_qwen),
-    "biomedclip": (lambda folder: write_clip(folder, clip_weights()), _open_clip),
+    "umit": Making(_write_qwen("qwen2-vl"), _open_qwen),
+    "lingshu-7b": Making(_write_qwen("qwen2.5-vl"), _open_qwen),
+    "chexone": Making(_write_qwen("qwen2.5-vl"), _open_qwen),
+    "biomedclip": Making(lambda folder: write_clip(folder, clip_weights()), _open_clip),
 }
-"""How the weights of a family are written and how it is opened, by catalogue id."""
+"""By catalogue id."""

@@ -4,7 +4,6 @@ Small random networks in the published layouts; engines are built for real throu
 """
 
 import shutil
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -29,25 +28,24 @@ from models.families.opening import OpenOptions, find_opener
 from models.graph_cache import ENCODER_FILE
 from pipeline.errors import ConfigurationError, StopRun
 from pipeline.study import ImageSet
-from tests.tiny_chat import chat_study, write_chat_model
-from tests.tiny_clip import clip_weights, write_clip
-from tests.tiny_model import film_study, tiny_cache, tiny_weights
+from tests.tiny_chat import chat_study
+from tests.tiny_families import TINY
+from tests.tiny_model import film_study, tiny_cache
 from tests.tiny_qwen import write_qwen
-from tests.tiny_uni_med import write_uni_med
 
 pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx-cu13 is not installed: no engine can be built here")
 ORDER = Order("tensorrt_rtx", "8.9")
-WRITERS: dict[str, Callable[[Path], Path]] = {
-    "firstread-mini": lambda folder: tiny_weights(),
-    "uni-med": write_uni_med,
-    "medrega": lambda folder: write_chat_model(folder, "medrega"),
-    "llava-med": lambda folder: write_chat_model(folder, "llava-med"),
-    "medgemma-1.5-4b-it": lambda folder: write_chat_model(folder, "medgemma"),
-    "biomedclip": lambda folder: write_clip(folder, clip_weights()),
-    "umit": lambda folder: write_qwen(folder, "qwen2-vl"),
-    "chexone": lambda folder: write_qwen(folder, "qwen2.5-vl"),
-}
-"""A family of each adapter that has a tower, and what writes its weights."""
+NAMES = (
+    "firstread-mini",
+    "uni-med",
+    "medrega",
+    "llava-med",
+    "medgemma-1.5-4b-it",
+    "biomedclip",
+    "umit",
+    "chexone",
+)
+"""A family of each adapter that has a tower."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,11 +86,11 @@ def choose(model_id: str, root: Path) -> tuple[CatalogEntry, OpenOptions]:
     """A family and how to open it, its weights written under ``root``."""
     cache = tiny_cache() if model_id == MINI else root / "cache"
     return show(model_id), OpenOptions(
-        WRITERS[model_id](root / "weights"), cache, threads=1, accept_use_limits=True
+        TINY[model_id].write(root / "weights"), cache, threads=1, accept_use_limits=True
     )
 
 
-@pytest.fixture(scope="module", params=list(WRITERS))
+@pytest.fixture(scope="module", params=NAMES)
 def compiled(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Compiled:
     entry, options = choose(request.param, tmp_path_factory.mktemp("compiled"))
     (manifest,) = compile_encoder(entry, options, ORDER)
@@ -100,7 +98,7 @@ def compiled(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
 
 
 def test_every_adapter_with_a_tower_is_here() -> None:
-    assert {show(model_id).adapter for model_id in WRITERS} == {MINI, *TOWERS}
+    assert {show(model_id).adapter for model_id in NAMES} == {MINI, *TOWERS}
 
 
 def test_the_engine_is_described_and_verified(compiled: Compiled) -> None:
