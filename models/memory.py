@@ -5,6 +5,7 @@ values (two numbers per layer, key-value head, position and head width) and some
 allowance here: the aim is a sentence before the machine runs out, not an exact sum.
 """
 
+import ctypes
 import importlib.util
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -201,6 +202,13 @@ def explaining_out_of_memory(name: str, need: Need, free: FreeMemory) -> Iterato
         less = FreeMemory(free.device, min(free.bytes, need.total) * 3 // 4)
         message = f"{name} ran out of memory: {what_fits(need, less)}"
         raise StopRun("memory", message) from None
+
+
+def give_back_memory() -> None:
+    """Return freed memory to the system: glibc keeps what threads allocated, and the next ones allocate their own."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

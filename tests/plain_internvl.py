@@ -67,34 +67,35 @@ def chat_weights(config: dict[str, Any], seed: int = 0) -> dict[str, Tensor]:
     def random(*shape: int, scale: float = 0.2) -> Tensor:
         return torch.randn(*shape, generator=generator) * scale
 
-    vision, joined = config["vision_config"], WIDTH * 4
+    vision, language = config["vision_config"], config["llm_config"]["hidden_size"]
+    width, inner = vision["hidden_size"], vision["intermediate_size"]
     names = {
-        "vision_model.embeddings.class_embedding": random(1, 1, WIDTH),
-        "vision_model.embeddings.patch_embedding.weight": random(WIDTH, 3, PATCH, PATCH, scale=0.05),
-        "vision_model.embeddings.patch_embedding.bias": random(WIDTH),
-        "vision_model.embeddings.position_embedding": random(1, GRID * GRID + 1, WIDTH, scale=0.5),
-        "mlp1.0.weight": 1 + random(joined),
-        "mlp1.0.bias": random(joined),
-        "mlp1.1.weight": random(LANGUAGE, joined),
-        "mlp1.1.bias": random(LANGUAGE),
-        "mlp1.3.weight": random(LANGUAGE, LANGUAGE),
-        "mlp1.3.bias": random(LANGUAGE),
+        "vision_model.embeddings.class_embedding": random(1, 1, width),
+        "vision_model.embeddings.patch_embedding.weight": random(width, 3, PATCH, PATCH, scale=0.05),
+        "vision_model.embeddings.patch_embedding.bias": random(width),
+        "vision_model.embeddings.position_embedding": random(1, GRID * GRID + 1, width, scale=0.5),
+        "mlp1.0.weight": 1 + random(4 * width),
+        "mlp1.0.bias": random(4 * width),
+        "mlp1.1.weight": random(language, 4 * width),
+        "mlp1.1.bias": random(language),
+        "mlp1.3.weight": random(language, language),
+        "mlp1.3.bias": random(language),
     }
     for layer in range(vision["num_hidden_layers"]):
         at = f"vision_model.encoder.layers.{layer}"
         names |= {
-            f"{at}.{one}.weight": 1 + random(WIDTH)
+            f"{at}.{one}.weight": 1 + random(width)
             for one in ("norm1", "norm2", "attn.q_norm", "attn.k_norm")
         }
-        names |= {f"{at}.{one}": random(WIDTH, scale=0.5) for one in ("ls1", "ls2")}
+        names |= {f"{at}.{one}": random(width, scale=0.5) for one in ("ls1", "ls2")}
         names |= {
-            f"{at}.attn.qkv.weight": random(3 * WIDTH, WIDTH),
-            f"{at}.attn.proj.weight": random(WIDTH, WIDTH),
-            f"{at}.attn.proj.bias": random(WIDTH),
-            f"{at}.mlp.fc1.weight": random(vision["intermediate_size"], WIDTH),
-            f"{at}.mlp.fc1.bias": random(vision["intermediate_size"]),
-            f"{at}.mlp.fc2.weight": random(WIDTH, vision["intermediate_size"]),
-            f"{at}.mlp.fc2.bias": random(WIDTH),
+            f"{at}.attn.qkv.weight": random(3 * width, width),
+            f"{at}.attn.proj.weight": random(width, width),
+            f"{at}.attn.proj.bias": random(width),
+            f"{at}.mlp.fc1.weight": random(inner, width),
+            f"{at}.mlp.fc1.bias": random(inner),
+            f"{at}.mlp.fc2.weight": random(width, inner),
+            f"{at}.mlp.fc2.bias": random(width),
         }
     for name, value in llama(config).state_dict().items():
         wide = value.dim() > 1

@@ -28,20 +28,19 @@ WORDS = (
     "brain",
     "mri",
 )
-MIDDLE = (WIDE + EMBED) // 2
 
 
-def clip_config() -> dict[str, Any]:
+def clip_config(side: int = SIDE, embed: int = EMBED) -> dict[str, Any]:
     """``open_clip_config.json``."""
     return {
         "model_cfg": {
-            "embed_dim": EMBED,
+            "embed_dim": embed,
             "vision_cfg": {
                 "timm_model_name": "vit_base_patch16_224",
                 "timm_model_pretrained": False,
                 "timm_pool": "",
                 "timm_proj": "linear",
-                "image_size": SIDE,
+                "image_size": side,
             },
             "text_cfg": {
                 "hf_model_name": "microsoft/BiomedNLP-BiomedBERT-base-uncased-abstract",
@@ -54,55 +53,65 @@ def clip_config() -> dict[str, Any]:
     }
 
 
-def clip_weights() -> dict[str, Tensor]:
-    """Random weights under their published names."""
+def clip_weights(
+    side: int = SIDE,
+    wide: int = WIDE,
+    layers: int = LAYERS,
+    embed: int = EMBED,
+    *,
+    inner: tuple[int, int] = (200, 150),
+    words: int = len(WORDS),
+    scale: float = 0.2,
+) -> dict[str, Tensor]:
+    """Random weights under their published names; ``inner`` are the widths of the MLPs of image and text tower."""
     generator = torch.Generator().manual_seed(0)
 
     def random(*shape: int) -> Tensor:
-        return torch.randn(*shape, generator=generator) * 0.2
+        return torch.randn(*shape, generator=generator) * scale
 
     def linear(name: str, out: int, into: int) -> dict[str, Tensor]:
         return {f"{name}.weight": random(out, into), f"{name}.bias": random(out)}
 
     def norm(name: str) -> dict[str, Tensor]:
-        return {f"{name}.weight": 1 + random(WIDE), f"{name}.bias": random(WIDE)}
+        return {f"{name}.weight": 1 + random(wide), f"{name}.bias": random(wide)}
 
+    middle, (seen, read) = (wide + embed) // 2, inner
     weights = {
         "logit_scale": torch.tensor(3.0),
-        "visual.trunk.cls_token": random(1, 1, WIDE),
-        "visual.trunk.pos_embed": random(1, (SIDE // PATCH) ** 2 + 1, WIDE),
-        "visual.trunk.patch_embed.proj.weight": random(WIDE, 3, PATCH, PATCH),
-        "visual.trunk.patch_embed.proj.bias": random(WIDE),
+        "visual.trunk.cls_token": random(1, 1, wide),
+        "visual.trunk.pos_embed": random(1, (side // PATCH) ** 2 + 1, wide),
+        "visual.trunk.patch_embed.proj.weight": random(wide, 3, PATCH, PATCH),
+        "visual.trunk.patch_embed.proj.bias": random(wide),
         **norm("visual.trunk.norm"),
-        "visual.head.proj.weight": random(EMBED, WIDE),
+        "visual.head.proj.weight": random(embed, wide),
         "text.transformer.embeddings.position_ids": torch.arange(256)[None],
-        "text.transformer.embeddings.word_embeddings.weight": random(len(WORDS), WIDE),
-        "text.transformer.embeddings.position_embeddings.weight": random(256, WIDE),
-        "text.transformer.embeddings.token_type_embeddings.weight": random(2, WIDE),
+        "text.transformer.embeddings.word_embeddings.weight": random(words, wide),
+        "text.transformer.embeddings.position_embeddings.weight": random(256, wide),
+        "text.transformer.embeddings.token_type_embeddings.weight": random(2, wide),
         **norm("text.transformer.embeddings.LayerNorm"),
-        "text.proj.0.weight": random(MIDDLE, WIDE),
-        "text.proj.2.weight": random(EMBED, MIDDLE),
+        "text.proj.0.weight": random(middle, wide),
+        "text.proj.2.weight": random(embed, middle),
     }
-    for layer in range(LAYERS):
+    for layer in range(layers):
         at = f"visual.trunk.blocks.{layer}"
-        weights |= norm(f"{at}.norm1") | norm(f"{at}.norm2") | linear(f"{at}.attn.qkv", 3 * WIDE, WIDE)
-        weights |= linear(f"{at}.attn.proj", WIDE, WIDE)
-        weights |= linear(f"{at}.mlp.fc1", 200, WIDE) | linear(f"{at}.mlp.fc2", WIDE, 200)
+        weights |= norm(f"{at}.norm1") | norm(f"{at}.norm2") | linear(f"{at}.attn.qkv", 3 * wide, wide)
+        weights |= linear(f"{at}.attn.proj", wide, wide)
+        weights |= linear(f"{at}.mlp.fc1", seen, wide) | linear(f"{at}.mlp.fc2", wide, seen)
         at = f"text.transformer.encoder.layer.{layer}"
         for part in ("query", "key", "value"):
-            weights |= linear(f"{at}.attention.self.{part}", WIDE, WIDE)
-        weights |= linear(f"{at}.attention.output.dense", WIDE, WIDE) | norm(
+            weights |= linear(f"{at}.attention.self.{part}", wide, wide)
+        weights |= linear(f"{at}.attention.output.dense", wide, wide) | norm(
             f"{at}.attention.output.LayerNorm"
         )
-        weights |= linear(f"{at}.intermediate.dense", 150, WIDE) | linear(f"{at}.output.dense", WIDE, 150)
+        weights |= linear(f"{at}.intermediate.dense", read, wide) | linear(f"{at}.output.dense", wide, read)
         weights |= norm(f"{at}.output.LayerNorm")
     return weights
 
 
-def write_clip(folder: Path, weights: dict[str, Tensor]) -> Path:
-    """Write ``weights``, under their published names, with configuration and tokenizer."""
+def write_clip(folder: Path, weights: dict[str, Tensor], config: dict[str, Any] | None = None) -> Path:
+    """Write ``weights``, under their published names, with ``config`` (the small one's) and a tokenizer."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "open_clip_config.json").write_text(json.dumps(clip_config()), encoding="utf-8")
+    (folder / "open_clip_config.json").write_text(json.dumps(config or clip_config()), encoding="utf-8")
     save_file(weights, folder / "open_clip_model.safetensors")
     backend = Tokenizer(
         models.WordPiece({word: number for number, word in enumerate(WORDS)}, unk_token="[UNK]")

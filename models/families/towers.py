@@ -4,6 +4,7 @@ import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import onnxruntime as ort
 
@@ -18,6 +19,7 @@ from models.encoder import (
 )
 from models.engine import EngineEncoder, open_best_engine
 from models.graph_cache import ENCODER_FILE, Exported, GraphFolder, ensure_graphs, find_graphs
+from models.memory import give_back_memory
 
 _MODELS = Path(__file__).parents[1]
 SHAPING = (Path(__file__), _MODELS / "encoder.py")
@@ -52,9 +54,11 @@ def ensure_tower(tower: Tower, cache: Path) -> GraphFolder:
 
 
 def open_tower(
-    tower: Tower, cache: Path, require_runner: str, threads: int
+    tower: Tower, cache: Path, require_runner: str, threads: int, *, release: bool = False
 ) -> tuple[VisionEncoder, dict[str, str]]:
     """The best runner of the tower, and the digests of what it runs for the recipe.
+
+    ``release`` lets the network's own tower go where its graph runs instead: nothing else may use its weights then.
 
     A tower too large for one ONNX file is exported when it is compiled or its runner is named, not unasked: until then
     it runs in torch. So does one that is on a GPU which nothing else here reaches.
@@ -69,15 +73,25 @@ def open_tower(
         graphs = None if require_runner == TorchEncoder.runner else ensure_tower(tower, cache)
     if graphs is None:
         return TorchEncoder(tower.running()), {}
+    if release and not tower.on_gpu:  # on a GPU it may yet be what runs
+        _let_go(tower.running().module)
 
     def better() -> VisionEncoder | None:
         engine = open_best_engine(graphs.folder, graphs.manifest.weights, require_runner)
         return TorchEncoder(tower.running()) if engine is None and unasked and alone else engine
 
     encoder = open_encoder(graphs.encoder, require_runner=require_runner, threads=threads, engine=better)
+    give_back_memory()
     if isinstance(encoder, TorchEncoder):
         return encoder, {}
     return encoder, graph_parts(graphs, encoder)
+
+
+def _let_go(module: Any) -> None:
+    """Free the weights of ``module``, which stays in its place without them."""
+    for parameter in module.parameters():
+        parameter.data = parameter.data.new_empty(0)
+    give_back_memory()
 
 
 def graph_parts(graphs: GraphFolder, encoder: VisionEncoder) -> dict[str, str]:

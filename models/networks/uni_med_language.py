@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 
 from models.loading import check_keys
 from models.networks.uni_med import ADAPTER_FOLDER, LANGUAGE_FOLDER, UniMedConfig
+from models.tensor_reading import load_network
 from pipeline.errors import StopRun
 
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
@@ -32,18 +33,11 @@ def load_base(folder: Path) -> tuple[Any, Any]:
 
     path = folder / LANGUAGE_FOLDER
     try:
-        loaded: Any = LlamaForCausalLM.from_pretrained(
-            path,
-            dtype=torch.float32,
-            local_files_only=True,
-            use_safetensors=True,
-            output_loading_info=True,
-        )
+        network, report = load_network(LlamaForCausalLM, path, torch.float32)
         tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
         message = f"{LANGUAGE_FOLDER} is not a Llama folder in transformers format ({type(error).__name__})"
         raise StopRun("weights", message) from None
-    network, report = loaded
     for word in ("missing_keys", "unexpected_keys", "mismatched_keys"):
         names = [str(name) for name in report[word] if not str(name).endswith("rotary_emb.inv_freq")]
         if names:

@@ -68,6 +68,17 @@ def asked(opened: Opened, count: int = 20) -> tuple[list[ImageSet], list[Request
     return studies, [able[number % len(able)] for number in range(count)]
 
 
+def test_the_towers_weights_go_where_its_graph_runs(opened: Opened) -> None:
+    loaded = LOADERS[opened.kind](opened.folder)
+    family = ChatFamily(opened.entry, loaded, opened.dialect, ENGINES, limit=LIMIT, threads=1, release=True)
+    held = {name for name, weights in loaded.network.named_parameters() if weights.numel()}
+    assert held
+    assert not any("vision_tower" in name or "projector" in name for name in held)
+    studies, requests = asked(opened, 4)
+    answers = family.answer(family.encode(studies), requests)
+    assert answers == opened.family.answer(opened.family.encode(studies), requests)
+
+
 def padded_pixels(opened: Opened, study: ImageSet) -> np.ndarray[Any, Any]:
     """The images padded to a square at their own size, through the family's own processor."""
     squares = []

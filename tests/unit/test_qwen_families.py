@@ -96,6 +96,17 @@ def asked(opened: Opened, count: int = 20) -> tuple[list[ImageSet], list[Request
     ]
 
 
+def test_the_towers_weights_go_where_its_graph_runs(opened: Opened) -> None:
+    loaded = load_qwen(opened.folder, opened.entry.network_class, 20_000)
+    family = QwenFamily(opened.entry, loaded, opened.words, ENGINES, limit=LIMIT, threads=1, release=True)
+    held = {name for name, weights in loaded.network.named_parameters() if weights.numel()}
+    assert held
+    assert not any("visual" in name for name in held)
+    studies, requests = asked(opened, 4)
+    answers = family.answer(family.encode(studies), requests)
+    assert answers == opened.family.answer(opened.family.encode(studies), requests)
+
+
 def own_text(opened: Opened, study: ImageSet, request: Request) -> str:
     """What transformers writes from the pixels, one request alone."""
     loaded, family = opened.loaded, opened.family

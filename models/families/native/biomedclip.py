@@ -28,6 +28,7 @@ from models.families.opening import OpenOptions
 from models.families.towers import SHAPING, Tower, open_tower
 from models.loading import check_keys, file_digest
 from models.prompts import read_prompts
+from models.tensor_reading import open_tensors
 from pipeline.errors import ConfigurationError, FailStudy, SkipStudy, StopRun
 from pipeline.report import Label, Language
 from pipeline.study import ImageSet, StudyImage
@@ -140,24 +141,24 @@ def _check_architecture(config: Mapping[str, Any]) -> None:
 
 def _read(path: Path) -> dict[str, Any]:
     """The weights under our names."""
-    from safetensors import SafetensorError, safe_open
-
     weights: dict[str, Any] = {}
-    try:
-        with safe_open(path, framework="pt") as reader:
-            names = [name for name in reader.keys() if name != _MADE_AT_LOAD]  # noqa: SIM118 - not a mapping
-            for name in names:
-                new = native_names(name)
-                tensor = reader.get_tensor(name).float()
-                parts = tensor.chunk(len(new)) if len(new) > 1 else (tensor,)
-                weights |= zip(new, parts, strict=True)
-    except (OSError, SafetensorError) as error:
-        raise StopRun("weights", f"{path.name} is not a readable safetensors file ({error})") from None
+    with open_tensors([path]) as tensors:
+        for name, slices in tensors.items():
+            if name == _MADE_AT_LOAD:
+                continue
+            new = native_names(name)
+            tensor = slices[...].float()
+            parts = tensor.chunk(len(new)) if len(new) > 1 else (tensor,)
+            weights |= zip(new, parts, strict=True)
     return weights
 
 
 def build_network(weights: Mapping[str, Any], embed: int, size: int) -> Any:
-    """The network that ``weights``, under our names, belong to. Raises StopRun where one is missing or misshapen."""
+    """The network that ``weights``, under our names, belong to, without memory for its own.
+
+    Raises StopRun where one is missing or misshapen.
+    """
+    import accelerate
     import torch
     import transformers
 
@@ -209,7 +210,8 @@ def build_network(weights: Mapping[str, Any], embed: int, size: int) -> Any:
             first = self.text(input_ids=ids, attention_mask=mask).last_hidden_state[:, 0]
             return torch.nn.functional.normalize(self.text_projection(first), dim=-1)
 
-    network = BiomedClip()
+    with accelerate.init_empty_weights(include_buffers=False):
+        network = BiomedClip()
     expected = network.state_dict()
     check_keys(expected, weights)
     for name, value in expected.items():
@@ -252,13 +254,18 @@ class BiomedClipFamily:
         *,
         require_runner: str = "",
         threads: int = 0,
+        release: bool = False,
     ) -> None:
-        """Open the image encoder under ``cache``. Raises StopRun for an unsound graph or an unmet runner."""
+        """Open the image encoder under ``cache``. Raises StopRun for an unsound graph or an unmet runner.
+
+        ``release`` lets the image tower in ``loaded`` go where a graph runs instead (``open_tower``).
+        """
         self._loaded = loaded
         prompts = read_prompts(entry.prompts)
         self._template = prompts.texts[Task.CLASSIFY, Language.ENGLISH]
         with ExitStack() as stack:
-            encoder, parts = open_tower(clip_tower(loaded, entry.id), cache, require_runner, threads)
+            tower = clip_tower(loaded, entry.id)
+            encoder, parts = open_tower(tower, cache, require_runner, threads, release=release)
             self._encoder = stack.enter_context(encoder)
             self._stack = stack.pop_all()
         self.model_id, self.model_version = entry.id, entry.version
@@ -367,5 +374,10 @@ def open_biomedclip(entry: CatalogEntry, options: OpenOptions) -> BiomedClipFami
     """BiomedCLIP with the weights of ``options``."""
     loaded = load_biomedclip(options.folder(entry))
     return BiomedClipFamily(
-        entry, loaded, options.cache, require_runner=options.require_runner, threads=options.threads
+        entry,
+        loaded,
+        options.cache,
+        require_runner=options.require_runner,
+        threads=options.threads,
+        release=True,
     )

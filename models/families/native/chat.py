@@ -53,15 +53,19 @@ class ChatFamily:
         threads: int = 0,
         limit: int = 0,
         batch: int = 8,
+        release: bool = False,
     ) -> None:
         """Open the encoder of ``loaded`` under ``cache``. ``limit`` caps the new tokens of every answer where given.
+
+        ``release`` lets the tower in ``loaded`` go where a graph runs instead (``open_tower``).
 
         Raises StopRun for an unsound graph or an unmet runner.
         """
         self._loaded, self._dialect, self._batch, self._limit = loaded, dialect, batch, limit
         self._entry = entry
         with ExitStack() as stack:
-            encoder, parts = open_tower(self._tower(loaded), cache, require_runner, threads)
+            tower = self._tower(loaded)
+            encoder, parts = open_tower(tower, cache, require_runner, threads, release=release)
             self._encoder = stack.enter_context(encoder)
             self._stack = stack.pop_all()
         self.model_id, self.model_version = entry.id, entry.version
@@ -347,4 +351,5 @@ def _open(entry: CatalogEntry, options: OpenOptions, dialect: Dialect) -> ChatFa
         options.cache,
         require_runner=options.require_runner,
         threads=options.threads,
+        release=True,
     )

@@ -11,12 +11,12 @@ Source of the layout: OpenGVLab/InternVL ``modeling_intern_vit.py``, ``modeling_
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from models.loading import check_keys
+from models.tensor_reading import open_tensors
 from pipeline.errors import ConfigurationError, StopRun
 
 NORM_EPSILON = 1e-6
@@ -164,12 +164,14 @@ def load_internvl_chat(folder: Path, image_token: int, *, dtype: Any = None, dev
     layout = read_layout(folder)
     with accelerate.init_empty_weights(include_buffers=False):
         network: Any = transformers.InternVLForConditionalGeneration(native_config(layout, image_token))
-    with ExitStack() as stack:
-        readers = _open_shards(folder, stack)
-        targets = {name: native_names(name) for name in readers}
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        raise ConfigurationError("weights-folder", f"{folder} holds no safetensors file")
+    with open_tensors(files) as tensors:
+        targets = {name: native_names(name) for name in tensors if not name.endswith(_MADE_AT_LOAD)}
         check_keys(network.state_dict().keys(), (name for names in targets.values() for name in names))
-        for name, reader in readers.items():
-            for new, tensor in _parts(reader, name, targets[name]):
+        for name, names in targets.items():
+            for new, tensor in _parts(tensors[name], names):
                 _place(network, new, tensor, dtype, device)
     if layout.transposed:
         network.model.pixel_shuffle = keep_transposed(network.model.pixel_shuffle)
@@ -185,37 +187,13 @@ def keep_transposed(shuffle: Callable[..., Any]) -> Callable[..., Any]:
     return transposed
 
 
-def _open_shards(folder: Path, stack: ExitStack) -> dict[str, Any]:
-    """The reader of each tensor by its published name. Raises StopRun."""
-    from safetensors import SafetensorError, safe_open
-
-    files = sorted(folder.glob("*.safetensors"))
-    if not files:
-        raise ConfigurationError("weights-folder", f"{folder} holds no safetensors file")
-    readers: dict[str, Any] = {}
-    for path in files:
-        try:
-            reader: Any = stack.enter_context(safe_open(path, framework="pt"))
-        except (OSError, SafetensorError) as error:
-            raise StopRun("weights", f"{path.name} is not a readable safetensors file ({error})") from None
-        for name in reader.keys():  # noqa: SIM118 - not a mapping
-            if name in readers:
-                raise StopRun(
-                    "weights", f"the tensor {name} is in two files; leave one set of weights in the folder"
-                )
-            if not name.endswith(_MADE_AT_LOAD):
-                readers[name] = reader
-    return readers
-
-
-def _parts(reader: Any, name: str, targets: tuple[str, ...]) -> Iterator[tuple[str, Any]]:
+def _parts(tensor: Any, targets: tuple[str, ...]) -> Iterator[tuple[str, Any]]:
     if len(targets) == 1:
-        yield targets[0], reader.get_tensor(name)
+        yield targets[0], tensor[...]
         return
-    rows = reader.get_slice(name)
-    third = rows.get_shape()[0] // len(targets)
+    third = tensor.get_shape()[0] // len(targets)
     for place, target in enumerate(targets):
-        yield target, rows[place * third : (place + 1) * third]
+        yield target, tensor[place * third : (place + 1) * third]
 
 
 def _place(network: Any, name: str, tensor: Any, dtype: Any, device: str) -> None:

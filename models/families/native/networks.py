@@ -8,6 +8,7 @@ from typing import Any
 from models.families.native.internvl_chat import load_internvl_chat, read_layout
 from models.families.text.loading import check_report
 from models.loading import file_digest
+from models.tensor_reading import load_network
 from pipeline.errors import ConfigurationError, StopRun
 
 IMAGENET_MEAN, IMAGENET_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -97,14 +98,17 @@ def load_medgemma(folder: Path) -> ChatNetwork:
 def load_native(folder: Path, network_class: Any, processor_class: Any) -> tuple[Any, Any]:
     device, dtype = _place()
     try:
-        network, report = network_class.from_pretrained(
-            folder,
-            dtype=dtype or "auto",
-            local_files_only=True,
-            trust_remote_code=False,
-            use_safetensors=True,
-            output_loading_info=True,
-        )
+        if dtype is not None:
+            network, report = load_network(network_class, folder, dtype)
+        else:  # the stored type needs no conversion, and mapped files go to the GPU without a copy
+            network, report = network_class.from_pretrained(
+                folder,
+                dtype="auto",
+                local_files_only=True,
+                trust_remote_code=False,
+                use_safetensors=True,
+                output_loading_info=True,
+            )
         processor = processor_class.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError, KeyError, ImportError) as error:
         message = (

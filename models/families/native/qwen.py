@@ -293,6 +293,7 @@ def open_checkpoint(entry: CatalogEntry, folder: Path, options: OpenOptions) -> 
         options.cache,
         require_runner=options.require_runner,
         threads=options.threads,
+        release=True,
     )
 
 

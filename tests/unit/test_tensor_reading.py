@@ -1,0 +1,68 @@
+"""Weights read tensor by tensor: the network that transformers would load, without a mapped file."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM, GenerationConfig, LlamaForCausalLM
+
+from models.tensor_reading import load_network, model_files, open_tensors
+from pipeline.errors import StopRun
+from tests.tiny_text import build_network
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small Llama in two shards of bfloat16, with a generation setting of its own and a stray file of weights."""
+    path: Path = tmp_path_factory.mktemp("llama")
+    network = build_network("llama", 420).to(torch.bfloat16)
+    network.save_pretrained(path, max_shard_size="60KB")
+    GenerationConfig(eos_token_id=[2, 7]).save_pretrained(path)
+    save_file({"stray.weight": torch.zeros(2)}, path / "consolidated.safetensors")
+    return path
+
+
+@pytest.mark.parametrize("network_class", [LlamaForCausalLM, AutoModelForCausalLM])
+def test_the_network_is_the_one_that_transformers_loads(folder: Path, network_class: Any) -> None:
+    network, report = load_network(network_class, folder, torch.float32)
+    theirs = LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    assert not any(report[word] for word in ("missing_keys", "unexpected_keys", "mismatched_keys"))
+    assert type(network) is LlamaForCausalLM
+    assert network.generation_config.eos_token_id == [2, 7]
+    state, wanted = network.state_dict(), theirs.state_dict()
+    assert state.keys() == wanted.keys()
+    assert all(torch.equal(state[name], value) for name, value in wanted.items())
+
+
+def test_no_file_stays_mapped(folder: Path) -> None:
+    network, _ = load_network(LlamaForCausalLM, folder, torch.bfloat16)
+    assert str(folder) not in Path("/proc/self/maps").read_text(encoding="utf-8")
+    assert network.dtype == torch.bfloat16
+
+
+def test_the_index_says_which_files_are_read(folder: Path, tmp_path: Path) -> None:
+    assert {path.name for path in model_files(folder)} == {
+        path.name for path in folder.glob("model-*.safetensors")
+    }
+    assert len(model_files(folder)) > 1
+    with pytest.raises(OSError, match="neither"):
+        model_files(tmp_path)
+    (tmp_path / "model.safetensors.index.json").write_text(
+        json.dumps({"weight_map": {"a": "../a.safetensors"}}), encoding="utf-8"
+    )
+    with pytest.raises(StopRun, match="leads out"):
+        model_files(tmp_path)
+
+
+def test_a_tensor_that_two_files_hold_stops_the_run(folder: Path, tmp_path: Path) -> None:
+    first = model_files(folder)[0]
+    twice = tmp_path / "again.safetensors"
+    save_file(load_file(first), twice)
+    with pytest.raises(StopRun, match="two files"), open_tensors([first, twice]):
+        pass
+    twice.write_bytes(first.read_bytes()[:100])
+    with pytest.raises(StopRun, match="not a readable"), open_tensors([twice]):
+        pass
