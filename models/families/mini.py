@@ -29,6 +29,7 @@ from models.families import Answer, Features, Request, SeenFinding, SeenImage, T
 from models.families.heat import find_region, sigmoid
 from models.families.mini_domain import DOMAIN_FILE, Domain
 from models.families.mini_films import read_film_rule, thumbnail_and_histogram
+from models.families.mini_int8 import check_precision, open_small_encoder
 from models.families.mini_places import Places, write_places
 from models.families.mini_prompts import label_key, prompt_for, read_answer, region_box
 from models.families.opening import OpenOptions
@@ -36,6 +37,7 @@ from models.graph_cache import Exported, GraphFolder, ensure_graphs
 from models.language import OnnxLanguageModel
 from models.loading import fixed_pixels, read_self_check, verify_files, verify_outputs
 from models.prompts import Prompts, read_prompts
+from models.quantize import INT8_TOLERANCE
 from pipeline.errors import ConfigurationError, FailStudy, SkipStudy, StopRun
 from pipeline.report import Label, Region, Side
 from pipeline.study import ImageSet, StudyImage
@@ -75,17 +77,27 @@ class MiniFamily:
     """firstread-mini, loaded. See ``models.families.Family``."""
 
     def __init__(
-        self, entry: CatalogEntry, weights: Path, cache: Path, *, require_runner: str = "", threads: int = 0
+        self,
+        entry: CatalogEntry,
+        weights: Path,
+        cache: Path,
+        *,
+        require_runner: str = "",
+        threads: int = 0,
+        precision: str = "auto",
     ) -> None:
         """Open the weights of ``entry`` in folder ``weights``, with compiled graphs under ``cache``.
 
-        Raises StopRun when weights, graphs or a compiled engine are not what they are said to be, when the
+        ``precision`` "int8" runs the encoder in 8 bits on the CPU, "auto" is "fp32". Raises ConfigurationError for
+        another one, StopRun when weights, graphs or a compiled engine are not what they are said to be, when the
         network does not answer the fixed input as recorded, or when ``require_runner`` cannot be had.
         """
+        check_precision(precision, require_runner)
         check = read_self_check(weights)
         with ExitStack() as stack:
             graphs = ensure_mini_graphs(entry, weights, cache)
-            self._encoder = stack.enter_context(_open_encoder(graphs, require_runner, threads))
+            encoder, parts, tolerance = _open_encoder(graphs, require_runner, threads, precision)
+            self._encoder = stack.enter_context(encoder)
             self._joiner = stack.enter_context(OnnxEncoder(graphs.joiner, threads=threads))
             self._language = stack.enter_context(_open_language(graphs, threads))
             settings = graphs.manifest.exported.settings
@@ -106,8 +118,7 @@ class MiniFamily:
             self._check_prompts(prompts, settings["prompts"])
             self._positions: int = settings["positions"]
             self.runner = self._encoder.runner
-            self.parts = _parts(graphs, self._encoder, prompts)
-            tolerance = self._encoder.manifest.tolerance if isinstance(self._encoder, EngineEncoder) else 0.0
+            self.parts = {**_parts(graphs, prompts), "runner": self.runner, **parts}
             verify_outputs(check, self._fixed_outputs(), tolerance)
             self._stack = stack.pop_all()
 
@@ -277,6 +288,7 @@ def open_mini(entry: CatalogEntry, options: OpenOptions) -> MiniFamily:
         options.cache,
         require_runner=options.require_runner,
         threads=options.threads,
+        precision=options.precision,
     )
 
 
@@ -335,11 +347,24 @@ def ensure_mini_graphs(entry: CatalogEntry, weights: Path, cache: Path) -> Graph
     return ensure_graphs(cache, entry.id, check.files, SOURCES, export)
 
 
-def _open_encoder(graphs: GraphFolder, require_runner: str, threads: int) -> VisionEncoder:
+def _open_encoder(
+    graphs: GraphFolder, require_runner: str, threads: int, precision: str
+) -> tuple[VisionEncoder, dict[str, str], float]:
+    """The encoder, what of it belongs into the recipe, and how far it may be from the recorded self-check."""
+    if precision == "int8":
+        size = graphs.manifest.exported.settings["image_size"]
+        small, parts = open_small_encoder(graphs.encoder, size, threads)
+        return small, parts, INT8_TOLERANCE
+
     def engine() -> EngineEncoder | None:
         return open_best_engine(graphs.folder, graphs.manifest.weights, require_runner)
 
-    return open_encoder(graphs.encoder, require_runner=require_runner, threads=threads, engine=engine)
+    encoder = open_encoder(graphs.encoder, require_runner=require_runner, threads=threads, engine=engine)
+    if not isinstance(encoder, EngineEncoder):
+        return encoder, {"precision": "fp32"}, 0.0
+    manifest = encoder.manifest
+    parts = {"engine": manifest.engine_sha256, "precision": manifest.precision}
+    return encoder, parts | {manifest.product: manifest.product_version}, manifest.tolerance
 
 
 def _open_language(graphs: GraphFolder, threads: int) -> OnnxLanguageModel:
@@ -352,14 +377,8 @@ def _open_language(graphs: GraphFolder, threads: int) -> OnnxLanguageModel:
     )
 
 
-def _parts(graphs: GraphFolder, encoder: VisionEncoder, prompts: Prompts) -> dict[str, str]:
+def _parts(graphs: GraphFolder, prompts: Prompts) -> dict[str, str]:
     manifest = graphs.manifest
     parts = {f"weights/{name}": digest for name, digest in manifest.weights.items()}
     parts |= {f"graph/{name}": digest for name, digest in manifest.graphs.items()}
-    parts |= {"runner": encoder.runner, "precision": "fp32", "onnxruntime": onnxruntime.__version__}
-    parts["prompts"] = prompts.digest
-    if isinstance(encoder, EngineEncoder):
-        parts["engine"] = encoder.manifest.engine_sha256
-        parts["precision"] = encoder.manifest.precision
-        parts[encoder.manifest.product] = encoder.manifest.product_version
-    return parts
+    return parts | {"onnxruntime": onnxruntime.__version__, "prompts": prompts.digest}

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from torch import Tensor
 
+from models.encoder import VisionEncoder
 from models.families.mini_places import Places, write_places
 from models.networks.mini import EOS_ID, PAD_ID, FirstreadMini, Joined, Readout
 
@@ -38,9 +39,18 @@ class Ask:
 class Asker:
     """A network and the films of ``studies``: uint8 or float [n, roles, size, size], of which the frontal is needed."""
 
-    def __init__(self, network: FirstreadMini, tokenizer: Tokenizer, films: NDArray[np.generic]) -> None:
-        """Read every frontal film; the others are read when they are first shown."""
-        self.network, self.tokenizer, self._films = network, tokenizer, films
+    def __init__(
+        self,
+        network: FirstreadMini,
+        tokenizer: Tokenizer,
+        films: NDArray[np.generic],
+        encoder: VisionEncoder | None = None,
+    ) -> None:
+        """Read every frontal film, by ``encoder`` in place of the network's own tower and heads where one is given.
+
+        The other films are read when they are first shown.
+        """
+        self.network, self.tokenizer, self._films, self._encoder = network, tokenizer, films, encoder
         self.frontal, self.heat, self.pooled = self._read(0)
         self._others: dict[int, Readout] = {}
 
@@ -50,12 +60,21 @@ class Asker:
         for start in range(0, len(self._films), BATCH):
             films = self._films[start : start + BATCH, role : role + 1]
             scale = np.float32(255 if films.dtype == np.uint8 else 1)
-            reading = self.network.read(torch.from_numpy(films.astype(np.float32) / scale))
-            parts.append(reading.out)
-            heats.append(reading.seen.heat)
-            pools.append(reading.seen.pooled)
+            out, heat, pooled = self._see(films.astype(np.float32) / scale)
+            parts.append(out)
+            heats.append(heat)
+            pools.append(pooled)
         out = Readout(*(torch.cat(values) for values in zip(*parts, strict=True)))
         return out, torch.cat(heats), torch.cat(pools)
+
+    def _see(self, films: NDArray[np.float32]) -> tuple[Readout, Tensor, Tensor]:
+        if self._encoder is None:
+            reading = self.network.read(torch.from_numpy(films))
+            return reading.out, reading.seen.heat, reading.seen.pooled
+        seen = {
+            name: torch.from_numpy(values) for name, values in self._encoder.encode({"pixels": films}).items()
+        }
+        return Readout(*(seen[name] for name in Readout._fields)), seen["heat"], seen["pooled"]
 
     def _other(self, role: int) -> Readout:
         if role not in self._others:

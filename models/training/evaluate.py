@@ -13,6 +13,9 @@ from pathlib import Path
 
 import torch
 
+from models.catalog import show
+from models.families.mini import ensure_mini_graphs
+from models.families.mini_int8 import open_small_encoder
 from models.networks.mini import load_mini, load_tokenizer
 from models.training.bars import Bar, read_bars
 from models.training.evaluate_real import Real, evaluate_real, real_tables
@@ -87,12 +90,23 @@ def main() -> None:
     parser.add_argument(
         "--quick", action="store_true", help="leave out the second language of the smaller tasks"
     )
+    parser.add_argument(
+        "--int8",
+        type=Path,
+        default=None,
+        metavar="GRAPHS",
+        help='read the films by the encoder of model.precision = "int8", its graphs kept in this folder',
+    )
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     chosen = parser.parse_args()
     torch.set_num_threads(chosen.threads)
     network, tokenizer = load_mini(chosen.model), load_tokenizer(chosen.model)
     samples = unseen_studies(chosen.studies, network.config.vision.image_size, chosen.cache)
-    measured = Examiner(network, tokenizer, samples).measure(quick=chosen.quick)
+    encoder = None
+    if chosen.int8 is not None:
+        graph = ensure_mini_graphs(show("firstread-mini"), chosen.model, chosen.int8).encoder
+        encoder, _ = open_small_encoder(graph, network.config.vision.image_size, chosen.threads)
+    measured = Examiner(network, tokenizer, samples, encoder).measure(quick=chosen.quick)
     bars = list(read_bars(measured))
     title = f"{chosen.studies} simulated studies, poses held out, frontal film alone, English"
     print(_score_table(title, measured.reports["en/frontal"]))
@@ -103,7 +117,7 @@ def main() -> None:
     print("\n".join(str(bar) for bar in bars), flush=True)
     real = None
     if chosen.shared:
-        real = evaluate_real(network, tokenizer, chosen.shared)
+        real = evaluate_real(network, tokenizer, chosen.shared, encoder)
         print(real_tables(real))
     print(_json(measured, bars, real))
     raise SystemExit(0 if all(bar.held for bar in bars) else 1)

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
+from models.encoder import VisionEncoder
 from models.families.mini_films import thumbnail_and_histogram
 from models.networks.mini import FirstreadMini
 from models.simulation.phrases import KINDS
@@ -104,16 +105,21 @@ class _Films:
         return np.array([film.patient for film in self.films])
 
 
-def _load(network: FirstreadMini, tokenizer: Tokenizer, shared: Path, name: str) -> _Films:
+def _load(
+    network: FirstreadMini, tokenizer: Tokenizer, shared: Path, name: str, encoder: VisionEncoder | None
+) -> _Films:
     films = list(read_source(shared, name))
     size = network.config.vision.image_size
     pixels = np.stack([load_film(film.path, size) for film in films])
-    return _Films(films, Asker(network, tokenizer, pixels[:, None]), thumbnail_and_histogram(pixels))
+    asker = Asker(network, tokenizer, pixels[:, None], encoder)
+    return _Films(films, asker, thumbnail_and_histogram(pixels))
 
 
-def evaluate_real(network: FirstreadMini, tokenizer: Tokenizer, shared: Path) -> Real:
-    """Both sources."""
-    sources = {name: _load(network, tokenizer, shared, name) for name in SOURCES}
+def evaluate_real(
+    network: FirstreadMini, tokenizer: Tokenizer, shared: Path, encoder: VisionEncoder | None = None
+) -> Real:
+    """Both sources; ``encoder`` as in ``Asker``."""
+    sources = {name: _load(network, tokenizer, shared, name, encoder) for name in SOURCES}
     return {name: Source(_label_rows(name, sources), _claim_rows(sources[name])) for name in SOURCES}
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from tokenizers import Tokenizer
 
+from models.encoder import VisionEncoder
 from models.networks.mini import FirstreadMini
 from models.simulation.phrases import FindingFact, merge_sides
 from models.simulation.task_texts import (
@@ -54,10 +55,16 @@ class Measured:
 class Examiner:
     """A network with studies it never saw."""
 
-    def __init__(self, network: FirstreadMini, tokenizer: Tokenizer, samples: Sequence[Sample]) -> None:
-        """Encode the films of ``samples``, each with lateral and prior."""
+    def __init__(
+        self,
+        network: FirstreadMini,
+        tokenizer: Tokenizer,
+        samples: Sequence[Sample],
+        encoder: VisionEncoder | None = None,
+    ) -> None:
+        """Encode the films of ``samples``, each with lateral and prior; ``encoder`` as in ``Asker``."""
         self.known = [study_facts(sample) for sample in samples]
-        self.asker = Asker(network, tokenizer, np.stack([sample.images for sample in samples]))
+        self.asker = Asker(network, tokenizer, np.stack([sample.images for sample in samples]), encoder)
 
     def _studies(self, lateral: bool, prior: bool) -> list[StudyFacts]:
         return [

@@ -1,0 +1,70 @@
+"""firstread-mini with its encoder in 8 bits: another recipe, near the exact one, refused where it cannot be had."""
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from models.catalog import show
+from models.families import Request
+from models.families.mini import MiniFamily
+from models.families.opening import open_family
+from models.quantize import DIGEST_SUFFIX, INT8_FILE, INT8_TOLERANCE
+from models.recipe import Recipe
+from pipeline.errors import ConfigurationError, StopRun
+from tests.tiny_model import film_study, tiny_cache, tiny_weights
+
+ENTRY = show("firstread-mini")
+
+
+@pytest.fixture(scope="module")
+def small() -> MiniFamily:
+    return MiniFamily(ENTRY, tiny_weights(), tiny_cache(), threads=1, precision="int8")
+
+
+def test_the_choice_is_part_of_the_recipe(small: MiniFamily) -> None:
+    exact = MiniFamily(ENTRY, tiny_weights(), tiny_cache(), threads=1)
+    assert (exact.parts["precision"], small.parts["precision"]) == ("fp32", "int8")
+    assert Recipe(exact.parts).digest != Recipe(small.parts).digest
+    assert f"graph/{INT8_FILE}" in small.parts.keys() - exact.parts.keys()
+    assert small.runner == "onnxruntime-cpu"
+
+
+def test_its_features_are_near_the_exact_ones_and_texts_are_written(small: MiniFamily) -> None:
+    exact = MiniFamily(ENTRY, tiny_weights(), tiny_cache(), threads=1)
+    studies = [film_study(number) for number in range(4)]
+    given, wanted = small.encode(studies), exact.encode(studies)
+    for one, other in zip(given, wanted, strict=True):
+        error = np.abs(one.arrays["pooled"] - other.arrays["pooled"]).max()
+        assert 0 < error <= INT8_TOLERANCE * np.abs(other.arrays["pooled"]).max()
+    assert any(answer.text for answer in small.answer(given, [Request()] * 4))
+
+
+def test_all_convolutions_but_the_first_are_in_8_bits(small: MiniFamily) -> None:
+    (made,) = tiny_cache().glob(f"*/*-{INT8_FILE}")
+    nodes = onnx.load(made).graph.node
+    given = {output: node.op_type for node in nodes for output in node.output}
+    fed = [given.get(node.input[0]) for node in nodes if node.op_type == "Conv"]
+    assert len(fed) > 2
+    assert fed[0] != "DequantizeLinear"  # it reads the film
+    assert set(fed[1:]) == {"DequantizeLinear"}
+
+
+def test_what_cannot_be_had_is_refused(tmp_path: Path) -> None:
+    for precision in ("bf16", "int4"):
+        with pytest.raises(ConfigurationError, match=r"model\.precision"):
+            open_family(ENTRY, tiny_weights(), tiny_cache(), precision=precision)
+    with pytest.raises(ConfigurationError, match="tensorrt"):
+        open_family(ENTRY, tiny_weights(), tiny_cache(), precision="int8", require_runner="tensorrt")
+
+
+def test_a_changed_graph_stops_the_run(small: MiniFamily) -> None:
+    (digest,) = tiny_cache().glob(f"*/*{INT8_FILE}{DIGEST_SUFFIX}")
+    kept = digest.read_text(encoding="ascii")
+    digest.write_text("0" * 64, encoding="ascii")
+    try:
+        with pytest.raises(StopRun, match="delete it"):
+            MiniFamily(ENTRY, tiny_weights(), tiny_cache(), threads=1, precision="int8")
+    finally:
+        digest.write_text(kept, encoding="ascii")
