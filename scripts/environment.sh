@@ -16,11 +16,12 @@ if [ ! -x "$venv/bin/python" ]; then
 fi
 pip() { "$venv/bin/python" -m pip --quiet --disable-pip-version-check "$@"; }
 # uv is several times as fast as pip, but reads none of its settings: it is told the index and folders that pip has.
+# Compiled here as pip does: a package that Python warns of while compiling it would fail the tests that import it first.
 uv() {
   [ -x "$venv/bin/uv" ] || pip install --no-deps "$(grep '^uv==' requirements-dev.lock)"
   index=${PIP_INDEX_URL:-$(pip config get global.index-url 2>/dev/null || true)}
-  UV_FIND_LINKS="${PIP_FIND_LINKS:-}" "$venv/bin/uv" --quiet --native-tls pip install --python "$venv/bin/python" \
-    ${index:+--default-index "$index"} "$@"
+  UV_FIND_LINKS="${PIP_FIND_LINKS:-}" "$venv/bin/uv" --quiet --native-tls pip install --compile-bytecode \
+    --python "$venv/bin/python" ${index:+--default-index "$index"} "$@"
 }
 # --no-deps: the lock is complete, and prefect asks for a certifi newer than any that is published (docs/decisions/0002).
 uv --no-deps -r "$lock" 2>/dev/null || pip install --no-deps -r "$lock"

@@ -34,7 +34,7 @@ SUMMARY = {
 class FindingsAlone(AnsweringFamily):
     """Writes Findings, of which it, or another model, may write the Impression; it is told of the study."""
 
-    traits = Traits(context=frozenset({"indication", "prior_report"}))
+    traits = Traits(context=frozenset({"indication", "prior_report"}), reads_priors=True)
 
     def _one(self, features: Features, request: Request) -> Answer:
         written = SUMMARY if request.task is Task.SUMMARIZE else FINDINGS
