@@ -2,19 +2,18 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from models.catalog import CatalogEntry
 from models.memory import (
     DecoderSize,
     FreeMemory,
     Need,
-    Precision,
     check_memory,
     choose_precision,
     decoder_size,
     free_memory,
 )
+from models.placing import KEPT
 from models.tokenizer_check import check_tokenizer, read_json
 from models.weight_files import SUMS_FILE, WeightFolder, inspect_folder, verify_folder
 from pipeline.errors import ConfigurationError
@@ -54,7 +53,16 @@ def check_brought(entry: CatalogEntry, folder: Path, *, precision: str, sha256: 
     counts = [parameters_of(one, entry) for one in looked]
     # parts beside the folder's own weights are loaded together, folders of one task each one at a time
     largest = looked[counts.index(max(counts))]
-    need = Need(sum(counts) if own else max(counts), chosen, _decoder(largest), 1, TOKENS)
+    kept = [kept_parameters(one) for one in looked]
+    need = Need(
+        sum(counts) if own else max(counts),
+        chosen,
+        _decoder(largest),
+        1,
+        TOKENS,
+        kept=sum(kept) if own else kept[counts.index(max(counts))],
+        kept_bytes=2 if free.on_gpu else 4,
+    )
     check_memory(entry.id, need, free)
     return Brought(tuple(looked), need, free)
 
@@ -73,26 +81,10 @@ def parameters_of(weights: WeightFolder, entry: CatalogEntry) -> int:
     return weights.parameters or round(entry.parameters * 1e9) or weights.size
 
 
+def kept_parameters(weights: WeightFolder) -> int:
+    """Parameters that stay in 16 or 32 bits where the rest is held in 8 or 4."""
+    return sum(tensor.count for name, tensor in weights.tensors.items() if any(part in name for part in KEPT))
+
+
 def _decoder(weights: WeightFolder) -> DecoderSize:
     return decoder_size(read_json(weights.folder / "config.json"))
-
-
-def load_arguments(precision: str, *, on_gpu: bool) -> dict[str, Any]:
-    """What ``from_pretrained`` is given for ``model.precision``. Raises ConfigurationError for what cannot be had.
-
-    8 and 4 bits are bitsandbytes': whole numbers by row, and NF4 computed in bf16.
-    """
-    import torch
-    import transformers
-
-    quantise: Any = transformers.BitsAndBytesConfig
-    chosen = choose_precision(precision, on_gpu=on_gpu)
-    if chosen is Precision.INT8:
-        quantised = quantise(load_in_8bit=True)
-        return {"dtype": torch.bfloat16, "quantization_config": quantised, "device_map": {"": 0}}
-    if chosen is Precision.INT4:
-        quantised = quantise(
-            load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.bfloat16
-        )
-        return {"dtype": torch.bfloat16, "quantization_config": quantised, "device_map": {"": 0}}
-    return {"dtype": torch.float32 if chosen is Precision.FP32 else torch.bfloat16}

@@ -81,7 +81,7 @@ def compile_encoder(entry: CatalogEntry, options: OpenOptions, order: Order) -> 
         check_brought(entry, folder, precision=options.precision, sha256=options.sha256)
     if entry.adapter == MINI:
         return [_compile(*_mini(entry, folder, options.cache), engine)]
-    return [_compile(*_exported(load(), options.cache), engine) for load in _towers(entry, folder)]
+    return [_compile(*_exported(load(), options.cache), engine) for load in _towers(entry, folder, options)]
 
 
 def _mini(entry: CatalogEntry, folder: Path, cache: Path) -> tuple[GraphFolder, EncoderSource]:
@@ -95,12 +95,13 @@ def _exported(tower: Tower, cache: Path) -> tuple[GraphFolder, EncoderSource]:
     return ensure_tower(tower, cache), tower.source()
 
 
-def _towers(entry: CatalogEntry, folder: Path) -> list[Callable[[], Tower]]:
+def _towers(entry: CatalogEntry, folder: Path, options: OpenOptions) -> list[Callable[[], Tower]]:
     module, _, function = TOWERS[entry.adapter].partition(":")
     loaders = cast(
-        "Callable[[CatalogEntry, Path], list[Callable[[], Tower]]]", getattr(import_module(module), function)
+        "Callable[[CatalogEntry, Path, str], list[Callable[[], Tower]]]",
+        getattr(import_module(module), function),
     )
-    return loaders(entry, folder)
+    return loaders(entry, folder, options.precision)
 
 
 def _compile(graphs: GraphFolder, source: EncoderSource, order: EngineOrder) -> EngineManifest:

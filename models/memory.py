@@ -9,7 +9,7 @@ import ctypes
 import importlib.util
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
@@ -74,18 +74,24 @@ class FreeMemory:
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """Bytes that a model takes: parameters (a count) at a precision, and the cache of a batch."""
+    """Bytes that a model takes: parameters (a count) at a precision, and the cache of a batch.
+
+    ``kept`` of the parameters take ``kept_bytes`` each where the others are held in 8 or 4 bits.
+    """
 
     parameters: int
     precision: Precision
     decoder: DecoderSize = DecoderSize()
     batch: int = 1
     tokens: int = 2048
+    kept: int = 0
+    kept_bytes: int = 2
 
     @property
     def weights(self) -> int:
         """Bytes of the weights."""
-        return int(self.parameters * BYTES_PER_PARAMETER[self.precision])
+        kept = self.kept if self.precision in QUANTISED else 0
+        return int((self.parameters - kept) * BYTES_PER_PARAMETER[self.precision]) + kept * self.kept_bytes
 
     @property
     def cache(self) -> int:
@@ -123,14 +129,11 @@ def choose_precision(setting: str, *, on_gpu: bool) -> Precision:
         raise ConfigurationError(
             "precision", f"model.precision is {setting!r}; it is one of {known}"
         ) from None
-    if chosen in QUANTISED and not on_gpu:
-        message = (
-            f"{NAMES[chosen]} weights need a GPU and this machine has none: set model.precision to bf16 or auto, "
-            "bring a GGUF file of a text model, or let a server answer (endpoint)"
-        )
-        raise ConfigurationError("precision", message)
     if chosen in QUANTISED and importlib.util.find_spec("bitsandbytes") is None:
-        message = f"{NAMES[chosen]} weights need the package bitsandbytes: install it, or set model.precision to bf16"
+        message = (
+            f"{NAMES[chosen]} weights need the package bitsandbytes: pip install 'firstread[quantised]', or set "
+            "model.precision to bf16"
+        )
         raise ConfigurationError("precision", message)
     return chosen
 
@@ -164,22 +167,22 @@ def check_memory(name: str, need: Need, free: FreeMemory) -> None:
 def what_fits(need: Need, free: FreeMemory) -> str:
     """Advice in words: the precisions and batches that would fit in what is free, or a server."""
     advice = []
-    order = list(Precision) if free.on_gpu else [Precision.FP32, Precision.BF16]
+    order = list(Precision)
     for precision in order[order.index(need.precision) + 1 :] if need.precision in order else []:
-        smaller = Need(need.parameters, precision, need.decoder, need.batch, need.tokens)
+        smaller = replace(need, precision=precision)
         if smaller.total <= free.bytes:
             advice.append(f'model.precision = "{precision}" would fit ({smaller.total / GIB:.1f} GiB)')
             break
     if need.batch > 1:
         for batch in (need.batch // 2, need.batch // 4, 1):
-            smaller = Need(need.parameters, need.precision, need.decoder, max(batch, 1), need.tokens)
+            smaller = replace(need, batch=max(batch, 1))
             if smaller.total <= free.bytes:
                 advice.append(
                     f"model.generate_batch = {max(batch, 1)} would fit ({smaller.total / GIB:.1f} GiB)"
                 )
                 break
     if not advice:
-        least = Need(need.parameters, order[-1], need.decoder, 1, need.tokens)
+        least = replace(need, precision=order[-1], batch=1)
         advice.append(
             f"nothing smaller fits here (the least is {least.total / GIB:.1f} GiB in {NAMES[order[-1]]})"
         )

@@ -126,7 +126,7 @@ class ModelSettings(Table):
     precision: Literal["auto", "fp32", "bf16", "int8", "int4"] = Field(
         default="auto",
         description="auto: fp32 on a CPU, bf16 on a GPU; int8 of firstread-mini is its encoder on a CPU, "
-        "8 and 4 bits of others need a GPU",
+        "8 and 4 bits of others need bitsandbytes",
     )
     sha256: str = Field(
         default="", pattern="^([0-9a-f]{64})?$", description="digest of the weights folder's SHA256SUMS"

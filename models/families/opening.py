@@ -30,8 +30,8 @@ ADAPTERS = {
     "openai-endpoint": "models.families.endpoint:open_endpoint",
 }
 """Module and function of each adapter."""
-QUANTISING = "causal-lm"
-"""The adapter that loads 8 and 4 bits."""
+REDUCING = frozenset({"causal-lm", "uni-med", "internvl", "llava", "gemma3", "qwen2-vl", "qwen2.5-vl"})
+"""Adapters that load a language model at the precision that a site chose."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,11 +121,8 @@ def check_use_limits(entry: CatalogEntry, options: OpenOptions) -> None:
 
 def refuse_unread_precision(entry: CatalogEntry, precision: str) -> None:
     """Raises ConfigurationError where an adapter is asked for a precision that it does not load: nothing is ignored."""
-    if entry.adapter != QUANTISING and precision in tuple(QUANTISED):
-        message = (
-            f"{entry.id} is loaded as its weights are stored: set model.precision to auto, or let a server hold it in "
-            f"{precision} (endpoint)"
-        )
+    if entry.adapter not in REDUCING and precision in tuple(QUANTISED):
+        message = f"{entry.id} has no language model to hold in {precision}: set model.precision to auto"
         raise ConfigurationError("precision", message)
 
 

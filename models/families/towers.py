@@ -99,7 +99,7 @@ def graph_parts(graphs: GraphFolder, encoder: VisionEncoder) -> dict[str, str]:
     parts = {f"graph/{name}": digest for name, digest in graphs.manifest.graphs.items()}
     if isinstance(encoder, EngineEncoder):
         manifest = encoder.manifest
-        parts |= {"engine": manifest.engine_sha256, "precision": manifest.precision}
+        parts |= {"engine": manifest.engine_sha256, "engine/precision": manifest.precision}
         parts[manifest.product] = manifest.product_version
     return parts
 

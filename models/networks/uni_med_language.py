@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 
 from models.loading import check_keys
 from models.networks.uni_med import ADAPTER_FOLDER, LANGUAGE_FOLDER, UniMedConfig
+from models.placing import Placing
 from models.tensor_reading import load_network
 from pipeline.errors import StopRun
 
@@ -27,24 +28,38 @@ def quiet_peft() -> Iterator[None]:
         yield
 
 
-def load_base(folder: Path) -> tuple[Any, Any]:
-    """The Llama network in float32, in evaluation mode, and its tokenizer. Raises StopRun for unsound weights."""
+def load_base(folder: Path, placing: Placing | None = None) -> tuple[Any, Any]:
+    """The Llama network in evaluation mode and its tokenizer; without ``placing`` in float32 on the CPU, to be trained.
+
+    Raises StopRun for unsound weights.
+    """
     from transformers import AutoTokenizer, LlamaForCausalLM
 
     path = folder / LANGUAGE_FOLDER
     try:
-        network, report = load_network(LlamaForCausalLM, path, torch.float32)
+        if placing is not None and placing.reduced:
+            loaded: Any = LlamaForCausalLM.from_pretrained(
+                path,
+                **placing.arguments,
+                local_files_only=True,
+                trust_remote_code=False,
+                use_safetensors=True,
+                output_loading_info=True,
+            )
+        else:
+            loaded = load_network(LlamaForCausalLM, path, placing.dtype if placing else torch.float32)
         tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
         message = f"{LANGUAGE_FOLDER} is not a Llama folder in transformers format ({type(error).__name__})"
         raise StopRun("weights", message) from None
+    network, report = loaded
     for word in ("missing_keys", "unexpected_keys", "mismatched_keys"):
         names = [str(name) for name in report[word] if not str(name).endswith("rotary_emb.inv_freq")]
         if names:
             raise StopRun(
                 "weights", f"{len(names)} tensors {word.removesuffix('_keys')} in {LANGUAGE_FOLDER}"
             )
-    return network.eval(), tokenizer
+    return (placing.put(network) if placing else network).eval(), tokenizer
 
 
 def with_new_adapter(network: Any, config: UniMedConfig) -> Any:
@@ -80,9 +95,14 @@ def load_adapter(network: Any, folder: Path, *, trainable: bool = False) -> Any:
     return adapted
 
 
-def load_language(folder: Path) -> tuple[Any, Any]:
-    """Network, its LoRA merged where the folder has one, and tokenizer."""
-    network, tokenizer = load_base(folder)
+def load_language(folder: Path, placing: Placing | None = None) -> tuple[Any, Any]:
+    """Network, its LoRA merged where the folder has one, and tokenizer; ``placing`` as in ``load_base``.
+
+    Over matrices in 8 or 4 bits the LoRA stays apart: merged, its numbers would be rounded with them.
+    """
+    network, tokenizer = load_base(folder, placing)
     if (folder / ADAPTER_FOLDER).is_dir():
-        network = load_adapter(network, folder).merge_and_unload()
+        network = load_adapter(network, folder)
+        if placing is None or not placing.reduced:
+            network = network.merge_and_unload()
     return network.eval(), tokenizer

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from models.brought import check_brought, load_arguments
+from models.brought import check_brought
 from models.catalog import list_models, show
 from models.families import Answer, Features, Request, Task
 from models.families.guarded import GuardedFamily
@@ -92,9 +92,7 @@ def test_precisions(setting: str, on_gpu: bool, chosen: Precision) -> None:
     assert choose_precision(setting, on_gpu=on_gpu) is chosen
 
 
-@pytest.mark.parametrize(
-    ("setting", "advice"), [("int8", "needs? a GPU"), ("int4", "bf16"), ("fp8", "one of auto")]
-)
+@pytest.mark.parametrize(("setting", "advice"), [("fp8", "one of auto"), ("", "one of auto")])
 def test_precisions_that_cannot_be_had(setting: str, advice: str) -> None:
     with pytest.raises(ConfigurationError, match=advice):
         choose_precision(setting, on_gpu=False)
@@ -174,16 +172,3 @@ def test_running_out_while_loading_says_so_too(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr("models.families.text.family.load_text_model", fail)
     with pytest.raises(StopRun, match="ran out of memory"):
         open_family(show("text-llm"), write_text_model(tmp_path), tmp_path, accept_use_limits=True)
-
-
-def test_quantised_loading_is_asked_of_bitsandbytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: True)
-    monkeypatch.setattr("transformers.BitsAndBytesConfig", lambda **given: given)
-    assert load_arguments("int8", on_gpu=True)["quantization_config"] == {"load_in_8bit": True}
-    four = load_arguments("int4", on_gpu=True)["quantization_config"]
-    assert (four["load_in_4bit"], four["bnb_4bit_quant_type"]) == (True, "nf4")
-    assert load_arguments("auto", on_gpu=True) == {"dtype": torch.bfloat16}
-    with pytest.raises(ConfigurationError, match="GPU"):
-        open_family(
-            show("text-llm"), write_text_model(tmp_path), tmp_path, accept_use_limits=True, precision="int8"
-        )

@@ -365,7 +365,7 @@ def clip_tower(loaded: LoadedClip, model_id: str) -> Tower:
     )
 
 
-def clip_towers(entry: CatalogEntry, folder: Path) -> list[Callable[[], Tower]]:
+def clip_towers(entry: CatalogEntry, folder: Path, _precision: str) -> list[Callable[[], Tower]]:
     """A loader of the one tower of a folder of weights. It raises as ``load_biomedclip``."""
     return [lambda: clip_tower(load_biomedclip(folder), entry.id)]
 

@@ -73,7 +73,7 @@ class ChatFamily:
         self.traits, self.runner = entry.traits, self._encoder.runner
         self.parts = {f"weights/{name}": digest for name, digest in loaded.files.items()} | parts
         self.parts |= {"runner": self.runner, "prompts": dialect.digest}
-        self.parts.setdefault("precision", str(loaded.network.dtype).removeprefix("torch."))
+        self.parts |= loaded.placing.parts
         tokenizer = loaded.tokenizer
         ends = [tokenizer.convert_tokens_to_ids(text) for text in dialect.ends] + [tokenizer.eos_token_id]
         known = [one for one in ends if one is not None and one != tokenizer.unk_token_id]
@@ -330,23 +330,23 @@ def open_medgemma(entry: CatalogEntry, options: OpenOptions) -> ChatFamily:
     return _open(entry, options, MedGemmaDialect(entry.prompts, entry.images))
 
 
-LOADERS: Mapping[str, Callable[[Path], ChatNetwork]] = {
+LOADERS: Mapping[str, Callable[[Path, str], ChatNetwork]] = {
     "internvl": load_medrega,
     "llava": load_llava_med,
     "gemma3": load_medgemma,
 }
-"""How the network of an adapter is loaded."""
+"""How the network of an adapter is loaded, from a folder at a precision."""
 
 
-def chat_towers(entry: CatalogEntry, folder: Path) -> list[Callable[[], Tower]]:
+def chat_towers(entry: CatalogEntry, folder: Path, precision: str) -> list[Callable[[], Tower]]:
     """A loader of the one tower of a folder of weights. It raises ConfigurationError, StopRun."""
-    return [lambda: chat_tower(LOADERS[entry.adapter](folder), entry.id)]
+    return [lambda: chat_tower(LOADERS[entry.adapter](folder, precision), entry.id)]
 
 
 def _open(entry: CatalogEntry, options: OpenOptions, dialect: Dialect) -> ChatFamily:
     return ChatFamily(
         entry,
-        LOADERS[entry.adapter](options.folder(entry)),
+        LOADERS[entry.adapter](options.folder(entry), options.precision),
         dialect,
         options.cache,
         require_runner=options.require_runner,

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from models.loading import check_keys
+from models.placing import PATTERNS, Placing
 from models.tensor_reading import open_tensors
 from pipeline.errors import ConfigurationError, StopRun
 
@@ -151,12 +152,11 @@ def native_config(layout: ChatLayout, image_token: int) -> Any:
     )
 
 
-def load_internvl_chat(folder: Path, image_token: int, *, dtype: Any = None, device: str = "cpu") -> Any:
+def load_internvl_chat(folder: Path, image_token: int, placing: Placing) -> Any:
     """The native network with the published weights, tokens in the order that they were trained in.
 
-    Tensors are read one at a time, each once, into a network that was built without memory. ``dtype`` None keeps the
-    stored one. Raises ConfigurationError for another layout, StopRun where a tensor is missing, unexpected or
-    misshapen.
+    Tensors are read one at a time, each once, into a network that was built without memory. Raises
+    ConfigurationError for another layout, StopRun where a tensor is missing, unexpected or misshapen.
     """
     import accelerate
     import transformers
@@ -164,6 +164,10 @@ def load_internvl_chat(folder: Path, image_token: int, *, dtype: Any = None, dev
     layout = read_layout(folder)
     with accelerate.init_empty_weights(include_buffers=False):
         network: Any = transformers.InternVLForConditionalGeneration(native_config(layout, image_token))
+    if placing.reduced:
+        from transformers.integrations.bitsandbytes import replace_with_bnb_linear
+
+        network = replace_with_bnb_linear(network, PATTERNS, placing.bits())
     files = sorted(folder.glob("*.safetensors"))
     if not files:
         raise ConfigurationError("weights-folder", f"{folder} holds no safetensors file")
@@ -172,10 +176,10 @@ def load_internvl_chat(folder: Path, image_token: int, *, dtype: Any = None, dev
         check_keys(network.state_dict().keys(), (name for names in targets.values() for name in names))
         for name, names in targets.items():
             for new, tensor in _parts(tensors[name], names):
-                _place(network, new, tensor, dtype, device)
+                _place(network, new, tensor, placing)
     if layout.transposed:
         network.model.pixel_shuffle = keep_transposed(network.model.pixel_shuffle)
-    return network.to(device).eval()
+    return placing.put(network).eval()
 
 
 def keep_transposed(shuffle: Callable[..., Any]) -> Callable[..., Any]:
@@ -196,7 +200,7 @@ def _parts(tensor: Any, targets: tuple[str, ...]) -> Iterator[tuple[str, Any]]:
         yield target, tensor[place * third : (place + 1) * third]
 
 
-def _place(network: Any, name: str, tensor: Any, dtype: Any, device: str) -> None:
+def _place(network: Any, name: str, tensor: Any, placing: Placing) -> None:
     import torch
 
     owner, _, leaf = name.rpartition(".")
@@ -204,5 +208,10 @@ def _place(network: Any, name: str, tensor: Any, dtype: Any, device: str) -> Non
     wanted = tuple(getattr(module, leaf).shape)
     if tuple(tensor.shape) != wanted:
         raise StopRun("weights", f"the tensor {name} has the shape {tuple(tensor.shape)}, not {wanted}")
-    value = tensor.to(device=device, dtype=dtype or tensor.dtype)
+    value = tensor.to(device=placing.device, dtype=placing.dtype or tensor.dtype)
+    empty = getattr(module, leaf)
+    if placing.reduced and type(empty) is not torch.nn.Parameter:  # a matrix that bitsandbytes holds
+        settings = {key: one for key, one in vars(empty).items() if key != "SCB"}
+        setattr(module, leaf, type(empty)(value, requires_grad=False, **settings).to(placing.device))
+        return
     setattr(module, leaf, torch.nn.Parameter(value, requires_grad=False))

@@ -8,6 +8,7 @@ from typing import Any
 from models.families.native.internvl_chat import load_internvl_chat, read_layout
 from models.families.text.loading import check_report
 from models.loading import file_digest
+from models.placing import Placing, choose_placing
 from models.tensor_reading import load_network
 from pipeline.errors import ConfigurationError, StopRun
 
@@ -33,9 +34,10 @@ class ChatNetwork:
     marks_images: bool
     positions: int
     files: Mapping[str, str]
+    placing: Placing
 
 
-def load_medrega(folder: Path) -> ChatNetwork:
+def load_medrega(folder: Path, precision: str = "auto") -> ChatNetwork:
     """MedRegA as published (``internvl_chat``). Raises ConfigurationError, StopRun."""
     import transformers
 
@@ -44,8 +46,8 @@ def load_medrega(folder: Path) -> ChatNetwork:
     token = token_id(tokenizer, "<IMG_CONTEXT>")
     for mark in ("<img>", "</img>", "<|im_end|>"):
         token_id(tokenizer, mark)
-    device, dtype = _place()
-    network = load_internvl_chat(folder, token, dtype=dtype, device=device)
+    placing = choose_placing(precision, stored=True)
+    network = load_internvl_chat(folder, token, placing)
     size = {"height": layout.size, "width": layout.size}
     processor: Any = transformers.CLIPImageProcessorPil
     return describe_network(
@@ -61,49 +63,49 @@ def load_medrega(folder: Path) -> ChatNetwork:
         ),
         f"<img>{'<IMG_CONTEXT>' * layout.tokens}</img>",
         token,
+        placing,
     )
 
 
-def load_llava_med(folder: Path) -> ChatNetwork:
+def load_llava_med(folder: Path, precision: str = "auto") -> ChatNetwork:
     """The native port of LLaVA-Med v1.5. Raises ConfigurationError, StopRun."""
     import transformers
 
-    tokenizer = load_tokenizer(folder)
+    tokenizer, placing = load_tokenizer(folder), choose_placing(precision, stored=True)
     network, processor = load_native(
-        folder, transformers.LlavaForConditionalGeneration, transformers.CLIPImageProcessorPil
+        folder, transformers.LlavaForConditionalGeneration, transformers.CLIPImageProcessorPil, placing
     )
     vision = network.config.vision_config
     tokens = (vision.image_size // vision.patch_size) ** 2
     tokens += network.config.vision_feature_select_strategy == "full"
     token = token_id(tokenizer, "<image>", network.config.image_token_id)
-    return describe_network(folder, network, tokenizer, processor, "<image>" * tokens, token)
+    return describe_network(folder, network, tokenizer, processor, "<image>" * tokens, token, placing)
 
 
-def load_medgemma(folder: Path) -> ChatNetwork:
+def load_medgemma(folder: Path, precision: str = "auto") -> ChatNetwork:
     """MedGemma (Gemma 3). Raises ConfigurationError, StopRun."""
     import transformers
 
-    tokenizer = load_tokenizer(folder)
+    tokenizer, placing = load_tokenizer(folder), choose_placing(precision, stored=True)
     network, processor = load_native(
-        folder, transformers.Gemma3ForConditionalGeneration, transformers.Gemma3ImageProcessorPil
+        folder, transformers.Gemma3ForConditionalGeneration, transformers.Gemma3ImageProcessorPil, placing
     )
     for mark in ("<start_of_image>", "<end_of_image>", "<start_of_turn>", "<end_of_turn>"):
         token_id(tokenizer, mark)
     token = token_id(tokenizer, "<image_soft_token>", network.config.image_token_id)
     soft = "<image_soft_token>" * network.config.mm_tokens_per_image
     text = f"\n\n<start_of_image>{soft}<end_of_image>\n\n"
-    return describe_network(folder, network, tokenizer, processor, text, token, marks_images=True)
+    return describe_network(folder, network, tokenizer, processor, text, token, placing, marks_images=True)
 
 
-def load_native(folder: Path, network_class: Any, processor_class: Any) -> tuple[Any, Any]:
-    device, dtype = _place()
+def load_native(folder: Path, network_class: Any, processor_class: Any, placing: Placing) -> tuple[Any, Any]:
     try:
-        if dtype is not None:
-            network, report = load_network(network_class, folder, dtype)
+        if placing.dtype is not None and not placing.reduced:
+            network, report = load_network(network_class, folder, placing.dtype)
         else:  # the stored type needs no conversion, and mapped files go to the GPU without a copy
             network, report = network_class.from_pretrained(
                 folder,
-                dtype="auto",
+                **placing.arguments,
                 local_files_only=True,
                 trust_remote_code=False,
                 use_safetensors=True,
@@ -117,14 +119,7 @@ def load_native(folder: Path, network_class: Any, processor_class: Any) -> tuple
         )
         raise ConfigurationError("weights-folder", message) from error
     check_report(report)
-    return network.to(device).eval(), processor
-
-
-def _place() -> tuple[str, Any]:
-    """Device and type: float32 on the CPU, the stored type on a GPU."""
-    import torch
-
-    return ("cuda", None) if torch.cuda.is_available() else ("cpu", torch.float32)
+    return placing.put(network).eval(), processor
 
 
 def load_tokenizer(folder: Path) -> Any:
@@ -153,6 +148,7 @@ def describe_network(
     processor: Any,
     image_text: str,
     image_token: int,
+    placing: Placing,
     *,
     marks_images: bool = False,
 ) -> ChatNetwork:
@@ -168,4 +164,6 @@ def describe_network(
     positions = network.config.get_text_config().max_position_embeddings
     suffixes = (".safetensors", ".json", ".model")
     files = {path.name: file_digest(path) for path in sorted(folder.iterdir()) if path.suffix in suffixes}
-    return ChatNetwork(network, tokenizer, processor, image_text, image_token, marks_images, positions, files)
+    return ChatNetwork(
+        network, tokenizer, processor, image_text, image_token, marks_images, positions, files, placing
+    )

@@ -33,6 +33,7 @@ from models.families.native.qwen_tower import MERGE, TowerShape, qwen_tower, see
 from models.families.native.qwen_words import WORDS, LingshuWords
 from models.families.opening import OpenOptions
 from models.families.towers import Tower
+from models.placing import choose_placing
 from pipeline.errors import ConfigurationError, StopRun
 from pipeline.study import ImageSet, StudyImage
 
@@ -268,19 +269,19 @@ def find_checkpoints(entry: CatalogEntry, folder: Path) -> Path | dict[Task, Pat
     return folders
 
 
-def qwen_towers(entry: CatalogEntry, folder: Path) -> list[Callable[[], Tower]]:
+def qwen_towers(entry: CatalogEntry, folder: Path, precision: str) -> list[Callable[[], Tower]]:
     """A loader of the tower of each checkpoint in a folder of weights. Raises as ``open_qwen``."""
 
     def loader(one: Path) -> Callable[[], Tower]:
-        return lambda: qwen_tower(load_checkpoint(entry, one), entry.id)
+        return lambda: qwen_tower(load_checkpoint(entry, one, precision), entry.id)
 
     found = find_checkpoints(entry, folder)
     return [loader(one) for one in ([found] if isinstance(found, Path) else found.values())]
 
 
-def load_checkpoint(entry: CatalogEntry, folder: Path) -> ChatNetwork:
+def load_checkpoint(entry: CatalogEntry, folder: Path, precision: str) -> ChatNetwork:
     """The network of one checkpoint. Raises ConfigurationError, StopRun."""
-    return load_qwen(folder, entry.network_class, MOST_PIXELS.get(entry.prompts, 0))
+    return load_qwen(folder, entry.network_class, MOST_PIXELS.get(entry.prompts, 0), precision)
 
 
 def open_checkpoint(entry: CatalogEntry, folder: Path, options: OpenOptions) -> QwenFamily:
@@ -288,7 +289,7 @@ def open_checkpoint(entry: CatalogEntry, folder: Path, options: OpenOptions) -> 
     dialect = WORDS[entry.prompts](entry.prompts, entry.images or 1)
     return QwenFamily(
         entry,
-        load_checkpoint(entry, folder),
+        load_checkpoint(entry, folder, options.precision),
         dialect,
         options.cache,
         require_runner=options.require_runner,
@@ -297,7 +298,7 @@ def open_checkpoint(entry: CatalogEntry, folder: Path, options: OpenOptions) -> 
     )
 
 
-def load_qwen(folder: Path, network_class: str, most_pixels: int = 0) -> ChatNetwork:
+def load_qwen(folder: Path, network_class: str, most_pixels: int = 0, precision: str = "auto") -> ChatNetwork:
     """A published Qwen2-VL or Qwen2.5-VL checkpoint; ``most_pixels`` 0 keeps the processor's own limit.
 
     Raises ConfigurationError, StopRun.
@@ -306,9 +307,12 @@ def load_qwen(folder: Path, network_class: str, most_pixels: int = 0) -> ChatNet
 
     adapted = (folder / ADAPTER_FILE).is_file() and not (folder / CONFIG_FILE).is_file()
     source = folder / BASE_FOLDER if adapted else folder
-    tokenizer = load_tokenizer(source)
+    tokenizer, placing = load_tokenizer(source), choose_placing(precision, stored=True)
+    if adapted and placing.reduced:
+        message = "a LoRA adapter is not merged into 8 or 4 bits: set model.precision to bf16, or bring merged weights"
+        raise ConfigurationError("precision", message)
     network, processor = load_native(
-        source, getattr(transformers, network_class), transformers.Qwen2VLImageProcessorPil
+        source, getattr(transformers, network_class), transformers.Qwen2VLImageProcessorPil, placing
     )
     if most_pixels:
         processor.size = {"shortest_edge": FEWEST_PIXELS, "longest_edge": most_pixels}
@@ -317,7 +321,7 @@ def load_qwen(folder: Path, network_class: str, most_pixels: int = 0) -> ChatNet
     token = token_id(tokenizer, IMAGE_TOKEN, network.config.image_token_id)
     if adapted:
         network = merge_adapter(network, folder)
-    loaded = describe_network(source, network, tokenizer, processor, "", token)
+    loaded = describe_network(source, network, tokenizer, processor, "", token, placing)
     return replace(loaded, files={**loaded.files, **_digests(folder)}) if adapted else loaded
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from models.encoder import EncoderSource, Lengths, VisionEncoder
 from models.families.native.networks import ChatNetwork
-from models.families.native.seeing import float32_bytes, on_cpu, without_language
+from models.families.native.seeing import float32_bytes, on_cpu, tower_files, without_language
 from models.families.towers import SHAPING, Tower
 from pipeline.errors import StopRun
 
@@ -161,7 +161,7 @@ def qwen_tower(loaded: ChatNetwork, model_id: str) -> Tower:
     patches = MERGE * MERGE * (most // side**2)
     return Tower(
         model_id,
-        loaded.files,
+        tower_files(loaded, model),
         (*SHAPING, Path(__file__)),
         lambda: qwen_source(on_cpu(model), shape, patches),
         lambda: qwen_source(model, shape, patches),

@@ -21,7 +21,7 @@ def chat_tower(loaded: ChatNetwork, model_id: str) -> Tower:
     example = example_pixels(loaded)
     return Tower(
         model_id,
-        loaded.files,
+        tower_files(loaded, model),
         (*SHAPING, Path(__file__), _HERE / "internvl_chat.py"),
         lambda: EncoderSource(_tower(on_cpu(model)), {"pixels": example}, ("features",)),
         lambda: EncoderSource(_tower(model), {"pixels": example}, ("features",)),
@@ -68,6 +68,12 @@ def on_cpu(model: Any) -> Any:
     if model.device.type == "cpu" and model.dtype == torch.float32:
         return model
     return copy.deepcopy(model).to("cpu", torch.float32)
+
+
+def tower_files(loaded: ChatNetwork, model: Any) -> dict[str, str]:
+    """The digests of the weights, and the type that they were read in where it is not float32: it rounds them."""
+    kind = str(model.dtype).removeprefix("torch.")
+    return dict(loaded.files) if kind == "float32" else {**loaded.files, "dtype": kind}
 
 
 def float32_bytes(model: Any) -> int:

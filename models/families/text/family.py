@@ -46,7 +46,7 @@ class TextFamily:
         self.tasks, self.languages = frozenset(entry.tasks) & TEXT_TASKS, frozenset(entry.languages)
         self.parts = {f"weights/{name}": digest for name, digest in self._loaded.files.items()}
         self.parts |= {"runner": self.runner, "prompts": self._prompts.digest}
-        self.parts["precision"] = str(self._loaded.network.dtype).removeprefix("torch.")
+        self.parts |= self._loaded.placing.parts
         self.parts["template"] = hashlib.sha256(self._template().encode()).hexdigest()
         self._special = frozenset(self._loaded.tokenizer.all_special_tokens) | set(
             self._loaded.tokenizer.added_tokens_encoder

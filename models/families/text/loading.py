@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from models.brought import load_arguments
 from models.families.text.recipes import TextRecipe
 from models.loading import file_digest
+from models.placing import Placing, choose_placing
 from models.tensor_reading import load_network
 from pipeline.errors import ConfigurationError, StopRun
 
@@ -27,6 +27,7 @@ class LoadedText:
     pad: int
     positions: int
     files: dict[str, str]
+    placing: Placing
 
 
 def load_text_model(folder: Path, recipe: TextRecipe, precision: str = "auto") -> LoadedText:
@@ -35,7 +36,6 @@ def load_text_model(folder: Path, recipe: TextRecipe, precision: str = "auto") -
     Raises ConfigurationError for a folder that this code cannot load and StopRun for weights that are not those of the
     network.
     """
-    import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     weights = folder / "base" if recipe.expert_adapter else folder
@@ -43,19 +43,18 @@ def load_text_model(folder: Path, recipe: TextRecipe, precision: str = "auto") -
     if len(gguf) > 1:
         raise ConfigurationError("weights-folder", f"{folder} holds {len(gguf)} GGUF files: leave one")
     extra: dict[str, Any] = {"gguf_file": gguf[0].name} if gguf else {}
-    on_gpu = torch.cuda.is_available()
-    arguments = load_arguments(precision, on_gpu=on_gpu)
-    if recipe.expert_adapter and "quantization_config" in arguments:
+    placing = choose_placing(precision)
+    if recipe.expert_adapter and placing.reduced:
         message = "experts are not laid over quantised weights: set model.precision to bf16"
         raise ConfigurationError("precision", message)
     try:
         tokenizer = AutoTokenizer.from_pretrained(
             weights, local_files_only=True, trust_remote_code=False, **extra
         )
-        if gguf or "quantization_config" in arguments:
+        if gguf or placing.reduced:
             loaded: Any = AutoModelForCausalLM.from_pretrained(
                 weights,
-                **arguments,
+                **placing.arguments,
                 local_files_only=True,
                 trust_remote_code=False,
                 use_safetensors=None if gguf else True,
@@ -63,7 +62,7 @@ def load_text_model(folder: Path, recipe: TextRecipe, precision: str = "auto") -
                 **extra,
             )
         else:
-            loaded = load_network(AutoModelForCausalLM, weights, arguments["dtype"])
+            loaded = load_network(AutoModelForCausalLM, weights, placing.dtype)
     except (OSError, ValueError, KeyError, ImportError) as error:
         message = (
             f"{folder} cannot be loaded as a causal language model ({type(error).__name__}): it needs config.json, "
@@ -77,9 +76,7 @@ def load_text_model(folder: Path, recipe: TextRecipe, precision: str = "auto") -
         from models.families.text.ming_moe import with_experts
 
         network = with_experts(network, folder)
-    if on_gpu and "quantization_config" not in arguments:  # a quantised one is where it was read to
-        network = network.to("cuda")
-    return _described(folder, network.eval(), tokenizer, recipe, gguf)
+    return _described(folder, placing.put(network).eval(), tokenizer, recipe, gguf, placing)
 
 
 def check_report(report: Any) -> None:
@@ -96,7 +93,7 @@ def check_report(report: Any) -> None:
 
 
 def _described(
-    folder: Path, network: Any, tokenizer: Any, recipe: TextRecipe, gguf: list[Path]
+    folder: Path, network: Any, tokenizer: Any, recipe: TextRecipe, gguf: list[Path], placing: Placing
 ) -> LoadedText:
     import transformers
 
@@ -129,4 +126,4 @@ def _described(
         path for path in folder.rglob("*") if path.suffix in (".safetensors", ".json", ".model")
     )
     files = {str(path.relative_to(folder)): file_digest(path) for path in read}
-    return LoadedText(network, tokenizer, tuple(dict.fromkeys(ends)), ends[0], positions, files)
+    return LoadedText(network, tokenizer, tuple(dict.fromkeys(ends)), ends[0], positions, files, placing)

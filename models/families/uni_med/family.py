@@ -34,6 +34,7 @@ from models.families.uni_med.asking import (
 )
 from models.language import TransformersLanguageModel, WrittenText
 from models.loading import file_digest
+from models.placing import choose_placing
 from models.prompts import read_prompts
 from pipeline.errors import ConfigurationError, FailStudy, SkipStudy, StopRun
 from pipeline.study import ImageSet, StudyImage
@@ -77,7 +78,14 @@ class UniMedFamily:
     """Uni-Med, loaded. See ``models.families.Family``."""
 
     def __init__(
-        self, entry: CatalogEntry, folder: Path, cache: Path, *, require_runner: str = "", threads: int = 0
+        self,
+        entry: CatalogEntry,
+        folder: Path,
+        cache: Path,
+        *,
+        require_runner: str = "",
+        threads: int = 0,
+        precision: str = "auto",
     ) -> None:
         """Open a folder as ``models.networks.uni_med`` describes it, its graph kept under ``cache``.
 
@@ -88,12 +96,12 @@ class UniMedFamily:
         from models.networks.uni_med_language import load_language
 
         self._config, self._tasks = read_config(folder), TASKS
-        files = weight_files(folder)
+        files, placing = weight_files(folder), choose_placing(precision)
         tower = uni_med_tower(entry, folder, files)
         with ExitStack() as stack:
             encoder, parts = open_tower(tower, cache, require_runner, threads)
             self._encoder = stack.enter_context(encoder)
-            network, self._tokenizer = load_language(folder)
+            network, self._tokenizer = load_language(folder, placing)
             self._check_language(network)
             self._network, self._end = network, int(self._tokenizer.eos_token_id)
             self._table = network.get_input_embeddings()
@@ -105,7 +113,7 @@ class UniMedFamily:
         self.tasks, self.languages = frozenset(entry.tasks), frozenset(entry.languages)
         self.traits, self.runner = entry.traits, self._encoder.runner
         self.parts = {f"weights/{name}": digest for name, digest in files.items()}
-        self.parts |= {"runner": self.runner, "precision": "fp32", "onnxruntime": onnxruntime.__version__}
+        self.parts |= {"runner": self.runner, "onnxruntime": onnxruntime.__version__} | placing.parts
         self.parts |= {"prompts": prompts.digest} | parts
         self._lock = Lock()
 
@@ -277,7 +285,7 @@ def uni_med_tower(entry: CatalogEntry, folder: Path, files: Mapping[str, str]) -
     )
 
 
-def uni_med_towers(entry: CatalogEntry, folder: Path) -> list[Callable[[], Tower]]:
+def uni_med_towers(entry: CatalogEntry, folder: Path, _precision: str) -> list[Callable[[], Tower]]:
     """A loader of the one tower of a folder of weights. It raises StopRun."""
     return [lambda: uni_med_tower(entry, folder, weight_files(folder))]
 
@@ -290,4 +298,5 @@ def open_uni_med(entry: CatalogEntry, options: OpenOptions) -> UniMedFamily:
         options.cache,
         require_runner=options.require_runner,
         threads=options.threads,
+        precision=options.precision,
     )
