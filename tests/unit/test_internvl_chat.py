@@ -10,6 +10,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from models.families.native.internvl_chat import load_internvl_chat, native_names, read_layout
+from models.memory import Precision
+from models.placing import Placing, choose_placing
 from pipeline.errors import ConfigurationError, StopRun
 from tests.plain_internvl import (
     LANGUAGE,
@@ -24,6 +26,7 @@ from tests.plain_internvl import (
 )
 
 IMAGE_TOKEN, VOCABULARY = 11, 60
+STORED = Placing("cpu", None, Precision.BF16)
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +52,7 @@ def native_features(network: Any, images: Tensor) -> Tensor:
 
 def test_features_are_those_of_the_published_arithmetic(published: Any) -> None:
     folder, _, weights = published
-    network = load_internvl_chat(folder, IMAGE_TOKEN)
+    network = load_internvl_chat(folder, IMAGE_TOKEN, STORED)
     got = native_features(network, pixels())
     assert got.shape == (2, TOKENS, LANGUAGE)
     assert error(got, features(weights, pixels(), LAYERS)) <= 1e-4
@@ -57,7 +60,7 @@ def test_features_are_those_of_the_published_arithmetic(published: Any) -> None:
 
 def test_without_undoing_the_transpose_the_features_are_another_image(published: Any) -> None:
     folder, _, weights = published
-    network = load_internvl_chat(folder, IMAGE_TOKEN)
+    network = load_internvl_chat(folder, IMAGE_TOKEN, STORED)
     del network.model.pixel_shuffle  # the native one comes back
     got = native_features(network, pixels())
     assert error(got, features(weights, pixels(), LAYERS)) > 0.1
@@ -67,21 +70,21 @@ def test_without_undoing_the_transpose_the_features_are_another_image(published:
 def test_a_later_pixel_shuffle_is_not_transposed(published: Any, tmp_path: Path) -> None:
     _, config, weights = published
     folder = save_chat(tmp_path, {**config, "ps_version": "v2"}, weights)
-    got = native_features(load_internvl_chat(folder, IMAGE_TOKEN), pixels())
+    got = native_features(load_internvl_chat(folder, IMAGE_TOKEN, STORED), pixels())
     assert error(got, features(weights, pixels(), LAYERS, transposed=False)) <= 1e-4
 
 
 def test_the_layer_is_the_one_that_was_selected(published: Any, tmp_path: Path) -> None:
     _, config, weights = published
     folder = save_chat(tmp_path, {**config, "select_layer": -2}, weights)
-    got = native_features(load_internvl_chat(folder, IMAGE_TOKEN), pixels())
+    got = native_features(load_internvl_chat(folder, IMAGE_TOKEN, STORED), pixels())
     assert error(got, features(weights, pixels(), LAYERS - 1)) <= 1e-4
     assert error(got, features(weights, pixels(), LAYERS)) > 1e-2
 
 
 def test_logits_of_a_prompt_with_an_image(published: Any) -> None:
     folder, config, weights = published
-    network = load_internvl_chat(folder, IMAGE_TOKEN)
+    network = load_internvl_chat(folder, IMAGE_TOKEN, STORED)
     assert network.config.text_config.rope_parameters["rope_theta"] == 5e6
     ids = torch.tensor([[1, 20, 21, *[IMAGE_TOKEN] * TOKENS, 30, 31, 32]])
     with torch.inference_mode():
@@ -93,8 +96,8 @@ def test_logits_of_a_prompt_with_an_image(published: Any) -> None:
 def test_the_stored_type_is_kept_unless_another_is_asked(published: Any, tmp_path: Path) -> None:
     _, config, weights = published
     folder = save_chat(tmp_path, config, {name: value.bfloat16() for name, value in weights.items()})
-    assert load_internvl_chat(folder, IMAGE_TOKEN).dtype == torch.bfloat16
-    assert load_internvl_chat(folder, IMAGE_TOKEN, dtype=torch.float32).dtype == torch.float32
+    assert load_internvl_chat(folder, IMAGE_TOKEN, STORED).dtype == torch.bfloat16
+    assert load_internvl_chat(folder, IMAGE_TOKEN, choose_placing("fp32")).dtype == torch.float32
 
 
 @pytest.mark.parametrize(
@@ -122,13 +125,13 @@ def test_unsound_weights_stop_the_run(published: Any, tmp_path: Path, change: st
         save_file({name: held[name]}, folder / "extra.safetensors")
     save_file(held, path)
     with pytest.raises(StopRun, match=words):
-        load_internvl_chat(folder, IMAGE_TOKEN)
+        load_internvl_chat(folder, IMAGE_TOKEN, STORED)
 
 
 def test_old_rotary_buffers_are_no_weights(published: Any, tmp_path: Path) -> None:
     _, config, weights = published
     stale = {"language_model.model.layers.0.self_attn.rotary_emb.inv_freq": torch.zeros(4)}
-    load_internvl_chat(save_chat(tmp_path, config, weights | stale), IMAGE_TOKEN)
+    load_internvl_chat(save_chat(tmp_path, config, weights | stale), IMAGE_TOKEN, STORED)
 
 
 @pytest.mark.parametrize(
