@@ -178,12 +178,6 @@ def test_limits_of_use_have_to_be_accepted(tmp_path: Path) -> None:
                 open_family(entry, tmp_path, tmp_path)
 
 
-def test_a_precision_that_an_adapter_does_not_load_is_refused(tmp_path: Path) -> None:
-    for precision in ("int8", "int4"):
-        with pytest.raises(ConfigurationError, match="let a server hold it"):
-            open_family(show("lingshu-32b"), tmp_path, tmp_path, precision=precision)
-
-
 def test_an_adapter_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="nonesuch"):
         open_family(replace(show("lingshu-7b"), adapter="nonesuch"), tmp_path, tmp_path)
