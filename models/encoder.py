@@ -24,6 +24,7 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
+from models.graph_file import WEIGHTS_SUFFIX, write_graph
 from models.loading import file_digest
 from pipeline.errors import StopRun
 
@@ -38,7 +39,6 @@ TOLERANCE = 1e-4
 """Largest accepted difference from torch in float32, relative to the largest value of the output."""
 SINGLE_FILE_BYTES = 1_900_000_000
 """An ONNX file is one protobuf message of at most 2 GB: the weights of a larger graph lie in a file beside it."""
-WEIGHTS_SUFFIX = ".data"
 
 _log = logging.getLogger(__name__)
 
@@ -168,7 +168,7 @@ def export_encoder(
     network, weights and library versions only. Weights of more than ``SINGLE_FILE_BYTES`` go into a file of their own
     beside it, ``path`` with ``WEIGHTS_SUFFIX``. Raises StopRun above ``tolerance``.
     """
-    _write(_export(source), path, apart=source.size > SINGLE_FILE_BYTES)
+    write_graph(_export(source), path, apart=source.size > SINGLE_FILE_BYTES)
     with OnnxEncoder(path, threads=1) as exported, TorchEncoder(reference or source) as network:
         error = largest_error(exported.encode(source.inputs), network.encode(source.inputs))
     if not error <= tolerance:
@@ -207,25 +207,6 @@ def _export(source: EncoderSource) -> Any:
     if program is None:
         raise StopRun("encoder-export", "torch gave no ONNX program for the encoder")
     return program.model
-
-
-def _write(model: Any, path: Path, *, apart: bool) -> None:
-    """Write ``model`` without stack traces and source paths, which differ from machine to machine."""
-    import onnx_ir  # part of torch's exporter, slow to import
-
-    for graph in model.graphs():
-        graph.metadata_props.clear()
-        for node in graph:
-            node.metadata_props.clear()
-            node.doc_string = None
-        for value in (*graph.inputs, *(output for node in graph for output in node.outputs)):
-            value.metadata_props.clear()
-            value.doc_string = None
-    model.metadata_props.clear()
-    if apart:
-        onnx_ir.save(model, path, external_data=path.name + WEIGHTS_SUFFIX)
-    else:
-        path.write_bytes(onnx_ir.to_proto(model).SerializeToString(deterministic=True))
 
 
 def graph_digest(graph: Path) -> str:

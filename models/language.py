@@ -10,10 +10,10 @@ batch.
 
 import os
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
+from threading import Lock
 from types import TracebackType
 from typing import Any, Protocol, Self
 
@@ -22,6 +22,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from models.decoder_graph import DecoderShape
+from models.row_batch import RowBatch
 
 Floats = NDArray[np.float32]
 
@@ -57,7 +58,8 @@ class OnnxLanguageModel:
     """The graph of ``models.decoder_graph`` on ONNX Runtime's CPU provider; threads may share one.
 
     Each worker thread writes rows of its own on one core: a step of a small model is too short to share, and
-    threads that wait for one another inside a step lose most where other stages want the cores too.
+    threads that wait for one another inside a step lose most where other stages want the cores too. A worker whose
+    rows have ended takes over half of another's.
     """
 
     runner = "onnxruntime-cpu"
@@ -85,6 +87,7 @@ class OnnxLanguageModel:
         self._table, self._shape, self._end, self._batch = np.ascontiguousarray(table), shape, end, batch
         self._workers = threads or len(os.sched_getaffinity(0))
         self._pool = ThreadPoolExecutor(self._workers, thread_name_prefix="language")
+        self._busy, self._lock = 0, Lock()
 
     def write(self, prompts: Sequence[Floats], max_new_tokens: int) -> list[WrittenText]:
         """See :class:`LanguageModel`."""
@@ -97,21 +100,44 @@ class OnnxLanguageModel:
             for start in range(0, len(share), self._batch)
         ]
 
-        def write_rows(rows: list[int]) -> list[WrittenText]:
-            batch = _Batch(self._session, self._table, self._shape, self._end)
-            return batch.write([prompts[row] for row in rows], max_new_tokens)
-
         written: dict[int, WrittenText] = {}
-        for rows, texts in zip(batches, self._pool.map(write_rows, batches), strict=True):
-            written.update(zip(rows, texts, strict=True))
+        pending: list[Future[None]] = []
+
+        def start(batch: RowBatch) -> None:
+            pending.append(self._pool.submit(run, batch))
+
+        def run(batch: RowBatch) -> None:
+            try:
+                for name, ids, ended in batch.write(self._claim_worker, start):
+                    written[name] = WrittenText(tuple(ids), truncated=not ended)
+            finally:
+                self._leave_worker()
+
+        for _ in batches:  # all are counted before one of them looks for a free worker
+            self._claim_worker(always=True)
+        for rows in batches:
+            start(self._batch_of(rows, [prompts[row] for row in rows], max_new_tokens))
+        while pending:  # a batch that hands rows over has added theirs before it is done itself
+            pending.pop().result()
         return [written[row] for row in range(len(prompts))]
+
+    def _batch_of(self, names: list[int], prompts: Sequence[Floats], limit: int) -> RowBatch:
+        return RowBatch(self._session, self._table, self._shape, self._end, names, prompts, limit)
+
+    def _claim_worker(self, *, always: bool = False) -> bool:
+        """Count one more batch where a worker has none, or ``always``; says whether it did."""
+        with self._lock:
+            free = always or self._busy < self._workers
+            self._busy += free
+            return free
+
+    def _leave_worker(self) -> None:
+        with self._lock:
+            self._busy -= 1
 
     def first_logits(self, prompts: Sequence[Floats]) -> Floats:
         """Logits [n, vocabulary] of the first token after each prompt."""
-        batches = (_Batch(self._session, self._table, self._shape, self._end) for _ in prompts)
-        return np.concatenate(
-            [batch.open([prompt], 1)[1] for batch, prompt in zip(batches, prompts, strict=True)]
-        )
+        return np.concatenate([self._batch_of([0], [prompt], 1).read_prompts() for prompt in prompts])
 
     def __enter__(self) -> Self:
         return self
@@ -120,101 +146,6 @@ class OnnxLanguageModel:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._pool.shutdown()
-
-
-class _Batch:
-    """One batch being written: the cache, the memory that the graph reads and writes in place, and the open rows.
-
-    The open rows are always the first ones. A row that ends is replaced by the last open one, so that a step
-    costs what its open rows cost and only one row of the cache is moved.
-    """
-
-    def __init__(self, session: Any, table: Floats, shape: DecoderShape, end: int) -> None:
-        self.session, self.table, self.shape, self.end = session, table, shape, end
-
-    def write(self, prompts: Sequence[Floats], limit: int) -> list[WrittenText]:
-        chosen, _ = self.open(prompts, limit)
-        texts: list[list[int]] = [[] for _ in prompts]
-        ended = [False] * len(prompts)
-        rows = list(range(len(prompts)))
-        binding = None
-        for step in range(limit):
-            before = len(rows)
-            for place in reversed(range(before)):
-                token = int(chosen[place])
-                if token == self.end:
-                    ended[rows[place]] = True
-                    self._leave(rows, place, chosen)
-                else:
-                    texts[rows[place]].append(token)
-            if not rows or step + 1 == limit:
-                break
-            count = len(rows)
-            if binding is None or count != before:
-                binding = self._bind(slice(count), self.embedding[:count], self.zeros[:count], chosen[:count])
-            np.take(self.table, chosen[:count], axis=0, out=self.embedding[:count, 0])
-            self.lengths += 1
-            self.total[...] = self.lengths[:count].max() + 1
-            self.session.run_with_iobinding(binding)
-        return [WrittenText(tuple(ids), not done) for ids, done in zip(texts, ended, strict=True)]
-
-    def open(self, prompts: Sequence[Floats], limit: int) -> tuple[NDArray[np.int64], Floats]:
-        """Read the prompts, sorted by length; gives the first chosen tokens [n] and their logits.
-
-        Prompts of one length are read together and never padded: padding would change the last bits of a row.
-        """
-        rows, shape = len(prompts), self.shape
-        lengths = np.array([len(prompt) for prompt in prompts], np.int32)
-        one = (rows, shape.kv_heads, int(lengths.max()) + limit, shape.head_width)
-        self.cache = {
-            f"{part}_{layer}": np.zeros(one, np.float32)
-            for layer in range(shape.layers)
-            for part in ("key", "value")
-        }
-        self.lengths = lengths - 1
-        self.total = np.array(0, np.int32)
-        self.zeros = np.zeros(rows, np.int64)
-        self.embedding = np.empty((rows, 1, shape.width), np.float32)
-        self.logits = np.empty((rows, shape.vocabulary), np.float32)
-        chosen, last = np.empty(rows, np.int64), self.lengths.astype(np.int64)
-        edges = [0, *(np.flatnonzero(np.diff(lengths)) + 1).tolist(), rows]
-        for start, stop in pairwise(edges):
-            part = slice(start, stop)
-            self.total[...] = lengths[start]
-            joined = np.ascontiguousarray(np.stack(prompts[part]), np.float32)
-            self.session.run_with_iobinding(self._bind(part, joined, last[part], chosen[part]))
-        return chosen, self.logits
-
-    def _leave(self, rows: list[int], place: int, chosen: NDArray[np.int64]) -> None:
-        end = len(rows) - 1
-        if place != end:
-            rows[place] = rows[end]
-            chosen[place] = chosen[end]
-            used = int(self.lengths[end]) + 1
-            self.lengths[place] = self.lengths[end]
-            for memory in self.cache.values():
-                memory[place, :, :used] = memory[end, :, :used]
-        rows.pop()
-
-    def _bind(
-        self, rows: slice, embeddings: Floats, last: NDArray[np.int64], chosen: NDArray[np.int64]
-    ) -> Any:
-        """Bind ``rows`` of all memory; the graph reads and writes it in place at every run."""
-        binding = self.session.io_binding()
-        for name, memory in self.cache.items():
-            part = memory[rows]
-            binding.bind_input(f"past_{name}", "cpu", 0, np.float32, part.shape, part.ctypes.data)
-            binding.bind_output(f"present_{name}", "cpu", 0, np.float32, part.shape, part.ctypes.data)
-        for name, array in (
-            ("embeddings", embeddings),
-            ("last", last),
-            ("seqlens_k", self.lengths[rows]),
-            ("total_length", self.total),
-        ):
-            binding.bind_input(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
-        for name, array in (("next", chosen), ("logits", self.logits[rows])):
-            binding.bind_output(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
-        return binding
 
 
 class TransformersLanguageModel:

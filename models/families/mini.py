@@ -59,6 +59,7 @@ SOURCES = tuple(
         "families/mini_export.py",
         "decoder_graph.py",
         "encoder.py",
+        "graph_file.py",
     )
 )
 """The sources that shape the graphs."""

@@ -22,7 +22,7 @@ from models.graph_cache import ENCODER_FILE, Exported, GraphFolder, ensure_graph
 from models.memory import give_back_memory
 
 _MODELS = Path(__file__).parents[1]
-SHAPING = (Path(__file__), _MODELS / "encoder.py")
+SHAPING = (Path(__file__), _MODELS / "encoder.py", _MODELS / "graph_file.py")
 """Sources that shape the graph of every tower."""
 
 

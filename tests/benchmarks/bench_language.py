@@ -112,7 +112,7 @@ def compare(network: FirstreadMini, rounds: int, studies: int, threads: int) -> 
     )
     endless = onnx_side(network, threads, NO_TOKEN)
     lost = lost_to_unequal_lengths(ours, endless, prompts, lengths, limit, rounds)
-    print(f"lost to unequal lengths: {100 * lost:.0f} % (at most {100 * MOST_LOST:.0f} %)")
+    print(f"lost to unequal lengths: {100 * lost:.1f} % (at most {100 * MOST_LOST:.0f} %)")
     return good and whole >= ONE_BY_ONE_BAR and lost <= MOST_LOST
 
 

@@ -13,7 +13,7 @@ import pytest
 from models import encoder as encoders
 from models.catalog import CatalogEntry, list_models, show
 from models.compiling import MINI, TOWERS, Order, compile_encoder
-from models.encoder import TOLERANCE, WEIGHTS_SUFFIX, graph_digest
+from models.encoder import TOLERANCE, graph_digest
 from models.engine import (
     PLAN_FILE,
     TOLERANCES,
@@ -26,6 +26,7 @@ from models.engine import (
 from models.families import Family, towers
 from models.families.opening import OpenOptions, find_opener
 from models.graph_cache import ENCODER_FILE
+from models.graph_file import WEIGHTS_SUFFIX
 from pipeline.errors import ConfigurationError, StopRun
 from pipeline.study import ImageSet
 from tests.tiny_chat import chat_study

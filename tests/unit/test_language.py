@@ -9,7 +9,8 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from models.decoder_graph import build_decoder, shape_of
-from models.language import Floats, OnnxLanguageModel, TransformersLanguageModel, _Batch
+from models.language import Floats, OnnxLanguageModel, TransformersLanguageModel, WrittenText
+from models.row_batch import RowBatch
 
 END = 1
 torch.set_num_threads(1)
@@ -94,11 +95,31 @@ def test_logits_of_a_row_are_the_same_bits_in_any_batch() -> None:
     )
     table = weights["model.embed_tokens.weight"]
     prompts = prompts_of(sorted([18] * 9 + [4, 4, 30, 1, 7, 7, 7]), seed=2)
-    together = _Batch(session, table, shape, END)
-    together.write(prompts, 1)
+    together = RowBatch(session, table, shape, END, range(len(prompts)), prompts, 1).read_prompts()
     for row, prompt in enumerate(prompts):
-        alone = _Batch(session, table, shape, END)
-        np.testing.assert_array_equal(alone.open([prompt], 1)[1][0], together.logits[row])
+        alone = RowBatch(session, table, shape, END, [0], [prompt], 1).read_prompts()
+        np.testing.assert_array_equal(alone[0], together[row])
+
+
+def test_rows_that_are_handed_over_are_written_as_they_would_have_been() -> None:
+    network = small_llama()
+    prompts = prompts_of([3, 30, 11, 11, 24, 1, 17, 29, 8, 8], seed=5)
+    reference = TransformersLanguageModel(network, END).write(prompts, 120)
+    with onnx_twin(network) as language:
+        order = sorted(range(len(prompts)), key=lambda row: len(prompts[row]))
+        batches = [language._batch_of(order, [prompts[row] for row in order], 120)]
+        written, halved = {}, 0
+
+        def hand_over(batch: RowBatch) -> None:
+            nonlocal halved
+            batches.append(batch)
+            halved += 1
+
+        for batch in batches:  # each finds a free worker at every step
+            for name, ids, ended in batch.write(lambda: True, hand_over):
+                written[name] = WrittenText(tuple(ids), not ended)
+    assert halved == 3
+    assert [written[row] for row in range(len(prompts))] == reference
 
 
 def test_the_limit_is_flagged() -> None:
