@@ -37,8 +37,9 @@ RUNNER_OF_PROVIDER = {
 OPSET = 20
 TOLERANCE = 1e-4
 """Largest accepted difference from torch in float32, relative to the largest value of the output."""
-SINGLE_FILE_BYTES = 1_900_000_000
-"""An ONNX file is one protobuf message of at most 2 GB: the weights of a larger graph lie in a file beside it."""
+APART_BYTES = 32_000_000
+"""Weights of more bytes lie in a file beside their graph: ONNX Runtime maps it, where a message of them all is copied
+while it is read. At 2 GB there is no choice, for an ONNX file is one protobuf message."""
 
 _log = logging.getLogger(__name__)
 
@@ -165,10 +166,10 @@ def export_encoder(
     """Write ``source`` as ONNX with a dynamic batch and prove it; gives the largest relative error.
 
     The error is against torch running ``reference``, by default the source itself. The file's bytes depend on
-    network, weights and library versions only. Weights of more than ``SINGLE_FILE_BYTES`` go into a file of their own
+    network, weights and library versions only. Weights of more than ``APART_BYTES`` go into a file of their own
     beside it, ``path`` with ``WEIGHTS_SUFFIX``. Raises StopRun above ``tolerance``.
     """
-    write_graph(_export(source), path, apart=source.size > SINGLE_FILE_BYTES)
+    write_graph(_export(source), path, apart=source.size > APART_BYTES)
     with OnnxEncoder(path, threads=1) as exported, TorchEncoder(reference or source) as network:
         error = largest_error(exported.encode(source.inputs), network.encode(source.inputs))
     if not error <= tolerance:

@@ -9,7 +9,6 @@ from typing import Any
 import onnxruntime as ort
 
 from models.encoder import (
-    SINGLE_FILE_BYTES,
     TOLERANCE,
     EncoderSource,
     TorchEncoder,
@@ -24,6 +23,8 @@ from models.memory import give_back_memory
 _MODELS = Path(__file__).parents[1]
 SHAPING = (Path(__file__), _MODELS / "encoder.py", _MODELS / "graph_file.py")
 """Sources that shape the graph of every tower."""
+LARGE_BYTES = 1_900_000_000
+"""A tower of more bytes takes minutes and several times its memory to export: that is not done unasked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,14 +61,14 @@ def open_tower(
 
     ``release`` lets the network's own tower go where its graph runs instead: nothing else may use its weights then.
 
-    A tower too large for one ONNX file is exported when it is compiled or its runner is named, not unasked: until then
+    A tower of more than ``LARGE_BYTES`` is exported when it is compiled or its runner is named, not unasked: until then
     it runs in torch. So does one that is on a GPU which nothing else here reaches.
 
     Raises StopRun where the graph is not the network's, or ``require_runner`` cannot be had.
     """
     unasked = not require_runner
     alone = tower.on_gpu and "CUDAExecutionProvider" not in ort.get_available_providers()
-    if unasked and (alone or tower.size > SINGLE_FILE_BYTES):
+    if unasked and (alone or tower.size > LARGE_BYTES):
         graphs = find_graphs(cache, tower.model_id, tower.files, tower.shaping)
     else:
         graphs = None if require_runner == TorchEncoder.runner else ensure_tower(tower, cache)

@@ -13,7 +13,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from models.encoder import SINGLE_FILE_BYTES, export_encoder
+from models.encoder import APART_BYTES, export_encoder
 from models.engine_building import EngineOrder, build_engine
 from models.families.uni_med.export import encoder_source
 from models.graph_cache import ENCODER_FILE
@@ -50,7 +50,7 @@ def main() -> None:
         steps.done(f"exported, error {error:.1e}")
         for path in sorted(graph.parent.iterdir()):
             print(f"  {path.name}: {path.stat().st_size / 1e9:.3f} GB")
-        apart = "beside the graph" if source.size > SINGLE_FILE_BYTES else "in the graph"
+        apart = "beside the graph" if source.size > APART_BYTES else "in the graph"
         print(f"  weights {apart}")
         if not asked.no_engine:
             order = EngineOrder("uni-med", "tensorrt_rtx", "8.9", graph_error=error, largest_batch=8)

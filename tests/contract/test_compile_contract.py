@@ -160,8 +160,8 @@ def test_half_precision_has_a_graph_of_its_own(model_id: str, tmp_path: Path) ->
 
 
 def test_weights_over_one_file_lie_beside_the_graph(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(encoders, "SINGLE_FILE_BYTES", 10_000)
-    monkeypatch.setattr(towers, "SINGLE_FILE_BYTES", 10_000)
+    monkeypatch.setattr(encoders, "APART_BYTES", 10_000)
+    monkeypatch.setattr(towers, "LARGE_BYTES", 10_000)
     entry, options = choose("llava-med", tmp_path)
     opener = find_opener(entry, entry.adapter)
     with opener(entry, options) as family:
