@@ -4,7 +4,6 @@ import importlib.util
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from importlib import import_module
 from pathlib import Path
 from typing import cast
 
@@ -25,7 +24,7 @@ from models.engine import (
     write_manifest,
 )
 from models.engine_building import EngineOrder, build_engine
-from models.families.opening import OpenOptions, check_use_limits
+from models.families.opening import OpenOptions, check_use_limits, find_function
 from models.families.towers import Tower, ensure_tower, halved
 from models.graph_cache import ENCODER_FILE, GraphFolder
 from pipeline.errors import ConfigurationError, StopRun
@@ -96,10 +95,8 @@ def _exported(tower: Tower, cache: Path) -> tuple[GraphFolder, EncoderSource]:
 
 
 def _towers(entry: CatalogEntry, folder: Path, options: OpenOptions) -> list[Callable[[], Tower]]:
-    module, _, function = TOWERS[entry.adapter].partition(":")
     loaders = cast(
-        "Callable[[CatalogEntry, Path, str], list[Callable[[], Tower]]]",
-        getattr(import_module(module), function),
+        "Callable[[CatalogEntry, Path, str], list[Callable[[], Tower]]]", find_function(TOWERS[entry.adapter])
     )
     return loaders(entry, folder, options.precision)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from models.memory import give_back_memory
+from models.placing import Placing
 from models.weight_files import INDEX_SUFFIX, read_index
 from pipeline.errors import StopRun
 
@@ -58,6 +59,25 @@ def model_files(folder: Path) -> list[Path]:
         raise FileNotFoundError(f"{folder} holds neither {WEIGHTS_FILE} nor {index.name}")
     present = frozenset(path.name for path in folder.glob("*.safetensors"))
     return [folder / name for name in sorted(set(read_index(index, present).values()))]
+
+
+def load_placed(network_class: Any, folder: Path, placing: Placing) -> tuple[Any, Any]:
+    """A transformers network of ``folder`` as ``placing`` says, not yet on its device, and its loading report.
+
+    The stored type needs no conversion, so mapped files go to a GPU without a copy, and a reduction is transformers'
+    own while it loads; all else is read as ``load_network`` does. Raises as that.
+    """
+    if placing.dtype is not None and not placing.reduced:
+        return load_network(network_class, folder, placing.dtype)
+    loaded: tuple[Any, Any] = network_class.from_pretrained(
+        folder,
+        **placing.arguments,
+        local_files_only=True,
+        trust_remote_code=False,
+        use_safetensors=True,
+        output_loading_info=True,
+    )
+    return loaded
 
 
 def load_network(network_class: Any, folder: Path, dtype: Any) -> tuple[Any, Any]:

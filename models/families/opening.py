@@ -129,8 +129,15 @@ def refuse_unread_precision(entry: CatalogEntry, precision: str) -> None:
 def find_opener(entry: CatalogEntry, adapter: str) -> Callable[[CatalogEntry, OpenOptions], Family]:
     """The function that opens ``adapter`` for the entry. Raises ConfigurationError where there is none."""
     try:
-        module, _, function = ADAPTERS[adapter].partition(":")
+        place = ADAPTERS[adapter]
     except KeyError:
         message = f"{entry.id} names the adapter {adapter!r}, which this version does not have"
         raise ConfigurationError("unknown-adapter", message) from None
-    return cast("Callable[[CatalogEntry, OpenOptions], Family]", getattr(import_module(module), function))
+    return cast("Callable[[CatalogEntry, OpenOptions], Family]", find_function(place))
+
+
+def find_function(place: str) -> object:
+    """The function of a "module:function", whose module is imported now."""
+    module, _, function = place.partition(":")
+    found: object = getattr(import_module(module), function)
+    return found

@@ -10,13 +10,17 @@ import torch
 from safetensors.torch import load_file
 
 from models.loading import check_keys
+from models.memory import Precision
 from models.networks.uni_med import ADAPTER_FOLDER, LANGUAGE_FOLDER, UniMedConfig
 from models.placing import Placing
-from models.tensor_reading import load_network
+from models.tensor_reading import load_placed
 from pipeline.errors import StopRun
 
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+
+TRAINED = Placing("cpu", torch.float32, Precision.FP32)
+"""How the network is loaded to be trained."""
 
 
 @contextmanager
@@ -28,7 +32,7 @@ def quiet_peft() -> Iterator[None]:
         yield
 
 
-def load_base(folder: Path, placing: Placing | None = None) -> tuple[Any, Any]:
+def load_base(folder: Path, placing: Placing = TRAINED) -> tuple[Any, Any]:
     """The Llama network in evaluation mode and its tokenizer; without ``placing`` in float32 on the CPU, to be trained.
 
     Raises StopRun for unsound weights.
@@ -37,29 +41,18 @@ def load_base(folder: Path, placing: Placing | None = None) -> tuple[Any, Any]:
 
     path = folder / LANGUAGE_FOLDER
     try:
-        if placing is not None and placing.reduced:
-            loaded: Any = LlamaForCausalLM.from_pretrained(
-                path,
-                **placing.arguments,
-                local_files_only=True,
-                trust_remote_code=False,
-                use_safetensors=True,
-                output_loading_info=True,
-            )
-        else:
-            loaded = load_network(LlamaForCausalLM, path, placing.dtype if placing else torch.float32)
+        network, report = load_placed(LlamaForCausalLM, path, placing)
         tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
         message = f"{LANGUAGE_FOLDER} is not a Llama folder in transformers format ({type(error).__name__})"
         raise StopRun("weights", message) from None
-    network, report = loaded
     for word in ("missing_keys", "unexpected_keys", "mismatched_keys"):
         names = [str(name) for name in report[word] if not str(name).endswith("rotary_emb.inv_freq")]
         if names:
             raise StopRun(
                 "weights", f"{len(names)} tensors {word.removesuffix('_keys')} in {LANGUAGE_FOLDER}"
             )
-    return (placing.put(network) if placing else network).eval(), tokenizer
+    return placing.put(network).eval(), tokenizer
 
 
 def with_new_adapter(network: Any, config: UniMedConfig) -> Any:
@@ -95,7 +88,7 @@ def load_adapter(network: Any, folder: Path, *, trainable: bool = False) -> Any:
     return adapted
 
 
-def load_language(folder: Path, placing: Placing | None = None) -> tuple[Any, Any]:
+def load_language(folder: Path, placing: Placing = TRAINED) -> tuple[Any, Any]:
     """Network, its LoRA merged where the folder has one, and tokenizer; ``placing`` as in ``load_base``.
 
     Over matrices in 8 or 4 bits the LoRA stays apart: merged, its numbers would be rounded with them.
@@ -103,6 +96,6 @@ def load_language(folder: Path, placing: Placing | None = None) -> tuple[Any, An
     network, tokenizer = load_base(folder, placing)
     if (folder / ADAPTER_FOLDER).is_dir():
         network = load_adapter(network, folder)
-        if placing is None or not placing.reduced:
+        if not placing.reduced:
             network = network.merge_and_unload()
     return network.eval(), tokenizer

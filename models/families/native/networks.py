@@ -9,7 +9,7 @@ from models.families.native.internvl_chat import load_internvl_chat, read_layout
 from models.families.text.loading import check_report
 from models.loading import file_digest
 from models.placing import Placing, choose_placing
-from models.tensor_reading import load_network
+from models.tensor_reading import load_placed
 from pipeline.errors import ConfigurationError, StopRun
 
 IMAGENET_MEAN, IMAGENET_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -100,17 +100,7 @@ def load_medgemma(folder: Path, precision: str = "auto") -> ChatNetwork:
 
 def load_native(folder: Path, network_class: Any, processor_class: Any, placing: Placing) -> tuple[Any, Any]:
     try:
-        if placing.dtype is not None and not placing.reduced:
-            network, report = load_network(network_class, folder, placing.dtype)
-        else:  # the stored type needs no conversion, and mapped files go to the GPU without a copy
-            network, report = network_class.from_pretrained(
-                folder,
-                **placing.arguments,
-                local_files_only=True,
-                trust_remote_code=False,
-                use_safetensors=True,
-                output_loading_info=True,
-            )
+        network, report = load_placed(network_class, folder, placing)
         processor = processor_class.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError, KeyError, ImportError) as error:
         message = (

@@ -8,7 +8,7 @@ from typing import Any
 from models.families.text.recipes import TextRecipe
 from models.loading import file_digest
 from models.placing import Placing, choose_placing
-from models.tensor_reading import load_network
+from models.tensor_reading import load_placed
 from pipeline.errors import ConfigurationError, StopRun
 
 _MADE_AT_LOAD = ("rotary_emb.inv_freq", ".attn.bias", ".attn.masked_bias")
@@ -51,18 +51,17 @@ def load_text_model(folder: Path, recipe: TextRecipe, precision: str = "auto") -
         tokenizer = AutoTokenizer.from_pretrained(
             weights, local_files_only=True, trust_remote_code=False, **extra
         )
-        if gguf or placing.reduced:
+        if gguf:
             loaded: Any = AutoModelForCausalLM.from_pretrained(
                 weights,
                 **placing.arguments,
                 local_files_only=True,
                 trust_remote_code=False,
-                use_safetensors=None if gguf else True,
                 output_loading_info=True,
                 **extra,
             )
         else:
-            loaded = load_network(AutoModelForCausalLM, weights, placing.dtype)
+            loaded = load_placed(AutoModelForCausalLM, weights, placing)
     except (OSError, ValueError, KeyError, ImportError) as error:
         message = (
             f"{folder} cannot be loaded as a causal language model ({type(error).__name__}): it needs config.json, "
