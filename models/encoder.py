@@ -34,12 +34,19 @@ RUNNER_OF_PROVIDER = {
     "CUDAExecutionProvider": "onnxruntime-cuda",
     "CPUExecutionProvider": "onnxruntime-cpu",
 }
-OPSET = 20
+EXPORT_SOURCES = tuple(
+    Path(__file__).with_name(name) for name in ("encoder.py", "graph_file.py", "graph_rewriting.py")
+)
+"""The sources that shape every exported graph."""
+OPSET = 23
+"""The first with Attention as one operator."""
 TOLERANCE = 1e-4
 """Largest accepted difference from torch in float32, relative to the largest value of the output."""
 APART_BYTES = 32_000_000
 """Weights of more bytes lie in a file beside their graph: ONNX Runtime maps it, where a message of them all is copied
 while it is read. At 2 GB there is no choice, for an ONNX file is one protobuf message."""
+PIECE_BYTES = 1_250_000
+"""What a CPU worker is given at once: two images of 224 px. Of more, the activations leave a core's own cache."""
 
 _log = logging.getLogger(__name__)
 
@@ -89,7 +96,7 @@ class EncoderSource:
 class OnnxEncoder:
     """An encoder graph on ONNX Runtime.
 
-    On the CPU every worker thread runs a part of the batch on one core, so that it never waits inside an
+    On the CPU every worker thread runs pieces of the batch on one core, so that it never waits inside an
     operator for a core that another stage holds. A row's result does not depend on the rows beside it.
     """
 
@@ -110,14 +117,21 @@ class OnnxEncoder:
 
     def encode(self, inputs: Mapping[str, NDArray[Any]]) -> Arrays:
         """See :class:`VisionEncoder`."""
-        count = len(next(iter(inputs.values())))
-        parts = max(1, min(self._workers, count))
-        edges = [count * part // parts for part in range(parts + 1)]
-        slices = [slice(start, stop) for start, stop in pairwise(edges)]
+        pieces = [slice(start, stop) for start, stop in pairwise(self._edges(inputs))]
         results = list(
-            self._pool.map(lambda part: self._run({k: v[part] for k, v in inputs.items()}), slices)
+            self._pool.map(lambda piece: self._run({k: v[piece] for k, v in inputs.items()}), pieces)
         )
         return {name: np.concatenate([result[name] for result in results]) for name in self._outputs}
+
+    def _edges(self, inputs: Mapping[str, NDArray[Any]]) -> list[int]:
+        """Where the rows are cut into pieces: as many for each worker, and no piece much larger than PIECE_BYTES."""
+        count = len(next(iter(inputs.values())))
+        pieces = 1
+        if self.runner == "onnxruntime-cpu":
+            given = sum(values.nbytes for values in inputs.values())
+            each = max(1, round(given / PIECE_BYTES / self._workers))
+            pieces = max(1, min(count, each * self._workers))
+        return [count * piece // pieces for piece in range(pieces + 1)]
 
     def _run(self, inputs: Mapping[str, NDArray[Any]]) -> Arrays:
         outputs = self._session.run(self._outputs, dict(inputs))

@@ -101,7 +101,17 @@ def _parse(trt: Any, builder: Any, graph: Path) -> Any:
     if not parser.parse_from_file(str(graph)):
         faults = "; ".join(str(parser.get_error(index)) for index in range(min(parser.num_errors, 3)))
         raise StopRun("engine-parse", f"the encoder's graph does not parse: {faults}")
+    _let_attention_be_split(trt, network)
     return network
+
+
+def _let_attention_be_split(trt: Any, network: Any) -> None:
+    """Allow plain products and a softmax where no fused kernel fits, as in float32; refusing is the default."""
+    for index in range(network.num_layers):
+        layer = network.get_layer(index)
+        if layer.type == trt.LayerType.ATTENTION_INPUT:
+            layer.__class__ = trt.IAttentionInputLayer  # get_layer gives the base class
+            layer.attention.decomposable = True
 
 
 def _configure(trt: Any, builder: Any, order: EngineOrder) -> Any:

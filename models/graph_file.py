@@ -1,9 +1,9 @@
-"""Writing an exported graph: without what differs from machine to machine, and without guards that never act."""
+"""Writing an exported graph, without what differs from machine to machine."""
 
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+from models.graph_rewriting import rewrite_graph
 
 WEIGHTS_SUFFIX = ".data"
 """What the file of a graph's weights is called beside the graph's own name."""
@@ -13,7 +13,7 @@ def write_graph(model: Any, path: Path, *, apart: bool) -> None:
     """Write an ``onnx_ir.Model``; ``apart`` puts its weights into a file of their own beside ``path``."""
     import onnx_ir  # part of torch's exporter, slow to import
 
-    drop_guards(model.graph)
+    rewrite_graph(model)
     strip(model)
     if apart:
         onnx_ir.save(model, path, external_data=path.name + WEIGHTS_SUFFIX)
@@ -32,26 +32,3 @@ def strip(model: Any) -> None:
             value.metadata_props.clear()
             value.doc_string = None
     model.metadata_props.clear()
-
-
-def drop_guards(graph: Any) -> None:
-    """Take out ``where(isnan(x), 0, x)``, which torch writes behind the softmax of every attention.
-
-    It acts on a row that may look at nothing, whose softmax is 0 / 0. No tower here masks a whole row: a patch always
-    sees itself. Two passes over the largest arrays of the graph are saved.
-    """
-    import onnx_ir
-
-    for node in list(graph):
-        if node.op_type != "Where":
-            continue
-        condition, instead, value = node.inputs
-        guard = condition.producer()
-        if guard is None or guard.op_type != "IsNaN" or guard.inputs[0] is not value:
-            continue
-        if instead.const_value is None or np.any(instead.const_value.numpy()):
-            continue
-        onnx_ir.convenience.replace_all_uses_with(node.outputs[0], value)
-        graph.remove(node, safe=True)
-        if not guard.outputs[0].uses():
-            graph.remove(guard, safe=True)

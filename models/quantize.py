@@ -109,7 +109,9 @@ def _with_products(graph: Path, made: Path) -> None:
 
     model = onnx.load(graph).graph
     matrices = {constant.name for constant in model.initializer if len(constant.dims) == 2}
-    found = [node.name for node in model.node if node.op_type in PRODUCTS and node.input[1] in matrices]
+    products = [node for node in model.node if node.op_type in PRODUCTS and node.input[1] in matrices]
+    # the quantiser splits every Gemm first, and looks for the product by the name that it gives it
+    found = [f"{node.name}_MatMul" if node.op_type == "Gemm" else node.name for node in products]
     if not found:  # no names would mean every node
         shutil.copyfile(graph, made)
         return

@@ -23,7 +23,7 @@ from PIL import Image
 from tokenizers import Tokenizer
 
 from models.catalog import CatalogEntry
-from models.encoder import OnnxEncoder, VisionEncoder, open_encoder
+from models.encoder import EXPORT_SOURCES, OnnxEncoder, VisionEncoder, open_encoder
 from models.engine import EngineEncoder, open_best_engine
 from models.families import Answer, Features, Request, SeenFinding, SeenImage, Task
 from models.families.heat import find_region, sigmoid
@@ -49,18 +49,19 @@ READ = ("tokens", "presence", "boxes", "organs", "landmarks", "severity", "zone"
 UNSIDED = ("cardiomegaly",)
 SIDES = (Side.RIGHT, Side.LEFT)
 _MODELS = Path(__file__).parents[1]
-SOURCES = tuple(
-    _MODELS / name
-    for name in (
-        "connector.py",
-        "networks/vision.py",
-        "networks/heads.py",
-        "networks/mini.py",
-        "families/mini_export.py",
-        "decoder_graph.py",
-        "encoder.py",
-        "graph_file.py",
-    )
+SOURCES = (
+    *(
+        _MODELS / name
+        for name in (
+            "connector.py",
+            "networks/vision.py",
+            "networks/heads.py",
+            "networks/mini.py",
+            "families/mini_export.py",
+            "decoder_graph.py",
+        )
+    ),
+    *EXPORT_SOURCES,
 )
 """The sources that shape the graphs."""
 

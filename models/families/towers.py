@@ -9,6 +9,7 @@ from typing import Any
 import onnxruntime as ort
 
 from models.encoder import (
+    EXPORT_SOURCES,
     TOLERANCE,
     EncoderSource,
     TorchEncoder,
@@ -20,8 +21,7 @@ from models.engine import EngineEncoder, open_best_engine
 from models.graph_cache import ENCODER_FILE, Exported, GraphFolder, ensure_graphs, find_graphs
 from models.memory import give_back_memory
 
-_MODELS = Path(__file__).parents[1]
-SHAPING = (Path(__file__), _MODELS / "encoder.py", _MODELS / "graph_file.py")
+SHAPING = (Path(__file__), *EXPORT_SOURCES)
 """Sources that shape the graph of every tower."""
 LARGE_BYTES = 1_900_000_000
 """A tower of more bytes takes minutes and several times its memory to export: that is not done unasked."""

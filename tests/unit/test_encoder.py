@@ -4,15 +4,12 @@ import threading
 from pathlib import Path
 
 import numpy as np
-import onnx
 import onnxruntime as ort
 import pytest
-import torch
 
 from models.catalog import show
 from models.encoder import (
     TOLERANCE,
-    EncoderSource,
     OnnxEncoder,
     TorchEncoder,
     export_encoder,
@@ -110,28 +107,3 @@ def test_the_graph_names_no_place_on_this_machine(graphs: GraphFolder) -> None:
     content = graphs.encoder.read_bytes()
     assert b".py" not in content
     assert str(Path(__file__).parents[2]).encode() not in content
-
-
-class _Guarded(torch.nn.Module):
-    """Attention, and a guard of its own that replaces what is not a number by one."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.scale = torch.nn.Parameter(torch.tensor(2.0))
-
-    def forward(self, values: torch.Tensor) -> tuple[torch.Tensor]:
-        given = values[:, None] * self.scale
-        seen = torch.nn.functional.scaled_dot_product_attention(given, given, given)[:, 0]
-        return (torch.where(torch.isnan(seen), 1.0, seen),)
-
-
-def test_only_the_guard_of_an_attention_is_taken_out(tmp_path: Path) -> None:
-    inputs = {"values": np.random.default_rng(0).random((2, 5, 8), dtype=np.float32)}
-    source = EncoderSource(_Guarded().eval(), inputs, ("seen",))
-    assert export_encoder(source, tmp_path / ENCODER_FILE) <= TOLERANCE
-    kinds = [node.op_type for node in onnx.load(tmp_path / ENCODER_FILE).graph.node]
-    assert kinds.count("Softmax") == 1
-    assert kinds.count("IsNaN") == kinds.count("Where") == 1
-    with OnnxEncoder(tmp_path / ENCODER_FILE, threads=1) as encoder:
-        hidden = encoder.encode({"values": np.full((2, 5, 8), np.nan, np.float32)})["seen"]
-    assert np.all(hidden == 1.0)
