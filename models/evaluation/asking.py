@@ -133,7 +133,7 @@ def _prediction(case: Case, answer: Answer) -> Prediction:
     points = [p.point for p in answer.places if p.point is not None and p.point.ref == first]
     return Prediction(
         case.id,
-        answer.text,
+        answer.structured or answer.text,
         tuple(label.name for label in answer.labels if label.chosen),
         tuple((box.x0, box.y0, box.x1, box.y1) for box in regions),
         tuple((point.x, point.y) for point in points),

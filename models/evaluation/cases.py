@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
+from models.evaluation.documents import read_values
 from models.families import TEXT_TASKS, Context, Task
 from pipeline.errors import ConfigurationError
 from pipeline.report import Language
@@ -205,6 +206,8 @@ def _record(file: Path, where: str, record: Mapping[str, Any]) -> Case:
         _texts(file, where, record, "labels"),
         _reference(file, where, record.get("reference")),
     )
+    if task is Task.STRUCTURED and reference.text and read_values(reference.text) is None:
+        raise _bad(file, where, "the reference of a structured answer is no JSON")
     known = {name.casefold() for name in labels}
     if labels and any(name.casefold() not in known for name in reference.labels or ()):
         raise _bad(file, where, "a label of the reference is none of labels")

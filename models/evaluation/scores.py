@@ -6,6 +6,7 @@ from functools import partial
 
 from models.evaluation.areas import ScoresOf, asked_labels, score_areas
 from models.evaluation.cases import Case
+from models.evaluation.documents import document_rows
 from models.evaluation.intervals import Measure, Metric, Row, Score, f1, mean, outcomes, score_rows
 from models.evaluation.places import box_rows, point_rows
 from models.evaluation.predictions import Prediction
@@ -69,6 +70,8 @@ def _parts(case: Case) -> list[Callable[[Case, Prediction], list[Row]]]:
         parts.append(_identify_rows)
     if case.task in _ASKED and true.text:
         parts.append(_answer_rows)
+    if case.task is Task.STRUCTURED and true.text:
+        parts.append(lambda one, made: document_rows(made.text, one.reference.text))
     return parts
 
 
