@@ -10,10 +10,8 @@ batch.
 
 import os
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Lock
 from types import TracebackType
 from typing import Any, Protocol, Self
 
@@ -22,7 +20,8 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from models.decoder_graph import DecoderShape
-from models.row_batch import RowBatch
+from models.row_batch import Row, RowBatch
+from models.row_line import RowLine
 
 Floats = NDArray[np.float32]
 
@@ -58,8 +57,8 @@ class OnnxLanguageModel:
     """The graph of ``models.decoder_graph`` on ONNX Runtime's CPU provider; threads may share one.
 
     Each worker thread writes rows of its own on one core: a step of a small model is too short to share, and
-    threads that wait for one another inside a step lose most where other stages want the cores too. A worker whose
-    rows have ended takes over half of another's.
+    threads that wait for one another inside a step lose most where other stages want the cores too. Calls made at
+    the same time are written together (``models.row_line``): a step costs its fixed part once for all of its rows.
     """
 
     runner = "onnxruntime-cpu"
@@ -72,72 +71,47 @@ class OnnxLanguageModel:
         end: int,
         *,
         threads: int = 0,
-        batch: int = 32,
+        batch: int = 16,
     ) -> None:
         """Open ``graph``.
 
         ``table`` [vocabulary, width] holds the token embeddings, ``end`` is the end token's id, ``threads`` 0
-        takes every core, ``batch`` is the most rows that one thread writes at once.
+        takes every core, ``batch`` is the most rows that one thread writes at once: with more, what a step reads of
+        their keys and values no longer stays in a core's caches, which costs what the fixed part saves.
         """
         options = ort.SessionOptions()
         options.intra_op_num_threads = 1
         options.log_severity_level = 3
         source = graph if isinstance(graph, bytes) else str(graph)
         self._session = ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
-        self._table, self._shape, self._end, self._batch = np.ascontiguousarray(table), shape, end, batch
-        self._workers = threads or len(os.sched_getaffinity(0))
-        self._pool = ThreadPoolExecutor(self._workers, thread_name_prefix="language")
-        self._busy, self._lock = 0, Lock()
+        self._table, self._shape, self._end = np.ascontiguousarray(table), shape, end
+        self._line = RowLine(self._open_batch, threads or len(os.sched_getaffinity(0)), batch)
 
     def write(self, prompts: Sequence[Floats], max_new_tokens: int) -> list[WrittenText]:
-        """See :class:`LanguageModel`."""
+        """See :class:`LanguageModel`.
+
+        Raises ValueError also for a prompt of another width, RuntimeError where this is closed, and what ONNX
+        Runtime raised in a step with one of these rows.
+        """
         _check_lengths(prompts, max_new_tokens, self._shape.positions)
-        order = sorted(range(len(prompts)), key=lambda row: len(prompts[row]))
-        shares = [order[start :: self._workers] for start in range(min(self._workers, len(order)))]
-        batches = [
-            share[start : start + self._batch]
-            for share in shares
-            for start in range(0, len(share), self._batch)
-        ]
-
-        written: dict[int, WrittenText] = {}
-        pending: list[Future[None]] = []
-
-        def start(batch: RowBatch) -> None:
-            pending.append(self._pool.submit(run, batch))
-
-        def run(batch: RowBatch) -> None:
-            try:
-                for name, ids, ended in batch.write(self._claim_worker, start):
-                    written[name] = WrittenText(tuple(ids), truncated=not ended)
-            finally:
-                self._leave_worker()
-
-        for _ in batches:  # all are counted before one of them looks for a free worker
-            self._claim_worker(always=True)
-        for rows in batches:
-            start(self._batch_of(rows, [prompts[row] for row in rows], max_new_tokens))
-        while pending:  # a batch that hands rows over has added theirs before it is done itself
-            pending.pop().result()
-        return [written[row] for row in range(len(prompts))]
-
-    def _batch_of(self, names: list[int], prompts: Sequence[Floats], limit: int) -> RowBatch:
-        return RowBatch(self._session, self._table, self._shape, self._end, names, prompts, limit)
-
-    def _claim_worker(self, *, always: bool = False) -> bool:
-        """Count one more batch where a worker has none, or ``always``; says whether it did."""
-        with self._lock:
-            free = always or self._busy < self._workers
-            self._busy += free
-            return free
-
-    def _leave_worker(self) -> None:
-        with self._lock:
-            self._busy -= 1
+        width = self._shape.width
+        if any(prompt.shape[1:] != (width,) for prompt in prompts):
+            raise ValueError(f"a prompt is not [length, {width}]")
+        rows = [Row(prompt, max_new_tokens) for prompt in prompts]
+        self._line.write(rows)
+        return [WrittenText(tuple(row.ids), truncated=not row.ended) for row in rows]
 
     def first_logits(self, prompts: Sequence[Floats]) -> Floats:
         """Logits [n, vocabulary] of the first token after each prompt."""
-        return np.concatenate([self._batch_of([0], [prompt], 1).read_prompts() for prompt in prompts])
+        logits = []
+        for prompt in prompts:
+            batch = self._open_batch()
+            batch.join([Row(prompt, 1)])
+            logits.append(batch.read_prompts())
+        return np.concatenate(logits)
+
+    def _open_batch(self) -> RowBatch:
+        return RowBatch(self._session, self._table, self._shape, self._end)
 
     def __enter__(self) -> Self:
         return self
@@ -145,7 +119,7 @@ class OnnxLanguageModel:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._pool.shutdown()
+        self._line.close()
 
 
 class TransformersLanguageModel:

@@ -1,54 +1,23 @@
 """The decoder graph and its loop against transformers, token for token."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import onnxruntime as ort
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from models.decoder_graph import build_decoder, shape_of
-from models.language import Floats, OnnxLanguageModel, TransformersLanguageModel, WrittenText
-from models.row_batch import RowBatch
+from models.language import Floats, OnnxLanguageModel, WrittenText
+from models.row_batch import Row, RowBatch
+from tests.small_llama import END, NO_TOKEN, cut, onnx_twin, prompts_of, references, small_llama
 
-END = 1
 torch.set_num_threads(1)
-
-
-def small_llama(*, kv_heads: int = 4, tied: bool = True, seed: int = 0) -> LlamaForCausalLM:
-    """A Llama whose greedy texts vary and end at different lengths: its embeddings are spread widely."""
-    torch.manual_seed(seed)
-    network = LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=97,
-            hidden_size=64,
-            intermediate_size=160,
-            num_hidden_layers=3,
-            num_attention_heads=4,
-            num_key_value_heads=kv_heads,
-            max_position_embeddings=256,
-            tie_word_embeddings=tied,
-            initializer_range=0.4,
-            bos_token_id=None,
-            eos_token_id=END,
-            pad_token_id=0,
-        )
-    )
-    return network.eval()
-
-
-def onnx_twin(network: LlamaForCausalLM, threads: int = 1, batch: int = 32) -> OnnxLanguageModel:
-    weights = {name: tensor.numpy() for name, tensor in network.state_dict().items()}
-    shape = shape_of(network.config)
-    graph = build_decoder(shape, weights).SerializeToString()
-    table = weights["model.embed_tokens.weight"]
-    return OnnxLanguageModel(graph, table, shape, END, threads=threads, batch=batch)
-
-
-def prompts_of(lengths: Sequence[int], seed: int = 0) -> list[Floats]:
-    generator = np.random.default_rng(seed)
-    return [generator.standard_normal((length, 64)).astype(np.float32) for length in lengths]
 
 
 @pytest.mark.parametrize(("kv_heads", "tied"), [(4, True), (2, False)])
@@ -56,7 +25,7 @@ def prompts_of(lengths: Sequence[int], seed: int = 0) -> list[Floats]:
 def test_same_tokens_as_generate(kv_heads: int, tied: bool, count: int) -> None:
     network = small_llama(kv_heads=kv_heads, tied=tied)
     prompts = prompts_of([20] * count)
-    reference = TransformersLanguageModel(network, END).write(prompts, 40)
+    reference = references(network, prompts, 40)
     assert len({text.ids for text in reference}) == count, (
         "the reference texts must differ for this test to mean anything"
     )
@@ -67,7 +36,7 @@ def test_same_tokens_as_generate(kv_heads: int, tied: bool, count: int) -> None:
 def test_unequal_prompts_and_unequal_ends() -> None:
     network = small_llama()
     prompts = prompts_of([3, 30, 11, 11, 24, 1, 17, 29] * 3, seed=5)
-    reference = TransformersLanguageModel(network, END).write(prompts, 120)
+    reference = references(network, prompts, 120)
     lengths = {len(text.ids) for text in reference}
     assert len(lengths) > 4, "rows must leave the batch at different steps"
     assert any(not text.truncated for text in reference)
@@ -95,31 +64,114 @@ def test_logits_of_a_row_are_the_same_bits_in_any_batch() -> None:
     )
     table = weights["model.embed_tokens.weight"]
     prompts = prompts_of(sorted([18] * 9 + [4, 4, 30, 1, 7, 7, 7]), seed=2)
-    together = RowBatch(session, table, shape, END, range(len(prompts)), prompts, 1).read_prompts()
+
+    def read(prompts: Sequence[Floats]) -> Floats:
+        batch = RowBatch(session, table, shape, END)
+        batch.join([Row(prompt, 1) for prompt in prompts])
+        return batch.read_prompts()
+
+    together = read(prompts)
     for row, prompt in enumerate(prompts):
-        alone = RowBatch(session, table, shape, END, [0], [prompt], 1).read_prompts()
+        alone = read([prompt])
         np.testing.assert_array_equal(alone[0], together[row])
 
 
-def test_rows_that_are_handed_over_are_written_as_they_would_have_been() -> None:
-    network = small_llama()
-    prompts = prompts_of([3, 30, 11, 11, 24, 1, 17, 29, 8, 8], seed=5)
-    reference = TransformersLanguageModel(network, END).write(prompts, 120)
+PROMPTS = 24
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("join"), st.integers(1, 4), st.integers(1, 90)),
+        st.tuples(st.just("step"), st.integers(1, 25), st.just(0)),
+        st.tuples(st.just("halve"), st.just(0), st.just(0)),
+    ),
+    min_size=4,
+    max_size=20,
+)
+
+
+@pytest.fixture(scope="module")
+def network() -> LlamaForCausalLM:
+    return small_llama()
+
+
+@pytest.fixture(scope="module")
+def prompts() -> list[Floats]:
+    return prompts_of([3, 30, 11, 11, 24, 1, 17, 29] * (PROMPTS // 8), seed=5)
+
+
+@pytest.fixture(scope="module")
+def reference(network: LlamaForCausalLM, prompts: list[Floats]) -> list[WrittenText]:
+    return references(network, prompts, 120)
+
+
+@pytest.fixture(scope="module")
+def language(network: LlamaForCausalLM) -> Iterator[OnnxLanguageModel]:
     with onnx_twin(network) as language:
-        order = sorted(range(len(prompts)), key=lambda row: len(prompts[row]))
-        batches = [language._batch_of(order, [prompts[row] for row in order], 120)]
-        written, halved = {}, 0
+        yield language
 
-        def hand_over(batch: RowBatch) -> None:
-            nonlocal halved
-            batches.append(batch)
-            halved += 1
 
-        for batch in batches:  # each finds a free worker at every step
-            for name, ids, ended in batch.write(lambda: True, hand_over):
-                written[name] = WrittenText(tuple(ids), not ended)
-    assert halved > 2
-    assert [written[row] for row in range(len(prompts))] == reference
+@settings(max_examples=40, deadline=None)
+@given(plan=STEPS)
+def test_rows_that_join_leave_or_are_handed_over_at_any_step(
+    language: OnnxLanguageModel, prompts: list[Floats], reference: list[WrittenText], plan: list[Any]
+) -> None:
+    batches = [language._open_batch()]
+    rows: list[Row] = []
+    done: list[Row] = []
+    for what, count, limit in plan:
+        batch = batches[-1]
+        if what == "join":
+            joining = [
+                Row(prompts[len(rows) + more], limit) for more in range(count) if len(rows) + more < PROMPTS
+            ]
+            rows += joining
+            batch.join(joining)
+        for _ in range(count if what == "step" or what == "join" else 0):
+            done += [row for one in batches if one.rows for row in one.step()]
+        if what == "halve" and len(batch.rows) > 1:
+            batches.append(language._open_batch())
+            batch.give_half(batches[-1])
+    while any(batch.rows for batch in batches):
+        done += [row for batch in batches if batch.rows for row in batch.step()]
+    assert len(done) == len(rows), "each row leaves once"
+    for row, text in zip(rows, reference, strict=False):
+        assert WrittenText(tuple(row.ids), not row.ended) == cut(text, row.limit)
+
+
+def test_memory_begins_small_and_grows_with_rows_and_their_lengths(network: LlamaForCausalLM) -> None:
+    prompts = prompts_of([20, 3, 9, 40, 40, 90], seed=7)
+    with onnx_twin(network, end=NO_TOKEN) as language:
+        alone = language.write(prompts, 160)
+        batch = language._open_batch()
+        rows = [Row(prompt, 160) for prompt in prompts]
+        sizes = []
+        for joining in (rows[:1], rows[1:3], rows[3:]):
+            batch.join(joining)
+            for _ in range(15):
+                assert not batch.step()
+            sizes.append((batch._memory.places, batch._memory.capacity))
+        while batch.rows:
+            batch.step()
+    assert sizes == [(1, 64), (3, 64), (6, 128)]
+    assert (batch._memory.places, batch._memory.capacity) == (6, 256), "no more than the model has positions"
+    assert [tuple(row.ids) for row in rows] == [text.ids for text in alone]
+
+
+@pytest.mark.parametrize(("threads", "batch"), [(1, 16), (2, 3), (3, 16)])
+def test_calls_at_the_same_time_get_the_texts_of_calls_one_by_one(
+    network: LlamaForCausalLM,
+    prompts: list[Floats],
+    reference: list[WrittenText],
+    threads: int,
+    batch: int,
+) -> None:
+    calls = [(start, 1 + start % 5, 7 + 11 * (start % 9)) for start in range(PROMPTS - 5)] * 3
+    with onnx_twin(network, threads, batch) as language, ThreadPoolExecutor(len(calls)) as callers:
+        writing = [
+            callers.submit(language.write, prompts[start : start + count], limit)
+            for start, count, limit in calls
+        ]
+        for (start, count, limit), written in zip(calls, writing, strict=True):
+            assert written.result(60) == [cut(text, limit) for text in reference[start : start + count]]
 
 
 def test_the_limit_is_flagged() -> None:
@@ -150,6 +202,8 @@ def test_what_does_not_fit_is_refused() -> None:
             language.write(prompts_of([200]), 57)
         with pytest.raises(ValueError, match="empty"):
             language.write(prompts_of([4, 0]), 5)
+        with pytest.raises(ValueError, match="not \\[length, 64\\]"):
+            language.write([np.zeros((4, 65), np.float32)], 5)
         assert language.write([], 5) == []
 
 
