@@ -39,8 +39,9 @@ class Wanted:
 class _Lanes:
     """The queues between the lanes, the claims in flight and the outcomes so far."""
 
-    def __init__(self, batch: int) -> None:
-        self.batch = batch
+    def __init__(self, batch: int, together: int) -> None:
+        """``batch`` studies in a batch, ``together`` batches written at the same time."""
+        self.batch, self.together = batch, together
         self.brought: asyncio.Queue[Brought | None] = asyncio.Queue(2 * batch)
         self.encoded: asyncio.Queue[stages.Parcel | None] = asyncio.Queue(1)
         self.outcomes: asyncio.Queue[Sequence[ReportOutcome | RestOutcome] | None] = asyncio.Queue(4)
@@ -53,9 +54,10 @@ async def drain(place: Workplace, wanted: Wanted) -> Tally:
 
     Raises StopRun when the run is unsound, RetryLater when Postgres stays away; claims are given back either way.
     """
-    lanes = _Lanes(place.settings.model.generate_batch)
     threads = place.settings.archives[wanted.archive].concurrency + LANE_THREADS
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(threads, thread_name_prefix="lane"))
+    drafter = await asyncio.to_thread(lambda: place.drafter)  # loaded before anything is claimed
+    lanes = _Lanes(place.settings.model.generate_batch, drafter.batches_together)
     try:
         async with asyncio.TaskGroup() as group:
             renewing = group.create_task(_renew(place, lanes))
@@ -133,8 +135,21 @@ async def _fill(lanes: _Lanes) -> tuple[list[Brought], bool]:
 
 
 async def _write(place: Workplace, lanes: _Lanes) -> None:
-    while (parcel := await lanes.encoded.get()) is not None:
-        await lanes.outcomes.put(await stages.write(parcel))
+    """Write batch after batch, as many at the same time as the model joins into one."""
+    free = asyncio.Semaphore(lanes.together)
+
+    async def write(parcel: stages.Parcel) -> None:
+        try:
+            await lanes.outcomes.put(await stages.write(parcel))
+        finally:
+            free.release()
+
+    async with asyncio.TaskGroup() as group:
+        while True:
+            await free.acquire()
+            if (parcel := await lanes.encoded.get()) is None:
+                break
+            group.create_task(write(parcel))
     await lanes.outcomes.put(None)
 
 

@@ -47,7 +47,8 @@ class Encoded:
 class Drafter:
     """Drafts reports with one family and answers a site's tasks, with it or with further ones.
 
-    ``recipe`` is the digest over everything that shapes a draft.
+    ``recipe`` is the digest over everything that shapes a draft; ``batches_together`` says how many calls of ``write``
+    at once all of its models are made for (``models.families.Traits``).
     """
 
     def __init__(
@@ -77,6 +78,9 @@ class Drafter:
         self._runner = TaskRunner(family, self._others, tasks, batch)
         self._impressions = ImpressionWriter(plan, family, self._others, language, batch)
         self.model_id, self.model_version, self.runner = family.model_id, family.model_version, family.runner
+        self.batches_together = min(
+            traits_of(one).batches_together for one in (family, *self._others.values())
+        )
         schema = hashlib.sha256(Path(phrases.__file__).read_bytes()).hexdigest()
         self.parts: Mapping[str, str] = {
             **family.parts,

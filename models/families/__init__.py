@@ -147,6 +147,8 @@ class Traits:
     language that a request may name; ``context`` the fields of ``Context`` that its wordings hold: no
     other is given to it. ``among_labels``: the probability of a label is a softmax over the labels of the request,
     so it means something among them only. ``reads_priors`` says that it looks at ``ImageSet.priors``.
+    ``batches_together``: so many calls of ``answer`` made at once are written as one batch and are quicker than
+    one after another; 1 where each would take memory and time of its own.
     """
 
     language_tasks: Mapping[Language, frozenset[Task]] = field(default_factory=dict)
@@ -154,6 +156,7 @@ class Traits:
     context: frozenset[str] = frozenset()
     among_labels: bool = False
     reads_priors: bool = False
+    batches_together: int = 1
 
 
 class Family(Protocol):

@@ -46,6 +46,8 @@ FRONTAL, LATERAL = ("PA", "AP", ""), ("LL", "RL")
 TOKENIZER_FILE, UNKNOWN = "tokenizer.json", "<unk>"
 READ = ("tokens", "presence", "boxes", "organs", "landmarks", "severity", "zone", "state", "region")
 """What the joiner takes of the encoder's outputs: the fields of ``models.networks.mini.Readout``."""
+BATCHES_TOGETHER = 2
+"""Calls of ``answer`` at once: the second one's texts fill the batch while the longest of the first end."""
 UNSIDED = ("cardiomegaly",)
 SIDES = (Side.RIGHT, Side.LEFT)
 _MODELS = Path(__file__).parents[1]
@@ -113,7 +115,7 @@ class MiniFamily:
             self._tokenizer = Tokenizer.from_file(str(weights / TOKENIZER_FILE))
             self.model_id, self.model_version = entry.id, entry.version
             self.tasks, self.languages = frozenset(entry.tasks), frozenset(entry.languages)
-            self.traits = replace(entry.traits, reads_priors=True)
+            self.traits = replace(entry.traits, reads_priors=True, batches_together=BATCHES_TOGETHER)
             prompts = read_prompts(entry.prompts)
             self._film_tokens: int = settings["film_tokens"]
             self._fixed_prompt: tuple[int, ...] = tuple(settings["prompts"]["report/en"])
