@@ -6,9 +6,11 @@ Both sides write the reports of the same simulated films in one process, in turn
 respected, so that rows end at different lengths; processor time is the steadier figure on a busy machine.
 transformers runs with one torch thread and with every core; the better one counts. Prints studies per second,
 tokens per second and ratios (medians over the rounds), our batch of 16 against ``generate`` one by one, and what
-unequal lengths cost in a batch of 16 and in one of the pipeline's size: the time of the drafts against that of the
-same prompts written on, whatever ends them, until every row has the drafts' mean length. Exits with 1 below a bar or
-when a token differs.
+unequal lengths cost: the time of the drafts against that of the same prompts written on, whatever ends them, until
+every row has the drafts' mean length. That is told of one batch alone, where the last texts leave a step with little
+to do, and of batches as the pipeline writes them, so many at a time that the rows of one follow those of another;
+the bar is on the second, the ends of the first and last batches included. Exits with 1 below a bar or when a token
+differs.
 """
 
 import argparse
@@ -18,12 +20,14 @@ import sys
 import time
 import warnings
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from models.decoder_graph import build_decoder, shape_of
+from models.families.mini import BATCHES_TOGETHER
 from models.families.mini_export import load_network
 from models.language import Floats, OnnxLanguageModel, TransformersLanguageModel, WrittenText
 from models.networks.mini import EOS_ID, FirstreadMini, prompt_ids
@@ -33,6 +37,7 @@ from pipeline.settings import ModelSettings
 BATCHES = (1, 4, 16)
 BAR = {1: 2.5, 4: 2.5}
 ONE_BY_ONE_BAR, MOST_LOST = 8.0, 0.15
+PIPELINE_BATCHES = 6
 PIPELINE_BATCH: int = ModelSettings.model_fields["generate_batch"].default
 NO_TOKEN = -1
 Write = Callable[[list[Floats]], list[WrittenText]]
@@ -111,45 +116,64 @@ def compare(network: FirstreadMini, rounds: int, studies: int, threads: int) -> 
     print(
         f"ours, batch {BATCHES[-1]}, against generate one by one: ratio {whole:.1f} (bar {ONE_BY_ONE_BAR:.0f})"
     )
-    endless = onnx_side(network, threads, NO_TOKEN)
+    lost = print_lost(network, ours, onnx_side(network, threads, NO_TOKEN), rounds)
+    return good and whole >= ONE_BY_ONE_BAR and lost <= MOST_LOST
+
+
+def print_lost(
+    network: FirstreadMini, ours: OnnxLanguageModel, endless: OnnxLanguageModel, rounds: int
+) -> float:
+    """Print what unequal lengths cost one batch alone, and batches written as the pipeline does; gives the latter."""
+    limit, prompts = network.config.max_new_tokens, real_prompts(network, PIPELINE_BATCHES * PIPELINE_BATCH)
+    batches = [prompts[start : start + PIPELINE_BATCH] for start in range(0, len(prompts), PIPELINE_BATCH)]
     lost = 0.0
-    for batch in (BATCHES[-1], PIPELINE_BATCH):
-        rows = real_prompts(network, batch)
-        lengths = [len(text.ids) for text in ours.write(rows, limit)]
-        lost = lost_to_unequal_lengths(ours, endless, rows, lengths, limit, rounds)
-        bar = f" (at most {100 * MOST_LOST:.0f} %)" if batch == PIPELINE_BATCH else ""
+    for what, written, together in (
+        (f"a batch of {BATCHES[-1]} alone", [prompts[: BATCHES[-1]]], 1),
+        (f"a batch of {PIPELINE_BATCH} alone", batches[:1], 1),
+        (
+            f"{len(batches)} batches of {PIPELINE_BATCH}, {BATCHES_TOGETHER} at a time",
+            batches,
+            BATCHES_TOGETHER,
+        ),
+    ):
+        lengths = [len(text.ids) for rows in written for text in ours.write(rows, limit)]
+        lost = lost_to_unequal_lengths(ours, endless, written, lengths, limit, rounds, together)
+        bar = f" (at most {100 * MOST_LOST:.0f} %)" if together == BATCHES_TOGETHER else ""
         print(
-            f"batch {batch}, texts of {min(lengths)}-{max(lengths)} tokens: "
+            f"{what}, texts of {min(lengths)}-{max(lengths)} tokens: "
             f"{100 * lost:.1f} % lost to unequal lengths{bar}"
         )
-    return good and whole >= ONE_BY_ONE_BAR and lost <= MOST_LOST
+    return lost
 
 
 def lost_to_unequal_lengths(
     ours: OnnxLanguageModel,
     endless: OnnxLanguageModel,
-    prompts: list[Floats],
+    batches: list[list[Floats]],
     lengths: list[int],
     limit: int,
     rounds: int,
+    together: int,
 ) -> float:
-    """Share of the tokens per second that a batch of equal lengths writes and this one does not.
+    """Share of the tokens per second that ``batches`` of equal lengths write and these do not.
 
+    Both sides keep ``together`` batches in flight, as ``flows.drain`` does: when one is done the next is begun.
     ``endless`` writes every prompt to the mean length, so that both write as many tokens at like places. The time to
-    read the prompts and choose the first token is measured alone and taken off both.
+    read the prompts and choose the first token is measured in the same way and taken off both.
     """
     mean = round(sum(lengths) / len(lengths))
-    sides = {
-        "first": lambda: ours.write(prompts, 1),
-        "equal": lambda: endless.write(prompts, mean),
-        "drafts": lambda: ours.write(prompts, limit),
+    sides: dict[str, Write] = {
+        "first": lambda rows: ours.write(rows, 1),
+        "equal": lambda rows: endless.write(rows, mean),
+        "drafts": lambda rows: ours.write(rows, limit),
     }
     seconds: dict[str, list[float]] = {name: [] for name in sides}
-    for _ in range(3 * rounds):
-        for name, write in sides.items():
-            started = time.perf_counter()
-            write()
-            seconds[name].append(time.perf_counter() - started)
+    with ThreadPoolExecutor(together) as parcels:
+        for _ in range(3 * rounds):
+            for name, write in sides.items():
+                started = time.perf_counter()
+                list(parcels.map(write, batches))
+                seconds[name].append(time.perf_counter() - started)
     middle = {name: statistics.median(taken) for name, taken in seconds.items()}
     equal = len(lengths) * (mean - 1) / (middle["equal"] - middle["first"])
     # an end token is chosen like any other, and the first token is in neither count
