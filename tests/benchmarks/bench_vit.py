@@ -4,7 +4,7 @@
 
 Float32 first: ours must be within 5 % of the best of the three. Then our 8-bit encoder (models/quantize.py) against
 that best, bar 1.7 on a CPU that has VNNI instructions. OpenVINO is told its precision: by default it picks bf16 where
-the CPU has it. Every side uses every core; medians over the rounds, sides in turn.
+the CPU has it. Every side uses every core and hands the features over; medians over the rounds, sides in turn.
 """
 
 import argparse
@@ -75,10 +75,11 @@ def openvino_sides(graph: Path, pixels: np.ndarray, threads: int) -> dict[str, R
 def _streamed(openvino: Any, compiled: Any, parts: list[np.ndarray]) -> Run:
     queue = openvino.AsyncInferQueue(compiled, len(parts))
 
-    def run() -> None:
+    def run() -> np.ndarray:
         for part in parts:
             queue.start_async({0: part})
         queue.wait_all()
+        return np.concatenate([request.get_output_tensor().data for request in queue])
 
     return run
 
