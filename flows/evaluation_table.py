@@ -5,8 +5,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rich.markup import escape
-
 from flows import show as display
 from models.evaluation.intervals import Score
 
@@ -36,11 +34,11 @@ def _show_group(scores: Sequence[Score]) -> None:
         number = notes.setdefault(variant, len(notes) + 1)
         value = "-" if one.value is None else f"{one.value:.3f}"
         between = "" if one.low is None else f"{one.low:.3f} to {one.high:.3f}"
-        rows.append((escape(f"{one.metric} [{number}]"), value, between, str(one.n), escape(one.note)))
+        rows.append((f"{one.metric} [{number}]", value, between, str(one.n), one.note))
     first = scores[0]
     display.rows_table(
         ("score", "value", "95 % interval", "n", "remark"),
         rows,
         title=f"{first.task}, {_LANGUAGES[first.language]}, {max(one.studies for one in scores)} studies",
-        caption=escape("\n".join(f"[{number}] {variant}" for variant, number in notes.items())),
+        caption="\n".join(f"[{number}] {variant}" for variant, number in notes.items()),
     )

@@ -13,6 +13,7 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 from rich.table import Table
+from rich.text import Text
 
 from flows.observer import OBSERVER
 from flows.tally import Tally
@@ -98,10 +99,14 @@ def tally_table(tally: Tally) -> None:
 def rows_table(
     columns: Sequence[str], rows: Sequence[Sequence[str]], *, title: str = "", caption: str = ""
 ) -> None:
-    """Print rows; long text is folded."""
-    table = Table(title=title or None, caption=caption or None, caption_justify="left")
+    """Print rows; long text is folded, and brackets in it are no markup."""
+    table = Table(
+        title=Text(title) if title else None,
+        caption=Text(caption) if caption else None,
+        caption_justify="left",
+    )
     for column in columns:
-        table.add_column(column, overflow="fold")
+        table.add_column(Text(column), overflow="fold")
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*(Text(value) for value in row))
     Console(stderr=True).print(table)
