@@ -27,7 +27,7 @@ class Logistic:
     def logits(self, features: Array) -> Array:
         """One logit for each row of ``features`` [n, d]."""
         # not by @: on Sapphire Rapids OpenBLAS was seen to report an invalid value for finite ones
-        scores = np.einsum("nd,d->n", (features - self.mean) / self.scale, self.weight) + self.bias
+        scores: Array = np.einsum("nd,d->n", (features - self.mean) / self.scale, self.weight) + self.bias
         return scores.astype(np.float32)
 
 
