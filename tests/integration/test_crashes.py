@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from flows.simulate import simulate
-from pipeline.store.store import Store
+from pipeline.store.store import RESTART_SETTLE_SECONDS, Store
 from tests.killed_run import EDGES
 from tests.sites import environment, firstread, rows, summary, sweep, write_site
 
@@ -28,6 +28,12 @@ def folder_site(folder: Path, database_url: str, films: Path) -> Path:
     return write_site(folder, database_url, {"main": {"kind": "folder", "path": str(films)}})
 
 
+def wait_until_settled(database_url: str) -> None:
+    """A server that has just started is not believed when it says that a process is gone."""
+    ((up,),) = rows(database_url, "SELECT extract(epoch FROM now() - pg_postmaster_start_time())")
+    time.sleep(max(0.0, RESTART_SETTLE_SECONDS - float(up)))
+
+
 @pytest.mark.parametrize("edge", EDGES)
 def test_killed_at_a_ledger_edge(
     edge: str, films: Path, database_url: str, prefect_url: str, tmp_path: Path
@@ -38,6 +44,7 @@ def test_killed_at_a_ledger_edge(
         cwd=ROOT, env=environment(prefect_url), capture_output=True, timeout=120, check=False,
     )  # fmt: skip
     assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
+    wait_until_settled(database_url)
     tally = sweep(config, prefect_url)
     assert tally.failed == 0
     assert tally.reported + tally.unchanged == 4
