@@ -26,9 +26,9 @@ def read_values(text: str) -> Values | None:
 
 def document_rows(made: str, true: str) -> list[Row]:
     """Of the text ``made`` against ``true``, which is JSON."""
-    own, wanted = read_values(made), read_values(true) or Counter()
-    found = Values() if own is None else own & wanted
-    counts = [found, (own or Values()) - wanted, wanted - found]
+    own, wanted = read_values(made), read_values(true) or Values()
+    held = own or Values()
+    counts = [held & wanted, held - wanted, wanted - held]
     valid = Measure("JSON", "share of answers that are JSON")
     same = Measure(
         "document accuracy", "every value as in the reference, in any order", plotted="document accuracy"

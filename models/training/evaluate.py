@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 
 from models.catalog import show
+from models.encoder import VisionEncoder
 from models.families.mini import ensure_mini_graphs
 from models.families.mini_int8 import open_small_encoder
 from models.networks.mini import load_mini, load_tokenizer
@@ -78,6 +79,12 @@ def _json(measured: Measured, bars: list[Bar], real: Real | None) -> str:
     return json.dumps(result, allow_nan=False)
 
 
+def small_encoder(model: Path, graphs: Path, size: int, threads: int) -> VisionEncoder:
+    """The encoder of ``model.precision = "int8"``, for films of ``size`` pixels; its graphs are kept in ``graphs``."""
+    graph = ensure_mini_graphs(show("firstread-mini"), model, graphs).encoder
+    return open_small_encoder(graph, size, threads)[0]
+
+
 def main() -> None:
     """Measure and print; exit status 1 if a bar is missed."""
     parser = argparse.ArgumentParser(
@@ -104,8 +111,7 @@ def main() -> None:
     samples = unseen_studies(chosen.studies, network.config.vision.image_size, chosen.cache)
     encoder = None
     if chosen.int8 is not None:
-        graph = ensure_mini_graphs(show("firstread-mini"), chosen.model, chosen.int8).encoder
-        encoder, _ = open_small_encoder(graph, network.config.vision.image_size, chosen.threads)
+        encoder = small_encoder(chosen.model, chosen.int8, network.config.vision.image_size, chosen.threads)
     measured = Examiner(network, tokenizer, samples, encoder).measure(quick=chosen.quick)
     bars = list(read_bars(measured))
     title = f"{chosen.studies} simulated studies, poses held out, frontal film alone, English"

@@ -9,21 +9,17 @@ begins with "chest" holds chest films, told for information. Turned and inverted
 import argparse
 import json
 import os
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from models.catalog import show
-from models.families.mini import ensure_mini_graphs
 from models.families.mini_domain import Domain
-from models.families.mini_int8 import open_small_encoder
 from models.networks.mini import FirstreadMini, load_mini
-from models.training.evaluate import WEIGHTS
-from models.training.fit_domain import BATCH, pool
+from models.training.evaluate import WEIGHTS, small_encoder
+from models.training.fit_domain import pool
 from models.training.real_films import SOURCES, held_back, load_film, read_source
 from models.training.unseen import unseen_studies
 
@@ -93,20 +89,6 @@ def turned_groups(films: Films, name: str) -> Iterator[tuple[str, Films]]:
     yield f"{name}, inverted", 1 - some
 
 
-def small_pool(model: Path, graphs: Path, size: int, threads: int) -> Callable[[Films], Films]:
-    """:func:`models.training.fit_domain.pool` by the 8-bit encoder, for films [n, size, size] of 0..1."""
-    graph = ensure_mini_graphs(show("firstread-mini"), model, graphs).encoder
-    encoder, _ = open_small_encoder(graph, size, threads)
-
-    def pooled(films: Films) -> Films:
-        starts = range(0, len(films), BATCH)
-        return np.concatenate(
-            [encoder.encode({"pixels": films[start : start + BATCH, None]})["pooled"] for start in starts]
-        )
-
-    return pooled
-
-
 def main() -> None:
     """Measure and print a table, then one line of JSON; exit status 1 if a bar is missed."""
     parser = argparse.ArgumentParser(
@@ -125,9 +107,9 @@ def main() -> None:
     torch.set_num_threads(chosen.threads)
     network, domain = load_mini(chosen.model), Domain.load(chosen.model)
     size = network.config.vision.image_size
-    pooled: Callable[[Films], Films] = partial(pool, network)
+    encoder = None
     if chosen.int8 is not None:
-        pooled = small_pool(chosen.model, chosen.int8, size, chosen.threads)
+        encoder = small_encoder(chosen.model, chosen.int8, size, chosen.threads)
     counts: dict[str, dict[str, tuple[int, int]]] = {
         "in domain": {},
         "out of domain": {},
@@ -135,7 +117,7 @@ def main() -> None:
     }
 
     def count(part: str, name: str, films: Films) -> None:
-        declined = int((~domain.known(pooled(films))).sum())
+        declined = int((~domain.known(pool(network, films, encoder))).sum())
         counts[part][name] = declined, len(films)
 
     for name, films in known_groups(network, chosen.shared, chosen.cache, chosen.studies):

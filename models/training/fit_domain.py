@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from models.encoder import VisionEncoder
 from models.families.mini_domain import Array, Domain, fit_group
 from models.networks.mini import FirstreadMini, load_mini
 from models.training.real_films import SOURCES, held_back, load_film, read_source
@@ -31,13 +32,16 @@ BATCH = 32
 
 
 @torch.no_grad()
-def pool(network: FirstreadMini, films: NDArray[np.generic]) -> Array:
-    """Pooled features [n, d] of films [n, size, size], uint8 or 0..1."""
+def pool(network: FirstreadMini, films: NDArray[np.generic], encoder: VisionEncoder | None = None) -> Array:
+    """Pooled features [n, d] of films [n, size, size], uint8 or 0..1; by ``encoder`` in place of the network's own."""
     scale = np.float32(255 if films.dtype == np.uint8 else 1)
     parts = []
     for start in range(0, len(films), BATCH):
-        pixels = torch.from_numpy(films[start : start + BATCH].astype(np.float32) / scale)[:, None]
-        parts.append(network.vision(pixels).pooled.numpy())
+        pixels = films[start : start + BATCH, None].astype(np.float32) / scale
+        if encoder is None:
+            parts.append(network.vision(torch.from_numpy(pixels)).pooled.numpy())
+        else:
+            parts.append(encoder.encode({"pixels": pixels})["pooled"])
     pooled: Array = np.concatenate(parts)
     return pooled
 

@@ -37,6 +37,10 @@ class Gate:
             raise RuntimeError("the session failed")
         self.session.run_with_iobinding(binding)
 
+    def wait(self, worker: int, runs: int) -> None:
+        """Return when ``worker`` stands before its run of that number."""
+        eventually(lambda: self.arrived[worker] == runs)
+
     def let(self, worker: int, runs: int = EVER) -> None:
         self.permits[worker].release(runs)
 
@@ -66,6 +70,11 @@ def eventually(told: Callable[[], bool]) -> None:
         time.sleep(0.001)
 
 
+def waiting(language: OnnxLanguageModel, rows: int) -> None:
+    """Return when so many rows stand on the line."""
+    eventually(lambda: len(language._line._waiting) == rows)
+
+
 def open_rows(language: OnnxLanguageModel) -> list[int]:
     return [len(batch.rows) for batch in language._line._batches]
 
@@ -83,14 +92,14 @@ def test_idle_workers_share_a_call_equally() -> None:
 def test_rows_of_a_later_call_join_those_that_are_open() -> None:
     with gated(threads=1, batch=3) as (language, gate, callers):
         first = callers.submit(language.write, prompts_of([5, 5]), 9)
-        eventually(lambda: gate.arrived[0] == 1)
+        gate.wait(0, 1)
         second = callers.submit(language.write, prompts_of([4, 6, 6], seed=1), 2)
-        eventually(lambda: len(language._line._waiting) == 3)
+        waiting(language, 3)
         gate.let(0, 1)
-        eventually(lambda: gate.arrived[0] == 2)
+        gate.wait(0, 2)
         assert open_rows(language) == [2], "too little room to join for so many that wait"
         gate.let(0, 7)
-        eventually(lambda: gate.arrived[0] == 9)
+        gate.wait(0, 9)
         assert not first.done()
         gate.let(0)
         alone = [language.write([prompt], 2)[0] for prompt in prompts_of([4, 6, 6], seed=1)]
@@ -101,9 +110,9 @@ def test_rows_of_a_later_call_join_those_that_are_open() -> None:
 def test_a_call_returns_while_rows_of_others_are_open() -> None:
     with gated(threads=1) as (language, gate, callers):
         first = callers.submit(language.write, prompts_of([5, 5]), 9)
-        eventually(lambda: gate.arrived[0] == 1)
+        gate.wait(0, 1)
         second = callers.submit(language.write, prompts_of([4], seed=1), 2)
-        eventually(lambda: len(language._line._waiting) == 1)
+        waiting(language, 1)
         gate.let(0, 3)  # the first prompts, the second prompt, a step of all three
         assert len(second.result(SECONDS)) == 1
         assert not first.done()
@@ -113,13 +122,13 @@ def test_a_call_returns_while_rows_of_others_are_open() -> None:
 def test_a_worker_without_rows_gets_half_of_another_s() -> None:
     with gated(threads=2) as (language, gate, callers):
         first = callers.submit(language.write, prompts_of([5]), 40)
-        eventually(lambda: gate.arrived[0] == 1)
+        gate.wait(0, 1)
         short = callers.submit(language.write, prompts_of([6]), 1)
-        eventually(lambda: gate.arrived[1] == 1)
+        gate.wait(1, 1)
         second = callers.submit(language.write, prompts_of([7]), 40)
-        eventually(lambda: len(language._line._waiting) == 1)
+        waiting(language, 1)
         gate.let(0, 2)
-        eventually(lambda: gate.arrived[0] == 3)
+        gate.wait(0, 3)
         assert open_rows(language) == [2, 1]
         gate.let(1, 1)
         short.result(SECONDS)
@@ -136,13 +145,13 @@ def test_a_worker_without_rows_gets_half_of_another_s() -> None:
 def test_an_error_reaches_the_calls_in_its_batch_and_no_other() -> None:
     with gated(threads=1, batch=2) as (language, gate, callers):
         first = callers.submit(language.write, prompts_of([5]), 9)
-        eventually(lambda: gate.arrived[0] == 1)
+        gate.wait(0, 1)
         second = callers.submit(language.write, prompts_of([6]), 9)
-        eventually(lambda: len(language._line._waiting) == 1)
+        waiting(language, 1)
         gate.let(0, 2)
-        eventually(lambda: gate.arrived[0] == 3)
+        gate.wait(0, 3)
         third = callers.submit(language.write, prompts_of([7, 7]), 9)
-        eventually(lambda: len(language._line._waiting) == 2)
+        waiting(language, 2)
         assert open_rows(language) == [2]
         gate.failing.add(0)
         gate.let(0, 1)
@@ -158,7 +167,7 @@ def test_an_error_reaches_the_calls_in_its_batch_and_no_other() -> None:
 def test_rows_that_wait_for_a_call_that_failed_are_not_written() -> None:
     with gated(threads=1, batch=2) as (language, gate, callers):
         failing = callers.submit(language.write, prompts_of([5] * 6), 9)
-        eventually(lambda: gate.arrived[0] == 1)
+        gate.wait(0, 1)
         gate.failing.add(0)
         gate.let(0, 1)
         with pytest.raises(RuntimeError, match="the session failed"):
@@ -172,7 +181,7 @@ def test_rows_that_wait_for_a_call_that_failed_are_not_written() -> None:
 def test_closing_waits_for_what_is_written_and_takes_no_more() -> None:
     with gated(threads=1, batch=1) as (language, gate, callers):
         writing = callers.submit(language.write, prompts_of([5, 6]), 4)
-        eventually(lambda: gate.arrived[0] == 1)
+        gate.wait(0, 1)
         closing = callers.submit(language.__exit__, None, None, None)
         eventually(lambda: language._line._closed)
         with pytest.raises(RuntimeError, match="closed"):
