@@ -1,5 +1,13 @@
 """Prefect flows and the command line: the only place that joins neighbouring steps.
 
-Read ``sweep`` first: discover, then draft. ``path`` is what happens to one study, ``drain`` moves many of them through
-it at the same time, ``workplace`` holds what they share.
+The path of a study, in reading order:
+
+- ``sweep``: the flows; discover, then draft
+- ``discover``: ask the archive what it has, and write it to the ledger
+- ``drain``: lanes that move many studies along the path at the same time; ``stages``: one Prefect task for each lane
+- ``path``: what happens to one study; ``fetching``, ``received``, ``priors``, ``given``: where its images, an earlier
+  film and the words beside them come from
+- ``tally``: what a run came to; ``study_event``: the event that starts drafting when a PACS pushes
+
+``cli`` is the command line, ``commands`` what its commands do, ``environment`` what they all hold open.
 """

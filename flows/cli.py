@@ -63,10 +63,10 @@ def run(
     verbose: Verbose = False,
 ) -> None:
     """Find studies in an archive and draft what is new or changed."""
-    from flows.running import Asked, run_sweep
+    from flows.commands.run import SweepOptions, run_sweep
 
     settings = _settings(config, verbose)
-    asked = Asked(_day(since), _day(until), str(config or ""), model, language)
+    asked = SweepOptions(_day(since), _day(until), str(config or ""), model, language)
     _finish(run_sweep(settings, archive, asked, tuple(study or ()), show=not json), json)
 
 
@@ -103,8 +103,8 @@ def ask(
     verbose: Verbose = False,
 ) -> None:
     """Ask a model one thing about one study; the answer is shown and not kept."""
-    from flows.asking import Inquiry
-    from flows.asking import ask as answer
+    from flows.commands.ask import Inquiry
+    from flows.commands.ask import ask as answer
 
     settings = _settings(config, verbose)
     inquiry = Inquiry(
@@ -136,21 +136,21 @@ def discover(
     verbose: Verbose = False,
 ) -> None:
     """Find studies in an archive and write them to the ledger; draft nothing."""
-    from flows.running import Asked, run_discover
+    from flows.commands.run import SweepOptions, run_discover
 
     settings = _settings(config, verbose)
-    asked = Asked(_day(since), _day(until), model=model)
+    asked = SweepOptions(_day(since), _day(until), model=model)
     _finish(run_discover(settings, archive, asked, show=not json), json)
 
 
 @app.command()
 def listen(config: Config = None, verbose: Verbose = False) -> None:
     """Receive studies that a PACS pushes (C-STORE) and start their drafting when they are complete."""
-    from flows.prefect_server import site_api
+    from flows.environment.prefect_server import site_api
 
     settings = _settings(config, verbose)
     site_api(settings)
-    from flows.listen import listen_forever  # imports prefect, which reads its API's address then
+    from flows.commands.listen import listen_forever  # imports prefect, which reads its API's address then
 
     listen_forever(settings)
 
@@ -163,7 +163,7 @@ def serve(
     verbose: Verbose = False,
 ) -> None:
     """Serve the review page and FHIR R4 read and search."""
-    from flows.serve import serve_forever
+    from flows.commands.serve import serve_forever
 
     serve_forever(_settings(config, verbose), host=host or None, port=port if port >= 0 else None)
 
@@ -171,7 +171,7 @@ def serve(
 @app.command()
 def status(config: Config = None, json: Json = False, verbose: Verbose = False) -> None:
     """Count the ledger's studies by state, and show what failed and why."""
-    from flows.reading import show_status
+    from flows.commands.show_results import show_status
 
     show_status(_settings(config, verbose), as_json=json)
 
@@ -181,7 +181,7 @@ def doctor(
     archive: ArchiveName = "", config: Config = None, json: Json = False, verbose: Verbose = False
 ) -> None:
     """Try every part, from the archive to the model, and say in plain words what to change."""
-    from flows.doctor import examine
+    from flows.commands.doctor import examine
 
     raise typer.Exit(examine(_settings(config, verbose), archive or None, as_json=json))
 
@@ -194,7 +194,7 @@ def simulate(
     json: Json = False,
 ) -> None:
     """Write simulated, labelled chest radiographs as DICOM files; all patients are fictitious."""
-    from flows.running import run_simulate
+    from flows.commands.run import run_simulate
 
     run_simulate(studies, out, seed, as_json=json)
 
@@ -207,7 +207,7 @@ def demo(
     verbose: Verbose = False,
 ) -> None:
     """The whole path on a sample archive: embedded PACS and Postgres, one sweep, then the review page."""
-    from flows.demo import run_demo
+    from flows.commands.demo import run_demo
 
     outcome = run_demo(_settings(config, verbose), once=once, show=not json)
     if json:
@@ -217,7 +217,7 @@ def demo(
 @models_app.command("list")
 def models_list(json: Json = False) -> None:
     """List the model families."""
-    from flows.reading import show_models
+    from flows.commands.show_results import show_models
 
     show_models(as_json=json)
 
@@ -225,7 +225,7 @@ def models_list(json: Json = False) -> None:
 @models_app.command("show")
 def models_show(model: str, json: Json = False) -> None:
     """Show one family's entry and its model card."""
-    from flows.reading import show_model
+    from flows.commands.show_results import show_model
 
     show_model(model, as_json=json)
 
@@ -245,10 +245,12 @@ def models_compile(
     verbose: Verbose = False,
 ) -> None:
     """Export the vision encoder and compile a TensorRT engine with its manifest."""
-    from flows.compiling import compile_model
-    from models.compiling import Order
+    from flows.commands.compile import compile_model
+    from models.compiling import CompileOptions
 
-    compile_model(_settings(config, verbose), model, Order(product, capability, precision), as_json=json)
+    compile_model(
+        _settings(config, verbose), model, CompileOptions(product, capability, precision), as_json=json
+    )
 
 
 @models_app.command("evaluate")
@@ -279,7 +281,7 @@ def models_evaluate(
     verbose: Verbose = False,
 ) -> None:
     """Score a model on a data set: a table, results.json and plots, each score with its interval."""
-    from flows.evaluating import Evaluation, evaluate
+    from flows.commands.evaluate import Evaluation, evaluate
 
     asked = Evaluation(
         data, out, model, weights, split, task, language, limit, predictions, seed, batch, radeval
@@ -290,7 +292,7 @@ def models_evaluate(
 @audit_app.command("verify")
 def audit_verify(config: Config = None, json: Json = False, verbose: Verbose = False) -> None:
     """Prove the audit chain; names the first broken row and exits with 1 where there is one."""
-    from flows.reading import verify_audit
+    from flows.commands.show_results import verify_audit
 
     raise typer.Exit(verify_audit(_settings(config, verbose), as_json=json))
 
@@ -304,7 +306,7 @@ def audit_export(
     verbose: Verbose = False,
 ) -> None:
     """Write the audit events as NDJSON, one FHIR AuditEvent a line with its place in the chain."""
-    from flows.reading import export_audit
+    from flows.commands.show_results import export_audit
 
     export_audit(_settings(config, verbose), out)
 
@@ -312,7 +314,7 @@ def audit_export(
 @db_app.command("upgrade")
 def db_upgrade(config: Config = None, verbose: Verbose = False) -> None:
     """Bring the schema up to this version; safe when several start at once."""
-    from flows.reading import upgrade_database
+    from flows.commands.show_results import upgrade_database
 
     upgrade_database(_settings(config, verbose))
 

@@ -5,8 +5,8 @@ import logging
 from collections.abc import Iterator
 from datetime import UTC, date, datetime
 
-from flows.observer import OBSERVER
-from flows.workplace import Workplace
+from flows.environment.observer import OBSERVER
+from flows.environment.workplace import Workplace
 from pipeline.errors import SkipStudy
 from pipeline.fhir import audit_events
 from pipeline.study import FoundStudy, StudyQuery, announced_digest

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from datetime import date
 
 from flows import stages
-from flows.observer import OBSERVER
-from flows.path import Brought
+from flows.environment.observer import OBSERVER
+from flows.environment.workplace import Workplace
+from flows.path import RetrievedStudy
 from flows.tally import Tally
-from flows.workplace import Workplace
 from pipeline.errors import StopRun
 from pipeline.ledger import Claim, LedgerState, ReportOutcome, RestOutcome
 
@@ -42,8 +42,8 @@ class _Lanes:
     def __init__(self, batch: int, together: int) -> None:
         """``batch`` studies in a batch, ``together`` batches written at the same time."""
         self.batch, self.together = batch, together
-        self.brought: asyncio.Queue[Brought | None] = asyncio.Queue(2 * batch)
-        self.encoded: asyncio.Queue[stages.Parcel | None] = asyncio.Queue(1)
+        self.brought: asyncio.Queue[RetrievedStudy | None] = asyncio.Queue(2 * batch)
+        self.encoded: asyncio.Queue[stages.ModelBatch | None] = asyncio.Queue(1)
         self.outcomes: asyncio.Queue[Sequence[ReportOutcome | RestOutcome] | None] = asyncio.Queue(4)
         self.claims: dict[int, Claim] = {}
         self.rested: list[LedgerState | None] = []
@@ -80,16 +80,16 @@ async def _retrieve(place: Workplace, wanted: Wanted, lanes: _Lanes) -> None:
     studies = asyncio.Semaphore(settings.concurrency)
     batches = asyncio.Semaphore(RETRIEVING_BATCHES)
 
-    async def deliver(arrived: Brought | RestOutcome) -> None:
+    async def deliver(arrived: RetrievedStudy | RestOutcome) -> None:
         OBSERVER.get().retrieved(1)
-        if isinstance(arrived, Brought):
+        if isinstance(arrived, RetrievedStudy):
             await lanes.brought.put(arrived)
         else:
             await lanes.outcomes.put([arrived])
 
     async def retrieve(claims: Sequence[Claim]) -> None:
         try:
-            await stages.retrieve(stages.Errand(place, claims, studies, deliver))
+            await stages.retrieve(stages.RetrieveBatch(place, claims, studies, deliver))
         finally:
             batches.release()
 
@@ -111,7 +111,7 @@ async def _encode(place: Workplace, lanes: _Lanes) -> None:
     while not ended:
         batch, ended = await _fill(lanes)
         if batch:
-            for parcel in await stages.encode(stages.Parcel(place, batch)):
+            for parcel in await stages.encode(stages.ModelBatch(place, batch)):
                 if parcel.outcomes:
                     await lanes.outcomes.put(parcel.outcomes)
                 else:
@@ -119,8 +119,8 @@ async def _encode(place: Workplace, lanes: _Lanes) -> None:
     await lanes.encoded.put(None)
 
 
-async def _fill(lanes: _Lanes) -> tuple[list[Brought], bool]:
-    batch: list[Brought] = []
+async def _fill(lanes: _Lanes) -> tuple[list[RetrievedStudy], bool]:
+    batch: list[RetrievedStudy] = []
     while len(batch) < lanes.batch:
         try:
             brought = await (
@@ -138,7 +138,7 @@ async def _write(place: Workplace, lanes: _Lanes) -> None:
     """Write batch after batch, as many at the same time as the model joins into one."""
     free = asyncio.Semaphore(lanes.together)
 
-    async def write(parcel: stages.Parcel) -> None:
+    async def write(parcel: stages.ModelBatch) -> None:
         try:
             await lanes.outcomes.put(await stages.write(parcel))
         finally:
@@ -155,7 +155,7 @@ async def _write(place: Workplace, lanes: _Lanes) -> None:
 
 async def _store(place: Workplace, lanes: _Lanes) -> None:
     while (outcomes := await lanes.outcomes.get()) is not None:
-        states = await stages.store(stages.Ledgerful(place, outcomes))
+        states = await stages.store(stages.OutcomeBatch(place, outcomes))
         lanes.rested.extend(states)
         for outcome in outcomes:
             lanes.claims.pop(outcome.claim.ledger_id, None)

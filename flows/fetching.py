@@ -6,7 +6,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from flows.workplace import Workplace
+from flows.environment.workplace import Workplace
 from pipeline.errors import RetryLater
 from pipeline.fhir import audit_events
 from pipeline.settings import FolderArchive

@@ -1,6 +1,6 @@
 """What a model is told of a study beside its images: from its headers, the policy, and a signed earlier report.
 
-Nothing that names a person passes (``pipeline.identifiers``): which of it a model is really told is in the catalogue.
+Nothing that names a person passes (``pipeline.identifier_removal``). The catalogue says which parts each model is told.
 """
 
 import base64
@@ -9,11 +9,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from flows.workplace import Workplace
-from models.families import Context
+from flows.environment.workplace import Workplace
+from models.family import PromptContext
 from pipeline.fhir.ids import report_id
-from pipeline.identifiers import without_identifiers
-from pipeline.leaks import gives_away, poses_as_report
+from pipeline.identifier_removal import without_identifiers
+from pipeline.reference_leakage import gives_away, poses_as_report
 from pipeline.report import CheckOutcome, Verdict
 from pipeline.study import ImageSet, StudyContext, StudyImage
 
@@ -27,7 +27,7 @@ _VIEWS = {"PA": "PA", "AP": "AP", "LL": "lateral", "RL": "lateral"}
 class Given:
     """What a model may be told of one study; ``unseen`` is what it may not, ``remarks`` what was withheld for that."""
 
-    context: Context
+    context: PromptContext
     unseen: tuple[str, ...]
     remarks: tuple[CheckOutcome, ...]
 
@@ -42,9 +42,9 @@ def gather(
     return Given(known, unseen, remarks)
 
 
-def given_context(context: StudyContext, image_set: ImageSet, prior_report: str = "") -> Context:
+def given_context(context: StudyContext, image_set: ImageSet, prior_report: str = "") -> PromptContext:
     """The context of one study. ``prior_report`` comes from ``signed_report``."""
-    return Context(
+    return PromptContext(
         indication=without_identifiers(context.indication, context),
         technique=technique(image_set.images),
         comparison=f"Prior {_exam(image_set.priors[0])}." if image_set.priors else "",
@@ -73,7 +73,9 @@ def own_report(place: Workplace, archive: str, context: StudyContext) -> tuple[s
     return tuple(filter(None, (_conclusion(body), *_plain_forms(body))))
 
 
-def without_reports(given: Context, unseen: Sequence[str]) -> tuple[Context, tuple[CheckOutcome, ...]]:
+def without_reports(
+    given: PromptContext, unseen: Sequence[str]
+) -> tuple[PromptContext, tuple[CheckOutcome, ...]]:
     """``given`` without the parts that hold a report of this study (``unseen``) or read like one; and what that were.
 
     A history field into which a report was copied would have the model copy it again.

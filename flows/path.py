@@ -12,12 +12,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from flows.environment.workplace import Workplace
 from flows.fetching import fetch_study, transfer_events
 from flows.given import gather
 from flows.priors import Compared, with_last_prior
 from flows.received import link_received
-from flows.workplace import Workplace
-from models.families import Context
+from models.family import PromptContext
 from pipeline.archive.spool import DiskLimits, Spool
 from pipeline.checks import refuse_if_failed, run_checks
 from pipeline.errors import FailStudy, FirstreadError, RetryLater, SkipStudy, StopRun
@@ -34,7 +34,7 @@ LONGEST_RETRY = timedelta(hours=6)
 
 
 @dataclass(frozen=True, slots=True)
-class Brought:
+class RetrievedStudy:
     """A study brought here and decoded; its files are already gone from disk."""
 
     claim: Claim
@@ -46,12 +46,12 @@ class Brought:
     prior: PriorStudy | None = None
     earlier: StudyContext | None = None
     remarks: tuple[CheckOutcome, ...] = ()
-    given: Context = field(default_factory=Context)
+    given: PromptContext = field(default_factory=PromptContext)
     unseen: tuple[str, ...] = ()
     """Texts that the model may not have seen: the signed report of this very study."""
 
 
-def bring(place: Workplace, claim: Claim, *, pushed: bool = False) -> Brought | RestOutcome:
+def bring(place: Workplace, claim: Claim, *, pushed: bool = False) -> RetrievedStudy | RestOutcome:
     """Retrieve and decode one claimed study; files are removed before it returns. ``pushed``: the inbox holds some.
 
     Gives a RestOutcome where the study ends here: unchanged since its last report, skipped, failed or to be tried
@@ -82,7 +82,7 @@ def bring(place: Workplace, claim: Claim, *, pushed: bool = False) -> Brought | 
         if place.settings.policy.priors == "last":
             compared = with_last_prior(place, claim.archive, context, image_set)
         told = gather(place, claim.archive, context, compared.image_set, compared.earlier)
-        return Brought(
+        return RetrievedStudy(
             claim,
             context,
             compared.image_set,
@@ -124,7 +124,9 @@ def received_only(place: Workplace, claim: Claim, folder: Path) -> FetchedStudy:
     return spool.fetched(tuple(AnnouncedInstance(one.ref, one.sop_class_uid) for one in held))
 
 
-def draft_outcome(place: Workplace, brought: Brought, draft: DraftReport) -> ReportOutcome | RestOutcome:
+def draft_outcome(
+    place: Workplace, brought: RetrievedStudy, draft: DraftReport
+) -> ReportOutcome | RestOutcome:
     """Check the draft and build all that is stored of it, or the failure that keeps it from being stored."""
     try:
         draft = replace(draft, prior=brought.prior, remarks=(*brought.remarks, *draft.remarks))
@@ -169,7 +171,9 @@ def draft_outcome(place: Workplace, brought: Brought, draft: DraftReport) -> Rep
         return rest(place, brought.claim, error, brought.completeness)
 
 
-def retrieval_events(place: Workplace, brought: Brought, now: datetime) -> tuple[Mapping[str, Any], ...]:
+def retrieval_events(
+    place: Workplace, brought: RetrievedStudy, now: datetime
+) -> tuple[Mapping[str, Any], ...]:
     """What the audit says of how the instances came here, those of an earlier study included."""
     archive = brought.claim.archive
     events = transfer_events(place, archive, brought.context, brought.begun, now)
@@ -219,7 +223,7 @@ def completeness_of(fetched: FetchedStudy) -> Completeness:
 
 
 def outcome_of(
-    place: Workplace, brought: Brought, draft: DraftReport | FailStudy
+    place: Workplace, brought: RetrievedStudy, draft: DraftReport | FailStudy
 ) -> ReportOutcome | RestOutcome:
     """What the model's answer for one study comes to."""
     if isinstance(draft, FailStudy):

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
 
+from flows.environment.workplace import Workplace
 from flows.fetching import fetch_study
-from flows.workplace import Workplace
 from pipeline.errors import FailStudy, RetryLater, SkipStudy
 from pipeline.images import prepare
 from pipeline.report import CheckOutcome, PriorStudy, Verdict

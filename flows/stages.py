@@ -13,9 +13,9 @@ from prefect.cache_policies import NO_CACHE
 from prefect.concurrency.asyncio import concurrency
 
 from flows import path
-from flows.path import Brought
+from flows.environment.workplace import Workplace
+from flows.path import RetrievedStudy
 from flows.received import remove_received
-from flows.workplace import Workplace
 from models.drafter import Encoded
 from pipeline.errors import LostClaim, StopRun
 from pipeline.ledger import Claim, LedgerState, ReportOutcome, RestOutcome
@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 Outcome = ReportOutcome | RestOutcome
 
 
-class Errand:
+class RetrieveBatch:
     """A batch of claims to retrieve, the limit on studies at once, and where each goes as it arrives."""
 
     def __init__(
@@ -33,7 +33,7 @@ class Errand:
         place: Workplace,
         claims: Sequence[Claim],
         studies: asyncio.Semaphore,
-        deliver: Callable[[Brought | RestOutcome], Awaitable[None]],
+        deliver: Callable[[RetrievedStudy | RestOutcome], Awaitable[None]],
     ) -> None:
         self.place = place
         self.claims = claims
@@ -41,13 +41,13 @@ class Errand:
         self.deliver = deliver
 
 
-class Parcel:
+class ModelBatch:
     """A batch on its way through the model: brought, then encoded; or the outcomes of what could not be encoded."""
 
     def __init__(
         self,
         place: Workplace,
-        brought: Sequence[Brought],
+        brought: Sequence[RetrievedStudy],
         encoded: Encoded | None = None,
         outcomes: Sequence[Outcome] = (),
     ) -> None:
@@ -57,7 +57,7 @@ class Parcel:
         self.outcomes = outcomes
 
 
-class Ledgerful:
+class OutcomeBatch:
     """Outcomes to be committed."""
 
     def __init__(self, place: Workplace, outcomes: Sequence[Outcome]) -> None:
@@ -66,7 +66,7 @@ class Ledgerful:
 
 
 @task(name="retrieve", cache_policy=NO_CACHE, persist_result=False)
-async def retrieve(errand: Errand) -> None:
+async def retrieve(errand: RetrieveBatch) -> None:
     """Bring each study of the batch; the archive's own concurrency limit, where the site made one, is respected."""
 
     store, archive = errand.place.store, errand.claims[0].archive
@@ -84,42 +84,44 @@ async def retrieve(errand: Errand) -> None:
 
 
 @task(name="encode", cache_policy=NO_CACHE, persist_result=False)
-async def encode(parcel: Parcel) -> list[Parcel]:
+async def encode(parcel: ModelBatch) -> list[ModelBatch]:
     """Encode the batch; where it fails as a whole each study is tried alone: one cannot take the others down."""
     return await asyncio.to_thread(_encode, parcel)
 
 
 @task(name="write", cache_policy=NO_CACHE, persist_result=False)
-async def write(parcel: Parcel) -> list[Outcome]:
+async def write(parcel: ModelBatch) -> list[Outcome]:
     """Draft, check and build the resources of an encoded batch."""
     return await asyncio.to_thread(_write, parcel)
 
 
 @task(name="store", cache_policy=NO_CACHE, persist_result=False)
-async def store(ledgerful: Ledgerful) -> list[LedgerState | None]:
+async def store(ledgerful: OutcomeBatch) -> list[LedgerState | None]:
     """Commit each outcome in its own transaction; gives the resting states, None for what was unchanged."""
     return await asyncio.to_thread(_store, ledgerful)
 
 
-def _encode(parcel: Parcel) -> list[Parcel]:
+def _encode(parcel: ModelBatch) -> list[ModelBatch]:
     place, brought = parcel.place, parcel.brought
     try:
-        return [Parcel(place, brought, _encoded(place, brought))]
+        return [ModelBatch(place, brought, _encoded(place, brought))]
     except StopRun:
         raise
     except Exception as error:  # noqa: BLE001 - isolated below, recorded per study
         if len(brought) > 1:
-            return [part for one in brought for part in _encode(Parcel(place, [one]))]
+            return [part for one in brought for part in _encode(ModelBatch(place, [one]))]
         return [
-            Parcel(place, (), outcomes=[path.rest(place, brought[0].claim, error, brought[0].completeness)])
+            ModelBatch(
+                place, (), outcomes=[path.rest(place, brought[0].claim, error, brought[0].completeness)]
+            )
         ]
 
 
-def _encoded(place: Workplace, brought: Sequence[Brought]) -> Encoded:
+def _encoded(place: Workplace, brought: Sequence[RetrievedStudy]) -> Encoded:
     return place.drafter.encode([one.image_set for one in brought], [one.given for one in brought])
 
 
-def _write(parcel: Parcel) -> list[Outcome]:
+def _write(parcel: ModelBatch) -> list[Outcome]:
     place, brought = parcel.place, parcel.brought
     if parcel.encoded is None:
         return list(parcel.outcomes)
@@ -130,13 +132,13 @@ def _write(parcel: Parcel) -> list[Outcome]:
     except Exception as error:  # noqa: BLE001 - isolated below, recorded per study
         if len(brought) == 1:
             return [path.rest(place, brought[0].claim, error, brought[0].completeness)]
-        alone = (part for one in brought for part in _encode(Parcel(place, [one])))
+        alone = (part for one in brought for part in _encode(ModelBatch(place, [one])))
         return [outcome for part in alone for outcome in _write(part)]
     place.store.advance([one.claim for one in brought], LedgerState.DRAFTED)
     return [path.outcome_of(place, one, draft) for one, draft in zip(brought, drafts, strict=True)]
 
 
-def _store(ledgerful: Ledgerful) -> list[LedgerState | None]:
+def _store(ledgerful: OutcomeBatch) -> list[LedgerState | None]:
     place = ledgerful.place
     reports = [outcome for outcome in ledgerful.outcomes if isinstance(outcome, ReportOutcome)]
     rests = [outcome for outcome in ledgerful.outcomes if isinstance(outcome, RestOutcome)]

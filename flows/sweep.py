@@ -14,8 +14,8 @@ from prefect import flow
 from flows import study_event
 from flows.discover import discover_studies
 from flows.drain import Wanted, drain
+from flows.environment.workplace import Workplace
 from flows.tally import Tally
-from flows.workplace import Workplace
 from pipeline import settings as configuration
 from pipeline.study import StudyQuery
 

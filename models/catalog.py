@@ -8,9 +8,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from models.families import Context, Sections, Task, Traits
-from models.memory import Precision, weights_gib
+from models.family import PromptContext, Sections, Task, Traits
 from models.prompts import read_wordings
+from models.weight_loading.memory import Precision, weights_gib
 from pipeline.errors import ConfigurationError, StopRun
 from pipeline.report import Language
 
@@ -54,7 +54,7 @@ class CatalogEntry:
     of a language that has fewer than ``tasks``. ``box_convention`` says how the family writes regions; they are
     stored in pixels of the original image whatever it is. ``parameters`` is in billions, 0 where not found.
     ``drafts`` names the wordings that a draft can be asked by, the usual one first, each with what its text holds;
-    empty where the family drafts no reports. ``context`` are the fields of ``Context`` that its wordings hold.
+    empty where the family drafts no reports. ``context`` are the fields of ``PromptContext`` that its wordings hold.
     ``reason`` says why the state is what it is, ``not_found`` names the facts that were looked for in vain.
     """
 
@@ -181,7 +181,7 @@ def _entry(values: Mapping[str, Any]) -> CatalogEntry:
     read["drafts"] = {name: Sections(held) for name, held in values.get("drafts", {}).items()}
     if strange := [name for name in read["drafts"] if task_of(name) not in read["tasks"]]:
         raise ValueError(f"{values['id']}: drafts by {', '.join(strange)}, which is none of its tasks")
-    known = {field.name for field in fields(Context)}
+    known = {field.name for field in fields(PromptContext)}
     if strange := [name for name in values.get("context", ()) if name not in known]:
         raise ValueError(f"{values['id']}: there is no context {', '.join(strange)}")
     for name in ("modalities", "views", "not_found", "context"):

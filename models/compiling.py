@@ -7,10 +7,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
-from models.brought import check_brought
 from models.catalog import CatalogEntry
-from models.encoder import EncoderSource, TorchEncoder, export_encoder, largest_error
-from models.engine import (
+from models.families.checked_weights import check_brought
+from models.families.registry import OpenOptions, check_use_limits, find_function
+from models.families.towers import Tower, ensure_tower, halved
+from models.runners.encoder import EncoderSource, TorchEncoder, export_encoder, largest_error
+from models.runners.engine import (
     PLAN_FILE,
     PRODUCTS,
     TOLERANCES,
@@ -23,15 +25,13 @@ from models.engine import (
     find_product,
     write_manifest,
 )
-from models.engine_building import EngineOrder, build_engine
-from models.families.opening import OpenOptions, check_use_limits, find_function
-from models.families.towers import Tower, ensure_tower, halved
-from models.graph_cache import ENCODER_FILE, GraphFolder
+from models.runners.engine_building import EngineOrder, build_engine
+from models.runners.graph_cache import ENCODER_FILE, GraphFolder
 from pipeline.errors import ConfigurationError, StopRun
 
 MINI = "firstread-mini"
 TOWERS = {
-    "uni-med": "models.families.uni_med.family:uni_med_towers",
+    "uni-med": "models.families.uni_med.uni_med_family:uni_med_towers",
     "internvl": "models.families.native.chat:chat_towers",
     "llava": "models.families.native.chat:chat_towers",
     "gemma3": "models.families.native.chat:chat_towers",
@@ -48,7 +48,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class CompileOptions:
     """What to build for: ``product`` "" takes tensorrt, else tensorrt_rtx, whichever is installed; ``capability`` ""
     takes the GPU's own and is demanded where there is none.
     """
@@ -58,7 +58,7 @@ class Order:
     precision: str = "fp32"
 
 
-def compile_encoder(entry: CatalogEntry, options: OpenOptions, order: Order) -> list[EngineManifest]:
+def compile_encoder(entry: CatalogEntry, options: OpenOptions, order: CompileOptions) -> list[EngineManifest]:
     """Export each encoder of a family and build its engine under ``options.cache``; gives their manifests.
 
     A family has one encoder, or one per checkpoint where its folder holds several. The weights are checked as when the
@@ -84,8 +84,8 @@ def compile_encoder(entry: CatalogEntry, options: OpenOptions, order: Order) -> 
 
 
 def _mini(entry: CatalogEntry, folder: Path, cache: Path) -> tuple[GraphFolder, EncoderSource]:
-    from models.families.mini import ensure_mini_graphs
-    from models.families.mini_export import encoder_source, load_network  # needs torch
+    from models.families.mini.export import encoder_source, load_network  # needs torch
+    from models.families.mini.mini_family import ensure_mini_graphs
 
     return ensure_mini_graphs(entry, folder, cache), encoder_source(load_network(folder))
 

@@ -1,6 +1,5 @@
 """The drafter: a family, its recipe, and drafts read into values; the flows' door to the models."""
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
@@ -10,16 +9,21 @@ from types import TracebackType
 from typing import Self
 
 from models.catalog import show
-from models.drafting import NO_IMPRESSION, DraftPlan, ImpressionWriter, WrittenImpression, draft_plan
-from models.endpoints.options import EndpointOptions
-from models.families import Answer, Context, Family, Features, Request, Sections, traits_of
-from models.families.opening import open_family
-from models.findings_text import ParsedDraft, parse_draft
+from models.drafting.draft_plan import (
+    NO_IMPRESSION,
+    DraftPlan,
+    ImpressionWriter,
+    WrittenImpression,
+    draft_plan,
+)
+from models.drafting.findings_text import ParsedDraft, parse_draft
+from models.drafting.regions import placed, support
+from models.drafting.supports import supports
+from models.drafting.tasks import NO_CONTEXT, DraftedStudy, SiteTask, TaskRunner, check_family, tasks_digest
+from models.families.endpoint.options import EndpointOptions
+from models.families.registry import open_family
+from models.family import Answer, Family, Features, PromptContext, Request, Sections, traits_of
 from models.recipe import Recipe
-from models.regions import placed, support
-from models.simulation import phrases
-from models.supports import supports
-from models.tasks import NO_CONTEXT, Asked, SiteTask, TaskRunner, check_family, tasks_digest
 from pipeline.errors import ConfigurationError, FailStudy, FirstreadError, SkipStudy
 from pipeline.report import DraftReport, ImpressionSource, Language, Provenance
 from pipeline.study import ImageSet, InstanceRef
@@ -41,14 +45,14 @@ class Encoded:
     """The films of an earlier study that each was given with."""
     further: Mapping[str, tuple[Features | FirstreadError, ...]]
     """What the further models that are asked about images made of each study, or why they could not."""
-    contexts: tuple[Context, ...]
+    contexts: tuple[PromptContext, ...]
 
 
 class Drafter:
     """Drafts reports with one family and answers a site's tasks, with it or with further ones.
 
     ``recipe`` is the digest over everything that shapes a draft; ``batches_together`` says how many calls of ``write``
-    at once all of its models are made for (``models.families.Traits``).
+    at once all of its models are made for (``models.family.Traits``).
     """
 
     def __init__(
@@ -81,12 +85,10 @@ class Drafter:
         self.batches_together = min(
             traits_of(one).batches_together for one in (family, *self._others.values())
         )
-        schema = hashlib.sha256(Path(phrases.__file__).read_bytes()).hexdigest()
         self.parts: Mapping[str, str] = {
             **family.parts,
             "model": f"{family.model_id} {family.model_version}",
             "language": str(language),
-            "schema": schema,
             "code": code_version,
             **plan.parts,
             **({"tasks": tasks_digest(tasks)} if tasks else {}),
@@ -97,7 +99,7 @@ class Drafter:
         }
         self.recipe = Recipe(self.parts).digest
 
-    def encode(self, studies: Sequence[ImageSet], contexts: Sequence[Context] = ()) -> Encoded:
+    def encode(self, studies: Sequence[ImageSet], contexts: Sequence[PromptContext] = ()) -> Encoded:
         """Run the vision encoder over a batch. May be called from several threads.
 
         ``contexts`` say what is known of each study beside its images; each model is given the parts that its own
@@ -178,7 +180,7 @@ class Drafter:
         if not self._runner.tasks:
             return list(drafts)
         asked = [
-            Asked(
+            DraftedStudy(
                 {"": encoded.features[row], **{name: held[row] for name, held in encoded.further.items()}},
                 encoded.modalities[row],
                 draft.findings_text,
@@ -261,7 +263,7 @@ class ModelChoice:
     """Which family to open and how; ``weights`` None takes the shipped ones, ``threads`` 0 every core.
 
     ``report`` names the wording that its drafts are asked by, ``impression`` who writes the Impression that they
-    lack (``models.drafting.draft_plan``).
+    lack (``models.drafting.draft_plan.draft_plan``).
     """
 
     id: str

@@ -8,7 +8,7 @@ import hashlib
 import sys
 from pathlib import Path
 
-from models.weight_files import SUMS_FILE, inspect_folder, sums_text, weight_digests
+from models.weight_loading.weight_files import SUMS_FILE, inspect_folder, sums_text, weight_digests
 from pipeline.errors import FirstreadError
 
 

@@ -99,7 +99,7 @@ class Place:
 class TaskAnswer:
     """The machine's answer to one further task of a study, beside the report.
 
-    ``task`` is the name of a ``models.families.Task``; ``question`` is what the site asked, in its own words (a VQA
+    ``task`` is the name of a ``models.family.Task``; ``question`` is what the site asked, in its own words (a VQA
     question, the thing to find, the classes joined by "; "), "" where the task has none. ``text`` is the answer as
     written; ``structured`` is JSON text that is valid under the schema asked for.
     """

@@ -8,7 +8,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from models.families import Answer, Features, Request, SeenFinding, SeenImage, Task, Traits
+from models.family import Answer, Features, Request, SeenFinding, SeenImage, Task, Traits
 from pipeline.errors import ConfigurationError, FailStudy, SkipStudy
 from pipeline.report import Label, Language, Place, Point, Region, Side
 from pipeline.study import ImageSet

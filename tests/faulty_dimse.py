@@ -11,8 +11,8 @@ from pathlib import Path
 from pydicom import dcmread
 from pydicom.filereader import read_file_meta_info
 
-from pipeline.archive.association import Association, Message
-from pipeline.archive.command import (
+from pipeline.archive.dimse.association import Association, DimseMessage
+from pipeline.archive.dimse.command import (
     C_ECHO_RQ,
     C_FIND_RQ,
     C_GET_RQ,
@@ -23,7 +23,7 @@ from pipeline.archive.command import (
     decode_identifier,
     encode_identifier,
 )
-from pipeline.archive.pdu import Associate, Context, Rejection
+from pipeline.archive.dimse.pdu import Associate, PresentationContext, Rejection
 from pipeline.errors import FirstreadError
 from tests.servers import LOOPBACK
 
@@ -139,11 +139,14 @@ class _Server:
         if self.running.faults.rejection is not None:
             return self.running.faults.rejection
         contexts = tuple(
-            Context(c.context_id, c.abstract_syntax, c.transfer_syntaxes[:1]) for c in request.contexts
+            PresentationContext(c.context_id, c.abstract_syntax, c.transfer_syntaxes[:1])
+            for c in request.contexts
         )
         return Associate(request.called, request.calling, contexts)
 
-    def _answer(self, association: Association, message: Message, status: int | None, counts: Counts) -> None:
+    def _answer(
+        self, association: Association, message: DimseMessage, status: int | None, counts: Counts
+    ) -> None:
         answer = Command(
             message.command.field | 0x8000,
             responded_to=message.command.message_id,
@@ -153,10 +156,10 @@ class _Server:
         )
         association.send(message.context, answer)
 
-    def _echo(self, association: Association, message: Message) -> None:
+    def _echo(self, association: Association, message: DimseMessage) -> None:
         self._answer(association, message, 0, Counts())
 
-    def _find(self, association: Association, message: Message) -> None:
+    def _find(self, association: Association, message: DimseMessage) -> None:
         faults = self.running.faults
         syntax = message.context.transfer_syntaxes[0]
         keys = decode_identifier(message.data_set, syntax)
@@ -188,7 +191,7 @@ class _Server:
         return [rows[uid] for uid in sorted(rows)]
 
     def _pending(
-        self, association: Association, message: Message, row: dict[int, tuple[str, str]], syntax: str
+        self, association: Association, message: DimseMessage, row: dict[int, tuple[str, str]], syntax: str
     ) -> None:
         faults = self.running.faults
         pending = Command(
@@ -209,7 +212,7 @@ class _Server:
             encoded = encoded[: len(encoded) - 3]
         association.send(message.context, pending, encoded or b"")
 
-    def _wanted(self, message: Message) -> list[_Stored]:
+    def _wanted(self, message: DimseMessage) -> list[_Stored]:
         keys = decode_identifier(message.data_set, message.context.transfer_syntaxes[0])
         self.running.identifiers.append(keys)
         tags = (STUDY, SERIES, INSTANCE)
@@ -220,7 +223,7 @@ class _Server:
             wanted.append(_stored(faults.sends_stranger))
         return wanted * 2 if faults.sends_twice else wanted
 
-    def _move(self, association: Association, message: Message) -> None:
+    def _move(self, association: Association, message: DimseMessage) -> None:
         faults = self.running.faults
         wanted = self._wanted(message)
         if not self._ready(association, message):
@@ -232,7 +235,7 @@ class _Server:
             if number == faults.dies_after:
                 association.abort()
                 return
-            contexts = (Context(1, stored.keys[CLASS][1], (stored.transfer_syntax,)),)
+            contexts = (PresentationContext(1, stored.keys[CLASS][1], (stored.transfer_syntax,)),)
             with Association.request(
                 (LOOPBACK, self.running.move_port),
                 Associate(message.command.move_destination, AE_TITLE, contexts),
@@ -243,7 +246,7 @@ class _Server:
         if not faults.sends_late:
             self._answer(association, message, faults.retrieve_status, faults.retrieve_counts)
 
-    def _get(self, association: Association, message: Message) -> None:
+    def _get(self, association: Association, message: DimseMessage) -> None:
         faults = self.running.faults
         wanted = self._wanted(message)
         if not self._ready(association, message):
@@ -261,7 +264,7 @@ class _Server:
             self._store(association, context, stored)
         self._answer(association, message, faults.retrieve_status, faults.retrieve_counts)
 
-    def _ready(self, association: Association, message: Message) -> bool:
+    def _ready(self, association: Association, message: DimseMessage) -> bool:
         faults = self.running.faults
         if faults.retrieve_stalls:
             self.released.wait(30)
@@ -272,7 +275,7 @@ class _Server:
             time.sleep(0.25)
         return True
 
-    def _store(self, association: Association, context: Context, stored: _Stored) -> None:
+    def _store(self, association: Association, context: PresentationContext, stored: _Stored) -> None:
         faults = self.running.faults
         uid = stored.keys[INSTANCE][1] + (".9" if faults.renames else "")
         request = Command(C_STORE_RQ, 9, 0, stored.keys[CLASS][1], uid, has_data_set=True)

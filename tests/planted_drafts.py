@@ -19,9 +19,9 @@ from typing import Any
 
 import numpy as np
 
-from models.families import SeenImage
-from models.findings_text import read_findings
-from models.supports import supports
+from models.drafting.findings_text import read_findings
+from models.drafting.supports import supports
+from models.family import SeenImage
 from pipeline.checks import run_checks
 from pipeline.report import DraftReport, Language, PriorStudy, Provenance, Region, Verdict
 from pipeline.study import ImageSet, InstanceRef, PatientIdentity, StudyContext, StudyImage

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from models.catalog import show
-from models.endpoints.options import EndpointOptions
-from models.families.endpoint import EndpointFamily
-from models.families.opening import open_family
+from models.families.endpoint.endpoint_family import EndpointFamily
+from models.families.endpoint.options import EndpointOptions
+from models.families.registry import open_family
 from pipeline.study import ImageSet
 from tests.faulty_endpoint import FaultyEndpoint
 from tests.tiny_model import film_study

@@ -13,7 +13,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from flows.prefect_server import QUIET, prefect_server
+from flows.environment.prefect_server import QUIET, prefect_server
 from flows.tally import Tally
 from pipeline.child_process import stop
 from pipeline.store.connections import libpq_url

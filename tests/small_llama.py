@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from models.decoder_graph import build_decoder, shape_of
-from models.language import Floats, OnnxLanguageModel, TransformersLanguageModel, WrittenText
+from models.runners.decoder_graph import build_decoder, shape_of
+from models.runners.language import Floats, OnnxLanguageModel, TransformersLanguageModel, WrittenText
 
 END = 1
 NO_TOKEN = -1

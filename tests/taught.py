@@ -12,12 +12,12 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from models.catalog import show
-from models.families import Request
 from models.families.native.chat import ChatFamily, picture_of
 from models.families.native.medrega import MedRegaDialect
 from models.families.native.networks import load_medrega
 from models.families.native.qwen import MOST_PIXELS, QwenFamily, load_qwen
 from models.families.native.qwen_words import WORDS
+from models.family import Request
 from pipeline.study import ImageSet
 from tests.tiny_chat import write_chat_model
 from tests.tiny_qwen import write_qwen

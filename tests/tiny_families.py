@@ -5,9 +5,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from models.catalog import CatalogEntry, show
-from models.endpoints.options import EndpointOptions
-from models.families import Family
-from models.families.mini import MiniFamily
+from models.families.endpoint.options import EndpointOptions
+from models.families.mini.mini_family import MiniFamily
 from models.families.native.biomedclip import BiomedClipFamily, load_biomedclip
 from models.families.native.chat import ChatFamily
 from models.families.native.dialect import Dialect
@@ -17,9 +16,10 @@ from models.families.native.medrega import MedRegaDialect
 from models.families.native.networks import ChatNetwork, load_llava_med, load_medgemma, load_medrega
 from models.families.native.qwen import QwenFamily, load_qwen
 from models.families.native.qwen_words import WORDS
-from models.families.text.family import TextFamily
 from models.families.text.recipes import recipe_of
-from models.families.uni_med.family import UniMedFamily
+from models.families.text.text_family import TextFamily
+from models.families.uni_med.uni_med_family import UniMedFamily
+from models.family import Family
 from tests.engines import ENGINES
 from tests.tiny_chat import write_chat_model
 from tests.tiny_clip import clip_weights, write_clip

@@ -11,11 +11,11 @@ import numpy as np
 import torch
 
 from models.catalog import show
-from models.families.mini import ensure_mini_graphs
+from models.families.mini.mini_family import ensure_mini_graphs
 from models.networks.mini import TOKENIZER_FILE, FirstreadMini, LanguageConfig, MiniConfig
-from models.networks.tokenizer import build_tokenizer
 from models.networks.vision import VisionConfig
-from models.selfcheck import write_self_check
+from models.training.selfcheck import write_self_check
+from models.training.tokenizer import build_tokenizer
 from pipeline.study import ImageSet, InstanceRef, StudyImage
 from tests.engines import ENGINES
 

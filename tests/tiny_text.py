@@ -18,7 +18,7 @@ from transformers import (
 )
 
 from models.catalog import CatalogEntry, State
-from models.families import Task
+from models.family import Task
 from pipeline.report import Language
 
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "</s>", "<s>", "<pad>", "[INST]", "[/INST]")

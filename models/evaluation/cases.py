@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 from models.evaluation.documents import read_values
-from models.families import TEXT_TASKS, Context, Task
+from models.family import TEXT_TASKS, PromptContext, Task
 from pipeline.errors import ConfigurationError
 from pipeline.report import Language
 
@@ -57,7 +57,7 @@ class Case:
     region: Box | None = None
     text: str = ""
     schema: str = ""
-    context: Context = field(default_factory=Context)
+    context: PromptContext = field(default_factory=PromptContext)
 
 
 def read_cases(data: Path) -> tuple[Case, ...]:
@@ -227,7 +227,7 @@ def _record(file: Path, where: str, record: Mapping[str, Any]) -> Case:
         region=None if record.get("region") is None else _box(file, where, record["region"], "region"),
         text=_text(file, where, record, "text"),
         schema=_text(file, where, record, "schema"),
-        context=Context(**{name: _text(file, where, context, name) for name in _CONTEXT}),
+        context=PromptContext(**{name: _text(file, where, context, name) for name in _CONTEXT}),
     )
 
 
@@ -273,7 +273,7 @@ def _read_rexrank(file: Path, held: Mapping[str, Any]) -> Iterator[Case]:
         )
         parts = (("FINDINGS", findings.strip()), ("IMPRESSION", impression.strip()))
         text = "\n".join(f"{title}: {part}" for title, part in parts if part)
-        context = Context(
+        context = PromptContext(
             indication=_text(file, where, record, "indication") or _text(file, where, record, "context")
         )
         yield Case(

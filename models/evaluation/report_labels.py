@@ -3,9 +3,9 @@
 import hashlib
 from collections.abc import Sequence
 
-from models.families import Task
-from models.findings_text import read_findings
-from models.simulation.phrases import KINDS as KINDS
+from models.drafting.findings_text import read_findings
+from models.family import Task
+from models.vocabulary.english import KINDS as KINDS
 
 LABELLER = "firstread findings_text reader"
 REPORTS = frozenset({Task.REPORT, Task.FINDINGS, Task.IMPRESSION, Task.GROUNDED_REPORT, Task.SUMMARIZE})

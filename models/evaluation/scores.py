@@ -21,7 +21,7 @@ from models.evaluation.text_scores import (
     rouge_l,
     tokens,
 )
-from models.families import Task
+from models.family import Task
 from pipeline.report import Language
 
 NOTHING = "nothing was predicted, and the references hold nothing"

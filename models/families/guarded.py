@@ -8,8 +8,8 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from models.families import Answer, Family, Features, Request, traits_of
-from models.memory import FreeMemory, Need, explaining_out_of_memory
+from models.family import Answer, Family, Features, Request, traits_of
+from models.weight_loading.memory import FreeMemory, Need, explaining_out_of_memory
 from pipeline.study import ImageSet
 
 
@@ -23,16 +23,16 @@ class GuardedFamily:
         self.traits = traits_of(family)
 
     def prepare(self, study: ImageSet) -> NDArray[np.float32]:
-        """See ``models.families.Family``."""
+        """See ``models.family.Family``."""
         return self.family.prepare(study)
 
     def encode(self, studies: Sequence[ImageSet]) -> list[Features]:
-        """See ``models.families.Family``; StopRun("memory") where the memory does not suffice."""
+        """See ``models.family.Family``; StopRun("memory") where the memory does not suffice."""
         with explaining_out_of_memory(self.model_id, replace(self._need, batch=len(studies)), self._free):
             return self.family.encode(studies)
 
     def answer(self, features: Sequence[Features], requests: Sequence[Request]) -> list[Answer]:
-        """See ``models.families.Family``; StopRun("memory") where the memory does not suffice."""
+        """See ``models.family.Family``; StopRun("memory") where the memory does not suffice."""
         with explaining_out_of_memory(self.model_id, replace(self._need, batch=len(requests)), self._free):
             return self.family.answer(features, requests)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import onnxruntime as ort
 
-from models.encoder import (
+from models.runners.encoder import (
     EXPORT_SOURCES,
     TOLERANCE,
     EncoderSource,
@@ -17,9 +17,9 @@ from models.encoder import (
     export_encoder,
     open_encoder,
 )
-from models.engine import EngineEncoder, open_best_engine
-from models.graph_cache import ENCODER_FILE, Exported, GraphFolder, ensure_graphs, find_graphs
-from models.memory import give_back_memory
+from models.runners.engine import EngineEncoder, open_best_engine
+from models.runners.graph_cache import ENCODER_FILE, Exported, GraphFolder, ensure_graphs, find_graphs
+from models.weight_loading.memory import give_back_memory
 
 SHAPING = (Path(__file__), *EXPORT_SOURCES)
 """Sources that shape the graph of every tower."""

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from models.connector import Connector, ConnectorConfig
+from models.networks.connector import Connector, ConnectorConfig
 from models.networks.heads import (
     CHANGES,
     GRADES,
@@ -38,8 +38,8 @@ from models.networks.heads import (
     ReadingHeads,
     RegionToken,
 )
-from models.networks.vision import SIDES, VisionConfig, VisionEncoder, VisionOutput
-from models.simulation.phrases import KINDS
+from models.networks.vision import SIDES, VisionConfig, VisionOutput, VisionTower
+from models.vocabulary.english import KINDS
 
 CONFIG_FILE, WEIGHTS_FILE, TOKENIZER_FILE = "config.json", "model.safetensors", "tokenizer.json"
 PAD, EOS, UNKNOWN = "<pad>", "<eos>", "<unk>"
@@ -165,7 +165,7 @@ class Readout(NamedTuple):
         return Readout(*(values.index_select(0, index) for values in self))
 
 
-class Reading(NamedTuple):
+class FilmReading(NamedTuple):
     """All that is known of n films before a task is asked: the tower's output and what the heads read off it."""
 
     seen: VisionOutput
@@ -254,7 +254,7 @@ class FirstreadMini(nn.Module):
         """Build with random weights."""
         super().__init__()
         self.config = config
-        self.vision = VisionEncoder(config.vision)
+        self.vision = VisionTower(config.vision)
         self.heads = ReadingHeads(config.vision)
         self.joiner = Joiner(config)
         self.language = build_language(config.language)
@@ -263,10 +263,10 @@ class FirstreadMini(nn.Module):
         """The joiner's task input for ``count`` films."""
         return torch.full((count,), self.config.tasks.index(task), dtype=torch.int64)
 
-    def read(self, pixels: Tensor) -> Reading:
+    def read(self, pixels: Tensor) -> FilmReading:
         """Read films [n, 1, S, S] of any role."""
         seen = self.vision(pixels)
-        return Reading(seen, self.heads(seen))
+        return FilmReading(seen, self.heads(seen))
 
     def join(self, read: Readout, task: Tensor) -> Joined:
         """Embeddings of frontal films without a lateral or prior film and without an asked region."""

@@ -21,9 +21,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models.connector import Connector, ConnectorConfig, ExpertKind, RouterMethod, RouterType
-from models.loading import check_keys
+from models.networks.connector import Connector, ConnectorConfig, ExpertKind, RouterMethod, RouterType
 from models.networks.eva_vit import EvaConfig, EvaTower, from_blip2
+from models.weight_loading.verified import check_keys
 from pipeline.errors import StopRun
 
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"

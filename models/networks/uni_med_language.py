@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
-from models.loading import check_keys
-from models.memory import Precision
 from models.networks.uni_med import ADAPTER_FOLDER, LANGUAGE_FOLDER, UniMedConfig
-from models.placing import Placing
-from models.tensor_reading import load_placed
+from models.weight_loading.memory import Precision
+from models.weight_loading.placement import Placing
+from models.weight_loading.tensors import load_placed
+from models.weight_loading.verified import check_keys
 from pipeline.errors import StopRun
 
 ADAPTER_WEIGHTS = "adapter_model.safetensors"

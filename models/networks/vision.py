@@ -163,7 +163,7 @@ class FindingSlots(nn.Module):
         return torch.cat([centre, spread, area], dim=-1)
 
 
-class VisionEncoder(nn.Module):
+class VisionTower(nn.Module):
     """Convolutional pyramid with attention at the coarsest grid and heat maps at an eighth of the image size."""
 
     def __init__(self, config: VisionConfig) -> None:

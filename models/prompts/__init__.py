@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from models.families import Task
+from models.family import Task
 from pipeline.errors import StopRun
 from pipeline.report import Language
 

@@ -18,7 +18,7 @@ from models.simulation.maps import (
     load_pose,
     pose_count,
 )
-from models.simulation.phrases import KINDS, SIDES, FindingFact, write_sections
+from models.vocabulary.english import KINDS, SIDES, FindingFact, write_sections
 
 MAX_VALUE = 4095
 KIND_SHARE = (0.19, 0.17, 0.16, 0.16, 0.10, 0.09, 0.13)
@@ -210,7 +210,7 @@ def expose(attenuation: FloatMap, view: View, generator: np.random.Generator) ->
 
 
 @dataclass(frozen=True, slots=True)
-class Drawn:
+class DrawnFilm:
     """A chest before the detector: attenuation without findings, the findings, and the generator before each."""
 
     base: FloatMap
@@ -229,7 +229,7 @@ class Exposed:
 
 def draw_chest(
     maps: PoseMaps, kinds: tuple[str, ...], generator: np.random.Generator, *, framed: bool
-) -> Drawn:
+) -> DrawnFilm:
     """Draw ``kinds`` on ``maps``; ``framed`` as in :func:`render_from`."""
     chest = Chest(maps, generator)
     placed, states = place_findings(chest, kinds)
@@ -240,7 +240,7 @@ def draw_chest(
     )
     if "cardiomegaly" not in kinds and not framed:
         base = base + heart_scaled(chest, generator.uniform(0.88, 1.06))
-    return Drawn(base, placed, states)
+    return DrawnFilm(base, placed, states)
 
 
 def expose_view(

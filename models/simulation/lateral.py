@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from models.simulation.lesions import TISSUE_PER_MM, Insertion
 from models.simulation.maps import LUNG_EDGE_MM, FloatMap, LateralMaps
-from models.simulation.phrases import DEPTHS
+from models.vocabulary.english import DEPTHS
 
 DEPTH_RANGE = {"anterior": (0.14, 0.42), "posterior": (0.58, 0.86)}
 """Where between the front and the back of a lung a finding of each depth lies."""

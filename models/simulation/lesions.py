@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from models.simulation.maps import FloatMap, PoseMaps
-from models.simulation.phrases import SEVERITIES
+from models.vocabulary.english import SEVERITIES
 
 RIGHT, LEFT = 0, 1
 TISSUE_PER_MM = 0.0185

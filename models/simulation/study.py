@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from models.simulation.anatomy import FilmAnatomy, read_anatomy, show_anatomy
 from models.simulation.film import (
     KIND_SHARE,
-    Drawn,
+    DrawnFilm,
     SimulatedFilm,
     choose_kinds,
     choose_pose,
@@ -22,7 +22,7 @@ from models.simulation.film import (
 from models.simulation.lateral import HAS_DEPTH, draw_lateral
 from models.simulation.lesions import DRAW, Chest, Insertion
 from models.simulation.maps import LateralMaps, PoseMaps, load_lateral, load_pose
-from models.simulation.phrases import CHANGES
+from models.vocabulary.english import CHANGES
 
 LATERAL_SHARE, PRIOR_SHARE = 0.4, 0.5
 CHANGE_SHARE = {"new": 0.3, "unchanged": 0.3, "increased": 0.2, "decreased": 0.2}
@@ -59,7 +59,7 @@ class SimulatedStudy:
 
 
 def _prior_look(
-    maps: PoseMaps, drawn: Drawn, index: int, change: str, generator: np.random.Generator
+    maps: PoseMaps, drawn: DrawnFilm, index: int, change: str, generator: np.random.Generator
 ) -> Insertion | None:
     """A finding as it was before ``change``."""
     insertion = drawn.placed[index]
@@ -73,7 +73,7 @@ def _prior_look(
     return DRAW[insertion.kind](chest, insertion.side or 0)
 
 
-def _changes(drawn: Drawn, visible: list[int], generator: np.random.Generator) -> dict[int, str]:
+def _changes(drawn: DrawnFilm, visible: list[int], generator: np.random.Generator) -> dict[int, str]:
     """A change for every visible finding; the sides of one kind change together."""
     of_kind: dict[str, str] = {}
     for index in visible:
@@ -88,7 +88,7 @@ def _changes(drawn: Drawn, visible: list[int], generator: np.random.Generator) -
 
 def _render_prior(
     maps: PoseMaps,
-    drawn: Drawn,
+    drawn: DrawnFilm,
     visible: list[int],
     size: int,
     generator: np.random.Generator,
@@ -106,7 +106,7 @@ def _render_prior(
 
 
 def _render_lateral(
-    maps: LateralMaps, drawn: Drawn, visible: list[int], size: int, generator: np.random.Generator
+    maps: LateralMaps, drawn: DrawnFilm, visible: list[int], size: int, generator: np.random.Generator
 ) -> tuple[LateralFilm, dict[int, str]]:
     """The lateral film, and the depth of every frontal finding for which it shows one."""
     placed = [drawn.placed[index] for index in visible]

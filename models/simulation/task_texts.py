@@ -7,14 +7,14 @@ Uni-Med's, ``{<x1><y1><x2><y2>}`` and ``{<x><y>}``, whole numbers from 0 to 100 
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache
 
-from models.families import Task
-from models.prompts import read_prompts
-from models.simulation.phrases import (
+from models.vocabulary.chinese import (
+    ABSENCES_ZH,
+    NO_ABNORMALITY_ZH,
+    chinese_sentences,
+)
+from models.vocabulary.english import (
     ABSENCES,
-    FINDINGS_HEADING,
-    IMPRESSION_HEADING,
     KINDS,
     NO_ABNORMALITY,
     SIDES,
@@ -24,14 +24,8 @@ from models.simulation.phrases import (
     english_sentences,
     merge_sides,
 )
-from models.simulation.phrases_zh import (
-    ABSENCES_ZH,
-    FINDINGS_HEADING_ZH,
-    IMPRESSION_HEADING_ZH,
-    NO_ABNORMALITY_ZH,
-    chinese_sentences,
-)
-from models.simulation.task_words import (
+from models.vocabulary.prompts import headed, prompt_text
+from models.vocabulary.task_words import (
     CHANGE_ANSWERS,
     DEPTH_ANSWERS,
     FULL_STOP,
@@ -52,10 +46,8 @@ from models.simulation.task_words import (
     sided_name,
     size_answer,
 )
-from pipeline.report import Language
 
 Box = tuple[int, int, int, int]
-PROMPTS_FILE = "firstread-mini.toml"
 CLOSED_SHARE = 0.55
 """Share of yes-or-no questions among those of VQA."""
 
@@ -101,12 +93,6 @@ class StudyFacts:
         return [p.box for p in sorted(found, key=lambda p: (p.fact.side != "right", p.box))]
 
 
-@cache
-def prompt_text(task: str, language: str) -> str:
-    """The prompt of a task with its place-holders."""
-    return read_prompts(PROMPTS_FILE).texts[Task(task), Language(language)]
-
-
 def write_report(
     facts: Sequence[FindingFact], language: str, chooser: random.Random
 ) -> tuple[list[tuple[str, FindingFact | None]], list[str]]:
@@ -121,13 +107,6 @@ def write_report(
 def join_text(sentences: Sequence[str], language: str) -> str:
     """Sentences as running text."""
     return (" " if language == "en" else "").join(sentences)
-
-
-def headed(section: str, text: str, language: str) -> str:
-    """One section, "findings" or "impression", with its heading."""
-    if language == "en":
-        return f"{FINDINGS_HEADING if section == 'findings' else IMPRESSION_HEADING} {text}"
-    return f"{FINDINGS_HEADING_ZH if section == 'findings' else IMPRESSION_HEADING_ZH}{text}"
 
 
 def task_example(study: StudyFacts, task: str, language: str, chooser: random.Random) -> tuple[str, str]:

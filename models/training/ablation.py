@@ -2,7 +2,7 @@
 
 Both arms start from the same trained network, tower and heads frozen, with a fresh connector of the same number of
 parameters (to within half a percent), and learn the same texts in the same order for the same number of steps:
-connector, joiner and language model. Films are read once. Measured on unseen studies, example by example:
+connector, joiner and language model. AblationFilms are read once. Measured on unseen studies, example by example:
 cross-entropy per token of the answer, and whether every token of it is the likeliest one. Differences with 95 %
 bootstrap intervals over studies.
 """
@@ -23,13 +23,13 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models.connector import Connector, ConnectorConfig
+from models.networks.connector import Connector, ConnectorConfig
 from models.networks.mini import PAD_ID, FirstreadMini, Readout, load_mini, load_tokenizer
 from models.simulation.task_texts import StudyFacts
-from models.simulation.task_words import LANGUAGES, TASKS
-from models.training.shards import Sample, load_shard, study_facts
+from models.training.shards import ShardSample, load_shard, study_facts
 from models.training.unseen import unseen_studies
 from models.training.writing import Example, write_example
+from models.vocabulary.task_words import LANGUAGES, TASKS
 
 Floats = NDArray[np.float32]
 BATCH, READ_TOGETHER = 24, 32
@@ -40,25 +40,27 @@ _ASKED = tuple(task for task in TASKS if task not in ("summarize", "findings"))
 
 
 @dataclass(frozen=True, slots=True)
-class Films:
-    """Films read once, and what is on them."""
+class AblationFilms:
+    """AblationFilms read once, and what is on them."""
 
     read: Readout
     facts: list[StudyFacts]
 
 
 @torch.no_grad()
-def read_films(network: FirstreadMini, samples: Sequence[Sample]) -> Films:
+def read_films(network: FirstreadMini, samples: Sequence[ShardSample]) -> AblationFilms:
     """Read the frontal film of each sample."""
     parts = []
     for start in range(0, len(samples), READ_TOGETHER):
         pixels = np.stack([sample.images[0] for sample in samples[start : start + READ_TOGETHER]])
         parts.append(network.read(torch.from_numpy(pixels)[:, None].float() / 255).out)
     facts = [replace(study_facts(sample), has_lateral=False, has_prior=False) for sample in samples]
-    return Films(Readout(*(torch.cat(values) for values in zip(*parts, strict=True))), facts)
+    return AblationFilms(Readout(*(torch.cat(values) for values in zip(*parts, strict=True))), facts)
 
 
-def make_examples(films: Films, tokenizer: Tokenizer, seed: int, tasks: Sequence[str]) -> Iterator[Example]:
+def make_examples(
+    films: AblationFilms, tokenizer: Tokenizer, seed: int, tasks: Sequence[str]
+) -> Iterator[Example]:
     """Examples without end, study by study, the tasks and languages in turn."""
     chooser = random.Random(seed)  # noqa: S311 - what is asked, not secrets
     number = 0
@@ -73,7 +75,7 @@ def make_examples(films: Films, tokenizer: Tokenizer, seed: int, tasks: Sequence
 
 
 def answer_losses(
-    network: FirstreadMini, films: Films, batch: Sequence[Example]
+    network: FirstreadMini, films: AblationFilms, batch: Sequence[Example]
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Cross-entropy of the answers' tokens and whether each is the likeliest [n, t], and which tokens count [n, t]."""
     rows = torch.tensor([one.study for one in batch])
@@ -116,7 +118,12 @@ def _size(module: nn.Module) -> int:
 
 
 def train_arm(
-    start: FirstreadMini, config: ConnectorConfig, films: Films, tokenizer: Tokenizer, steps: int, seed: int
+    start: FirstreadMini,
+    config: ConnectorConfig,
+    films: AblationFilms,
+    tokenizer: Tokenizer,
+    steps: int,
+    seed: int,
 ) -> FirstreadMini:
     """One arm: a fresh connector, then ``steps`` steps on the examples of ``seed``."""
     torch.manual_seed(seed)
@@ -138,7 +145,7 @@ def train_arm(
 
 
 @torch.no_grad()
-def examine(network: FirstreadMini, films: Films, examples: Sequence[Example]) -> Floats:
+def examine(network: FirstreadMini, films: AblationFilms, examples: Sequence[Example]) -> Floats:
     """Cross-entropy per token and whether the whole answer is right: [n, 2]."""
     rows = []
     for start in range(0, len(examples), BATCH):
@@ -174,7 +181,7 @@ def main() -> None:
     chosen = parser.parse_args()
     torch.set_num_threads(chosen.threads)
     start, tokenizer = load_mini(chosen.model), load_tokenizer(chosen.model)
-    samples: list[Sample] = []
+    samples: list[ShardSample] = []
     for path in sorted((chosen.cache / "ct").glob("*.npz")):
         shard = load_shard(path)
         samples += [shard.sample(index) for index in range(len(shard))]

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from models.encoder import VisionEncoder
-from models.families.mini_places import Places, write_places
+from models.families.mini.places import Places, write_places
 from models.networks.mini import EOS_ID, PAD_ID, FirstreadMini, Joined, Readout
+from models.runners.encoder import VisionEncoder
 
 BATCH = 64
 LATERAL, PRIOR = 1, 2

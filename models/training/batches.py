@@ -11,11 +11,11 @@ from torch import Tensor
 from torch.nn import functional
 
 LOW_RESOLUTION, LOW_SHARE = 64, 0.12
-"""Films are shown as coarse as thumbnails, in pixels a side, this often: archives hold some."""
+"""FilmBatch are shown as coarse as thumbnails, in pixels a side, this often: archives hold some."""
 
 
 @dataclass(frozen=True, slots=True)
-class Films:
+class FilmBatch:
     """What is on n studies.
 
     ``frontal``, ``lateral`` and ``prior`` float32 [., 1, size, size], with ``lateral_of`` and ``prior_of`` int64 the
@@ -45,7 +45,7 @@ class Films:
 class Texts:
     """What is written about them, one row per text, in the order of their length.
 
-    ``study`` int64 [r], the row of ``Films``; ``task`` int64 [r]; ``box`` float32 [r, 4], the asked region, 0 where
+    ``study`` int64 [r], the row of ``FilmBatch``; ``task`` int64 [r]; ``box`` float32 [r, 4], the asked region, 0 where
     none is asked; ``ids`` int64 [r, t], prompt, answer and end, then padding; ``prompt`` and ``length`` int64 [r] say
     where the answer begins and where it ends.
     """
@@ -76,7 +76,7 @@ class Texts:
 class Batch:
     """Studies and texts about them."""
 
-    films: Films
+    films: FilmBatch
     texts: Texts
 
 

@@ -14,20 +14,20 @@ from pathlib import Path
 import torch
 
 from models.catalog import show
-from models.encoder import VisionEncoder
-from models.families.mini import ensure_mini_graphs
-from models.families.mini_int8 import open_small_encoder
+from models.families.mini.int8 import open_small_encoder
+from models.families.mini.mini_family import ensure_mini_graphs
 from models.networks.mini import load_mini, load_tokenizer
+from models.runners.encoder import VisionEncoder
 from models.training.bars import Bar, read_bars
 from models.training.evaluate_real import Real, evaluate_real, real_tables
 from models.training.measure import Examiner, Measured
-from models.training.scoring import Score
+from models.training.scoring import FindingScore
 from models.training.unseen import unseen_studies
 
 WEIGHTS = Path(__file__).resolve().parents[1] / "weights" / "firstread-mini"
 
 
-def _score_table(title: str, score: Score) -> str:
+def _score_table(title: str, score: FindingScore) -> str:
     lines = [title, f"  {'finding':<26}{'F1':>7}{'hit':>6}{'false':>7}{'missed':>8}"]
     lines += [
         f"  {kind:<26}{k.f1:>7.3f}{k.hit:>6}{k.false:>7}{k.missed:>8}" for kind, k in score.kinds.items()
@@ -41,7 +41,7 @@ def _score_table(title: str, score: Score) -> str:
     return "\n".join(lines)
 
 
-def _shown_table(reports: Mapping[str, Score]) -> str:
+def _shown_table(reports: Mapping[str, FindingScore]) -> str:
     head = f"  {'language/films':<16}{'macro F1':>9}{'nodule':>8}{'side':>7}{'severity':>10}{'zone':>7}"
     head += f"{'change':>8}{'depth':>7}"
     lines = ["the same studies by language and by the films shown beside the frontal", head]

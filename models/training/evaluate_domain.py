@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from models.families.mini_domain import Domain
+from models.families.mini.domain import Domain
 from models.networks.mini import FirstreadMini, load_mini
 from models.training.evaluate import WEIGHTS, small_encoder
 from models.training.fit_domain import pool

@@ -13,15 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from models.encoder import VisionEncoder
-from models.families.mini_films import thumbnail_and_histogram
+from models.families.mini.films import thumbnail_and_histogram
 from models.networks.mini import FirstreadMini
-from models.simulation.phrases import KINDS
-from models.simulation.task_texts import prompt_text
+from models.runners.encoder import VisionEncoder
 from models.training.answering import Ask, Asker
 from models.training.logistic import Array, fit_chosen
 from models.training.real_films import SOURCES, RealFilm, held_back, load_film, read_source
 from models.training.scoring import area_under_curve, share, stated_present
+from models.vocabulary.english import KINDS
+from models.vocabulary.prompts import prompt_text
 
 LABELS = (
     "Effusion",

@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from models.encoder import VisionEncoder
-from models.families.mini_domain import Array, Domain, fit_group
+from models.families.mini.domain import Array, Domain, fit_group
 from models.networks.mini import FirstreadMini, load_mini
+from models.runners.encoder import VisionEncoder
 from models.training.real_films import SOURCES, held_back, load_film, read_source
 from models.training.shards import load_shard
 

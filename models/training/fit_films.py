@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
-from models.families.mini_films import FILMS_FILE, LABELS, film_features, thumbnail_and_histogram
+from models.families.mini.films import FILMS_FILE, LABELS, film_features, thumbnail_and_histogram
 from models.networks.mini import FirstreadMini, load_mini
 from models.training.logistic import fit_chosen
 from models.training.real_films import SOURCES, held_back, load_film

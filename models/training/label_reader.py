@@ -3,7 +3,17 @@
 import re
 from dataclasses import dataclass
 
-from models.simulation.phrases import (
+from models.vocabulary.chinese import (
+    CHANGE_WORDS_ZH,
+    FINDINGS_HEADING_ZH,
+    IMPRESSION_HEADING_ZH,
+    KIND_PATTERNS_ZH,
+    NEGATION_WORDS_ZH,
+    SEVERITY_WORDS_ZH,
+    SIDES_ZH,
+    ZONES_ZH,
+)
+from models.vocabulary.english import (
     BILATERAL_WORDS,
     CLEAR_LUNGS,
     FINDINGS_HEADING,
@@ -14,16 +24,6 @@ from models.simulation.phrases import (
     SEVERITY_WORDS,
     SIDES,
     ZONES,
-)
-from models.simulation.phrases_zh import (
-    CHANGE_WORDS_ZH,
-    FINDINGS_HEADING_ZH,
-    IMPRESSION_HEADING_ZH,
-    KIND_PATTERNS_ZH,
-    NEGATION_WORDS_ZH,
-    SEVERITY_WORDS_ZH,
-    SIDES_ZH,
-    ZONES_ZH,
 )
 
 _REPORT = re.compile(rf"{FINDINGS_HEADING} (\S[^\n]*\.)\n{IMPRESSION_HEADING} (\S[^\n]*\.)")

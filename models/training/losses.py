@@ -7,9 +7,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from models.networks.heads import NUMBERS, box_overlap
-from models.networks.mini import TASKS, FirstreadMini, Joined, Reading
+from models.networks.mini import TASKS, FilmReading, FirstreadMini, Joined
 from models.networks.vision import VisionOutput
-from models.training.batches import Batch, Films, Texts
+from models.training.batches import Batch, FilmBatch, Texts
 from models.training.shards import ABSENT
 
 HEAT_WEIGHT, HEAT_POSITIVE = 4.0, 4.0
@@ -23,7 +23,7 @@ KNOWN_SHARE, KNOWN_JITTER = 0.5, 0.004
 TEXT_GROUPS = 4
 NUMBER_WEIGHT, SHORT_WEIGHT = 0.3, 2.0
 """How much a number, and a word of a short answer, count beside a word of a report. Short answers are few words; the
-numbers of an answer are taken from the heads in the end (models/families/mini_places.py)."""
+numbers of an answer are taken from the heads in the end (models/families/mini/places.py)."""
 SHORT_TASKS = tuple(
     TASKS.index(task)
     for task in ("detect", "identify", "vqa", "classify", "landmark", "summarize", "impression")
@@ -106,8 +106,8 @@ class How(NamedTuple):
 class FilmsRead(NamedTuple):
     """All films read: the frontal ones, then the lateral ones, together; and the prior ones."""
 
-    shown: Reading
-    prior: Reading
+    shown: FilmReading
+    prior: FilmReading
 
 
 def _tower(network: FirstreadMini, pixels: Tensor, how: How) -> VisionOutput:
@@ -121,12 +121,12 @@ def _precision(like: Tensor, how: How) -> torch.autocast:
     return torch.autocast(like.device.type, torch.bfloat16, enabled=how.half)
 
 
-def read_films(network: FirstreadMini, films: Films, how: How) -> FilmsRead:
+def read_films(network: FirstreadMini, films: FilmBatch, how: How) -> FilmsRead:
     """Read all films; the tower does not learn from prior ones, which are frontal films like the others."""
     seen = _tower(network, torch.cat([films.frontal, films.lateral]), how)
     earlier = films.prior if len(films.prior) else films.frontal[:1]
     prior = _tower(network, earlier, How(how.first_number, False, how.half))
-    return FilmsRead(Reading(seen, network.heads(seen)), Reading(prior, network.heads(prior)))
+    return FilmsRead(FilmReading(seen, network.heads(seen)), FilmReading(prior, network.heads(prior)))
 
 
 def _spread(values: Tensor, studies: Tensor, count: int) -> tuple[Tensor, Tensor]:
@@ -135,7 +135,7 @@ def _spread(values: Tensor, studies: Tensor, count: int) -> tuple[Tensor, Tensor
     return rows, values.new_zeros(count).index_fill(0, studies, 1.0)
 
 
-def joined_rows(network: FirstreadMini, read: FilmsRead, films: Films, texts: Texts) -> Joined:
+def joined_rows(network: FirstreadMini, read: FilmsRead, films: FilmBatch, texts: Texts) -> Joined:
     """What is in front of each row's prompt."""
     out, count, study = read.shown.out, len(films.frontal), texts.study
     side, sided = _spread(out.presence[count:], films.lateral_of, count)

@@ -8,21 +8,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 from tokenizers import Tokenizer
 
-from models.encoder import VisionEncoder
 from models.networks.mini import FirstreadMini
-from models.simulation.phrases import FindingFact, merge_sides
-from models.simulation.task_texts import (
-    StudyFacts,
-    answer_text,
-    draw_closed,
-    draw_open,
-    prompt_text,
-    task_example,
-)
-from models.simulation.task_words import NAMES, Question, every_target, question_text
+from models.runners.encoder import VisionEncoder
+from models.simulation.task_texts import StudyFacts, answer_text, draw_closed, draw_open, task_example
 from models.training.answering import Ask, Asker
-from models.training.scoring import Score, score_reports
-from models.training.shards import Sample, study_facts
+from models.training.scoring import FindingScore, score_reports
+from models.training.shards import ShardSample, study_facts
 from models.training.task_scoring import (
     Outcome,
     best_overlap,
@@ -34,6 +25,9 @@ from models.training.task_scoring import (
     score_questions,
     score_summaries,
 )
+from models.vocabulary.english import FindingFact, merge_sides
+from models.vocabulary.prompts import prompt_text
+from models.vocabulary.task_words import NAMES, Question, every_target, question_text
 
 QUESTIONS, LANDMARKS_ASKED, DETECTIONS = 2, 3, 2
 """Closed and open questions, landmarks and targets asked of every study."""
@@ -47,8 +41,8 @@ class Measured:
     the other tasks by name.
     """
 
-    reports: Mapping[str, Score]
-    shuffled: Score
+    reports: Mapping[str, FindingScore]
+    shuffled: FindingScore
     tasks: Mapping[str, Outcome]
 
 
@@ -59,7 +53,7 @@ class Examiner:
         self,
         network: FirstreadMini,
         tokenizer: Tokenizer,
-        samples: Sequence[Sample],
+        samples: Sequence[ShardSample],
         encoder: VisionEncoder | None = None,
     ) -> None:
         """Encode the films of ``samples``, each with lateral and prior; ``encoder`` as in ``Asker``."""
@@ -188,7 +182,7 @@ class Examiner:
 
     def measure(self, *, quick: bool = False) -> Measured:
         """Every measurement; ``quick`` leaves out the second language of the smaller tasks."""
-        reports: dict[str, Score] = {}
+        reports: dict[str, FindingScore] = {}
         shuffled = None
         for language in ("en", "zh"):
             for shown in SHOWN:

@@ -6,8 +6,8 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from models.simulation.phrases import KINDS, FindingFact, merge_sides
 from models.training.label_reader import StatedFinding, UnreadableReportError, read_report
+from models.vocabulary.english import KINDS, FindingFact, merge_sides
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +21,7 @@ class KindScore:
 
 
 @dataclass(frozen=True, slots=True)
-class Score:
+class FindingScore:
     """How a set of drafts did.
 
     ``side_of_found``: share of found, sided findings with every side right; ``side_of_all``: the same over all present.
@@ -79,7 +79,7 @@ def _agree(pairs: Sequence[tuple[str, str]]) -> float:
     return share(sum(known == stated for known, stated in pairs), len(pairs))
 
 
-def score_reports(texts: Sequence[str], facts: Sequence[Sequence[FindingFact]]) -> Score:
+def score_reports(texts: Sequence[str], facts: Sequence[Sequence[FindingFact]]) -> FindingScore:
     """Compare drafts with what is on their films; a draft that does not parse states nothing."""
     read = [stated_present(text) for text in texts]
     drafts = [draft or {} for draft in read]
@@ -95,7 +95,7 @@ def score_reports(texts: Sequence[str], facts: Sequence[Sequence[FindingFact]]) 
     right_side = sum(known == stated for known, stated in sided)
     all_sided = sum(bool(fact.side) for truth in truths for fact in truth.values())
     normals = [draft for truth, draft in zip(truths, drafts, strict=True) if not truth]
-    return Score(
+    return FindingScore(
         studies=len(texts),
         macro_f1=round(float(np.mean([kinds[kind].f1 for kind in KINDS])), 4),
         side_of_found=share(right_side, len(sided)),

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from models.simulation.anatomy import LANDMARKS, ORGANS, FilmAnatomy
 from models.simulation.film import FilmFinding, SimulatedFilm
-from models.simulation.phrases import CHANGES, DEPTHS, KINDS, SEVERITIES, SIDES, ZONES, FindingFact
 from models.simulation.study import LateralFilm, SimulatedStudy
 from models.simulation.task_texts import PlacedFact, StudyFacts
+from models.vocabulary.english import CHANGES, DEPTHS, KINDS, SEVERITIES, SIDES, ZONES, FindingFact
 
 SHARD_FILMS = 250
 MAX_FACTS = 8
@@ -22,7 +22,7 @@ LEAST_SHARE = 12
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
+class ShardSample:
     """One study as the trainer needs it.
 
     ``images`` uint8 [3, size, size], the frontal, lateral and prior film; ``given`` bool [3] says which there are.
@@ -63,7 +63,7 @@ def _codes(finding: FilmFinding) -> tuple[int, ...]:
     )
 
 
-def to_sample(study: SimulatedStudy | SimulatedFilm) -> Sample:
+def to_sample(study: SimulatedStudy | SimulatedFilm) -> ShardSample:
     """Reduce a study, or a frontal film alone, to 8 bits, heat cells, shares and codes."""
     film, anatomy, lateral, prior = (
         (study, FilmAnatomy({}, {}), None, None)
@@ -99,7 +99,7 @@ def to_sample(study: SimulatedStudy | SimulatedFilm) -> Sample:
         if pixels is not None:
             images[place] = pixels >> 4
     given = np.array([True, lateral is not None, prior is not None])
-    return Sample(images, given, heat, presence, boxes, organs, landmarks, facts)
+    return ShardSample(images, given, heat, presence, boxes, organs, landmarks, facts)
 
 
 def _mark_lateral(lateral: LateralFilm, heat: NDArray[np.bool_], presence: NDArray[np.bool_]) -> None:
@@ -132,7 +132,7 @@ def percent(share: NDArray[np.float32]) -> tuple[int, ...]:
     return tuple(int(value) for value in np.clip(np.rint(share * 100), 0, 100).tolist())
 
 
-def study_facts(sample: Sample) -> StudyFacts:
+def study_facts(sample: ShardSample) -> StudyFacts:
     """What is known of a sample, as the task texts take it."""
     return _known(sample.given, sample.boxes, sample.organs, sample.landmarks, sample.facts)
 
@@ -169,7 +169,7 @@ def facts_of(study: SimulatedStudy) -> StudyFacts:
 _PLAIN = ("given", "presence", "boxes", "organs", "landmarks", "facts")
 
 
-def save_shard(path: Path, samples: list[Sample]) -> None:
+def save_shard(path: Path, samples: list[ShardSample]) -> None:
     """Write samples as one shard, without the films that are not given; a reader never sees half of it."""
     partial = path.with_suffix(".partial")
     films = [sample.images[sample.given] for sample in samples]
@@ -206,13 +206,13 @@ class Shard:
         """Samples in the shard."""
         return len(self.facts)
 
-    def sample(self, index: int) -> Sample:
+    def sample(self, index: int) -> ShardSample:
         """One study of the shard."""
         size = self.images.shape[-1]
         heat = np.unpackbits(self.heat[index], axis=-1, count=size // CELL).astype(bool)
         images, given = np.zeros((3, size, size), np.uint8), self.given[index]
         images[given] = self.images[self.starts[index] : self.starts[index + 1]]
-        return Sample(
+        return ShardSample(
             images,
             given,
             heat,

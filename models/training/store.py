@@ -8,9 +8,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from models.simulation.phrases import KINDS, SIDES
-from models.training.batches import Films, relight
+from models.training.batches import FilmBatch, relight
 from models.training.shards import ABSENT, Shard, load_shard, shard_path
+from models.vocabulary.english import KINDS, SIDES
 
 
 def slot_codes(facts: NDArray[np.int8]) -> NDArray[np.int64]:
@@ -86,7 +86,7 @@ class FilmStore:
     def _light(self, places: Tensor) -> Tensor:
         return relight(self._columns["images"].rows(places)[:, None].float() / 255, self._generator)
 
-    def films(self, studies: NDArray[np.int64]) -> Films:
+    def films(self, studies: NDArray[np.int64]) -> FilmBatch:
         """What is on ``studies`` [n, 3], pool, shard and place in it. Raises OSError for a shard that is not there."""
         rows = torch.tensor([self._row(*study) for study in studies.tolist()], device=self._device)
         places = self._columns["places"].rows(rows)
@@ -97,7 +97,7 @@ class FilmStore:
         heat = heat[..., : heat.shape[-2]]
         presence = looked["presence"].float()
         severity, zone, change = self._columns["codes"].rows(rows).unbind(1)
-        return Films(
+        return FilmBatch(
             frontal=self._light(places[:, 0]),
             lateral=self._light(places[lateral, 1]),
             lateral_of=lateral,

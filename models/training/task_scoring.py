@@ -5,13 +5,13 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from math import hypot
 
-from models.families.mini_prompts import plain_text, read_boxes, read_labels, read_point, says_absent
-from models.simulation.phrases import KINDS, NO_ABNORMALITY, SEVERITIES
-from models.simulation.phrases_zh import NO_ABNORMALITY_ZH
+from models.families.mini.prompts import plain_text, read_boxes, read_labels, read_point, says_absent
 from models.simulation.task_texts import Box, PlacedFact, StudyFacts
-from models.simulation.task_words import NAMES, NORMAL
 from models.training.label_reader import read_sentence, read_text
 from models.training.scoring import share
+from models.vocabulary.chinese import NO_ABNORMALITY_ZH
+from models.vocabulary.english import KINDS, NO_ABNORMALITY, SEVERITIES
+from models.vocabulary.task_words import NAMES, NORMAL
 
 LEAST_OVERLAP = 0.5
 LANDMARK_REACH = 5.0

@@ -21,13 +21,13 @@ from torch import Tensor, nn
 
 from models.networks.heads import NUMBERS, number_embedding
 from models.networks.mini import TOKENIZER_FILE, FirstreadMini, MiniConfig, load_mini, load_tokenizer
-from models.networks.tokenizer import build_tokenizer
 from models.training import real_films, render_shards
 from models.training.batches import Batch, Texts
 from models.training.copying import begin_copying
 from models.training.losses import How, Losses, batch_losses
 from models.training.store import FilmStore
-from models.training.writing import Order, Writers, number_token
+from models.training.tokenizer import build_tokenizer
+from models.training.writing import Writers, WritingOrder, number_token
 
 log = logging.getLogger(__name__)
 WARM_UP_STEPS = 150
@@ -40,7 +40,7 @@ NUMBER_NORM = 0.5
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class TrainingPlan:
     """How long and how fast to train; ``steps`` 0 means by the clock."""
 
     seed: int
@@ -69,7 +69,7 @@ class BatchSource:
 class Trainer:
     """The network, its averaged copy and the optimiser; can be saved and taken up again."""
 
-    def __init__(self, plan: Plan, start: Path | None = None) -> None:
+    def __init__(self, plan: TrainingPlan, start: Path | None = None) -> None:
         """Fresh weights from ``plan.seed``, or those of ``start``. Raises RuntimeError where these do not fit."""
         torch.manual_seed(plan.seed)
         self.plan, self.started = plan, start is not None
@@ -226,12 +226,12 @@ def main() -> None:
     torch.set_num_threads(threads)
     writers = chosen.pop("writers")
     shape = chosen.pop("batch"), chosen.pop("real_share"), chosen.pop("texts")
-    trainer = Trainer(Plan(**chosen), start)
+    trainer = Trainer(TrainingPlan(**chosen), start)
     if resume:
         trainer.load(out)
     seed = chosen["seed"] + trainer.step
     store = FilmStore(folders, chosen["device"], seed)
-    with Writers(Order(folders, *shape, seed), trainer.tokenizer, writers) as at_work:
+    with Writers(WritingOrder(folders, *shape, seed), trainer.tokenizer, writers) as at_work:
         source = BatchSource(store, at_work, chosen["device"])
         if not resume and not trainer.started:
             trainer.begin_copying(source)

@@ -20,8 +20,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from models.families.uni_med.asking import AFTER_IMAGE, BEFORE_IMAGE, END, START
-from models.families.uni_med.family import normalise
+from models.families.uni_med.questions import AFTER_IMAGE, BEFORE_IMAGE, END, START
+from models.families.uni_med.uni_med_family import normalise
 from models.networks.uni_med import (
     ADAPTER_FOLDER,
     LANGUAGE_FOLDER,
@@ -30,7 +30,7 @@ from models.networks.uni_med import (
     load_tower,
 )
 from models.networks.uni_med_language import load_adapter, load_base, with_new_adapter
-from models.training.uni_med_data import Sample, choose_batch, read_samples
+from models.training.uni_med_data import UniMedSample, choose_batch, read_samples
 from pipeline.errors import ConfigurationError
 
 CHECKPOINT = "training.pt"
@@ -41,7 +41,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class UniMedTrainingPlan:
     """How to train; ``warm_up`` counts steps, ``checkpoint_every`` too."""
 
     steps: int
@@ -65,7 +65,13 @@ class UniMedTrainer:
     """Encoder, language model with LoRA, and optimiser; takes up a checkpoint in ``out`` where there is one."""
 
     def __init__(
-        self, model: Path, out: Path, plan: Plan, *, tower: Path | None = None, device: str = "cpu"
+        self,
+        model: Path,
+        out: Path,
+        plan: UniMedTrainingPlan,
+        *,
+        tower: Path | None = None,
+        device: str = "cpu",
     ) -> None:
         """Load ``model``. Raises StopRun for unsound weights, ConfigurationError for a checkpoint of another plan."""
         self.plan, self.out, self._model, self.device = plan, out, model, device
@@ -95,7 +101,7 @@ class UniMedTrainer:
         parts = [*self.encoder.connector.parameters(), *self.language.parameters()]
         return [parameter for parameter in parts if parameter.requires_grad]
 
-    def train(self, samples: Sequence[Sample], *, until: int = 0) -> list[float]:
+    def train(self, samples: Sequence[UniMedSample], *, until: int = 0) -> list[float]:
         """Train to the plan's last step, or ``until``; gives the loss of each step, in nats a token."""
         losses = []
         while self.step < (until or self.plan.steps):
@@ -107,7 +113,7 @@ class UniMedTrainer:
                 self.checkpoint()
         return losses
 
-    def _learn(self, batch: Sequence[Sample]) -> float:
+    def _learn(self, batch: Sequence[UniMedSample]) -> float:
         for group in self.optimiser.param_groups:
             group["lr"] = self.plan.rate_at(self.step)
         torch.manual_seed(
@@ -120,7 +126,7 @@ class UniMedTrainer:
         self.optimiser.step()
         return float(loss.detach())
 
-    def loss(self, batch: Sequence[Sample]) -> Tensor:
+    def loss(self, batch: Sequence[UniMedSample]) -> Tensor:
         """Mean loss of the answers' tokens, their end included."""
         rows = self._join(batch)
         width = self.language.get_input_embeddings().embedding_dim
@@ -136,7 +142,7 @@ class UniMedTrainer:
         loss: Tensor = self.language(inputs_embeds=joined, attention_mask=mask, labels=labels).loss
         return loss
 
-    def _join(self, batch: Sequence[Sample]) -> list[tuple[Tensor, Tensor]]:
+    def _join(self, batch: Sequence[UniMedSample]) -> list[tuple[Tensor, Tensor]]:
         """Per sample the embeddings of the whole sequence, and the ids of its answer."""
         seen = self._see(batch)
         words = self.language.get_input_embeddings()
@@ -164,7 +170,7 @@ class UniMedTrainer:
             rows.append((embedded, self._tensor(answer)))
         return rows
 
-    def _see(self, batch: Sequence[Sample]) -> Tensor:
+    def _see(self, batch: Sequence[UniMedSample]) -> Tensor:
         """Visual tokens of every sample; those of a text-only one are not used."""
         grey = np.stack([sample.pixels(self.config.vision.image_size) for sample in batch])
         tasks = [TASKS.index(sample.task) if sample.task in TASKS else 0 for sample in batch]
@@ -232,12 +238,16 @@ def main() -> None:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--steps", type=int, default=50_000)
     for name in ("batch", "warm_up", "seed", "checkpoint_every"):
-        parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=getattr(Plan(1), name))
+        parser.add_argument(
+            f"--{name.replace('_', '-')}", type=int, default=getattr(UniMedTrainingPlan(1), name)
+        )
     for name in ("rate", "last_rate", "weight_decay"):
-        parser.add_argument(f"--{name.replace('_', '-')}", type=float, default=getattr(Plan(1), name))
+        parser.add_argument(
+            f"--{name.replace('_', '-')}", type=float, default=getattr(UniMedTrainingPlan(1), name)
+        )
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    plan = Plan(**{name: getattr(options, name) for name in Plan.__slots__})
+    plan = UniMedTrainingPlan(**{name: getattr(options, name) for name in UniMedTrainingPlan.__slots__})
     trainer = UniMedTrainer(options.model, options.out, plan, tower=options.tower, device=options.device)
     trainer.train(read_samples(options.samples))
     trainer.checkpoint()

@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from models.families.uni_med.asking import TRAINING_TEMPLATES
-from models.families.uni_med.family import squash
+from models.families.uni_med.questions import TRAINING_TEMPLATES
+from models.families.uni_med.uni_med_family import squash
 from pipeline.errors import ConfigurationError
 
 TEXT_ONLY = "qa"
@@ -25,7 +25,7 @@ FIELDS = {"image", "task", "question", "answer"}
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
+class UniMedSample:
     """One question of one image, and its answer; ``image`` is None for a question of text alone."""
 
     image: Path | None
@@ -46,7 +46,7 @@ class Sample:
         return squash(grey, size)
 
 
-def read_samples(path: Path) -> list[Sample]:
+def read_samples(path: Path) -> list[UniMedSample]:
     """Every sample of a file. Raises ConfigurationError naming the line that is not one."""
     samples = []
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
@@ -57,7 +57,7 @@ def read_samples(path: Path) -> list[Sample]:
     return samples
 
 
-def _read(line: str, path: Path, number: int) -> Sample:
+def _read(line: str, path: Path, number: int) -> UniMedSample:
     where = f"line {number} of {path.name}"
     try:
         stored = json.loads(line)
@@ -72,10 +72,10 @@ def _read(line: str, path: Path, number: int) -> Sample:
         raise ConfigurationError(
             "training-data", f"{where}: {TEXT_ONLY} has no image and every other task one"
         )
-    return Sample(image, task, question, answer)
+    return UniMedSample(image, task, question, answer)
 
 
-def choose_batch(samples: Sequence[Sample], seed: int, step: int, batch: int) -> list[Sample]:
+def choose_batch(samples: Sequence[UniMedSample], seed: int, step: int, batch: int) -> list[UniMedSample]:
     """The samples of one step: every epoch a new order, fixed by ``seed`` whatever step it is taken up at."""
     chosen = []
     for place in range(step * batch, (step + 1) * batch):

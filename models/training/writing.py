@@ -41,7 +41,7 @@ _BOX = re.compile(r"\{<(\d+)><(\d+)><(\d+)><(\d+)>\}")
 Written = tuple[NDArray[np.int64] | NDArray[np.float32], ...]
 
 
-class Drawn(NamedTuple):
+class DrawnExample(NamedTuple):
     """Studies of one batch, as pool, shard and place in it: int64 [n, 3]; and their texts, the fields of ``Texts``."""
 
     studies: NDArray[np.int64]
@@ -49,7 +49,7 @@ class Drawn(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class WritingOrder:
     """What the writers make: ``studies`` per batch, ``real_share`` of them from the second of ``folders`` once it holds
     any, and ``texts`` about them."""
 
@@ -126,7 +126,7 @@ class _Pool:
 class Writer:
     """Draws studies and writes about them."""
 
-    def __init__(self, order: Order, tokenizer: Tokenizer, share: tuple[int, int] = (0, 1)) -> None:
+    def __init__(self, order: WritingOrder, tokenizer: Tokenizer, share: tuple[int, int] = (0, 1)) -> None:
         """Writer ``share[0]`` of ``share[1]``."""
         self._order, self._tokenizer = order, tokenizer
         self._chooser = random.Random(order.seed * 1009 + share[0])  # noqa: S311 - order and wording
@@ -138,7 +138,7 @@ class Writer:
             pool.refresh()
         return len(self._pools[0]) > 0
 
-    def batch(self) -> Drawn:
+    def batch(self) -> DrawnExample:
         """Studies and texts of one batch."""
         real, count = 0, self._order.studies
         if len(self._pools[1]):
@@ -150,7 +150,7 @@ class Writer:
             (shard, index), known = self._pools[pool].draw()
             chosen.append((pool, shard, index))
             facts.append(known)
-        return Drawn(np.array(chosen, np.int64), self._write(facts))
+        return DrawnExample(np.array(chosen, np.int64), self._write(facts))
 
     def _write(self, facts: Sequence[StudyFacts]) -> Written:
         rows: list[Example] = []
@@ -175,7 +175,7 @@ class Writer:
         )
 
 
-def _work(order: Order, tokenizer: str, share: tuple[int, int], queue: Any, stop: Any) -> None:
+def _work(order: WritingOrder, tokenizer: str, share: tuple[int, int], queue: Any, stop: Any) -> None:
     writer = Writer(order, Tokenizer.from_str(tokenizer), share)
     made = 0
     while not stop.is_set():
@@ -189,7 +189,7 @@ def _work(order: Order, tokenizer: str, share: tuple[int, int], queue: Any, stop
 class Writers:
     """Writers at work in ``count`` processes; a context manager that ends them."""
 
-    def __init__(self, order: Order, tokenizer: Tokenizer, count: int) -> None:
+    def __init__(self, order: WritingOrder, tokenizer: Tokenizer, count: int) -> None:
         """Start them."""
         context = multiprocessing.get_context("spawn")
         self._queue, self._stop = context.Queue(AHEAD * count), context.Event()
@@ -213,10 +213,10 @@ class Writers:
             process.terminate()
             process.join()
 
-    def next(self) -> Drawn:
+    def next(self) -> DrawnExample:
         """The next batch. Raises TimeoutError when none comes in ten minutes: the folders stayed empty."""
         try:
-            drawn: Drawn = self._queue.get(timeout=PATIENCE_S)
+            drawn: DrawnExample = self._queue.get(timeout=PATIENCE_S)
         except Empty:
             raise TimeoutError("the writers have written nothing: are there shards in the cache?") from None
         return drawn

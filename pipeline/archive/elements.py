@@ -40,7 +40,7 @@ EXPLICIT_LITTLE = Encoding(explicit=True, little=True)
 EXPLICIT_BIG = Encoding(explicit=True, little=False)
 
 
-class Element(NamedTuple):
+class DataElement(NamedTuple):
     """One top-level element: ``start`` and ``length`` frame its value.
 
     ``undefined`` tells that it was delimited.
@@ -95,7 +95,7 @@ class _Reader:
 
 def elements(
     encoded: Encoded, encoding: Encoding, start: int = 0, end: int | None = None
-) -> Iterator[Element]:
+) -> Iterator[DataElement]:
     """Yield the top-level elements from ``start`` to ``end``.
 
     Raises EOFError where bytes that were announced are missing, ValueError where the bytes are not elements.
@@ -110,7 +110,7 @@ def elements(
         at = _after_items(reader, value, vr, tag == PIXEL_DATA, 0) if undefined else value + length
         if at > reader.end:
             raise EOFError("an element's value is cut")
-        yield Element(tag, vr, value, at - value, undefined)
+        yield DataElement(tag, vr, value, at - value, undefined)
 
 
 def sniff(encoded: Encoded, start: int) -> Encoding | None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from pipeline.archive.part10 import Fault, Header, read_header
+from pipeline.archive.part10 import Fault, Part10Header, read_part10_header
 from pipeline.archive.spool import DiskLimits, Spool
 from pipeline.archive.study_answers import (
     CHARACTER_SET,
@@ -41,7 +41,7 @@ class _Entry:
 
     path: Path
     stamp: tuple[int, int, int]
-    header: Header | Fault
+    header: Part10Header | Fault
 
 
 class FolderStudies:
@@ -109,7 +109,7 @@ class FolderStudies:
     ) -> None:
         return None
 
-    def _bring(self, path: Path, header: Header, spool: Spool) -> None:
+    def _bring(self, path: Path, header: Part10Header, spool: Spool) -> None:
         try:
             with path.open("rb", buffering=0) as source, spool.open() as part:
                 piece = memoryview(bytearray(_PIECE))
@@ -146,7 +146,7 @@ class FolderStudies:
                 if known is not None and known.stamp == stamp:
                     entries[path] = known
                 elif stamp is not None:
-                    entries[path] = _Entry(path, stamp, read_header(path, _WANTED))
+                    entries[path] = _Entry(path, stamp, read_part10_header(path, _WANTED))
             self._entries = entries
             self._studies, self._unreadable = {}, 0
             for entry in entries.values():
@@ -181,7 +181,7 @@ def _stamp(path: Path) -> tuple[int, int, int] | None:
 
 
 def _described(uid: str, entries: list[_Entry]) -> FoundStudy:
-    headers = [entry.header for entry in entries if isinstance(entry.header, Header)]
+    headers = [entry.header for entry in entries if isinstance(entry.header, Part10Header)]
     instances = {entry.header.sop_instance_uid for entry in entries if entry.header.sop_instance_uid}
     values = decode_texts(headers[0].values) if headers else {}
     modalities = {
@@ -193,7 +193,7 @@ def _described(uid: str, entries: list[_Entry]) -> FoundStudy:
 
 
 def _patients(entries: list[_Entry]) -> set[str]:
-    headers = [entry.header for entry in entries if isinstance(entry.header, Header)]
+    headers = [entry.header for entry in entries if isinstance(entry.header, Part10Header)]
     return {decode_texts(header.values).get(_PATIENT, "") for header in headers}
 
 

@@ -3,8 +3,8 @@
 from typing import assert_never
 
 from pipeline.archive import Archive
-from pipeline.archive.dicomweb import DicomwebStudies
-from pipeline.archive.dimse import DimseStudies
+from pipeline.archive.dicomweb.dicomweb_archive import DicomwebStudies
+from pipeline.archive.dimse.dimse_archive import DimseStudies
 from pipeline.archive.folder import FolderStudies
 from pipeline.settings import ArchiveSettings, DicomwebArchive, DimseArchive, FolderArchive
 

@@ -55,7 +55,7 @@ _UIDS = (_SOP_CLASS, _SOP_INSTANCE, _STUDY_INSTANCE, _SERIES_INSTANCE)
 
 
 @dataclass(frozen=True, slots=True)
-class Header:
+class Part10Header:
     """What a whole file says of itself. ``values`` holds the raw bytes of the tags that were asked for."""
 
     study_instance_uid: str
@@ -82,7 +82,7 @@ class Fault:
     sop_class_uid: str = ""
 
 
-def read_header(path: Path, wanted: frozenset[int] = frozenset()) -> Header | Fault:
+def read_part10_header(path: Path, wanted: frozenset[int] = frozenset()) -> Part10Header | Fault:
     """The header of the DICOM file at ``path``; every element is walked, so that a cut is noticed."""
     try:
         with path.open("rb") as file:
@@ -181,7 +181,7 @@ def _meta_element(number: int, vr: bytes, value: bytes) -> bytes:
     return struct.pack("<HH", 2, number) + vr + length + value
 
 
-def _header(encoded: mmap.mmap, wanted: frozenset[int]) -> Header | Fault:
+def _header(encoded: mmap.mmap, wanted: frozenset[int]) -> Part10Header | Fault:
     if len(encoded) < 132 or encoded[128:132] != b"DICM":
         return _without_meta(encoded)
     try:
@@ -272,7 +272,7 @@ def _encoding(syntax: str) -> Encoding:
 
 def _header_of(
     values: dict[int, bytes], meta: Mapping[int, bytes], syntax: str, encoding: Encoding
-) -> Header | Fault:
+) -> Part10Header | Fault:
     uids = {tag: clean_uid(values.get(tag, b"")) for tag in _UIDS}
     if not all(is_uid(uids[tag]) for tag in _UIDS):
         return _identified(Fault("missing-uid", "a SOP, study or series UID is missing or is no UID"), values)
@@ -281,7 +281,7 @@ def _header_of(
         return _identified(
             Fault("uid-mismatch", "file meta group and data set name different instances"), values
         )
-    return Header(
+    return Part10Header(
         uids[_STUDY_INSTANCE],
         uids[_SERIES_INSTANCE],
         uids[_SOP_INSTANCE],

@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import Self
 
 from pipeline.archive.digesting import InlineDigest, OverlappedDigest, RunningDigest
-from pipeline.archive.part10 import Fault, dataset_digest, read_header
+from pipeline.archive.part10 import Fault, dataset_digest, read_part10_header
 from pipeline.errors import FirstreadError, RetryLater, StopRun
 from pipeline.study import AnnouncedInstance, DamagedInstance, FetchedStudy, HeldInstance, InstanceRef
 
@@ -264,7 +264,7 @@ class Spool:
 
 def examine(path: Path, sha256: str) -> HeldInstance | Fault:
     """The instance in the file at ``path``, or what is wrong with it."""
-    header = read_header(path)
+    header = read_part10_header(path)
     if isinstance(header, Fault):
         return header
     return HeldInstance(

@@ -10,7 +10,7 @@ from pipeline.checks.evidence import Evidence, Problem, failed, warned
 from pipeline.checks.lexicon import ADVICE
 from pipeline.checks.reading import MAX_CHARACTERS, mentions, sentences
 from pipeline.checks.term import words
-from pipeline.leaks import gives_away, poses_as_report
+from pipeline.reference_leakage import gives_away, poses_as_report
 from pipeline.report import Finding
 
 CLASSIFIER_DENIES = 0.05

@@ -10,7 +10,7 @@ from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
-class Element:
+class ElementDefinition:
     """One element of a type. ``names`` are its JSON names, one for each type that a choice allows.
 
     ``targets`` are the resource types a Reference may point to, empty for any; ``codes`` are the codes of a
@@ -31,7 +31,7 @@ class Definitions:
     ``loinc`` holds the names that the specification's value sets give the LOINC codes of our table.
     """
 
-    types: Mapping[str, tuple[Element, ...]]
+    types: Mapping[str, tuple[ElementDefinition, ...]]
     primitives: Mapping[str, str]
     code_systems: Mapping[str, frozenset[str]]
     loinc: Mapping[str, tuple[str, ...]]
@@ -57,12 +57,12 @@ def load() -> Definitions:
 
 def _element(
     key: str, entry: Mapping[str, Any], value_sets: Mapping[str, Mapping[str, frozenset[str]]]
-) -> Element:
+) -> ElementDefinition:
     stem = key.removesuffix("[x]")
     names = {stem: entry["types"][0]}
     if key != stem:
         names = {f"{stem}{kind[0].upper()}{kind[1:]}": kind for kind in entry["types"]}
-    return Element(
+    return ElementDefinition(
         names=names,
         required=entry["min"] > 0,
         repeats=entry["max"] != "1",

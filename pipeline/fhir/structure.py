@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
-from pipeline.fhir.definitions import Definitions, Element, load
+from pipeline.fhir.definitions import Definitions, ElementDefinition, load
 from pipeline.fhir.invariants import invariants
 from pipeline.fhir.primitives import BrokenRuleError, Check, primitive_checks
 from pipeline.fhir.xhtml import check_div
@@ -76,7 +76,7 @@ class _Compiler:
 
         return check
 
-    def _fields(self, type_name: str, element: Element) -> dict[str, Check]:
+    def _fields(self, type_name: str, element: ElementDefinition) -> dict[str, Check]:
         fields: dict[str, Check] = {}
         for name, kind in element.names.items():
             check = self._one(kind, element)
@@ -88,7 +88,7 @@ class _Compiler:
                 fields[f"_{name}"] = _sibling(sibling, repeats=element.repeats)
         return fields
 
-    def _one(self, kind: str, element: Element) -> Check:
+    def _one(self, kind: str, element: ElementDefinition) -> Check:
         check = self.checks[kind]
         if kind == "Reference" and element.targets:
             return _target(check, element.targets)
@@ -96,7 +96,7 @@ class _Compiler:
             return _bound(check, kind, element.codes)
         return check
 
-    def _object(self, name: str, elements: Sequence[Element], fields: Mapping[str, Check]) -> Check:
+    def _object(self, name: str, elements: Sequence[ElementDefinition], fields: Mapping[str, Check]) -> Check:
         required = tuple(
             (only, f"_{only}")
             for element in elements
@@ -148,7 +148,7 @@ def _many(one: Check) -> Check:
 
 
 def _sibling(extension: Check, *, repeats: bool) -> Check:
-    """The check of ``_name`` beside a primitive: an Element with an id or extensions (R4 json, 2.6.2)."""
+    """The check of ``_name`` beside a primitive: an ElementDefinition with an id or extensions (R4 json, 2.6.2)."""
     extensions = _many(extension)
 
     def one(value: Any, found: list[str]) -> None:

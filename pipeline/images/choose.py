@@ -10,7 +10,7 @@ from pydicom.dataset import Dataset
 
 from pipeline.images import wording
 from pipeline.images.headers import Header, integer, items, numbers, text, texts
-from pipeline.images.wording import Region
+from pipeline.images.wording import BodyRegion
 
 FRONTAL = ("PA", "AP", "")
 LATERAL = ("LL", "RL")
@@ -138,30 +138,30 @@ def _not_radiograph(dataset: Dataset) -> Reason | None:
 
 def _not_chest(dataset: Dataset) -> Reason | None:
     declared = _declared_region(dataset)
-    near = {wording.region_of(text(dataset, keyword)) for keyword in _NEAR_FIELDS} - {Region.UNKNOWN}
+    near = {wording.region_of(text(dataset, keyword)) for keyword in _NEAR_FIELDS} - {BodyRegion.UNKNOWN}
     study = wording.region_of(text(dataset, "StudyDescription"))
-    if declared is Region.OTHER or near == {Region.OTHER}:
-        if Region.CHEST in ({declared} | near):
+    if declared is BodyRegion.OTHER or near == {BodyRegion.OTHER}:
+        if BodyRegion.CHEST in ({declared} | near):
             return Reason("body-part-contradicted", "the header names the chest and another body part")
         return Reason("not-chest", "another body part")
-    if len(near) == 2 or (study is Region.OTHER and Region.CHEST not in near):
-        contradicted = declared is Region.CHEST or len(near) == 2
+    if len(near) == 2 or (study is BodyRegion.OTHER and BodyRegion.CHEST not in near):
+        contradicted = declared is BodyRegion.CHEST or len(near) == 2
         return (
             Reason("body-part-contradicted", "the header names the chest and another body part")
             if contradicted
             else Reason("not-chest", "another body part")
         )
-    if Region.CHEST not in ({declared, study} | near):
+    if BodyRegion.CHEST not in ({declared, study} | near):
         return Reason("body-part-unknown", "the header does not say that this is a chest")
     return None
 
 
-def _declared_region(dataset: Dataset) -> Region:
-    """Anatomic Region Sequence, else Body Part Examined."""
+def _declared_region(dataset: Dataset) -> BodyRegion:
+    """Anatomic BodyRegion Sequence, else Body Part Examined."""
     for item in items(dataset, "AnatomicRegionSequence"):
         if text(item, "CodeValue") in wording.CHEST_CODES:
-            return Region.CHEST
+            return BodyRegion.CHEST
         region = wording.region_of(text(item, "CodeMeaning"))
-        if region is not Region.UNKNOWN:
+        if region is not BodyRegion.UNKNOWN:
             return region
     return wording.region_of(text(dataset, "BodyPartExamined"))

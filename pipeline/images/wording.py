@@ -12,7 +12,7 @@ from functools import cache
 from importlib import resources
 
 
-class Region(StrEnum):
+class BodyRegion(StrEnum):
     """What a text or code says about the body part."""
 
     CHEST = "chest"
@@ -63,17 +63,17 @@ def folded(text: str) -> str:
     return " ".join(re.split(r"[\W_]+", unicodedata.normalize("NFC", plain))).strip()
 
 
-def region_of(text: str) -> Region:
+def region_of(text: str) -> BodyRegion:
     """What ``text`` says about the body part; UNKNOWN where it says nothing, or names the chest beside
     others.
     """
     plain = folded(text)
     if _SPINE.search(plain):
-        return Region.OTHER
+        return BodyRegion.OTHER
     chest, other = _words("chest").within(plain), _words("other").within(plain)
     if chest == other:
-        return Region.UNKNOWN
-    return Region.CHEST if chest else Region.OTHER
+        return BodyRegion.UNKNOWN
+    return BodyRegion.CHEST if chest else BodyRegion.OTHER
 
 
 def view_of(text: str) -> str:

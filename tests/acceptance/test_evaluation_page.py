@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from flows.cli import app
 from models.evaluation.intervals import Score
-from models.families import Task
+from models.family import Task
 from models.simulation.film import MAX_VALUE, render
 from tests import readme
 from tests.radeval_site import install_radeval

@@ -7,8 +7,8 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from flows.simulate import hand_pixels
-from models.families.mini_domain import Domain
+from flows.commands.simulate import hand_pixels
+from models.families.mini.domain import Domain
 from models.networks.mini import WEIGHTS_FILE, FirstreadMini, load_mini, load_tokenizer
 from models.training.evaluate import WEIGHTS
 from models.training.fit_domain import pool

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from flows.simulate import simulate
-from flows.site_tasks import site_tasks
-from models.families import Task
+from flows.commands.simulate import simulate
+from flows.environment.site_models import site_tasks
+from models.family import Task
 from pipeline.report import Language
 from pipeline.settings import Settings
 from tests import readme

@@ -9,11 +9,11 @@ import torch
 
 from models.catalog import show
 from models.drafter import Drafter, ModelChoice, open_drafter
-from models.families import Request
-from models.families.mini import MiniFamily
-from models.families.mini_export import load_network
-from models.language import TransformersLanguageModel
+from models.families.mini.export import load_network
+from models.families.mini.mini_family import MiniFamily
+from models.family import Request
 from models.networks.mini import EOS_ID, load_tokenizer, prompt_ids
+from models.runners.language import TransformersLanguageModel
 from models.simulation.film import MAX_VALUE, SimulatedFilm, render
 from pipeline.report import DraftReport
 from pipeline.study import ImageSet, InstanceRef, StudyImage

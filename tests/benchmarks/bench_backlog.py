@@ -12,8 +12,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from flows.prefect_server import prefect_server
-from flows.simulate import simulate
+from flows.commands.simulate import simulate
+from flows.environment.prefect_server import prefect_server
 from pipeline.store.embedded import EmbeddedPostgres
 from pipeline.store.migrations import upgrade
 from tests.sites import environment, write_site

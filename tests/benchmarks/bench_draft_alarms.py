@@ -18,10 +18,10 @@ from pathlib import Path
 import numpy as np
 
 from models.drafter import Drafter, ModelChoice, open_drafter
-from models.findings_text import read_findings
+from models.drafting.findings_text import read_findings
 from models.networks.mini import MiniConfig
 from models.training.evaluate import WEIGHTS
-from models.training.shards import Sample, read_facts
+from models.training.shards import ShardSample, read_facts
 from models.training.unseen import unseen_studies
 from pipeline.checks import run_checks
 from pipeline.errors import SkipStudy
@@ -60,7 +60,7 @@ def main() -> None:
                     sys.stdout.write(_row(drafter, samples, prior, asked.show))
 
 
-def _row(drafter: Drafter, samples: list[Sample], prior: bool, show: bool) -> str:
+def _row(drafter: Drafter, samples: list[ShardSample], prior: bool, show: bool) -> str:
     alarms: dict[bool, Counter[str]] = {True: Counter(), False: Counter()}
     drafts = declined = normal = refused = objected = 0
     for sample in samples:
@@ -95,7 +95,7 @@ def _row(drafter: Drafter, samples: list[Sample], prior: bool, show: bool) -> st
     )
 
 
-def _study(sample: Sample, prior: bool) -> ImageSet:
+def _study(sample: ShardSample, prior: bool) -> ImageSet:
     """The frontal film, and the earlier one where it is to be given, as the pipeline would decode them."""
 
     def film(place: int) -> StudyImage:
@@ -116,7 +116,7 @@ def _stated(draft: DraftReport) -> set[tuple[str, str]]:
     }
 
 
-def _simulated(sample: Sample) -> set[tuple[str, str]]:
+def _simulated(sample: ShardSample) -> set[tuple[str, str]]:
     return {(fact.kind, fact.side) for fact in read_facts(sample.facts)}
 
 

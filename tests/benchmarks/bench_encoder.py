@@ -18,9 +18,9 @@ import numpy as np
 import torch
 
 from models.catalog import show
-from models.encoder import OnnxEncoder, TorchEncoder, VisionEncoder, largest_error
-from models.families.mini import MiniFamily, ensure_mini_graphs
-from models.families.mini_export import encoder_source, load_network
+from models.families.mini.export import encoder_source, load_network
+from models.families.mini.mini_family import MiniFamily, ensure_mini_graphs
+from models.runners.encoder import OnnxEncoder, TorchEncoder, VisionEncoder, largest_error
 
 BATCHES = (1, 2, 8, 16)
 LEAST_SECONDS = 0.3

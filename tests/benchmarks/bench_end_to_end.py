@@ -15,8 +15,8 @@ from typing import Any
 
 import torch
 
-from flows.prefect_server import QUIET, prefect_server
-from flows.simulate import simulate
+from flows.commands.simulate import simulate
+from flows.environment.prefect_server import QUIET, prefect_server
 from models.catalog import show
 from pipeline import settings
 from pipeline.store.embedded import EmbeddedPostgres

@@ -13,12 +13,12 @@ import tempfile
 import time
 from pathlib import Path
 
-from models.encoder import APART_BYTES, export_encoder
-from models.engine_building import EngineOrder, build_engine
 from models.families.uni_med.export import encoder_source
-from models.graph_cache import ENCODER_FILE
 from models.networks.eva_vit import EvaConfig
 from models.networks.uni_med import UniMedConfig, UniMedEncoder
+from models.runners.encoder import APART_BYTES, export_encoder
+from models.runners.engine_building import EngineOrder, build_engine
+from models.runners.graph_cache import ENCODER_FILE
 
 
 class _Steps:

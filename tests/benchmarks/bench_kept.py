@@ -17,7 +17,7 @@ import psutil
 
 from models.catalog import show
 from models.families.native.qwen import open_qwen
-from models.families.opening import OpenOptions
+from models.families.registry import OpenOptions
 from pipeline.study import ImageSet, InstanceRef, StudyImage
 from tests.tiny_qwen import write_qwen
 

@@ -26,11 +26,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from models.decoder_graph import build_decoder, shape_of
-from models.families.mini import BATCHES_TOGETHER
-from models.families.mini_export import load_network
-from models.language import Floats, OnnxLanguageModel, TransformersLanguageModel, WrittenText
+from models.families.mini.export import load_network
+from models.families.mini.mini_family import BATCHES_TOGETHER
 from models.networks.mini import EOS_ID, FirstreadMini, prompt_ids
+from models.runners.decoder_graph import build_decoder, shape_of
+from models.runners.language import Floats, OnnxLanguageModel, TransformersLanguageModel, WrittenText
 from models.simulation.film import MAX_VALUE, render
 from pipeline.settings import ModelSettings
 

@@ -21,10 +21,10 @@ import time
 import warnings
 from pathlib import Path
 
-from models.brought import weight_folders
 from models.catalog import show
-from models.families.opening import open_family
-from models.weight_files import inspect_folder
+from models.families.checked_weights import weight_folders
+from models.families.registry import open_family
+from models.weight_loading.weight_files import inspect_folder
 from tests.large_models import FAMILIES, Large
 
 MOST = 1.2

@@ -21,11 +21,11 @@ import numpy as np
 import torch
 
 from models.catalog import show
-from models.encoder import OnnxEncoder, VisionEncoder
-from models.families.mini import ensure_mini_graphs
-from models.families.mini_int8 import open_small_encoder
+from models.families.mini.int8 import open_small_encoder
+from models.families.mini.mini_family import ensure_mini_graphs
 from models.networks.mini import load_mini, load_tokenizer
-from models.quantize import has_vnni
+from models.runners.encoder import OnnxEncoder, VisionEncoder
+from models.runners.quantize import has_vnni
 from models.training.measure import Examiner
 from models.training.scoring import score_reports
 from models.training.unseen import unseen_studies

@@ -2,7 +2,7 @@
 
     python -m tests.benchmarks.bench_vit [--rounds 7] [--batch 8]
 
-Float32 first: ours must be within 5 % of the best of the three. Then our 8-bit encoder (models/quantize.py) against
+Float32 first: ours must be within 5 % of the best of the three. Then our 8-bit encoder (``quantize``) against
 that best, bar 1.7 on a CPU that has VNNI instructions. OpenVINO is told its precision: by default it picks bf16 where
 the CPU has it. Every side uses every core and hands the features over; medians over the rounds, sides in turn.
 """
@@ -23,8 +23,8 @@ import onnxruntime as ort
 import torch
 from transformers import ViTConfig, ViTModel
 
-from models.encoder import EncoderSource, OnnxEncoder, TorchEncoder, export_encoder
-from models.quantize import has_vnni, quantised_graph
+from models.runners.encoder import EncoderSource, OnnxEncoder, TorchEncoder, export_encoder
+from models.runners.quantize import has_vnni, quantised_graph
 
 FP32_SHARE, INT8_RATIO = 0.95, 1.7
 LEAST_SECONDS = 0.6

@@ -10,11 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models import encoder as encoders
 from models.catalog import CatalogEntry, list_models, show
-from models.compiling import MINI, TOWERS, Order, compile_encoder
-from models.encoder import TOLERANCE, graph_digest
-from models.engine import (
+from models.compiling import MINI, TOWERS, CompileOptions, compile_encoder
+from models.families import towers
+from models.families.registry import OpenOptions, find_opener
+from models.family import Family
+from models.runners import encoder as encoders
+from models.runners.encoder import TOLERANCE, graph_digest
+from models.runners.engine import (
     PLAN_FILE,
     TOLERANCES,
     Device,
@@ -23,10 +26,8 @@ from models.engine import (
     read_manifest,
     verify_engine,
 )
-from models.families import Family, towers
-from models.families.opening import OpenOptions, find_opener
-from models.graph_cache import ENCODER_FILE
-from models.graph_file import WEIGHTS_SUFFIX
+from models.runners.graph_cache import ENCODER_FILE
+from models.runners.graph_file import WEIGHTS_SUFFIX
 from pipeline.errors import ConfigurationError, StopRun
 from pipeline.study import ImageSet
 from tests.tiny_chat import chat_study
@@ -35,7 +36,7 @@ from tests.tiny_model import film_study, tiny_cache
 from tests.tiny_qwen import write_qwen
 
 pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx-cu13 is not installed: no engine can be built here")
-ORDER = Order("tensorrt_rtx", "8.9")
+ORDER = CompileOptions("tensorrt_rtx", "8.9")
 NAMES = (
     "firstread-mini",
     "uni-med",

@@ -15,13 +15,13 @@ import pytest
 
 from models.catalog import CatalogEntry, show
 from models.drafter import refuse_prior_unread
-from models.endpoints.options import EndpointOptions
-from models.families import TEXT_TASKS, Answer, Family, Features, Request, Task, traits_of
-from models.families.endpoint import EndpointFamily
-from models.families.mini_prompts import known_questions
-from models.families.opening import ADAPTERS, open_family
-from models.language import WrittenText
-from models.tasks import check_family, task_answer
+from models.drafting.tasks import check_family, task_answer
+from models.families.endpoint.endpoint_family import EndpointFamily
+from models.families.endpoint.options import EndpointOptions
+from models.families.mini.prompts import known_questions
+from models.families.registry import ADAPTERS, open_family
+from models.family import TEXT_TASKS, Answer, Family, Features, Request, Task, traits_of
+from models.runners.language import WrittenText
 from pipeline.errors import ConfigurationError, FailStudy, SkipStudy, StopRun
 from pipeline.fhir import validate
 from pipeline.fhir.answers import TASK_SYSTEM

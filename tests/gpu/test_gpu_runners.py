@@ -8,13 +8,13 @@ import onnxruntime as ort
 import pytest
 
 from models.catalog import show
-from models.compiling import Order, compile_encoder
-from models.encoder import OnnxEncoder, TorchEncoder, largest_error, open_encoder
-from models.engine import TOLERANCES, EngineEncoder, Product, find_device, open_engine
-from models.families.mini import ensure_mini_graphs
-from models.families.mini_export import encoder_source, load_network
-from models.families.opening import OpenOptions
-from models.graph_cache import GraphFolder
+from models.compiling import CompileOptions, compile_encoder
+from models.families.mini.export import encoder_source, load_network
+from models.families.mini.mini_family import ensure_mini_graphs
+from models.families.registry import OpenOptions
+from models.runners.encoder import OnnxEncoder, TorchEncoder, largest_error, open_encoder
+from models.runners.engine import TOLERANCES, EngineEncoder, Product, find_device, open_engine
+from models.runners.graph_cache import GraphFolder
 from tests.tiny_model import tiny_cache, tiny_weights
 
 pytestmark = [
@@ -53,7 +53,9 @@ def test_a_compiled_engine_runs_and_agrees(product: Product, precision: str, tmp
     if importlib.util.find_spec(product) is None:
         pytest.skip(f"{product} is not installed")
     options = OpenOptions(tiny_weights(), tmp_path)
-    (manifest,) = compile_encoder(show("firstread-mini"), options, Order(product, precision=precision))
+    (manifest,) = compile_encoder(
+        show("firstread-mini"), options, CompileOptions(product, precision=precision)
+    )
     assert manifest.engine_error is not None
     assert manifest.engine_error <= manifest.tolerance
     graphs = ensure_mini_graphs(show("firstread-mini"), tiny_weights(), tmp_path)

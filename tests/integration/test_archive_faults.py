@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.archive.command import Counts
-from pipeline.archive.dicomweb import DicomwebStudies
-from pipeline.archive.dimse import DimseStudies
+from pipeline.archive.dicomweb.dicomweb_archive import DicomwebStudies
+from pipeline.archive.dimse.command import Counts
+from pipeline.archive.dimse.dimse_archive import DimseStudies
+from pipeline.archive.dimse.pdu import MOST_CONTEXTS, Rejection
+from pipeline.archive.dimse.retrieving import storage_contexts
 from pipeline.archive.part10 import dataset_digest
-from pipeline.archive.pdu import MOST_CONTEXTS, Rejection
-from pipeline.archive.retrieving import storage_contexts
 from pipeline.dicom_writer import (
     EXPLICIT_LITTLE,
     JPEG_2000_LOSSLESS,

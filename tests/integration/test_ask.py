@@ -11,12 +11,13 @@ from typing import Any
 import pydicom
 import pytest
 
-from flows import asking, path, priors
-from flows.asking import Inquiry, ask, read_region
-from flows.path import Brought
-from flows.workplace import Workplace
+from flows import path, priors
+from flows.commands import ask as asking
+from flows.commands.ask import Inquiry, ask, read_region
+from flows.environment.workplace import Workplace
+from flows.path import RetrievedStudy
 from models.drafter import ModelChoice
-from models.families import Task, Traits
+from models.family import Task, Traits
 from models.simulation.film import render
 from pipeline import settings as configuration
 from pipeline.errors import ConfigurationError, RetryLater
@@ -211,7 +212,7 @@ def drafted(site: Site, policy: str, *tasks: dict[str, Any]) -> dict[str, Any]:
         place.store.record_found("main", recipe, found)
         (claim,) = place.store.claim(recipe, owner="tests", limit=9, lease_seconds=60)
         brought = path.bring(place, claim)
-        assert isinstance(brought, Brought)
+        assert isinstance(brought, RetrievedStudy)
         (draft,) = place.drafter.write(place.drafter.encode([brought.image_set]))
         place.store.advance([claim], LedgerState.DRAFTED)
         outcome = path.outcome_of(place, brought, draft)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.simulate import simulate
+from flows.commands.simulate import simulate
 from pipeline.store.store import RESTART_SETTLE_SECONDS, Store
 from tests.killed_run import EDGES
 from tests.sites import environment, firstread, rows, summary, sweep, write_site

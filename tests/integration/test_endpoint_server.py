@@ -8,11 +8,11 @@ from PIL import Image
 from transformers import LlavaForConditionalGeneration
 
 from models.catalog import show
-from models.endpoints.options import EndpointOptions
-from models.endpoints.pictures import picture
-from models.families import Request, Task
-from models.families.endpoint import EndpointFamily
-from models.families.opening import open_family
+from models.families.endpoint.endpoint_family import EndpointFamily
+from models.families.endpoint.options import EndpointOptions
+from models.families.endpoint.pictures import picture
+from models.families.registry import open_family
+from models.family import Request, Task
 from pipeline.errors import ConfigurationError, FirstreadError, StopRun
 from tests.servers import LOOPBACK, free_port
 from tests.tiny_model import film_study

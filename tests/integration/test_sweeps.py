@@ -5,7 +5,7 @@ from pathlib import Path
 import pydicom
 import pytest
 
-from flows.simulate import simulate
+from flows.commands.simulate import simulate
 from tests.servers import dcmqrscp, free_port, orthanc, store, store_over_rest
 from tests.sites import rows, sweep, troubles, write_site
 

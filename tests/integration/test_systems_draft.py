@@ -18,7 +18,7 @@ import psycopg
 import pydicom
 import pytest
 
-from models.families import Request, Task
+from models.family import Request, Task
 from pipeline.fhir.ids import report_id
 from pipeline.store.connections import libpq_url
 from pipeline.store.store import Store

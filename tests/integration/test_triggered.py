@@ -17,7 +17,7 @@ from pathlib import Path
 import pydicom
 import pytest
 
-from flows.simulate import SimulatedStudy, simulate
+from flows.commands.simulate import WrittenStudy, simulate
 from tests import readme
 from tests.servers import Peer, free_port, orthanc, store, store_over_rest
 from tests.sites import environment, firstread, rows, running, until, write_site
@@ -39,7 +39,7 @@ class Site:
     prefect_api: str
     orthanc: Peer
     listen_port: int
-    studies: tuple[SimulatedStudy, ...]
+    studies: tuple[WrittenStudy, ...]
 
 
 @pytest.fixture
@@ -151,11 +151,11 @@ def test_a_killed_listener_loses_nothing_it_acknowledged(site: Site) -> None:
     assert drafted.returncode == 0, drafted.stderr
 
 
-def _days_back(studies: tuple[SimulatedStudy, ...]) -> int:
+def _days_back(studies: tuple[WrittenStudy, ...]) -> int:
     oldest = min(_study_date(study) for study in studies)
     return (date.today() - oldest).days + 2  # noqa: DTZ011 - days counted back from today, as the flow does
 
 
-def _study_date(study: SimulatedStudy) -> date:
+def _study_date(study: WrittenStudy) -> date:
     text = str(pydicom.dcmread(study.paths[0], stop_before_pixels=True).StudyDate)
     return date(int(text[:4]), int(text[4:6]), int(text[6:8]))

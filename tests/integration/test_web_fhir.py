@@ -12,7 +12,7 @@ from fhirclient.client import FHIRClient
 from fhirclient.models.diagnosticreport import DiagnosticReport
 from fhirclient.models.patient import Patient
 
-from flows.serve import auditor
+from flows.commands.serve import auditor
 from pipeline.ledger import ReportOutcome
 from pipeline.store.store import Store
 from pipeline.web import Access, Interaction, Reader, create_app, serving
@@ -267,7 +267,7 @@ def test_reads_and_searches_are_audited_per_patient_without_results(site: Site) 
 
 
 def test_what_the_pipeline_writes_is_served_found_and_audited(database_url: str) -> None:
-    """The real resources of one study, the real store, and the audit as ``flows.serve`` joins it."""
+    """The real resources of one study, the real store, and the audit as ``flows.commands.serve`` joins it."""
     resources = built(draft=CHINESE, completeness=SHORT)
     report = body(resources, "DiagnosticReport")
     study = replace(

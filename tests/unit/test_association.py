@@ -12,9 +12,9 @@ from pynetdicom import AE, evt
 from pynetdicom.dsutils import decode
 from pynetdicom.pdu import A_ASSOCIATE_RQ
 
-from pipeline.archive import pdu
-from pipeline.archive.association import Association, rejected
-from pipeline.archive.command import (
+from pipeline.archive.dimse import pdu
+from pipeline.archive.dimse.association import Association, rejected
+from pipeline.archive.dimse.command import (
     C_ECHO_RQ,
     C_MOVE_RQ,
     C_MOVE_RSP,
@@ -25,9 +25,9 @@ from pipeline.archive.command import (
     decode_identifier,
     encode_identifier,
 )
+from pipeline.archive.dimse.pdu import Associate, PresentationContext, Rejection
+from pipeline.archive.dimse.store_server import VERIFICATION
 from pipeline.archive.part10 import EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN
-from pipeline.archive.pdu import Associate, Context, Rejection
-from pipeline.archive.store_server import VERIFICATION
 from pipeline.errors import FirstreadError, RetryLater, StopRun
 from tests.servers import LOOPBACK
 
@@ -45,7 +45,8 @@ def test_requests_come_back_as_they_were(
         called,
         calling,
         tuple(
-            Context(2 * n + 1, abstract, tuple(syntaxes)) for n, (abstract, syntaxes) in enumerate(proposed)
+            PresentationContext(2 * n + 1, abstract, tuple(syntaxes))
+            for n, (abstract, syntaxes) in enumerate(proposed)
         ),
         longest,
         tuple(roles),
@@ -57,7 +58,9 @@ def test_requests_come_back_as_they_were(
 
 
 def test_pynetdicom_reads_our_request() -> None:
-    request = Associate("CALLED", "CALLING", (Context(1, VERIFICATION, PLAIN),), 4096, (VERIFICATION,))
+    request = Associate(
+        "CALLED", "CALLING", (PresentationContext(1, VERIFICATION, PLAIN),), 4096, (VERIFICATION,)
+    )
     parsed = A_ASSOCIATE_RQ()
     parsed.decode(pdu.associate_rq(request))
     assert (parsed.called_ae_title, parsed.calling_ae_title) == ("CALLED", "CALLING")
@@ -138,7 +141,9 @@ def test_permanent_rejections_are_not_retried(rejection: Rejection, kind: type[F
 
 
 def proposal(*abstract: str) -> Associate:
-    return Associate("PEER", "US", tuple(Context(2 * n + 1, uid, PLAIN) for n, uid in enumerate(abstract)))
+    return Associate(
+        "PEER", "US", tuple(PresentationContext(2 * n + 1, uid, PLAIN) for n, uid in enumerate(abstract))
+    )
 
 
 def test_echo_with_pynetdicom_as_the_peer() -> None:

@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from models.catalog import show
-from models.families import Request, Task, traits_of
 from models.families.native.biomedclip import BiomedClipFamily, load_biomedclip
+from models.family import Request, Task, traits_of
 from pipeline.errors import ConfigurationError, FailStudy, StopRun
 from tests.engines import ENGINES
 from tests.tiny_chat import chat_study

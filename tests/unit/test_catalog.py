@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from rich.cells import cell_len
 
-from flows.reading import STATE_TITLES, _model_row, show_model, show_models
+from flows.commands.show_results import STATE_TITLES, _model_row, show_model, show_models
 from models.catalog import CATALOG_FILE, ENDPOINT_ADAPTER, State, _read, list_models, show
-from models.families import Task
-from models.families.opening import ADAPTERS, find_opener, open_family
+from models.families.registry import ADAPTERS, find_opener, open_family
+from models.family import Task
 from models.prompts import read_prompts
 from pipeline.errors import ConfigurationError, StopRun
 from pipeline.report import Language

@@ -10,13 +10,13 @@ import torch
 from PIL import Image
 
 from models.catalog import show
-from models.families import Answer, Features, Request, Task
 from models.families.native.chat import ChatFamily, picture_of
 from models.families.native.dialect import IMAGE_MARK, Dialect
 from models.families.native.llava_med import LlavaMedDialect
 from models.families.native.medgemma import MedGemmaDialect, pads
 from models.families.native.medrega import MedRegaDialect
 from models.families.native.networks import ChatNetwork, load_llava_med, load_medgemma, load_medrega
+from models.family import Answer, Features, Request, Task
 from pipeline.errors import FailStudy, StopRun
 from pipeline.report import Language
 from pipeline.study import ImageSet

@@ -14,7 +14,7 @@ from pipeline.errors import FailStudy, SkipStudy
 from pipeline.images import prepare, wording
 from pipeline.images.choose import Candidate, Reason, judge
 from pipeline.images.headers import Header
-from pipeline.images.wording import Region
+from pipeline.images.wording import BodyRegion
 from pipeline.study import FetchedStudy, StudyImage
 from tests.synthetic import fetched, held, radiograph_header, write_chest
 
@@ -87,24 +87,24 @@ def test_body_part(wanted: str, changes: dict[str, object]) -> None:
 @pytest.mark.parametrize(
     ("text", "region"),
     [
-        ("CHEST_PA", Region.CHEST),
-        ("Tórax AP de pie", Region.CHEST),
-        ("RADIOGRAPHIE DU THORAX DE FACE", Region.CHEST),
-        ("RX TORACE", Region.CHEST),
-        ("胸片正位", Region.CHEST),
-        ("흉부 정면", Region.CHEST),
-        ("Рентгенография органов грудной клетки", Region.CHEST),
-        ("CHEST R/O PE", Region.CHEST),
-        ("Columna dorsal", Region.OTHER),
-        ("BWS seitlich", Region.OTHER),
-        ("胸椎正面", Region.OTHER),
-        ("左手", Region.OTHER),
-        ("Knie beidseits", Region.OTHER),
-        ("", Region.UNKNOWN),
-        ("XR 2 VIEWS", Region.UNKNOWN),
+        ("CHEST_PA", BodyRegion.CHEST),
+        ("Tórax AP de pie", BodyRegion.CHEST),
+        ("RADIOGRAPHIE DU THORAX DE FACE", BodyRegion.CHEST),
+        ("RX TORACE", BodyRegion.CHEST),
+        ("胸片正位", BodyRegion.CHEST),
+        ("흉부 정면", BodyRegion.CHEST),
+        ("Рентгенография органов грудной клетки", BodyRegion.CHEST),
+        ("CHEST R/O PE", BodyRegion.CHEST),
+        ("Columna dorsal", BodyRegion.OTHER),
+        ("BWS seitlich", BodyRegion.OTHER),
+        ("胸椎正面", BodyRegion.OTHER),
+        ("左手", BodyRegion.OTHER),
+        ("Knie beidseits", BodyRegion.OTHER),
+        ("", BodyRegion.UNKNOWN),
+        ("XR 2 VIEWS", BodyRegion.UNKNOWN),
     ],
 )
-def test_words_of_body_parts(text: str, region: Region) -> None:
+def test_words_of_body_parts(text: str, region: BodyRegion) -> None:
     assert wording.region_of(text) is region
 
 

@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from flows.site_tasks import model_choice, site_tasks
+from flows.environment.site_models import model_choice, site_tasks
 from models.catalog import CATALOG_FILE, CatalogEntry, State, list_models, show
 from models.drafter import open_model
-from models.drafting import NO_IMPRESSION, draft_plan
-from models.families import Request, Task
-from models.families.opening import OpenOptions, check_use_limits, find_opener
-from models.tasks import check_family
+from models.drafting.draft_plan import NO_IMPRESSION, draft_plan
+from models.drafting.tasks import check_family
+from models.families.registry import OpenOptions, check_use_limits, find_opener
+from models.family import Request, Task
 from pipeline.report import Language
 from pipeline.settings import Settings
 from tests.engines import ENGINES

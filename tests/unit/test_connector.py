@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from models.connector import Connector, ConnectorConfig, ExpertKind, RouterMethod, RouterType
+from models.networks.connector import Connector, ConnectorConfig, ExpertKind, RouterMethod, RouterType
 
 TASKS = ("report", "findings", "impression")
 

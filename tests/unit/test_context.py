@@ -8,22 +8,22 @@ import pytest
 from flows.given import given_context, technique
 from models.catalog import CatalogEntry, list_models, show, task_of
 from models.drafter import Drafter
-from models.drafting import DraftPlan
-from models.endpoints.wording import wording_of
-from models.families import Answer, Context, Features, Request, SeenImage, Task, Traits
+from models.drafting.draft_plan import DraftPlan
+from models.drafting.tasks import SiteTask
+from models.families.endpoint.wording import wording_of
 from models.families.native.llava_med import LlavaMedDialect
 from models.families.native.medgemma import MedGemmaDialect
 from models.families.native.medrega import MedRegaDialect
 from models.families.native.qwen_words import WORDS
-from models.families.uni_med.asking import word_instruction
+from models.families.uni_med.questions import word_instruction
+from models.family import Answer, Features, PromptContext, Request, SeenImage, Task, Traits
 from models.prompts import read_prompts
-from models.tasks import SiteTask
 from pipeline.report import DraftReport, Language
 from pipeline.study import InstanceRef, PatientIdentity, StudyContext
 from tests.answering_family import AnsweringFamily
 from tests.tiny_model import film_study
 
-TOLD = Context(
+TOLD = PromptContext(
     "dyspnoea since spring", "Chest radiograph, PA.", "Prior chest radiograph.", "IMPRESSION: Clear."
 )
 IMAGE = SeenImage(InstanceRef("1.2", "1.2.3", "1.2.3.4"), 0, 100, 80)
@@ -78,7 +78,7 @@ def test_the_catalogue_claims_no_context_that_no_wording_has() -> None:
     for entry in list_models():
         has = set().union(*(EXPECTED.get((entry.id, name), set()) for name in entry.drafts))
         assert set(entry.context) == has, entry.id
-    assert {field.name for field in fields(Context)} == set(show("maira-2").context)
+    assert {field.name for field in fields(PromptContext)} == set(show("maira-2").context)
 
 
 class Told(AnsweringFamily):
@@ -106,8 +106,8 @@ def test_the_drafter_tells_each_model_its_own_part() -> None:
     )
     (draft,) = drafter.write(drafter.encode([film_study(1)], [TOLD]))
     assert isinstance(draft, DraftReport)
-    assert family.told == [Context(indication=TOLD.indication)] * 2
-    assert other.told == [Context(technique=TOLD.technique)]
+    assert family.told == [PromptContext(indication=TOLD.indication)] * 2
+    assert other.told == [PromptContext(technique=TOLD.technique)]
     with pytest.raises(ValueError, match="pairs"):
         drafter.encode([film_study(1)], [TOLD, TOLD])
 
@@ -120,7 +120,7 @@ def test_a_study_is_told_from_its_headers_without_its_identifiers() -> None:
     )
     images = replace(study, priors=study.images)
     told = given_context(context, images, "IMPRESSION: Clear.")
-    assert told == Context(
+    assert told == PromptContext(
         "___ (___): cough", "Chest radiograph, PA.", "Prior chest radiograph.", "IMPRESSION: Clear."
     )
     lateral = replace(study.images[0], view="LL")

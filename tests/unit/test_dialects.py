@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.families import Context, Request, SeenImage, Task
 from models.families.native.dialect import Dialect
 from models.families.native.llava_med import LlavaMedDialect
 from models.families.native.medgemma import MedGemmaDialect, padded_region, pads
 from models.families.native.medrega import MedRegaDialect, bleu1, nearest_labels, read_places
+from models.family import PromptContext, Request, SeenImage, Task
 from pipeline.errors import ConfigurationError, FailStudy
 from pipeline.report import Language, Place, Region
 from pipeline.study import InstanceRef
@@ -274,7 +274,7 @@ def test_medgemma_asks_as_its_card_does() -> None:
         "<bos><start_of_turn>user\nYou are an expert radiologist.\n\nDescribe this X-ray<image><end_of_turn>\n"
         "<start_of_turn>model\n"
     )
-    told = Context(indication="Cough", technique="PA.")
+    told = PromptContext(indication="Cough", technique="PA.")
     assert "Cough" not in dialect.word(Request(context=told), [image()], "CR"), "the card's prompt has none"
     given_ = dialect.word(Request(Task.FINDINGS, context=told), [image(), image()], "CR")
     assert "radiologist.\n\nINDICATION: Cough\nTECHNIQUE: PA.\nWrite the FINDINGS section" in given_

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.archive.dicomweb import DicomwebStudies
+from pipeline.archive.dicomweb.dicomweb_archive import DicomwebStudies
 from pipeline.archive.part10 import dataset_digest
 from pipeline.dicom_writer import uid_from
 from pipeline.errors import ConfigurationError, FailStudy, FirstreadError, RetryLater, SkipStudy, StopRun

@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 import models.prompts
 from models.catalog import show
 from models.drafter import Drafter, ModelChoice, open_drafter, support
-from models.families import Answer, Features, Request, SeenFinding, SeenImage, Task
-from models.families.heat import find_region
-from models.families.mini import READ, MiniFamily, ensure_mini_graphs, resize_film
-from models.families.mini_prompts import known_questions
-from models.graph_cache import DECODER_FILE, Exported, GraphFolder, ensure_graphs
-from models.tasks import NO_FEATURES
+from models.drafting.tasks import NO_FEATURES
+from models.families.mini.heat import find_region
+from models.families.mini.mini_family import READ, MiniFamily, ensure_mini_graphs, resize_film
+from models.families.mini.prompts import known_questions
+from models.family import Answer, Features, Request, SeenFinding, SeenImage, Task
+from models.runners.graph_cache import DECODER_FILE, Exported, GraphFolder, ensure_graphs
 from pipeline.errors import ConfigurationError, FailStudy, SkipStudy, StopRun
 from pipeline.report import DraftReport, Finding, Language, Region, Side
 from pipeline.study import ImageSet, InstanceRef

@@ -9,13 +9,13 @@ import pytest
 
 from models.catalog import list_models, show, task_of
 from models.drafter import Drafter, ModelChoice, open_drafter
-from models.drafting import DraftPlan, draft_plan
-from models.endpoints.wording import wording_of
-from models.families import Answer, Features, Request, Sections, SeenImage, Task
-from models.findings_text import parse_draft
+from models.drafting.draft_plan import DraftPlan, draft_plan
+from models.drafting.findings_text import parse_draft
+from models.drafting.regions import placed
+from models.drafting.sections import split_sections, summary_text
+from models.families.endpoint.wording import wording_of
+from models.family import Answer, Features, Request, Sections, SeenImage, Task
 from models.prompts import read_wordings
-from models.regions import placed
-from models.sections import split_sections, summary_text
 from pipeline.checks import run_checks
 from pipeline.errors import ConfigurationError, FailStudy
 from pipeline.fhir import validate

@@ -8,7 +8,7 @@ import pytest
 
 from flows import drain, stages
 from models.drafter import Drafter
-from models.families import Traits
+from models.family import Traits
 from pipeline.errors import StopRun
 from pipeline.report import Language
 from tests.answering_family import AnsweringFamily

@@ -8,7 +8,10 @@ import onnxruntime as ort
 import pytest
 
 from models.catalog import show
-from models.encoder import (
+from models.families.mini.export import OUTPUTS, encoder_source, load_network
+from models.families.mini.mini_family import ensure_mini_graphs
+from models.families.towers import halved
+from models.runners.encoder import (
     TOLERANCE,
     OnnxEncoder,
     TorchEncoder,
@@ -16,10 +19,7 @@ from models.encoder import (
     largest_error,
     open_encoder,
 )
-from models.families.mini import ensure_mini_graphs
-from models.families.mini_export import OUTPUTS, encoder_source, load_network
-from models.families.towers import halved
-from models.graph_cache import ENCODER_FILE, GraphFolder
+from models.runners.graph_cache import ENCODER_FILE, GraphFolder
 from pipeline.errors import StopRun
 from tests.tiny_model import tiny_cache, tiny_weights
 

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from models.catalog import show
-from models.endpoints.dialects import DIALECTS, turns_of
-from models.endpoints.template import fill, weave
-from models.endpoints.wording import wording_of
-from models.families import Context, Request, SeenImage, Task
+from models.families.endpoint.dialects import DIALECTS, turns_of
+from models.families.endpoint.template import fill, weave
+from models.families.endpoint.wording import wording_of
+from models.family import PromptContext, Request, SeenImage, Task
 from pipeline.errors import ConfigurationError, StopRun
 from pipeline.study import InstanceRef
 from tests.faulty_endpoint import FaultyEndpoint, faulty_endpoint
@@ -24,7 +24,7 @@ from tests.tiny_model import film_study
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyEndpoint]:
-    monkeypatch.setattr("models.endpoints.client.FIRST_PAUSE", 0.01)
+    monkeypatch.setattr("models.families.endpoint.client.FIRST_PAUSE", 0.01)
     with faulty_endpoint() as running:
         yield running
 
@@ -33,7 +33,7 @@ def test_maira_2_is_asked_as_its_processor_would(server: FaultyEndpoint) -> None
     prior = film_study(9, view="").images[
         0
     ]  # a film that was chosen to compare with, whatever its header says
-    context = Context(indication="Cough.", prior_report="Clear lungs.")
+    context = PromptContext(indication="Cough.", prior_report="Clear lungs.")
     with open_served("maira-2", server) as family:
         alone, all_three = family.encode([film_study(1), replace(two_films(), priors=(prior,))])
         family.answer([alone], [Request(Task.FINDINGS)])
@@ -115,7 +115,7 @@ def test_words_with_an_indication_and_without(
     server: FaultyEndpoint, model: str, indication: str, text: str
 ) -> None:
     with open_served(model, server) as family:
-        request = Request(Task.FINDINGS, context=Context(indication=indication))
+        request = Request(Task.FINDINGS, context=PromptContext(indication=indication))
         family.answer(family.encode([film_study(1)]), [request])
     assert sent_text(server).strip() == text
 

@@ -13,9 +13,9 @@ import pytest
 from PIL import Image
 
 from models.catalog import show
-from models.endpoints.pictures import picture
-from models.families import Context, Request, Task
-from models.families.opening import open_family
+from models.families.endpoint.pictures import picture
+from models.families.registry import open_family
+from models.family import PromptContext, Request, Task
 from pipeline.errors import ConfigurationError, FailStudy, RetryLater, SkipStudy
 from pipeline.report import Language
 from pipeline.study import ImageSet, InstanceRef
@@ -26,7 +26,7 @@ from tests.tiny_model import film_study
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyEndpoint]:
-    monkeypatch.setattr("models.endpoints.client.FIRST_PAUSE", 0.01)
+    monkeypatch.setattr("models.families.endpoint.client.FIRST_PAUSE", 0.01)
     with faulty_endpoint() as running:
         yield running
 
@@ -47,7 +47,7 @@ def test_nothing_that_names_the_study_is_sent_or_logged(
     ref = InstanceRef("1.2.840.99.1", "1.2.840.99.2", "1.2.840.99.3")
     study = ImageSet(ref.study_instance_uid, (replace(film_study(1).images[0], ref=ref),))
     with open_served("openai-endpoint", server, api_key="sk-secret") as family:
-        family.answer(family.encode([study]), [Request(context=Context(indication="cough for weeks"))])
+        family.answer(family.encode([study]), [Request(context=PromptContext(indication="cough for weeks"))])
     sent = json.dumps(server.bodies) + json.dumps(server.headers)
     assert "cough for weeks" in sent
     content = b64decode(server.bodies[0]["messages"][0]["content"][0]["image_url"]["url"].partition(",")[2])
@@ -146,7 +146,7 @@ def test_one_option_is_an_answer_and_two_are_none(server: FaultyEndpoint) -> Non
 @pytest.mark.parametrize("words", ["ignore <|im_end|> this", "a <image> b", "[INST] now", "</s>"])
 def test_a_models_own_marks_in_a_text_are_refused(server: FaultyEndpoint, words: str) -> None:
     with open_served("openai-endpoint", server) as family, pytest.raises(FailStudy, match="a person looks"):
-        family.answer(family.encode([film_study(1)]), [Request(context=Context(indication=words))])
+        family.answer(family.encode([film_study(1)]), [Request(context=PromptContext(indication=words))])
     assert server.bodies == []
 
 

@@ -14,10 +14,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flows.site_tasks import model_choice
-from models.endpoints.client import EndpointClient, Message, read_reply, retry_after
-from models.endpoints.options import EndpointOptions
-from models.families import Request
+from flows.environment.site_models import model_choice
+from models.families.endpoint.client import ChatMessage, EndpointClient, read_reply, retry_after
+from models.families.endpoint.options import EndpointOptions
+from models.family import Request
 from pipeline.errors import ConfigurationError, FailStudy, FirstreadError, RetryLater, StopRun
 from pipeline.settings import load
 from tests.faulty_endpoint import FaultyEndpoint, faulty_endpoint
@@ -25,7 +25,7 @@ from tests.served import open_served, quick_options
 from tests.servers import LOOPBACK
 from tests.tiny_model import film_study
 
-CHAT = (Message("user", ("hello",)),)
+CHAT = (ChatMessage("user", ("hello",)),)
 
 
 def ask(server: FaultyEndpoint, **changes: Any) -> Any:
@@ -44,7 +44,7 @@ def server() -> Iterator[FaultyEndpoint]:
 
 @pytest.fixture(autouse=True)
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("models.endpoints.client.FIRST_PAUSE", 0.01)
+    monkeypatch.setattr("models.families.endpoint.client.FIRST_PAUSE", 0.01)
 
 
 @pytest.fixture(scope="module")

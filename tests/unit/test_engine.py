@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from models.catalog import show
-from models.compiling import Order, compile_encoder
-from models.engine import (
+from models.compiling import CompileOptions, compile_encoder
+from models.families.mini.mini_family import ensure_mini_graphs
+from models.families.registry import OpenOptions
+from models.runners.engine import (
     MANIFEST_FILE,
     PLAN_FILE,
     Device,
@@ -22,11 +24,9 @@ from models.engine import (
     verify_engine,
     write_manifest,
 )
-from models.engine_building import EngineOrder, build_engine
-from models.families.mini import ensure_mini_graphs
-from models.families.opening import OpenOptions
-from models.graph_cache import ENCODER_FILE, GraphFolder
-from models.loading import file_digest
+from models.runners.engine_building import EngineOrder, build_engine
+from models.runners.graph_cache import ENCODER_FILE, GraphFolder
+from models.weight_loading.verified import file_digest
 from pipeline.errors import ConfigurationError, StopRun
 from tests.tiny_model import tiny_cache, tiny_weights
 
@@ -41,11 +41,11 @@ def graphs() -> GraphFolder:
 
 @pytest.fixture(scope="module")
 def compiled(graphs: GraphFolder) -> tuple[Path, EngineManifest]:
-    manifest = compile_tiny(Order("tensorrt_rtx", "8.9"))
+    manifest = compile_tiny(CompileOptions("tensorrt_rtx", "8.9"))
     return engine_folder(graphs.folder, "tensorrt_rtx", "fp32", "8.9"), manifest
 
 
-def compile_tiny(order: Order) -> EngineManifest:
+def compile_tiny(order: CompileOptions) -> EngineManifest:
     options = OpenOptions(tiny_weights(), tiny_cache())
     (manifest,) = compile_encoder(show("firstread-mini"), options, order)
     return manifest
@@ -113,7 +113,7 @@ def test_a_broken_manifest_stops_the_run(tmp_path: Path, content: str) -> None:
 
 
 def test_half_precision_has_a_graph_of_its_own(graphs: GraphFolder) -> None:
-    manifest = compile_tiny(Order("tensorrt_rtx", "12.0", "fp16"))
+    manifest = compile_tiny(CompileOptions("tensorrt_rtx", "12.0", "fp16"))
     folder = engine_folder(graphs.folder, "tensorrt_rtx", "fp16", "12.0")
     assert manifest.onnx_sha256 == file_digest(folder / ENCODER_FILE) != graphs.manifest.graphs[ENCODER_FILE]
     assert 1e-5 < manifest.graph_error <= manifest.tolerance
@@ -129,12 +129,12 @@ def test_a_graph_that_does_not_parse_stops_the_run(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("order", "message"),
     [
-        (Order("tensorrt_rtx", "5.2"), "does not build for 5.2"),
-        (Order("tensorrt_rtx", "8.9", "int3"), "int3"),
-        (Order("openvino", "8.9"), "openvino"),
+        (CompileOptions("tensorrt_rtx", "5.2"), "does not build for 5.2"),
+        (CompileOptions("tensorrt_rtx", "8.9", "int3"), "int3"),
+        (CompileOptions("openvino", "8.9"), "openvino"),
     ],
 )
-def test_what_cannot_be_built_is_a_configuration_error(order: Order, message: str) -> None:
+def test_what_cannot_be_built_is_a_configuration_error(order: CompileOptions, message: str) -> None:
     with pytest.raises(ConfigurationError, match=message):
         compile_tiny(order)
 
@@ -143,7 +143,7 @@ def test_what_cannot_be_built_is_a_configuration_error(order: Order, message: st
 class TestWithoutDevice:
     def test_a_capability_is_demanded(self) -> None:
         with pytest.raises(ConfigurationError, match="no GPU here"):
-            compile_tiny(Order("tensorrt_rtx"))
+            compile_tiny(CompileOptions("tensorrt_rtx"))
 
     def test_no_engine_is_opened(self, graphs: GraphFolder, compiled: tuple[Path, EngineManifest]) -> None:
         assert open_engine(graphs.folder, graphs.manifest.weights, "tensorrt_rtx") is None

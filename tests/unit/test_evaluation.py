@@ -10,14 +10,14 @@ from sacrebleu.metrics.bleu import BLEU
 from typer.testing import CliRunner
 
 from flows.cli import app
-from models.evaluation.asking import refuse_leak, study_of
+from models.evaluation.answering import refuse_leak, study_of
 from models.evaluation.cases import Case, Reference, read_cases
 from models.evaluation.intervals import Score
 from models.evaluation.places import iou
 from models.evaluation.predictions import Prediction
 from models.evaluation.scores import score, unscored
 from models.evaluation.text_scores import bleu, bleu_counts, overlap, rouge_l, tokens
-from models.families import Context, Task
+from models.family import PromptContext, Task
 from pipeline.errors import ConfigurationError
 from pipeline.report import Language
 
@@ -150,9 +150,9 @@ def test_resamples_are_of_studies_not_of_cases() -> None:
 def test_a_planted_leak_is_refused(field: str) -> None:
     hidden = "Cough. THERE IS A SMALL LEFT  pleural effusion"
     with pytest.raises(ConfigurationError) as caught:
-        refuse_leak(case(context=Context(**{field: hidden})))
+        refuse_leak(case(context=PromptContext(**{field: hidden})))
     assert caught.value.code == "reference-leak"
-    refuse_leak(case(context=Context(**{field: "Cough, left pleural effusion?"})))
+    refuse_leak(case(context=PromptContext(**{field: "Cough, left pleural effusion?"})))
 
 
 def test_a_leak_in_the_text_to_summarise_is_refused() -> None:

@@ -9,14 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from models.evaluation.answering import scores_of
 from models.evaluation.areas import ScoresOf, area
-from models.evaluation.asking import scores_of
 from models.evaluation.cases import Case, Reference, read_cases
 from models.evaluation.intervals import Score
 from models.evaluation.predictions import Prediction, read_predictions, write_predictions
 from models.evaluation.report_labels import LABELLER
 from models.evaluation.scores import score
-from models.families import Task, Traits
+from models.family import Task, Traits
 from pipeline.errors import ConfigurationError
 from pipeline.report import Language
 from tests.answering_family import AnsweringFamily

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from models.evaluation.asking import predict
+from models.evaluation.answering import predict
 from models.evaluation.cases import Case, Reference
-from models.families import Answer, Context, Features, Request, Task, Traits
+from models.family import Answer, Features, PromptContext, Request, Task, Traits
 from pipeline.errors import ConfigurationError, SkipStudy
 from pipeline.report import Language
 from pipeline.study import ImageSet
@@ -50,7 +50,7 @@ def cases(tmp_path: Path) -> list[Case]:
                 id=str(number), study=str(number), images=(path,), views=("PA",), task=task,
                 language=Language.ENGLISH, reference=Reference("yes", ("normal",), ()), split="test",
                 question="Is it?", labels=("normal", "nodule"), target="heart",
-                context=Context(indication="Cough.", comparison="None."),
+                context=PromptContext(indication="Cough.", comparison="None."),
             )
         )  # fmt: skip
     held[4] = replace(held[4], images=(), views=(), task=Task.TEXT_QA, text="Small effusion.")
@@ -84,13 +84,13 @@ def test_a_case_that_fails_takes_no_other_down(cases: list[Case]) -> None:
 def test_a_family_is_given_the_context_that_it_has_words_for(cases: list[Case]) -> None:
     family = CountingFamily()
     predict(family, cases, batch=5)
-    assert {request.context for request in family.asked} == {Context(indication="Cough.")}
+    assert {request.context for request in family.asked} == {PromptContext(indication="Cough.")}
 
 
 @pytest.mark.parametrize(
     ("changes", "code"),
     [
-        ({"context": Context(indication="Cough. The lungs are clear today.")}, "reference-leak"),
+        ({"context": PromptContext(indication="Cough. The lungs are clear today.")}, "reference-leak"),
         ({"task": Task.LANDMARK}, "unsupported-task"),
     ],
 )

@@ -11,7 +11,7 @@ from models.evaluation.cases import Case, Reference, read_cases
 from models.evaluation.documents import document_rows, read_values
 from models.evaluation.predictions import Prediction
 from models.evaluation.scores import score
-from models.families import Task
+from models.family import Task
 from pipeline.errors import ConfigurationError
 from pipeline.report import Language
 

@@ -13,7 +13,7 @@ from models.evaluation.intervals import Score
 from models.evaluation.places import LEAST, iou, match
 from models.evaluation.predictions import Prediction
 from models.evaluation.scores import score
-from models.families import Task
+from models.family import Task
 from pipeline.report import Language
 
 

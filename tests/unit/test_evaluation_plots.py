@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from flows.evaluation_table import show_scores
+from flows.commands.evaluation_table import show_scores
 from models.evaluation.intervals import Score
 from models.evaluation.plots import draw
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.findings_text import parse_draft, read_findings, split_sentences
-from models.simulation.phrases import (
+from models.drafting.findings_text import parse_draft, read_findings, split_sentences
+from models.vocabulary.english import (
     KINDS,
     SEVERITIES,
     SIDES,

@@ -4,9 +4,9 @@ import random
 
 import pytest
 
-from models.findings_text import parse_draft, read_findings, split_sentences
-from models.simulation.phrases import KINDS, SEVERITIES, FindingFact
-from models.simulation.phrases_zh import every_sentence_zh, write_sections_zh
+from models.drafting.findings_text import parse_draft, read_findings, split_sentences
+from models.vocabulary.chinese import every_sentence_zh, write_sections_zh
+from models.vocabulary.english import KINDS, SEVERITIES, FindingFact
 from pipeline.errors import FailStudy
 
 LUNG = ("nodule", "consolidation")

@@ -15,7 +15,14 @@ from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
 from pipeline.archive.folder import FolderStudies
-from pipeline.archive.part10 import DatasetDigest, Fault, Header, dataset_digest, file_header, read_header
+from pipeline.archive.part10 import (
+    DatasetDigest,
+    Fault,
+    Part10Header,
+    dataset_digest,
+    file_header,
+    read_part10_header,
+)
 from pipeline.archive.uids import is_uid
 from pipeline.dicom_writer import (
     DEFLATED,
@@ -121,7 +128,7 @@ def test_each_damage_has_its_code_and_stops_nothing(tmp_path: Path, damage: str)
     source = tmp_path / "source"
     spoil(film(source / "bad.dcm"))
     film(source / "good.dcm", instance=2)
-    found = read_header(source / "bad.dcm")
+    found = read_part10_header(source / "bad.dcm")
     assert isinstance(found, Fault)
     assert found.code == code
     with archive(source) as disk:
@@ -256,8 +263,8 @@ def test_private_nested_and_padded_elements_are_walked(tmp_path: Path) -> None:
     block.add_new(1, "UN", b"\x00\xff" * 33)
     dataset.save_as(path)
     patched(path, lambda content: content + bytes(512))
-    header = read_header(path)
-    assert isinstance(header, Header)
+    header = read_part10_header(path)
+    assert isinstance(header, Part10Header)
     assert header.study_instance_uid == STUDY
 
 
@@ -266,9 +273,9 @@ def test_encapsulated_pixels_without_last_delimiter_pass_and_cut_ones_do_not(tmp
     whole = path.read_bytes()
     assert whole.endswith(b"\xfe\xff\xdd\xe0" + bytes(4))
     path.write_bytes(whole[:-8])
-    assert isinstance(read_header(path), Header)
+    assert isinstance(read_part10_header(path), Part10Header)
     path.write_bytes(whole[:-20])
-    found = read_header(path)
+    found = read_part10_header(path)
     assert isinstance(found, Fault)
     assert found.code == "truncated"
 
@@ -278,7 +285,7 @@ def test_a_file_of_empty_elements_ends(tmp_path: Path) -> None:
     path.write_bytes(
         file_header(HEADER_CLASS, "1.2.3", IMPLICIT_LITTLE) + struct.pack("<HHI", 8, 8, 0) * 260_000
     )
-    found = read_header(path)
+    found = read_part10_header(path)
     assert isinstance(found, Fault)
     assert found.code == "malformed-dataset"
 
@@ -287,7 +294,7 @@ def test_deep_nesting_ends(tmp_path: Path) -> None:
     nest = struct.pack("<HHI", 8, 0x1140, 0xFFFFFFFF) + struct.pack("<HHI", 0xFFFE, 0xE000, 0xFFFFFFFF)
     path = tmp_path / "1.dcm"
     path.write_bytes(file_header(HEADER_CLASS, "1.2.3", IMPLICIT_LITTLE) + nest * 5000)
-    found = read_header(path)
+    found = read_part10_header(path)
     assert isinstance(found, Fault)
     assert found.code == "malformed-dataset"
 
@@ -312,8 +319,8 @@ def test_mutated_files_are_headers_or_faults(
     at = int(where * len(content))
     path = tmp_path / "mutated.dcm"
     path.write_bytes(content[:at] if cut else content[:at] + noise + content[at + len(noise) :])
-    found = read_header(path)
-    if isinstance(found, Header):
+    found = read_part10_header(path)
+    if isinstance(found, Part10Header):
         assert is_uid(found.study_instance_uid)
         assert is_uid(found.sop_instance_uid)
     if cut and at < len(content) - 16:

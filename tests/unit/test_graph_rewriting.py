@@ -8,7 +8,7 @@ import onnx
 import pytest
 import torch
 
-from models.encoder import EncoderSource, export_encoder
+from models.runners.encoder import EncoderSource, export_encoder
 
 WIDTH, HEADS, LONG = 12, 3, 5
 EXACT = 1e-6

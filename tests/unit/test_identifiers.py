@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.identifiers import REMOVED, without_identifiers
+from pipeline.identifier_removal import REMOVED, without_identifiers
 from pipeline.study import PatientIdentity, StudyContext
 
 CONTEXT = StudyContext(

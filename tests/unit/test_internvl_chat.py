@@ -10,8 +10,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from models.families.native.internvl_chat import load_internvl_chat, native_names, read_layout
-from models.memory import Precision
-from models.placing import Placing, choose_placing
+from models.weight_loading.memory import Precision
+from models.weight_loading.placement import Placing, choose_placing
 from pipeline.errors import ConfigurationError, StopRun
 from tests.plain_internvl import (
     LANGUAGE,

@@ -4,7 +4,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.simulation.phrases import (
+from models.training.label_reader import (
+    StatedFinding,
+    UnreadableReportError,
+    read_report,
+    read_sentence,
+    read_text,
+)
+from models.training.scoring import score_reports
+from models.vocabulary.english import (
     KINDS,
     SEVERITIES,
     SIDES,
@@ -16,14 +24,6 @@ from models.simulation.phrases import (
     split_tokens,
     write_sections,
 )
-from models.training.label_reader import (
-    StatedFinding,
-    UnreadableReportError,
-    read_report,
-    read_sentence,
-    read_text,
-)
-from models.training.scoring import score_reports
 
 
 @st.composite

@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from models.decoder_graph import build_decoder, shape_of
-from models.language import Floats, OnnxLanguageModel, WrittenText
-from models.row_batch import Row, RowBatch
+from models.runners.decoder_graph import build_decoder, shape_of
+from models.runners.language import Floats, OnnxLanguageModel, WrittenText
+from models.runners.row_batch import RowBatch, TextRow
 from tests.small_llama import END, NO_TOKEN, cut, onnx_twin, prompts_of, references, small_llama
 
 torch.set_num_threads(1)
@@ -67,7 +67,7 @@ def test_logits_of_a_row_are_the_same_bits_in_any_batch() -> None:
 
     def read(prompts: Sequence[Floats]) -> Floats:
         batch = RowBatch(session, table, shape, END)
-        batch.join([Row(prompt, 1) for prompt in prompts])
+        batch.join([TextRow(prompt, 1) for prompt in prompts])
         return batch.read_prompts()
 
     together = read(prompts)
@@ -115,13 +115,15 @@ def test_rows_that_join_leave_or_are_handed_over_at_any_step(
     language: OnnxLanguageModel, prompts: list[Floats], reference: list[WrittenText], plan: list[Any]
 ) -> None:
     batches = [language._open_batch()]
-    rows: list[Row] = []
-    done: list[Row] = []
+    rows: list[TextRow] = []
+    done: list[TextRow] = []
     for what, count, limit in plan:
         batch = batches[-1]
         if what == "join":
             joining = [
-                Row(prompts[len(rows) + more], limit) for more in range(count) if len(rows) + more < PROMPTS
+                TextRow(prompts[len(rows) + more], limit)
+                for more in range(count)
+                if len(rows) + more < PROMPTS
             ]
             rows += joining
             batch.join(joining)
@@ -142,7 +144,7 @@ def test_memory_begins_small_and_grows_with_rows_and_their_lengths(network: Llam
     with onnx_twin(network, end=NO_TOKEN) as language:
         alone = language.write(prompts, 160)
         batch = language._open_batch()
-        rows = [Row(prompt, 160) for prompt in prompts]
+        rows = [TextRow(prompt, 160) for prompt in prompts]
         sizes = []
         for joining in (rows[:1], rows[1:3], rows[3:]):
             batch.join(joining)

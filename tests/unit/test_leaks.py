@@ -7,13 +7,13 @@ from typing import Any, cast
 import orjson
 import pytest
 
+from flows.environment.workplace import Workplace
 from flows.given import own_report, without_reports
-from flows.workplace import Workplace
-from models.evaluation.asking import refuse_leak
+from models.evaluation.answering import refuse_leak
 from models.evaluation.cases import Case, Reference
-from models.families import Context, Task
+from models.family import PromptContext, Task
 from pipeline.errors import ConfigurationError
-from pipeline.leaks import holds_report, reads_like_report
+from pipeline.reference_leakage import holds_report, reads_like_report
 from pipeline.report import Language, Verdict
 from pipeline.study import PatientIdentity, StudyContext
 
@@ -55,15 +55,15 @@ def test_a_text_with_both_headings_reads_like_a_report() -> None:
 
 
 def test_what_holds_a_report_of_the_study_is_withheld_and_said_so() -> None:
-    given = Context("Cough. " + REPORT, "Chest radiograph, PA.", "", "IMPRESSION: Clear.")
+    given = PromptContext("Cough. " + REPORT, "Chest radiograph, PA.", "", "IMPRESSION: Clear.")
     told, (remark,) = without_reports(given, (REPORT,))
-    assert told == Context("", "Chest radiograph, PA.", "", "IMPRESSION: Clear.")
+    assert told == PromptContext("", "Chest radiograph, PA.", "", "IMPRESSION: Clear.")
     assert remark.verdict is Verdict.WARNED
     assert "indication" in remark.message
     assert "effusion" not in remark.message
     assert without_reports(given, ()) == (given, ())
-    (told, remarks) = without_reports(Context("Findings: clear. Impression: normal."), ())
-    assert (told, len(remarks)) == (Context(), 1)
+    (told, remarks) = without_reports(PromptContext("Findings: clear. Impression: normal."), ())
+    assert (told, len(remarks)) == (PromptContext(), 1)
 
 
 @pytest.mark.parametrize(("status", "texts"), [("final", (REPORT,)), ("partial", ()), ("", ())])
@@ -90,7 +90,7 @@ def test_a_data_set_that_gives_away_most_of_a_reference_is_refused(field: str, r
     part = "Seen: moderate right pleural effusion with adjacent atelectasis. The heart"
     case = Case(
         "1", "1", (Path("a.png"),), ("PA",), Task.REPORT, Language.ENGLISH, Reference(REPORT), "test",
-        context=Context(**{field: part}),
+        context=PromptContext(**{field: part}),
     )  # fmt: skip
     if refused:
         with pytest.raises(ConfigurationError, match="holds the reference"):

@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 
-from models.families.mini_export import JOINED, OUTPUTS, load_network, record_self_check
-from models.loading import (
+from models.families.mini.export import JOINED, OUTPUTS, load_network, record_self_check
+from models.networks.mini import CONFIG_FILE, TOKENIZER_FILE, WEIGHTS_FILE
+from models.weight_loading.verified import (
     SELF_CHECK_FILE,
     SelfCheck,
     check_keys,
@@ -24,7 +25,6 @@ from models.loading import (
     verify_files,
     verify_outputs,
 )
-from models.networks.mini import CONFIG_FILE, TOKENIZER_FILE, WEIGHTS_FILE
 from pipeline.errors import StopRun
 from tests.tiny_model import tiny_weights
 

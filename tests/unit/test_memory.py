@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from models.brought import check_brought
 from models.catalog import list_models, show
-from models.families import Answer, Features, Request, Task
+from models.families.checked_weights import check_brought
 from models.families.guarded import GuardedFamily
-from models.families.opening import open_family
-from models.memory import (
+from models.families.registry import open_family
+from models.family import Answer, Features, Request, Task
+from models.weight_loading.memory import (
     GIB,
     DecoderSize,
     FreeMemory,
@@ -140,7 +140,7 @@ def test_a_brought_model_is_weighed_before_it_is_loaded(
     folder = write_text_model(tmp_path)
     check_brought(show("text-llm"), folder, precision="auto", sha256="")
     assert free_memory().bytes > GIB
-    monkeypatch.setattr("models.brought.free_memory", lambda: FreeMemory("cpu", 1000))
+    monkeypatch.setattr("models.families.checked_weights.free_memory", lambda: FreeMemory("cpu", 1000))
     with pytest.raises(ConfigurationError, match="text-llm needs about"):
         check_brought(show("text-llm"), folder, precision="auto", sha256="")
 
@@ -169,6 +169,6 @@ def test_running_out_while_loading_says_so_too(tmp_path: Path, monkeypatch: pyte
     def fail(*given: object, **named: object) -> None:
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes")
 
-    monkeypatch.setattr("models.families.text.family.load_text_model", fail)
+    monkeypatch.setattr("models.families.text.text_family.load_text_model", fail)
     with pytest.raises(StopRun, match="ran out of memory"):
         open_family(show("text-llm"), write_text_model(tmp_path), tmp_path, accept_use_limits=True)

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import AutoModelForCausalLM
 
-from models.families.text.family import TextFamily
 from models.families.text.ming_moe import (
     EXPERTS_FILE,
     ExpertConfig,
@@ -19,6 +18,7 @@ from models.families.text.ming_moe import (
     read_expert_config,
     with_experts,
 )
+from models.families.text.text_family import TextFamily
 from pipeline.errors import ConfigurationError, StopRun
 from tests.tiny_ming_moe import ALPHA, RANK, write_ming_moe
 from tests.tiny_text import text_entry

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.families.mini_domain import DOMAIN_FILE, Domain
+from models.families.mini.domain import DOMAIN_FILE, Domain
 from models.training.fit_domain import DECLINED, fit_domain
 from pipeline.errors import StopRun
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from models.families.mini_films import (
+from models.families.mini.films import (
     FILMS_FILE,
     LABELS,
     film_features,

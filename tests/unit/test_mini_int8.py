@@ -7,11 +7,11 @@ import onnx
 import pytest
 
 from models.catalog import show
-from models.families import Request
-from models.families.mini import MiniFamily
-from models.families.opening import open_family
-from models.quantize import DIGEST_SUFFIX, INT8_FILE, INT8_TOLERANCE
+from models.families.mini.mini_family import MiniFamily
+from models.families.registry import open_family
+from models.family import Request
 from models.recipe import Recipe
+from models.runners.quantize import DIGEST_SUFFIX, INT8_FILE, INT8_TOLERANCE
 from pipeline.errors import ConfigurationError, StopRun
 from tests.tiny_model import film_study, tiny_cache, tiny_weights
 

@@ -18,16 +18,16 @@ from models.networks.mini import (
     load_mini,
     prompt_ids,
 )
-from models.networks.tokenizer import build_tokenizer
 from models.networks.vision import VisionConfig
-from models.simulation.phrases import every_sentence, join_sections
 from models.simulation.study import render_study
 from models.training.batches import Batch, Texts
 from models.training.copying import begin_copying
 from models.training.losses import How, answer_loss, batch_losses, joined_rows, read_films
 from models.training.shards import save_shard, shard_path, to_sample
 from models.training.store import FilmStore
-from models.training.writing import Order, Writer, number_token
+from models.training.tokenizer import build_tokenizer
+from models.training.writing import Writer, WritingOrder, number_token
+from models.vocabulary.english import every_sentence, join_sections
 
 SMALL = MiniConfig(
     vision=VisionConfig(image_size=64, widths=(4, 8, 8, 8), token_width=16, layers=1, heads=2),
@@ -188,7 +188,7 @@ def test_the_last_layer_begins_able_to_copy_coordinates() -> None:
     assert min(near) > 0.8
 
 
-def draw_batch(folder: Path, order: Order) -> Batch:
+def draw_batch(folder: Path, order: WritingOrder) -> Batch:
     """One batch of ``order`` over the shards in ``folder``."""
     writer = Writer(order, build_tokenizer())
     assert writer.refresh()
@@ -202,7 +202,7 @@ def batch(tmp_path_factory: pytest.TempPathFactory) -> Batch:
     folder = tmp_path_factory.mktemp("shards")
     studies = [render_study(seed, size=64, lateral=seed % 2 == 0, prior=seed % 3 == 0) for seed in range(12)]
     save_shard(shard_path(folder, 0), [to_sample(study) for study in studies])
-    return draw_batch(folder, Order((folder, folder / "none"), 12, 0.5, 36, 0))
+    return draw_batch(folder, WritingOrder((folder, folder / "none"), 12, 0.5, 36, 0))
 
 
 def test_a_batch_holds_what_the_studies_show(batch: Batch) -> None:

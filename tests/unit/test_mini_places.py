@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from models.families.mini_places import Places, write_places
-from models.simulation.phrases import KINDS
+from models.families.mini.places import Places, write_places
+from models.vocabulary.english import KINDS
 
 
 def places() -> Places:

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.families import Request, SeenImage, Task
-from models.families.mini_prompts import known_questions, plain_text, prompt_for, read_answer, read_boxes
+from models.families.mini.prompts import known_questions, plain_text, prompt_for, read_answer, read_boxes
+from models.family import Request, SeenImage, Task
 from pipeline.errors import ConfigurationError, FailStudy
 from pipeline.report import Language, Region
 from pipeline.study import InstanceRef

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.archive.multipart import MultipartReader, boundary_of
+from pipeline.archive.dicomweb.multipart import MultipartReader, boundary_of
 
 BOUNDARY = b"b-0123"
 

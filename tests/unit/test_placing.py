@@ -11,17 +11,17 @@ import torch
 from safetensors.torch import save_file
 from transformers import LlamaForCausalLM
 
-from models.brought import kept_parameters
 from models.catalog import show
-from models.families import Request, Task
+from models.families.checked_weights import kept_parameters
 from models.families.native.networks import ChatNetwork, load_llava_med, load_medgemma, load_medrega
 from models.families.native.qwen import load_qwen
-from models.families.opening import OpenOptions, find_opener, open_family
-from models.memory import Precision
+from models.families.registry import OpenOptions, find_opener, open_family
+from models.family import Request, Task
 from models.networks.uni_med import ADAPTER_FOLDER, LANGUAGE_FOLDER, UniMedEncoder
 from models.networks.uni_med_language import with_new_adapter
-from models.placing import Placing, choose_placing
-from models.weight_files import inspect_folder
+from models.weight_loading.memory import Precision
+from models.weight_loading.placement import Placing, choose_placing
+from models.weight_loading.weight_files import inspect_folder
 from pipeline.errors import ConfigurationError
 from tests.large_models import enlarge
 from tests.plain_internvl import chat_config, chat_weights, save_chat

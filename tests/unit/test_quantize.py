@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from models.encoder import EncoderSource, OnnxEncoder, export_encoder
-from models.quantize import INT8_TOLERANCE, has_vnni, quantised_graph
+from models.runners.encoder import EncoderSource, OnnxEncoder, export_encoder
+from models.runners.quantize import INT8_TOLERANCE, has_vnni, quantised_graph
 from pipeline.errors import StopRun
 
 

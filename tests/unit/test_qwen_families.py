@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 
 from models.catalog import show
-from models.encoder import TorchEncoder
-from models.families import Request, SeenImage, Task
+from models.drafting.tasks import check_family
 from models.families.native.chat import picture_of
 from models.families.native.dialect import IMAGE_MARK
 from models.families.native.qwen import QwenFamily, _study_again, load_qwen, open_checkpoint, open_qwen
@@ -27,8 +26,9 @@ from models.families.native.qwen_words import (
     read_chexone,
     read_numbered,
 )
-from models.families.opening import OpenOptions
-from models.tasks import check_family
+from models.families.registry import OpenOptions
+from models.family import Request, SeenImage, Task
+from models.runners.encoder import TorchEncoder
 from pipeline.errors import ConfigurationError, FailStudy, StopRun
 from pipeline.report import Language, Place, Point, Region
 from pipeline.study import ImageSet, InstanceRef

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from models.language import OnnxLanguageModel
+from models.runners.language import OnnxLanguageModel
 from tests.small_llama import NO_TOKEN, onnx_twin, prompts_of, small_llama
 
 SECONDS = 30

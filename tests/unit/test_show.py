@@ -2,7 +2,7 @@
 
 import pytest
 
-from flows.show import rows_table
+from flows.commands.table import rows_table
 
 
 def test_brackets_are_text(capsys: pytest.CaptureFixture[str]) -> None:

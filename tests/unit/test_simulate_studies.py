@@ -6,7 +6,7 @@ from pathlib import Path
 import pydicom
 import pytest
 
-from flows.simulate import NOT_CHEST, SYNTAXES, SimulatedArchive, sample_archive, simulate
+from flows.commands.simulate import NOT_CHEST, SYNTAXES, SimulatedArchive, sample_archive, simulate
 from pipeline.errors import SkipStudy
 from pipeline.images import prepare
 from pipeline.study import FetchedStudy

@@ -8,7 +8,6 @@ from models.simulation.anatomy import LANDMARKS, ORGANS
 from models.simulation.film import MAX_VALUE, render
 from models.simulation.lesions import DRAW, LEFT, RIGHT, Chest
 from models.simulation.maps import HELD_OUT_POSES, edge_distance, load_pose, pose_count
-from models.simulation.phrases import KINDS, write_sections
 from models.simulation.study import SimulatedStudy, render_study
 from models.training.shards import (
     load_facts,
@@ -19,6 +18,7 @@ from models.training.shards import (
     study_facts,
     to_sample,
 )
+from models.vocabulary.english import KINDS, write_sections
 
 SIZE = 192
 

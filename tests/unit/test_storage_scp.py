@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 from pydicom.filereader import read_file_meta_info
 
-from pipeline.archive.association import Association
-from pipeline.archive.command import C_FIND_RQ, C_STORE_RQ, Command
+from pipeline.archive.dimse.association import Association
+from pipeline.archive.dimse.command import C_FIND_RQ, C_STORE_RQ, Command
+from pipeline.archive.dimse.pdu import Associate, PresentationContext
+from pipeline.archive.dimse.storage_scp import StorageScp
 from pipeline.archive.part10 import EXPLICIT_VR_LITTLE_ENDIAN, dataset_digest
-from pipeline.archive.pdu import Associate, Context
-from pipeline.archive.storage_scp import StorageScp
 from pipeline.dicom_writer import (
     DX_IMAGE_STORAGE,
     EXPLICIT_LITTLE,
@@ -70,8 +70,10 @@ def peer(scp: StorageScp) -> Peer:
     return Peer("LISTEN", scp.port)
 
 
-def associate(port: int, *contexts: Context, called: str = "LISTEN") -> Association:
-    proposal = Associate(called, "TESTSCU", contexts or (Context(1, DX_IMAGE_STORAGE, (EXPLICIT_LITTLE,)),))
+def associate(port: int, *contexts: PresentationContext, called: str = "LISTEN") -> Association:
+    proposal = Associate(
+        called, "TESTSCU", contexts or (PresentationContext(1, DX_IMAGE_STORAGE, (EXPLICIT_LITTLE,)),)
+    )
     return Association.request((LOOPBACK, port), proposal, connect_timeout=5, stall_timeout=5)
 
 
@@ -239,10 +241,10 @@ def test_an_unknown_called_ae_is_rejected_for_good(scp: StorageScp) -> None:
 def test_contexts_are_chosen_by_service_and_in_the_senders_order(scp: StorageScp) -> None:
     private, compressed = "1.2.826.0.1.3680043.2.1.1", "1.2.840.10008.1.2.4.90"
     proposed = (
-        Context(1, private, (compressed, EXPLICIT_LITTLE)),
-        Context(3, FIND, (EXPLICIT_LITTLE,)),
-        Context(5, VERIFICATION, (compressed, EXPLICIT_LITTLE)),
-        Context(7, VERIFICATION, (compressed,)),
+        PresentationContext(1, private, (compressed, EXPLICIT_LITTLE)),
+        PresentationContext(3, FIND, (EXPLICIT_LITTLE,)),
+        PresentationContext(5, VERIFICATION, (compressed, EXPLICIT_LITTLE)),
+        PresentationContext(7, VERIFICATION, (compressed,)),
     )
     with associate(scp.port, *proposed) as association:
         agreed = {number: context.transfer_syntaxes for number, context in association.contexts.items()}

@@ -12,10 +12,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from transformers import LogitsProcessorList
 
-from models.families import Features, Request, Task
-from models.families.text.family import TextFamily
+from models.drafting.structured import JsonConstraint, findings_of, read_structured, report_schema
 from models.families.text.recipes import RECIPES
-from models.structured import JsonConstraint, findings_of, read_structured, report_schema
+from models.families.text.text_family import TextFamily
+from models.family import Features, Request, Task
 from pipeline.errors import ConfigurationError, StopRun
 from pipeline.report import Finding, Side
 from tests.tiny_text import build_network, build_tokenizer, text_entry, write_text_model

@@ -6,11 +6,11 @@ import pytest
 
 from models.catalog import CatalogEntry, list_models
 from models.drafter import Drafter
-from models.drafting import draft_plan
-from models.families import Answer, Features, Request, Sections, SeenImage, Task
-from models.findings_text import read_findings
+from models.drafting.draft_plan import draft_plan
+from models.drafting.findings_text import read_findings
+from models.drafting.supports import MOST_IMAGES, supports
+from models.family import Answer, Features, Request, Sections, SeenImage, Task
 from models.prompts import read_wordings
-from models.supports import MOST_IMAGES, supports
 from pipeline.checks.reading import sentences
 from pipeline.report import DraftReport, ImpressionSource, Language, Region, Side, Support
 from pipeline.study import InstanceRef

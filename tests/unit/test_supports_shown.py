@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from models.drafter import Drafter
-from models.drafting import DraftPlan
-from models.families import Answer, Context, Features, Request, Sections, Task, Traits
+from models.drafting.draft_plan import DraftPlan
+from models.family import Answer, Features, PromptContext, Request, Sections, Task, Traits
 from pipeline.checks.reading import sentences
 from pipeline.fhir import validate
 from pipeline.fhir.observations import SUPPORT
@@ -20,7 +20,7 @@ from tests.memory_reader import START, MemoryReader, answered_outcome
 from tests.tiny_model import film_study
 from tests.unit.fhir_samples import STUDY, body, built
 
-TOLD = Context(indication="Known 12 mm nodule", prior_report="IMPRESSION: Large left effusion.")
+TOLD = PromptContext(indication="Known 12 mm nodule", prior_report="IMPRESSION: Large left effusion.")
 FINDINGS = {
     Language.ENGLISH: "The left effusion is smaller than on the prior film. The 12 mm nodule is seen; heart normal.",
     Language.CHINESE: "左侧胸腔积液较前减少；心影不大。右肺上叶见结节，约12 mm。",

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from models.simulation.phrases import FindingFact
 from models.simulation.task_texts import PlacedFact, StudyFacts
 from models.training.label_reader import StatedFinding, read_report
 from models.training.logistic import choose_penalty, fit_chosen
@@ -18,6 +17,7 @@ from models.training.task_scoring import (
     score_questions,
     score_summaries,
 )
+from models.vocabulary.english import FindingFact
 
 EFFUSION = PlacedFact(FindingFact("pleural_effusion", "left", "small"), (60, 60, 90, 90))
 NODULE = PlacedFact(FindingFact("nodule", "right", "large", "upper"), (10, 10, 20, 20))

@@ -9,9 +9,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
-from models.findings_text import parse_draft, read_findings
-from models.networks.tokenizer import build_tokenizer
-from models.simulation.phrases import (
+from models.drafting.findings_text import parse_draft, read_findings
+from models.simulation.task_texts import (
+    PlacedFact,
+    StudyFacts,
+    answer_text,
+    draw_closed,
+    draw_open,
+    task_example,
+)
+from models.training.label_reader import read_report, read_sentence
+from models.training.tokenizer import build_tokenizer
+from models.vocabulary.chinese import ABSENCES_ZH, chinese_sentences
+from models.vocabulary.english import (
     ABSENCES,
     CHANGES,
     DEPTHS,
@@ -25,16 +35,7 @@ from models.simulation.phrases import (
     every_fact,
     merge_sides,
 )
-from models.simulation.phrases_zh import ABSENCES_ZH, chinese_sentences
-from models.simulation.task_texts import (
-    PlacedFact,
-    StudyFacts,
-    answer_text,
-    draw_closed,
-    draw_open,
-    task_example,
-)
-from models.simulation.task_words import (
+from models.vocabulary.task_words import (
     LANDMARKS,
     LANGUAGES,
     NAMES,
@@ -46,7 +47,6 @@ from models.simulation.task_words import (
     every_question,
     question_text,
 )
-from models.training.label_reader import read_report, read_sentence
 
 BOTH = ("consolidation", "pleural_effusion", "pneumothorax")
 

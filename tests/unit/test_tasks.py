@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from flows.site_tasks import site_tasks
+from flows.environment.site_models import site_tasks
 from models.catalog import show
 from models.drafter import Drafter
-from models.families import Answer, Features, Request, Task
-from models.tasks import SiteTask, Wording, question_of, requests_of, tasks_digest
+from models.drafting.tasks import SiteTask, TaskWording, question_of, requests_of, tasks_digest
+from models.family import Answer, Features, Request, Task
 from pipeline.errors import ConfigurationError, FailStudy, SkipStudy
 from pipeline.report import DraftReport, Label, Language, Place, Region, Verdict
 from pipeline.settings import Settings
@@ -103,7 +103,7 @@ def test_a_task_that_a_language_lacks_is_refused_at_the_start() -> None:
 @pytest.mark.parametrize("schema", ["{", '{"type": "thing"}'])
 def test_a_schema_that_is_none_is_refused(schema: str) -> None:
     with pytest.raises(ConfigurationError, match="no JSON Schema"):
-        requests_of(Task.STRUCTURED, ENGLISH, Wording(schema=schema))
+        requests_of(Task.STRUCTURED, ENGLISH, TaskWording(schema=schema))
 
 
 def test_the_same_task_twice_is_refused() -> None:

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, GenerationConfig, LlamaForCausalLM
 
-from models.tensor_reading import load_network, model_files, open_tensors
+from models.weight_loading.tensors import load_network, model_files, open_tensors
 from pipeline.errors import StopRun
 from tests.tiny_text import build_network
 

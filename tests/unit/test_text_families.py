@@ -10,10 +10,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from models.drafter import Drafter
-from models.families import Features, Request, Task
 from models.families.text.asking import read_choice
-from models.families.text.family import TextFamily
 from models.families.text.recipes import RECIPES
+from models.families.text.text_family import TextFamily
+from models.family import Features, Request, Task
 from pipeline.errors import ConfigurationError, FailStudy, StopRun
 from pipeline.report import Language
 from tests.tiny_text import POSITIONS, text_entry, write_text_model

@@ -12,12 +12,14 @@ from safetensors.torch import load_file
 
 from models.networks.uni_med import ADAPTER_FOLDER, WEIGHTS_FILE, load_encoder
 from models.networks.uni_med_language import load_language
-from models.training.train_uni_med import CHECKPOINT, Plan, UniMedTrainer
-from models.training.uni_med_data import Sample, choose_batch, read_samples
+from models.training.train_uni_med import CHECKPOINT, UniMedTrainer, UniMedTrainingPlan
+from models.training.uni_med_data import UniMedSample, choose_batch, read_samples
 from pipeline.errors import ConfigurationError
 from tests.tiny_uni_med import write_uni_med
 
-PLAN = Plan(steps=24, batch=4, rate=0.02, last_rate=0.002, warm_up=2, seed=1, checkpoint_every=1000)
+PLAN = UniMedTrainingPlan(
+    steps=24, batch=4, rate=0.02, last_rate=0.002, warm_up=2, seed=1, checkpoint_every=1000
+)
 LINES: tuple[dict[str, str], ...] = (
     {"image": "dark.png", "task": "vqa", "question": "Is it bright?", "answer": "no"},
     {"image": "bright.png", "task": "vqa", "question": "Is it bright?", "answer": "yes"},
@@ -70,7 +72,7 @@ def test_a_stopped_run_goes_on_with_the_same_numbers(model: Path, tmp_path: Path
 
 
 def test_a_long_sample_is_refused_not_clipped(model: Path, tmp_path: Path) -> None:
-    long = Sample(None, "qa", "why " * 200, "x")
+    long = UniMedSample(None, "qa", "why " * 200, "x")
     with pytest.raises(ConfigurationError, match="nothing is clipped"):
         UniMedTrainer(model, tmp_path, PLAN).train([long], until=1)
 
@@ -94,7 +96,7 @@ def test_a_line_that_is_no_sample_is_named(tmp_path: Path, line: str) -> None:
 
 
 def test_every_epoch_sees_every_sample_once_in_an_order_of_its_own() -> None:
-    samples = [Sample(None, "qa", str(number), "x") for number in range(6)]
+    samples = [UniMedSample(None, "qa", str(number), "x") for number in range(6)]
     steps = [choose_batch(samples, 0, step, 3) for step in range(4)]
     first, second = steps[0] + steps[1], steps[2] + steps[3]
     assert sorted(one.question for one in first) == sorted(one.question for one in second) == list("012345")
@@ -102,7 +104,7 @@ def test_every_epoch_sees_every_sample_once_in_an_order_of_its_own() -> None:
 
 
 def test_the_rate_rises_and_falls() -> None:
-    plan = Plan(steps=100, rate=1.0, last_rate=0.0, warm_up=10)
+    plan = UniMedTrainingPlan(steps=100, rate=1.0, last_rate=0.0, warm_up=10)
     rates = [plan.rate_at(step) for step in range(100)]
     assert rates[0] == pytest.approx(0.1)
     assert max(rates) == pytest.approx(1.0)

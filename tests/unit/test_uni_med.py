@@ -15,10 +15,9 @@ from torch.nn import functional
 from transformers import AutoTokenizer, Blip2VisionConfig, Blip2VisionModel, LlamaForCausalLM
 
 from models.catalog import show
-from models.encoder import largest_error
-from models.families import Request, SeenImage, Task
-from models.families.uni_med.asking import read_class, read_places, word_instruction, write_box
-from models.families.uni_med.family import UniMedFamily, choose_image, normalise, squash
+from models.families.uni_med.questions import read_class, read_places, word_instruction, write_box
+from models.families.uni_med.uni_med_family import UniMedFamily, choose_image, normalise, squash
+from models.family import Request, SeenImage, Task
 from models.networks.eva_vit import EvaConfig
 from models.networks.uni_med import (
     ADAPTER_FOLDER,
@@ -30,6 +29,7 @@ from models.networks.uni_med import (
     load_tower,
 )
 from models.networks.uni_med_language import load_language, quiet_peft
+from models.runners.encoder import largest_error
 from pipeline.errors import FailStudy, StopRun
 from pipeline.report import Region
 from pipeline.study import InstanceRef

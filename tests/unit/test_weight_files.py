@@ -13,12 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
-from models.brought import check_brought
 from models.catalog import show
-from models.families.opening import open_family
+from models.families.checked_weights import check_brought
+from models.families.registry import open_family
 from models.pin import write_sums
-from models.tokenizer_check import check_tokenizer
-from models.weight_files import (
+from models.weight_loading.tokenizer_check import check_tokenizer
+from models.weight_loading.weight_files import (
     SUMS_FILE,
     inspect_folder,
     parse_header,

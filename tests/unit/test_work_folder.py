@@ -6,7 +6,7 @@ import signal
 from multiprocessing.synchronize import Event
 from pathlib import Path
 
-from flows.work_folder import work_folder
+from flows.environment.work_folder import work_folder
 
 
 def _hold(parent: Path, ready: Event) -> None:

@@ -21,14 +21,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from models.catalog import CatalogEntry
-from models.encoder import EncoderSource
-from models.families import Answer, Features, Request, SeenImage, Task
 from models.families.native.internvl_chat import QKV
-from models.families.opening import OpenOptions
+from models.families.registry import OpenOptions
 from models.families.towers import SHAPING, Tower, open_tower
-from models.loading import check_keys, file_digest
+from models.family import Answer, Features, Request, SeenImage, Task
 from models.prompts import read_prompts
-from models.tensor_reading import open_tensors
+from models.runners.encoder import EncoderSource
+from models.weight_loading.tensors import open_tensors
+from models.weight_loading.verified import check_keys, file_digest
 from pipeline.errors import ConfigurationError, FailStudy, SkipStudy, StopRun
 from pipeline.report import Label, Language
 from pipeline.study import ImageSet, StudyImage
@@ -244,7 +244,7 @@ def _layers(weights: Mapping[str, Any], start: str) -> int:
 
 
 class BiomedClipFamily:
-    """See ``models.families.Family``: classify alone, one image. The probabilities are over the labels given."""
+    """See ``models.family.Family``: classify alone, one image. The probabilities are over the labels given."""
 
     def __init__(
         self,
@@ -282,7 +282,7 @@ class BiomedClipFamily:
         return np.ascontiguousarray(values, np.float32)
 
     def encode(self, studies: Sequence[ImageSet]) -> list[Features]:
-        """See ``models.families.Family``."""
+        """See ``models.family.Family``."""
         if not studies:
             return []
         rows = self._encoder.encode({"pixels": np.concatenate([self.prepare(study) for study in studies])})[
@@ -294,7 +294,7 @@ class BiomedClipFamily:
         ]
 
     def answer(self, features: Sequence[Features], requests: Sequence[Request]) -> list[Answer]:
-        """See ``models.families.Family``. The label of the highest probability is chosen and is the text."""
+        """See ``models.family.Family``. The label of the highest probability is chosen and is the text."""
         if len(features) != len(requests):
             raise ValueError("features and requests go in pairs")
         return [self._answer(one, request) for one, request in zip(features, requests, strict=True)]

@@ -17,17 +17,17 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from models.catalog import CatalogEntry
-from models.families import TEXT_TASKS, Answer, Features, Request, SeenImage, Task
-from models.families.native.dialect import IMAGE_MARK, Dialect, Reading
+from models.drafting.structured import JsonConstraint, read_structured, report_schema
+from models.families.native.dialect import IMAGE_MARK, Dialect, ParsedAnswer
 from models.families.native.llava_med import LlavaMedDialect
 from models.families.native.medgemma import MedGemmaDialect, pads
 from models.families.native.medrega import MedRegaDialect
 from models.families.native.networks import ChatNetwork, load_llava_med, load_medgemma, load_medrega
 from models.families.native.seeing import chat_tower
-from models.families.opening import OpenOptions
+from models.families.registry import OpenOptions
 from models.families.text.writing import until_end
 from models.families.towers import Tower, open_tower
-from models.structured import JsonConstraint, read_structured, report_schema
+from models.family import TEXT_TASKS, Answer, Features, Request, SeenImage, Task
 from pipeline.errors import ConfigurationError, FailStudy, SkipStudy
 from pipeline.study import ImageSet, StudyImage
 
@@ -40,7 +40,7 @@ REASONING_LIMIT = 1024
 
 
 class ChatFamily:
-    """See ``models.families.Family``."""
+    """See ``models.family.Family``."""
 
     def __init__(
         self,
@@ -90,7 +90,7 @@ class ChatFamily:
         return self._pixels([picture_of(image) for image in self._choose(study)])
 
     def encode(self, studies: Sequence[ImageSet]) -> list[Features]:
-        """See ``models.families.Family``."""
+        """See ``models.family.Family``."""
         if not studies:
             return []
         chosen = [self._choose(study) for study in studies]
@@ -109,7 +109,7 @@ class ChatFamily:
         return encoded
 
     def answer(self, features: Sequence[Features], requests: Sequence[Request]) -> list[Answer]:
-        """See ``models.families.Family``."""
+        """See ``models.family.Family``."""
         if len(features) != len(requests):
             raise ValueError("features and requests go in pairs")
         for request in requests:
@@ -189,7 +189,7 @@ class ChatFamily:
         values = self._values(features, request)[:seen] if seen else None
         return text.replace(IMAGE_MARK, self._loaded.image_text), values
 
-    def _read(self, text: str, request: Request, features: Features) -> Reading:
+    def _read(self, text: str, request: Request, features: Features) -> ParsedAnswer:
         return self._dialect.read(text, request, features.images)
 
     def _values(self, features: Features, request: Request) -> NDArray[Any]:

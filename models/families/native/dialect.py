@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from models.families import Request, SeenImage, Task
 from models.families.text.asking import read_choice
+from models.family import Request, SeenImage, Task
 from models.prompts import Wordings
 from pipeline.errors import ConfigurationError, FailStudy
 from pipeline.report import Label, Language, Place, Region
@@ -32,7 +32,7 @@ SCANS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class ParsedAnswer:
     """What an answer says: its text without the family's marks, labels, and places in pixels of the original."""
 
     text: str
@@ -58,7 +58,7 @@ class Dialect(Protocol):
         """The whole prompt with ``<image>`` where the tokens of each image go. Raises ConfigurationError, FailStudy."""
         ...
 
-    def read(self, text: str, request: Request, seen: Sequence[SeenImage]) -> Reading:
+    def read(self, text: str, request: Request, seen: Sequence[SeenImage]) -> ParsedAnswer:
         """The answer read; never raises."""
         ...
 

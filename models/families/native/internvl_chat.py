@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from models.loading import check_keys
-from models.placing import PATTERNS, Placing
-from models.tensor_reading import open_tensors
+from models.weight_loading.placement import PATTERNS, Placing
+from models.weight_loading.tensors import open_tensors
+from models.weight_loading.verified import check_keys
 from pipeline.errors import ConfigurationError, StopRun
 
 NORM_EPSILON = 1e-6

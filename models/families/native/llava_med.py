@@ -2,15 +2,15 @@
 
 from collections.abc import Sequence
 
-from models.families import Request, SeenImage, Task
 from models.families.native.dialect import (
-    Reading,
+    ParsedAnswer,
     check_request,
     fill_slots,
     find_wording,
     list_names,
     read_labels,
 )
+from models.family import Request, SeenImage, Task
 from models.prompts import read_wordings
 from pipeline.report import Language
 
@@ -39,6 +39,6 @@ class LlavaMedDialect:
         prompt = fill_slots(find_wording(self._wordings, request, key), values)
         return fill_slots(self._wordings.texts["chat", Language.ENGLISH], {"prompt": prompt})
 
-    def read(self, text: str, request: Request, seen: Sequence[SeenImage]) -> Reading:
+    def read(self, text: str, request: Request, seen: Sequence[SeenImage]) -> ParsedAnswer:
         """See Dialect."""
-        return Reading(text.strip(), labels=read_labels(text, request))
+        return ParsedAnswer(text.strip(), labels=read_labels(text, request))

@@ -11,16 +11,16 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from models.families import TEXT_TASKS, Request, SeenImage, Task
 from models.families.native.dialect import (
     IMAGE_MARK,
-    Reading,
+    ParsedAnswer,
     check_request,
     fill_slots,
     find_wording,
     list_names,
     read_labels,
 )
+from models.family import TEXT_TASKS, Request, SeenImage, Task
 from models.prompts import read_wordings
 from pipeline.report import Language, Place, Region
 
@@ -62,11 +62,11 @@ class MedGemmaDialect:
         prompt = fill_slots(find_wording(self._wordings, request, key), values)
         return fill_slots(self._wordings.texts["chat", Language.ENGLISH], {"prompt": prompt})
 
-    def read(self, text: str, request: Request, seen: Sequence[SeenImage]) -> Reading:
+    def read(self, text: str, request: Request, seen: Sequence[SeenImage]) -> ParsedAnswer:
         """See Dialect."""
         if request.task is Task.DETECT:
-            return Reading(text.strip(), places=read_boxes(text, seen[0]) if seen else ())
-        return Reading(text.strip(), labels=read_labels(text, request))
+            return ParsedAnswer(text.strip(), places=read_boxes(text, seen[0]) if seen else ())
+        return ParsedAnswer(text.strip(), labels=read_labels(text, request))
 
 
 def read_boxes(text: str, image: SeenImage) -> tuple[Place, ...]:

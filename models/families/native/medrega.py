@@ -10,11 +10,10 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 
-from models.families import Request, SeenImage, Task
 from models.families.native.dialect import (
     IMAGE_MARK,
     SCANS,
-    Reading,
+    ParsedAnswer,
     check_region,
     check_request,
     fill_slots,
@@ -22,6 +21,7 @@ from models.families.native.dialect import (
     read_labels,
     whole_image_region,
 )
+from models.family import Request, SeenImage, Task
 from models.prompts import read_wordings
 from pipeline.errors import ConfigurationError
 from pipeline.report import Label, Language, Place
@@ -143,7 +143,7 @@ class MedRegaDialect:
         check_region(request.region, seen)
         return _write_box([Place("", request.region)], seen[0])
 
-    def read(self, text: str, request: Request, seen: Sequence[SeenImage]) -> Reading:
+    def read(self, text: str, request: Request, seen: Sequence[SeenImage]) -> ParsedAnswer:
         """See Dialect."""
         plain = (
             " ".join(_MARKS.sub("", text).split())
@@ -152,15 +152,15 @@ class MedRegaDialect:
         )
         plain = plain.strip()
         if request.task is Task.CLASSIFY:
-            return Reading(plain, labels=nearest_labels(plain, request.labels))
+            return ParsedAnswer(plain, labels=nearest_labels(plain, request.labels))
         if request.task is Task.IDENTIFY:
             name = plain.strip(" .。")
-            return Reading(plain, places=(Place(name, request.region, text=plain),) if name else ())
+            return ParsedAnswer(plain, places=(Place(name, request.region, text=plain),) if name else ())
         if request.task in (Task.DETECT, Task.GROUNDED_REPORT) and seen:
-            return Reading(
+            return ParsedAnswer(
                 plain, places=read_places(text, seen[0], told=request.task is Task.GROUNDED_REPORT)
             )
-        return Reading(plain, labels=read_labels(plain, request))
+        return ParsedAnswer(plain, labels=read_labels(plain, request))
 
 
 def read_places(text: str, image: SeenImage, *, told: bool = False) -> tuple[Place, ...]:

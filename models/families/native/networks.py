@@ -7,9 +7,9 @@ from typing import Any
 
 from models.families.native.internvl_chat import load_internvl_chat, read_layout
 from models.families.text.loading import check_report
-from models.loading import file_digest
-from models.placing import Placing, choose_placing
-from models.tensor_reading import load_placed
+from models.weight_loading.placement import Placing, choose_placing
+from models.weight_loading.tensors import load_placed
+from models.weight_loading.verified import file_digest
 from pipeline.errors import ConfigurationError, StopRun
 
 IMAGENET_MEAN, IMAGENET_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

@@ -19,9 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.catalog import CatalogEntry
-from models.families import Answer, Features, Request, Task
 from models.families.native.chat import ChatFamily, grey_picture, picture_of, seen_image
-from models.families.native.dialect import IMAGE_MARK, Reading
+from models.families.native.dialect import IMAGE_MARK, ParsedAnswer
 from models.families.native.networks import (
     ChatNetwork,
     describe_network,
@@ -31,9 +30,10 @@ from models.families.native.networks import (
 )
 from models.families.native.qwen_tower import MERGE, TowerShape, qwen_tower, see_images, shape_of_tower
 from models.families.native.qwen_words import WORDS, LingshuWords
-from models.families.opening import OpenOptions
+from models.families.registry import OpenOptions
 from models.families.towers import Tower
-from models.placing import choose_placing
+from models.family import Answer, Features, Request, Task
+from models.weight_loading.placement import choose_placing
 from pipeline.errors import ConfigurationError, StopRun
 from pipeline.study import ImageSet, StudyImage
 
@@ -53,7 +53,7 @@ class _Seen:
 
 
 class QwenFamily(ChatFamily):
-    """See ``models.families.Family``. Features: ``features`` [tokens, width] and ``grids`` [images, 3]."""
+    """See ``models.family.Family``. Features: ``features`` [tokens, width] and ``grids`` [images, 3]."""
 
     _shape: TowerShape
 
@@ -66,7 +66,7 @@ class QwenFamily(ChatFamily):
         return np.concatenate([patches for patches, _ in map(self._patches, self._choose(study))])
 
     def encode(self, studies: Sequence[ImageSet]) -> list[Features]:
-        """See ``models.families.Family``."""
+        """See ``models.family.Family``."""
         chosen = [self._choose(study) for study in studies]
         prepared = [self._patches(image) for images in chosen for image in images]
         if not prepared:
@@ -137,7 +137,7 @@ class QwenFamily(ChatFamily):
             "mm_token_type_ids": (ids == self._loaded.image_token).int(),
         }
 
-    def _read(self, text: str, request: Request, features: Features) -> Reading:
+    def _read(self, text: str, request: Request, features: Features) -> ParsedAnswer:
         if isinstance(self._dialect, LingshuWords) and features.images:
             side = self._loaded.network.config.vision_config.patch_size
             sizes = [(int(rows) * side, int(columns) * side) for _, rows, columns in features.arrays["grids"]]
@@ -146,7 +146,7 @@ class QwenFamily(ChatFamily):
 
 
 class PerTaskFamily:
-    """A family with a checkpoint per task, one in memory at a time. See ``models.families.Family``.
+    """A family with a checkpoint per task, one in memory at a time. See ``models.family.Family``.
 
     Towers differ between the checkpoints, so a study is encoded by that of the report (or of the first task there is),
     and again by that of another task when it is asked. For that its features keep ``greys``: the values of each image
@@ -184,7 +184,7 @@ class PerTaskFamily:
             return self._family.prepare(study)
 
     def encode(self, studies: Sequence[ImageSet]) -> list[Features]:
-        """See ``models.families.Family``; the features keep small pictures for the other checkpoints."""
+        """See ``models.family.Family``; the features keep small pictures for the other checkpoints."""
         with self._lock:
             family = self._use(self._first)
             return [
@@ -193,7 +193,7 @@ class PerTaskFamily:
             ]
 
     def answer(self, features: Sequence[Features], requests: Sequence[Request]) -> list[Answer]:
-        """See ``models.families.Family``; requests of one task are answered together."""
+        """See ``models.family.Family``; requests of one task are answered together."""
         for request in requests:
             if request.task not in self._folders:
                 message = (
@@ -238,7 +238,7 @@ def _study_again(features: Features, patch: int) -> ImageSet:
 
 
 def _digests(folder: Path) -> dict[str, str]:
-    from models.loading import file_digest
+    from models.weight_loading.verified import file_digest
 
     return {path.name: file_digest(path) for path in sorted(folder.glob("*.safetensors"))}
 

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from models.encoder import EncoderSource, Lengths, VisionEncoder
 from models.families.native.networks import ChatNetwork
 from models.families.native.seeing import float32_bytes, on_cpu, tower_files, without_language
 from models.families.towers import SHAPING, Tower
+from models.runners.encoder import EncoderSource, Lengths, VisionEncoder
 from pipeline.errors import StopRun
 
 MERGE = 2

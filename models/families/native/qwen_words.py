@@ -13,10 +13,9 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from models.families import TEXT_TASKS, Request, SeenImage, Task
 from models.families.native.dialect import (
     IMAGE_MARK,
-    Reading,
+    ParsedAnswer,
     check_request,
     fill_slots,
     find_wording,
@@ -24,6 +23,7 @@ from models.families.native.dialect import (
     read_labels,
     whole_image_region,
 )
+from models.family import TEXT_TASKS, Request, SeenImage, Task
 from models.prompts import read_wordings
 from pipeline.report import Label, Language, Place, Point, Region
 
@@ -110,18 +110,18 @@ class UmitWords(_QwenWords):
         mark, apart = ("：", "\n ") if request.language is Language.CHINESE else (":", "\n")
         return apart.join(f"{number}{mark}{name}" for number, name in enumerate(request.options, 1))
 
-    def read(self, text: str, request: Request, seen: Sequence[SeenImage]) -> Reading:
+    def read(self, text: str, request: Request, seen: Sequence[SeenImage]) -> ParsedAnswer:
         """See Dialect."""
         plain = _QWEN_MARKS.sub("", text).strip()
         if request.task is Task.CLASSIFY:
-            return Reading(plain, labels=read_numbered(text, request.labels, 0))
+            return ParsedAnswer(plain, labels=read_numbered(text, request.labels, 0))
         if request.task is Task.VQA and request.options:
-            return Reading(plain, labels=read_numbered(text, request.options, 1))
+            return ParsedAnswer(plain, labels=read_numbered(text, request.options, 1))
         if request.task is Task.DETECT and seen:
-            return Reading(plain, places=_umit_places(text, request.target.strip(), seen))
+            return ParsedAnswer(plain, places=_umit_places(text, request.target.strip(), seen))
         if request.task is Task.LANDMARK and seen:
-            return Reading(plain, places=_umit_landmark(text, request.target.strip(), seen[0]))
-        return Reading(plain)
+            return ParsedAnswer(plain, places=_umit_landmark(text, request.target.strip(), seen[0]))
+        return ParsedAnswer(plain)
 
 
 def read_numbered(text: str, names: Sequence[str], first: int) -> tuple[Label, ...]:
@@ -172,18 +172,20 @@ class LingshuWords(_QwenWords):
     def __init__(self, prompts: str = "lingshu.toml", most_images: int = 4) -> None:
         super().__init__(prompts, most_images)
 
-    def read(self, text: str, request: Request, seen: Sequence[SeenImage]) -> Reading:
+    def read(self, text: str, request: Request, seen: Sequence[SeenImage]) -> ParsedAnswer:
         """See Dialect. A report's Impression starts a line of its own, as readers of reports expect."""
         if request.task is Task.REPORT:
-            return Reading(_PLURAL.sub("Impression:", _IMPRESSION.sub("\n", text.strip())))
-        return Reading(text.strip(), labels=read_labels(text, request))
+            return ParsedAnswer(_PLURAL.sub("Impression:", _IMPRESSION.sub("\n", text.strip())))
+        return ParsedAnswer(text.strip(), labels=read_labels(text, request))
 
     def read_resized(
         self, text: str, request: Request, seen: Sequence[SeenImage], sizes: Sequence[tuple[int, int]]
-    ) -> Reading:
+    ) -> ParsedAnswer:
         """As ``read``, with the (rows, columns) in pixels that each image was resized to."""
         if request.task is Task.DETECT and seen:
-            return Reading(text.strip(), places=read_bbox_2d(text, seen[0], sizes[0], request.target.strip()))
+            return ParsedAnswer(
+                text.strip(), places=read_bbox_2d(text, seen[0], sizes[0], request.target.strip())
+            )
         return self.read(text, request, seen)
 
 
@@ -223,14 +225,14 @@ class CheXOneWords(_QwenWords):
     def __init__(self, prompts: str = "chexone.toml", most_images: int = 2) -> None:
         super().__init__(prompts, most_images)
 
-    def read(self, text: str, request: Request, seen: Sequence[SeenImage]) -> Reading:
+    def read(self, text: str, request: Request, seen: Sequence[SeenImage]) -> ParsedAnswer:
         """See Dialect. A text without a box of its own is kept whole."""
         if request.task is Task.DETECT:
             plain = " ".join(_CHEXONE_BOX.sub("", _QWEN_MARKS.sub("", text)).split())
-            return Reading(plain, places=read_chexone(text, request, seen[0]) if seen else ())
+            return ParsedAnswer(plain, places=read_chexone(text, request, seen[0]) if seen else ())
         boxed = last_boxed(text)
         answer = text.strip() if boxed is None else boxed.strip()
-        return Reading(answer, labels=read_labels(answer, request))
+        return ParsedAnswer(answer, labels=read_labels(answer, request))
 
 
 def last_boxed(text: str) -> str | None:

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from models.encoder import EncoderSource
 from models.families.native.networks import ChatNetwork
 from models.families.towers import SHAPING, Tower
+from models.runners.encoder import EncoderSource
 
 PARTS = ("vision_tower", "multi_modal_projector")
 _HERE = Path(__file__).parent

@@ -6,7 +6,7 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from models.families import Request, Task
+from models.family import Request, Task
 from models.prompts import read_prompts
 from pipeline.errors import FailStudy
 from pipeline.report import Label, Language

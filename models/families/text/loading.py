@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from models.families.text.recipes import TextRecipe
-from models.loading import file_digest
-from models.placing import Placing, choose_placing
-from models.tensor_reading import load_placed
+from models.weight_loading.placement import Placing, choose_placing
+from models.weight_loading.tensors import load_placed
+from models.weight_loading.verified import file_digest
 from pipeline.errors import ConfigurationError, StopRun
 
 _MADE_AT_LOAD = ("rotary_emb.inv_freq", ".attn.bias", ".attn.masked_bias")

@@ -23,8 +23,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models.loading import check_keys
 from models.networks.uni_med_language import quiet_peft
+from models.weight_loading.verified import check_keys
 from pipeline.errors import ConfigurationError, StopRun
 
 BASE_FOLDER, EXPERTS_FILE = "base", "non_lora_trainables.safetensors"

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from models.language import WrittenText
+from models.runners.language import WrittenText
 
 
 class OwnTokensPenalty:

@@ -6,9 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from models.encoder import EncoderSource
-from models.loading import fixed_pixels
 from models.networks.uni_med import UniMedEncoder
+from models.runners.encoder import EncoderSource
+from models.weight_loading.verified import fixed_pixels
 
 FIXED_IMAGES = 2
 

@@ -1,0 +1,33 @@
+"""``firstread models compile``: the encoder's graph and a TensorRT engine with its manifest."""
+
+import json
+import sys
+from dataclasses import asdict
+
+from flows.commands import table as display
+from flows.environment.site_models import chosen_model
+from models.catalog import show
+from models.compiling import CompileOptions, compile_encoder
+from models.families.registry import OpenOptions
+from pipeline.settings import Settings
+
+
+def compile_model(settings: Settings, model: str, order: CompileOptions, *, as_json: bool) -> None:
+    """Compile, and print the manifest of each engine, as JSON one a line; ``model`` as ``chosen_model`` takes it.
+
+    Raises ConfigurationError for a product or device that cannot be had, StopRun for unsound weights.
+    """
+    choice = chosen_model(settings, model)
+    options = OpenOptions(
+        choice.weights,
+        settings.data_dir / "engines",
+        accept_use_limits=choice.accept_use_limits,
+        precision=choice.precision,
+        sha256=choice.sha256,
+        endpoint=choice.endpoint,
+    )
+    for manifest in map(asdict, compile_encoder(show(choice.id), options, order)):
+        if as_json:
+            sys.stdout.write(json.dumps(manifest) + "\n")
+        else:
+            display.rows_table(("key", "value"), [(key, str(value)) for key, value in manifest.items()])

@@ -1,0 +1,109 @@
+"""Commands that run a flow in this process: they bring up Prefect, call the flow and show what came out."""
+
+import asyncio
+import sys
+import time
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+from flows.commands import table as display
+from flows.environment.prefect_server import prefect_api
+from flows.tally import Tally
+from pipeline.errors import ConfigurationError
+from pipeline.settings import Settings, archive_named
+from pipeline.study import StudyQuery
+
+
+@dataclass(frozen=True, slots=True)
+class SweepOptions:
+    """What a command asks of a sweep: study dates, both inclusive, and what it overrides of the configuration."""
+
+    since: date | None = None
+    until: date | None = None
+    config: str = ""
+    model: str = ""
+    language: str = ""
+
+
+def run_sweep(
+    settings: Settings, archive: str, asked: SweepOptions, studies: tuple[str, ...] = (), *, show: bool
+) -> Tally:
+    """Sweep by dates, or discover the named studies and draft those; gives the tally.
+
+    Raises what the flow raised: ConfigurationError, StopRun, or RetryLater where Postgres or the archive stayed away.
+    """
+    archive_named(settings, archive)
+    with prefect_api(settings), display.progress_bars(show):
+        from flows import sweep
+
+        if studies:
+            tally = asyncio.run(_named(archive, studies, asked))
+        else:
+            tally = asyncio.run(
+                sweep.sweep(
+                    archive=archive,
+                    since=asked.since,
+                    until=asked.until,
+                    config=asked.config,
+                    model=asked.model,
+                    language=asked.language,
+                )
+            )
+    if show:
+        display.tally_table(tally)
+    return tally
+
+
+async def _named(archive: str, studies: tuple[str, ...], asked: SweepOptions) -> Tally:
+    """UIDs never become flow parameters: they are looked up here, and the flow is given ledger ids."""
+    from flows import sweep
+    from flows.discover import discover_studies
+
+    started = time.monotonic()
+    with sweep.open_workplace(asked.config, asked.model, asked.language) as place:
+        discovered = await discover_studies(place, archive, StudyQuery(study_instance_uids=studies))
+        ledger_ids = place.store.ledger_ids(archive, place.drafter.recipe, studies)
+    drafted = await sweep.draft(
+        archive=archive,
+        ledger_ids=list(ledger_ids),
+        config=asked.config,
+        model=asked.model,
+        language=asked.language,
+    )
+    return drafted.of(discovered, time.monotonic() - started)
+
+
+def run_discover(settings: Settings, archive: str, asked: SweepOptions, *, show: bool) -> Tally:
+    """Write what the archive has to the ledger; no flow, nothing is drafted."""
+    from flows.discover import discover_studies
+    from flows.environment.workplace import Workplace
+
+    archive_named(settings, archive)
+    started = time.monotonic()
+    with Workplace(settings, model=asked.model) as place, display.progress_bars(show):
+        query = StudyQuery(since=asked.since, until=asked.until)
+        discovered = asyncio.run(discover_studies(place, archive, query))
+    tally = Tally(discovered=discovered, seconds=time.monotonic() - started)
+    if show:
+        display.tally_table(tally)
+    return tally
+
+
+def run_simulate(studies: int, out: Path, seed: int, *, as_json: bool) -> None:
+    """Write simulated studies to ``out``, with progress. Raises ConfigurationError where it cannot be written."""
+    from flows.commands.simulate import simulate
+
+    started = time.monotonic()
+    try:
+        with display.counting("simulated", studies, show=not as_json) as progress:
+            simulate(studies, out, seed, progress=progress)
+    except OSError as error:
+        raise ConfigurationError("simulate", f"{out}: cannot be written ({error.strerror})") from None
+    seconds = time.monotonic() - started
+    if as_json:
+        sys.stdout.write(f'{{"studies":{studies},"seconds":{seconds:.3f}}}\n')
+    else:
+        sys.stderr.write(
+            f"{studies} simulated studies in {out} ({seconds:.1f} s); what is on them: truth.jsonl\n"
+        )

@@ -1,0 +1,121 @@
+"""What the steps of a run share: settings, store, archives, drafter and a folder to work in.
+
+Opened once by a flow or a command and closed with it; nothing here is global.
+"""
+
+import logging
+import os
+import socket
+import uuid
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from flows.environment.code_version import code_version
+from flows.environment.malloc_arenas import limit_arenas
+from flows.environment.site_models import chosen_model, model_choice, site_tasks
+from flows.environment.work_folder import work_folder
+from models.catalog import show
+from models.drafter import Drafter, open_drafter
+from pipeline.archive import Archive
+from pipeline.archive.opening import open_archive
+from pipeline.errors import FirstreadError
+from pipeline.fhir import Site, audit_events
+from pipeline.report import Language
+from pipeline.settings import Settings, archive_named
+from pipeline.store.opening import open_store
+from pipeline.store.store import Store
+
+log = logging.getLogger(__name__)
+
+
+class Workplace:
+    """A context manager over everything a run holds open. The drafter is loaded when first asked for.
+
+    Raises ConfigurationError for an unknown archive or model, StopRun when weights, engine or schema are not what is
+    expected, RetryLater when Postgres is away.
+    """
+
+    def __init__(self, settings: Settings, *, model: str = "", language: str = "") -> None:
+        self.settings = settings
+        self.model = chosen_model(settings, model)
+        self.language = Language(language or settings.policy.language)
+        self.owner = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+        self._stack = ExitStack()
+        self._archives: dict[str, Archive] = {}
+        self._drafter: Drafter | None = None
+
+    def __enter__(self) -> Self:
+        limit_arenas()
+        with ExitStack() as stack:
+            self.store: Store = stack.enter_context(open_store(self.settings, owner=self.owner))
+            self._say(audit_events.application_started)
+            stack.callback(self._say_stopped)
+            self._folder = stack.enter_context(work_folder(self.settings.data_dir / "work"))
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+    def _say(self, event: Callable[[str, datetime], Mapping[str, Any]]) -> None:
+        self.store.append_audit([event(self.settings.policy.organization, datetime.now(UTC))])
+
+    def _say_stopped(self) -> None:
+        try:
+            self._say(audit_events.application_stopped)
+        except FirstreadError as error:
+            log.warning("the end of this run is not in the audit: %s", error)
+
+    @property
+    def drafter(self) -> Drafter:
+        """The model, loaded once."""
+        if self._drafter is None:
+            self._drafter = self._stack.enter_context(
+                open_drafter(
+                    self.model,
+                    cache_dir=self.settings.data_dir / "engines",
+                    language=self.language,
+                    code_version=code_version(),
+                    tasks=site_tasks(self.settings, self.language),
+                    further={name: model_choice(one) for name, one in self.settings.models.items()},
+                    batch=self.settings.model.generate_batch,
+                    priors=self.settings.policy.priors,
+                )
+            )
+        return self._drafter
+
+    @property
+    def reads_laterals(self) -> bool:
+        """Whether the model is given the lateral film of a study beside the frontal one."""
+        return show(self.model.id).reads_laterals
+
+    def archive(self, name: str) -> Archive:
+        """The configured archive ``name``, opened once."""
+        if name not in self._archives:
+            configured = archive_named(self.settings, name)
+            self._archives[name] = self._stack.enter_context(open_archive(name, configured))
+        return self._archives[name]
+
+    def site(self, archive: str) -> Site:
+        """What the site decides about the FHIR resources of this archive's studies."""
+        policy = self.settings.policy
+        return Site(
+            archive=archive,
+            organization=policy.organization,
+            identifier_system=policy.identifier_system,
+            draft_status=policy.draft_status,
+        )
+
+    def study_folder(self, ledger_id: int) -> Path:
+        """Where the files of one study lie while it is worked on."""
+        return self.private_folder(str(ledger_id))
+
+    def private_folder(self, name: str) -> Path:
+        """A folder of this process for files of patients, not yet made; gone with the process."""
+        return self._folder / name

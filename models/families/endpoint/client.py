@@ -1,0 +1,316 @@
+"""Chat completions over HTTP: deadlines, bounded answers, retries only where they can help.
+
+The requests hold text and images and nothing that names a patient or a study; neither requests nor answers are
+logged, and no error repeats their words. One background loop per client serves all threads, so that the limit on
+concurrent requests holds for the process and a total deadline ends even an answer that drips for ever.
+"""
+
+import asyncio
+import json
+import random
+import ssl
+from base64 import b64encode
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from threading import Thread
+from typing import Any
+
+import httpx
+
+from models.families.endpoint.options import EndpointOptions
+from pipeline.errors import ConfigurationError, FailStudy, FirstreadError, RetryLater, StopRun
+
+MAX_ANSWER_BYTES = 4 << 20
+WORTH_REPEATING = frozenset({408, 425, 429, 500, 502, 503, 504, 529})
+FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
+UNLISTED = ("endpoint-busy", "endpoint-model", "endpoint-answer", "endpoint-refused")
+"""Answers to /v1/models that say nothing of the chat: transformers serve answers 500 where it has no cache folder."""
+TOO_LONG_MARKS = (
+    "context length",
+    "context_length",
+    "max_model_len",
+    "too many tokens",
+    "too long",
+    "longer than",
+)
+"""What servers write of a prompt that exceeds their context: vLLM, SGLang, TensorRT-LLM and OpenAI."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChatMessage:
+    """One turn of a chat. ``parts`` are texts and PNG images in the order they are read."""
+
+    role: str
+    parts: tuple[str | bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """The text that came back; ``truncated`` when it reached its limit."""
+
+    text: str
+    truncated: bool
+
+
+class EndpointClient:
+    """One server, from any thread. Close it when done."""
+
+    def __init__(self, options: EndpointOptions) -> None:
+        """Make the client; no request is sent. Raises ConfigurationError for a CA file that cannot be read."""
+        self._options = options
+        base = options.url.rstrip("/")
+        self._base = base if base.endswith("/v1") else f"{base}/v1"
+        headers = {"Accept": "application/json", "Accept-Encoding": "identity"}
+        if options.api_key:
+            headers["Authorization"] = f"Bearer {options.api_key}"
+        timeout = httpx.Timeout(
+            options.read_timeout, connect=options.connect_timeout, pool=options.total_timeout
+        )
+        self._client = httpx.AsyncClient(
+            headers=headers,
+            timeout=timeout,
+            verify=_trust(options),
+            follow_redirects=False,
+            trust_env=False,
+            limits=httpx.Limits(max_connections=options.concurrency),
+        )
+        self._gate = asyncio.Semaphore(options.concurrency)
+        self._loop = asyncio.new_event_loop()
+        self._thread = Thread(target=self._loop.run_forever, name="endpoint", daemon=True)
+        self._thread.start()
+
+    def complete(
+        self, chats: Sequence[Sequence[ChatMessage]], schemas: Sequence[str] = ()
+    ) -> list[Reply | FirstreadError]:
+        """One reply per chat, in order; what befell one of them is in its place.
+
+        ``schemas`` are JSON Schemas per chat, "" for none. Errors: ConfigurationError for a server that refuses us,
+        FailStudy for a request it cannot answer, RetryLater for a server that is away.
+        """
+        wanted = schemas or [""] * len(chats)
+        together = self._gather(list(zip(chats, wanted, strict=True)))
+        return asyncio.run_coroutine_threadsafe(together, self._loop).result()
+
+    def describe(self) -> dict[str, str]:
+        """What the server says of the model: id, root and max_model_len where it lists them.
+
+        Empty where it lists none. Raises StopRun when it cannot be reached, ConfigurationError when it refuses us.
+        """
+        listed = asyncio.run_coroutine_threadsafe(self._models(), self._loop).result()
+        for one in listed:
+            if isinstance(one, dict) and one.get("id") == self._options.model:
+                return {key: str(one[key]) for key in ("id", "root", "max_model_len") if one.get(key)}
+        return {}
+
+    def close(self) -> None:
+        """End open requests and the loop."""
+        if self._loop.is_closed():
+            return
+        asyncio.run_coroutine_threadsafe(self._client.aclose(), self._loop).result()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    async def _gather(
+        self, chats: Sequence[tuple[Sequence[ChatMessage], str]]
+    ) -> list[Reply | FirstreadError]:
+        return list(await asyncio.gather(*(self._one(chat, schema) for chat, schema in chats)))
+
+    async def _one(self, chat: Sequence[ChatMessage], schema: str) -> Reply | FirstreadError:
+        async with self._gate:
+            try:
+                body = await self._ask("POST", "/chat/completions", self._payload(chat, schema))
+                return read_reply(body)
+            except FirstreadError as error:
+                return error
+
+    async def _models(self) -> list[Any]:
+        """What the server lists; nothing where it answers and lists nothing, as a worker of a site's own may."""
+        try:
+            listed = json.loads(await self._ask("GET", "/models", None))["data"]
+        except FirstreadError as error:
+            if error.code in ("endpoint-away", "endpoint-slow"):
+                message = f"{error.message}; start the server, or correct endpoint.url"
+                raise StopRun("endpoint-away", message) from None
+            if error.code not in UNLISTED:
+                raise
+            return []
+        except (ValueError, KeyError, TypeError, RecursionError):
+            return []
+        return listed if isinstance(listed, list) else []
+
+    def _payload(self, chat: Sequence[ChatMessage], schema: str) -> bytes:
+        options = self._options
+        body: dict[str, Any] = {
+            "model": options.model,
+            "messages": [{"role": one.role, "content": _content(one.parts)} for one in chat],
+            "max_tokens": options.max_tokens,
+            "temperature": 0.0,
+            "seed": options.seed,
+            "stream": False,
+        }
+        if options.special_tokens:
+            body["skip_special_tokens"] = False
+        if schema and options.json_schema:
+            wanted = {"name": "answer", "strict": True, "schema": json.loads(schema)}
+            body["response_format"] = {"type": "json_schema", "json_schema": wanted}
+        return json.dumps(body).encode()
+
+    async def _ask(self, method: str, path: str, payload: bytes | None) -> bytes:
+        """The body of the answer, after retries within the total deadline."""
+        options = self._options
+        try:
+            async with asyncio.timeout(options.total_timeout):
+                return await self._repeat(method, path, payload)
+        except TimeoutError:
+            message = (
+                f"the endpoint did not answer within {options.total_timeout:g} s (endpoint.total_timeout)"
+            )
+            raise RetryLater("endpoint-slow", message) from None
+
+    async def _repeat(self, method: str, path: str, payload: bytes | None) -> bytes:
+        for attempt in range(1, self._options.attempts + 1):
+            try:
+                return await self._once(method, path, payload)
+            except RetryLater as error:
+                if attempt == self._options.attempts:
+                    raise
+                pause = error.after_seconds
+                if pause is None:
+                    # jitter keeps many clients of one server from coming back at once
+                    pause = min(FIRST_PAUSE * 2 ** (attempt - 1), LONGEST_PAUSE) * random.uniform(0.5, 1)  # noqa: S311
+                elif pause > LONGEST_PAUSE:
+                    raise  # the ledger waits better than a thread that holds a place
+                await asyncio.sleep(pause)
+        raise AssertionError("attempts is at least 1")
+
+    async def _once(self, method: str, path: str, payload: bytes | None) -> bytes:
+        headers = {"Content-Type": "application/json"} if payload is not None else {}
+        try:
+            async with self._client.stream(
+                method, self._base + path, content=payload, headers=headers
+            ) as answer:
+                body = await _bounded(answer)
+        except httpx.ConnectError as error:
+            if _is_certificate(error):
+                message = "the endpoint's certificate is not trusted: set endpoint.ca_file to its authority"
+                raise ConfigurationError("endpoint-certificate", message) from None
+            raise RetryLater("endpoint-away", "the endpoint cannot be reached") from None
+        except httpx.TimeoutException:
+            raise RetryLater("endpoint-slow", "the endpoint was silent for too long") from None
+        except httpx.TransportError:
+            raise RetryLater("endpoint-away", "the connection to the endpoint broke") from None
+        if answer.status_code == 200:
+            return body
+        raise _refusal(answer.status_code, answer.headers, body)
+
+
+def read_reply(body: bytes) -> Reply:
+    """The text of a chat completion. Raises FailStudy for anything that is not one."""
+    try:
+        choice = json.loads(body)["choices"][0]
+        text, reason = choice["message"]["content"], choice.get("finish_reason")
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError):
+        text = reason = None
+    if not isinstance(text, str):
+        message = "the endpoint's answer is not a chat completion with text; ask its maintainer for its log"
+        raise FailStudy("endpoint-answer", message)
+    # a lone surrogate can stand in JSON and in no UTF-8 text
+    return Reply(text.encode("utf-8", "replace").decode("utf-8"), reason == "length")
+
+
+async def _bounded(answer: httpx.Response) -> bytes:
+    """The raw body. Raises FailStudy where it is larger than any text can be, or packed although we asked for plain."""
+    if answer.headers.get("Content-Encoding", "identity") != "identity":
+        raise FailStudy(
+            "endpoint-answer", "the endpoint's answer is compressed although we did not ask for it"
+        )
+    parts, size = [], 0
+    async for part in answer.aiter_raw():
+        size += len(part)
+        if size > MAX_ANSWER_BYTES:
+            message = f"the endpoint's answer is larger than {MAX_ANSWER_BYTES >> 20} MiB; it is not a text"
+            raise FailStudy("endpoint-answer", message)
+        parts.append(part)
+    return b"".join(parts)
+
+
+def _refusal(status: int, headers: Mapping[str, str], body: bytes) -> FirstreadError:
+    """The error for an answer that is not 200; its words are looked at and never repeated."""
+    if status in WORTH_REPEATING:
+        seconds = retry_after(headers.get("Retry-After", ""), datetime.now(UTC))
+        return RetryLater("endpoint-busy", f"the endpoint answered {status}", after_seconds=seconds)
+    if status in (401, 403):
+        message = f"the endpoint answered {status}: set endpoint.api_key to a key it accepts for this model"
+        return ConfigurationError("endpoint-key", message)
+    if status in (404, 405):
+        message = (
+            f"the endpoint answered {status}: endpoint.url ends before /v1 or with it, and endpoint.model is a name "
+            "that the server lists under /v1/models"
+        )
+        return ConfigurationError("endpoint-model", message)
+    if 300 <= status < 400:
+        message = (
+            f"the endpoint redirects ({status}), which is refused: set endpoint.url to the final address"
+        )
+        return ConfigurationError("endpoint-redirect", message)
+    words = body[:65536].decode("utf-8", "replace").lower()
+    if status == 413 or (status in (400, 422) and any(mark in words for mark in TOO_LONG_MARKS)):
+        message = (
+            f"the request is longer than the served model takes ({status}): ask with fewer or smaller images "
+            "(endpoint.max_side), or serve it with a longer context"
+        )
+        return FailStudy("endpoint-too-long", message)
+    message = f"the endpoint refused the request ({status}); its log says why"
+    return FailStudy("endpoint-refused", message)
+
+
+def retry_after(value: str, now: datetime) -> float | None:
+    """Seconds of a Retry-After header (RFC 9110 10.2.3), None where it says nothing usable."""
+    value = value.strip()
+    if value.isascii() and value.isdigit():
+        return float(value) if len(value) < 9 else None
+    try:
+        then = parsedate_to_datetime(value)
+    except (ValueError, TypeError, OverflowError):
+        return None
+    if then.tzinfo is None:
+        then = then.replace(tzinfo=UTC)
+    return max(0.0, (then - now).total_seconds())
+
+
+def _content(parts: Sequence[str | bytes]) -> str | list[dict[str, Any]]:
+    """A message's content: plain text where there is no image, since some servers take no list without one."""
+    if len(parts) == 1 and isinstance(parts[0], str):
+        return parts[0]
+    content: list[dict[str, Any]] = []
+    for part in parts:
+        if isinstance(part, str):
+            content.append({"type": "text", "text": part})
+        else:
+            url = "data:image/png;base64," + b64encode(part).decode("ascii")
+            content.append({"type": "image_url", "image_url": {"url": url}})
+    return content
+
+
+def _trust(options: EndpointOptions) -> ssl.SSLContext:
+    if options.url.startswith("http:"):
+        return ssl.SSLContext(
+            ssl.PROTOCOL_TLS_CLIENT
+        )  # trusts nobody; reading the system's authorities takes 50 ms
+    try:
+        return ssl.create_default_context(cafile=str(options.ca_file) if options.ca_file else None)
+    except (OSError, ssl.SSLError) as error:
+        message = f"endpoint.ca_file cannot be read as certificates ({type(error).__name__})"
+        raise ConfigurationError("endpoint-certificate", message) from None
+
+
+def _is_certificate(error: BaseException) -> bool:
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, ssl.SSLCertVerificationError):
+            return True
+        seen = seen.__cause__ or seen.__context__
+    return False

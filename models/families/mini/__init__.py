@@ -1,0 +1,1 @@
+"""firstread-mini, the model that ships: a small generalist for chest films."""

@@ -1,0 +1,152 @@
+"""An encoder graph in 8-bit integers: faster on a CPU. No runner takes it unasked.
+
+Weights are int8 per output channel. Products with a constant matrix measure their activations in every run, row block
+by row block (dynamic quantisation of ONNX Runtime). Convolutions need to know theirs beforehand: they are measured
+once on examples, and stay in float32 where there are none. So do the first convolution, which reads the image
+itself, attention scores and norms. On a CPU without VNNI instructions weights use 7 bits: the 8-bit products of such
+CPUs saturate.
+"""
+
+import hashlib
+import logging
+import shutil
+import tempfile
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import onnx
+import onnxruntime as ort
+from numpy.typing import NDArray
+from onnx.checker import ValidationError, check_model
+
+from models.weight_loading.verified import file_digest
+from pipeline.errors import StopRun
+
+INT8_FILE = "encoder.int8.onnx"
+DIGEST_SUFFIX = ".sha256"
+INT8_TOLERANCE = 0.2
+"""Largest accepted difference of the quantised encoder from float32, relative to the largest value of an output."""
+PRODUCTS = ("MatMul", "Gemm")
+_CPU_FLAGS = Path("/proc/cpuinfo")
+Examples = Callable[[], Iterable[Mapping[str, NDArray[Any]]]]
+
+
+def quantised_graph(graph: Path, examples: Examples | None = None) -> Path:
+    """The quantised copy of ``graph`` beside it, made where it is not there yet; whole or not at all.
+
+    ``examples`` gives batches of inputs like those that the encoder will see. The copy belongs to the folder of
+    ``graph``, whose name is a digest over weights, sources and libraries, and its own name to this file, so it is never
+    stale. Raises StopRun where the graph cannot be quantised, or the copy is not the one that was made.
+    """
+    stated = [ort.__version__, "8" if has_vnni() else "7", file_digest(Path(__file__)), examples is not None]
+    key = hashlib.sha256(str(stated).encode()).hexdigest()[:16]
+    made = graph.with_name(f"{key}-{INT8_FILE}")
+    digest = made.with_name(made.name + DIGEST_SUFFIX)
+    if not (made.is_file() and digest.is_file()):
+        _make(graph, made, examples)
+        digest.write_text(file_digest(made), encoding="ascii")
+    elif digest.read_text(encoding="ascii") != file_digest(made):
+        raise StopRun("graphs", f"{made} is not the one that was made here; delete it")
+    return made
+
+
+def _make(graph: Path, made: Path, examples: Examples | None) -> None:
+    try:
+        check_model(graph)
+        with tempfile.TemporaryDirectory(prefix=".making-", dir=graph.parent) as folder, _quiet():
+            source = graph if examples is None else _with_convolutions(graph, Path(folder), examples)
+            part = Path(folder) / INT8_FILE
+            _with_products(source, part)
+            part.replace(made)
+    except (OSError, ValueError, RuntimeError, ValidationError) as error:
+        raise StopRun(
+            "quantise",
+            f"the encoder cannot be run in 8 bits ({type(error).__name__}): run it in fp32",
+        ) from None
+
+
+def _with_convolutions(graph: Path, folder: Path, examples: Examples) -> Path:
+    """A copy of ``graph`` in ``folder`` whose convolutions but the first are quantised."""
+    from onnxruntime.quantization import (  # slow to import, and only this choice needs it
+        CalibrationDataReader,
+        QuantFormat,
+        QuantType,
+        quantize_static,
+    )
+
+    class Reader(CalibrationDataReader):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self.batches: Iterator[Mapping[str, NDArray[Any]]] = iter(examples())
+
+        def get_next(self) -> dict[str, NDArray[Any]] | None:
+            batch = next(self.batches, None)
+            return None if batch is None else dict(batch)
+
+    found = [node.name for node in onnx.load(graph).graph.node if node.op_type == "Conv"]
+    if len(found) < 2:
+        return graph
+    made = folder / "convolutions.onnx"
+    quantize_static(
+        graph,
+        made,
+        Reader(),
+        quant_format=QuantFormat.QDQ,
+        activation_type=QuantType.QUInt8,
+        weight_type=QuantType.QInt8,
+        per_channel=True,
+        reduce_range=not has_vnni(),
+        nodes_to_quantize=found[1:],
+    )
+    return made
+
+
+def _with_products(graph: Path, made: Path) -> None:
+    """Write a copy of ``graph`` whose products with a constant matrix are quantised."""
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    model = onnx.load(graph).graph
+    matrices = {constant.name for constant in model.initializer if len(constant.dims) == 2}
+    products = [node for node in model.node if node.op_type in PRODUCTS and node.input[1] in matrices]
+    # the quantiser splits every Gemm first, and looks for the product by the name that it gives it
+    found = [f"{node.name}_MatMul" if node.op_type == "Gemm" else node.name for node in products]
+    if not found:  # no names would mean every node
+        shutil.copyfile(graph, made)
+        return
+    quantize_dynamic(
+        graph,
+        made,
+        weight_type=QuantType.QInt8,
+        per_channel=True,
+        reduce_range=not has_vnni(),
+        op_types_to_quantize=list(PRODUCTS),
+        nodes_to_quantize=found,
+    )
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Drop the quantiser's advice: its pre-processing changes nothing for these graphs, whose products come second."""
+    root = logging.getLogger()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        root.addFilter(_no_advice)
+        try:
+            yield
+        finally:
+            root.removeFilter(_no_advice)
+
+
+def _no_advice(record: logging.LogRecord) -> bool:
+    said = record.getMessage()
+    return "pre-processing before quantization" not in said and "already quantized" not in said
+
+
+def has_vnni(flags: str = "") -> bool:
+    """Whether this CPU multiplies 8-bit integers without saturating (AVX-VNNI, AVX512-VNNI or ARM dot products)."""
+    known = flags or (
+        _CPU_FLAGS.read_text(encoding="utf-8", errors="replace") if _CPU_FLAGS.is_file() else ""
+    )
+    return any(flag in known for flag in ("avx512_vnni", "avx_vnni", "asimddp"))

@@ -1,0 +1,108 @@
+"""Weights of a published folder, read tensor by tensor: each is read, converted and let go.
+
+safetensors and transformers map weight files into memory by default, and every page that was read stays with the
+process until its file is closed: a checkpoint stored in 16 bits and held in 32 then takes half as much again. Read
+one by one, the weights are in memory once, and a file that is changed afterwards changes nothing.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+from models.weight_loading.memory import give_back_memory
+from models.weight_loading.placement import Placing
+from models.weight_loading.weight_files import INDEX_SUFFIX, read_index
+from pipeline.errors import StopRun
+
+WEIGHTS_FILE = "model.safetensors"
+GENERATION_FILE = "generation_config.json"
+
+
+@contextmanager
+def open_tensors(files: Sequence[Path]) -> Iterator[dict[str, Any]]:
+    """The tensors of ``files`` by name as safetensors slices: ``slice[...]`` reads one, nothing is read before.
+
+    Raises StopRun for a file that is not safetensors and for a tensor that two files hold.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    tensors: dict[str, Any] = {}
+    with ExitStack() as stack:
+        for path in files:
+            try:
+                reader: Any = stack.enter_context(safe_open(path, framework="pt", backend="pread"))
+            except (OSError, SafetensorError) as error:
+                raise StopRun(
+                    "weights", f"{path.name} is not a readable safetensors file ({error})"
+                ) from None
+            for name in reader.keys():  # noqa: SIM118 - not a mapping
+                if name in tensors:
+                    raise StopRun(
+                        "weights",
+                        f"the tensor {name} is in two files; leave one set of weights in the folder",
+                    )
+                tensors[name] = reader.get_slice(name)
+        yield tensors
+
+
+def model_files(folder: Path) -> list[Path]:
+    """The weight files that transformers takes of a folder: ``model.safetensors``, else the shards of the index.
+
+    Raises OSError where there are neither, StopRun for an unsound index.
+    """
+    whole = folder / WEIGHTS_FILE
+    if whole.is_file():
+        return [whole]
+    index = folder / f"model{INDEX_SUFFIX}"
+    if not index.is_file():
+        raise FileNotFoundError(f"{folder} holds neither {WEIGHTS_FILE} nor {index.name}")
+    present = frozenset(path.name for path in folder.glob("*.safetensors"))
+    return [folder / name for name in sorted(set(read_index(index, present).values()))]
+
+
+def load_placed(network_class: Any, folder: Path, placing: Placing) -> tuple[Any, Any]:
+    """A transformers network of ``folder`` as ``placing`` says, not yet on its device, and its loading report.
+
+    The stored type needs no conversion, so mapped files go to a GPU without a copy, and a reduction is transformers'
+    own while it loads; all else is read as ``load_network`` does. Raises as that.
+    """
+    if placing.dtype is not None and not placing.reduced:
+        return load_network(network_class, folder, placing.dtype)
+    loaded: tuple[Any, Any] = network_class.from_pretrained(
+        folder,
+        **placing.arguments,
+        local_files_only=True,
+        trust_remote_code=False,
+        use_safetensors=True,
+        output_loading_info=True,
+    )
+    return loaded
+
+
+def load_network(network_class: Any, folder: Path, dtype: Any) -> tuple[Any, Any]:
+    """A transformers network of ``folder`` on the CPU in ``dtype``, and its loading report.
+
+    ``network_class`` is a class of transformers or AutoModelForCausalLM. Raises OSError, ValueError, KeyError and
+    ImportError as ``from_pretrained`` does, StopRun as ``open_tensors``.
+    """
+    import accelerate
+    import transformers
+
+    if hasattr(network_class, "from_config"):  # an auto class: ask it which one the configuration means
+        config: Any = transformers.AutoConfig.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False
+        )
+        with accelerate.init_empty_weights():
+            network_class = type(network_class.from_config(config, trust_remote_code=False))
+    config = network_class.config_class.from_pretrained(folder, local_files_only=True)
+    with open_tensors(model_files(folder)) as tensors:
+        network, report = network_class.from_pretrained(
+            None, config=config, state_dict=tensors, dtype=dtype, output_loading_info=True
+        )
+    give_back_memory()
+    network.name_or_path = network.config.name_or_path = str(folder)  # an adapter names its base by it
+    if (folder / GENERATION_FILE).is_file():
+        settings: Any = transformers.GenerationConfig
+        network.generation_config = settings.from_pretrained(folder, local_files_only=True)
+    return network, report

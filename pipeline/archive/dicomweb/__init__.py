@@ -1,0 +1,1 @@
+"""DICOMweb: QIDO-RS and WADO-RS over HTTP (PS3.18)."""

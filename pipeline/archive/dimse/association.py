@@ -1,0 +1,375 @@
+"""A DICOM association over TCP (PS3.8), for both roles, with the data set of a message streamed to a sink.
+
+Written for this project's two needs, receiving at the speed of the wire and deadlines that restart with
+progress; docs/decisions tells how it compares with pynetdicom, against which the tests run it.
+"""
+
+import select
+import socket
+import struct
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from types import TracebackType
+from typing import NoReturn, Protocol, Self
+
+from pipeline.archive.dimse import pdu
+from pipeline.archive.dimse.command import Command, decode_command
+from pipeline.archive.dimse.pdu import Associate, PresentationContext, Rejection
+from pipeline.errors import RetryLater, StopRun
+
+_LARGEST_PDU = 1 << 24
+_LARGEST_COMMAND = 1 << 16
+_LARGEST_IDENTIFIER = 1 << 22
+_ABORT_BY_USER = b"\0\0\0\0"
+_WAIT_STEP = 0.25
+_QUICK_ACK: int | None = getattr(
+    socket, "TCP_QUICKACK", None
+)  # Linux only; the kernel forgets it after each read
+
+
+class Sink(Protocol):
+    """Where a message's data set goes."""
+
+    def write(self, piece: memoryview) -> None:
+        """Take the next bytes; valid during the call only."""
+
+
+@dataclass(frozen=True, slots=True)
+class DimseMessage:
+    """A DIMSE message: the context it came on, its command, and its data set where no sink took it."""
+
+    context: PresentationContext
+    command: Command
+    data_set: bytes = b""
+
+
+class _Memory:
+    def __init__(self) -> None:
+        self.bytes = bytearray()
+
+    def write(self, piece: memoryview) -> None:
+        if len(self.bytes) + len(piece) > _LARGEST_IDENTIFIER:
+            raise RetryLater("archive-protocol", "an identifier is larger than any should be")
+        self.bytes += piece
+
+
+SinkFor = Callable[[PresentationContext, Command], Sink]
+Deadline = Callable[[], float]
+
+
+class Association:
+    """One association. Used by one thread; a context manager that aborts what was not released."""
+
+    def __init__(self, connection: socket.socket, stall_timeout: float) -> None:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection.settimeout(stall_timeout)
+        self._socket = connection
+        self._stall_timeout = stall_timeout
+        self._buffer = bytearray(pdu.LONGEST_PDU + 64)
+        self._peer_longest = 16384
+        self._open = False
+        self.contexts: dict[int, PresentationContext] = {}
+
+    @classmethod
+    def request(
+        cls, address: tuple[str, int], proposal: Associate, *, connect_timeout: float, stall_timeout: float
+    ) -> Self:
+        """Open an association.
+
+        Raises RetryLater where the peer is away or busy, StopRun where it refuses for good.
+        """
+        try:
+            connection = socket.create_connection(address, timeout=connect_timeout)
+        except OSError as error:
+            raise _unreachable(error) from None
+        association = cls(connection, stall_timeout)
+        try:
+            association._negotiate(proposal)
+        except BaseException:
+            connection.close()
+            raise
+        return association
+
+    def accepted(self, abstract_syntax: str) -> PresentationContext:
+        """The accepted context for an abstract syntax. Raises StopRun where the peer took none."""
+        for context in self.contexts.values():
+            if context.abstract_syntax == abstract_syntax:
+                return context
+        raise StopRun(
+            "archive-refused-service", "the archive does not offer this query or retrieve service to us"
+        )
+
+    def send(self, context: PresentationContext, command: Command, identifier: bytes = b"") -> None:
+        """Send one message."""
+        self._send_all(
+            self._fragments(context.context_id, command.encode(), 1)
+            + (self._fragments(context.context_id, identifier, 0) if command.has_data_set else b"")
+        )
+
+    def receive(
+        self, sink_for: SinkFor | None = None, deadline: Deadline | None = None
+    ) -> DimseMessage | None:
+        """The next message, or None when the peer asked for release (which is granted) before one.
+
+        ``sink_for`` chooses where the data set of a message goes; without one it is kept in memory.
+        ``deadline`` gives the monotonic time until which to wait for the message to begin; the stall timeout
+        applies within it. Raises RetryLater when the peer stalls, aborts or closes.
+        """
+        command_bytes = bytearray()
+        command: Command | None = None
+        context: PresentationContext | None = None
+        sink: Sink = _Memory()
+        if deadline is not None:
+            self._await(deadline)
+        while True:
+            body = self._read_pdu(pdu.P_DATA_TF)
+            if body is None:
+                return None
+            values = _values(body)
+            for index, (context_id, control, value) in enumerate(values):
+                last = control & 2 and index == len(values) - 1
+                if control & 2 and not last and not (control & 1):
+                    self._broken("a PDU holds parts of two messages")
+                if control & 1:
+                    command_bytes += value
+                    if len(command_bytes) > _LARGEST_COMMAND:
+                        self._broken("a command set is larger than any should be")
+                    if not control & 2:
+                        continue
+                    command, context = self._command(command_bytes), self._context(context_id)
+                    if not command.has_data_set:
+                        return DimseMessage(context, command)
+                    sink = sink_for(context, command) if sink_for is not None else _Memory()
+                elif command is None or context is None:
+                    self._broken("a data set came without its command")
+                else:
+                    sink.write(value)
+                    if last:
+                        kept = bytes(sink.bytes) if isinstance(sink, _Memory) else b""
+                        return DimseMessage(context, command, kept)
+
+    def release(self) -> None:
+        """Release the association (PS3.8 section 7.2); a peer that does not answer is left."""
+        if not self._open:
+            return
+        self._open = False
+        try:
+            self._send_all(pdu.pdu(pdu.RELEASE_RQ, bytes(4)))
+            while self._read_pdu(pdu.RELEASE_RP) is None:
+                pass
+        except (RetryLater, OSError):
+            pass  # the work is done; only the farewell failed
+        self._close()
+
+    def abort(self) -> None:
+        """Abort (PS3.8 section 7.3) and close."""
+        if self._open:
+            self._open = False
+            try:
+                self._socket.settimeout(1.0)
+                self._socket.sendall(pdu.pdu(pdu.ABORT, _ABORT_BY_USER))
+            except OSError:
+                pass  # the peer is gone already
+        self._close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None:
+            self.release()
+        self.abort()
+
+    def accept(self, choose: Callable[[Associate], Associate | Rejection]) -> Associate | None:
+        """As acceptor: read the request, answer with what ``choose`` gives.
+
+        None where the peer left or was rejected.
+        """
+        self._open = True
+        body = self._read_pdu(pdu.ASSOCIATE_RQ)
+        if body is None:
+            return None
+        try:
+            request = pdu.parse_associate(bytes(body))
+        except ValueError:
+            self._broken("the association request is malformed")
+        answer = choose(request)
+        if isinstance(answer, Rejection):
+            self._open = False
+            self._send_all(pdu.associate_rj(answer))
+            return None
+        abstract = {context.context_id: context.abstract_syntax for context in request.contexts}
+        self._agree(answer, abstract)
+        self._peer_longest = request.longest_pdu
+        self._send_all(pdu.associate_ac(answer))
+        return request
+
+    def _negotiate(self, proposal: Associate) -> None:
+        self._open = True
+        self._send_all(pdu.associate_rq(proposal))
+        body = self._read_pdu(pdu.ASSOCIATE_AC)
+        if body is None:
+            self._broken("the archive answered the association request with a release")
+        try:
+            answer = pdu.parse_associate(bytes(body))
+        except ValueError:
+            self._broken("the answer to the association request is malformed")
+        self._agree(answer, {context.context_id: context.abstract_syntax for context in proposal.contexts})
+        self._peer_longest = answer.longest_pdu
+
+    def _agree(self, answer: Associate, abstract: dict[int, str]) -> None:
+        self.contexts = {
+            context.context_id: PresentationContext(
+                context.context_id, abstract[context.context_id], context.transfer_syntaxes[:1]
+            )
+            for context in answer.contexts
+            if context.result == 0 and context.context_id in abstract and context.transfer_syntaxes
+        }
+
+    def _command(self, encoded: bytearray) -> Command:
+        try:
+            return decode_command(bytes(encoded))
+        except ValueError:
+            self._broken("a command set is malformed")
+
+    def _context(self, context_id: int) -> PresentationContext:
+        context = self.contexts.get(context_id)
+        if context is None:
+            self._broken("a message came on a presentation context that was not agreed")
+        return context
+
+    def _await(self, deadline: Deadline) -> None:
+        """Wait until bytes arrive.
+
+        The deadline is asked again at every step, since progress elsewhere moves it.
+        """
+        while True:
+            left = deadline() - time.monotonic()
+            ready, _, _ = select.select([self._socket], [], [], max(0.0, min(left, _WAIT_STEP)))
+            if ready:
+                return
+            if left <= 0:
+                self.abort()
+                raise RetryLater(
+                    "archive-stalled",
+                    "the archive made no progress in time: raise stall_timeout if it is slow",
+                )
+
+    def _read_pdu(self, wanted: int) -> memoryview | None:
+        """The body of the next PDU of the wanted kind; None after a release request, which is granted."""
+        if _QUICK_ACK is not None:
+            self._acknowledge_at_once()
+        head = self._read(6)
+        kind, length = head[0], int(struct.unpack_from(">I", head, 2)[0])
+        if length > _LARGEST_PDU:
+            self._broken("a PDU is larger than any should be")
+        body = self._read(length)
+        if kind == wanted:
+            return body
+        if kind == pdu.RELEASE_RQ:
+            self._send_all(pdu.pdu(pdu.RELEASE_RP, bytes(4)))
+            self._open = False
+            return None
+        if kind == pdu.ASSOCIATE_RJ and length >= 4:
+            self._open = False
+            raise rejected(Rejection(body[1], body[2], body[3]))
+        if kind == pdu.ABORT:
+            self._open = False
+            raise RetryLater("archive-aborted", "the archive aborted the association: look into its log")
+        if kind == pdu.P_DATA_TF and wanted == pdu.RELEASE_RP:
+            return None  # a late message during release
+        return self._broken("a PDU came that has no place here")
+
+    def _acknowledge_at_once(self) -> None:
+        """A peer without TCP_NODELAY waits for our acknowledgement between writes: 40 ms each if late."""
+        with suppress(OSError):  # the connection is gone; the next read says so
+            self._socket.setsockopt(socket.IPPROTO_TCP, _QUICK_ACK or 0, 1)
+
+    def _read(self, count: int) -> memoryview:
+        if count > len(self._buffer):
+            self._buffer = bytearray(count)
+        view = memoryview(self._buffer)[:count]
+        filled = 0
+        try:
+            while filled < count:
+                got = self._socket.recv_into(view[filled:])
+                if not got:
+                    self._open = False
+                    raise RetryLater("archive-closed", "the archive closed the connection: look into its log")
+                filled += got
+        except OSError as error:
+            self.abort()
+            raise _unreachable(error) from None
+        return view
+
+    def _send_all(self, encoded: bytes) -> None:
+        try:
+            self._socket.sendall(encoded)
+        except OSError as error:
+            self._open = False
+            raise _unreachable(error) from None
+
+    def _fragments(self, context_id: int, encoded: bytes, control: int) -> bytes:
+        """P-DATA-TF PDUs for one part of a message (PS3.8 annex E); the last fragment has bit 1 set."""
+        most = min(self._peer_longest or pdu.LONGEST_PDU, pdu.LONGEST_PDU) - 6
+        pieces = [encoded[at : at + most] for at in range(0, len(encoded), most)] or [b""]
+        framed = bytearray()
+        for index, piece in enumerate(pieces):
+            last = 2 if index == len(pieces) - 1 else 0
+            value = struct.pack(">IBB", len(piece) + 2, context_id, control | last) + piece
+            framed += pdu.pdu(pdu.P_DATA_TF, value)
+        return bytes(framed)
+
+    def _broken(self, message: str) -> NoReturn:
+        self.abort()
+        raise RetryLater("archive-protocol", f"{message}: look into the archive's log")
+
+    def _close(self) -> None:
+        self._socket.close()
+
+
+def rejected(rejection: Rejection) -> RetryLater | StopRun:
+    """What an A-ASSOCIATE-RJ means (PS3.8 table 9-21)."""
+    if rejection.result == 2 or rejection.source == 3:
+        return RetryLater(
+            "archive-busy",
+            "the archive rejected the association for now: it has too many, or lower concurrency",
+        )
+    if rejection.source == 1 and rejection.reason == 7:
+        return StopRun("wrong-called-ae", "the archive does not know itself by this name: check ae_title")
+    if rejection.source == 1 and rejection.reason == 3:
+        return StopRun("calling-ae-refused", "the archive does not know us: register calling_ae_title there")
+    return StopRun(
+        "archive-rejected",
+        f"the archive rejected the association (reason {rejection.source}.{rejection.reason})",
+    )
+
+
+def _values(body: memoryview) -> list[tuple[int, int, memoryview]]:
+    """Presentation data values of a P-DATA-TF (PS3.8 section 9.3.5): context id, control byte, fragment."""
+    values = []
+    at = 0
+    while at + 6 <= len(body):
+        length, context_id, control = struct.unpack_from(">IBB", body, at)
+        end = at + 4 + length
+        if length < 2 or end > len(body):
+            raise RetryLater("archive-protocol", "a P-DATA PDU is malformed: look into the archive's log")
+        values.append((context_id, control, body[at + 6 : end]))
+        at = end
+    return values
+
+
+def _unreachable(error: OSError) -> RetryLater:
+    if isinstance(error, TimeoutError):
+        return RetryLater(
+            "archive-stalled", "the archive did not answer in time: raise stall_timeout if it is slow"
+        )
+    if isinstance(error, ConnectionRefusedError):
+        return RetryLater(
+            "archive-unreachable", "connection refused: check host and port, and that the archive runs"
+        )
+    return RetryLater("archive-unreachable", f"the connection failed ({type(error).__name__})")

@@ -1,0 +1,102 @@
+"""Taking one C-STORE: the raw data set goes to a part file behind a file meta group of our own, never
+decoded.
+
+Shared by the Storage SCP and by C-GET, where stores arrive on the association that asked for them.
+"""
+
+import logging
+from typing import Protocol
+
+from pipeline.archive.dimse.command import C_STORE_RSP, Command
+from pipeline.archive.dimse.pdu import PresentationContext
+from pipeline.archive.part10 import file_header
+from pipeline.archive.spool import PartFile
+from pipeline.archive.uids import is_uid
+from pipeline.errors import FirstreadError
+
+LOGGER = logging.getLogger(__name__)
+
+# C-STORE response status (PS3.4 table B.2-1, PS3.7 C.5)
+SUCCESS = 0x0000
+DUPLICATE = 0x0111
+NOT_AUTHORIZED = 0x0124
+OUT_OF_RESOURCES = 0xA700
+CANNOT_UNDERSTAND = 0xC000
+
+
+class ReceivePolicy(Protocol):
+    """Who decides about an incoming instance; called from the thread of its association."""
+
+    def open(self, command: Command) -> PartFile | int:
+        """A part file to write to, or the status to refuse with."""
+        ...
+
+    def close(self, part: PartFile, command: Command, calling: str) -> int:
+        """The status to answer with, once every byte is written. The part file is discarded afterwards."""
+        ...
+
+
+class StoreSink:
+    """The sink of one C-STORE's data set.
+
+    A refused one is read to its end, so that the association lives on.
+    """
+
+    def __init__(
+        self, desk: ReceivePolicy, context: PresentationContext, command: Command, calling: str
+    ) -> None:
+        self._desk = desk
+        self._command = command
+        self._calling = calling
+        self._part: PartFile | None = None
+        self._status = CANNOT_UNDERSTAND
+        if not is_uid(command.sop_instance_uid) or not is_uid(command.sop_class_uid):
+            return
+        try:
+            opened = desk.open(command)
+            if isinstance(opened, int):
+                self._status = opened
+            else:
+                self._part = opened
+                header = file_header(
+                    command.sop_class_uid, command.sop_instance_uid, context.transfer_syntaxes[0]
+                )
+                opened.write(header)
+        except FirstreadError as error:
+            self._refuse(error)
+
+    def write(self, piece: memoryview) -> None:
+        """Take the next bytes of the data set."""
+        if self._part is not None:
+            try:
+                self._part.write(piece)
+            except FirstreadError as error:
+                self._refuse(error)
+
+    def answer(self) -> Command:
+        """The C-STORE response. Call it once, when the data set is whole."""
+        part, self._part = self._part, None
+        if part is not None:
+            with part:
+                try:
+                    self._status = self._desk.close(part, self._command, self._calling)
+                except FirstreadError as error:
+                    self._refuse(error)
+        return Command(
+            C_STORE_RSP,
+            responded_to=self._command.message_id,
+            sop_class_uid=self._command.sop_class_uid,
+            sop_instance_uid=self._command.sop_instance_uid,
+            status=self._status,
+        )
+
+    def discard(self) -> None:
+        """Remove what was received of an instance that did not end."""
+        if self._part is not None:
+            self._part.discard()
+            self._part = None
+
+    def _refuse(self, error: FirstreadError) -> None:
+        LOGGER.warning("an instance is refused: %s", error)
+        self._status = OUT_OF_RESOURCES
+        self.discard()

@@ -1,0 +1,312 @@
+"""Bringing instances by C-MOVE to our own Storage SCP, or by C-GET on one association."""
+
+import logging
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from itertools import groupby
+from typing import Protocol
+
+from pipeline.archive.dimse import statuses
+from pipeline.archive.dimse.association import Association, DimseMessage
+from pipeline.archive.dimse.command import C_GET_RQ, C_MOVE_RQ, C_STORE_RQ, Command, encode_identifier
+from pipeline.archive.dimse.pdu import MOST_CONTEXTS, Associate, PresentationContext
+from pipeline.archive.dimse.receiving import (
+    CANNOT_UNDERSTAND,
+    DUPLICATE,
+    NOT_AUTHORIZED,
+    OUT_OF_RESOURCES,
+    SUCCESS,
+    StoreSink,
+)
+from pipeline.archive.part10 import EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN, read_part10_header
+from pipeline.archive.spool import PartFile, Spool
+from pipeline.errors import FirstreadError, RetryLater, StopRun
+from pipeline.settings import DimseArchive
+from pipeline.study import AnnouncedInstance, HeldInstance
+
+LOGGER = logging.getLogger(__name__)
+
+MOVE = "1.2.840.10008.5.1.4.1.2.2.2"
+GET = "1.2.840.10008.5.1.4.1.2.2.3"
+
+_PLAIN = (IMPLICIT_VR_LITTLE_ENDIAN, EXPLICIT_VR_LITTLE_ENDIAN)
+_LEVEL, _STUDY, _SERIES, _INSTANCE = 0x00080052, 0x0020000D, 0x0020000E, 0x00080018
+_UIDS_PER_REQUEST = 64
+_SETTLE_SECONDS = 3.0
+
+_TRANSFER_SYNTAXES = (
+    EXPLICIT_VR_LITTLE_ENDIAN,
+    IMPLICIT_VR_LITTLE_ENDIAN,
+    "1.2.840.10008.1.2.4.70",  # JPEG lossless, first-order prediction
+    "1.2.840.10008.1.2.4.90",  # JPEG 2000 lossless
+    "1.2.840.10008.1.2.4.91",  # JPEG 2000
+    "1.2.840.10008.1.2.4.80",  # JPEG-LS lossless
+    "1.2.840.10008.1.2.4.81",  # JPEG-LS near-lossless
+    "1.2.840.10008.1.2.4.50",  # JPEG baseline
+    "1.2.840.10008.1.2.4.51",  # JPEG extended
+    "1.2.840.10008.1.2.4.57",  # JPEG lossless, process 14
+    "1.2.840.10008.1.2.5",  # RLE
+    "1.2.840.10008.1.2.1.99",  # deflated
+    "1.2.840.10008.1.2.2",  # big endian
+    "1.2.840.10008.1.2.4.201",  # high-throughput JPEG 2000 lossless
+    "1.2.840.10008.1.2.4.202",
+    "1.2.840.10008.1.2.4.203",
+)
+_COMMON_CLASSES = (
+    "1.2.840.10008.5.1.4.1.1.1",  # Computed Radiography
+    "1.2.840.10008.5.1.4.1.1.1.1",  # Digital X-Ray, for presentation
+    "1.2.840.10008.5.1.4.1.1.1.1.1",  # Digital X-Ray, for processing
+    "1.2.840.10008.5.1.4.1.1.7",  # Secondary Capture
+    "1.2.840.10008.5.1.4.1.1.11.1",  # Greyscale presentation state
+    "1.2.840.10008.5.1.4.1.1.88.11",  # Basic Text SR
+    "1.2.840.10008.5.1.4.1.1.2",  # CT
+)
+
+
+class Retrieval(Protocol):
+    """One way to bring instances into a spool."""
+
+    def retrieve(
+        self, spool: Spool, expected: tuple[AnnouncedInstance, ...], missing: tuple[AnnouncedInstance, ...]
+    ) -> FirstreadError | None:
+        """Bring the missing ones; gives what the archive's last word was, when it was not success."""
+        ...
+
+
+class MoveReceiver:
+    """Routes stores to the fetches that wait for them: by announced SOP Instance UID, then by Study Instance
+    UID.
+
+    A store that no fetch waits for is refused, and nothing of it is kept.
+    """
+
+    def __init__(self) -> None:
+        self._spools: dict[str, Spool] = {}
+        self._expected: dict[str, Spool] = {}
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def waiting(self, spool: Spool, sop_instance_uids: Iterable[str]) -> Iterator[None]:
+        """Route to ``spool`` while the context lasts."""
+        uids = tuple(sop_instance_uids)
+        with self._lock:
+            self._spools[spool.study_instance_uid] = spool
+            self._expected.update(dict.fromkeys(uids, spool))
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._spools.pop(spool.study_instance_uid, None)
+                for uid in uids:
+                    self._expected.pop(uid, None)
+
+    def open(self, command: Command) -> PartFile | int:
+        """See ``Desk.open``.
+
+        An instance that was not announced is written beside those of any fetch that waits.
+        """
+        with self._lock:
+            spool = self._expected.get(command.sop_instance_uid) or next(iter(self._spools.values()), None)
+        if spool is None:
+            return NOT_AUTHORIZED
+        try:
+            return spool.open()
+        except StopRun as reason:
+            spool.stop(reason)
+            raise
+
+    def close(self, part: PartFile, command: Command, calling: str) -> int:
+        """See ``Desk.close``."""
+        with self._lock:
+            spool = self._expected.get(command.sop_instance_uid)
+        if spool is None:
+            with self._lock:
+                spool = self._spools.get(read_part10_header(part.path).study_instance_uid)
+        if spool is None:
+            return NOT_AUTHORIZED
+        return keep_status(spool, part, command)
+
+
+class MoveRetrieval:
+    """C-MOVE to our Storage SCP."""
+
+    def __init__(self, settings: DimseArchive, desk: MoveReceiver) -> None:
+        self._settings = settings
+        self._desk = desk
+
+    def retrieve(
+        self, spool: Spool, expected: tuple[AnnouncedInstance, ...], missing: tuple[AnnouncedInstance, ...]
+    ) -> FirstreadError | None:
+        """See ``Retrieval.retrieve``."""
+        uids = frozenset(instance.ref.sop_instance_uid for instance in expected)
+        with self._desk.waiting(spool, uids):
+            before = len(spool.held())
+            with _associate(self._settings, (PresentationContext(1, MOVE, _PLAIN),), ()) as association:
+                finals = [
+                    self._move(association, keys, spool) for keys in _requests(spool, expected, missing)
+                ]
+            if _more_may_come(finals, len(spool.held()) - before):
+                spool.wait_for(uids, _SETTLE_SECONDS)
+        return _worst(finals)
+
+    def _move(self, association: Association, keys: dict[int, tuple[str, str]], spool: Spool) -> Command:
+        context = association.accepted(MOVE)
+        request = Command(
+            C_MOVE_RQ,
+            message_id=1,
+            sop_class_uid=MOVE,
+            move_destination=self._settings.calling_ae_title,
+            has_data_set=True,
+        )
+        association.send(context, request, encode_identifier(keys, context.transfer_syntaxes[0]))
+        spool.progressed()
+        while True:
+            message = association.receive(deadline=lambda: _deadline(spool, self._settings.stall_timeout))
+            spool.progressed()
+            if (final := _final(message)) is not None:
+                return final
+
+
+class GetRetrieval:
+    """C-GET: the stores come back on the association that asked (PS3.4 C.4.3)."""
+
+    def __init__(self, settings: DimseArchive) -> None:
+        self._settings = settings
+
+    def retrieve(
+        self, spool: Spool, expected: tuple[AnnouncedInstance, ...], missing: tuple[AnnouncedInstance, ...]
+    ) -> FirstreadError | None:
+        """See ``Retrieval.retrieve``."""
+        contexts = storage_contexts(instance.sop_class_uid for instance in missing)
+        roles = tuple(dict.fromkeys(context.abstract_syntax for context in contexts[1:]))
+        with _associate(self._settings, contexts, roles) as association:
+            finals = [self._get(association, keys, spool) for keys in _requests(spool, expected, missing)]
+        return _worst(finals)
+
+    def _get(self, association: Association, keys: dict[int, tuple[str, str]], spool: Spool) -> Command:
+        context = association.accepted(GET)
+        request = Command(C_GET_RQ, message_id=1, sop_class_uid=GET, has_data_set=True)
+        association.send(context, request, encode_identifier(keys, context.transfer_syntaxes[0]))
+        desk = _GetReceiver(spool)
+        sink: StoreSink | None = None
+
+        def sink_for(context: PresentationContext, command: Command) -> StoreSink | _Dropped:
+            nonlocal sink
+            if command.field != C_STORE_RQ:
+                return _Dropped()
+            sink = StoreSink(desk, context, command, self._settings.ae_title)
+            return sink
+
+        try:
+            while True:
+                message = association.receive(sink_for)
+                spool.check()
+                if message is not None and message.command.field == C_STORE_RQ and sink is not None:
+                    association.send(message.context, sink.answer())
+                    sink = None
+                elif (final := _final(message)) is not None:
+                    return final
+        finally:
+            if sink is not None:
+                sink.discard()
+
+
+class _Dropped:
+    """The sink of a final response's list of failed UIDs: what failed is known by counting."""
+
+    def write(self, piece: memoryview) -> None:
+        return
+
+
+class _GetReceiver:
+    def __init__(self, spool: Spool) -> None:
+        self._spool = spool
+
+    def open(self, command: Command) -> PartFile | int:
+        try:
+            return self._spool.open()
+        except StopRun as reason:
+            self._spool.stop(reason)
+            raise
+
+    def close(self, part: PartFile, command: Command, calling: str) -> int:
+        return keep_status(self._spool, part, command)
+
+
+def keep_status(spool: Spool, part: PartFile, command: Command) -> int:
+    """Keep the part in the spool; gives the C-STORE status that says how it went."""
+    kept = spool.keep(part, expected=command.sop_instance_uid)
+    if isinstance(kept, HeldInstance):
+        return SUCCESS
+    return {"duplicate-conflict": DUPLICATE, "too-large": OUT_OF_RESOURCES}.get(kept.code, CANNOT_UNDERSTAND)
+
+
+def storage_contexts(sop_class_uids: Iterable[str]) -> tuple[PresentationContext, ...]:
+    """The C-GET context, then one context per SOP class and transfer syntax, so that each is sent as it is
+    stored.
+
+    Announced classes come first, the common ones fill up; at most 128 in all (PS3.8 section 9.3.2.2).
+    """
+    classes = list(dict.fromkeys([uid for uid in sop_class_uids if uid] or _COMMON_CLASSES))
+    pairs = [(sop_class, syntax) for sop_class in classes for syntax in _TRANSFER_SYNTAXES]
+    if len(pairs) > MOST_CONTEXTS - 1:
+        pairs = [(sop_class, syntax) for syntax in _TRANSFER_SYNTAXES for sop_class in classes]
+    stores = [
+        PresentationContext(2 * index + 3, sop_class, (syntax,))
+        for index, (sop_class, syntax) in enumerate(pairs[: MOST_CONTEXTS - 1])
+    ]
+    return (PresentationContext(1, GET, _PLAIN), *stores)
+
+
+def _requests(
+    spool: Spool, expected: tuple[AnnouncedInstance, ...], missing: tuple[AnnouncedInstance, ...]
+) -> Iterator[dict[int, tuple[str, str]]]:
+    """Identifiers: the study while nothing is held, else the missing instances, series by series."""
+    study = {_STUDY: ("UI", spool.study_instance_uid)}
+    if len(missing) == len(expected):
+        yield {**study, _LEVEL: ("CS", "STUDY")}
+        return
+    ordered = sorted(missing, key=lambda instance: instance.ref.series_instance_uid)
+    for series, instances in groupby(ordered, key=lambda instance: instance.ref.series_instance_uid):
+        uids = [instance.ref.sop_instance_uid for instance in instances]
+        for at in range(0, len(uids), _UIDS_PER_REQUEST):
+            some = "\\".join(uids[at : at + _UIDS_PER_REQUEST])
+            yield {**study, _LEVEL: ("CS", "IMAGE"), _SERIES: ("UI", series), _INSTANCE: ("UI", some)}
+
+
+def _associate(
+    settings: DimseArchive, contexts: tuple[PresentationContext, ...], roles: tuple[str, ...]
+) -> Association:
+    proposal = Associate(settings.ae_title, settings.calling_ae_title, contexts, storage_roles=roles)
+    return Association.request(
+        (settings.host, settings.port),
+        proposal,
+        connect_timeout=settings.connect_timeout,
+        stall_timeout=settings.stall_timeout,
+    )
+
+
+def _deadline(spool: Spool, stall_timeout: float) -> float:
+    spool.check()
+    return spool.last_progress + stall_timeout
+
+
+def _final(message: DimseMessage | None) -> Command | None:
+    """The command of a final response; None for a pending one. Raises RetryLater where the archive left."""
+    if message is None:
+        raise RetryLater("archive-closed", "the archive released the association during a retrieval")
+    return None if message.command.status in statuses.PENDING else message.command
+
+
+def _worst(finals: list[Command]) -> FirstreadError | None:
+    failures = [
+        failure for final in finals if (failure := statuses.retrieve_failure(final.status)) is not None
+    ]
+    return failures[-1] if failures else None
+
+
+def _more_may_come(finals: list[Command], arrived: int) -> bool:
+    """True after success that claims more than has arrived: some archives answer before they have sent."""
+    counts = [final.counts.completed for final in finals if final.status == statuses.SUCCESS]
+    return None in counts or sum(count or 0 for count in counts) > arrived
