@@ -1,7 +1,9 @@
 # make demo          the whole path on a sample archive, then the review page (ONCE=1: run and exit)
 # make test          install what the tests need, run every test
+# make test-one      one test file or test, in seconds: make test-one T=tests/unit/test_tally.py
 # make check         format, lint, types, import rules, lock
 # make lock          compile requirements.lock and requirements-dev.lock anew
+# make clean         remove the environment, the demo's data and the caches
 
 PYTHON ?= python3
 VENV := .venv
@@ -11,7 +13,7 @@ ONCE ?=
 # worker, so that its fixtures are made once, and the slow files come first.
 WORKERS ?= --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test check lock bench clean
+.PHONY: demo test test-one check lock clean
 
 demo: $(VENV)/.runtime
 	$(BIN)/firstread demo $(if $(ONCE),--once)
@@ -19,6 +21,10 @@ demo: $(VENV)/.runtime
 test: $(VENV)/.dev
 	sh tests/peers.sh
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(WORKERS) $(PYTEST_ARGS)
+
+test-one: $(VENV)/.dev
+	@test -n "$(T)" || { echo "which test? make test-one T=tests/unit/test_tally.py"; exit 2; }
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n0 -q $(PYTEST_ARGS) $(T)
 
 check: $(VENV)/.dev
 	$(BIN)/ruff format --check .
