@@ -9,8 +9,9 @@ from typing import cast
 
 from models.catalog import CatalogEntry
 from models.families.checked_weights import check_brought
-from models.families.registry import OpenOptions, check_use_limits, find_function
+from models.families.registry import check_use_limits, find_function
 from models.families.towers import Tower, ensure_tower, halved
+from models.model_choice import ModelChoice
 from models.runners.encoder import EncoderSource, TorchEncoder, export_encoder, largest_error
 from models.runners.engine import (
     PLAN_FILE,
@@ -58,17 +59,19 @@ class CompileOptions:
     precision: str = "fp32"
 
 
-def compile_encoder(entry: CatalogEntry, options: OpenOptions, order: CompileOptions) -> list[EngineManifest]:
-    """Export each encoder of a family and build its engine under ``options.cache``; gives their manifests.
+def compile_encoder(
+    entry: CatalogEntry, choice: ModelChoice, cache: Path, order: CompileOptions
+) -> list[EngineManifest]:
+    """Export each encoder of a family and build its engine under ``cache``; gives their manifests.
 
     A family has one encoder, or one per checkpoint where its folder holds several. The weights are checked as when the
     family is opened. Where the device is present the engine is run and measured against torch. Raises
     ConfigurationError for a choice that cannot be had, StopRun when weights, graph or engine are unsound.
     """
-    check_use_limits(entry, options)
-    if options.endpoint is not None or (entry.adapter != MINI and entry.adapter not in TOWERS):
+    check_use_limits(entry, choice)
+    if choice.endpoint is not None or (entry.adapter != MINI and entry.adapter not in TOWERS):
         raise ConfigurationError("compile", f"{entry.id} has no vision encoder on this machine to compile")
-    folder = options.folder(entry)
+    folder = choice.folder(entry)
     engine = EngineOrder(
         entry.id,
         _product(order.product),
@@ -77,10 +80,10 @@ def compile_encoder(entry: CatalogEntry, options: OpenOptions, order: CompileOpt
     )
     find_product(engine.product)
     if not entry.weights:
-        check_brought(entry, folder, precision=options.precision, sha256=options.sha256)
+        check_brought(entry, folder, precision=choice.precision, sha256=choice.sha256)
     if entry.adapter == MINI:
-        return [_compile(*_mini(entry, folder, options.cache), engine)]
-    return [_compile(*_exported(load(), options.cache), engine) for load in _towers(entry, folder, options)]
+        return [_compile(*_mini(entry, folder, cache), engine)]
+    return [_compile(*_exported(load(), cache), engine) for load in _towers(entry, folder, choice)]
 
 
 def _mini(entry: CatalogEntry, folder: Path, cache: Path) -> tuple[GraphFolder, EncoderSource]:
@@ -94,11 +97,11 @@ def _exported(tower: Tower, cache: Path) -> tuple[GraphFolder, EncoderSource]:
     return ensure_tower(tower, cache), tower.source()
 
 
-def _towers(entry: CatalogEntry, folder: Path, options: OpenOptions) -> list[Callable[[], Tower]]:
+def _towers(entry: CatalogEntry, folder: Path, choice: ModelChoice) -> list[Callable[[], Tower]]:
     loaders = cast(
         "Callable[[CatalogEntry, Path, str], list[Callable[[], Tower]]]", find_function(TOWERS[entry.adapter])
     )
-    return loaders(entry, folder, options.precision)
+    return loaders(entry, folder, choice.precision)
 
 
 def _compile(graphs: GraphFolder, source: EncoderSource, order: EngineOrder) -> EngineManifest:

@@ -20,9 +20,9 @@ from models.drafting.findings_text import ParsedDraft, parse_draft
 from models.drafting.regions import placed, support
 from models.drafting.supports import supports
 from models.drafting.tasks import NO_CONTEXT, DraftedStudy, SiteTask, TaskRunner, check_family, tasks_digest
-from models.families.endpoint.options import EndpointOptions
 from models.families.registry import open_family
 from models.family import Answer, Family, Features, PromptContext, Request, Sections, traits_of
+from models.model_choice import ModelChoice
 from models.recipe import Recipe
 from pipeline.errors import ConfigurationError, FailStudy, FirstreadError, SkipStudy
 from pipeline.report import DraftReport, ImpressionSource, Language, Provenance
@@ -258,27 +258,6 @@ def _encode(family: Family, studies: Sequence[ImageSet]) -> tuple[Features | Fir
         return tuple(one for study in studies for one in _encode(family, [study]))
 
 
-@dataclass(frozen=True, slots=True)
-class ModelChoice:
-    """Which family to open and how; ``weights`` None takes the shipped ones, ``threads`` 0 every core.
-
-    ``report`` names the wording that its drafts are asked by, ``impression`` who writes the Impression that they
-    lack (``models.drafting.draft_plan.draft_plan``).
-    """
-
-    id: str
-    weights: Path | None = None
-    require_runner: str = ""
-    threads: int = 0
-    revision: str = ""
-    accept_use_limits: bool = False
-    precision: str = "auto"
-    sha256: str = ""
-    endpoint: EndpointOptions | None = None
-    report: str = ""
-    impression: str = ""
-
-
 def refuse_prior_unread(family: Family) -> None:
     """Raises ConfigurationError unless the family looks at ``ImageSet.priors``: ``Traits`` says so.
 
@@ -291,18 +270,7 @@ def refuse_prior_unread(family: Family) -> None:
 
 def open_model(choice: ModelChoice, cache_dir: Path) -> Family:
     """The loaded family of a choice. Raises as ``open_family`` and for an unknown id ConfigurationError."""
-    return open_family(
-        show(choice.id),
-        choice.weights,
-        cache_dir,
-        require_runner=choice.require_runner,
-        threads=choice.threads,
-        revision=choice.revision,
-        accept_use_limits=choice.accept_use_limits,
-        precision=choice.precision,
-        sha256=choice.sha256,
-        endpoint=choice.endpoint,
-    )
+    return open_family(show(choice.id), choice, cache_dir)
 
 
 def open_drafter(

@@ -6,8 +6,8 @@ from typing import Any
 
 from models.catalog import show
 from models.families.endpoint.endpoint_family import EndpointFamily
-from models.families.endpoint.options import EndpointOptions
 from models.families.registry import open_family
+from models.model_choice import EndpointOptions, ModelChoice
 from pipeline.study import ImageSet
 from tests.faulty_endpoint import FaultyEndpoint
 from tests.tiny_model import film_study
@@ -24,7 +24,9 @@ def quick_options(url: str, **changes: Any) -> EndpointOptions:
 def open_served(model_id: str, server: FaultyEndpoint, **changes: Any) -> EndpointFamily:
     """The family ``model_id`` behind ``server``."""
     options = quick_options(server.url, **changes)
-    family = open_family(show(model_id), None, Path("unused"), accept_use_limits=True, endpoint=options)
+    family = open_family(
+        show(model_id), ModelChoice(model_id, accept_use_limits=True, endpoint=options), Path("unused")
+    )
     assert isinstance(family, EndpointFamily)
     return family
 

@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from models.catalog import CatalogEntry, show
-from models.families.endpoint.options import EndpointOptions
 from models.families.mini.mini_family import MiniFamily
 from models.families.native.biomedclip import BiomedClipFamily, load_biomedclip
 from models.families.native.chat import ChatFamily
@@ -20,6 +19,7 @@ from models.families.text.recipes import recipe_of
 from models.families.text.text_family import TextFamily
 from models.families.uni_med.uni_med_family import UniMedFamily
 from models.family import Family
+from models.model_choice import EndpointOptions
 from tests.engines import ENGINES
 from tests.tiny_chat import write_chat_model
 from tests.tiny_clip import clip_weights, write_clip

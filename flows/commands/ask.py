@@ -19,10 +19,11 @@ from flows.given import gather
 from flows.priors import with_prior
 from flows.tally import ALL_WELL, SOME_FAILED
 from models.catalog import show
-from models.drafter import Drafter, ModelChoice, open_model, refuse_prior_unread
+from models.drafter import Drafter, open_model, refuse_prior_unread
 from models.drafting.draft_plan import NO_IMPRESSION, DraftPlan, draft_plan
 from models.drafting.tasks import NO_FEATURES, TaskWording, check_family, requests_of, task_answer, task_named
 from models.family import TEXT_TASKS, Family, Features, PromptContext, Request, traits_of
+from models.model_choice import ModelChoice
 from pipeline.checks import refuse_if_failed, run_checks
 from pipeline.errors import ConfigurationError, FailStudy, RetryLater, SkipStudy
 from pipeline.fhir import audit_events

@@ -8,7 +8,6 @@ from flows.commands import table as display
 from flows.environment.site_models import chosen_model
 from models.catalog import show
 from models.compiling import CompileOptions, compile_encoder
-from models.families.registry import OpenOptions
 from pipeline.settings import Settings
 
 
@@ -17,16 +16,8 @@ def compile_model(settings: Settings, model: str, order: CompileOptions, *, as_j
 
     Raises ConfigurationError for a product or device that cannot be had, StopRun for unsound weights.
     """
-    choice = chosen_model(settings, model)
-    options = OpenOptions(
-        choice.weights,
-        settings.data_dir / "engines",
-        accept_use_limits=choice.accept_use_limits,
-        precision=choice.precision,
-        sha256=choice.sha256,
-        endpoint=choice.endpoint,
-    )
-    for manifest in map(asdict, compile_encoder(show(choice.id), options, order)):
+    choice, cache = chosen_model(settings, model), settings.data_dir / "engines"
+    for manifest in map(asdict, compile_encoder(show(choice.id), choice, cache, order)):
         if as_json:
             sys.stdout.write(json.dumps(manifest) + "\n")
         else:

@@ -2,10 +2,9 @@
 
 from pathlib import Path
 
-from models.drafter import ModelChoice
 from models.drafting.tasks import SiteTask, TaskWording, requests_of, task_named
-from models.families.endpoint.options import EndpointOptions
 from models.family import Task
+from models.model_choice import EndpointOptions, ModelChoice
 from pipeline.errors import ConfigurationError
 from pipeline.report import Language
 from pipeline.settings import EndpointSettings, ModelSettings, Settings, TaskSettings, model_named

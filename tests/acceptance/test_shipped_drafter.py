@@ -8,10 +8,11 @@ import pytest
 import torch
 
 from models.catalog import show
-from models.drafter import Drafter, ModelChoice, open_drafter
+from models.drafter import Drafter, open_drafter
 from models.families.mini.export import load_network
 from models.families.mini.mini_family import MiniFamily
 from models.family import Request
+from models.model_choice import ModelChoice
 from models.networks.mini import EOS_ID, load_tokenizer, prompt_ids
 from models.runners.language import TransformersLanguageModel
 from models.simulation.film import MAX_VALUE, SimulatedFilm, render

@@ -17,8 +17,9 @@ from pathlib import Path
 
 import numpy as np
 
-from models.drafter import Drafter, ModelChoice, open_drafter
+from models.drafter import Drafter, open_drafter
 from models.drafting.findings_text import read_findings
+from models.model_choice import ModelChoice
 from models.networks.mini import MiniConfig
 from models.training.evaluate import WEIGHTS
 from models.training.shards import ShardSample, read_facts

@@ -17,7 +17,7 @@ import psutil
 
 from models.catalog import show
 from models.families.native.qwen import open_qwen
-from models.families.registry import OpenOptions
+from models.model_choice import ModelChoice
 from pipeline.study import ImageSet, InstanceRef, StudyImage
 from tests.tiny_qwen import write_qwen
 
@@ -43,7 +43,9 @@ def main() -> None:
         weights = Path(folder) / "umit"
         write_qwen(weights / "report", "qwen2-vl")
         shutil.copytree(weights / "report", weights / "vqa")
-        with open_qwen(show("umit"), OpenOptions(weights, Path(folder) / "cache", threads=1)) as family:
+        with open_qwen(
+            show("umit"), ModelChoice("umit", weights, threads=1), Path(folder) / "cache"
+        ) as family:
             for number in (97, 98, 99):  # until the runner's own memory has grown
                 family.encode([series(number)])
             before = psutil.Process().memory_info().rss

@@ -24,6 +24,7 @@ from pathlib import Path
 from models.catalog import show
 from models.families.checked_weights import weight_folders
 from models.families.registry import open_family
+from models.model_choice import ModelChoice
 from models.weight_loading.weight_files import inspect_folder
 from tests.large_models import FAMILIES, Large
 
@@ -44,7 +45,7 @@ def open_once(catalogue_id: str, weights: Path, cache: Path) -> None:
     """Open the family here, once, and print what it took as JSON."""
     warnings.simplefilter("ignore")
     started = time.perf_counter()
-    with open_family(show(catalogue_id), weights, cache, accept_use_limits=True):
+    with open_family(show(catalogue_id), ModelChoice(catalogue_id, weights, accept_use_limits=True), cache):
         took = time.perf_counter() - started
         print(json.dumps({**counters(), "seconds": took}))
 

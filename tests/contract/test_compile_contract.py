@@ -13,8 +13,9 @@ import pytest
 from models.catalog import CatalogEntry, list_models, show
 from models.compiling import MINI, TOWERS, CompileOptions, compile_encoder
 from models.families import towers
-from models.families.registry import OpenOptions, find_opener
+from models.families.registry import find_opener
 from models.family import Family
+from models.model_choice import ModelChoice
 from models.runners import encoder as encoders
 from models.runners.encoder import TOLERANCE, graph_digest
 from models.runners.engine import (
@@ -55,7 +56,8 @@ class Compiled:
     """A family's weights, the cache they were compiled into, and the one manifest."""
 
     entry: CatalogEntry
-    options: OpenOptions
+    choice: ModelChoice
+    cache: Path
     manifest: EngineManifest
 
     @property
@@ -63,7 +65,7 @@ class Compiled:
         """The graph of the engine."""
         found = [
             path
-            for path in self.options.cache.glob(f"*/{ENCODER_FILE}")
+            for path in self.cache.glob(f"*/{ENCODER_FILE}")
             if graph_digest(path) == self.manifest.onnx_sha256
         ]
         return found[0]
@@ -80,23 +82,22 @@ class Compiled:
     def open(self, runner: str = "") -> Family:
         """The family over the same cache."""
         return find_opener(self.entry, self.entry.adapter)(
-            self.entry, replace(self.options, require_runner=runner)
+            self.entry, replace(self.choice, require_runner=runner), self.cache
         )
 
 
-def choose(model_id: str, root: Path) -> tuple[CatalogEntry, OpenOptions]:
+def choose(model_id: str, root: Path) -> tuple[CatalogEntry, ModelChoice, Path]:
     """A family and how to open it, its weights written under ``root``."""
     cache = tiny_cache() if model_id == MINI else root / "cache"
-    return show(model_id), OpenOptions(
-        TINY[model_id].write(root / "weights"), cache, threads=1, accept_use_limits=True
-    )
+    weights = TINY[model_id].write(root / "weights")
+    return show(model_id), ModelChoice(model_id, weights, threads=1, accept_use_limits=True), cache
 
 
 @pytest.fixture(scope="module", params=NAMES)
 def compiled(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Compiled:
-    entry, options = choose(request.param, tmp_path_factory.mktemp("compiled"))
-    (manifest,) = compile_encoder(entry, options, ORDER)
-    return Compiled(entry, options, manifest)
+    entry, choice, cache = choose(request.param, tmp_path_factory.mktemp("compiled"))
+    (manifest,) = compile_encoder(entry, choice, cache, ORDER)
+    return Compiled(entry, choice, cache, manifest)
 
 
 def test_every_adapter_with_a_tower_is_here() -> None:
@@ -123,11 +124,11 @@ def test_the_engine_is_described_and_verified(compiled: Compiled) -> None:
 
 
 def test_the_family_finds_what_was_compiled(compiled: Compiled) -> None:
-    before = sorted(compiled.options.cache.glob("*/manifest.json"))
+    before = sorted(compiled.cache.glob("*/manifest.json"))
     with compiled.open() as family:
         assert family.runner == "onnxruntime-cpu"
         assert family.parts[f"graph/{ENCODER_FILE}"]
-    assert sorted(compiled.options.cache.glob("*/manifest.json")) == before  # no second export
+    assert sorted(compiled.cache.glob("*/manifest.json")) == before  # no second export
     assert (compiled.engine / PLAN_FILE).is_file()
 
 
@@ -153,9 +154,9 @@ def test_an_engine_that_cannot_run_here_is_not_replaced(compiled: Compiled) -> N
 
 @pytest.mark.parametrize("model_id", ["llava-med", "chexone", "uni-med"])
 def test_half_precision_has_a_graph_of_its_own(model_id: str, tmp_path: Path) -> None:
-    entry, options = choose(model_id, tmp_path)
-    (manifest,) = compile_encoder(entry, options, replace(ORDER, precision="fp16"))
-    (graph,) = options.cache.glob(f"*/tensorrt_rtx-fp16-sm89/{ENCODER_FILE}")
+    entry, choice, cache = choose(model_id, tmp_path)
+    (manifest,) = compile_encoder(entry, choice, cache, replace(ORDER, precision="fp16"))
+    (graph,) = cache.glob(f"*/tensorrt_rtx-fp16-sm89/{ENCODER_FILE}")
     assert manifest.onnx_sha256 == graph_digest(graph) != graph_digest(graph.parents[1] / ENCODER_FILE)
     assert 1e-5 < manifest.graph_error <= TOLERANCES["fp16"]
 
@@ -163,17 +164,17 @@ def test_half_precision_has_a_graph_of_its_own(model_id: str, tmp_path: Path) ->
 def test_weights_over_one_file_lie_beside_the_graph(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(encoders, "APART_BYTES", 10_000)
     monkeypatch.setattr(towers, "LARGE_BYTES", 10_000)
-    entry, options = choose("llava-med", tmp_path)
+    entry, choice, cache = choose("llava-med", tmp_path)
     opener = find_opener(entry, entry.adapter)
-    with opener(entry, options) as family:
+    with opener(entry, choice, cache) as family:
         assert family.runner == "torch", "a large tower is not exported unasked"
         wanted = family.encode([chat_study(0)])[0].arrays["features"]
-    (manifest,) = compile_encoder(entry, options, ORDER)
-    (graph,) = options.cache.glob(f"*/{ENCODER_FILE}")
+    (manifest,) = compile_encoder(entry, choice, cache, ORDER)
+    (graph,) = cache.glob(f"*/{ENCODER_FILE}")
     weights = graph.with_name(graph.name + WEIGHTS_SUFFIX)
     assert weights.stat().st_size > 10_000 > graph.stat().st_size / 20
     assert manifest.onnx_sha256 == graph_digest(graph)
-    with opener(entry, options) as family:
+    with opener(entry, choice, cache) as family:
         assert family.runner == "onnxruntime-cpu"
         assert family.parts[f"graph/{weights.name}"]
         got = family.encode([chat_study(0)])[0].arrays["features"]
@@ -183,7 +184,7 @@ def test_weights_over_one_file_lie_beside_the_graph(tmp_path: Path, monkeypatch:
     weights.write_bytes(content)
     assert manifest.onnx_sha256 != graph_digest(graph)
     with pytest.raises(StopRun, match="not what its manifest describes"):
-        opener(entry, options)
+        opener(entry, choice, cache)
 
 
 def test_a_folder_per_task_has_an_engine_per_checkpoint(tmp_path: Path) -> None:
@@ -191,8 +192,9 @@ def test_a_folder_per_task_has_an_engine_per_checkpoint(tmp_path: Path) -> None:
     first = write_qwen(tmp_path / "weights" / "report", "qwen2-vl")
     shutil.copytree(first, tmp_path / "weights" / "vqa")
     write_qwen(tmp_path / "weights" / "vqa", "qwen2-vl", most_pixels=10_000)
-    options = OpenOptions(tmp_path / "weights", tmp_path / "cache", accept_use_limits=True)
-    manifests = compile_encoder(entry, options, ORDER)
+    choice = ModelChoice(entry.id, tmp_path / "weights", accept_use_limits=True)
+    cache = tmp_path / "cache"
+    manifests = compile_encoder(entry, choice, cache, ORDER)
     assert len(manifests) == 2
 
 
@@ -200,11 +202,11 @@ def test_what_has_no_tower_here_is_refused(tmp_path: Path) -> None:
     for entry in list_models():
         if entry.adapter in ("causal-lm", "openai-endpoint"):
             with pytest.raises(ConfigurationError, match=r"no vision encoder|not run here"):
-                compile_encoder(entry, OpenOptions(None, tmp_path, accept_use_limits=True), ORDER)
+                compile_encoder(entry, ModelChoice(entry.id, accept_use_limits=True), tmp_path, ORDER)
 
 
 def test_limits_of_use_hold_for_compiling_too(tmp_path: Path) -> None:
-    entry, options = choose("uni-med", tmp_path)
+    entry, choice, cache = choose("uni-med", tmp_path)
     assert entry.acknowledge
     with pytest.raises(ConfigurationError, match="limits of use"):
-        compile_encoder(entry, replace(options, accept_use_limits=False), ORDER)
+        compile_encoder(entry, replace(choice, accept_use_limits=False), cache, ORDER)

@@ -17,10 +17,10 @@ from models.catalog import CatalogEntry, show
 from models.drafter import refuse_prior_unread
 from models.drafting.tasks import check_family, task_answer
 from models.families.endpoint.endpoint_family import EndpointFamily
-from models.families.endpoint.options import EndpointOptions
 from models.families.mini.prompts import known_questions
 from models.families.registry import ADAPTERS, open_family
 from models.family import TEXT_TASKS, Answer, Family, Features, Request, Task, traits_of
+from models.model_choice import EndpointOptions, ModelChoice
 from models.runners.language import WrittenText
 from pipeline.errors import ConfigurationError, FailStudy, SkipStudy, StopRun
 from pipeline.fhir import validate
@@ -156,11 +156,14 @@ def test_it_opens_by_its_catalogue_entry_once_its_terms_are_accepted(subject: Su
     def opened(*, accepted: bool) -> Family:
         return open_family(
             subject.entry,
-            None if subject.tiny.endpoint else subject.tiny.folder,
+            ModelChoice(
+                subject.entry.id,
+                None if subject.tiny.endpoint else subject.tiny.folder,
+                threads=1,
+                accept_use_limits=accepted,
+                endpoint=subject.tiny.endpoint,
+            ),
             ENGINES,
-            threads=1,
-            accept_use_limits=accepted,
-            endpoint=subject.tiny.endpoint,
         )
 
     if subject.entry.acknowledge:
@@ -197,10 +200,13 @@ def test_what_sees_runs_its_graph_and_no_other_runner(subject: Subject) -> None:
     with pytest.raises(StopRun):
         open_family(
             subject.entry,
-            subject.tiny.folder,
+            ModelChoice(
+                subject.entry.id,
+                subject.tiny.folder,
+                require_runner="onnxruntime-cuda",
+                accept_use_limits=True,
+            ),
             ENGINES,
-            require_runner="onnxruntime-cuda",
-            accept_use_limits=True,
         )
 
 

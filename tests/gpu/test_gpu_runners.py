@@ -11,7 +11,7 @@ from models.catalog import show
 from models.compiling import CompileOptions, compile_encoder
 from models.families.mini.export import encoder_source, load_network
 from models.families.mini.mini_family import ensure_mini_graphs
-from models.families.registry import OpenOptions
+from models.model_choice import ModelChoice
 from models.runners.encoder import OnnxEncoder, TorchEncoder, largest_error, open_encoder
 from models.runners.engine import TOLERANCES, EngineEncoder, Product, find_device, open_engine
 from models.runners.graph_cache import GraphFolder
@@ -52,9 +52,9 @@ def test_the_cuda_provider_is_used_where_there_is_one(graphs: GraphFolder) -> No
 def test_a_compiled_engine_runs_and_agrees(product: Product, precision: str, tmp_path: Path) -> None:
     if importlib.util.find_spec(product) is None:
         pytest.skip(f"{product} is not installed")
-    options = OpenOptions(tiny_weights(), tmp_path)
+    choice = ModelChoice("firstread-mini", tiny_weights())
     (manifest,) = compile_encoder(
-        show("firstread-mini"), options, CompileOptions(product, precision=precision)
+        show("firstread-mini"), choice, tmp_path, CompileOptions(product, precision=precision)
     )
     assert manifest.engine_error is not None
     assert manifest.engine_error <= manifest.tolerance

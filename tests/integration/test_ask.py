@@ -16,8 +16,8 @@ from flows.commands import ask as asking
 from flows.commands.ask import Inquiry, ask, read_region
 from flows.environment.workplace import Workplace
 from flows.path import RetrievedStudy
-from models.drafter import ModelChoice
 from models.family import Task, Traits
+from models.model_choice import ModelChoice
 from models.simulation.film import render
 from pipeline import settings as configuration
 from pipeline.errors import ConfigurationError, RetryLater

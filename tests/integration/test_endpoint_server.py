@@ -9,10 +9,10 @@ from transformers import LlavaForConditionalGeneration
 
 from models.catalog import show
 from models.families.endpoint.endpoint_family import EndpointFamily
-from models.families.endpoint.options import EndpointOptions
 from models.families.endpoint.pictures import picture
 from models.families.registry import open_family
 from models.family import Request, Task
+from models.model_choice import EndpointOptions, ModelChoice
 from pipeline.errors import ConfigurationError, FirstreadError, StopRun
 from tests.servers import LOOPBACK, free_port
 from tests.tiny_model import film_study
@@ -23,7 +23,9 @@ TOKENS = 12
 def open_served(url: str, model: Path | str) -> EndpointFamily:
     options = EndpointOptions(url, str(model), max_tokens=TOKENS, read_timeout=60, attempts=2)
     family = open_family(
-        show("openai-endpoint"), None, Path("unused"), accept_use_limits=True, endpoint=options
+        show("openai-endpoint"),
+        ModelChoice("openai-endpoint", accept_use_limits=True, endpoint=options),
+        Path("unused"),
     )
     assert isinstance(family, EndpointFamily)
     return family

@@ -12,6 +12,7 @@ from flows.commands.show_results import STATE_TITLES, _model_row, show_model, sh
 from models.catalog import CATALOG_FILE, ENDPOINT_ADAPTER, State, _read, list_models, show
 from models.families.registry import ADAPTERS, find_opener, open_family
 from models.family import Task
+from models.model_choice import ModelChoice
 from models.prompts import read_prompts
 from pipeline.errors import ConfigurationError, StopRun
 from pipeline.report import Language
@@ -163,24 +164,26 @@ def test_a_language_with_fewer_tasks_says_so() -> None:
 
 def test_what_is_not_for_archives_does_not_open(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="endoscopy video"):
-        open_family(show("endo-fm"), None, tmp_path)
+        open_family(show("endo-fm"), ModelChoice("endo-fm"), tmp_path)
 
 
 def test_limits_of_use_have_to_be_accepted(tmp_path: Path) -> None:
     with pytest.raises(
         ConfigurationError, match=r"no clinical or deployed use.*accept_use_limits = true"
     ) as caught:
-        open_family(show("llava-med"), tmp_path, tmp_path)
+        open_family(show("llava-med"), ModelChoice("llava-med", tmp_path), tmp_path)
     assert caught.value.code == "use-limits"
     for entry in list_models():
         if entry.acknowledge:
             with pytest.raises(ConfigurationError, match="accept_use_limits"):
-                open_family(entry, tmp_path, tmp_path)
+                open_family(entry, ModelChoice(entry.id, tmp_path), tmp_path)
 
 
 def test_an_adapter_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="nonesuch"):
-        open_family(replace(show("lingshu-7b"), adapter="nonesuch"), tmp_path, tmp_path)
+        open_family(
+            replace(show("lingshu-7b"), adapter="nonesuch"), ModelChoice("lingshu-7b", tmp_path), tmp_path
+        )
 
 
 def test_the_list_shows_every_model_within_120_columns(

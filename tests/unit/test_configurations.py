@@ -15,7 +15,7 @@ from models.catalog import CATALOG_FILE, CatalogEntry, State, list_models, show
 from models.drafter import open_model
 from models.drafting.draft_plan import NO_IMPRESSION, draft_plan
 from models.drafting.tasks import check_family
-from models.families.registry import OpenOptions, check_use_limits, find_opener
+from models.families.registry import check_use_limits, find_opener
 from models.family import Request, Task
 from pipeline.report import Language
 from pipeline.settings import Settings
@@ -89,9 +89,7 @@ def test_a_block_is_a_choice_that_the_program_takes(
     assert set(asked) == {"", *settings.models}, "every model of the block has something to do"
     for name, table in {"": settings.model, **settings.models}.items():
         entry, choice = show(table.id), model_choice(table)
-        check_use_limits(
-            entry, OpenOptions(choice.weights, tmp_path, accept_use_limits=choice.accept_use_limits)
-        )
+        check_use_limits(entry, choice)
         with ExitStack() as stack:
             family: Any = Unopened(entry)
             if table.endpoint is not None:

@@ -17,12 +17,13 @@ from numpy.typing import NDArray
 
 import models.prompts
 from models.catalog import show
-from models.drafter import Drafter, ModelChoice, open_drafter, support
+from models.drafter import Drafter, open_drafter, support
 from models.drafting.tasks import NO_FEATURES
 from models.families.mini.heat import find_region
 from models.families.mini.mini_family import READ, MiniFamily, ensure_mini_graphs, resize_film
 from models.families.mini.prompts import known_questions
 from models.family import Answer, Features, Request, SeenFinding, SeenImage, Task
+from models.model_choice import ModelChoice
 from models.runners.graph_cache import DECODER_FILE, Exported, GraphFolder, ensure_graphs
 from pipeline.errors import ConfigurationError, FailStudy, SkipStudy, StopRun
 from pipeline.report import DraftReport, Finding, Language, Region, Side
@@ -304,7 +305,8 @@ def test_other_prompts_than_trained_stop_the_run(tmp_path: Path, monkeypatch: py
 WARM_START = """
 import sys
 from pathlib import Path
-from models.drafter import ModelChoice, open_drafter
+from models.drafter import open_drafter
+from models.model_choice import ModelChoice
 with open_drafter(ModelChoice("firstread-mini", Path(sys.argv[1])), cache_dir=Path(sys.argv[2])) as drafter:
     print(drafter.recipe, "torch" in sys.modules)
 """

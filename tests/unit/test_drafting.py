@@ -8,13 +8,14 @@ from typing import Any
 import pytest
 
 from models.catalog import list_models, show, task_of
-from models.drafter import Drafter, ModelChoice, open_drafter
+from models.drafter import Drafter, open_drafter
 from models.drafting.draft_plan import DraftPlan, draft_plan
 from models.drafting.findings_text import parse_draft
 from models.drafting.regions import placed
 from models.drafting.sections import split_sections, summary_text
 from models.families.endpoint.wording import wording_of
 from models.family import Answer, Features, Request, Sections, SeenImage, Task
+from models.model_choice import ModelChoice
 from models.prompts import read_wordings
 from pipeline.checks import run_checks
 from pipeline.errors import ConfigurationError, FailStudy

@@ -16,6 +16,7 @@ from models.catalog import show
 from models.families.endpoint.pictures import picture
 from models.families.registry import open_family
 from models.family import PromptContext, Request, Task
+from models.model_choice import ModelChoice
 from pipeline.errors import ConfigurationError, FailStudy, RetryLater, SkipStudy
 from pipeline.report import Language
 from pipeline.study import ImageSet, InstanceRef
@@ -164,7 +165,7 @@ def test_what_a_family_does_not_do(server: FaultyEndpoint) -> None:
     with pytest.raises(ConfigurationError, match="cannot be asked through an endpoint"):
         open_served("biomedclip", server)
     with pytest.raises(ConfigurationError, match=r"transformers 4\.40\.0.*endpoint\.url"):
-        open_family(show("chexagent-2"), None, Path("unused"), accept_use_limits=True)
+        open_family(show("chexagent-2"), ModelChoice("chexagent-2", accept_use_limits=True), Path("unused"))
 
 
 def test_one_bad_request_does_not_hide_a_server_that_is_away(server: FaultyEndpoint) -> None:

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from flows.environment.site_models import model_choice
 from models.families.endpoint.client import ChatMessage, EndpointClient, read_reply, retry_after
-from models.families.endpoint.options import EndpointOptions
 from models.family import Request
+from models.model_choice import EndpointOptions
 from pipeline.errors import ConfigurationError, FailStudy, FirstreadError, RetryLater, StopRun
 from pipeline.settings import load
 from tests.faulty_endpoint import FaultyEndpoint, faulty_endpoint

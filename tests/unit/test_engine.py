@@ -10,7 +10,7 @@ import pytest
 from models.catalog import show
 from models.compiling import CompileOptions, compile_encoder
 from models.families.mini.mini_family import ensure_mini_graphs
-from models.families.registry import OpenOptions
+from models.model_choice import ModelChoice
 from models.runners.engine import (
     MANIFEST_FILE,
     PLAN_FILE,
@@ -46,8 +46,8 @@ def compiled(graphs: GraphFolder) -> tuple[Path, EngineManifest]:
 
 
 def compile_tiny(order: CompileOptions) -> EngineManifest:
-    options = OpenOptions(tiny_weights(), tiny_cache())
-    (manifest,) = compile_encoder(show("firstread-mini"), options, order)
+    choice = ModelChoice("firstread-mini", tiny_weights())
+    (manifest,) = compile_encoder(show("firstread-mini"), choice, tiny_cache(), order)
     return manifest
 
 

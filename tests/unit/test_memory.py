@@ -10,6 +10,7 @@ from models.families.checked_weights import check_brought
 from models.families.guarded import GuardedFamily
 from models.families.registry import open_family
 from models.family import Answer, Features, Request, Task
+from models.model_choice import ModelChoice
 from models.weight_loading.memory import (
     GIB,
     DecoderSize,
@@ -147,7 +148,9 @@ def test_a_brought_model_is_weighed_before_it_is_loaded(
 
 def test_a_family_that_runs_out_says_what_would_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = write_text_model(tmp_path)
-    family = open_family(show("text-llm"), folder, tmp_path, accept_use_limits=True, precision="bf16")
+    family = open_family(
+        show("text-llm"), ModelChoice("text-llm", folder, accept_use_limits=True, precision="bf16"), tmp_path
+    )
     assert isinstance(family, GuardedFamily)
     assert family.parts["precision"] == "bfloat16"
     requests = [Request(Task.TEXT_QA, question="Why?")] * 8
@@ -171,4 +174,8 @@ def test_running_out_while_loading_says_so_too(tmp_path: Path, monkeypatch: pyte
 
     monkeypatch.setattr("models.families.text.text_family.load_text_model", fail)
     with pytest.raises(StopRun, match="ran out of memory"):
-        open_family(show("text-llm"), write_text_model(tmp_path), tmp_path, accept_use_limits=True)
+        open_family(
+            show("text-llm"),
+            ModelChoice("text-llm", write_text_model(tmp_path), accept_use_limits=True),
+            tmp_path,
+        )

@@ -10,6 +10,7 @@ from models.catalog import show
 from models.families.mini.mini_family import MiniFamily
 from models.families.registry import open_family
 from models.family import Request
+from models.model_choice import ModelChoice
 from models.recipe import Recipe
 from models.runners.quantize import DIGEST_SUFFIX, INT8_FILE, INT8_TOLERANCE
 from pipeline.errors import ConfigurationError, StopRun
@@ -54,9 +55,13 @@ def test_all_convolutions_but_the_first_are_in_8_bits(small: MiniFamily) -> None
 def test_what_cannot_be_had_is_refused(tmp_path: Path) -> None:
     for precision in ("bf16", "int4"):
         with pytest.raises(ConfigurationError, match=r"model\.precision"):
-            open_family(ENTRY, tiny_weights(), tiny_cache(), precision=precision)
+            open_family(ENTRY, ModelChoice(ENTRY.id, tiny_weights(), precision=precision), tiny_cache())
     with pytest.raises(ConfigurationError, match="tensorrt"):
-        open_family(ENTRY, tiny_weights(), tiny_cache(), precision="int8", require_runner="tensorrt")
+        open_family(
+            ENTRY,
+            ModelChoice(ENTRY.id, tiny_weights(), precision="int8", require_runner="tensorrt"),
+            tiny_cache(),
+        )
 
 
 def test_a_changed_graph_stops_the_run(small: MiniFamily) -> None:

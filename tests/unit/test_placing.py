@@ -15,8 +15,9 @@ from models.catalog import show
 from models.families.checked_weights import kept_parameters
 from models.families.native.networks import ChatNetwork, load_llava_med, load_medgemma, load_medrega
 from models.families.native.qwen import load_qwen
-from models.families.registry import OpenOptions, find_opener, open_family
+from models.families.registry import find_opener, open_family
 from models.family import Request, Task
+from models.model_choice import ModelChoice
 from models.networks.uni_med import ADAPTER_FOLDER, LANGUAGE_FOLDER, UniMedEncoder
 from models.networks.uni_med_language import with_new_adapter
 from models.weight_loading.memory import Precision
@@ -148,14 +149,15 @@ def test_a_family_answers_and_its_recipe_says_in_what(
     tmp_path: Path,
 ) -> None:
     write(tmp_path / "weights")
-    options = OpenOptions(tmp_path / "weights", tmp_path / "cache", accept_use_limits=True, threads=1)
+    cache = tmp_path / "cache"
+    choice = ModelChoice(model_id, tmp_path / "weights", accept_use_limits=True, threads=1)
     entry = show(model_id)
     opener = find_opener(entry, entry.adapter)
     studies = [] if study is None else [study(0), study(1)]
-    with opener(entry, options) as family:
+    with opener(entry, choice, cache) as family:
         recipe = dict(family.parts)
         seen = family.encode(studies)
-    with opener(entry, replace(options, precision=precision)) as family:
+    with opener(entry, replace(choice, precision=precision), cache) as family:
         assert family.parts["reduced"] == precision
         assert {key: value for key, value in family.parts.items() if key != "reduced"} == recipe
         features = family.encode(studies)
@@ -169,7 +171,11 @@ def test_a_family_answers_and_its_recipe_says_in_what(
 
 def test_what_has_no_language_model_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="no language model"):
-        open_family(show("biomedclip"), tmp_path, tmp_path, accept_use_limits=True, precision="int8")
+        open_family(
+            show("biomedclip"),
+            ModelChoice("biomedclip", tmp_path, accept_use_limits=True, precision="int8"),
+            tmp_path,
+        )
 
 
 def test_an_adapter_is_not_merged_into_rounded_weights(tmp_path: Path) -> None:

@@ -26,8 +26,8 @@ from models.families.native.qwen_words import (
     read_chexone,
     read_numbered,
 )
-from models.families.registry import OpenOptions
 from models.family import Request, SeenImage, Task
+from models.model_choice import ModelChoice
 from models.runners.encoder import TorchEncoder
 from pipeline.errors import ConfigurationError, FailStudy, StopRun
 from pipeline.report import Language, Place, Point, Region
@@ -206,9 +206,9 @@ def test_umit_takes_a_folder_per_task(opened: Opened, tmp_path: Path) -> None:
         pytest.skip("UMIT's form")
     for task in ("report", "vqa"):
         shutil.copytree(opened.folder, tmp_path / "umit" / task)
-    options = OpenOptions(tmp_path / "umit", ENGINES, threads=1)
+    choice = ModelChoice("umit", tmp_path / "umit", threads=1)
     study = chat_study(3)
-    with open_qwen(opened.entry, options) as family:
+    with open_qwen(opened.entry, choice, ENGINES) as family:
         assert family.tasks == {Task.REPORT, Task.VQA}
         request = Request(Task.VQA, question="Is it large?")
         (answer,) = family.answer(family.encode([study]), [request])
@@ -216,7 +216,7 @@ def test_umit_takes_a_folder_per_task(opened: Opened, tmp_path: Path) -> None:
         with pytest.raises(ConfigurationError, match="checkpoint"):
             family.answer(family.encode([study]), [Request(Task.DETECT, target="heart")])
     with pytest.raises(ConfigurationError, match="folder named as a task"):
-        open_qwen(opened.entry, OpenOptions(tmp_path, ENGINES))
+        open_qwen(opened.entry, ModelChoice("umit", tmp_path), ENGINES)
 
 
 def test_what_cannot_be_asked_is_refused(opened: Opened) -> None:
@@ -329,8 +329,8 @@ def test_umit_keeps_small_pictures_and_no_study_for_its_other_checkpoints(
         shutil.copytree(opened.folder, tmp_path / task)
     study = chat_study(5, 4)
     request = Request(Task.VQA, question="Is it large?")
-    whole = open_checkpoint(opened.entry, tmp_path / "vqa", OpenOptions(tmp_path, ENGINES, threads=1))
-    with whole, open_qwen(opened.entry, OpenOptions(tmp_path, ENGINES, threads=1)) as family:
+    whole = open_checkpoint(opened.entry, tmp_path / "vqa", ModelChoice("umit", tmp_path, threads=1), ENGINES)
+    with whole, open_qwen(opened.entry, ModelChoice("umit", tmp_path, threads=1), ENGINES) as family:
         (kept,) = family.encode([study])
         assert all(array.dtype != object for array in kept.arrays.values())
         greys = kept.arrays["greys"]

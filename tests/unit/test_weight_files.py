@@ -16,6 +16,7 @@ from safetensors.numpy import save_file
 from models.catalog import show
 from models.families.checked_weights import check_brought
 from models.families.registry import open_family
+from models.model_choice import ModelChoice
 from models.pin import write_sums
 from models.weight_loading.tokenizer_check import check_tokenizer
 from models.weight_loading.weight_files import (
@@ -155,7 +156,9 @@ def test_pickles_are_never_opened(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(pickle.dumps(Harm()))
     for attempt in (
         lambda: inspect_folder(tmp_path),
-        lambda: open_family(show("text-llm"), tmp_path, tmp_path, accept_use_limits=True),
+        lambda: open_family(
+            show("text-llm"), ModelChoice("text-llm", tmp_path, accept_use_limits=True), tmp_path
+        ),
     ):
         with pytest.raises(ConfigurationError, match=rf"{name}.*save_pretrained"):
             attempt()

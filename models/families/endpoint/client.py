@@ -19,7 +19,7 @@ from typing import Any
 
 import httpx
 
-from models.families.endpoint.options import EndpointOptions
+from models.model_choice import EndpointOptions
 from pipeline.errors import ConfigurationError, FailStudy, FirstreadError, RetryLater, StopRun
 
 MAX_ANSWER_BYTES = 4 << 20

@@ -18,10 +18,9 @@ from numpy.typing import NDArray
 from models.catalog import CatalogEntry
 from models.families.endpoint import template, wording
 from models.families.endpoint.client import ChatMessage, EndpointClient
-from models.families.endpoint.options import EndpointOptions
 from models.families.endpoint.pictures import padded_picture, picture
-from models.families.registry import OpenOptions
 from models.family import TEXT_TASKS, Answer, Features, Request, SeenImage, Task
+from models.model_choice import EndpointOptions, ModelChoice
 from pipeline.errors import ConfigurationError, FailStudy, FirstreadError, RetryLater, SkipStudy, StopRun
 from pipeline.study import ImageSet, StudyImage
 
@@ -173,16 +172,16 @@ class EndpointFamily:
         self._client.close()
 
 
-def open_endpoint(entry: CatalogEntry, options: OpenOptions) -> EndpointFamily:
+def open_endpoint(entry: CatalogEntry, choice: ModelChoice, cache: Path) -> EndpointFamily:
     """The adapter's opener (``models.families.registry.ADAPTERS``)."""
-    if options.endpoint is None:
+    if choice.endpoint is None:
         needs = f" It needs {entry.environment}." if entry.environment else ""
         message = (
             f"{entry.id} is reached through a server:{needs} Start it (docs/models.md) and set endpoint.url and "
             "endpoint.model in the table of the model"
         )
         raise ConfigurationError("endpoint-missing", message)
-    return EndpointFamily(entry, options.endpoint)
+    return EndpointFamily(entry, choice.endpoint)
 
 
 def _gravest(errors: Sequence[FirstreadError]) -> FirstreadError:

@@ -30,8 +30,8 @@ from models.families.mini.int8 import check_precision, open_small_encoder
 from models.families.mini.joining import READ, fixed_joining
 from models.families.mini.places import Places, write_places
 from models.families.mini.prompts import label_key, prompt_for, read_answer, region_box
-from models.families.registry import OpenOptions
 from models.family import Answer, Features, Request, SeenFinding, SeenImage, Task
+from models.model_choice import ModelChoice
 from models.prompts import Prompts, read_prompts
 from models.runners.encoder import EXPORT_SOURCES, OnnxEncoder, VisionEncoder, open_encoder
 from models.runners.engine import EngineEncoder, open_best_engine
@@ -284,15 +284,15 @@ class MiniFamily:
         self._stack.close()
 
 
-def open_mini(entry: CatalogEntry, options: OpenOptions) -> MiniFamily:
+def open_mini(entry: CatalogEntry, choice: ModelChoice, cache: Path) -> MiniFamily:
     """The adapter's opener (``models.families.registry.ADAPTERS``)."""
     return MiniFamily(
         entry,
-        options.folder(entry),
-        options.cache,
-        require_runner=options.require_runner,
-        threads=options.threads,
-        precision=options.precision,
+        choice.folder(entry),
+        cache,
+        require_runner=choice.require_runner,
+        threads=choice.threads,
+        precision=choice.precision,
     )
 
 

@@ -22,9 +22,9 @@ from PIL import Image
 
 from models.catalog import CatalogEntry
 from models.families.native.internvl_chat import QKV
-from models.families.registry import OpenOptions
 from models.families.towers import SHAPING, Tower, open_tower
 from models.family import Answer, Features, Request, SeenImage, Task
+from models.model_choice import ModelChoice
 from models.prompts import read_prompts
 from models.runners.encoder import EncoderSource
 from models.weight_loading.tensors import open_tensors
@@ -370,14 +370,14 @@ def clip_towers(entry: CatalogEntry, folder: Path, _precision: str) -> list[Call
     return [lambda: clip_tower(load_biomedclip(folder), entry.id)]
 
 
-def open_biomedclip(entry: CatalogEntry, options: OpenOptions) -> BiomedClipFamily:
-    """BiomedCLIP with the weights of ``options``."""
-    loaded = load_biomedclip(options.folder(entry))
+def open_biomedclip(entry: CatalogEntry, choice: ModelChoice, cache: Path) -> BiomedClipFamily:
+    """BiomedCLIP with the weights of ``choice``."""
+    loaded = load_biomedclip(choice.folder(entry))
     return BiomedClipFamily(
         entry,
         loaded,
-        options.cache,
-        require_runner=options.require_runner,
-        threads=options.threads,
+        cache,
+        require_runner=choice.require_runner,
+        threads=choice.threads,
         release=True,
     )

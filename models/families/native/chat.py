@@ -24,10 +24,10 @@ from models.families.native.medgemma import MedGemmaDialect, pads
 from models.families.native.medrega import MedRegaDialect
 from models.families.native.networks import ChatNetwork, load_llava_med, load_medgemma, load_medrega
 from models.families.native.seeing import chat_tower
-from models.families.registry import OpenOptions
 from models.families.text.writing import until_end
 from models.families.towers import Tower, open_tower
 from models.family import TEXT_TASKS, Answer, Features, Request, SeenImage, Task
+from models.model_choice import ModelChoice
 from pipeline.errors import ConfigurationError, FailStudy, SkipStudy
 from pipeline.study import ImageSet, StudyImage
 
@@ -315,19 +315,19 @@ def seen_image(image: StudyImage) -> SeenImage:
     return SeenImage(image.ref, image.frame, image.original_rows, image.original_columns)
 
 
-def open_medrega(entry: CatalogEntry, options: OpenOptions) -> ChatFamily:
-    """MedRegA with the weights of ``options``."""
-    return _open(entry, options, MedRegaDialect(entry.prompts))
+def open_medrega(entry: CatalogEntry, choice: ModelChoice, cache: Path) -> ChatFamily:
+    """MedRegA with the weights of ``choice``."""
+    return _open(entry, choice, cache, MedRegaDialect(entry.prompts))
 
 
-def open_llava_med(entry: CatalogEntry, options: OpenOptions) -> ChatFamily:
-    """LLaVA-Med with the weights of ``options``."""
-    return _open(entry, options, LlavaMedDialect(entry.prompts))
+def open_llava_med(entry: CatalogEntry, choice: ModelChoice, cache: Path) -> ChatFamily:
+    """LLaVA-Med with the weights of ``choice``."""
+    return _open(entry, choice, cache, LlavaMedDialect(entry.prompts))
 
 
-def open_medgemma(entry: CatalogEntry, options: OpenOptions) -> ChatFamily:
-    """MedGemma with the weights of ``options``."""
-    return _open(entry, options, MedGemmaDialect(entry.prompts, entry.images))
+def open_medgemma(entry: CatalogEntry, choice: ModelChoice, cache: Path) -> ChatFamily:
+    """MedGemma with the weights of ``choice``."""
+    return _open(entry, choice, cache, MedGemmaDialect(entry.prompts, entry.images))
 
 
 LOADERS: Mapping[str, Callable[[Path, str], ChatNetwork]] = {
@@ -343,13 +343,13 @@ def chat_towers(entry: CatalogEntry, folder: Path, precision: str) -> list[Calla
     return [lambda: chat_tower(LOADERS[entry.adapter](folder, precision), entry.id)]
 
 
-def _open(entry: CatalogEntry, options: OpenOptions, dialect: Dialect) -> ChatFamily:
+def _open(entry: CatalogEntry, choice: ModelChoice, cache: Path, dialect: Dialect) -> ChatFamily:
     return ChatFamily(
         entry,
-        LOADERS[entry.adapter](options.folder(entry), options.precision),
+        LOADERS[entry.adapter](choice.folder(entry), choice.precision),
         dialect,
-        options.cache,
-        require_runner=options.require_runner,
-        threads=options.threads,
+        cache,
+        require_runner=choice.require_runner,
+        threads=choice.threads,
         release=True,
     )

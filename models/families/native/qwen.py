@@ -30,9 +30,9 @@ from models.families.native.networks import (
 )
 from models.families.native.qwen_tower import MERGE, TowerShape, qwen_tower, see_images, shape_of_tower
 from models.families.native.qwen_words import WORDS, LingshuWords
-from models.families.registry import OpenOptions
 from models.families.towers import Tower
 from models.family import Answer, Features, Request, Task
+from models.model_choice import ModelChoice
 from models.weight_loading.placement import choose_placing
 from pipeline.errors import ConfigurationError, StopRun
 from pipeline.study import ImageSet, StudyImage
@@ -153,9 +153,12 @@ class PerTaskFamily:
     at the size that the processor shrinks it to, one byte a pixel, at most 602,112 bytes an image (``MOST_PIXELS``).
     """
 
-    def __init__(self, entry: CatalogEntry, folders: Mapping[Task, Path], options: OpenOptions) -> None:
+    def __init__(
+        self, entry: CatalogEntry, folders: Mapping[Task, Path], choice: ModelChoice, cache: Path
+    ) -> None:
         """Open the checkpoint of the first task. Raises as ``open_qwen``."""
-        self._entry, self._folders, self._options = entry, dict(folders), options
+        self._entry, self._folders = entry, dict(folders)
+        self._choice, self._cache = choice, cache
         self._lock = Lock()
         self._task = Task.REPORT if Task.REPORT in folders else next(iter(folders))
         self._first = self._task
@@ -169,7 +172,7 @@ class PerTaskFamily:
                 self.parts |= {f"{task}/weights/{name}": digest for name, digest in _digests(folder).items()}
 
     def _open(self, task: Task) -> QwenFamily:
-        return open_checkpoint(self._entry, self._folders[task], self._options)
+        return open_checkpoint(self._entry, self._folders[task], self._choice, self._cache)
 
     def _use(self, task: Task) -> QwenFamily:
         if task is not self._task:
@@ -243,15 +246,15 @@ def _digests(folder: Path) -> dict[str, str]:
     return {path.name: file_digest(path) for path in sorted(folder.glob("*.safetensors"))}
 
 
-def open_qwen(entry: CatalogEntry, options: OpenOptions) -> QwenFamily | PerTaskFamily:
-    """A Qwen2-VL or Qwen2.5-VL family with the weights of ``options``: one checkpoint, or a folder per task.
+def open_qwen(entry: CatalogEntry, choice: ModelChoice, cache: Path) -> QwenFamily | PerTaskFamily:
+    """A Qwen2-VL or Qwen2.5-VL family with the weights of ``choice``: one checkpoint, or a folder per task.
 
     Raises ConfigurationError for a folder that holds neither, StopRun for weights that are not this network's.
     """
-    folders = find_checkpoints(entry, options.folder(entry))
+    folders = find_checkpoints(entry, choice.folder(entry))
     if isinstance(folders, Path):
-        return open_checkpoint(entry, folders, options)
-    return PerTaskFamily(entry, folders, options)
+        return open_checkpoint(entry, folders, choice, cache)
+    return PerTaskFamily(entry, folders, choice, cache)
 
 
 def find_checkpoints(entry: CatalogEntry, folder: Path) -> Path | dict[Task, Path]:
@@ -284,16 +287,16 @@ def load_checkpoint(entry: CatalogEntry, folder: Path, precision: str) -> ChatNe
     return load_qwen(folder, entry.network_class, MOST_PIXELS.get(entry.prompts, 0), precision)
 
 
-def open_checkpoint(entry: CatalogEntry, folder: Path, options: OpenOptions) -> QwenFamily:
+def open_checkpoint(entry: CatalogEntry, folder: Path, choice: ModelChoice, cache: Path) -> QwenFamily:
     """One checkpoint: merged weights, or a LoRA adapter with its base in the folder ``base`` beside it."""
     dialect = WORDS[entry.prompts](entry.prompts, entry.images or 1)
     return QwenFamily(
         entry,
-        load_checkpoint(entry, folder, options.precision),
+        load_checkpoint(entry, folder, choice.precision),
         dialect,
-        options.cache,
-        require_runner=options.require_runner,
-        threads=options.threads,
+        cache,
+        require_runner=choice.require_runner,
+        threads=choice.threads,
         release=True,
     )
 

@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 
 from models.catalog import CatalogEntry
 from models.drafting.structured import JsonConstraint, JsonProcessor, read_structured, report_schema
-from models.families.registry import OpenOptions
 from models.families.text.asking import read_choice, read_text_prompts, word_question
 from models.families.text.loading import load_text_model
 from models.families.text.recipes import QUESTION, TextRecipe, recipe_of
 from models.families.text.writing import write_texts
 from models.family import TEXT_TASKS, Answer, Features, Request, Task
+from models.model_choice import ModelChoice
 from pipeline.errors import ConfigurationError, FailStudy, SkipStudy
 from pipeline.study import ImageSet
 
@@ -170,6 +170,6 @@ class TextFamily:
         gc.collect()
 
 
-def open_text(entry: CatalogEntry, options: OpenOptions) -> TextFamily:
-    """The family of a catalogue entry with the weights of ``options``."""
-    return TextFamily(entry, options.folder(entry), precision=options.precision)
+def open_text(entry: CatalogEntry, choice: ModelChoice, cache: Path) -> TextFamily:
+    """The family of a catalogue entry with the weights of ``choice``."""
+    return TextFamily(entry, choice.folder(entry), precision=choice.precision)

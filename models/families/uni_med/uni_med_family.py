@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from models.catalog import CatalogEntry
-from models.families.registry import OpenOptions
 from models.families.towers import SHAPING, Tower, open_tower
 from models.families.uni_med.questions import (
     AFTER_IMAGE,
@@ -31,6 +30,7 @@ from models.families.uni_med.questions import (
     word_instruction,
 )
 from models.family import Answer, Features, Request, SeenImage, Task
+from models.model_choice import ModelChoice
 from models.prompts import read_prompts
 from models.runners.encoder import EncoderSource
 from models.runners.language import TransformersLanguageModel, WrittenText
@@ -295,13 +295,13 @@ def uni_med_towers(entry: CatalogEntry, folder: Path, _precision: str) -> list[C
     return [lambda: uni_med_tower(entry, folder, weight_files(folder))]
 
 
-def open_uni_med(entry: CatalogEntry, options: OpenOptions) -> UniMedFamily:
-    """The family of a catalogue entry with the weights of ``options``."""
+def open_uni_med(entry: CatalogEntry, choice: ModelChoice, cache: Path) -> UniMedFamily:
+    """The family of a catalogue entry with the weights of ``choice``."""
     return UniMedFamily(
         entry,
-        options.folder(entry),
-        options.cache,
-        require_runner=options.require_runner,
-        threads=options.threads,
-        precision=options.precision,
+        choice.folder(entry),
+        cache,
+        require_runner=choice.require_runner,
+        threads=choice.threads,
+        precision=choice.precision,
     )

@@ -1,9 +1,13 @@
-"""What a site says of one server."""
+"""What a site chose for one model: the family, its weights or server, and how it runs.
+
+A new setting of a model is a field of the site's table and of ``ModelChoice``, and of nothing between them.
+"""
 
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from models.catalog import CatalogEntry
 from pipeline.errors import ConfigurationError
 
 
@@ -55,3 +59,38 @@ class EndpointOptions:
             raise ConfigurationError(
                 "endpoint-model", "endpoint.model is empty: name the model that is served"
             )
+
+
+@dataclass(frozen=True, slots=True)
+class ModelChoice:
+    """One [model] or [models.NAME] table.
+
+    ``id`` is the catalogue's name; ``weights`` the folder of weights, None for those that ship with us; ``revision``
+    the commit of the weights if it is not the catalogue's; ``sha256`` pins the folder (``models.pin``). ``threads`` 0
+    takes every core; ``precision`` is "auto", "fp32", "bf16", "int8" or "int4". ``endpoint`` is the server that answers
+    instead of weights here. ``report`` names the wording that drafts are asked by, ``impression`` who writes the
+    Impression that they lack (``models.drafting.draft_plan``).
+    """
+
+    id: str
+    weights: Path | None = None
+    require_runner: str = ""
+    threads: int = 0
+    revision: str = ""
+    accept_use_limits: bool = False
+    precision: str = "auto"
+    sha256: str = ""
+    endpoint: EndpointOptions | None = None
+    report: str = ""
+    impression: str = ""
+
+    def folder(self, entry: CatalogEntry) -> Path:
+        """The weights folder. Raises ConfigurationError if the site has to bring one and did not."""
+        folder = self.weights or entry.weights_folder
+        if folder is None:
+            source = entry.repositories.get("*", "")
+            message = (
+                f"{entry.id} needs a folder of weights{f' ({source})' if source else ''}: set model.weights"
+            )
+            raise ConfigurationError("weights-folder", message)
+        return folder
