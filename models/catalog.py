@@ -13,6 +13,7 @@ from models.prompts import read_wordings
 from models.weight_loading.memory import Precision, weights_gib
 from pipeline.errors import ConfigurationError, StopRun
 from pipeline.report import Language
+from pipeline.study import LATERAL_VIEWS
 
 CATALOG_FILE = Path(__file__).with_name("catalog.toml")
 WEIGHTS_FOLDER = Path(__file__).with_name("weights")
@@ -89,7 +90,7 @@ class CatalogEntry:
     @property
     def reads_laterals(self) -> bool:
         """Whether a lateral film is given to it beside the frontal one; no ``views`` means any."""
-        return self.images > 1 and (not self.views or bool({"LL", "RL"} & set(self.views)))
+        return self.images > 1 and (not self.views or any(view in LATERAL_VIEWS for view in self.views))
 
     @property
     def card(self) -> Path | None:

@@ -13,6 +13,7 @@ from typing import Any, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.errors import ConfigurationError
 from pipeline.report import Label, Language, Place, Region, Side
 from pipeline.study import ImageSet, InstanceRef
 
@@ -205,3 +206,12 @@ def traits_of(family: Family) -> Traits:
     """What ``family`` says of itself."""
     traits: Traits = getattr(family, "traits", Traits())
     return traits
+
+
+def unsupported(model: str, request: Request, remark: str = "") -> ConfigurationError:
+    """The error of a model that is asked for a task, or in a language, that it does not do.
+
+    ``remark`` says what it does instead.
+    """
+    message = f"{model} does not do {request.task} in {request.language}"
+    return ConfigurationError("unsupported-task", f"{message}; {remark}" if remark else message)

@@ -8,10 +8,29 @@ import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date, datetime
+from enum import StrEnum
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+
+
+class View(StrEnum):
+    """View Position of a film of the chest (0018,5101), or what a coded view says instead (PS3.16 CID 4010)."""
+
+    UNKNOWN = ""
+    PA = "PA"
+    AP = "AP"
+    LL = "LL"
+    """Left lateral."""
+    RL = "RL"
+    """Right lateral."""
+
+
+FRONTAL_VIEWS = (View.PA, View.AP)
+TAKEN_AS_FRONTAL = (*FRONTAL_VIEWS, View.UNKNOWN)
+"""Views that are shown to a model as frontal: a chest film whose headers say no view mostly is one."""
+LATERAL_VIEWS = (View.LL, View.RL)
 
 
 @dataclass(frozen=True, slots=True, order=True)

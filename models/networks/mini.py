@@ -40,22 +40,10 @@ from models.networks.heads import (
 )
 from models.networks.vision import SIDES, VisionConfig, VisionOutput, VisionTower
 from models.vocabulary.english import KINDS
+from models.vocabulary.task_words import LANGUAGES, TASKS
 
 CONFIG_FILE, WEIGHTS_FILE, TOKENIZER_FILE = "config.json", "model.safetensors", "tokenizer.json"
 PAD, EOS, UNKNOWN = "<pad>", "<eos>", "<unk>"
-TASKS = (
-    "report",
-    "findings",
-    "impression",
-    "grounded_report",
-    "detect",
-    "identify",
-    "vqa",
-    "classify",
-    "landmark",
-    "summarize",
-)
-LANGUAGES = ("en", "zh")
 PAD_ID, EOS_ID, UNKNOWN_ID = 0, 1, 2
 COARSE = 2
 """Cells along one side of the grid that the language model sees."""

@@ -9,18 +9,8 @@ from numpy.typing import NDArray
 from models.simulation.film import View, warp
 from models.simulation.lesions import LEFT, RIGHT
 from models.simulation.maps import FloatMap, PoseMaps, bounding_box
+from models.vocabulary.task_words import ORGANS
 
-ORGANS = ("right_lung", "left_lung", "heart")
-LANDMARKS = (
-    "right_apex",
-    "left_apex",
-    "right_costophrenic_angle",
-    "left_costophrenic_angle",
-    "right_hemidiaphragm",
-    "left_hemidiaphragm",
-    "cardiac_apex",
-    "carina",
-)
 Box = tuple[int, int, int, int]
 Point = tuple[float, float]
 HEART_MM = 20

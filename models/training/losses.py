@@ -7,10 +7,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from models.networks.heads import NUMBERS, box_overlap
-from models.networks.mini import TASKS, FilmReading, FirstreadMini, Joined
+from models.networks.mini import FilmReading, FirstreadMini, Joined
 from models.networks.vision import VisionOutput
 from models.training.batches import Batch, FilmBatch, Texts
 from models.training.shards import ABSENT
+from models.vocabulary.task_words import TASKS
 
 HEAT_WEIGHT, HEAT_POSITIVE = 4.0, 4.0
 GRADE_WEIGHT, BOX_WEIGHT, PLACE_WEIGHT, CHANGE_WEIGHT = 0.6, 1.0, 6.0, 0.5

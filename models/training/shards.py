@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from models.simulation.anatomy import LANDMARKS, ORGANS, FilmAnatomy
+from models.simulation.anatomy import FilmAnatomy
 from models.simulation.film import FilmFinding, SimulatedFilm
 from models.simulation.study import LateralFilm, SimulatedStudy
 from models.simulation.task_texts import PlacedFact, StudyFacts
 from models.vocabulary.english import CHANGES, DEPTHS, KINDS, SEVERITIES, SIDES, ZONES, FindingFact
+from models.vocabulary.task_words import LANDMARKS, ORGANS
 
 SHARD_FILMS = 250
 MAX_FACTS = 8

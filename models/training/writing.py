@@ -17,9 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from models.networks.mini import EOS_ID, LANGUAGES, PAD_ID, TASKS
+from models.networks.mini import EOS_ID, PAD_ID
 from models.simulation.task_texts import StudyFacts, task_example
 from models.training.shards import load_facts, shard_files
+from models.vocabulary.task_words import LANGUAGES, TASKS
 
 TASK_SHARE = {
     "report": 0.20,

@@ -8,7 +8,7 @@ from pipeline.checks.reading import Mention, says_all_normal, sentences, sides_n
 from pipeline.checks.term import Term
 from pipeline.checks.terms import LEXICON, RELATED
 from pipeline.report import Finding, Side
-from pipeline.study import StudyImage
+from pipeline.study import TAKEN_AS_FRONTAL, StudyImage
 
 MIDLINE_MARGIN = 0.05
 """Share of the image width around its middle where a box belongs to neither side (rotation, decentring)."""
@@ -174,7 +174,7 @@ def _expand(side: Side | None) -> frozenset[Side]:
 def _against_region(finding: Finding, image: StudyImage) -> Iterator[Problem]:
     if finding.region is None or finding.side not in _BOTH or not finding.present:
         return
-    if image.view not in ("PA", "AP", ""):
+    if image.view not in TAKEN_AS_FRONTAL:
         return
     middle = image.original_columns / 2
     margin = image.original_columns * MIDLINE_MARGIN

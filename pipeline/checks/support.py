@@ -12,6 +12,7 @@ from pipeline.checks.reading import MAX_CHARACTERS, mentions, sentences
 from pipeline.checks.term import words
 from pipeline.reference_leakage import gives_away, poses_as_report
 from pipeline.report import Finding
+from pipeline.study import LATERAL_VIEWS
 
 CLASSIFIER_DENIES = 0.05
 """Below this probability the classifier disagrees with a finding stated as present."""
@@ -142,7 +143,7 @@ def body_part(evidence: Evidence) -> Iterator[Problem]:
         yield failed("describes a body part outside the chest")
     elif any(map(_ABDOMEN.search, plain)):
         yield failed("describes the abdomen")
-    lateral = any(image.view in ("LL", "RL") for image in evidence.image_set.images)
+    lateral = any(image.view in LATERAL_VIEWS for image in evidence.image_set.images)
     if not lateral and any(map(_LATERAL_VIEW.search, plain)):
         yield failed("describes a lateral view, the model saw none")
 

@@ -15,7 +15,7 @@ from pipeline.fhir.elements import DICOM, LOINC, SNOMED, Body, clean, coding, co
 from pipeline.fhir.site import Site
 from pipeline.ledger import Completeness
 from pipeline.report import Language
-from pipeline.study import ImageSet, InstanceDescription, StudyContext
+from pipeline.study import LATERAL_VIEWS, ImageSet, InstanceDescription, StudyContext
 
 FINDING_SYSTEM = "urn:firstread:finding"
 _SCHEMES = {
@@ -29,7 +29,6 @@ _LOINC_FORM = re.compile(r"[1-9][0-9]{0,6}-[0-9]")
 _RADIOGRAPHS = frozenset({"CR", "DX"})
 _NOT_IMAGES = frozenset({"PR", "SR", "KO", "DOC", "REG", "SEG", "AU"})
 _CHEST = frozenset({"CHEST", "THORAX"})
-_LATERAL = frozenset({"LL", "RL"})
 
 
 def loinc(code: str) -> Body:
@@ -118,9 +117,9 @@ def _exam(context: StudyContext, image_set: ImageSet, *, counted: bool) -> str:
         )
     if "" in views:
         return "chest"
-    if len(views) == 2 and len(_LATERAL.intersection(views)) == 1:
+    if len(views) == 2 and sum(view in LATERAL_VIEWS for view in views) == 1:
         return {"PA": "chest_pa_and_lateral", "AP": "chest_ap_and_lateral"}.get(
-            next(view for view in views if view not in _LATERAL), "chest_2_views"
+            next(view for view in views if view not in LATERAL_VIEWS), "chest_2_views"
         )
     return f"chest_{len(views)}_views" if len(views) <= 4 else "chest"
 

@@ -11,9 +11,8 @@ from pydicom.dataset import Dataset
 from pipeline.images import wording
 from pipeline.images.headers import Header, integer, items, numbers, text, texts
 from pipeline.images.wording import BodyRegion
+from pipeline.study import LATERAL_VIEWS, TAKEN_AS_FRONTAL, View
 
-FRONTAL = ("PA", "AP", "")
-LATERAL = ("LL", "RL")
 RADIOGRAPHY = frozenset({"CR", "DX", "DR", "RG"})
 """DR is no DICOM term, but machines write it."""
 CR_IMAGE, DX_PRESENTATION, DX_PROCESSING = (
@@ -61,7 +60,7 @@ class Candidate:
     @property
     def lateral(self) -> bool:
         """Whether it is a lateral film, a companion of a frontal one."""
-        return self.view in LATERAL
+        return self.view in LATERAL_VIEWS
 
     @property
     def order(self) -> tuple[bool, bool, int, int, int, str]:
@@ -73,7 +72,7 @@ class Candidate:
         return (
             self.lateral,
             self.secondary,
-            (*FRONTAL, *LATERAL).index(self.view),
+            (*TAKEN_AS_FRONTAL, *LATERAL_VIEWS).index(self.view),
             -area,
             integer(dataset, "InstanceNumber") or 0,
             text(dataset, "SOPInstanceUID"),
@@ -90,9 +89,9 @@ def judge(header: Header, *, laterals: bool = False) -> Candidate | Reason:
     if reason is not None:
         return reason
     view = view_of(dataset)
-    if view in (*LATERAL, wording.LATERAL):
-        return Candidate(header, view if view in LATERAL else "LL") if laterals else LATERAL_NOT_USED
-    if view not in FRONTAL:
+    if view in (*LATERAL_VIEWS, wording.LATERAL):
+        return Candidate(header, view if view in LATERAL_VIEWS else View.LL) if laterals else LATERAL_NOT_USED
+    if view not in TAKEN_AS_FRONTAL:
         return Reason("other-view", "a view that is neither PA nor AP is not used by this model")
     return Candidate(header, view)
 

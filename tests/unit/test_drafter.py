@@ -20,7 +20,8 @@ from models.catalog import show
 from models.drafter import Drafter, open_drafter, support
 from models.drafting.tasks import NO_FEATURES
 from models.families.mini.heat import find_region
-from models.families.mini.mini_family import READ, MiniFamily, ensure_mini_graphs, resize_film
+from models.families.mini.joining import READ
+from models.families.mini.mini_family import MiniFamily, ensure_mini_graphs, resize_film
 from models.families.mini.prompts import known_questions
 from models.family import Answer, Features, Request, SeenFinding, SeenImage, Task
 from models.model_choice import ModelChoice

@@ -9,8 +9,6 @@ from transformers import PreTrainedTokenizerFast
 from models.networks.heads import NumberTables, box_overlap, number_embedding
 from models.networks.mini import (
     EOS_ID,
-    LANGUAGES,
-    TASKS,
     WEIGHTS_FILE,
     FirstreadMini,
     LanguageConfig,
@@ -28,6 +26,7 @@ from models.training.store import FilmStore
 from models.training.tokenizer import build_tokenizer
 from models.training.writing import Writer, WritingOrder, number_token
 from models.vocabulary.english import every_sentence, join_sections
+from models.vocabulary.task_words import LANGUAGES, TASKS
 
 SMALL = MiniConfig(
     vision=VisionConfig(image_size=64, widths=(4, 8, 8, 8), token_width=16, layers=1, heads=2),

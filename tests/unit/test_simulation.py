@@ -4,7 +4,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.simulation.anatomy import LANDMARKS, ORGANS
 from models.simulation.film import MAX_VALUE, render
 from models.simulation.lesions import DRAW, LEFT, RIGHT, Chest
 from models.simulation.maps import HELD_OUT_POSES, edge_distance, load_pose, pose_count
@@ -19,6 +18,7 @@ from models.training.shards import (
     to_sample,
 )
 from models.vocabulary.english import KINDS, write_sections
+from models.vocabulary.task_words import LANDMARKS, ORGANS
 
 SIZE = 192
 

@@ -19,12 +19,11 @@ from models.catalog import CatalogEntry
 from models.families.endpoint import template, wording
 from models.families.endpoint.client import ChatMessage, EndpointClient
 from models.families.endpoint.pictures import padded_picture, picture
-from models.family import TEXT_TASKS, Answer, Features, Request, SeenImage, Task
+from models.family import TEXT_TASKS, Answer, Features, Request, SeenImage, Task, unsupported
 from models.model_choice import EndpointOptions, ModelChoice
 from pipeline.errors import ConfigurationError, FailStudy, FirstreadError, RetryLater, SkipStudy, StopRun
-from pipeline.study import ImageSet, StudyImage
+from pipeline.study import FRONTAL_VIEWS, LATERAL_VIEWS, ImageSet, StudyImage
 
-FRONTAL, LATERAL = ("PA", "AP"), ("LL", "RL")
 ROLES = ("image", "lateral", "prior")
 SOURCES = tuple(
     Path(template.__file__).with_name(name) for name in ("wording.py", "template.py", "dialects.py")
@@ -133,22 +132,25 @@ class EndpointFamily:
             chosen = list(study.images[: self._entry.images])
             return chosen, ["image"] * len(chosen)
         # an unknown view is taken for frontal only where the film says nothing else and no other is
-        frontal = [one for one in study.images if one.view in FRONTAL] or [
+        frontal = [one for one in study.images if one.view in FRONTAL_VIEWS] or [
             one for one in study.images if one.view == ""
         ]
         if not frontal:
             message = "the study has no frontal film, the only view this model reports on"
             raise SkipStudy("no-frontal-view", message)
         chosen, roles = frontal[:1], ["image"]
-        laterals = [one for one in study.images if one.view in LATERAL][:1] if self._wording.lateral else []
+        laterals = (
+            [one for one in study.images if one.view in LATERAL_VIEWS][:1] if self._wording.lateral else []
+        )
         # what was chosen for comparison is sent: a draft that says it was compared has to have been
-        priors = [one for one in study.priors if one.view not in LATERAL][:1] if self._wording.prior else []
+        priors = (
+            [one for one in study.priors if one.view not in LATERAL_VIEWS][:1] if self._wording.prior else []
+        )
         return chosen + laterals + priors, roles + ["lateral"] * len(laterals) + ["prior"] * len(priors)
 
     def _chat(self, features: Features, request: Request) -> list[ChatMessage]:
         if request.task not in self.tasks or not self._entry.does(request.task, request.language):
-            message = f"{self.model_id} does not do {request.task} in {request.language} through an endpoint"
-            raise ConfigurationError("unsupported-task", message)
+            raise unsupported(f"{self.model_id}, asked through an endpoint,", request)
         pictures, roles = [], []
         if request.task not in TEXT_TASKS:
             if not features.images:

@@ -14,7 +14,7 @@ from typing import Protocol
 from models.catalog import CatalogEntry
 from models.families.endpoint.dialects import DIALECTS, dialect_wording
 from models.families.endpoint.template import fill
-from models.family import Answer, Request, SeenImage, Task
+from models.family import Answer, Request, SeenImage, Task, unsupported
 from models.prompts import Prompts, read_prompts
 from pipeline.errors import ConfigurationError, FailStudy
 from pipeline.report import Label, Place, Region
@@ -117,8 +117,7 @@ class Wording:
             done = ", ".join(
                 sorted({task for task, language in self.prompts.texts if language is request.language})
             )
-            message = f"the served family does not do {request.task} in {request.language}; it does {done or 'nothing'}"
-            raise ConfigurationError("unsupported-task", message)
+            raise unsupported("the served family", request, f"it does {done or 'nothing'}")
         values = _values(request, roles)
         if request.task in (Task.SUMMARIZE, Task.STRUCTURED) and not request.text.strip():
             raise FailStudy("empty-request", f"{request.task} was asked of nothing: give it a text")

@@ -15,7 +15,6 @@ from models.families.mini.joining import fixed_joining
 from models.networks.mini import (
     CONFIG_FILE,
     EOS_ID,
-    LANGUAGES,
     TOKENIZER_FILE,
     WEIGHTS_FILE,
     FirstreadMini,
@@ -26,6 +25,7 @@ from models.networks.mini import (
 from models.runners.decoder_graph import build_decoder, shape_of
 from models.runners.encoder import TOLERANCE, EncoderSource, TorchEncoder, export_encoder
 from models.runners.graph_cache import DECODER_FILE, EMBEDDING_FILE, ENCODER_FILE, JOINER_FILE, Exported
+from models.vocabulary.task_words import LANGUAGES
 from models.weight_loading.verified import (
     SelfCheck,
     check_keys,

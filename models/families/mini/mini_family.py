@@ -30,7 +30,7 @@ from models.families.mini.int8 import check_precision, open_small_encoder
 from models.families.mini.joining import READ, fixed_joining
 from models.families.mini.places import Places, write_places
 from models.families.mini.prompts import label_key, prompt_for, read_answer, region_box
-from models.family import Answer, Features, Request, SeenFinding, SeenImage, Task
+from models.family import Answer, Features, Request, SeenFinding, SeenImage, Task, unsupported
 from models.model_choice import ModelChoice
 from models.prompts import Prompts, read_prompts
 from models.runners.encoder import EXPORT_SOURCES, OnnxEncoder, VisionEncoder, open_encoder
@@ -39,11 +39,10 @@ from models.runners.graph_cache import Exported, GraphFolder, ensure_graphs
 from models.runners.language import OnnxLanguageModel
 from models.runners.quantize import INT8_TOLERANCE
 from models.weight_loading.verified import fixed_pixels, read_self_check, verify_files, verify_outputs
-from pipeline.errors import ConfigurationError, FailStudy, SkipStudy, StopRun
+from pipeline.errors import FailStudy, SkipStudy, StopRun
 from pipeline.report import Label, Region, Side
-from pipeline.study import ImageSet, StudyImage
+from pipeline.study import LATERAL_VIEWS, TAKEN_AS_FRONTAL, ImageSet, StudyImage, View
 
-FRONTAL, LATERAL = ("PA", "AP", ""), ("LL", "RL")
 TOKENIZER_FILE, UNKNOWN = "tokenizer.json", "<unk>"
 BATCHES_TOGETHER = 2
 """Calls of ``answer`` at once: the second one's texts fill the batch while the longest of the first end."""
@@ -133,7 +132,7 @@ class MiniFamily:
         """
         films = _films(study)
         shown = [None if film is None else resize_film(film, self._size) for film in films]
-        if films[1] is not None and films[1].view == "RL" and shown[1] is not None:
+        if films[1] is not None and films[1].view == View.RL and shown[1] is not None:
             shown[1] = np.ascontiguousarray(shown[1][:, ::-1])
         return np.stack([film for film in shown if film is not None])[:, None]
 
@@ -190,8 +189,7 @@ class MiniFamily:
     def _ask(self, features: Features, request: Request) -> list[int]:
         """The token ids of a prompt."""
         if request.task not in self.tasks or request.language not in self.languages:
-            message = f"{self.model_id} does not do {request.task} in {request.language}"
-            raise ConfigurationError("unsupported-task", message)
+            raise unsupported(self.model_id, request)
         if not features.arrays:
             raise FailStudy(
                 "no-film", "this model answers about a film, its text too; name the study's images"
@@ -298,13 +296,13 @@ def open_mini(entry: CatalogEntry, choice: ModelChoice, cache: Path) -> MiniFami
 
 def _films(study: ImageSet) -> tuple[StudyImage, StudyImage | None, StudyImage | None]:
     """The frontal film, the lateral and the prior frontal one. Raises SkipStudy where there is no frontal film."""
-    frontal = next((image for image in study.images if image.view in FRONTAL), None)
+    frontal = next((image for image in study.images if image.view in TAKEN_AS_FRONTAL), None)
     if frontal is None:
         raise SkipStudy(
             "no-frontal-view", "the study has no frontal film, and this model reads no other alone"
         )
-    lateral = next((image for image in study.images if image.view in LATERAL), None)
-    return frontal, lateral, next((image for image in study.priors if image.view in FRONTAL), None)
+    lateral = next((image for image in study.images if image.view in LATERAL_VIEWS), None)
+    return frontal, lateral, next((image for image in study.priors if image.view in TAKEN_AS_FRONTAL), None)
 
 
 def _region(box: NDArray[np.float32], image: SeenImage) -> Region | None:

@@ -23,7 +23,7 @@ from PIL import Image
 from models.catalog import CatalogEntry
 from models.families.native.internvl_chat import QKV
 from models.families.towers import SHAPING, Tower, open_tower
-from models.family import Answer, Features, Request, SeenImage, Task
+from models.family import Answer, Features, Request, SeenImage, Task, unsupported
 from models.model_choice import ModelChoice
 from models.prompts import read_prompts
 from models.runners.encoder import EncoderSource
@@ -31,14 +31,13 @@ from models.weight_loading.tensors import open_tensors
 from models.weight_loading.verified import check_keys, file_digest
 from pipeline.errors import ConfigurationError, FailStudy, SkipStudy, StopRun
 from pipeline.report import Label, Language
-from pipeline.study import ImageSet, StudyImage
+from pipeline.study import FRONTAL_VIEWS, ImageSet, StudyImage
 
 CONFIG_FILE = "open_clip_config.json"
 CONTEXT = 256
 """Tokens of a text at most."""
 HEAD_WIDTH = 64
 """Width of one attention head in both towers."""
-FRONTAL = ("PA", "AP")
 _RULES = tuple(
     (re.compile(pattern), target)
     for pattern, target in (
@@ -301,10 +300,7 @@ class BiomedClipFamily:
 
     def _answer(self, features: Features, request: Request) -> Answer:
         if request.task not in self.tasks or request.language not in self.languages:
-            message = (
-                f"{self.model_id} does not do {request.task} in {request.language}; it classifies in English"
-            )
-            raise ConfigurationError("unsupported-task", message)
+            raise unsupported(self.model_id, request, "it classifies in English")
         if not features.images:
             raise FailStudy("no-images", "classify needs an image, and the study has none that is read")
         if len(request.labels) < 2:
@@ -348,7 +344,7 @@ class BiomedClipFamily:
 def _first(study: ImageSet) -> StudyImage:
     if not study.images:
         raise SkipStudy("no-images", "the study has no image that this model reads")
-    return min(study.images, key=lambda image: image.view not in FRONTAL)
+    return min(study.images, key=lambda image: image.view not in FRONTAL_VIEWS)
 
 
 def _seen(image: StudyImage) -> SeenImage:

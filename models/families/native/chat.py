@@ -26,12 +26,11 @@ from models.families.native.networks import ChatNetwork, load_llava_med, load_me
 from models.families.native.seeing import chat_tower
 from models.families.text.writing import until_end
 from models.families.towers import Tower, open_tower
-from models.family import TEXT_TASKS, Answer, Features, Request, SeenImage, Task
+from models.family import TEXT_TASKS, Answer, Features, Request, SeenImage, Task, unsupported
 from models.model_choice import ModelChoice
-from pipeline.errors import ConfigurationError, FailStudy, SkipStudy
-from pipeline.study import ImageSet, StudyImage
+from pipeline.errors import FailStudy, SkipStudy
+from pipeline.study import FRONTAL_VIEWS, ImageSet, StudyImage
 
-FRONTAL = ("PA", "AP")
 LIMITS = {Task.VQA: 128, Task.CLASSIFY: 128}
 LIMIT = 400
 """New tokens at most; MedRegA's own setting."""
@@ -114,8 +113,7 @@ class ChatFamily:
             raise ValueError("features and requests go in pairs")
         for request in requests:
             if request.task not in self.tasks or not self._entry.does(request.task, request.language):
-                message = f"{self.model_id} does not do {request.task} in {request.language}"
-                raise ConfigurationError("unsupported-task", message)
+                raise unsupported(self.model_id, request)
         with self._lock:  # a network's own caches are not for two threads
             prompts = self._word(features, requests)
             answers: dict[int, Answer] = {}
@@ -262,7 +260,7 @@ class ChatFamily:
     def _choose(self, study: ImageSet) -> list[StudyImage]:
         if not study.images:
             raise SkipStudy("no-images", "the study has no image that this model reads")
-        images = sorted(study.images, key=lambda image: image.view not in FRONTAL)
+        images = sorted(study.images, key=lambda image: image.view not in FRONTAL_VIEWS)
         return images[: min(self._dialect.most_images, self._entry.images or 1)]
 
     def _padded(self, image: StudyImage) -> NDArray[np.uint8]:

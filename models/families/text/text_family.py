@@ -18,9 +18,9 @@ from models.families.text.asking import read_choice, read_text_prompts, word_que
 from models.families.text.loading import load_text_model
 from models.families.text.recipes import QUESTION, TextRecipe, recipe_of
 from models.families.text.writing import write_texts
-from models.family import TEXT_TASKS, Answer, Features, Request, Task
+from models.family import TEXT_TASKS, Answer, Features, Request, Task, unsupported
 from models.model_choice import ModelChoice
-from pipeline.errors import ConfigurationError, FailStudy, SkipStudy
+from pipeline.errors import FailStudy, SkipStudy
 from pipeline.study import ImageSet
 
 
@@ -140,10 +140,8 @@ class TextFamily:
 
     def _refuse(self, request: Request) -> NoReturn:
         tasks = ", ".join(sorted(self.tasks))
-        message = f"{self.model_id} does not do {request.task} in {request.language}; it does {tasks}"
-        if request.task not in TEXT_TASKS:
-            message += " and reads no images: name a model of images for that"
-        raise ConfigurationError("unsupported-task", message)
+        reads = "" if request.task in TEXT_TASKS else " and reads no images: name a model of images for that"
+        raise unsupported(self.model_id, request, f"it does {tasks}{reads}")
 
     def _schema(self, request: Request) -> str:
         return (request.schema or report_schema()) if request.task is Task.STRUCTURED else ""

@@ -29,19 +29,18 @@ from models.families.uni_med.questions import (
     read_places,
     word_instruction,
 )
-from models.family import Answer, Features, Request, SeenImage, Task
+from models.family import Answer, Features, Request, SeenImage, Task, unsupported
 from models.model_choice import ModelChoice
 from models.prompts import read_prompts
 from models.runners.encoder import EncoderSource
 from models.runners.language import TransformersLanguageModel, WrittenText
 from models.weight_loading.placement import choose_placing
 from models.weight_loading.verified import file_digest
-from pipeline.errors import ConfigurationError, FailStudy, SkipStudy, StopRun
-from pipeline.study import ImageSet, StudyImage
+from pipeline.errors import FailStudy, SkipStudy, StopRun
+from pipeline.study import FRONTAL_VIEWS, ImageSet, StudyImage
 
 MEAN = (0.48145466, 0.4578275, 0.40821073)
 DEVIATION = (0.26862954, 0.26130258, 0.27577711)
-FRONTAL = ("PA", "AP")
 PIXELS, FEATURES, MODALITY = "pixels", "features", "modality"
 Floats = NDArray[np.float32]
 _MODELS = Path(__file__).parents[2]
@@ -61,7 +60,7 @@ def choose_image(study: ImageSet) -> StudyImage:
     """The one image that the model reads: a frontal film where there is one, else the first image."""
     if not study.images:
         raise SkipStudy("no-image", "the study has no image that this model reads")
-    frontal = [image for image in study.images if image.view in FRONTAL]
+    frontal = [image for image in study.images if image.view in FRONTAL_VIEWS]
     return (frontal or list(study.images))[0]
 
 
@@ -176,8 +175,7 @@ class UniMedFamily:
         template = self._prompts.texts.get((request.task, request.language))
         if template is None or request.task not in self.tasks or request.language not in self.languages:
             does = ", ".join(sorted(self.tasks))
-            message = f"{self.model_id} does not do {request.task} in {request.language}; it does {does}"
-            raise ConfigurationError("unsupported-task", message)
+            raise unsupported(self.model_id, request, f"it does {does}")
         image = features.images[0] if features.images else None
         if image is None and request.task in TASK_OF:
             raise FailStudy("no-image", f"{request.task} needs the image of the study")
