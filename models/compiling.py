@@ -45,7 +45,7 @@ MOST_IMAGES = 8
 """Images at once that an engine takes at most where their size varies, and half of them what it is tuned for."""
 _PRECISIONS: tuple[Precision, ...] = ("fp32", "tf32", "fp16")
 
-_log = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +117,7 @@ def _compile(graphs: GraphFolder, source: EncoderSource, order: EngineOrder) -> 
         lengths = (source.lengths.smallest, source.lengths.best, source.lengths.largest)
         order = replace(order, best_batch=MOST_IMAGES // 2, largest_batch=MOST_IMAGES, lengths=lengths)
     manifest = build_engine(graph, folder, order, graphs.manifest.weights)
-    _log.info("compiled %s for compute capability %s", order.model_id, order.capability)
+    log.info("compiled %s for compute capability %s", order.model_id, order.capability)
     return _measured(manifest, folder, source)
 
 

@@ -48,7 +48,7 @@ while it is read. At 2 GB there is no choice, for an ONNX file is one protobuf m
 PIECE_BYTES = 1_250_000
 """What a CPU worker is given at once: two images of 224 px. Of more, the activations leave a core's own cache."""
 
-_log = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 
 class VisionEncoder(Protocol):
@@ -268,5 +268,5 @@ def open_encoder(
             f"the encoder runs on {encoder.runner}, not on {require_runner} as demanded: install what that "
             "needs (for tensorrt: `firstread models compile` on this machine) or change model.require_runner",
         )
-    _log.info("the encoder runs on %s", encoder.runner)
+    log.info("the encoder runs on %s", encoder.runner)
     return encoder

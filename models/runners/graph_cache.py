@@ -29,7 +29,7 @@ ENCODER_FILE, DECODER_FILE, EMBEDDING_FILE = "encoder.onnx", "decoder.onnx", "em
 JOINER_FILE = "joiner.onnx"
 LIBRARIES = ("torch", "onnx", "onnxscript", "transformers")
 
-_log = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +99,7 @@ def ensure_graphs(
     """
     folder, digests, libraries = _place(cache, model_id, weights, sources)
     if not (folder / MANIFEST_FILE).is_file():
-        _log.info("exporting the graphs of %s: this is done once", model_id)
+        log.info("exporting the graphs of %s: this is done once", model_id)
         _make(folder, lambda part: _describe(part, model_id, weights, digests, libraries, export(part)))
     return GraphFolder(folder, _verified(folder))
 

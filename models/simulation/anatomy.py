@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from models.simulation.film import View, warp
+from models.simulation.film import FilmView, warp
 from models.simulation.lesions import LEFT, RIGHT
 from models.simulation.maps import FloatMap, PoseMaps, bounding_box
 from models.vocabulary.task_words import ORGANS
@@ -88,7 +88,7 @@ def read_anatomy(maps: PoseMaps, heart: NDArray[np.bool_] | None = None) -> Anat
     return Anatomy(np.stack(masks).astype(np.float32), points)
 
 
-def show_anatomy(anatomy: Anatomy, view: View) -> FilmAnatomy:
+def show_anatomy(anatomy: Anatomy, view: FilmView) -> FilmAnatomy:
     """Where the organs and landmarks of a chest lie on the film of ``view``."""
     shown = warp(anatomy.masks, view) > 0.5
     organs: dict[str, Box] = {}

@@ -62,7 +62,7 @@ class SimulatedFilm:
 
 
 @dataclass(frozen=True, slots=True)
-class View:
+class FilmView:
     """Where each film pixel lies on the maps ([size, size, 2], -1 to 1) and how the detector shows it."""
 
     grid: torch.Tensor
@@ -111,7 +111,9 @@ def soft_tissue_limit(insertion: Insertion, maps: PoseMaps) -> Insertion:
     return replace(insertion, added=np.minimum(insertion.added, room))
 
 
-def draw_view(maps: PoseMaps | LateralMaps, size: int, generator: np.random.Generator, framed: bool) -> View:
+def draw_view(
+    maps: PoseMaps | LateralMaps, size: int, generator: np.random.Generator, framed: bool
+) -> FilmView:
     """A field of view around the lungs with a little rotation, stretch and bending.
 
     The maps of the CT are wider than a film; those of a film (``framed``) are shown nearly whole.
@@ -133,7 +135,7 @@ def draw_view(maps: PoseMaps | LateralMaps, size: int, generator: np.random.Gene
     shift = generator.uniform(-0.06, 0.06, 2)
     x = (across * cosine - down * sine) * stretch + middle_x + float(shift[0])
     y = across * sine + down * cosine + middle_y + float(shift[1])
-    return View(
+    return FilmView(
         grid=torch.stack([x, y], dim=-1) + bend,
         noise=float(generator.uniform(0.001, 0.010)),
         low=float(generator.uniform(0.003, 0.05)),
@@ -142,7 +144,7 @@ def draw_view(maps: PoseMaps | LateralMaps, size: int, generator: np.random.Gene
     )
 
 
-def warp(stack: FloatMap, view: View) -> FloatMap:
+def warp(stack: FloatMap, view: FilmView) -> FloatMap:
     source = torch.from_numpy(stack)[None]
     warped = torch.nn.functional.grid_sample(
         source, view.grid[None].float(), padding_mode="border", align_corners=False
@@ -151,12 +153,12 @@ def warp(stack: FloatMap, view: View) -> FloatMap:
     return result
 
 
-def _window(attenuation: NDArray[np.floating], view: View) -> tuple[float, float]:
+def _window(attenuation: NDArray[np.floating], view: FilmView) -> tuple[float, float]:
     ordered = np.sort(attenuation[::4, ::4].ravel())
     return float(ordered[int(len(ordered) * view.low)]), float(ordered[int(len(ordered) * view.high) - 1])
 
 
-def _contrast(without: FloatMap, added: FloatMap, mask: NDArray[np.bool_], view: View) -> float:
+def _contrast(without: FloatMap, added: FloatMap, mask: NDArray[np.bool_], view: FilmView) -> float:
     """How far a finding stands out of what lies around it: mean change shown over noise and anatomy's own unrest."""
     low, high = _window(without, view)
     span = high - low
@@ -185,7 +187,7 @@ MIN_PIXELS_SHARE = 0.0004
 
 
 def keep_visible(
-    base: FloatMap, added: FloatMap, masks: NDArray[np.bool_], placed: list[Insertion], view: View
+    base: FloatMap, added: FloatMap, masks: NDArray[np.bool_], placed: list[Insertion], view: FilmView
 ) -> list[int]:
     """Indexes of the findings that can be seen in the film."""
     total = base + added.sum(axis=0)
@@ -200,7 +202,7 @@ def keep_visible(
     return visible
 
 
-def expose(attenuation: FloatMap, view: View, generator: np.random.Generator) -> NDArray[np.uint16]:
+def expose(attenuation: FloatMap, view: FilmView, generator: np.random.Generator) -> NDArray[np.uint16]:
     """Add quantum noise (stronger where less light arrives), then window to 12 bits."""
     sigma = np.exp(np.minimum(attenuation, 8) / 2) * view.noise
     noisy = attenuation + generator.standard_normal(attenuation.shape).astype(np.float32) * sigma
@@ -244,7 +246,7 @@ def draw_chest(
 
 
 def expose_view(
-    base: FloatMap, placed: list[Insertion], view: View, generator: np.random.Generator
+    base: FloatMap, placed: list[Insertion], view: FilmView, generator: np.random.Generator
 ) -> Exposed:
     """Show ``base`` with those of ``placed`` that can be seen."""
     layers = [base, *(p.added for p in placed), *(p.covered.astype(np.float32) for p in placed)]

@@ -14,7 +14,7 @@ from datetime import date, timedelta
 from pipeline.errors import StopRun
 from pipeline.study import FoundStudy
 
-LOGGER = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 _LEAST_CAP = 5
 """No archive is set to list fewer; a list this long is checked."""
@@ -108,7 +108,7 @@ class Coverage:
             return
         if self._capped:
             raise self._proven_cap()
-        LOGGER.warning("a list of %d studies may have been cut; dates and times do not tell", self._unchecked)
+        log.warning("a list of %d studies may have been cut; dates and times do not tell", self._unchecked)
 
     def _proven_cap(self) -> StopRun:
         return StopRun(

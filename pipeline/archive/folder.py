@@ -27,7 +27,7 @@ from pipeline.errors import ConfigurationError, RetryLater, SkipStudy
 from pipeline.settings import FolderArchive
 from pipeline.study import AnnouncedInstance, FetchedStudy, FoundStudy, InstanceRef, StudyQuery
 
-LOGGER = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 _PATIENT = 0x00100020
 _MODALITY = 0x00080060
@@ -155,7 +155,7 @@ class FolderStudies:
                 else:
                     self._unreadable += 1
         if self._unreadable:
-            LOGGER.warning("archive %s: %d files belong to no study", self.name, self._unreadable)
+            log.warning("archive %s: %d files belong to no study", self.name, self._unreadable)
 
 
 def _files(root: Path) -> Iterator[Path]:

@@ -22,7 +22,7 @@ from pipeline.archive.part10 import Fault, dataset_digest, read_part10_header
 from pipeline.errors import FirstreadError, RetryLater, StopRun
 from pipeline.study import AnnouncedInstance, DamagedInstance, FetchedStudy, HeldInstance, InstanceRef
 
-LOGGER = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 PART_SUFFIX = ".part"
 _GIB = 1 << 30
@@ -205,7 +205,7 @@ class Spool:
                 "nothing-came", "the archive sent nothing without saying why: see its log"
             )
         if failure is not None:
-            LOGGER.warning("a fetch ended early: %s", failure)
+            log.warning("a fetch ended early: %s", failure)
         return fetched
 
     def fetched(self, announced: Iterable[AnnouncedInstance]) -> FetchedStudy:

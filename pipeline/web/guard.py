@@ -20,7 +20,7 @@ from pipeline.web.fhir_rest import PREFIX
 from pipeline.web.outcomes import outcome
 from pipeline.web.rendering import message_page
 
-LOG = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 _OPEN = re.compile(r"/fhir/metadata|/health|/sign-in|/assets/[a-z.]+")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
@@ -62,10 +62,10 @@ class Guard:
         try:
             await self._app(scope, receive, answer)
         except RetryLater as error:
-            LOG.warning("a request found the store away (%s)", error.code)
+            log.warning("a request found the store away (%s)", error.code)
             await answer.fail(unavailable(request), receive)
         except Exception as error:  # noqa: BLE001 - the server would log its message: maybe patient data
-            LOG.error("a request failed with %s at %s", type(error).__name__, _place(error))
+            log.error("a request failed with %s at %s", type(error).__name__, _place(error))
             await answer.fail(_broken(request), receive)
 
     def _refusal(self, request: Request) -> Response | None:

@@ -14,7 +14,7 @@ from pipeline.errors import ConfigurationError, StopRun
 _MADE_AT_LOAD = ("rotary_emb.inv_freq", ".attn.bias", ".attn.masked_bias")
 """Ends of tensor names that old checkpoints stored and that hold no weights."""
 
-_log = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)

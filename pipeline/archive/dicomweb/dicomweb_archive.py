@@ -21,7 +21,7 @@ from pipeline.errors import ConfigurationError, FirstreadError, RetryLater, Skip
 from pipeline.settings import DicomwebArchive
 from pipeline.study import AnnouncedInstance, FetchedStudy, FoundStudy, InstanceRef, StudyQuery
 
-LOGGER = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 _JSON = "application/dicom+json"
 _AS_STORED = 'multipart/related; type="application/dicom"; transfer-syntax=*'
@@ -184,7 +184,7 @@ class DicomwebStudies:
         except (SkipStudy, StopRun):
             raise
         except FirstreadError as error:
-            LOGGER.warning("retrieving from archive %s: %s", self.name, error)
+            log.warning("retrieving from archive %s: %s", self.name, error)
             return error
         return None
 

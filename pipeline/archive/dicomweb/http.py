@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 from pipeline.errors import ConfigurationError, FailStudy, RetryLater, StopRun
 from pipeline.settings import DicomwebArchive
 
-LOGGER = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 _DRAIN_BYTES = 1 << 16
 

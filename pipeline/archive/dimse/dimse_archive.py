@@ -34,7 +34,7 @@ from pipeline.errors import ConfigurationError, FirstreadError, RetryLater, Skip
 from pipeline.settings import DimseArchive
 from pipeline.study import AnnouncedInstance, FetchedStudy, FoundStudy, InstanceRef, StudyQuery
 
-LOGGER = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 FIND = "1.2.840.10008.5.1.4.1.2.2.1"
 PLAIN_SYNTAXES = (IMPLICIT_VR_LITTLE_ENDIAN, EXPLICIT_VR_LITTLE_ENDIAN)

@@ -14,7 +14,7 @@ from pipeline.archive.spool import PartFile
 from pipeline.archive.uids import is_uid
 from pipeline.errors import FirstreadError
 
-LOGGER = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 # C-STORE response status (PS3.4 table B.2-1, PS3.7 C.5)
 SUCCESS = 0x0000
@@ -97,6 +97,6 @@ class StoreSink:
             self._part = None
 
     def _refuse(self, error: FirstreadError) -> None:
-        LOGGER.warning("an instance is refused: %s", error)
+        log.warning("an instance is refused: %s", error)
         self._status = OUT_OF_RESOURCES
         self.discard()

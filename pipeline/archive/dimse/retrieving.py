@@ -25,7 +25,7 @@ from pipeline.errors import FirstreadError, RetryLater, StopRun
 from pipeline.settings import DimseArchive
 from pipeline.study import AnnouncedInstance, HeldInstance
 
-LOGGER = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 MOVE = "1.2.840.10008.5.1.4.1.2.2.2"
 GET = "1.2.840.10008.5.1.4.1.2.2.3"

@@ -20,7 +20,7 @@ from pipeline.archive.spool import PART_SUFFIX, DiskLimits, PartFile, moved
 from pipeline.errors import FirstreadError
 from pipeline.study import HeldInstance
 
-LOGGER = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 OnInstance = Callable[[HeldInstance, str], None]
 
@@ -93,24 +93,24 @@ class _Inbox:
         """See ``Desk.close``."""
         found = part.finish(durable=True)
         if isinstance(found, Fault):
-            LOGGER.warning("an instance is refused: %s (%s)", found.message, found.code)
+            log.warning("an instance is refused: %s (%s)", found.message, found.code)
             return OUT_OF_RESOURCES if found.code == "too-large" else CANNOT_UNDERSTAND
         if found.ref.sop_instance_uid != command.sop_instance_uid:
-            LOGGER.warning(
+            log.warning(
                 "an instance is refused: its data set names another SOP Instance UID than the request"
             )
             return CANNOT_UNDERSTAND
         held = self._place(found)
         if held is None:
-            LOGGER.warning("an instance is refused: its UID is held already with other bytes")
+            log.warning("an instance is refused: its UID is held already with other bytes")
             return DUPLICATE
         try:
             self._on_instance(held, calling)
         except FirstreadError as error:
-            LOGGER.warning("an instance is on disk and could not be recorded: %s", error)
+            log.warning("an instance is on disk and could not be recorded: %s", error)
             return OUT_OF_RESOURCES
         except Exception as error:  # noqa: BLE001 - whatever it was, the sender must not be told Success
-            LOGGER.error("an instance is on disk and could not be recorded: %s", type(error).__name__)
+            log.error("an instance is on disk and could not be recorded: %s", type(error).__name__)
             return OUT_OF_RESOURCES
         return SUCCESS
 

@@ -14,7 +14,7 @@ from pipeline.archive.dimse.receiving import ReceivePolicy, StoreSink
 from pipeline.archive.part10 import EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN
 from pipeline.errors import ConfigurationError, FirstreadError
 
-LOGGER = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 VERIFICATION = "1.2.840.10008.1.1"
 _DICOM_ROOT = "1.2.840.10008."
@@ -110,9 +110,9 @@ class StoreServer:
                 if request is not None:
                     self._converse(association, request.calling)
         except FirstreadError as error:
-            LOGGER.info("an association with the Storage SCP ended early: %s", error.code)
+            log.info("an association with the Storage SCP ended early: %s", error.code)
         except OSError as error:
-            LOGGER.info("an association with the Storage SCP ended early: %s", type(error).__name__)
+            log.info("an association with the Storage SCP ended early: %s", type(error).__name__)
         finally:
             with self._lock:
                 self._open.pop(connection, None)
