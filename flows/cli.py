@@ -1,5 +1,6 @@
-"""The command line (DESIGN section 6). A command reads its options, calls one flow or function, prints what came out.
+"""The command line. A command reads its options, calls one flow or function, prints what came out.
 
+Exit codes: docs/design.md#exit-codes.
 Heavy modules are imported by the command that needs them, so that ``--help`` answers at once.
 """
 

@@ -204,7 +204,7 @@ def rest(place: Workplace, claim: Claim, error: Exception, completeness: Complet
 
 
 def unchanged(claim: Claim, completeness: Completeness) -> RestOutcome:
-    """Same manifest and recipe as the stored report: nothing is redone (DESIGN section 2)."""
+    """Same manifest and recipe as the stored report: nothing is redone (docs/design.md#the-ledger)."""
     return RestOutcome(
         claim, LedgerState.REPORTED, UNCHANGED, "same instances as the stored report", None, completeness, ()
     )

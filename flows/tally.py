@@ -1,4 +1,4 @@
-"""The outcome of a run: counts, the JSON summary and the exit code of DESIGN section 6."""
+"""The outcome of a run: counts, the JSON summary and the exit code (docs/design.md#exit-codes)."""
 
 import json
 from collections.abc import Iterable

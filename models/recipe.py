@@ -1,4 +1,4 @@
-"""The recipe: one digest over everything that shapes a draft (DESIGN section 2)."""
+"""The recipe: one digest over everything that shapes a draft (docs/design.md#the-ledger)."""
 
 import hashlib
 import json

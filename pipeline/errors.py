@@ -9,7 +9,7 @@
         ConfigurationError   the run was asked for wrongly: exit code 2
 
 Every error carries ``code``, a short stable word for tables and metrics, and a message for people.
-Neither may hold patient data: they reach logs, the ledger and Prefect (DESIGN section 7).
+Neither may hold patient data: they reach logs, the ledger and Prefect (docs/design.md#patient-data).
 """
 
 

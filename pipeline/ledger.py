@@ -1,7 +1,7 @@
 """Values of the ledger: states, claims, and the outcome of one study's work. Values only; ``store`` writes them.
 
 Per (archive, study, recipe) one row: discovered -> retrieving -> complete -> drafted -> reported, or skipped, or
-failed with an error code, attempts and the time of the next one (DESIGN section 2).
+failed with an error code, attempts and the time of the next one (docs/design.md#the-ledger).
 """
 
 from collections.abc import Mapping

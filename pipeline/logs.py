@@ -1,4 +1,4 @@
-"""Logging set-up, and the filter that keeps identifiers out of every handler (DESIGN section 7).
+"""Logging set-up, and the filter that keeps identifiers out of every handler (docs/design.md#patient-data).
 
 A study is named in a log by its ledger id. The filter is the second line of defence: anything shaped like a UID
 (PS3.5 section 9) is masked in the message, in its arguments and in exception text.

@@ -1,7 +1,7 @@
 """Values of a study on its way: references, instances, the study, its image set.
 
 Standard library and numpy only. References are identifiers: outside the patient-data boundary a study is named
-by its ledger id (DESIGN section 7).
+by its ledger id (docs/design.md#patient-data).
 """
 
 import hashlib
@@ -115,7 +115,7 @@ class DamagedInstance:
 
 @dataclass(frozen=True, slots=True)
 class FetchedStudy:
-    """What fetching brought: instances announced against instances held, by UID (DESIGN section 2)."""
+    """What fetching brought: instances announced against instances held, by UID (docs/design.md#the-ledger)."""
 
     study_instance_uid: str
     announced: tuple[AnnouncedInstance, ...]

@@ -1,7 +1,7 @@
 """Prefect for one command: its settings, and a server of our own where the site has none.
 
 The server's database is Postgres (on SQLite the next run can start a minute late); nothing that could hold patient
-data is sent to it: no logs, no results, parameters are ledger ids and dates (DESIGN sections 7 and 8).
+data is sent to it: no logs, no results, parameters are ledger ids and dates (docs/design.md#patient-data).
 """
 
 import subprocess

@@ -1,4 +1,4 @@
-"""Checks every draft passes before it is stored (DESIGN section 5).
+"""Checks every draft passes before it is stored (docs/design.md#checks).
 
 Hard problems (failed) keep the draft from being stored as a report; soft ones (warned) are stored and shown.
 

@@ -1,7 +1,7 @@
 """What holds for every request: access, security headers, and no failure that leaks.
 
-Nothing here or in the server logs a path, a query or a peer's words: they may name a patient (DESIGN
-section 7).
+Nothing here or in the server logs a path, a query or a peer's words: they may name a patient
+(docs/design.md#patient-data).
 """
 
 import logging

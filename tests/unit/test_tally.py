@@ -1,4 +1,4 @@
-"""The JSON summary and the exit codes of DESIGN section 6."""
+"""The JSON summary and the exit codes (docs/design.md#exit-codes)."""
 
 import json
 
