@@ -111,8 +111,8 @@ def test_every_decision_has_a_status_and_stands_in_the_index() -> None:
 
 def test_a_wrong_reference_is_found() -> None:
     assert missing(ROOT, "docs/design.md#patient-data") == ""
-    assert "no such page" in missing(ROOT, "docs/nothing.md")
-    assert "no such heading" in missing(ROOT, "docs/design.md#nothing")
+    assert "no such page" in missing(ROOT / "docs", "nothing.md")
+    assert "no such heading" in missing(ROOT / "docs", "design.md#nothing")
     assert mentions("see docs/design.md#the-ledger, or docs/checks.md.") == [
         "docs/design.md#the-ledger",
         "docs/checks.md",
