@@ -15,11 +15,12 @@ from typing import Any, Self, TypeVar
 
 import orjson
 import psycopg
-from psycopg import errors
 from psycopg.conninfo import make_conninfo
 from psycopg.types.json import set_json_dumps, set_json_loads
 
-from pipeline.errors import FailStudy, FirstreadError, RetryLater, StopRun
+from pipeline.errors import RetryLater, StopRun
+from pipeline.store.refusals import translated
+from pipeline.store.session import pin
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +28,8 @@ Answer = TypeVar("Answer")
 
 FIRST_PAUSE = 0.05
 LONGEST_PAUSE = 2.0
+MACHINE = "firstread_machine"
+READ_ONLY = "database-read-only"
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 
@@ -34,11 +37,6 @@ Connection = psycopg.Connection[tuple[Any, ...]]
 def libpq_url(url: str) -> str:
     """``url`` as libpq takes it: ``postgresql+psycopg://`` becomes ``postgresql://``."""
     return re.sub(r"^postgres(ql)?(\+\w+)?://", "postgresql://", url)
-
-
-def sqlalchemy_url(url: str) -> str:
-    """``url`` as SQLAlchemy takes it, for psycopg."""
-    return re.sub(r"^postgres(ql)?(\+\w+)?://", "postgresql+psycopg://", url)
 
 
 class Connections:
@@ -56,6 +54,7 @@ class Connections:
         self._places = threading.BoundedSemaphore(most)
         self._lock = threading.Lock()
         self._closed = False
+        self._served = False  # whether this server ever did what was asked
 
     def open(self) -> Connection:
         """A new connection outside the pool, in autocommit, as the machine."""
@@ -63,10 +62,7 @@ class Connections:
         try:
             set_json_dumps(orjson.dumps, connection)
             set_json_loads(orjson.loads, connection)
-            with connection.pipeline():
-                connection.execute("SET ROLE firstread_machine")
-                connection.execute("SET search_path TO firstread, pg_temp")
-                connection.execute("SET timezone TO 'UTC'")
+            pin(connection, role=MACHINE, search_path="firstread, pg_temp")
         except BaseException:
             connection.close()
             raise
@@ -92,16 +88,24 @@ class Connections:
         """Do ``work`` on a connection, again after a lost connection or a deadlock; so it must bear being repeated.
 
         Raises RetryLater("database-away") when the database stays away longer than the pool's patience, StopRun when it
-        refuses us or its schema is not ours, FailStudy for what it refuses to store.
+        refuses us, cannot serve us or has another schema, FailStudy for what it refuses to store.
         """
         deadline = time.monotonic() + self._patience_seconds
         pause = FIRST_PAUSE
         while True:
             try:
                 with self.borrow() as connection:
-                    return work(connection)
-            except psycopg.Error as error:
-                known = translated(error)
+                    answer = work(connection)
+                self._served = True
+                return answer
+            except (psycopg.Error, RetryLater) as error:
+                known = translated(error) if isinstance(error, psycopg.Error) else error
+                if (
+                    known.code == READ_ONLY
+                ):  # after a failover the pool still holds sessions of the old primary
+                    self._drop_idle()
+                    if not self._served or time.monotonic() + pause > deadline:
+                        raise StopRun(known.code, known.message) from None
                 if not isinstance(known, RetryLater) or time.monotonic() + pause > deadline:
                     raise known from None
                 log.warning("the database is away or busy (%s); trying again", known.code)
@@ -137,41 +141,3 @@ class Connections:
             idle, self._idle = self._idle, deque()
         for connection in idle:
             connection.close()
-
-
-def translated(error: psycopg.Error) -> FirstreadError:
-    """The error of ours that says what to do about ``error``; the server's words may hold values, they are dropped."""
-    state = error.sqlstate or ""
-    if state == "FR001":
-        return FailStudy(
-            "report-signed", "a person has taken over this report; the machine does not overwrite it"
-        )
-    if state in ("FR002", "FR003", "FR004", "FR005"):
-        return FailStudy("store-refused", f"the database refused the write by its own rules ({state})")
-    if state in ("53100", "53200"):
-        return StopRun(
-            "database-full", "the database server is out of disk or memory; make room and run again"
-        )
-    if state in ("42501", "28000", "28P01", "3D000") or _refused_at_login(error):
-        return StopRun(
-            "database-refused", "the database refuses this login; check [database] url and run db upgrade"
-        )
-    if state[:2] == "42" or state == "3F000" or state == "22023":
-        return StopRun(
-            "schema", f"the database's schema is not the one expected (SQLSTATE {state}); run db upgrade"
-        )
-    if state in ("40001", "40P01", "55P03"):
-        return RetryLater("database-busy", "two writers met in the database; try again")
-    if isinstance(error, psycopg.OperationalError) and not isinstance(error, errors.QueryCanceled):
-        return RetryLater("database-away", "the database is away or restarting; the work is kept, try again")
-    return FailStudy("not-storable", f"the database cannot store this (SQLSTATE {state or 'unknown'})")
-
-
-def _refused_at_login(error: psycopg.Error) -> bool:
-    """libpq gives no SQLSTATE for a refusal while connecting; its words are all there is."""
-    words = str(error)
-    return error.sqlstate is None and (
-        "password authentication failed" in words
-        or "no pg_hba.conf entry" in words
-        or ("FATAL:" in words and "does not exist" in words)
-    )

@@ -5,9 +5,11 @@ Alembic over SQLAlchemy; everything else in the store speaks psycopg.
 
 import importlib.util
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
+import psycopg
 from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
@@ -17,8 +19,14 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
 from pipeline.errors import RetryLater, StopRun
-from pipeline.store.connections import sqlalchemy_url
+from pipeline.store.connections import libpq_url
+from pipeline.store.refusals import translated
+from pipeline.store.session import pin
 
+SCHEMA_RIGHTS = (
+    "the database login may not create the schema or its roles: let an administrator run sql/roles.sql once, with "
+    "psql -v login=THE_LOGIN -f sql/roles.sql THE_DATABASE, and run db upgrade again"
+)
 UPGRADE_LOCK = 0x46524541  # "FREA": two upgrades at once take turns
 
 
@@ -62,7 +70,8 @@ def _config() -> Config:
 
 @contextmanager
 def _connected(url: str) -> Iterator[Connection]:
-    engine = create_engine(sqlalchemy_url(url), poolclass=NullPool)
+    session = _session(url)
+    engine = create_engine("postgresql+psycopg://", creator=lambda: session, poolclass=NullPool)
     try:
         with engine.connect() as connection:
             yield connection
@@ -74,13 +83,24 @@ def _connected(url: str) -> Iterator[Connection]:
     except DBAPIError as error:
         state = getattr(error.orig, "sqlstate", None)
         if state == "42501":
-            raise StopRun(
-                "schema-rights",
-                "the database login may not create the schema or its roles; run sql/versions/0001/roles.sql as an "
-                "administrator, or give the login CREATEROLE and CREATE on the database",
-            ) from None
+            raise StopRun("schema-rights", SCHEMA_RIGHTS) from None
         if error.connection_invalidated or state is None:
             raise RetryLater("database-away", "the database cannot be reached; see [database] url") from None
         raise StopRun("schema", f"the schema could not be brought up (SQLSTATE {state})") from None
     finally:
         engine.dispose()
+        session.close()
+
+
+def _session(url: str) -> psycopg.Connection[tuple[Any, ...]]:
+    """A pinned session as the login itself. Raises as ``translated`` and ``pin``."""
+    with ExitStack() as stack:
+        try:
+            session = psycopg.connect(libpq_url(url), connect_timeout=10, autocommit=True)
+            stack.callback(session.close)
+            pin(session)
+        except psycopg.Error as error:
+            raise translated(error) from None
+        session.autocommit = False
+        stack.pop_all()
+    return session

@@ -9,7 +9,8 @@ from pipeline.errors import FailStudy, FirstreadError, RetryLater, StopRun
 from pipeline.ledger import ReportOutcome, RestOutcome
 from pipeline.store.claims import lost_claim
 from pipeline.store.codec import as_json
-from pipeline.store.connections import Connection, translated
+from pipeline.store.connections import Connection
+from pipeline.store.refusals import translated
 from pipeline.store.statements import statement
 from pipeline.store.values import SavedVersion
 

@@ -7,7 +7,8 @@ import psycopg
 import pytest
 
 from pipeline.errors import FailStudy, FirstreadError, RetryLater, StopRun
-from pipeline.store.connections import libpq_url, sqlalchemy_url, translated
+from pipeline.store.connections import libpq_url
+from pipeline.store.refusals import translated
 from pipeline.store.statements import statement
 
 STORE = Path(__file__).parents[2] / "pipeline" / "store"
@@ -36,7 +37,6 @@ def test_an_unknown_query_is_an_error() -> None:
 def test_urls(scheme: str) -> None:
     rest = "://u:p%40ss@host:5433/name?sslmode=require"
     assert libpq_url(scheme + rest) == "postgresql" + rest
-    assert sqlalchemy_url(scheme + rest) == "postgresql+psycopg" + rest
 
 
 class Refused(psycopg.OperationalError):
@@ -49,7 +49,7 @@ class Refused(psycopg.OperationalError):
         (psycopg.errors.AdminShutdown(), RetryLater, "database-away"),
         (psycopg.errors.CannotConnectNow(), RetryLater, "database-away"),
         (psycopg.OperationalError("server closed the connection unexpectedly"), RetryLater, "database-away"),
-        (psycopg.errors.TooManyConnections(), RetryLater, "database-away"),
+        (psycopg.errors.TooManyConnections(), RetryLater, "database-busy"),
         (psycopg.errors.DeadlockDetected(), RetryLater, "database-busy"),
         (psycopg.errors.SerializationFailure(), RetryLater, "database-busy"),
         (psycopg.errors.DiskFull(), StopRun, "database-full"),
