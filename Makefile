@@ -2,7 +2,7 @@
 # make test          install what the tests need, run every test
 # make test-one      one test file or test, in seconds: make test-one T=tests/unit/test_tally.py
 # make check         format, lint, types, import rules, lock
-# make lock          compile requirements.lock and requirements-dev.lock anew
+# make lock          compile requirements.lock and requirements-dev.lock anew (UPGRADE=1: with the newest versions)
 # make clean         remove the environment, the demo's data and the caches
 
 PYTHON ?= python3
@@ -31,7 +31,7 @@ check: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
-	$(BIN)/python tests/check_lock.py
+	$(BIN)/python -m tests.check_lock
 
 $(VENV)/.runtime: requirements.lock pyproject.toml scripts/environment.sh
 	PYTHON="$(PYTHON)" sh scripts/environment.sh $(VENV) requirements.lock
@@ -41,7 +41,7 @@ $(VENV)/.dev: $(VENV)/.runtime requirements-dev.lock
 	PYTHON="$(PYTHON)" sh scripts/environment.sh $(VENV) requirements-dev.lock
 	touch $@
 
-lock:
+lock: $(VENV)/.dev
 	sh scripts/lock.sh
 
 clean:

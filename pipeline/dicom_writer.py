@@ -37,10 +37,10 @@ HTJ2K_LOSSLESS = "1.2.840.10008.1.2.4.201"
 RLE_LOSSLESS = "1.2.840.10008.1.2.5"
 
 NATIVE = (IMPLICIT_LITTLE, EXPLICIT_LITTLE, DEFLATED, EXPLICIT_BIG)
-PLUGINS = {RLE_LOSSLESS: "pylibjpeg", JPEG_LS_LOSSLESS: "pyjpegls", JPEG_2000_LOSSLESS: "pylibjpeg"}
+PLUGINS = {RLE_LOSSLESS: "pylibjpeg", JPEG_2000_LOSSLESS: "pylibjpeg"}
 """pydicom's encoding plugin, pinned per transfer syntax."""
 LOSSY_BITS = {JPEG_BASELINE: 8, JPEG_EXTENDED: 12}
-WRITABLE = (*NATIVE, *LOSSY_BITS, JPEG_LOSSLESS, HTJ2K_LOSSLESS, *PLUGINS)
+WRITABLE = (*NATIVE, *LOSSY_BITS, JPEG_LOSSLESS, JPEG_LS_LOSSLESS, HTJ2K_LOSSLESS, *PLUGINS)
 
 _OUR_ROOT = uuid.uuid5(uuid.NAMESPACE_URL, "urn:firstread:dicom")
 _REGIONS = {"CHEST": ("816094009", "Chest"), "HAND": ("85562004", "Hand"), "HIP": ("24136001", "Hip joint")}
@@ -257,6 +257,8 @@ def _set_pixels(dataset: FileDataset, stored: Pixels, transfer_syntax: str) -> N
 def _encoded_without_pydicom(stored: Pixels, bits_stored: int, transfer_syntax: str) -> bytes:
     if transfer_syntax == HTJ2K_LOSSLESS:
         return bytes(imagecodecs.htj2k_encode(stored))
+    if transfer_syntax == JPEG_LS_LOSSLESS:
+        return bytes(imagecodecs.jpegls_encode(stored))
     if transfer_syntax == JPEG_LOSSLESS:
         return bytes(imagecodecs.jpeg8_encode(stored, lossless=True, predictor=1, bitspersample=bits_stored))
     return bytes(imagecodecs.jpeg8_encode(stored, level=95, bitspersample=bits_stored))
