@@ -2,8 +2,8 @@
 
     python scripts/locked.py COMPILED > requirements.lock
 
-writes what ``uv pip compile --universal`` compiled as a lock: without what no environment of ours takes, without a marker
-that holds in each of them, without local versions (torch's ``+cpu``) and without the libraries of CUDA.
+writes what ``uv pip compile --universal`` compiled as a lock: without what no environment of ours takes, without a
+marker that holds in each of them, without local versions (torch's ``+cpu``) and without the libraries of CUDA.
 """
 
 import sys
@@ -26,7 +26,7 @@ CUDA = ("nvidia-", "cuda-", "triton")
 
 @cache
 def environments() -> tuple[Mapping[str, str], ...]:
-    """Each environment of CPython on Linux that the locks are for, by the names of the dependency specifiers' markers."""
+    """Each environment that the locks are for, by the names that markers use: CPython on Linux."""
     return tuple(
         {
             "implementation_name": "cpython",
@@ -58,7 +58,7 @@ def _holding(marker: str, extra: str) -> frozenset[int]:
 
 
 def holding(marker: Marker | None, extras: frozenset[str] = frozenset()) -> frozenset[int]:
-    """The indices of the ``environments`` in which a requirement with this marker counts, its package asked for with ``extras``."""
+    """The indices of the ``environments`` in which a requirement with this marker counts, asked with ``extras``."""
     if marker is None:
         return frozenset(range(len(environments())))
     return frozenset().union(*(_holding(str(marker), extra) for extra in ("", *extras)))
@@ -78,16 +78,18 @@ def version_of(row: Requirement) -> str:
 
 def as_locked(compiled: Path) -> list[str]:
     """The lines of a lock for what uv compiled."""
-    lines: dict[str, frozenset[int]] = {}
+    pins: dict[str, list[Requirement]] = {}
     for row in read_rows(compiled):
         name = canonicalize_name(row.name)
-        where = holding(row.marker)
-        if name.startswith(CUDA) or not where:
-            continue
-        pin = f"{name}=={version_of(row).partition('+')[0]}"
-        line = pin if len(where) == len(environments()) else f"{pin} ; {row.marker}"
-        lines[line] = where
-    return sorted(lines)
+        if not name.startswith(CUDA) and holding(row.marker):
+            pins.setdefault(f"{name}=={version_of(row).partition('+')[0]}", []).append(row)
+    return sorted(pin + _condition(rows) for pin, rows in pins.items())
+
+
+def _condition(rows: list[Requirement]) -> str:
+    if len(frozenset().union(*(holding(row.marker) for row in rows))) == len(environments()):
+        return ""
+    return " ; " + " or ".join(str(row.marker) for row in rows)
 
 
 if __name__ == "__main__":
