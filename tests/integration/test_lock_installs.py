@@ -22,7 +22,7 @@ UNREACHABLE = re.compile(
 )
 
 # Run by the new environment: each requirement that holds for its Python is installed, as the package's own file
-# says; then every module of pipeline is imported, and what of prefect failed on 3.11.2.
+# says; then every module of pipeline is imported, and what Prefect's server could not import on 3.11.2.
 COMPLETE = """
 import importlib, pkgutil, sys
 from importlib.metadata import distributions, version
@@ -42,7 +42,7 @@ assert not missing, missing
 import pipeline
 for module in pkgutil.walk_packages(pipeline.__path__, "pipeline."):
     importlib.import_module(module.name)
-import prefect.server.api.server, redis.asyncio, onnxruntime, tokenizers, transformers
+import docket, redis.asyncio
 print(sys.version_info[:3], len(installed))
 """
 
