@@ -42,7 +42,7 @@ assert not missing, missing
 import pipeline
 for module in pkgutil.walk_packages(pipeline.__path__, "pipeline."):
     importlib.import_module(module.name)
-import docket, redis.asyncio
+import redis.asyncio
 print(sys.version_info[:3], len(installed))
 """
 
