@@ -25,7 +25,8 @@ from pipeline.store.session import pin
 
 SCHEMA_RIGHTS = (
     "the database login may not create the schema or its roles: let an administrator run sql/roles.sql once, with "
-    "psql -v login=THE_LOGIN -f sql/roles.sql THE_DATABASE, and run db upgrade again"
+    "psql -v login=THE_LOGIN -f sql/roles.sql THE_DATABASE, and run db upgrade again "
+    "(docs/running.md#the-sites-own-postgres)"
 )
 UPGRADE_LOCK = 0x46524541  # "FREA": two upgrades at once take turns
 
