@@ -47,6 +47,9 @@ Day = Annotated[
 ArchiveName = Annotated[str, typer.Option("--archive", "-a", help="Name of an [archives.NAME] table")]
 Model = Annotated[str, typer.Option("--model", help="Model family, instead of [model] id")]
 Language = Annotated[str, typer.Option("--language", help="Language of the drafts: en or zh")]
+AskedBy = Annotated[
+    str, typer.Option("--by", help="Who asks, for the audit [default: the login name]", show_default=False)
+]
 
 
 @app.command()
@@ -57,6 +60,10 @@ def run(
     study: Annotated[
         list[str] | None, typer.Option("--study", help="Study Instance UID; may be repeated")
     ] = None,
+    again: Annotated[
+        bool, typer.Option("--again", help="Draft the studies of --study anew though nothing changed")
+    ] = False,
+    by: AskedBy = "",
     model: Model = "",
     language: Language = "",
     config: Config = None,
@@ -67,7 +74,7 @@ def run(
     from flows.commands.run import SweepOptions, run_sweep
 
     settings = _settings(config, verbose)
-    asked = SweepOptions(_day(since), _day(until), str(config or ""), model, language)
+    asked = SweepOptions(_day(since), _day(until), str(config or ""), model, language, again, by)
     _finish(run_sweep(settings, archive, asked, tuple(study or ()), show=not json), json)
 
 
@@ -167,6 +174,71 @@ def serve(
     from flows.commands.serve import serve_forever
 
     serve_forever(_settings(config, verbose), host=host or None, port=port if port >= 0 else None)
+
+
+@app.command()
+def retry(
+    archive: Annotated[str, typer.Option("--archive", "-a", help="Only of this archive")] = "",
+    study: Annotated[
+        list[str] | None, typer.Option("--study", help="Study Instance UID; may be repeated")
+    ] = None,
+    code: Annotated[
+        list[str] | None, typer.Option("--code", help="Only with this code (status); may be repeated")
+    ] = None,
+    state: Annotated[
+        list[str] | None, typer.Option("--state", help="failed, skipped or reported; failed where not given")
+    ] = None,
+    since: Day = None,
+    until: Day = None,
+    mended: Annotated[
+        bool, typer.Option("--mended", help="Only what an upgrade, a changed setting or time may have mended")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Tell what would be reopened, change nothing")
+    ] = False,
+    by: AskedBy = "",
+    config: Config = None,
+    json: Json = False,
+    verbose: Verbose = False,
+) -> None:
+    """Make studies at rest work again; the next run drafts them."""
+    from flows.commands.take_up_again import RetryOptions, run_retry, states_named
+    from pipeline.store.values import RestingFilter
+
+    wanted = RestingFilter(
+        states_named(state or ()),
+        archive or None,
+        study_instance_uids=tuple(study or ()),
+        codes=tuple(code or ()),
+        since=_day(since),
+        until=_day(until),
+    )
+    options = RetryOptions(wanted, mended, dry_run, by)
+    raise typer.Exit(run_retry(_settings(config, verbose), options, as_json=json))
+
+
+@app.command()
+def retire(
+    study: Annotated[list[str], typer.Option("--study", help="Study Instance UID; may be repeated")],
+    reason: Annotated[str, typer.Option("--reason", help="Why the draft is wrong; kept in the audit")],
+    archive: ArchiveName = "main",
+    by: AskedBy = "",
+    config: Config = None,
+    json: Json = False,
+    verbose: Verbose = False,
+) -> None:
+    """Withdraw wrong drafts: their status becomes entered-in-error, history keeps them."""
+    from flows.commands.take_up_again import run_retire
+
+    raise typer.Exit(run_retire(_settings(config, verbose), archive, study, reason, by, as_json=json))
+
+
+@app.command()
+def reconcile(config: Config = None, json: Json = False, verbose: Verbose = False) -> None:
+    """Bring inbox and ledger together after a crash; every run does so when it starts."""
+    from flows.commands.take_up_again import run_reconcile
+
+    run_reconcile(_settings(config, verbose), as_json=json)
 
 
 @app.command()

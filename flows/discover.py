@@ -7,6 +7,7 @@ from datetime import UTC, date, datetime
 
 from flows.environment.observer import OBSERVER
 from flows.environment.workplace import Workplace
+from flows.tally import Discovered
 from pipeline.errors import SkipStudy
 from pipeline.fhir import audit_events
 from pipeline.study import FoundStudy, StudyQuery, announced_digest
@@ -16,21 +17,21 @@ log = logging.getLogger(__name__)
 PAGE = 500
 
 
-async def discover_studies(place: Workplace, archive: str, query: StudyQuery) -> int:
+async def discover_studies(place: Workplace, archive: str, query: StudyQuery) -> Discovered:
     """Find the studies of ``query`` and record them for this model's recipe; gives how many there are.
 
     A study at rest whose demographics or instances changed goes back to work. Raises RetryLater or StopRun as the
     archive does.
     """
     observer = OBSERVER.get()
-    total = 0
+    total = failed = 0
     await asyncio.to_thread(_audit_query, place, archive, query)
     pages = _pages(place.archive(archive).find(query))
     while page := await asyncio.to_thread(next, pages, None):
-        await asyncio.to_thread(_record, place, archive, page)
+        failed += await asyncio.to_thread(_record, place, archive, page)
         total += len(page)
         observer.found(len(page))
-    return total
+    return Discovered(total, failed)
 
 
 def _pages(found: Iterator[FoundStudy]) -> Iterator[list[FoundStudy]]:
@@ -44,16 +45,20 @@ def _pages(found: Iterator[FoundStudy]) -> Iterator[list[FoundStudy]]:
         yield page
 
 
-def _record(place: Workplace, archive: str, page: list[FoundStudy]) -> None:
-    """Write one page to the ledger; where the archive announces no counts, list the instances of what is at rest."""
+def _record(place: Workplace, archive: str, page: list[FoundStudy]) -> int:
+    """Write one page to the ledger; where the archive announces no counts, list the instances of what is at rest.
+
+    Gives how many of the page failed before.
+    """
     recipe = place.drafter.recipe
-    place.store.record_found(archive, recipe, page)
+    counts = place.store.record_found(archive, recipe, page)
     for resting in place.store.needs_listing(archive, recipe, page):
         try:
             announced = place.archive(archive).instances(resting.study_instance_uid)
         except SkipStudy:
             continue  # gone since it was found: its stored report stays as it is
         place.store.record_announced(resting.ledger_id, announced_digest(announced), len(announced))
+    return counts.failed
 
 
 def _audit_query(place: Workplace, archive: str, query: StudyQuery) -> None:

@@ -8,8 +8,8 @@ import asyncio
 import logging
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from datetime import date
+from dataclasses import dataclass, replace
+from datetime import date, datetime
 
 from flows import stages
 from flows.environment.observer import OBSERVER
@@ -28,12 +28,16 @@ LANE_THREADS = 8
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Which ledger rows to work on: of one archive, within study dates, or named by ledger id."""
+    """Which ledger rows to work on: of one archive, within study dates, or named by ledger id.
+
+    What failed after ``begun`` (the server's time) waits for another run.
+    """
 
     archive: str
     since: date | None = None
     until: date | None = None
     ledger_ids: tuple[int, ...] | None = None
+    begun: datetime | None = None
 
 
 class _Lanes:
@@ -57,11 +61,12 @@ async def drain(place: Workplace, wanted: Wanted) -> Tally:
     threads = place.settings.archives[wanted.archive].concurrency + LANE_THREADS
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(threads, thread_name_prefix="lane"))
     drafter = await asyncio.to_thread(lambda: place.drafter)  # loaded before anything is claimed
+    begun = await asyncio.to_thread(place.store.now)
     lanes = _Lanes(place.settings.model.generate_batch, drafter.batches_together)
     try:
         async with asyncio.TaskGroup() as group:
             renewing = group.create_task(_renew(place, lanes))
-            group.create_task(_retrieve(place, wanted, lanes))
+            group.create_task(_retrieve(place, replace(wanted, begun=begun), lanes))
             group.create_task(_encode(place, lanes))
             group.create_task(_write(place, lanes))
             await group.create_task(_store(place, lanes))
@@ -183,6 +188,7 @@ def _claim(place: Workplace, wanted: Wanted, limit: int) -> list[Claim]:
         ledger_ids=wanted.ledger_ids,
         since=wanted.since,
         until=wanted.until,
+        begun=wanted.begun,
     )
 
 

@@ -16,14 +16,24 @@ from flows.environment.workplace import Workplace
 from flows.fetching import fetch_study, transfer_events
 from flows.given import gather
 from flows.priors import Compared, with_last_prior
-from flows.received import link_received
+from flows.received import link_received, used
 from models.family import PromptContext
 from pipeline.archive.spool import DiskLimits, Spool
 from pipeline.checks import refuse_if_failed, run_checks
 from pipeline.errors import FailStudy, FirstreadError, RetryLater, SkipStudy, StopRun
 from pipeline.fhir import audit_events, build_resources, validate
-from pipeline.images import prepare, preview
-from pipeline.ledger import Claim, Completeness, LedgerState, Preview, ReportOutcome, Resource, RestOutcome
+from pipeline.fhir.patient import patient_key
+from pipeline.images import StudyHeaders, film_manifest, prepare, preview, read_headers
+from pipeline.ledger import (
+    Claim,
+    Completeness,
+    LedgerState,
+    Preview,
+    ReportOutcome,
+    Resource,
+    RestOutcome,
+    UsedInstance,
+)
 from pipeline.report import CheckOutcome, DraftReport, PriorStudy
 from pipeline.study import AnnouncedInstance, FetchedStudy, ImageSet, StudyContext, announced_digest
 
@@ -49,6 +59,16 @@ class RetrievedStudy:
     given: PromptContext = field(default_factory=PromptContext)
     unseen: tuple[str, ...] = ()
     """Texts that the model may not have seen: the signed report of this very study."""
+    received: tuple[UsedInstance, ...] = ()
+    """What of the inbox this rests on."""
+
+
+@dataclass(slots=True)
+class _Progress:
+    """How far one study came: what its outcome names, however it ends."""
+
+    completeness: Completeness | None = None
+    received: tuple[UsedInstance, ...] = ()
 
 
 def bring(place: Workplace, claim: Claim, *, pushed: bool = False) -> RetrievedStudy | RestOutcome:
@@ -59,24 +79,31 @@ def bring(place: Workplace, claim: Claim, *, pushed: bool = False) -> RetrievedS
     """
     folder = place.study_folder(claim.ledger_id)
     begun = datetime.now(UTC)
-    completeness: Completeness | None = None
+    progress = _Progress()
     try:
         if claim.attempts > place.settings.policy.max_attempts:
             raise FailStudy(
                 "attempts-exhausted",
-                f"{claim.attempts - 1} attempts ended without an outcome; a person looks",
+                f"{claim.attempts - 1} attempts ended without an outcome; see the log, then firstread retry",
             )
-        fetched = fetch(place, claim, pushed=pushed)
-        completeness = completeness_of(fetched)
-        if fetched.manifest_digest == claim.reported_manifest:
-            return unchanged(claim, completeness)
+        fetched, known = fetch(place, claim, pushed=pushed)
+        completeness = progress.completeness = completeness_of(fetched)
+        if pushed:
+            progress.received = used(fetched, known=known)
+        if not claim.again and fetched.manifest_digest == claim.reported_manifest:
+            return unchanged(claim, completeness, progress.received)
         if not fetched.complete and not _grace_is_over(place, claim):
             raise RetryLater(
                 "incomplete",
                 f"{len(fetched.missing)} of {len(fetched.announced)} instances are still missing",
             )
+        read = read_headers(fetched)
+        completeness = progress.completeness = with_films(place, fetched, read, completeness)
+        if not claim.again and completeness.films_digest == claim.reported_films:
+            return unchanged(claim, completeness, progress.received)
         place.store.record_complete(claim, completeness)
-        context, image_set = prepare(fetched, laterals=place.reads_laterals)
+        context, image_set = prepare(fetched, read, laterals=place.reads_laterals)
+        refuse_duplicate(place, claim, context, completeness)
         previews = tuple(preview(image) for image in image_set.images)
         compared = Compared(image_set)
         if place.settings.policy.priors == "last":
@@ -94,25 +121,29 @@ def bring(place: Workplace, claim: Claim, *, pushed: bool = False) -> RetrievedS
             (*compared.remarks, *told.remarks),
             told.context,
             told.unseen,
+            progress.received,
         )
     except StopRun:
         raise
     except Exception as error:  # noqa: BLE001 - one bad study never stops a batch; the class is recorded
-        return rest(place, claim, error, completeness)
+        return rest(place, claim, error, progress.completeness, progress.received)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def fetch(place: Workplace, claim: Claim, *, pushed: bool = False) -> FetchedStudy:
-    """Bring the study's files, those that were pushed first. Gives the last attempt even if it is short."""
+def fetch(place: Workplace, claim: Claim, *, pushed: bool = False) -> tuple[FetchedStudy, bool]:
+    """Bring the study's files, those that were pushed first, and whether the archive knows the study.
+
+    Gives the last attempt even if it is short.
+    """
     folder = place.study_folder(claim.ledger_id)
     received = link_received(place.store, claim, folder) if pushed else 0
     try:
-        return fetch_study(place, claim.archive, claim.study_instance_uid, folder)
+        return fetch_study(place, claim.archive, claim.study_instance_uid, folder), True
     except SkipStudy:
         if not received:
             raise
-        return received_only(place, claim, folder)
+        return received_only(place, claim, folder), False
 
 
 def received_only(place: Workplace, claim: Claim, folder: Path) -> FetchedStudy:
@@ -122,6 +153,31 @@ def received_only(place: Workplace, claim: Claim, folder: Path) -> FetchedStudy:
     spool = Spool(claim.study_instance_uid, folder, limits)
     held = spool.fetched(()).held
     return spool.fetched(tuple(AnnouncedInstance(one.ref, one.sop_class_uid) for one in held))
+
+
+def with_films(
+    place: Workplace, fetched: FetchedStudy, read: StudyHeaders, completeness: Completeness
+) -> Completeness:
+    """With what decides whether a new draft is due: the films, the patient and the order."""
+    manifest = film_manifest(fetched, read, laterals=place.reads_laterals)
+    return replace(completeness, films=manifest.films, films_digest=manifest.digest)
+
+
+def refuse_duplicate(
+    place: Workplace, claim: Claim, context: StudyContext, completeness: Completeness
+) -> None:
+    """One study in several archives has one report: that of the archive with most films, the first where they are even.
+
+    Raises SkipStudy("duplicate-study") where another archive's stands.
+    """
+    if not claim.elsewhere or not (patient := patient_key(context)):
+        return
+    other = place.store.standing_elsewhere(claim.archive, claim.study_instance_uid, patient)
+    if other is not None and other.films >= completeness.films:
+        raise SkipStudy(
+            "duplicate-study",
+            f"the same study is reported from archive {other.archive} (ledger row {other.ledger_id})",
+        )
 
 
 def draft_outcome(
@@ -164,6 +220,8 @@ def draft_outcome(
                     site, resources, now, updated=bool(brought.claim.reported_manifest)
                 ),
             ),
+            received=brought.received,
+            patient_key=patient_key(brought.context),
         )
     except StopRun:
         raise
@@ -182,7 +240,13 @@ def retrieval_events(
     return events
 
 
-def rest(place: Workplace, claim: Claim, error: Exception, completeness: Completeness | None) -> RestOutcome:
+def rest(
+    place: Workplace,
+    claim: Claim,
+    error: Exception,
+    completeness: Completeness | None,
+    received: tuple[UsedInstance, ...] = (),
+) -> RestOutcome:
     """Where a study comes to rest after ``error``: named for what the caller does next (pipeline.errors)."""
     policy = place.settings.policy
     next_attempt_at = None
@@ -200,13 +264,24 @@ def rest(place: Workplace, claim: Claim, error: Exception, completeness: Complet
         minutes = timedelta(minutes=policy.retry_minutes * 2 ** (claim.attempts - 1))
         next_attempt_at = datetime.now(UTC) + min(minutes, LONGEST_RETRY)
     audit = (audit_events.study_rested(place.site(claim.archive), claim, state, code, datetime.now(UTC)),)
-    return RestOutcome(claim, state, code, message, next_attempt_at, completeness, audit)
-
-
-def unchanged(claim: Claim, completeness: Completeness) -> RestOutcome:
-    """Same manifest and recipe as the stored report: nothing is redone (docs/design.md#the-ledger)."""
     return RestOutcome(
-        claim, LedgerState.REPORTED, UNCHANGED, "same instances as the stored report", None, completeness, ()
+        claim,
+        state,
+        code,
+        message,
+        next_attempt_at,
+        completeness,
+        audit,
+        received=received,
+        circumstances=place.circumstances,
+    )
+
+
+def unchanged(claim: Claim, completeness: Completeness, received: tuple[UsedInstance, ...]) -> RestOutcome:
+    """Films, patient and order of the stored report, and its recipe: nothing is redone (docs/design.md#the-ledger)."""
+    message = "the stored report is about the same films"
+    return RestOutcome(
+        claim, LedgerState.REPORTED, UNCHANGED, message, None, completeness, (), received=received
     )
 
 

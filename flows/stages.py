@@ -140,15 +140,17 @@ def _write(parcel: ModelBatch) -> list[Outcome]:
 
 def _store(ledgerful: OutcomeBatch) -> list[LedgerState | None]:
     place = ledgerful.place
+    named = {outcome.claim.ledger_id for outcome in ledgerful.outcomes if outcome.received}
     reports = [outcome for outcome in ledgerful.outcomes if isinstance(outcome, ReportOutcome)]
     rests = [outcome for outcome in ledgerful.outcomes if isinstance(outcome, RestOutcome)]
     states: list[LedgerState | None] = []
     done: list[Claim] = []
+    archive = ledgerful.outcomes[0].claim.archive if ledgerful.outcomes else ""
     for outcome, saved in zip(reports, place.store.save_many(reports), strict=True):
         if isinstance(saved, LostClaim):
             states.append(None)
         elif isinstance(saved, Exception):
-            rests.append(path.rest(place, outcome.claim, saved, outcome.completeness))
+            rests.append(path.rest(place, outcome.claim, saved, outcome.completeness, outcome.received))
         else:
             states.append(LedgerState.REPORTED)
             done.append(outcome.claim)
@@ -157,5 +159,7 @@ def _store(ledgerful: OutcomeBatch) -> list[LedgerState | None]:
         states.append(None if lost or rest.code == path.UNCHANGED else rest.state)
         if refused is None and rest.state is not LedgerState.FAILED:
             done.append(rest.claim)
-    remove_received(place.store, done)
+    remove_received(
+        place.store, archive, [claim.study_instance_uid for claim in done if claim.ledger_id in named]
+    )
     return states

@@ -4,6 +4,7 @@
 that a PACS pushed; ``backfill`` sweeps a long range window by window. Parameters are names, dates and ledger ids.
 """
 
+import asyncio
 import time
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
@@ -15,6 +16,8 @@ from flows import study_event
 from flows.discover import discover_studies
 from flows.drain import Wanted, drain
 from flows.environment.workplace import Workplace
+from flows.received import reconcile
+from flows.standing import reinstate_hidden, reopen_mended
 from flows.tally import Tally
 from pipeline import settings as configuration
 from pipeline.study import StudyQuery
@@ -34,6 +37,7 @@ async def sweep(
     if days is not None:
         since = datetime.now(UTC).date() - timedelta(days=days)
     with open_workplace(config, model, language) as place:
+        await begin(place, archive)
         return await sweep_window(place, archive, since, until)
 
 
@@ -56,8 +60,10 @@ async def draft(
         named = (study_event.ledger_id(study),)
     started = time.monotonic()
     with open_workplace(config, model, language) as place:
+        await begin(place, archive)
         tally = await drain(place, Wanted(archive, ledger_ids=named))
-    return replace(tally, seconds=time.monotonic() - started)
+        reinstated = await asyncio.to_thread(reinstate_hidden, place, archive)
+    return replace(tally, seconds=time.monotonic() - started, reinstated=reinstated)
 
 
 @flow(name="backfill", persist_result=False)
@@ -73,6 +79,7 @@ async def backfill(
     """Sweep a date range window by window, oldest first; started again it goes on where it stopped."""
     total = Tally()
     with open_workplace(config, model, language) as place:
+        await begin(place, archive)
         start = since
         while start <= until:
             end = min(start + timedelta(days=window_days - 1), until)
@@ -81,12 +88,19 @@ async def backfill(
     return total
 
 
+async def begin(place: Workplace, archive: str) -> None:
+    """Put right what a crash left, and take up again what an upgrade, a setting or time may have mended."""
+    await asyncio.to_thread(reconcile, place)
+    await asyncio.to_thread(reopen_mended, place, archive)
+
+
 async def sweep_window(place: Workplace, archive: str, since: date | None, until: date | None) -> Tally:
-    """Discover, then draft, one window of study dates."""
+    """Discover, draft one window of study dates, and let the drafts of this recipe stand."""
     started = time.monotonic()
     discovered = await discover_studies(place, archive, StudyQuery(since=since, until=until))
     drained = await drain(place, Wanted(archive, since=since, until=until))
-    return drained.of(discovered, time.monotonic() - started)
+    reinstated = await asyncio.to_thread(reinstate_hidden, place, archive)
+    return drained.of(discovered, time.monotonic() - started, reinstated=reinstated)
 
 
 def open_workplace(config: str, model: str, language: str) -> Workplace:

@@ -13,8 +13,20 @@ STOPPED = 3
 
 
 @dataclass(frozen=True, slots=True)
+class Discovered:
+    """How many studies the archive has, and how many of them failed before and are as they were."""
+
+    studies: int = 0
+    failed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Tally:
-    """How many studies were found, and how each came to rest. ``failed`` includes those that will be tried again."""
+    """How many studies were found, and how each came to rest. ``failed`` includes those that will be tried again.
+
+    ``still_failed`` failed in an earlier run and were not tried in this one; they are not among the ``unchanged``.
+    ``reinstated`` ones are, whose former draft became the current one again because a setting was taken back.
+    """
 
     discovered: int = 0
     reported: int = 0
@@ -22,6 +34,8 @@ class Tally:
     failed: int = 0
     unchanged: int = 0
     seconds: float = 0.0
+    still_failed: int = 0
+    reinstated: int = 0
 
     def plus(self, states: Iterable[LedgerState | None]) -> "Tally":
         """With the resting states of more studies; None stands for one that was unchanged."""
@@ -30,10 +44,18 @@ class Tally:
             counts[_FIELD[state]] += 1
         return replace(self, **{name: getattr(self, name) + count for name, count in counts.items()})
 
-    def of(self, discovered: int, seconds: float) -> "Tally":
-        """As the tally of a sweep that found ``discovered`` studies; those that needed nothing are unchanged."""
+    def of(self, found: Discovered, seconds: float, *, reinstated: int = 0) -> "Tally":
+        """As the tally of a sweep that found these studies; those that needed nothing are unchanged."""
         touched = self.reported + self.skipped + self.failed
-        return replace(self, discovered=discovered, unchanged=max(discovered - touched, 0), seconds=seconds)
+        still_failed = min(found.failed, max(found.studies - touched, 0))
+        return replace(
+            self,
+            discovered=found.studies,
+            unchanged=max(found.studies - touched - still_failed, 0),
+            seconds=seconds,
+            still_failed=still_failed,
+            reinstated=reinstated,
+        )
 
     def __add__(self, other: "Tally") -> "Tally":
         """The sum of two tallies, seconds too."""
@@ -48,6 +70,8 @@ class Tally:
                 "skipped": self.skipped,
                 "failed": self.failed,
                 "unchanged": self.unchanged,
+                "still_failed": self.still_failed,
+                "reinstated": self.reinstated,
                 "seconds": round(self.seconds, 3),
             },
             separators=(",", ":"),
@@ -55,8 +79,8 @@ class Tally:
 
     @property
     def exit_code(self) -> int:
-        """0 when nothing failed, else 1."""
-        return SOME_FAILED if self.failed else ALL_WELL
+        """0 when nothing failed, in this run or before, else 1."""
+        return SOME_FAILED if self.failed or self.still_failed else ALL_WELL
 
 
 _FIELD: dict[LedgerState | None, str] = {

@@ -32,7 +32,9 @@ class Claim:
 
     ``reported_manifest`` is the manifest digest of the last stored report for this recipe, or "". ``attempts``
     counts this one.
-    ``first_short_at`` is when the study was first found short of instances, or None.
+    ``first_short_at`` is when the study was first found short of instances, or None. ``reported_films`` is the
+    digest of the films that report was judged on; ``again`` says that a person wants a new draft though nothing
+    changed; ``elsewhere`` that a report of the same Study Instance UID from another archive stands.
     """
 
     ledger_id: int
@@ -45,11 +47,18 @@ class Claim:
     expires_at: datetime
     reported_manifest: str = ""
     first_short_at: datetime | None = None
+    reported_films: str = ""
+    again: bool = False
+    elsewhere: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Completeness:
-    """Instances announced against instances held, as they were when the study was drafted."""
+    """Instances announced against instances held, as they were when the study was drafted.
+
+    ``films`` counts the instances that a model may see, ``films_digest`` is over them, the patient and the order: as
+    long as it stays, no new draft is due, whatever else is filed in the study. "" where it was not looked at.
+    """
 
     announced: int
     held: int
@@ -57,6 +66,25 @@ class Completeness:
     manifest_digest: str
     announced_digest: str
     damaged: tuple[DamagedInstance, ...] = ()
+    films: int = 0
+    films_digest: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class UsedInstance:
+    """An instance that an outcome rests on, by digest; ``announced`` says that the archive itself has it."""
+
+    sop: str
+    sha256: str
+    announced: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Circumstances:
+    """Digests of the program and of the settings outside the recipe: a failure under others may be mended by them."""
+
+    program: str = ""
+    settings: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +113,9 @@ class Preview:
 class ReportOutcome:
     """All that one drafted study leaves behind; committed in one transaction.
 
-    ``audit`` holds FHIR AuditEvent bodies in the order in which they are chained.
+    ``audit`` holds FHIR AuditEvent bodies in the order in which they are chained; the store writes into the last what
+    was written, by version and digest. ``received`` names what of the inbox the draft rests on. ``patient_key`` tells
+    the patient's number and issuer, digested; "" where the headers name none.
     """
 
     claim: Claim
@@ -99,6 +129,8 @@ class ReportOutcome:
     resources: tuple[Resource, ...]
     previews: tuple[Preview, ...]
     audit: tuple[Mapping[str, Any], ...]
+    received: tuple[UsedInstance, ...] = ()
+    patient_key: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +138,8 @@ class RestOutcome:
     """A study that comes to rest without a new report: skipped, failed, or unchanged since its last report.
 
     ``next_attempt_at`` is set for a failure that will be tried again. ``code`` and ``message`` hold no patient data.
+    ``received`` names what of the inbox was looked at; a failure leaves the inbox as it is. A study that is skipped by
+    what was held (``completeness``) has its earlier draft withdrawn.
     """
 
     claim: Claim
@@ -116,6 +150,8 @@ class RestOutcome:
     completeness: Completeness | None
     audit: tuple[Mapping[str, Any], ...]
     left_out: tuple[LeftOut, ...] = ()
+    received: tuple[UsedInstance, ...] = ()
+    circumstances: Circumstances = Circumstances()
 
 
 @dataclass(frozen=True, slots=True)

@@ -92,6 +92,7 @@ class ReportRow:
     created_at: datetime
     warnings: int = 0
     gap: int = 0
+    archive: str = ""
 
 
 @dataclass(frozen=True, slots=True)

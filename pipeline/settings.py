@@ -208,6 +208,11 @@ class ListenSettings(Table):
         default="main", description="the archive whose own count decides that a study is complete"
     )
     quiet_seconds: float = Field(default=10.0, gt=0)
+    keep_days: int = Field(
+        default=30,
+        ge=0,
+        description="how long drafted instances that no archive has stay in the inbox, for late images",
+    )
     min_free_gib: float = Field(default=2.0, ge=0)
 
 

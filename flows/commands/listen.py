@@ -16,6 +16,7 @@ from prefect.events import emit_event
 
 from flows import study_event
 from flows.environment.workplace import Workplace
+from flows.received import remove_leftovers
 from pipeline.archive.dimse.storage_scp import StorageScp
 from pipeline.errors import FirstreadError, RetryLater, SkipStudy
 from pipeline.settings import Settings
@@ -35,6 +36,7 @@ def listen_forever(settings: Settings) -> None:
         signal.signal(number, lambda *_: stop.set())
     with Workplace(settings) as place:
         inbox = Inbox(place)
+        remove_leftovers(place)
         scp = StorageScp(
             host=settings.listen.host,
             port=settings.listen.port,

@@ -3,27 +3,41 @@
 import asyncio
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from flows.commands import table as display
+from flows.environment.person import login_name
 from flows.environment.prefect_server import prefect_api
 from flows.tally import Tally
 from pipeline.errors import ConfigurationError
+from pipeline.ledger import LedgerState
 from pipeline.settings import Settings, archive_named
+from pipeline.store.values import RestingFilter
 from pipeline.study import StudyQuery
+
+if TYPE_CHECKING:
+    from flows.environment.workplace import Workplace
+
+RESTING = (LedgerState.REPORTED, LedgerState.SKIPPED, LedgerState.FAILED)
 
 
 @dataclass(frozen=True, slots=True)
 class SweepOptions:
-    """What a command asks of a sweep: study dates, both inclusive, and what it overrides of the configuration."""
+    """What a command asks of a sweep: study dates, both inclusive, and what it overrides of the configuration.
+
+    ``again`` drafts named studies anew though nothing changed; ``asked_by`` is who asks, for the audit.
+    """
 
     since: date | None = None
     until: date | None = None
     config: str = ""
     model: str = ""
     language: str = ""
+    again: bool = False
+    asked_by: str = ""
 
 
 def run_sweep(
@@ -34,6 +48,8 @@ def run_sweep(
     Raises what the flow raised: ConfigurationError, StopRun, or RetryLater where Postgres or the archive stayed away.
     """
     archive_named(settings, archive)
+    if asked.again and not studies:
+        raise ConfigurationError("run-again", "--again needs --study: which studies are to be drafted anew")
     with prefect_api(settings), display.progress_bars(show):
         from flows import sweep
 
@@ -64,6 +80,7 @@ async def _named(archive: str, studies: tuple[str, ...], asked: SweepOptions) ->
     with sweep.open_workplace(asked.config, asked.model, asked.language) as place:
         discovered = await discover_studies(place, archive, StudyQuery(study_instance_uids=studies))
         ledger_ids = place.store.ledger_ids(archive, place.drafter.recipe, studies)
+        reopened = reopen_named(place, archive, ledger_ids, asked)
     drafted = await sweep.draft(
         archive=archive,
         ledger_ids=list(ledger_ids),
@@ -71,7 +88,20 @@ async def _named(archive: str, studies: tuple[str, ...], asked: SweepOptions) ->
         model=asked.model,
         language=asked.language,
     )
-    return drafted.of(discovered, time.monotonic() - started)
+    found = replace(discovered, failed=max(discovered.failed - reopened, 0))
+    return drafted.of(found, time.monotonic() - started, reinstated=drafted.reinstated)
+
+
+def reopen_named(place: "Workplace", archive: str, ledger_ids: tuple[int, ...], asked: SweepOptions) -> int:
+    """Named studies are tried again where they failed; all of them ``again``. Gives how many had failed."""
+    from flows.standing import reopen
+
+    states = RESTING if asked.again else (LedgerState.FAILED,)
+    rows = place.store.resting(
+        RestingFilter(states, archive, place.drafter.recipe, ledger_ids=tuple(ledger_ids))
+    )
+    reopen(place, rows, asked.asked_by or login_name(), "firstread run --study", again=asked.again)
+    return sum(1 for row in rows if row.state is LedgerState.FAILED)
 
 
 def run_discover(settings: Settings, archive: str, asked: SweepOptions, *, show: bool) -> Tally:
@@ -84,7 +114,7 @@ def run_discover(settings: Settings, archive: str, asked: SweepOptions, *, show:
     with Workplace(settings, model=asked.model) as place, display.progress_bars(show):
         query = StudyQuery(since=asked.since, until=asked.until)
         discovered = asyncio.run(discover_studies(place, archive, query))
-    tally = Tally(discovered=discovered, seconds=time.monotonic() - started)
+    tally = Tally(discovered=discovered.studies, seconds=time.monotonic() - started)
     if show:
         display.tally_table(tally)
     return tally

@@ -40,6 +40,17 @@ def code_version() -> str:
     return digest_of(_ROOT)
 
 
+@cache
+def program_digest() -> str:
+    """SHA-256 (hex) over every source of our own, also of what no draft passes through."""
+    digest = hashlib.sha256()
+    for room in ("flows", "models", "pipeline", "sql"):
+        for path in sorted((_ROOT / room).rglob("*")):
+            if path.suffix in (".py", ".sql"):
+                digest.update(path.relative_to(_ROOT).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()
+
+
 def digest_of(root: Path) -> str:
     """As ``code_version``, of the tree at ``root``."""
     digest = hashlib.sha256()

@@ -3,6 +3,7 @@
 Opened once by a flow or a command and closed with it; nothing here is global.
 """
 
+import hashlib
 import logging
 import os
 import socket
@@ -10,11 +11,12 @@ import uuid
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from flows.environment.code_version import code_version
+from flows.environment.code_version import code_version, program_digest
 from flows.environment.malloc_arenas import limit_arenas
 from flows.environment.site_models import chosen_model, model_choice, site_tasks
 from flows.environment.work_folder import work_folder
@@ -24,6 +26,7 @@ from pipeline.archive import Archive
 from pipeline.archive.opening import open_archive
 from pipeline.errors import FirstreadError
 from pipeline.fhir import Site, audit_events
+from pipeline.ledger import Circumstances
 from pipeline.report import Language
 from pipeline.settings import Settings, archive_named
 from pipeline.store.opening import open_store
@@ -94,6 +97,14 @@ class Workplace:
     def reads_laterals(self) -> bool:
         """Whether the model is given the lateral film of a study beside the frontal one."""
         return show(self.model.id).reads_laterals
+
+    @cached_property
+    def circumstances(self) -> Circumstances:
+        """The whole program and the settings, as digests: what failed under others may be tried again."""
+        told = self.settings.model_dump_json(
+            include={"archives", "listen", "model", "models", "policy", "tasks"}
+        )
+        return Circumstances(program_digest(), hashlib.sha256(told.encode()).hexdigest())
 
     def archive(self, name: str) -> Archive:
         """The configured archive ``name``, opened once."""

@@ -144,6 +144,33 @@ def study_rested(site: Site, claim: Claim, state: LedgerState, code: str, when: 
     return body
 
 
+def study_reopened(
+    site: Site, study_instance_uid: str, asked_by: str, why: str, when: datetime, *, again: bool = False
+) -> Body:
+    """A study at rest was made to be worked on again: by a person, or by the machine (``asked_by`` "") for ``why``."""
+    body = _event(_ACTIVITY, "E", when, site.organization)
+    body["outcomeDesc"] = clean(f"reopened{' to be drafted anew' if again else ''}: {why}")
+    body["agent"] = _agents(asked_by)
+    body["entity"] = [_study_entity(study_instance_uid)]
+    return body
+
+
+def report_restored(
+    site: Site, study_instance_uid: str, report_id: str, patient: str, when: datetime
+) -> Body:
+    """The former draft of the recipe in force is the current version of its report again; nothing was drafted."""
+    return _report_changed(
+        site, study_instance_uid, report_id, patient, "", when, "former draft made current again"
+    )
+
+
+def report_retired(
+    site: Site, study_instance_uid: str, report_id: str, patient: str, asked_by: str, why: str, when: datetime
+) -> Body:
+    """A person had a wrong draft withdrawn, for the reason ``why``."""
+    return _report_changed(site, study_instance_uid, report_id, patient, asked_by, when, f"retired: {why}")
+
+
 def rest_access(access: RestAccess) -> tuple[Body, ...]:
     """BALP Read or Query: one event per patient shown, one without a patient where none was."""
     patients: Sequence[str] = access.patients or ("",)
@@ -168,6 +195,36 @@ def _access(access: RestAccess, patient: str) -> Body:
     if request_id := clean(access.request_id):
         body["entity"].append({"type": _X_REQUEST_ID, "what": {"identifier": {"value": request_id}}})
     return body
+
+
+def _report_changed(
+    site: Site,
+    study_instance_uid: str,
+    report_id: str,
+    patient: str,
+    asked_by: str,
+    when: datetime,
+    said: str,
+) -> Body:
+    body = _rest("update", "U", when, site.organization, "PatientUpdate" if patient else "")
+    body["outcomeDesc"] = clean(said)
+    body["agent"] = [*_agents(asked_by), _ours(_DESTINATION, requestor=False)]
+    body["entity"] = [_resource_entity("DiagnosticReport", report_id)]
+    if patient:
+        body["entity"].append(_patient_entity(reference("Patient", patient)))
+    body["entity"].append(_bare(_study_entity(study_instance_uid)))
+    return body
+
+
+def _agents(asked_by: str) -> list[Body]:
+    """Who acts: the person who asked, by the name that they gave or log in by, and this program."""
+    if not (name := clean(asked_by)):
+        return [_ours(_SOURCE, requestor=True)]
+    person = {"who": {"identifier": {"system": "urn:firstread:person", "value": name}, "display": name}}
+    return [
+        {**person, "type": concept(_LAUNCHER), "name": name, "requestor": True},
+        _ours(_SOURCE, requestor=False),
+    ]
 
 
 def _activity(subtype: Body, organization: str, when: datetime) -> Body:

@@ -1,5 +1,6 @@
 """Patient and Organization: who the study is of, as it came, and who answers for the report."""
 
+import hashlib
 import unicodedata
 
 from pipeline.fhir.elements import Body, clean, coding, concept, reference
@@ -44,6 +45,12 @@ def patient_reference(context: StudyContext, site: Site) -> Body:
     if name := shown_name(context):
         refers["display"] = name
     return refers
+
+
+def patient_key(context: StudyContext) -> str:
+    """SHA-256 (hex) over issuer and PatientID, the same in every archive; "" where the headers name no PatientID."""
+    number, issuer = clean(context.patient.patient_id), clean(context.patient.issuer)
+    return hashlib.sha256(f"{issuer}\n{number}".encode()).hexdigest() if number else ""
 
 
 def organization(site: Site) -> Body:

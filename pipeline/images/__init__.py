@@ -1,13 +1,23 @@
 """Images: from a study's files to what a model may see.
 
 ``prepare`` chooses the reportable instances, decodes and shows them at working size, and says what it left
-out; ``preview`` makes a small picture for people; ``probe_decoders`` proves at start that every pinned decoder
-decodes.
+out; ``film_manifest`` tells whether a study changed for a model; ``preview`` makes a small picture for people;
+``probe_decoders`` proves at start that every pinned decoder decodes.
 """
 
+from pipeline.images.films import FilmManifest, film_manifest
 from pipeline.images.limits import ImageLimits
-from pipeline.images.prepare import prepare
+from pipeline.images.prepare import StudyHeaders, prepare, read_headers
 from pipeline.images.preview import preview
 from pipeline.images.probe import probe_decoders
 
-__all__ = ["ImageLimits", "prepare", "preview", "probe_decoders"]
+__all__ = [
+    "FilmManifest",
+    "ImageLimits",
+    "StudyHeaders",
+    "film_manifest",
+    "prepare",
+    "preview",
+    "probe_decoders",
+    "read_headers",
+]

@@ -2,6 +2,9 @@
 why.
 """
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 from pipeline.errors import FailStudy, SkipStudy
 from pipeline.images.choose import LATERAL_NOT_USED, Candidate, Reason, judge
 from pipeline.images.context import instance_ref, study_context
@@ -20,8 +23,17 @@ _SKIP_ORDER = (
 """Which reason names a study that has nothing for the model: the one nearest to a usable film."""
 
 
+@dataclass(frozen=True, slots=True)
+class StudyHeaders:
+    """The headers of a study's instances, and those that cannot be used whatever they show, with the reason."""
+
+    headers: tuple[Header, ...]
+    left_out: tuple[LeftOut, ...]
+
+
 def prepare(
     study: FetchedStudy,
+    read: StudyHeaders | None = None,
     *,
     longest_side: int = 1024,
     limits: ImageLimits = DEFAULT_LIMITS,
@@ -30,12 +42,14 @@ def prepare(
     """The study's context and its frontal chest films, best first, at most ``longest_side`` pixels on a side.
 
     With ``laterals`` the best lateral film follows the frontal ones; alone it makes no study for a model. Every
-    other instance is in ``left_out`` with a reason. Raises SkipStudy where no instance is a film for this model, and
+    other instance is in ``left_out`` with a reason. ``read`` is what ``read_headers`` gave, where it was asked before.
+    Raises SkipStudy where no instance is a film for this model, and
     FailStudy where one may be and cannot be used: "undecodable", "mixed-patients", "no-instances".
     """
-    headers, left_out = _read(study, limits)
+    read = read or read_headers(study, limits)
+    headers, left_out = read.headers, list(read.left_out)
     damaged = bool(left_out)
-    _one_patient(headers)
+    refuse_mixed_patients(headers)
     candidates: list[Candidate] = []
     for header in headers:
         verdict = judge(header, laterals=laterals)
@@ -47,7 +61,7 @@ def prepare(
         left_out += [_left_out(candidate.header, LATERAL_NOT_USED) for candidate in candidates]
         raise _nothing_to_use(left_out, damaged)
     images = _images(candidates, left_out, longest_side, limits)
-    context = study_context(study.study_instance_uid, headers)
+    context = study_context(study.study_instance_uid, list(headers))
     return context, ImageSet(study.study_instance_uid, images, tuple(left_out))
 
 
@@ -80,7 +94,8 @@ def chosen_frame(header: Header, frames: int) -> int:
     return representative - 1 if representative is not None and 1 <= representative <= frames else 0
 
 
-def _read(study: FetchedStudy, limits: ImageLimits) -> tuple[list[Header], list[LeftOut]]:
+def read_headers(study: FetchedStudy, limits: ImageLimits = DEFAULT_LIMITS) -> StudyHeaders:
+    """Read every held instance up to its pixels, in the order of their UIDs."""
     left_out = [LeftOut(one.sop_instance_uid, one.code, one.message) for one in study.damaged]
     headers: list[Header] = []
     seen: set[str] = set()
@@ -99,10 +114,11 @@ def _read(study: FetchedStudy, limits: ImageLimits) -> tuple[list[Header], list[
         else:
             seen.add(ref.sop_instance_uid)
             headers.append(header)
-    return headers, left_out
+    return StudyHeaders(tuple(headers), tuple(left_out))
 
 
-def _one_patient(headers: list[Header]) -> None:
+def refuse_mixed_patients(headers: Sequence[Header]) -> None:
+    """Raises FailStudy("mixed-patients") where the headers name more than one PatientID."""
     patients = {found for header in headers if (found := text(header.dataset, "PatientID"))}
     if len(patients) > 1:
         raise FailStudy(

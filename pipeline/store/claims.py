@@ -5,7 +5,7 @@ Each function is one statement on one connection and bears being repeated after 
 
 import uuid
 from collections.abc import Sequence
-from datetime import date
+from datetime import date, datetime
 from typing import Any
 
 from pipeline.errors import LostClaim
@@ -33,13 +33,17 @@ def record_found(
         "digests": [study.demographics_digest for study in found],
     }
     with connection.transaction():
+        connection.execute(
+            statement("ledger", "take_force"), {"archive": archive, "recipe": recipe, "uids": values["uids"]}
+        )
         row = connection.execute(statement("ledger", "record_found"), values).fetchone()
         assert row is not None
-        new, changed, distinct = row
+        new, changed, distinct, failed = row
         to_do = connection.execute(
             statement("ledger", "to_do_among"), {"archive": archive, "recipe": recipe, "uids": values["uids"]}
         ).fetchall()
-    return FoundCounts(new, changed, distinct - new - changed, tuple(ledger_id for (ledger_id,) in to_do))
+    unchanged = distinct - new - changed - failed
+    return FoundCounts(new, changed, unchanged, tuple(ledger_id for (ledger_id,) in to_do), failed)
 
 
 def resting_among(
@@ -72,6 +76,7 @@ def claim(
     ledger_ids: Sequence[int] | None,
     since: date | None,
     until: date | None,
+    begun: datetime | None,
     again: bool,
 ) -> list[Claim]:
     """Claim rows; with ``again``, an earlier try of the same ``call`` may have claimed them and its answer got lost."""
@@ -90,6 +95,7 @@ def claim(
             "ledger_ids": list(ledger_ids) if ledger_ids is not None else None,
             "since": since,
             "until": until,
+            "begun": begun,
             "settle": settle_seconds,
             "limit": limit,
             "owner": owner,

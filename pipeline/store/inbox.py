@@ -1,6 +1,6 @@
 """Instances received without being asked for: durable before the sender is told Success."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -69,8 +69,39 @@ def hand_over(connection: Connection, archive: str, study_instance_uid: str, new
     )
 
 
-def forget_received(connection: Connection, archive: str, study_instance_uid: str) -> None:
-    """The study's files are gone from the inbox; the rows stay as a record of what came."""
-    connection.execute(
-        statement("inbox", "forget_received"), {"archive": archive, "study": study_instance_uid}
-    )
+def remove_released(
+    connection: Connection,
+    remove: Callable[[Path], None],
+    archive: str | None,
+    study_instance_uids: Sequence[str] | None,
+    limit: int,
+) -> int:
+    """Remove the files that an outcome released, and forget them, in one transaction; gives how many.
+
+    The rows are locked meanwhile: a process that dies in between leaves them as they were, with the files gone, and
+    whoever comes next forgets them.
+    """
+    studies = list(study_instance_uids) if study_instance_uids is not None else None
+    with connection.transaction():
+        rows = connection.execute(
+            statement("inbox", "removable"), {"archive": archive, "studies": studies, "limit": limit}
+        ).fetchall()
+        for _, path in rows:
+            remove(Path(path))
+        connection.execute(statement("inbox", "forget"), {"ids": [number for number, _ in rows]})
+    return len(rows)
+
+
+def note_missing(connection: Connection, archive: str, instances: Sequence[HeldInstance]) -> int:
+    """Say of acknowledged instances that their files are gone; gives how many were not settled yet."""
+    values = {
+        "archive": archive,
+        "sops": [one.ref.sop_instance_uid for one in instances],
+        "paths": [str(one.path) for one in instances],
+    }
+    return len(connection.execute(statement("inbox", "note_missing"), values).fetchall())
+
+
+def release_kept(connection: Connection, days: int) -> int:
+    """Release what an outcome named more than ``days`` ago and no archive had; gives how many."""
+    return len(connection.execute(statement("inbox", "release_kept"), {"days": days}).fetchall())

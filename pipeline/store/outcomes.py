@@ -1,11 +1,12 @@
 """Writing what a study's work came to: one transaction per study, with everything it brings or nothing."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any, TypeVar
 
 import psycopg
 
-from pipeline.errors import FailStudy, FirstreadError, RetryLater, StopRun
+from pipeline.errors import FailStudy, FirstreadError, RetryLater, SkipStudy, StopRun
 from pipeline.ledger import ReportOutcome, RestOutcome
 from pipeline.store.claims import lost_claim
 from pipeline.store.codec import as_json
@@ -20,13 +21,18 @@ Values = Mapping[str, Any]
 
 
 def save(connection: Connection, outcome: ReportOutcome, values: Values) -> SavedVersion:
-    """Store one drafted study. Raises LostClaim, FailStudy("report-signed"), psycopg errors."""
+    """Store one drafted study.
+
+    Raises LostClaim, FailStudy("report-signed"), SkipStudy("duplicate-study"), psycopg errors.
+    """
     row = connection.execute(statement("ledger", "save_report"), values).fetchone()
     answer, version = row if row is not None else ("lost", None)
     if answer == "signed":
         raise FailStudy(
             "report-signed", "a person has taken over this report; the machine does not overwrite it"
         )
+    if answer == "duplicate":
+        raise SkipStudy("duplicate-study", "the same study was reported meanwhile from another archive")
     if answer != "saved":
         raise lost_claim()
     return SavedVersion(outcome.claim.ledger_id, outcome.diagnostic_report_id, version)
@@ -71,6 +77,8 @@ def report_values(outcome: ReportOutcome) -> Values | FirstreadError:
         "draft": outcome.draft,
         "checks": outcome.checks,
         "left_out": outcome.left_out,
+        "received": outcome.received,
+        "patient_key": outcome.patient_key,
     }
     try:
         return {
@@ -100,7 +108,13 @@ def rest_values(outcome: RestOutcome) -> Values | FirstreadError:
             "code": outcome.code,
             "message": outcome.message,
             "next_attempt_at": outcome.next_attempt_at,
-            "completeness": as_json(outcome.completeness) if outcome.completeness is not None else None,
+            "completeness": as_json(
+                {
+                    **(asdict(outcome.completeness) if outcome.completeness is not None else {}),
+                    **asdict(outcome.circumstances),
+                    "received": outcome.received,
+                }
+            ),
             "left_out": as_json(outcome.left_out),
             "audit": as_json(outcome.audit),
         }

@@ -121,9 +121,11 @@ def studies(
 
 
 def status_counts(connection: Connection, archive: str | None) -> tuple[StatusCount, ...]:
-    """Rows per archive and state."""
+    """Studies per archive and state by the recipe in force, and the rows of older recipes."""
     rows = connection.execute(statement("reading", "state_counts"), {"archive": archive})
-    return tuple(StatusCount(name, LedgerState(state), studies) for name, state, studies in rows)
+    return tuple(
+        StatusCount(name, LedgerState(state), studies, older) for name, state, studies, older in rows
+    )
 
 
 def _first(connection: Connection, name: str, values: dict[str, Any]) -> StoredResource | None:

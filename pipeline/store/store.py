@@ -8,6 +8,7 @@ twice is made harmless by fencing tokens, call numbers and deterministic ids.
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date, datetime
+from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Self, TypeVar
 
@@ -16,15 +17,18 @@ import psycopg
 from pipeline.errors import FirstreadError, StopRun
 from pipeline.ledger import Claim, Completeness, LedgerState, ReportOutcome, RestOutcome, StoredResource
 from pipeline.lookup import ReportDetail, ReportPage, ResourcePage, ResourceSearch
-from pipeline.store import audit, claims, inbox, outcomes, reading
+from pipeline.store import audit, claims, inbox, outcomes, reading, standing
 from pipeline.store.connections import Connection, Connections
 from pipeline.store.presence import Presence
 from pipeline.store.statements import statement
 from pipeline.store.values import (
     AuditVerdict,
+    Elsewhere,
     FoundCounts,
     QuietStudy,
     Received,
+    RestingFilter,
+    RestingRow,
     RestingStudy,
     SavedVersion,
     StatusCount,
@@ -105,11 +109,35 @@ class Store:
         rows = self._run(lambda c: c.execute(statement("ledger", "ledger_ids"), values).fetchall())
         return tuple(ledger_id for (ledger_id,) in rows)
 
-    def reopen(self, ledger_ids: Sequence[int]) -> tuple[int, ...]:
-        """Make rows at rest work again, because a person asked; gives those that were at rest."""
-        values = {"ledger_ids": list(ledger_ids)}
-        rows = self._run(lambda c: c.execute(statement("ledger", "reopen"), values).fetchall())
-        return tuple(ledger_id for (ledger_id,) in rows)
+    # -- what stands, and the way back
+
+    def resting(self, wanted: RestingFilter) -> tuple[RestingRow, ...]:
+        """Rows at rest, oldest first."""
+        return self._run(lambda c: standing.resting(c, wanted))
+
+    def reopen(
+        self, ledger_ids: Sequence[int], events: Sequence[Mapping[str, Any]], *, again: bool = False
+    ) -> tuple[int, ...]:
+        """Make rows at rest work again, each with its AuditEvent that says who asked; gives those that were at rest.
+
+        ``again`` has them drafted anew though nothing changed.
+        """
+        return self._run(lambda c: standing.reopen(c, ledger_ids, events, again=again))
+
+    def reinstate(self, ledger_id: int, event: Mapping[str, Any]) -> bool:
+        """Make the draft of a row at rest the current version of its report again; nothing is drafted.
+
+        Its Observations return, those of the draft that stood are withdrawn. False where a person has taken over.
+        """
+        return self._run(lambda c: standing.reinstate(c, ledger_id, event))
+
+    def retire(self, ledger_id: int, event: Mapping[str, Any]) -> bool:
+        """Withdraw a wrong draft; False where the row has none that stands. Raises FailStudy("report-signed")."""
+        return self._run(lambda c: standing.retire(c, ledger_id, event))
+
+    def standing_elsewhere(self, archive: str, study_instance_uid: str, patient_key: str) -> Elsewhere | None:
+        """The report of this study and patient that stands from another archive, or None."""
+        return self._run(lambda c: standing.elsewhere(c, archive, study_instance_uid, patient_key))
 
     # -- claiming
 
@@ -124,11 +152,13 @@ class Store:
         ledger_ids: Sequence[int] | None = None,
         since: date | None = None,
         until: date | None = None,
+        begun: datetime | None = None,
     ) -> list[Claim]:
         """Claim up to ``limit`` rows, oldest first, and move them to ``retrieving``.
 
         Claimable are discovered rows, failed ones whose time has come, and rows whose lease ran out or whose process is
-        gone. ``since`` and ``until`` are inclusive StudyDate bounds. No row is ever given to two callers.
+        gone. ``since`` and ``until`` are inclusive StudyDate bounds. What failed after ``begun`` (server time, ``now``)
+        is left to a later run. No row is ever given to two callers.
         """
         call, tries = uuid.uuid4(), 0
 
@@ -138,7 +168,7 @@ class Store:
             return claims.claim(
                 connection, call, self._presence.hold(), self._settle_seconds, recipe=recipe, owner=owner, limit=limit,
                 lease_seconds=lease_seconds, archive=archive, ledger_ids=ledger_ids, since=since, until=until,
-                again=tries > 1,
+                begun=begun, again=tries > 1,
             )  # fmt: skip
 
         return self._run(work)
@@ -158,6 +188,13 @@ class Store:
     def release(self, held: Sequence[Claim]) -> tuple[Claim, ...]:
         """Give claims back untouched, their attempt not counted; gives those that were lost."""
         return self._run(lambda c: claims.release(c, held))
+
+    def now(self) -> datetime:
+        """The server's clock, by which leases and retries are told."""
+        row = self._run(lambda c: c.execute(statement("ledger", "now")).fetchone())
+        assert row is not None
+        moment: datetime = row[0]
+        return moment
 
     def wait_for_work(self, seconds: float) -> bool:
         """Sleep until a row becomes ``discovered``, at most ``seconds``; True when one did."""
@@ -232,9 +269,26 @@ class Store:
         """Mark what had come by ``newest`` as handed to the ledger; a study at rest becomes work again by it."""
         self._run(lambda c: inbox.hand_over(c, archive, study_instance_uid, newest))
 
-    def forget_received(self, archive: str, study_instance_uid: str) -> None:
-        """The study's inbox files were removed."""
-        self._run(lambda c: inbox.forget_received(c, archive, study_instance_uid))
+    def remove_released(
+        self,
+        remove: Callable[[Path], None],
+        archive: str | None = None,
+        study_instance_uids: Sequence[str] | None = None,
+        *,
+        limit: int = 500,
+    ) -> int:
+        """Remove, by ``remove``, inbox files that a stored outcome released, and forget them; gives how many, at most
+        ``limit``. ``remove`` must bear a file that is gone already.
+        """
+        return self._run(lambda c: inbox.remove_released(c, remove, archive, study_instance_uids, limit))
+
+    def note_missing(self, archive: str, instances: Sequence[HeldInstance]) -> int:
+        """Acknowledged instances whose files are gone: settled as "file-missing"; gives how many were not settled."""
+        return self._run(lambda c: inbox.note_missing(c, archive, instances))
+
+    def release_kept(self, days: int) -> int:
+        """Release what was kept, after an outcome named it, for more than ``days``; gives how many."""
+        return self._run(lambda c: inbox.release_kept(c, days))
 
     # -- the audit
 

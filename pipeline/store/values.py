@@ -3,17 +3,22 @@
 from dataclasses import dataclass, field
 from datetime import date, datetime
 
-from pipeline.ledger import LedgerState
+from pipeline.ledger import Circumstances, LedgerState
 
 
 @dataclass(frozen=True, slots=True)
 class FoundCounts:
-    """What recording a page of found studies came to; ``ledger_ids_to_do`` are its rows that do not rest."""
+    """What recording a page of found studies came to; ``ledger_ids_to_do`` are its rows that do not rest.
+
+    ``failed`` rows were known, are as they were, and failed: for good, or waiting for their next attempt. They are not
+    in ``unchanged``.
+    """
 
     new: int
     changed: int
     unchanged: int
     ledger_ids_to_do: tuple[int, ...]
+    failed: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +27,54 @@ class RestingStudy:
 
     ledger_id: int
     study_instance_uid: str
+
+
+@dataclass(frozen=True, slots=True)
+class RestingFilter:
+    """Which rows at rest: all conditions hold, an empty or missing one asks nothing. Dates are StudyDates, inclusive.
+
+    Without a ``recipe`` it is the one in force for each study. ``hidden`` asks for drafts of the machine that another
+    recipe's draft hides, ``standing`` for rows whose draft is the current one, whatever the recipe.
+    """
+
+    states: tuple[LedgerState, ...] = (LedgerState.FAILED,)
+    archive: str | None = None
+    recipe: str | None = None
+    study_instance_uids: tuple[str, ...] = ()
+    ledger_ids: tuple[int, ...] | None = None
+    codes: tuple[str, ...] = ()
+    since: date | None = None
+    until: date | None = None
+    hidden: bool = False
+    standing: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RestingRow:
+    """A row at rest, with its report's Patient and status where there is one. Patient data."""
+
+    ledger_id: int
+    archive: str
+    study_instance_uid: str
+    state: LedgerState
+    code: str
+    reason: str
+    next_attempt_at: datetime | None
+    failed_at: datetime | None
+    failed_under: Circumstances
+    stands: bool
+    report_id: str
+    patient: str
+    report_status: str
+
+
+@dataclass(frozen=True, slots=True)
+class Elsewhere:
+    """The report of the same study that stands from another archive, and how many films it was judged on."""
+
+    archive: str
+    ledger_id: int
+    films: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +115,12 @@ class StudyRow:
 
 @dataclass(frozen=True, slots=True)
 class StatusCount:
-    """How many studies of an archive stand in a state."""
+    """How many studies of an archive stand in a state, by the recipe in force; ``older`` rows are of former recipes."""
 
     archive: str
     state: LedgerState
     studies: int
+    older: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,13 +4,15 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psycopg
 import pytest
 
-from pipeline.ledger import LedgerState
+from pipeline.ledger import LedgerState, UsedInstance
+from pipeline.store.connections import libpq_url
 from pipeline.store.store import Store
 from pipeline.store.values import Received
 from pipeline.study import HeldInstance, InstanceRef
-from tests.store_samples import ARCHIVE, RECIPE, claim, discover, found, outcome, study_uid
+from tests.store_samples import ARCHIVE, RECIPE, claim, discover, found, outcome, resting, study_uid
 
 UID = study_uid(0)
 
@@ -81,11 +83,87 @@ def test_late_images_reopen_a_reported_study(store: Store) -> None:
     assert claim(store) == [], "handing over nothing opens nothing"
 
 
-def test_forgotten_files_may_come_again(store: Store) -> None:
+def used(*numbers: int, announced: bool = True) -> tuple[UsedInstance, ...]:
+    return tuple(UsedInstance(held(n).ref.sop_instance_uid, held(n).sha256, announced) for n in numbers)
+
+
+def removed(store: Store) -> list[str]:
+    gone: list[str] = []
+    store.remove_released(lambda path: gone.append(path.name))
+    return gone
+
+
+def test_only_what_an_outcome_names_by_digest_is_removed(store: Store) -> None:
+    discover(store, 1)
+    store.record_received(ARCHIVE, [held(1), held(2)])
+    (claimed,) = claim(store)
+    store.record_received(ARCHIVE, [held(3)])  # while the study is drafted
+    assert removed(store) == []
+    store.save(outcome(claimed, received=used(1)))
+    assert removed(store) == ["1-d1.dcm"]
+    assert [one.ref.sop_instance_uid for one in store.received_instances(ARCHIVE, UID)] == [
+        f"{UID}.1.2",
+        f"{UID}.1.3",
+    ]
+    assert store.quiet_studies(0)[0].instances == 2, "the others wait to be handed over"
+
+
+def test_other_bytes_under_the_same_uid_are_not_removed_by_it(store: Store) -> None:
+    discover(store, 1)
+    store.record_received(ARCHIVE, [held(1), held(1, "d2")])
+    store.save(outcome(claim(store)[0], received=used(1)))
+    assert removed(store) == ["1-d1.dcm"]
+    assert store.received_instances(ARCHIVE, UID) == (held(1, "d2"),)
+
+
+def test_a_failure_leaves_the_inbox_as_it_is(store: Store) -> None:
+    discover(store, 1)
     store.record_received(ARCHIVE, [held(1)])
-    store.forget_received(ARCHIVE, UID)
+    store.rest(resting(claim(store)[0], LedgerState.FAILED, received=used(1)))
+    assert removed(store) == []
+
+
+def test_what_no_archive_has_is_kept_for_a_late_image_and_then_released(store: Store) -> None:
+    discover(store, 1)
+    store.record_received(ARCHIVE, [held(1)])
+    store.save(outcome(claim(store)[0], received=used(1, announced=False)))
+    assert removed(store) == []
+    assert store.received_instances(ARCHIVE, UID) == (held(1),)
+    assert store.quiet_studies(0) == (), "it is settled: nothing waits"
+    assert store.release_kept(1) == 0
+    assert store.release_kept(0) == 1
+    assert removed(store) == ["1-d1.dcm"]
+
+
+def test_removed_files_may_come_again(store: Store) -> None:
+    discover(store, 1)
+    store.record_received(ARCHIVE, [held(1)])
+    store.save(outcome(claim(store)[0], received=used(1)))
+    assert removed(store) == ["1-d1.dcm"]
     assert store.received_instances(ARCHIVE, UID) == ()
     assert store.quiet_studies(0) == ()
     store.record_received(ARCHIVE, [held(1)])
     assert store.received_instances(ARCHIVE, UID) == (held(1),)
     assert len(store.quiet_studies(0)) == 1
+    assert removed(store) == []
+
+
+def test_a_file_that_is_gone_is_settled_by_name(store: Store, database_url: str) -> None:
+    discover(store, 1)
+    store.record_received(ARCHIVE, [held(1), held(2)])
+    assert store.note_missing(ARCHIVE, [held(2)]) == 1
+    assert store.received_instances(ARCHIVE, UID) == (held(1),)
+    with psycopg.connect(libpq_url(database_url)) as connection:
+        rows = connection.execute(
+            "SELECT settled_code FROM firstread.instance ORDER BY sop_instance_uid"
+        ).fetchall()
+    assert rows == [("",), ("file-missing",)]
+
+
+@pytest.mark.parametrize("forget", ["SET path = ''", "SET released = true", "SET path = '', released = true"])
+def test_no_program_forgets_what_is_not_settled(store: Store, database_url: str, forget: str) -> None:
+    store.record_received(ARCHIVE, [held(1)])
+    with psycopg.connect(libpq_url(database_url)) as connection:
+        connection.execute("SET ROLE firstread_machine")
+        with pytest.raises(psycopg.errors.CheckViolation):
+            connection.execute(f"UPDATE firstread.instance {forget}")

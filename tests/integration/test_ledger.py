@@ -274,7 +274,9 @@ def test_resting_states(store: Store) -> None:
     (again,) = claim(store)
     assert (again.ledger_id, again.attempts) == (later.ledger_id, 2)
     assert again.first_short_at is not None
-    assert store.reopen([skipped.ledger_id, later.ledger_id]) == (skipped.ledger_id,)
+    events = [{"resourceType": "AuditEvent", "n": number} for number in range(2)]
+    assert store.reopen([skipped.ledger_id, later.ledger_id], events) == (skipped.ledger_id,)
+    assert store.audit_verify().ok
 
 
 def test_rest_many_gives_each_its_own_answer(store: Store) -> None:
@@ -317,7 +319,7 @@ def test_claiming_reads_only_open_rows_however_long_the_ledger(store: Store, dat
         connection.execute("SET ROLE firstread_machine")
         values = {
             "class": 1, "recipe": RECIPE, "archive": ARCHIVE, "ledger_ids": None, "since": None, "until": None,
-            "settle": 0, "limit": 4, "owner": "o", "process": 1, "call": uuid.uuid4(), "seconds": 60,
+            "begun": None, "settle": 0, "limit": 4, "owner": "o", "process": 1, "call": uuid.uuid4(), "seconds": 60,
         }  # fmt: skip
         plan = "\n".join(
             line

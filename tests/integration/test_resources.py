@@ -79,12 +79,38 @@ def refusal(connection: Connection, *arguments: Any, **more: Any) -> str | None:
 @pytest.mark.parametrize("role", [MACHINE, OWNER])
 @pytest.mark.parametrize("kind", ["DiagnosticReport", "Observation"])
 def test_nobody_but_a_signer_writes_a_finished_report(database: Connection, role: str, kind: str) -> None:
-    forbidden = ("final", "amended", "corrected", "appended", "entered-in-error", "unknown", "anything", None)
-    for status in forbidden:
+    forbidden = ("final", "amended", "corrected", "appended", "unknown", "anything", None)
+    for status in (*forbidden, "entered-in-error"):
         assert refusal(database, role, status, kind) == "FR002", status
     put(database, role, "preliminary", kind)
     for status in forbidden:
         assert refusal(database, role, status, kind, note="as an update") == "FR002", status
+
+
+@pytest.mark.parametrize("role", [MACHINE, OWNER])
+def test_a_machine_finishes_nothing_wherever_it_is_written(database: Connection, role: str) -> None:
+    signed = {"resourceType": "DiagnosticReport", "status": "final"}
+    assert refusal(database, role, "partial", contained=[signed]) == "FR002"
+    for kind, more in (
+        ("Composition", {"status": "final"}),
+        ("Composition", {"status": "amended"}),
+        ("DocumentReference", {"status": "current", "docStatus": "final"}),
+        ("Bundle", {"entry": [{"resource": signed}]}),
+        ("Bundle", {"entry": [{"resource": {"resourceType": "Bundle", "entry": [{"resource": signed}]}}]}),
+        ("Basic", {"contained": [{"resourceType": "Composition", "status": "corrected"}]}),
+    ):
+        status = more.pop("status", None)
+        assert refusal(database, role, status, kind, **more) == "FR002", kind
+    put(database, role, "partial", contained=[{"resourceType": "Observation", "status": "preliminary"}])
+
+
+def test_the_machine_takes_its_own_withdrawal_back_and_never_a_persons(database: Connection) -> None:
+    put(database, MACHINE, "partial")
+    put(database, MACHINE, "entered-in-error")
+    assert refusal(database, MACHINE, "registered") == "FR002"
+    put(database, MACHINE, "partial")
+    put(database, SIGNER, "entered-in-error")
+    assert refusal(database, MACHINE, "partial") == "FR001"
 
 
 @pytest.mark.parametrize(

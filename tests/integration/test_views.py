@@ -11,12 +11,14 @@ from tests.store_samples import RECIPE, claim, discover, outcome, report_id, res
 
 REPORTS = [
     "study_instance_uid", "accession_number", "status", "findings", "impression", "language", "model_id", "recipe",
-    "version", "created_at", "diagnostic_report",
+    "version", "created_at", "diagnostic_report", "report_id", "archive", "ledger_id", "patient", "study_date",
+    "modalities",
 ]  # fmt: skip
 STUDIES = [
     "ledger_id", "archive", "study_instance_uid", "accession_number", "recipe", "state", "code", "reason", "attempts",
     "next_attempt_at", "announced", "held", "missing", "report_version", "discovered_at", "retrieving_at",
-    "complete_at", "drafted_at", "reported_at", "skipped_at", "failed_at", "updated_at",
+    "complete_at", "drafted_at", "reported_at", "skipped_at", "failed_at", "updated_at", "current", "report_id",
+    "study_date", "modalities",
 ]  # fmt: skip
 
 

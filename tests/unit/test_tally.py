@@ -2,7 +2,7 @@
 
 import json
 
-from flows.tally import Tally
+from flows.tally import Discovered, Tally
 from pipeline.ledger import LedgerState
 
 
@@ -14,18 +14,27 @@ def test_the_summary_has_the_fixed_keys_in_order() -> None:
         "skipped",
         "failed",
         "unchanged",
+        "still_failed",
+        "reinstated",
         "seconds",
     ]
     assert json.loads(tally.as_json())["unchanged"] == 1
 
 
 def test_what_needed_nothing_is_unchanged() -> None:
-    tally = Tally().plus([LedgerState.REPORTED, None, LedgerState.FAILED]).of(10, 1.5)
+    tally = Tally().plus([LedgerState.REPORTED, None, LedgerState.FAILED]).of(Discovered(10), 1.5)
     assert (tally.discovered, tally.reported, tally.failed, tally.unchanged) == (10, 1, 1, 8)
 
 
 def test_a_backlog_larger_than_what_was_found_leaves_no_negative_count() -> None:
-    assert Tally().plus([LedgerState.REPORTED] * 3).of(1, 0.0).unchanged == 0
+    assert Tally().plus([LedgerState.REPORTED] * 3).of(Discovered(1), 0.0).unchanged == 0
+
+
+def test_a_study_that_failed_before_is_never_called_unchanged() -> None:
+    tally = Tally().plus([LedgerState.REPORTED]).of(Discovered(8, failed=5), 1.0)
+    assert (tally.reported, tally.failed, tally.still_failed, tally.unchanged) == (1, 0, 5, 2)
+    assert tally.exit_code == 1
+    assert json.loads(tally.as_json())["still_failed"] == 5
 
 
 def test_one_failed_study_makes_exit_code_one() -> None:

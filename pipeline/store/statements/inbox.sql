@@ -17,7 +17,8 @@ WITH came AS (
     FROM came AS c LEFT JOIN known AS k USING (sop, sha256)
     ORDER BY c.sop, c.sha256
     ON CONFLICT (archive, sop_instance_uid, sha256) DO UPDATE
-        SET path = EXCLUDED.path, received_at = EXCLUDED.received_at, handed_over_at = NULL, peer = EXCLUDED.peer
+        SET path = EXCLUDED.path, received_at = EXCLUDED.received_at, handed_over_at = NULL, peer = EXCLUDED.peer,
+            settled_at = NULL, settled_by = NULL, settled_code = '', released = false
         WHERE i.path = ''
 )
 SELECT c.sop, coalesce(k.duplicate, false), coalesce(k.conflict, c.beside)
@@ -26,7 +27,7 @@ FROM came AS c LEFT JOIN known AS k USING (sop, sha256);
 -- name: quiet_studies
 SELECT archive, study_instance_uid, count(*), max(received_at)
 FROM instance AS i
-WHERE handed_over_at IS NULL AND (%(archive)s::text IS NULL OR archive = %(archive)s)
+WHERE handed_over_at IS NULL AND path <> '' AND (%(archive)s::text IS NULL OR archive = %(archive)s)
 GROUP BY archive, study_instance_uid
 HAVING max(received_at) <= clock_timestamp() - make_interval(secs => %(seconds)s)
 ORDER BY max(received_at);
@@ -44,7 +45,7 @@ FROM instance
 WHERE archive = %(archive)s AND study_instance_uid = ANY (%(studies)s) AND path <> '';
 
 -- name: hand_over
--- What came late makes the study's newest ledger row work again, whatever the archive counts.
+-- What came late makes the ledger row in force work again, whatever the archive counts.
 WITH handed AS (
     UPDATE instance SET handed_over_at = clock_timestamp()
     WHERE archive = %(archive)s AND study_instance_uid = %(study)s AND handed_over_at IS NULL
@@ -57,9 +58,28 @@ UPDATE ledger AS l SET
     attempts = CASE WHEN l.lease_owner IS NULL THEN 0 ELSE l.attempts END,
     next_attempt_at = NULL
 WHERE EXISTS (SELECT FROM handed)
-  AND l.ledger_id = (SELECT max(n.ledger_id) FROM ledger AS n
-                     WHERE n.archive = %(archive)s AND n.study_instance_uid = %(study)s);
+  AND l.archive = %(archive)s AND l.study_instance_uid = %(study)s AND l.in_force;
 
--- name: forget_received
-UPDATE instance SET path = '', handed_over_at = coalesce(handed_over_at, clock_timestamp())
-WHERE archive = %(archive)s AND study_instance_uid = %(study)s AND path <> '';
+-- name: removable
+-- Locked until the files are gone and forgotten, so that no other process removes what comes in their place.
+SELECT instance_id, path FROM instance
+WHERE released AND path <> '' AND (%(archive)s::text IS NULL OR archive = %(archive)s)
+  AND (%(studies)s::text[] IS NULL OR study_instance_uid = ANY (%(studies)s))
+ORDER BY instance_id
+LIMIT %(limit)s
+FOR UPDATE SKIP LOCKED;
+
+-- name: forget
+UPDATE instance SET path = '' WHERE instance_id = ANY (%(ids)s::bigint[]) AND released;
+
+-- name: note_missing
+UPDATE instance SET settled_at = clock_timestamp(), settled_code = 'file-missing', released = true, path = '',
+                    handed_over_at = coalesce(handed_over_at, clock_timestamp())
+WHERE archive = %(archive)s AND sop_instance_uid = ANY (%(sops)s::text[]) AND path = ANY (%(paths)s::text[])
+  AND settled_at IS NULL
+RETURNING sop_instance_uid;
+
+-- name: release_kept
+UPDATE instance SET released = true
+WHERE settled_at < clock_timestamp() - make_interval(days => %(days)s) AND NOT released
+RETURNING instance_id;

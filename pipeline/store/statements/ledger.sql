@@ -4,6 +4,21 @@ SELECT nextval('process_number')::integer;
 -- name: hold_process_number
 SELECT pg_try_advisory_lock(%(class)s, %(number)s);
 
+-- name: take_force
+-- The recipe asked for is the one in force for these studies; in the usual case it is already.
+WITH mine AS (
+    SELECT ledger_id, study_instance_uid FROM ledger
+    WHERE archive = %(archive)s AND recipe = %(recipe)s AND study_instance_uid = ANY (%(uids)s::text[]) AND NOT in_force
+    ORDER BY ledger_id
+    FOR UPDATE
+), others AS (
+    UPDATE ledger AS l SET in_force = false
+    FROM mine
+    WHERE l.archive = %(archive)s AND l.study_instance_uid = mine.study_instance_uid
+      AND l.ledger_id <> mine.ledger_id AND l.in_force
+)
+UPDATE ledger AS l SET in_force = true FROM mine WHERE l.ledger_id = mine.ledger_id;
+
 -- name: record_found
 WITH found AS (
     SELECT DISTINCT ON (uid) *
@@ -45,7 +60,8 @@ WITH found AS (
 )
 SELECT (SELECT count(*) FROM added),
        (SELECT count(*) FROM known WHERE changed),
-       (SELECT count(*) FROM found);
+       (SELECT count(*) FROM found),
+       (SELECT count(*) FROM known WHERE state = 'failed' AND NOT changed);
 
 -- name: to_do_among
 SELECT ledger_id FROM ledger
@@ -83,9 +99,39 @@ WHERE l.ledger_id = k.ledger_id
 RETURNING k.changed;
 
 -- name: reopen
-UPDATE ledger SET state = 'discovered', attempts = 0, next_attempt_at = NULL
-WHERE ledger_id = ANY (%(ledger_ids)s::bigint[]) AND state IN ('reported', 'skipped', 'failed')
-RETURNING ledger_id;
+SELECT reopen_studies(%(ledger_ids)s::bigint[], %(events)s::json, %(again)s);
+
+-- name: resting
+SELECT l.ledger_id, l.archive, l.study_instance_uid, l.state::text, l.code, l.reason, l.next_attempt_at, l.failed_at,
+       l.failed_program, l.failed_settings, l.stands, coalesce(l.report_id, ''),
+       coalesce(split_part(d.patient, '/', 2), ''), coalesce(d.status, '')
+FROM ledger AS l
+LEFT JOIN resource AS d ON d.resource_type = 'DiagnosticReport' AND d.resource_id = l.report_id
+WHERE l.lease_owner IS NULL AND l.state::text = ANY (%(states)s::text[])
+  AND CASE WHEN %(standing)s THEN l.stands WHEN %(recipe)s::text IS NULL THEN l.in_force ELSE l.recipe = %(recipe)s END
+  AND (%(archive)s::text IS NULL OR l.archive = %(archive)s)
+  AND (%(studies)s::text[] IS NULL OR l.study_instance_uid = ANY (%(studies)s))
+  AND (%(ledger_ids)s::bigint[] IS NULL OR l.ledger_id = ANY (%(ledger_ids)s))
+  AND (%(codes)s::text[] IS NULL OR l.code = ANY (%(codes)s))
+  AND (%(since)s::date IS NULL OR l.study_date >= %(since)s)
+  AND (%(until)s::date IS NULL OR l.study_date <= %(until)s)
+  AND (NOT %(hidden)s OR (l.in_force AND NOT l.stands AND d.written_by = 'machine'))
+ORDER BY l.ledger_id;
+
+-- name: reinstate
+SELECT * FROM reinstate_report(%(ledger_id)s, %(audit)s::json);
+
+-- name: retire
+SELECT retire_report(%(ledger_id)s, %(audit)s::json);
+
+-- name: standing_elsewhere
+SELECT l.archive, l.ledger_id, l.films
+FROM ledger AS l
+WHERE l.study_instance_uid = %(study)s AND l.archive <> %(archive)s AND l.stands AND l.patient_key = %(patient_key)s
+ORDER BY l.films DESC, l.ledger_id LIMIT 1;
+
+-- name: now
+SELECT clock_timestamp();
 
 -- name: claim
 WITH alive AS (
@@ -105,7 +151,9 @@ WITH alive AS (
       AND (%(until)s::date IS NULL OR study_date <= %(until)s)
       AND CASE
               WHEN state = 'discovered' THEN true
+              -- A run does not come back to what failed in it: that is for the next one.
               WHEN state = 'failed' THEN next_attempt_at <= now()
+                   AND (%(begun)s::timestamptz IS NULL OR failed_at < %(begun)s)
               WHEN lease_owner IS NULL OR lease_expires_at <= now() THEN true
               -- After a restart of the server living processes need a moment to take their locks again.
               ELSE NOT lease_process = ANY (coalesce((SELECT processes FROM alive), '{}'))
@@ -128,11 +176,15 @@ UPDATE ledger AS l SET
 FROM ready
 WHERE l.ledger_id = ready.ledger_id
 RETURNING l.ledger_id, l.archive, l.study_instance_uid, l.recipe, l.lease_owner, l.token, l.attempts,
-          l.lease_expires_at, l.reported_manifest, l.first_short_at;
+          l.lease_expires_at, l.reported_manifest, l.first_short_at, l.reported_films, l.again,
+          EXISTS (SELECT FROM ledger AS o
+                  WHERE o.study_instance_uid = l.study_instance_uid AND o.archive <> l.archive AND o.stands);
 
 -- name: claimed_by_call
 SELECT ledger_id, archive, study_instance_uid, recipe, lease_owner, token, attempts,
-       lease_expires_at, reported_manifest, first_short_at
+       lease_expires_at, reported_manifest, first_short_at, reported_films, again,
+       EXISTS (SELECT FROM ledger AS o
+               WHERE o.study_instance_uid = ledger.study_instance_uid AND o.archive <> ledger.archive AND o.stands)
 FROM ledger
 WHERE recipe = %(recipe)s AND lease_call = %(call)s AND lease_owner IS NOT NULL
   AND state IN ('discovered', 'retrieving', 'complete', 'drafted')

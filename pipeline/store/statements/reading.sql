@@ -43,7 +43,8 @@ WHERE resource_type = %(type)s
 
 -- name: report_rows
 SELECT * FROM report_row
-WHERE %(before_time)s::timestamptz IS NULL OR (created_at, report_id) < (%(before_time)s, %(before_id)s::text)
+WHERE status <> 'entered-in-error'
+  AND (%(before_time)s::timestamptz IS NULL OR (created_at, report_id) < (%(before_time)s, %(before_id)s::text))
 ORDER BY created_at DESC, report_id DESC
 LIMIT %(limit)s;
 
@@ -78,12 +79,12 @@ FROM ledger AS l
 LEFT JOIN report_version AS v ON v.report_id = l.report_id AND v.version = l.report_version
 WHERE (%(archive)s::text IS NULL OR l.archive = %(archive)s)
   AND (%(ledger_ids)s::bigint[] IS NULL OR l.ledger_id = ANY (%(ledger_ids)s))
-  AND (NOT %(troubled)s OR l.state IN ('skipped', 'failed'))
+  AND (NOT %(troubled)s OR (l.state IN ('skipped', 'failed') AND l.in_force))
 ORDER BY CASE WHEN %(troubled)s THEN l.updated_at END DESC, l.ledger_id DESC
 LIMIT %(limit)s;
 
 -- name: state_counts
-SELECT archive, state::text, count(*) FROM ledger
+SELECT archive, state::text, count(*) FILTER (WHERE in_force), count(*) FILTER (WHERE NOT in_force) FROM ledger
 WHERE %(archive)s::text IS NULL OR archive = %(archive)s
 GROUP BY archive, state
 ORDER BY archive, state;

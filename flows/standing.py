@@ -1,0 +1,92 @@
+"""Which studies at rest are taken up again: what the machine may do by itself, and what a person asks for.
+
+Every change is one transaction with its audit event. A study is named by its ledger id here; the event, inside the
+patient-data boundary, names the study and who asked.
+"""
+
+import logging
+from collections.abc import Sequence
+
+from flows.environment.workplace import Workplace
+from pipeline.fhir import audit_events
+from pipeline.ledger import LedgerState
+from pipeline.mending import is_mended, mended_by
+from pipeline.store.values import RestingFilter, RestingRow
+
+log = logging.getLogger(__name__)
+
+AT_ONCE = 500
+
+
+def mended(place: Workplace, archive: str, recipe: str | None = None) -> tuple[RestingRow, ...]:
+    """Studies that failed for good and that an upgrade, a changed setting or enough time may have mended."""
+    now, present = place.store.now(), place.circumstances
+    failed = place.store.resting(RestingFilter(archive=archive, recipe=recipe))
+    return tuple(
+        row
+        for row in failed
+        if row.next_attempt_at is None and is_mended(row.code, row.failed_at, row.failed_under, now, present)
+    )
+
+
+def reopen_mended(place: Workplace, archive: str) -> int:
+    """Make them work again; gives how many."""
+    rows = mended(place, archive, place.drafter.recipe)
+    reopened = 0
+    for kind in sorted({mended_by(row.code) for row in rows}):
+        of_kind = [row for row in rows if mended_by(row.code) is kind]
+        reopened += len(reopen(place, of_kind, "", f"may be mended by: {kind.value}"))
+    if reopened:
+        log.info("archive %s: %d failed studies may be mended and are tried again", archive, reopened)
+    return reopened
+
+
+def reopen(
+    place: Workplace, rows: Sequence[RestingRow], asked_by: str, why: str, *, again: bool = False
+) -> tuple[int, ...]:
+    """Make rows at rest work again; ``asked_by`` "" is the machine. Gives those that were still at rest."""
+    opened: list[int] = []
+    for start in range(0, len(rows), AT_ONCE):
+        part = rows[start : start + AT_ONCE]
+        now = place.store.now()
+        events = [
+            audit_events.study_reopened(
+                place.site(row.archive),
+                row.study_instance_uid,
+                asked_by,
+                f"{why} ({row.code or row.state})",
+                now,
+                again=again,
+            )
+            for row in part
+        ]
+        opened += place.store.reopen([row.ledger_id for row in part], events, again=again)
+    return tuple(opened)
+
+
+def reinstate_hidden(place: Workplace, archive: str) -> int:
+    """Where a setting was taken back the draft of the recipe in force becomes the current one again; gives how many."""
+    wanted = RestingFilter((LedgerState.REPORTED,), archive, place.drafter.recipe, hidden=True)
+    done = 0
+    for row in place.store.resting(wanted):
+        event = audit_events.report_restored(
+            place.site(archive), row.study_instance_uid, row.report_id, row.patient, place.store.now()
+        )
+        done += place.store.reinstate(row.ledger_id, event)
+    if done:
+        log.info("archive %s: %d former drafts of this recipe are current again", archive, done)
+    return done
+
+
+def retire(place: Workplace, row: RestingRow, asked_by: str, why: str) -> bool:
+    """Withdraw the wrong draft of a study; False where none of it stands. Raises FailStudy("report-signed")."""
+    event = audit_events.report_retired(
+        place.site(row.archive),
+        row.study_instance_uid,
+        row.report_id,
+        row.patient,
+        asked_by,
+        why,
+        place.store.now(),
+    )
+    return place.store.retire(row.ledger_id, event)
