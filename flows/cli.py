@@ -4,61 +4,75 @@ Exit codes: docs/design.md#exit-codes.
 Heavy modules are imported by the command that needs them, so that ``--help`` answers at once.
 """
 
+import platform
 import sys
-from datetime import date, datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
 
 from flows import tally
+from flows.commands import ending
+from flows.commands.options import (
+    AnyArchive,
+    ArchiveName,
+    AskedBy,
+    Config,
+    Json,
+    Language,
+    Model,
+    Since,
+    Until,
+    Verbose,
+    days,
+)
 from pipeline import logs
 from pipeline import settings as configuration
-from pipeline.errors import ConfigurationError, FirstreadError
 from pipeline.settings import Settings
 
 app = typer.Typer(
     name="firstread",
-    help="Batch drafting of radiology reports over imaging archives. Drafts are machine-made and never final.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-models_app = typer.Typer(help="List, show and compile the model families.", no_args_is_help=True)
-audit_app = typer.Typer(help="Prove or export the audit chain.", no_args_is_help=True)
-db_app = typer.Typer(help="The database schema.", no_args_is_help=True)
+models_app = typer.Typer(
+    rich_markup_mode=None, help="List, show, compile and evaluate the model families.", no_args_is_help=True
+)
+audit_app = typer.Typer(rich_markup_mode=None, help="Prove or export the audit chain.", no_args_is_help=True)
+db_app = typer.Typer(
+    rich_markup_mode=None, help="The database: its schema, its address, a prompt.", no_args_is_help=True
+)
 app.add_typer(models_app, name="models")
 app.add_typer(audit_app, name="audit")
 app.add_typer(db_app, name="db")
 
-Config = Annotated[
-    Path | None,
-    typer.Option("--config", "-c", help="Configuration file [default: firstread.toml where there is one]"),
-]
-Json = Annotated[
-    bool, typer.Option("--json", help="Print one JSON object as the last line of standard output")
-]
-Verbose = Annotated[
-    bool, typer.Option("--verbose", "-v", help="Log what happens to standard error, without identifiers")
-]
-Day = Annotated[
-    datetime | None, typer.Option(formats=["%Y-%m-%d"], help="Study date, inclusive (YYYY-MM-DD)")
-]
-ArchiveName = Annotated[str, typer.Option("--archive", "-a", help="Name of an [archives.NAME] table")]
-Model = Annotated[str, typer.Option("--model", help="Model family, instead of [model] id")]
-Language = Annotated[str, typer.Option("--language", help="Language of the drafts: en or zh")]
-AskedBy = Annotated[
-    str, typer.Option("--by", help="Who asks, for the audit [default: the login name]", show_default=False)
-]
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        sys.stdout.write(f"firstread {version('firstread')}, Python {platform.python_version()}\n")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    _: Annotated[
+        bool,
+        typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit"),
+    ] = False,
+) -> None:
+    """Batch drafting of radiology reports over imaging archives. Drafts are machine-made and never final."""
 
 
 @app.command()
 def run(
     archive: ArchiveName = "main",
-    since: Day = None,
-    until: Day = None,
+    since: Since = None,
+    until: Until = None,
     study: Annotated[
-        list[str] | None, typer.Option("--study", help="Study Instance UID; may be repeated")
+        list[str] | None, typer.Option("--study", metavar="UID", help="Study Instance UID; may be repeated")
     ] = None,
     again: Annotated[
         bool, typer.Option("--again", help="Draft the studies of --study anew though nothing changed")
@@ -74,43 +88,66 @@ def run(
     from flows.commands.run import SweepOptions, run_sweep
 
     settings = _settings(config, verbose)
-    asked = SweepOptions(_day(since), _day(until), str(config or ""), model, language, again, by)
+    asked = SweepOptions(*days(since, until), str(config or ""), model, language, again, by)
     _finish(run_sweep(settings, archive, asked, tuple(study or ()), show=not json), json)
 
 
 @app.command()
 def ask(
-    study: Annotated[str, typer.Option("--study", help="Study Instance UID")],
-    task: Annotated[str, typer.Option("--task", help="What to ask: vqa, classify, detect, identify, ...")],
+    study: Annotated[str, typer.Option("--study", metavar="UID", help="Study Instance UID")],
+    task: Annotated[
+        str, typer.Option("--task", metavar="TASK", help="What to ask: vqa, classify, detect, identify, ...")
+    ],
     archive: ArchiveName = "main",
-    question: Annotated[str, typer.Option("--question", help="The question of vqa and text_qa")] = "",
-    region: Annotated[
-        str, typer.Option("--region", help="x1,y1,x2,y2 in pixels of the original image (identify)")
+    question: Annotated[
+        str, typer.Option("--question", metavar="WORDS", help="The question of vqa and text_qa")
     ] = "",
-    target: Annotated[str, typer.Option("--target", help="What to find (detect, landmark, segment)")] = "",
+    region: Annotated[
+        str,
+        typer.Option(
+            "--region", metavar="X1,Y1,X2,Y2", help="x1,y1,x2,y2 in pixels of the original image (identify)"
+        ),
+    ] = "",
+    target: Annotated[
+        str, typer.Option("--target", metavar="WORDS", help="What to find (detect, landmark, segment)")
+    ] = "",
     label: Annotated[
-        list[str] | None, typer.Option("--label", help="A class to choose among (classify); repeat it")
+        list[str] | None,
+        typer.Option("--label", metavar="WORDS", help="A class to choose among (classify); repeat it"),
     ] = None,
     option: Annotated[
-        list[str] | None, typer.Option("--option", help="An answer to choose among; repeat it")
+        list[str] | None,
+        typer.Option("--option", metavar="WORDS", help="An answer to choose among; repeat it"),
     ] = None,
     schema: Annotated[
-        Path | None, typer.Option("--schema", help="JSON Schema of the answer (structured)")
+        Path | None, typer.Option("--schema", metavar="FILE", help="JSON Schema of the answer (structured)")
     ] = None,
     variant: Annotated[
-        str, typer.Option("--variant", help="Another wording that the model has for the task (models list)")
+        str,
+        typer.Option(
+            "--variant", metavar="WORDS", help="Another wording that the model has for the task (models show)"
+        ),
     ] = "",
     prior: Annotated[
         str,
-        typer.Option("--prior", help="Study Instance UID of an earlier study of the patient to compare with"),
+        typer.Option(
+            "--prior",
+            metavar="UID",
+            help="Study Instance UID of an earlier study of the patient to compare with",
+        ),
     ] = "",
-    model: Annotated[str, typer.Option("--model", help="A [models.NAME] table or a model family")] = "",
-    language: Annotated[str, typer.Option("--language", help="Language of the answer: en or zh")] = "",
+    model: Annotated[
+        str,
+        typer.Option(
+            "--model", metavar="NAME", show_default="that of [model]", help="A [models.NAME] or a family"
+        ),
+    ] = "",
+    language: Language = "",
     config: Config = None,
     json: Json = False,
     verbose: Verbose = False,
 ) -> None:
-    """Ask a model one thing about one study; the answer is shown and not kept."""
+    """Ask a model one thing about one study; nothing is kept."""
     from flows.commands.ask import Inquiry
     from flows.commands.ask import ask as answer
 
@@ -136,24 +173,24 @@ def ask(
 @app.command()
 def discover(
     archive: ArchiveName = "main",
-    since: Day = None,
-    until: Day = None,
+    since: Since = None,
+    until: Until = None,
     model: Model = "",
     config: Config = None,
     json: Json = False,
     verbose: Verbose = False,
 ) -> None:
-    """Find studies in an archive and write them to the ledger; draft nothing."""
+    """Find studies and write them to the ledger; draft nothing."""
     from flows.commands.run import SweepOptions, run_discover
 
     settings = _settings(config, verbose)
-    asked = SweepOptions(_day(since), _day(until), model=model)
+    asked = SweepOptions(*days(since, until), model=model)
     _finish(run_discover(settings, archive, asked, show=not json), json)
 
 
 @app.command()
 def listen(config: Config = None, verbose: Verbose = False) -> None:
-    """Receive studies that a PACS pushes (C-STORE) and start their drafting when they are complete."""
+    """Receive what a PACS pushes (C-STORE) and start its drafting."""
     from flows.environment.prefect_server import site_api
 
     settings = _settings(config, verbose)
@@ -165,31 +202,36 @@ def listen(config: Config = None, verbose: Verbose = False) -> None:
 
 @app.command()
 def serve(
-    host: Annotated[str, typer.Option(help="Address to listen on, instead of [serve] host")] = "",
-    port: Annotated[int, typer.Option(help="Port, instead of [serve] port")] = -1,
+    host: Annotated[
+        str, typer.Option(metavar="ADDRESS", show_default="that of [serve]", help="Address to listen on")
+    ] = "",
+    port: Annotated[
+        int | None,
+        typer.Option(metavar="NUMBER", min=0, max=65535, show_default="that of [serve]", help="Port"),
+    ] = None,
     config: Config = None,
     verbose: Verbose = False,
 ) -> None:
     """Serve the review page and FHIR R4 read and search."""
     from flows.commands.serve import serve_forever
 
-    serve_forever(_settings(config, verbose), host=host or None, port=port if port >= 0 else None)
+    serve_forever(_settings(config, verbose), host=host or None, port=port)
 
 
 @app.command()
 def retry(
-    archive: Annotated[str, typer.Option("--archive", "-a", help="Only of this archive")] = "",
+    archive: AnyArchive = "",
     study: Annotated[
-        list[str] | None, typer.Option("--study", help="Study Instance UID; may be repeated")
+        list[str] | None, typer.Option("--study", metavar="UID", help="Study Instance UID; may be repeated")
     ] = None,
     code: Annotated[
-        list[str] | None, typer.Option("--code", help="Only with this code (status); may be repeated")
+        list[str] | None, typer.Option("--code", metavar="CODE", help="Only with this code (status); may be repeated")
     ] = None,
     state: Annotated[
-        list[str] | None, typer.Option("--state", help="failed, skipped or reported; failed where not given")
+        list[str] | None, typer.Option("--state", metavar="STATE", help="failed, skipped or reported; failed where not given")
     ] = None,
-    since: Day = None,
-    until: Day = None,
+    since: Since = None,
+    until: Until = None,
     mended: Annotated[
         bool, typer.Option("--mended", help="Only what an upgrade, a changed setting or time may have mended")
     ] = False,
@@ -205,13 +247,14 @@ def retry(
     from flows.commands.take_up_again import RetryOptions, run_retry, states_named
     from pipeline.store.values import RestingFilter
 
+    first, last = days(since, until)
     wanted = RestingFilter(
         states_named(state or ()),
         archive or None,
         study_instance_uids=tuple(study or ()),
         codes=tuple(code or ()),
-        since=_day(since),
-        until=_day(until),
+        since=first,
+        until=last,
     )
     options = RetryOptions(wanted, mended, dry_run, by)
     raise typer.Exit(run_retry(_settings(config, verbose), options, as_json=json))
@@ -219,15 +262,15 @@ def retry(
 
 @app.command()
 def retire(
-    study: Annotated[list[str], typer.Option("--study", help="Study Instance UID; may be repeated")],
-    reason: Annotated[str, typer.Option("--reason", help="Why the draft is wrong; kept in the audit")],
+    study: Annotated[list[str], typer.Option("--study", metavar="UID", help="Study Instance UID; may be repeated")],
+    reason: Annotated[str, typer.Option("--reason", metavar="WORDS", help="Why the draft is wrong; kept in the audit")],
     archive: ArchiveName = "main",
     by: AskedBy = "",
     config: Config = None,
     json: Json = False,
     verbose: Verbose = False,
 ) -> None:
-    """Withdraw wrong drafts: their status becomes entered-in-error, history keeps them."""
+    """Withdraw wrong drafts (entered-in-error); history keeps them."""
     from flows.commands.take_up_again import run_retire
 
     raise typer.Exit(run_retire(_settings(config, verbose), archive, study, reason, by, as_json=json))
@@ -235,7 +278,7 @@ def retire(
 
 @app.command()
 def reconcile(config: Config = None, json: Json = False, verbose: Verbose = False) -> None:
-    """Bring inbox and ledger together after a crash; every run does so when it starts."""
+    """Bring inbox and ledger together after a crash, as every run does."""
     from flows.commands.take_up_again import run_reconcile
 
     run_reconcile(_settings(config, verbose), as_json=json)
@@ -243,17 +286,17 @@ def reconcile(config: Config = None, json: Json = False, verbose: Verbose = Fals
 
 @app.command()
 def status(config: Config = None, json: Json = False, verbose: Verbose = False) -> None:
-    """Count the ledger's studies by state, and show what failed and why."""
-    from flows.commands.show_results import show_status
+    """Count the studies by state, and show what failed and why."""
+    from flows.commands.status import show_status
 
     show_status(_settings(config, verbose), as_json=json)
 
 
 @app.command()
 def doctor(
-    archive: ArchiveName = "", config: Config = None, json: Json = False, verbose: Verbose = False
+    archive: AnyArchive = "", config: Config = None, json: Json = False, verbose: Verbose = False
 ) -> None:
-    """Try every part, from the archive to the model, and say in plain words what to change."""
+    """Try every part for real and say in plain words what to change."""
     from flows.commands.doctor import examine
 
     raise typer.Exit(examine(_settings(config, verbose), archive or None, as_json=json))
@@ -266,7 +309,7 @@ def simulate(
     seed: Annotated[int, typer.Option("--seed", help="The same seed writes the same bytes")] = 0,
     json: Json = False,
 ) -> None:
-    """Write simulated, labelled chest radiographs as DICOM files; all patients are fictitious."""
+    """Write simulated, labelled chest films; patients are fictitious."""
     from flows.commands.run import run_simulate
 
     run_simulate(studies, out, seed, as_json=json)
@@ -279,7 +322,7 @@ def demo(
     config: Config = None,
     verbose: Verbose = False,
 ) -> None:
-    """The whole path on a sample archive: embedded PACS and Postgres, one sweep, then the review page."""
+    """The whole path on a sample archive, then the review page."""
     from flows.commands.demo import run_demo
 
     outcome = run_demo(_settings(config, verbose), once=once, show=not json)
@@ -290,15 +333,18 @@ def demo(
 @models_app.command("list")
 def models_list(json: Json = False) -> None:
     """List the model families."""
-    from flows.commands.show_results import show_models
+    from flows.commands.show_models import show_models
 
     show_models(as_json=json)
 
 
 @models_app.command("show")
-def models_show(model: str, json: Json = False) -> None:
+def models_show(
+    model: Annotated[str, typer.Argument(metavar="ID", help="Id of the family, as `models list` shows it")],
+    json: Json = False,
+) -> None:
     """Show one family's entry and its model card."""
-    from flows.commands.show_results import show_model
+    from flows.commands.show_models import show_model
 
     show_model(model, as_json=json)
 
@@ -306,9 +352,15 @@ def models_show(model: str, json: Json = False) -> None:
 @models_app.command("compile")
 def models_compile(
     model: Annotated[
-        str, typer.Argument(help="Catalogue name or [models.NAME] [default: that of [model]]")
+        str,
+        typer.Argument(
+            metavar="NAME", show_default="that of [model]", help="Id of the family, or a [models.NAME]"
+        ),
     ] = "",
-    product: Annotated[str, typer.Option(help="tensorrt or tensorrt_rtx; default: what is installed")] = "",
+    product: Annotated[
+        str,
+        typer.Option(metavar="NAME", show_default="what is installed", help="tensorrt or tensorrt_rtx"),
+    ] = "",
     capability: Annotated[
         str, typer.Option(help="CUDA compute capability, such as 8.9, to build for another GPU")
     ] = "",
@@ -365,7 +417,7 @@ def models_evaluate(
 @audit_app.command("verify")
 def audit_verify(config: Config = None, json: Json = False, verbose: Verbose = False) -> None:
     """Prove the audit chain; names the first broken row and exits with 1 where there is one."""
-    from flows.commands.show_results import verify_audit
+    from flows.commands.audit import verify_audit
 
     raise typer.Exit(verify_audit(_settings(config, verbose), as_json=json))
 
@@ -373,33 +425,29 @@ def audit_verify(config: Config = None, json: Json = False, verbose: Verbose = F
 @audit_app.command("export")
 def audit_export(
     out: Annotated[
-        Path | None, typer.Option("--out", help="File to write [default: standard output]")
+        Path | None,
+        typer.Option("--out", metavar="FILE", show_default="standard output", help="File to write"),
     ] = None,
     config: Config = None,
     verbose: Verbose = False,
 ) -> None:
     """Write the audit events as NDJSON, one FHIR AuditEvent a line with its place in the chain."""
-    from flows.commands.show_results import export_audit
+    from flows.commands.audit import export_audit
 
     export_audit(_settings(config, verbose), out)
 
 
 @db_app.command("upgrade")
-def db_upgrade(config: Config = None, verbose: Verbose = False) -> None:
-    """Bring the schema up to this version; safe when several start at once."""
-    from flows.commands.show_results import upgrade_database
+def db_upgrade(config: Config = None, json: Json = False, verbose: Verbose = False) -> None:
+    """Bring the schema up to this version."""
+    from flows.commands.database import upgrade_database
 
-    upgrade_database(_settings(config, verbose))
+    upgrade_database(_settings(config, verbose), as_json=json)
 
 
 def main() -> None:
-    """Entry point: our errors become one line and an exit code (2 usage or configuration, 3 stopped)."""
-    try:
-        app(standalone_mode=True)
-    except ConfigurationError as error:
-        _die(error, tally.USAGE)
-    except FirstreadError as error:
-        _die(error, tally.STOPPED)
+    """Entry point: see ``flows.commands.ending`` for how a command ends."""
+    sys.exit(ending.run(app, sys.argv[1:]))
 
 
 def _settings(config: Path | None, verbose: bool) -> Settings:
@@ -407,16 +455,7 @@ def _settings(config: Path | None, verbose: bool) -> Settings:
     return configuration.load(config)
 
 
-def _day(moment: datetime | None) -> date | None:
-    return moment.date() if moment else None
-
-
 def _finish(outcome: tally.Tally, json: bool) -> NoReturn:
     if json:
         sys.stdout.write(outcome.as_json() + "\n")
     raise typer.Exit(outcome.exit_code)
-
-
-def _die(error: FirstreadError, code: int) -> NoReturn:
-    sys.stderr.write(f"firstread: {logs.mask(str(error))}\n")
-    sys.exit(code)

@@ -1,7 +1,7 @@
 """Logging set-up, and the filter that keeps identifiers out of every handler (docs/design.md#patient-data).
 
 A study is named in a log by its ledger id. The filter is the second line of defence: anything shaped like a UID
-(PS3.5 section 9) is masked in the message, in its arguments and in exception text.
+(PS3.5 section 9), and the password of an address, is masked in the message, in its arguments and in exception text.
 """
 
 import logging
@@ -11,6 +11,7 @@ import warnings
 from typing import TextIO
 
 _UID = re.compile(r"(?<![\w.])[0-2](?:\.\d+){5,}(?![\w.]*\w)")
+_PASSWORD = re.compile(r"(\b[a-z][a-z0-9+.-]*://[^\s/:@]*):[^\s]*@(?=[^\s@]*)", re.I)
 _SILENT = (
     "prefect.flow_runs",  # tracebacks of errors that we report ourselves
     "prefect.task_runs",
@@ -30,16 +31,16 @@ _QUIET = (
 
 
 class Redact(logging.Formatter):
-    """Formats a record and masks what looks like a DICOM UID, exception text included."""
+    """Formats a record and masks what looks like a DICOM UID or a password, exception text included."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """The formatted record without UIDs."""
+        """The formatted record without UIDs and passwords."""
         return mask(super().format(record))
 
 
 def mask(text: str) -> str:
-    """``text`` with every DICOM UID replaced by ``[uid]``."""
-    return _UID.sub("[uid]", text)
+    """``text`` with every DICOM UID replaced by ``[uid]``, and the password of every address by ``***``."""
+    return _PASSWORD.sub(r"\1:***@", _UID.sub("[uid]", text))
 
 
 def configure(verbose: bool = False, stream: TextIO | None = None) -> None:

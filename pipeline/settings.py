@@ -5,15 +5,26 @@ Unknown keys are refused. A variable names a key with double underscores between
 """
 
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from pipeline.errors import ConfigurationError
+from pipeline.setting_names import explain, refuse_unknown_variables
 
 DEFAULT_FILE = Path("firstread.toml")
 
@@ -28,6 +39,13 @@ class DatabaseSettings(Table):
     """Where Postgres is. An empty ``url`` means the embedded Postgres under ``data_dir``."""
 
     url: SecretStr = SecretStr("")
+
+    @field_validator("url")
+    @classmethod
+    def _postgres(cls, value: SecretStr) -> SecretStr:
+        if (url := value.get_secret_value()) and (wrong := _database_url_fault(url)):
+            raise ValueError(wrong)
+        return value
 
 
 class RetrievalLimits(Table):
@@ -53,6 +71,12 @@ class DicomwebArchive(RetrievalLimits):
     password: SecretStr = SecretStr("")
     ca_file: Path | None = None
     page_size: int = Field(default=200, ge=1, le=5000)
+
+    @model_validator(mode="after")
+    def _one_login(self) -> Self:
+        if self.token.get_secret_value() and (self.username or self.password.get_secret_value()):
+            raise ValueError("set token, or username and password, not both: one of them would be ignored")
+        return self
 
 
 class DimseArchive(RetrievalLimits):
@@ -269,7 +293,8 @@ class Settings(BaseSettings):
 def load(config: Path | None = None) -> Settings:
     """Read ``config``, or ``firstread.toml`` in the working directory where there is one, and the variables.
 
-    Raises ConfigurationError with the key at fault; values are never repeated, they may be secrets.
+    Raises ConfigurationError with the key at fault and the one that was meant; values are never repeated, they may be
+    secrets.
     """
     path = config if config is not None else DEFAULT_FILE
     values: dict[str, Any] = {}
@@ -280,10 +305,15 @@ def load(config: Path | None = None) -> Settings:
             raise ConfigurationError("configuration", f"{path}: cannot be read as TOML ({error})") from None
     elif config is not None:
         raise ConfigurationError("configuration", f"{path}: no such file; name one with --config")
+    if wrong := refuse_unknown_variables(Settings, os.environ):
+        raise ConfigurationError("configuration", wrong)
     try:
         return Settings(**values)
     except ValidationError as error:
-        raise ConfigurationError("configuration", _explain(error, path)) from None
+        read = f"{path}: " if values else ""
+        raise ConfigurationError("configuration", read + explain(error, Settings, os.environ)) from None
+    except SettingsError as error:  # a variable for a table or a list whose text is not JSON
+        raise ConfigurationError("configuration", f"FIRSTREAD_* variables: {error}") from None
 
 
 def archive_named(settings: Settings, name: str) -> ArchiveSettings:
@@ -319,6 +349,16 @@ def export(variables: Mapping[str, str]) -> None:
         os.environ.setdefault(key, value)
 
 
-def _explain(error: ValidationError, path: Path) -> str:
-    lines = [f"{'.'.join(str(part) for part in item['loc'])}: {item['msg']}" for item in error.errors()]
-    return f"configuration ({path} and FIRSTREAD_* variables): " + "; ".join(lines)
+def _database_url_fault(url: str) -> str:
+    """What is wrong with a database URL, without a word of it; "" for one that can be tried."""
+    advice = "postgresql://USER:PASSWORD@HOST:PORT/DATABASE, special characters of the password as %XX"
+    if not re.match(r"postgres(ql)?(\+psycopg)?://", url):
+        return f"is no address of a Postgres database: write {advice}"
+    try:
+        parts = urlsplit(url)
+        whole = parts.port is not None or not parts.netloc.rpartition("@")[2].endswith(":")
+    except ValueError:
+        whole = False
+    if not whole or "#" in url or re.search(r"%(?![0-9A-Fa-f]{2})", url):
+        return f"cannot be read as an address: write {advice}"
+    return ""

@@ -1,6 +1,7 @@
 """``firstread ask``: one task on one study, answered at once. Nothing is kept of it but its audit events."""
 
 import json
+import re
 import shutil
 import sys
 from collections.abc import Iterator
@@ -214,7 +215,7 @@ def _say_failed(error: SkipStudy | FailStudy | RetryLater, *, as_json: bool) -> 
     if as_json:
         sys.stdout.write(json.dumps({"error": {"code": error.code, "message": error.message}}) + "\n")
     else:
-        sys.stderr.write(f"the study was not answered for. {error}\n")
+        sys.stderr.write(f"firstread: the study could not be asked this: {error}\n")
 
 
 def _plain(answer: TaskAnswer, model: str, version: str) -> dict[str, Any]:
@@ -252,6 +253,8 @@ def _plain_place(place: Place) -> dict[str, Any]:
 
 def _show(answer: TaskAnswer, model: str) -> None:
     said = answer.structured or answer.text
+    if answer.places and not re.search(r"[^\W\d_]", said):
+        said = ""  # marks alone: the places below say them in pixels
     rows = [("", said)] if said else []
     rows += [
         (

@@ -12,13 +12,14 @@ from pipeline.settings import Settings
 
 
 def compile_model(settings: Settings, model: str, order: CompileOptions, *, as_json: bool) -> None:
-    """Compile, and print the manifest of each engine, as JSON one a line; ``model`` as ``chosen_model`` takes it.
+    """Compile, and print the manifest of each engine; ``model`` as ``chosen_model`` takes it.
 
     Raises ConfigurationError for a product or device that cannot be had, StopRun for unsound weights.
     """
     choice, cache = chosen_model(settings, model), settings.data_dir / "engines"
-    for manifest in map(asdict, compile_encoder(show(choice.id), choice, cache, order)):
-        if as_json:
-            sys.stdout.write(json.dumps(manifest) + "\n")
-        else:
-            display.rows_table(("key", "value"), [(key, str(value)) for key, value in manifest.items()])
+    manifests = [asdict(one) for one in compile_encoder(show(choice.id), choice, cache, order)]
+    if as_json:
+        sys.stdout.write(json.dumps({"engines": manifests}) + "\n")
+        return
+    for manifest in manifests:
+        display.rows_table(("key", "value"), [(key, str(value)) for key, value in manifest.items()])

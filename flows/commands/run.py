@@ -12,7 +12,7 @@ from flows.commands import table as display
 from flows.environment.person import login_name
 from flows.environment.prefect_server import prefect_api
 from flows.tally import Tally
-from pipeline.errors import ConfigurationError
+from pipeline.errors import ConfigurationError, FailStudy
 from pipeline.ledger import LedgerState
 from pipeline.settings import Settings, archive_named
 from pipeline.store.values import RestingFilter
@@ -45,16 +45,18 @@ def run_sweep(
 ) -> Tally:
     """Sweep by dates, or discover the named studies and draft those; gives the tally.
 
-    Raises what the flow raised: ConfigurationError, StopRun, or RetryLater where Postgres or the archive stayed away.
+    Raises what the flow raised: ConfigurationError, StopRun, or RetryLater where Postgres or the archive stayed away;
+    FailStudy("not-in-archive") for a named study that is not there, after the others were drafted.
     """
     archive_named(settings, archive)
     if asked.again and not studies:
         raise ConfigurationError("run-again", "--again needs --study: which studies are to be drafted anew")
+    studies, absent = tuple(dict.fromkeys(studies)), 0
     with prefect_api(settings), display.progress_bars(show):
         from flows import sweep
 
         if studies:
-            tally = asyncio.run(_named(archive, studies, asked))
+            tally, absent = asyncio.run(_named(archive, studies, asked))
         else:
             tally = asyncio.run(
                 sweep.sweep(
@@ -66,13 +68,25 @@ def run_sweep(
                     language=asked.language,
                 )
             )
-    if show:
+    if show and (absent < len(studies) or not studies):
         display.tally_table(tally)
+    if absent:
+        raise _not_there(archive, absent, len(studies), tally)
     return tally
 
 
-async def _named(archive: str, studies: tuple[str, ...], asked: SweepOptions) -> Tally:
-    """UIDs never become flow parameters: they are looked up here, and the flow is given ledger ids."""
+def _not_there(archive: str, absent: int, named: int, tally: Tally) -> FailStudy:
+    which = "the study is" if named == 1 else f"{absent} of {named} named studies are"
+    rest = f"; the others: {tally.reported} reported, {tally.skipped} skipped, {tally.failed} failed"
+    message = f"{which} not in this archive ({archive}): check the Study Instance UID and --archive"
+    return FailStudy("not-in-archive", message + (rest if absent < named else ""))
+
+
+async def _named(archive: str, studies: tuple[str, ...], asked: SweepOptions) -> tuple[Tally, int]:
+    """The tally, and how many of the studies neither archive nor ledger knows.
+
+    UIDs never become flow parameters: they are looked up here, and the flow is given ledger ids.
+    """
     from flows import sweep
     from flows.discover import discover_studies
 
@@ -81,6 +95,8 @@ async def _named(archive: str, studies: tuple[str, ...], asked: SweepOptions) ->
         discovered = await discover_studies(place, archive, StudyQuery(study_instance_uids=studies))
         ledger_ids = place.store.ledger_ids(archive, place.drafter.recipe, studies)
         reopened = reopen_named(place, archive, ledger_ids, asked)
+    if not ledger_ids:
+        return Tally(seconds=time.monotonic() - started), len(studies)
     drafted = await sweep.draft(
         archive=archive,
         ledger_ids=list(ledger_ids),
@@ -89,7 +105,8 @@ async def _named(archive: str, studies: tuple[str, ...], asked: SweepOptions) ->
         language=asked.language,
     )
     found = replace(discovered, failed=max(discovered.failed - reopened, 0))
-    return drafted.of(found, time.monotonic() - started, reinstated=drafted.reinstated)
+    tally = drafted.of(found, time.monotonic() - started, reinstated=drafted.reinstated)
+    return tally, len(studies) - len(ledger_ids)
 
 
 def reopen_named(place: "Workplace", archive: str, ledger_ids: tuple[int, ...], asked: SweepOptions) -> int:
@@ -134,6 +151,6 @@ def run_simulate(studies: int, out: Path, seed: int, *, as_json: bool) -> None:
     if as_json:
         sys.stdout.write(f'{{"studies":{studies},"seconds":{seconds:.3f}}}\n')
     else:
-        sys.stderr.write(
+        sys.stdout.write(
             f"{studies} simulated studies in {out} ({seconds:.1f} s); what is on them: truth.jsonl\n"
         )

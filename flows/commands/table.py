@@ -1,4 +1,7 @@
-"""What a person sees: progress bars and tables, on standard error, so that standard output stays for answers."""
+"""What a person sees: tables on standard output, which fit 80 columns; progress bars on standard error.
+
+Without lines and boxes, so that what is shown can be searched, cut and copied.
+"""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -82,31 +85,31 @@ def counting(name: str, total: int, *, show: bool) -> Iterator[Callable[[int], N
 
 def tally_table(tally: Tally) -> None:
     """Print a run's counts."""
-    table = Table(title=None, box=None, pad_edge=False)
-    for name in ("discovered", "reported", "skipped", "failed", "unchanged"):
+    names = ("discovered", "reported", "skipped", "failed", "unchanged")
+    values = [str(getattr(tally, name)) for name in names]
+    table = _table()
+    for name in (*names, "seconds"):
         table.add_column(name, justify="right")
-    table.add_column("seconds", justify="right")
-    table.add_row(
-        *(
-            str(value)
-            for value in (tally.discovered, tally.reported, tally.skipped, tally.failed, tally.unchanged)
-        ),
-        f"{tally.seconds:.1f}",
-    )
-    Console(stderr=True).print(table)
+    table.add_row(*values, f"{tally.seconds:.1f}")
+    Console().print(table)
 
 
 def rows_table(
     columns: Sequence[str], rows: Sequence[Sequence[str]], *, title: str = "", caption: str = ""
 ) -> None:
-    """Print rows; long text is folded, and brackets in it are no markup."""
-    table = Table(
-        title=Text(title) if title else None,
-        caption=Text(caption) if caption else None,
-        caption_justify="left",
-    )
-    for column in columns:
-        table.add_column(Text(column), overflow="fold")
+    """Print rows; the first column is never broken, long text in others is folded, and brackets are no markup."""
+    table = _table()
+    for number, column in enumerate(columns):
+        table.add_column(Text(column), overflow="fold", no_wrap=number == 0)
     for row in rows:
         table.add_row(*(Text(value) for value in row))
-    Console(stderr=True).print(table)
+    console = Console()
+    if title:
+        console.print(Text(title, style="bold"))
+    console.print(table)
+    if caption:
+        console.print(Text(caption, style="dim"))
+
+
+def _table() -> Table:
+    return Table(box=None, pad_edge=False, header_style="bold")

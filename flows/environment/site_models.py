@@ -27,6 +27,15 @@ def site_tasks(settings: Settings, language: Language) -> tuple[SiteTask, ...]:
     return tuple(listed)
 
 
+def check_site_tasks(settings: Settings, model: ModelChoice, language: Language) -> None:
+    """Raises ConfigurationError where a model of the site's list cannot do what is asked of it; opens none."""
+    if tasks := site_tasks(settings, language):
+        from models.families.preflight import check_tasks  # only a site with tasks pays for its words
+
+        further = {name: model_choice(one) for name, one in settings.models.items()}
+        check_tasks(tasks, model, further)
+
+
 def model_choice(settings: ModelSettings) -> ModelChoice:
     """A [model] or [models.NAME] table as the loader takes it."""
     return ModelChoice(

@@ -18,7 +18,7 @@ from typing import Any, Self
 
 from flows.environment.code_version import code_version, program_digest
 from flows.environment.malloc_arenas import limit_arenas
-from flows.environment.site_models import chosen_model, model_choice, site_tasks
+from flows.environment.site_models import check_site_tasks, chosen_model, model_choice, site_tasks
 from flows.environment.work_folder import work_folder
 from models.catalog import show
 from models.drafter import Drafter, open_drafter
@@ -38,14 +38,15 @@ log = logging.getLogger(__name__)
 class Workplace:
     """A context manager over everything a run holds open. The drafter is loaded when first asked for.
 
-    Raises ConfigurationError for an unknown archive or model, StopRun when weights, engine or schema are not what is
-    expected, RetryLater when Postgres is away.
+    Raises ConfigurationError for an unknown archive or model and for tasks that the models cannot do, StopRun when
+    weights, engine or schema are not what is expected, RetryLater when Postgres is away.
     """
 
     def __init__(self, settings: Settings, *, model: str = "", language: str = "") -> None:
         self.settings = settings
         self.model = chosen_model(settings, model)
         self.language = Language(language or settings.policy.language)
+        check_site_tasks(settings, self.model, self.language)
         self.owner = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
         self._stack = ExitStack()
         self._archives: dict[str, Archive] = {}

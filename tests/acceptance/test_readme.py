@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from flows.commands.simulate import simulate
-from flows.environment.site_models import site_tasks
+from flows.environment.site_models import check_site_tasks, site_tasks
 from models.family import Task
+from models.model_choice import ModelChoice
 from pipeline.report import Language
 from pipeline.settings import Settings
 from tests import readme
@@ -32,6 +33,7 @@ def test_the_configuration_is_accepted() -> None:
     settings = Settings(**tomllib.loads(block))
     assert set(settings.archives) == {"main", "ct", "disk"}
     listed = site_tasks(Settings(**tomllib.loads(tasks)), Language.ENGLISH)
+    check_site_tasks(Settings(**tomllib.loads(tasks)), ModelChoice("firstread-mini"), Language.ENGLISH)
     assert [one.request.task for one in listed] == [
         Task.CLASSIFY,
         Task.VQA,

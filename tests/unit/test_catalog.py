@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from rich.cells import cell_len
 
-from flows.commands.show_results import STATE_TITLES, _model_row, show_model, show_models
+from flows.commands.show_models import NO_ADAPTER, STATES, _row, show_model, show_models
 from models.catalog import CATALOG_FILE, ENDPOINT_ADAPTER, State, _read, list_models, show
 from models.families.registry import ADAPTERS, find_opener, open_family
 from models.family import Task
@@ -186,22 +186,22 @@ def test_an_adapter_that_is_not_there_is_named(tmp_path: Path) -> None:
         )
 
 
-def test_the_list_shows_every_model_within_120_columns(
+def test_the_list_is_a_line_a_model_within_80_columns(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("COLUMNS", "120")
+    monkeypatch.setenv("COLUMNS", "80")
     show_models(as_json=False)
-    shown = capsys.readouterr().err
-    assert all(cell_len(line) <= 120 for line in shown.splitlines())
-    for entry in list_models():
-        assert any(line.startswith(f"│ {entry.id} ") for line in shown.splitlines()), entry.id
-    for title in STATE_TITLES.values():
-        assert title in shown
+    shown = capsys.readouterr().out.splitlines()
+    assert all(cell_len(line) <= 80 for line in shown)
+    assert {line.split()[0] for line in shown[1 : len(list_models()) + 1]} == {
+        entry.id for entry in list_models()
+    }
+    assert set(STATES) == set(State)
 
 
 def test_the_list_as_json_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     show_models(as_json=True)
-    shown = json.loads(capsys.readouterr().out)
+    shown = json.loads(capsys.readouterr().out)["models"]
     assert [one["id"] for one in shown] == [entry.id for entry in list_models()]
     told: dict[str, list[str]] = {}
     for one in shown:
@@ -216,7 +216,14 @@ def test_the_list_as_json_is_one_line(capsys: pytest.CaptureFixture[str]) -> Non
 
 def test_one_entry_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
     show_model("umit", as_json=False)
-    assert "dz-osamu/Disease_Detection" in capsys.readouterr().err
+    assert "dz-osamu/Disease_Detection" in capsys.readouterr().out
+
+
+def test_the_questions_of_the_default_model_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    show_model("firstread-mini", as_json=False)
+    shown = capsys.readouterr().out.splitlines()
+    for words in ("  Is there a pneumothorax?", "  heart", "  pleural effusion", "  carina"):
+        assert words in shown
 
 
 def test_the_page_on_models_names_every_model_and_tests_that_exist() -> None:
@@ -235,7 +242,7 @@ def test_adapters_that_are_named_exist_or_are_said_to_be_missing() -> None:
         if entry.adapter in ADAPTERS:
             assert callable(find_opener(entry, entry.adapter))
         elif entry.adapter:
-            assert f"no adapter {entry.adapter!r}" in _model_row(entry)[-1]
+            assert _row(entry)[2] == NO_ADAPTER
 
 
 def test_a_broken_prompt_file_stops_the_run() -> None:

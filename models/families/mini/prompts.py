@@ -6,6 +6,7 @@ numbers 0..100 over the whole film and leave here in pixels of the original.
 
 import re
 from collections.abc import Iterator
+from difflib import get_close_matches
 from functools import cache
 
 from models.drafting.findings_text import split_sentences
@@ -100,7 +101,7 @@ def target_words(target: str, language: str, task: Task) -> str:
     known = _targets(language, task)
     words = known.get(_plain(target))
     if words is None:
-        names = ", ".join(sorted(set(known.values())))
+        names = ", ".join(known_targets(language, task))
         raise ConfigurationError(
             "unknown-target", f"firstread-mini cannot look for {target!r}; it knows: {names}"
         )
@@ -112,12 +113,29 @@ def known_questions(language: str) -> tuple[str, ...]:
     return tuple(_questions(language).values())
 
 
+def known_labels(language: str) -> tuple[str, ...]:
+    """Every label that classify chooses among."""
+    return tuple(NAMES[language][key] for key in (*KINDS, NORMAL))
+
+
+def known_targets(language: str, task: Task) -> tuple[str, ...]:
+    """Everything that detect or landmark looks for."""
+    return tuple(sorted(set(_targets(language, task).values())))
+
+
+def check_words(request: Request) -> None:
+    """Raises ConfigurationError for a question, label or target that the model was not trained on."""
+    if request.task in (Task.DETECT, Task.LANDMARK, Task.VQA, Task.CLASSIFY):
+        prompt_for(request)
+
+
 def _question(question: str, language: str) -> str:
     text = _questions(language).get(_plain(question))
     if text is None:
-        some = "; ".join(known_questions(language)[:3])
+        near = get_close_matches(question, known_questions(language), n=3, cutoff=0.0)
         message = (
-            f"firstread-mini cannot answer {question!r}; it was trained on fixed questions such as: {some}"
+            f"firstread-mini cannot answer {question!r}; it was trained on fixed questions, the nearest are: "
+            f"{' '.join(near)} All of them: firstread models show firstread-mini"
         )
         raise ConfigurationError("unknown-question", message)
     return text
