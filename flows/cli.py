@@ -225,10 +225,12 @@ def retry(
         list[str] | None, typer.Option("--study", metavar="UID", help="Study Instance UID; may be repeated")
     ] = None,
     code: Annotated[
-        list[str] | None, typer.Option("--code", metavar="CODE", help="Only with this code (status); may be repeated")
+        list[str] | None,
+        typer.Option("--code", metavar="CODE", help="Only with this code (status); may be repeated"),
     ] = None,
     state: Annotated[
-        list[str] | None, typer.Option("--state", metavar="STATE", help="failed, skipped or reported; failed where not given")
+        list[str] | None,
+        typer.Option("--state", metavar="STATE", help="failed, skipped or reported; failed where not given"),
     ] = None,
     since: Since = None,
     until: Until = None,
@@ -262,8 +264,12 @@ def retry(
 
 @app.command()
 def retire(
-    study: Annotated[list[str], typer.Option("--study", metavar="UID", help="Study Instance UID; may be repeated")],
-    reason: Annotated[str, typer.Option("--reason", metavar="WORDS", help="Why the draft is wrong; kept in the audit")],
+    study: Annotated[
+        list[str], typer.Option("--study", metavar="UID", help="Study Instance UID; may be repeated")
+    ],
+    reason: Annotated[
+        str, typer.Option("--reason", metavar="WORDS", help="Why the draft is wrong; kept in the audit")
+    ],
     archive: ArchiveName = "main",
     by: AskedBy = "",
     config: Config = None,
@@ -309,7 +315,7 @@ def simulate(
     seed: Annotated[int, typer.Option("--seed", help="The same seed writes the same bytes")] = 0,
     json: Json = False,
 ) -> None:
-    """Write simulated, labelled chest films; patients are fictitious."""
+    """Write simulated chest films; all patients are fictitious."""
     from flows.commands.run import run_simulate
 
     run_simulate(studies, out, seed, as_json=json)
