@@ -284,7 +284,7 @@ def retire(
 
 @app.command()
 def reconcile(config: Config = None, json: Json = False, verbose: Verbose = False) -> None:
-    """Bring inbox and ledger together after a crash, as every run does."""
+    """Bring inbox and ledger together, as every run does."""
     from flows.commands.take_up_again import run_reconcile
 
     run_reconcile(_settings(config, verbose), as_json=json)
