@@ -421,11 +421,24 @@ def models_evaluate(
 
 
 @audit_app.command("verify")
-def audit_verify(config: Config = None, json: Json = False, verbose: Verbose = False) -> None:
-    """Prove the audit chain; names the first broken row and exits with 1 where there is one."""
+def audit_verify(
+    heads: Annotated[
+        Path | None,
+        typer.Option(
+            "--heads", help="What an earlier `audit verify --json` printed: the chains must go through it"
+        ),
+    ] = None,
+    chain_only: Annotated[
+        bool, typer.Option("--chain-only", help="Do not prove the report rows against their events")
+    ] = False,
+    config: Config = None,
+    json: Json = False,
+    verbose: Verbose = False,
+) -> None:
+    """Prove the audit chain and what it says was written; names the first broken row and exits with 1."""
     from flows.commands.audit import verify_audit
 
-    raise typer.Exit(verify_audit(_settings(config, verbose), as_json=json))
+    raise typer.Exit(verify_audit(_settings(config, verbose), heads, content=not chain_only, as_json=json))
 
 
 @audit_app.command("export")

@@ -2,7 +2,7 @@
 
 The proof recomputes every digest here, from the rows alone: a function changed in the database cannot vouch for itself.
 What a database owner can do without being seen is to rewrite a chain to its end together with its head; the
-heads that ``verify`` gives, noted elsewhere, close that gap.
+heads that ``verify`` gives, noted elsewhere and compared later, close that gap.
 """
 
 import hashlib
@@ -11,6 +11,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 import orjson
 
+from pipeline.store.audit_content import content_fault, heads_fault
 from pipeline.store.codec import as_json
 from pipeline.store.connections import Connection
 from pipeline.store.statements import statement
@@ -42,8 +43,11 @@ def append(connection: Connection, chain: str, events: Sequence[Mapping[str, Any
     connection.execute(statement("audit", "append"), {"chain": chain, "events": as_json(events)})
 
 
-def verify(connection: Connection) -> AuditVerdict:
-    """Prove every chain, in one snapshot, holding a thousand rows at a time."""
+def verify(connection: Connection, *, content: bool = False, noted: Sequence[ChainHead] = ()) -> AuditVerdict:
+    """Prove every chain, in one snapshot, holding a thousand rows at a time.
+
+    ``content`` proves the report rows against their events too, ``noted`` are heads that were kept elsewhere.
+    """
     total = 0
     faults: list[tuple[int, str]] = []
     ends: dict[str, Row] = {}
@@ -58,6 +62,7 @@ def verify(connection: Connection) -> AuditVerdict:
                 broken.add(row.chain)
                 faults.append((row.seq, fault))
             ends[row.chain] = row
+        beyond = heads_fault(connection, noted) or (content_fault(connection) if content else None)
     tails = [
         found
         for head in heads
@@ -71,6 +76,8 @@ def verify(connection: Connection) -> AuditVerdict:
     if tails:
         last, reason = min(tails, key=lambda tail: (tail[0] is None, tail))
         return AuditVerdict(False, total, last, reason, heads)
+    if beyond:
+        return AuditVerdict(False, total, *beyond, heads)
     return AuditVerdict(True, total, None, "every chain is whole", heads)
 
 

@@ -23,6 +23,7 @@ from pipeline.store.presence import Presence
 from pipeline.store.statements import statement
 from pipeline.store.values import (
     AuditVerdict,
+    ChainHead,
     Elsewhere,
     FoundCounts,
     QuietStudy,
@@ -297,9 +298,12 @@ class Store:
         if events:
             self._run(lambda c: audit.append(c, chain, events))
 
-    def audit_verify(self) -> AuditVerdict:
-        """Prove every audit chain and name the first broken row."""
-        return self._run(audit.verify)
+    def audit_verify(self, *, content: bool = False, noted: Sequence[ChainHead] = ()) -> AuditVerdict:
+        """Prove every audit chain and name the first broken row.
+
+        ``content`` proves the report rows against the digests in their events, ``noted`` are heads kept elsewhere.
+        """
+        return self._run(lambda c: audit.verify(c, content=content, noted=noted))
 
     def audit_export(self, out: BinaryIO) -> int:
         """Write the audit as JSON lines; gives the number of rows. Not repeated when the database goes away midway."""

@@ -12,7 +12,10 @@ import psycopg
 import pytest
 
 from pipeline.store.connections import libpq_url
+from pipeline.store.embedded import EmbeddedPostgres
 from pipeline.store.store import Store
+from pipeline.store.values import ChainHead
+from tests.conftest import SHARED
 from tests.store_samples import audit_events, claim, discover, outcome, resting
 
 Connection = psycopg.Connection[tuple[Any, ...]]
@@ -144,3 +147,55 @@ def test_the_export_can_be_proved_without_us(store: Store) -> None:
         assert hashlib.sha256(text.encode()).hexdigest() == row["hash"]
         previous[row["chain"]] = row["hash"]
     assert len(previous) == 2
+
+
+CONTENT = {
+    "report text": "UPDATE resource_history SET body = jsonb_set(body, '{conclusion}', '\"Normal.\"') "
+    "WHERE resource_type = 'DiagnosticReport' AND resource_id = 'report-1001'",
+    "current version alone": "UPDATE resource SET body = jsonb_set(body, '{conclusion}', '\"Normal.\"') "
+    "WHERE resource_type = 'DiagnosticReport' AND resource_id = 'report-1001'",
+    "status alone": "UPDATE resource SET status = 'final' WHERE resource_id = 'report-1001'",
+    "report deleted with its history": "DELETE FROM resource_history WHERE resource_id = 'report-1001'; "
+    "DELETE FROM resource WHERE resource_id = 'report-1001'",
+    "an Observation's history": "DELETE FROM resource_history WHERE resource_id = 'observation-1001-2'",
+    "the text of the views": "UPDATE report_version SET findings = 'Normal.' WHERE report_id = 'report-1001'",
+    "the checks": "UPDATE report_version SET checks = '[]' WHERE report_id = 'report-1001'",
+    "the row of a version": "DELETE FROM preview WHERE report_id = 'report-1001'; "
+    "DELETE FROM report_version WHERE report_id = 'report-1001'",
+}
+
+
+@pytest.mark.parametrize("change", CONTENT.values(), ids=CONTENT.keys())
+def test_a_changed_or_removed_report_row_is_found(
+    store: Store, postgres_server: EmbeddedPostgres, change: str
+) -> None:
+    assert store.audit_verify(content=True).ok
+    with psycopg.connect(postgres_server.admin_conninfo(SHARED), autocommit=True) as connection:
+        connection.execute("SET session_replication_role TO replica")  # a superuser, whom no trigger stops
+        connection.execute("SET search_path TO firstread")
+        connection.execute(change)
+    assert store.audit_verify().ok, "the chain itself was not touched"
+    verdict = store.audit_verify(content=True)
+    assert not verdict.ok
+    assert "1001" in verdict.reason
+
+
+def test_heads_noted_elsewhere_find_a_chain_that_was_cut_with_its_head(
+    store: Store, database_url: str
+) -> None:
+    noted = store.audit_verify().heads
+    assert store.audit_verify(noted=noted).ok
+    store.append_audit(audit_events("later", 2))
+    assert store.audit_verify(noted=noted).ok, "a chain may go on"
+    with owner_session(database_url) as tamper:
+        tamper.execute("DELETE FROM audit_event WHERE chain = 'archive:main' AND place > 10")
+        tamper.execute(
+            "UPDATE audit_chain AS c SET place = e.place, row_hash = e.row_hash, previous_hash = e.previous_hash "
+            "FROM audit_event AS e WHERE c.chain = 'archive:main' AND e.chain = c.chain AND e.place = 10"
+        )
+    assert store.audit_verify().ok, "a database alone cannot tell"
+    cut = store.audit_verify(noted=noted)
+    assert (cut.ok, cut.first_broken) == (False, None)
+    assert "row 12" in cut.reason
+    rewritten = [ChainHead("access", 3, "0" * 64)]
+    assert not store.audit_verify(noted=rewritten).ok
