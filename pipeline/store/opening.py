@@ -5,7 +5,7 @@ from contextlib import ExitStack, contextmanager
 
 from pipeline.settings import Settings
 from pipeline.store.embedded import EmbeddedPostgres
-from pipeline.store.migrations import head, upgrade
+from pipeline.store.migrations import head
 from pipeline.store.store import Store
 
 
@@ -24,11 +24,10 @@ def database_url(settings: Settings) -> Iterator[str]:
 def open_store(settings: Settings, *, owner: str = "") -> Iterator[Store]:
     """The store; ``owner`` names its connections in the server's list of sessions.
 
-    The embedded database is brought to this program's schema; a site's own only by ``firstread db upgrade``. Raises
-    StopRun when the schema is not the one expected, RetryLater when the database is away.
+    The embedded database is at this program's schema when it is there; a site's own is brought up only by
+    ``firstread db upgrade``. Raises StopRun when the schema is not the one expected, RetryLater when the database is
+    away.
     """
     with ExitStack() as stack:
         url = stack.enter_context(database_url(settings))
-        if not settings.database.url.get_secret_value():
-            upgrade(url)
         yield stack.enter_context(Store(url, revision=head(), owner=owner))

@@ -108,7 +108,7 @@ def test_a_real_server_with_a_password(tmp_path: Path) -> None:
         assert superuser is False
         assert not answers(server.url.replace("firstread:", "firstread:wrong"))
         assert answers(server.database_url_for("prefect", "psycopg"))
-        assert server.database_url_for("prefect").startswith("postgresql+asyncpg://firstread:")
+        assert server.database_url_for("prefect").startswith("postgresql+asyncpg://firstread_migrator:")
         url = server.url
     password = tmp_path / "postgres" / "password"
     assert password.stat().st_mode & 0o777 == 0o600
@@ -162,14 +162,14 @@ def test_kill_9_of_the_keeper_harms_nobody(tmp_path: Path) -> None:
 
 def test_kill_9_of_the_server_is_mended_by_the_next_command(tmp_path: Path) -> None:
     with EmbeddedPostgres.ensure(tmp_path, QUICK) as server:
-        with psycopg.connect(libpq_url(server.url), autocommit=True) as connection:
+        with psycopg.connect(libpq_url(server.migration_url), autocommit=True) as connection:
             connection.execute("CREATE TABLE kept AS SELECT 42 AS n")
         os.kill(keeper(tmp_path), signal.SIGKILL)
         os.kill(postmaster(tmp_path), signal.SIGKILL)
-        assert eventually(lambda: not answers(server.url))
+        assert eventually(lambda: not answers(server.migration_url))
     with (
         EmbeddedPostgres.ensure(tmp_path, QUICK) as server,
-        psycopg.connect(libpq_url(server.url)) as connection,
+        psycopg.connect(libpq_url(server.migration_url)) as connection,
     ):
         assert connection.execute("SELECT n FROM kept").fetchone() == (42,)
 
