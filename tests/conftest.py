@@ -10,7 +10,6 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from pipeline.store.connections import libpq_url
 from pipeline.store.embedded import EmbeddedPostgres
 from pipeline.store.migrations import upgrade
 from tests.model_server import model_server, served_image_model, served_text_model
@@ -64,7 +63,7 @@ def empty_database_url(postgres_server: EmbeddedPostgres) -> Iterator[str]:
     """A database of the test's own, without a schema; gone after the test."""
     name = f"test_{secrets.token_hex(6)}"
     yield postgres_server.database_url_for(name, "psycopg")
-    with psycopg.connect(libpq_url(postgres_server.url), autocommit=True) as connection:
+    with psycopg.connect(postgres_server.admin_conninfo(), autocommit=True) as connection:
         connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
 
 

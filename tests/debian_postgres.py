@@ -115,11 +115,13 @@ def _free_port() -> int:
 
 
 def _await(port: int) -> None:
+    """Until it answers a login, be it with a refusal of that login."""
     deadline = time.monotonic() + SECONDS
     while time.monotonic() < deadline:
-        with socket.socket() as probe:
-            probe.settimeout(1)
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
+        try:
+            psycopg.connect(host="127.0.0.1", port=port, user="nobody", password="-", dbname="x").close()
+        except psycopg.OperationalError as error:
+            if "refused" not in str(error) and "starting up" not in str(error):
                 return
         time.sleep(0.05)
     raise TimeoutError(f"nothing listens on port {port}")

@@ -351,7 +351,7 @@ def test_an_older_schema_stops_the_run(empty_database_url: str) -> None:
 
 
 def test_a_wrong_password_stops_the_run(database_url: str) -> None:
-    wrong = database_url.replace("firstread:", "firstread:x", 1)
+    wrong = database_url.replace("firstread_migrator:", "firstread_migrator:x", 1)
     with pytest.raises(StopRun, match="refuses"), Store(wrong, revision=head()):
         pass
 

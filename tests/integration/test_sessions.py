@@ -186,7 +186,7 @@ def test_a_pooler_that_changes_sessions_is_refused_and_one_that_does_not_works(
 @pytest.mark.parametrize(
     ("before", "after", "code", "words"),
     [
-        ("firstread:", "firstread:x", "database-refused", "password"),
+        ("firstread_migrator:", "firstread_migrator:x", "database-refused", "password"),
         (r"/\w+$", "/nowhere", "database-refused", "no such database"),
         ("$", "?sslmode=require", "database-tls", "TLS"),
         ("$", "?sslmode=verify-full&sslrootcert=/nonexistent/root.crt", "database-tls", "sslmode"),

@@ -36,8 +36,11 @@ BIN = next(Path(WHEEL.origin).parent.rglob("bin/psql")).parent
 
 @pytest.fixture
 def released(empty_database_url: str, _shared_database_url: str) -> str:
-    """A database as the last release left it; the roles are there, as they are on a site's server."""
-    sql = gzip.decompress(DUMP.read_bytes())
+    """A database as the last release left it; the roles are there, as they are on a site's server.
+
+    What its login owned belongs to the login that migrates now (``embedded_logins``, tests/integration/test_logins.py).
+    """
+    sql = gzip.decompress(DUMP.read_bytes()).replace(b"OWNER TO firstread;", b"OWNER TO firstread_migrator;")
     psql = [BIN / "psql", "-q", "-v", "ON_ERROR_STOP=1", "-f", "-", libpq_url(empty_database_url)]
     subprocess.run(psql, input=sql, check=True, capture_output=True)
     return empty_database_url
