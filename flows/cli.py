@@ -1,7 +1,7 @@
 """The command line. A command reads its options, calls one flow or function, prints what came out.
 
-Exit codes: docs/design.md#exit-codes.
-Heavy modules are imported by the command that needs them, so that ``--help`` answers at once.
+Exit codes: docs/design.md#exit-codes. Heavy modules are imported by the command that needs them, so that ``--help``
+answers at once.
 """
 
 import platform

@@ -18,7 +18,7 @@ PAGE = 500
 
 
 async def discover_studies(place: Workplace, archive: str, query: StudyQuery) -> Discovered:
-    """Find the studies of ``query`` and record them for this model's recipe; gives how many there are.
+    """Find the studies of ``query`` and record them for this model's recipe; returns how many there are.
 
     A study at rest whose demographics or instances changed goes back to work. Raises RetryLater or StopRun as the
     archive does.
@@ -48,7 +48,7 @@ def _pages(found: Iterator[FoundStudy]) -> Iterator[list[FoundStudy]]:
 def _record(place: Workplace, archive: str, page: list[FoundStudy]) -> int:
     """Write one page to the ledger; where the archive announces no counts, list the instances of what is at rest.
 
-    Gives how many of the page failed before.
+    Returns how many of the page failed before.
     """
     recipe = place.drafter.recipe
     counts = place.store.record_found(archive, recipe, page)

@@ -1,7 +1,7 @@
 """Many studies through the path at the same time: retrieve and decode, encode, write, store, each in its own lane.
 
-Lanes are joined by short queues, so memory stays flat however long the backlog is. A Prefect task is a batch of a
-lane, never an instance; studies are named there by nothing at all (arguments are opaque parcels).
+Lanes are joined by short queues, so memory stays flat however long the backlog is. One Prefect task handles
+one batch of one lane. Its argument is an object in memory, so that Prefect never stores what names a study.
 """
 
 import asyncio
@@ -54,7 +54,7 @@ class _Lanes:
 
 
 async def drain(place: Workplace, wanted: Wanted) -> Tally:
-    """Work until no wanted row can be claimed; gives the tally of what came to rest.
+    """Work until no wanted row can be claimed; returns the tally of what came to rest.
 
     Raises StopRun when the run is unsound, RetryLater when Postgres stays away; claims are given back either way.
     """

@@ -19,7 +19,7 @@ LONGEST_PAUSE = 30.0
 def fetch_study(place: Workplace, archive: str, study_instance_uid: str, folder: Path) -> FetchedStudy:
     """Bring the study's files; a short study or a busy archive is tried again, as often as its settings say.
 
-    Gives the last attempt even if it is short. Raises what the archive raised last when nothing came.
+    Returns the last attempt even if it is short. Raises what the archive raised last when nothing came.
     """
     attempts = place.settings.archives[archive].attempts
     for attempt in range(1, attempts + 1):

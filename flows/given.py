@@ -76,7 +76,7 @@ def own_report(place: Workplace, archive: str, context: StudyContext) -> tuple[s
 def without_reports(
     given: PromptContext, unseen: Sequence[str]
 ) -> tuple[PromptContext, tuple[CheckOutcome, ...]]:
-    """``given`` without the parts that hold a report of this study (``unseen``) or read like one; and what that were.
+    """``given`` without the parts that hold, or read like, a report of this study (``unseen``); a remark for each.
 
     A history field into which a report was copied would have the model copy it again.
     """

@@ -74,7 +74,7 @@ class _Progress:
 def bring(place: Workplace, claim: Claim, *, pushed: bool = False) -> RetrievedStudy | RestOutcome:
     """Retrieve and decode one claimed study; files are removed before it returns. ``pushed``: the inbox holds some.
 
-    Gives a RestOutcome where the study ends here: unchanged since its last report, skipped, failed or to be tried
+    Returns a RestOutcome where the study ends here: unchanged since its last report, skipped, failed or to be tried
     again. Raises StopRun only.
     """
     folder = place.study_folder(claim.ledger_id)
@@ -134,7 +134,7 @@ def bring(place: Workplace, claim: Claim, *, pushed: bool = False) -> RetrievedS
 def fetch(place: Workplace, claim: Claim, *, pushed: bool = False) -> tuple[FetchedStudy, bool]:
     """Bring the study's files, those that were pushed first, and whether the archive knows the study.
 
-    Gives the last attempt even if it is short.
+    Returns the last attempt even if it is short.
     """
     folder = place.study_folder(claim.ledger_id)
     received = link_received(place.store, claim, folder) if pushed else 0

@@ -33,7 +33,9 @@ _UNSEEN = CheckOutcome(
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """The images with an earlier film among ``priors``, whose study that is, and its headers; or without one."""
+    """The image set, with an earlier frontal film in its ``priors`` where one was found.
+
+    ``prior`` and ``earlier`` are the study of that film and its headers."""
 
     image_set: ImageSet
     prior: PriorStudy | None = None

@@ -26,7 +26,7 @@ REMOVED_AT_ONCE = 500
 
 
 def link_received(store: Store, claim: Claim, folder: Path) -> int:
-    """Place what was received for the claimed study into ``folder``, under the names a fetch looks for; gives how many.
+    """Put what was received for the study into ``folder``, under the names a fetch looks for. Returns how many.
 
     A fetch then asks the archive only for what is missing. An acknowledged file that is gone is settled by name.
     """
@@ -92,7 +92,7 @@ def reconcile(place: Workplace) -> Reconciled:
 
 
 def remove_leftovers(place: Workplace) -> int:
-    """Remove files that an outcome released before a crash, and what was kept long enough; gives how many."""
+    """Remove files that an outcome released before a crash, and what was kept long enough; returns how many."""
     place.store.release_kept(place.settings.listen.keep_days)
     removed = last = place.store.remove_released(_remove, limit=REMOVED_AT_ONCE)
     while last == REMOVED_AT_ONCE:

@@ -97,7 +97,7 @@ async def write(parcel: ModelBatch) -> list[Outcome]:
 
 @task(name="store", cache_policy=NO_CACHE, persist_result=False)
 async def store(ledgerful: OutcomeBatch) -> list[LedgerState | None]:
-    """Commit each outcome in its own transaction; gives the resting states, None for what was unchanged."""
+    """Commit each outcome in its own transaction; returns the resting states, None for what was unchanged."""
     return await asyncio.to_thread(_store, ledgerful)
 
 

@@ -30,7 +30,7 @@ def mended(place: Workplace, archive: str, recipe: str | None = None) -> tuple[R
 
 
 def reopen_mended(place: Workplace, archive: str) -> int:
-    """Make them work again; gives how many."""
+    """Make them work again; returns how many."""
     rows = mended(place, archive, place.drafter.recipe)
     reopened = 0
     for kind in sorted({mended_by(row.code) for row in rows}):
@@ -65,7 +65,7 @@ def reopen(
 
 
 def reinstate_hidden(place: Workplace, archive: str) -> int:
-    """Where a setting was taken back the draft of the recipe in force becomes the current one again; gives how many."""
+    """A setting was taken back: the draft of the recipe in force becomes the current one again. Returns how many."""
     wanted = RestingFilter((LedgerState.REPORTED,), archive, place.drafter.recipe, hidden=True)
     done = 0
     for row in place.store.resting(wanted):

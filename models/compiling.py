@@ -62,7 +62,7 @@ class CompileOptions:
 def compile_encoder(
     entry: CatalogEntry, choice: ModelChoice, cache: Path, order: CompileOptions
 ) -> list[EngineManifest]:
-    """Export each encoder of a family and build its engine under ``cache``; gives their manifests.
+    """Export each encoder of a family and build its engine under ``cache``; returns their manifests.
 
     A family has one encoder, or one per checkpoint where its folder holds several. The weights are checked as when the
     family is opened. Where the device is present the engine is run and measured against torch. Raises

@@ -13,7 +13,7 @@ from pipeline.errors import FirstreadError
 
 
 def write_sums(folder: Path) -> str:
-    """Write the list; gives its SHA-256. Raises as ``inspect_folder``."""
+    """Write the list; returns its SHA-256. Raises as ``inspect_folder``."""
     content = sums_text(weight_digests(inspect_folder(folder))).encode()
     (folder / SUMS_FILE).write_bytes(content)
     return hashlib.sha256(content).hexdigest()

@@ -60,10 +60,10 @@ def uid_from(*parts: str) -> str:
 class RadiographHeader:
     """What a radiograph says beside its pixels; UIDs are the caller's, see :func:`uid_from`.
 
-    ``patient_name`` is a PN value with ``^`` between components and ``=`` between component groups
-    (PS3.5 6.2.1), Unicode. ``laterality`` is the ImageLaterality of a DX image: R, L, U (unpaired) or B.
-    ``spacing_mm`` is (row, column). ``window`` is (center, width) in stored values, or None to
-    leave the window out. ``acquired`` is when this film was taken, the start of the study where None.
+    ``patient_name`` is a PN value with ``^`` between components and ``=`` between component groups (PS3.5 6.2.1),
+    Unicode. ``laterality`` is the ImageLaterality of a DX image: R, L, U (unpaired) or B. ``spacing_mm`` is (row,
+    column). ``window`` is (center, width) in stored values, or None to leave the window out. ``acquired`` is when this
+    film was taken, the start of the study where None.
     """
 
     study_instance_uid: str

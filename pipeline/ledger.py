@@ -30,10 +30,9 @@ class LedgerState(StrEnum):
 class Claim:
     """The right to work on one study until ``expires_at``; ``token`` fences off every older claim of the row.
 
-    ``reported_manifest`` is the manifest digest of the last stored report for this recipe, or "". ``attempts``
-    counts this one.
-    ``first_short_at`` is when the study was first found short of instances, or None. ``reported_films`` is the
-    digest of the films that report was judged on; ``again`` says that a person wants a new draft though nothing
+    ``reported_manifest`` is the manifest digest of the last stored report for this recipe, or "". ``attempts`` counts
+    this one. ``first_short_at`` is when the study was first found short of instances, or None. ``reported_films`` is
+    the digest of the films that report was judged on; ``again`` says that a person wants a new draft though nothing
     changed; ``elsewhere`` that a report of the same Study Instance UID from another archive stands.
     """
 

@@ -13,7 +13,7 @@ WHOLE = 5.0
 RUN = 9.0
 """Words in a row of a report that may not stand in a given text."""
 EARLIER = "prior_report"
-"""The given text that is a report by right, of an earlier study: it may share sentences, and have a report's form."""
+"""The given text that is meant to be a report, of an earlier study: it may share sentences and have a report's form."""
 
 _TOKEN = re.compile(r"[\u3400-\u9fff]|[^\W_\u3400-\u9fff]+")
 _FINDINGS = re.compile(r"\bfindings?\s*[:：]|(?:所见|表现)\s*[:：]", re.IGNORECASE)
@@ -25,7 +25,7 @@ _IMPRESSION = re.compile(
 def holds_report(given: str, report: str, *, parts: bool = True) -> bool:
     """True where ``given`` holds ``report`` or one of its sections whole, or with ``parts`` a long run of its words.
 
-    ``parts`` False is for texts that may share sentences with a report by right: an earlier report, or the findings
+    ``parts`` False is for texts that are meant to share sentences with a report: an earlier report, or the findings
     of which the report is the impression.
     """
     held = _tokens(given)

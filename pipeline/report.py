@@ -46,9 +46,8 @@ class Finding:
 
     ``kind`` is a key of the findings vocabulary (``pleural_effusion``, ...); ``present`` is False for a stated absence.
     ``zone`` is "upper", "mid", "lower" or ""; ``severity`` is the word used ("small", "moderate", "marked", ...) or "".
-    ``confidence`` is the model's own probability 0..1 where it means something, else None. ``sentence`` is the
-    text of the
-    draft that states it.
+    ``confidence`` is the model's own probability 0..1 where it means something, else None. ``sentence`` is the text of
+    the draft that states it.
     """
 
     kind: str
@@ -183,7 +182,7 @@ class ImpressionSource(StrEnum):
     SUMMARY = "summary"
     """A model wrote it from the text of the Findings alone."""
     UNWRITTEN = "unwritten"
-    """There is none: the draft is Findings only, and says so."""
+    """No Impression was written: the draft is Findings only, and says so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,12 +190,11 @@ class DraftReport:
     """One study's draft as the model wrote it and our parser read it.
 
     ``findings_text`` and ``impression_text`` are the two sections; the second is "" where ``impression_source`` is
-    UNWRITTEN, and ``impression_model`` wrote it where that is not the drafting one. ``findings`` are what the
-    text states (present and absent).
-    ``probabilities`` are the classifier's own per kind, 0..1, independent of the text. ``images`` are the instances
-    the model saw. ``answers`` are those to the site's further tasks; ``supports`` says per sentence what it rests on.
-    ``remarks`` are warnings that arose while drafting, such as a task that this study could not be asked; ``prior`` is
-    the earlier study that was given for comparison.
+    UNWRITTEN, and ``impression_model`` wrote it where that is not the drafting one. ``findings`` are what the text
+    states (present and absent). ``probabilities`` are the classifier's own per kind, 0..1, independent of the text.
+    ``images`` are the instances the model saw. ``answers`` are those to the site's further tasks; ``supports`` says per
+    sentence what it rests on. ``remarks`` are warnings that arose while drafting, such as a task that this study could
+    not be asked; ``prior`` is the earlier study that was given for comparison.
     """
 
     study_instance_uid: str

@@ -171,10 +171,9 @@ class ModelSettings(Table):
 class TaskSettings(Table):
     """One [[tasks]] table: what is asked of every study beside its report.
 
-    ``questions``, ``targets``: one answer each. ``labels``: the classes to choose among (classify), or what to speak
-    of (grounded_report). ``options`` close a question. ``schema_file`` is a JSON Schema. ``variant`` is another wording
-    that the model has for the task. ``model`` names a
-    [models.NAME] table that answers instead of the one that drafts.
+    ``questions``, ``targets``: one answer each. ``labels``: the classes to choose among (classify), or what to speak of
+    (grounded_report). ``options`` close a question. ``schema_file`` is a JSON Schema. ``variant`` is another wording
+    that the model has for the task. ``model`` names a [models.NAME] table that answers instead of the one that drafts.
     """
 
     task: str = Field(min_length=1)

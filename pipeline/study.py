@@ -87,9 +87,8 @@ class AnnouncedInstance:
 class HeldInstance:
     """One instance on local disk, as stored (never re-encoded).
 
-    ``sha256`` is over the bytes of the file's data set (after the file meta group, PS3.10 section 7.1), so that
-    the same
-    instance brought by C-MOVE and by WADO-RS in the same transfer syntax has the same digest. ``size`` is the
+    ``sha256`` is over the bytes of the file's data set (after the file meta group, PS3.10 section 7.1), so that the
+    same instance brought by C-MOVE and by WADO-RS in the same transfer syntax has the same digest. ``size`` is the
     file's size in bytes.
     """
 
@@ -169,9 +168,8 @@ class Code:
 class PatientIdentity:
     """The patient module as it came (PS3.3 C.7.1.1), decoded to Unicode; empty strings where absent.
 
-    ``name_groups`` holds the alphabetic, ideographic and phonetic component groups of PatientName (PS3.5
-    6.2.1), each with
-    its ``^`` separators.
+    ``name_groups`` holds the alphabetic, ideographic and phonetic component groups of PatientName (PS3.5 6.2.1), each
+    with its ``^`` separators.
     """
 
     patient_id: str = ""
@@ -232,9 +230,8 @@ class StudyImage:
 
     ``pixels`` float32 [rows, columns] in 0..1, dense tissue bright (MONOCHROME2), at most the working size asked for,
     aspect ratio kept. ``original_rows``/``original_columns`` are those of the stored image, after which regions are
-    expressed; ``scale_x = columns / original_columns``. ``spacing_mm`` is (row, column) spacing of the stored
-    image or None.
-    ``view`` is one of "PA", "AP", "LL", "RL" or "" when unknown; ``frame`` counts from 0.
+    expressed; ``scale_x = columns / original_columns``. ``spacing_mm`` is (row, column) spacing of the stored image or
+    None. ``view`` is one of "PA", "AP", "LL", "RL" or "" when unknown; ``frame`` counts from 0.
     """
 
     ref: InstanceRef

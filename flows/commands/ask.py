@@ -70,7 +70,7 @@ class Inquiry:
 
 
 def ask(settings: Settings, inquiry: Inquiry, *, as_json: bool) -> int:
-    """Fetch, ask, print; gives the exit code: 0 answered, 1 the study could not be asked this.
+    """Fetch, ask, print; returns the exit code: 0 answered, 1 the study could not be asked this.
 
     Raises ConfigurationError and StopRun as every command, RetryLater where Postgres is away.
     """
@@ -95,7 +95,7 @@ def ask(settings: Settings, inquiry: Inquiry, *, as_json: bool) -> int:
 
 
 def read_region(text: str) -> Region | None:
-    """The box of "x1,y1,x2,y2", on no image yet; None for "". Raises ConfigurationError where it is none."""
+    """The box of "x1,y1,x2,y2", on no image yet; None for "". Raises ConfigurationError if it is not a box."""
     if not text:
         return None
     try:

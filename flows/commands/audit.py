@@ -12,7 +12,7 @@ from pipeline.store.values import ChainHead
 
 
 def verify_audit(settings: Settings, heads: Path | None, *, content: bool, as_json: bool) -> int:
-    """Prove the chain, with ``content`` the report rows too; gives the exit code: 1 when a row is broken.
+    """Prove the chain, with ``content`` the report rows too; returns the exit code: 1 when a row is broken.
 
     ``heads`` is what an earlier ``audit verify --json`` printed. Raises ConfigurationError where it cannot be read.
     """

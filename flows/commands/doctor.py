@@ -26,7 +26,7 @@ class Examination:
 
 
 def examine(settings: Settings, archive: str | None, *, as_json: bool) -> int:
-    """Try database, decoders, model and each archive (or the one named); gives 0 when all is well, else 1."""
+    """Try database, decoders, model and each archive (or the one named); returns 0 when all is well, else 1."""
     done = [
         _try("decoders", lambda: _said(probe_decoders(), "every pinned decoder gives the pixels it should"))
     ]

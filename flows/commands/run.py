@@ -43,7 +43,7 @@ class SweepOptions:
 def run_sweep(
     settings: Settings, archive: str, asked: SweepOptions, studies: tuple[str, ...] = (), *, show: bool
 ) -> Tally:
-    """Sweep by dates, or discover the named studies and draft those; gives the tally.
+    """Sweep by dates, or discover the named studies and draft those; returns the tally.
 
     Raises what the flow raised: ConfigurationError, StopRun, or RetryLater where Postgres or the archive stayed away;
     FailStudy("not-in-archive") for a named study that is not there, after the others were drafted.

@@ -76,7 +76,7 @@ def progress_bars(show: bool) -> Iterator[None]:
 
 @contextmanager
 def counting(name: str, total: int, *, show: bool) -> Iterator[Callable[[int], None]]:
-    """One bar of ``total`` steps; gives the function that is told how many are done."""
+    """One bar of ``total`` steps; returns the function that is told how many are done."""
     columns = (TextColumn("{task.description:10}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True), disable=not show) as progress:
         bar = progress.add_task(name, total=total)

@@ -44,7 +44,7 @@ def states_named(names: Sequence[str]) -> tuple[LedgerState, ...]:
 
 
 def run_retry(settings: Settings, options: RetryOptions, *, as_json: bool) -> int:
-    """Make studies at rest work again, or tell which would be; gives the exit code: 1 where none is found.
+    """Make studies at rest work again, or tell which would be; returns the exit code: 1 where none is found.
 
     Raises ConfigurationError for an unknown archive.
     """
@@ -89,7 +89,7 @@ def _tell(rows: Sequence[RestingRow], done: int, dry_run: bool, as_json: bool) -
 def run_retire(
     settings: Settings, archive: str, studies: Sequence[str], reason: str, asked_by: str, *, as_json: bool
 ) -> int:
-    """Withdraw wrong drafts; gives the exit code: 1 where one has none that stands, or a person has signed it.
+    """Withdraw wrong drafts; returns the exit code: 1 where one has none that stands, or a person has signed it.
 
     Raises ConfigurationError without a reason, or for an unknown archive.
     """

@@ -35,7 +35,7 @@ QUIET = {
 
 
 def site_api(settings: Settings) -> str:
-    """Point Prefect, not imported yet, at the site's own API; gives its URL, or "" where the site has none."""
+    """Point Prefect, not imported yet, at the site's own API; returns its URL, or "" where the site has none."""
     configuration.export(QUIET)
     site = settings.prefect.api_url or configuration.environment().get("PREFECT_API_URL", "")
     if site:
@@ -45,7 +45,7 @@ def site_api(settings: Settings) -> str:
 
 @contextmanager
 def prefect_api(settings: Settings) -> Iterator[str]:
-    """The Prefect API of the site, or our own server on loopback for the length of the block; gives its URL.
+    """The Prefect API of the site, or our own server on loopback for the length of the block; yields its URL.
 
     Must be entered before ``prefect`` is imported: Prefect reads its variables then. Raises StopRun when our
     server does not come up.
@@ -66,7 +66,7 @@ def prefect_api(settings: Settings) -> Iterator[str]:
 
 @contextmanager
 def prefect_server(database_url: str, home: Path) -> Iterator[str]:
-    """A Prefect server on a free port of loopback for the length of the block; gives its API URL."""
+    """A Prefect server on a free port of loopback for the length of the block; yields its API URL."""
     port = free_port()
     environment = {**configuration.environment(), "PREFECT_SERVER_DATABASE_CONNECTION_URL": database_url}
     environment["PREFECT_HOME"] = str(home)

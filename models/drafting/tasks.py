@@ -102,7 +102,7 @@ def requests_of(
     """The requests of one task: one for each question or target, else one. A structured answer has a report's schema
     where none is given.
 
-    Raises ConfigurationError for a word that is missing, that the task does not take, or a schema that is none.
+    Raises ConfigurationError for a word that is missing, that the task does not take, or a file that is no JSON Schema.
     """
     if words.variant and words.variant.partition("-")[0] != task:
         raise ConfigurationError("task-words", f"{words.variant} is no wording of task {task}")

@@ -18,7 +18,7 @@ from pipeline.report import Region
 from pipeline.study import ImageSet, InstanceRef, StudyImage
 
 SHARING = frozenset({"text", EARLIER})
-"""Given texts that share sentences with a reference by right: the findings to summarise, and an earlier report."""
+"""Given texts that are meant to share sentences with a reference: the findings to summarise, and an earlier report."""
 
 
 def request_of(case: Case, context: Collection[str]) -> Request:

@@ -26,7 +26,7 @@ _GAP = 0.16
 
 
 def draw(scores: Sequence[Score], folder: Path) -> tuple[Path, ...]:
-    """Write ``TASK.png`` for every task with a score to plot. Gives the files."""
+    """Write ``TASK.png`` for every task with a score to plot. Returns the files."""
     files = []
     for task in sorted({one.task for one in scores}):
         shown = [one for one in scores if one.task == task and one.plotted and one.value is not None]

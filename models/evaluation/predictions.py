@@ -62,7 +62,7 @@ def write_predictions(file: Path, made: Sequence[Prediction]) -> None:
 
 
 def _finite(value: object) -> float:
-    """The number. Raises ValueError for what is none."""
+    """The number. Raises ValueError if it is not a number."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):
         raise ValueError("a score is no number")
     return float(value)

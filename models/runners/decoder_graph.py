@@ -151,7 +151,7 @@ class _Graph:
     def skip_norm(
         self, name: str, added: str, residual: str, scale: NDArray[np.float32], epsilon: float
     ) -> tuple[str, str]:
-        """Add ``added`` to ``residual``; gives the sum and its root-mean-square norm."""
+        """Add ``added`` to ``residual``; returns the sum and its root-mean-square norm."""
         outputs = [f"normed.{name}", "", "", f"residual.{name}"]
         inputs = [added, residual, self.constant(f"norm.{name}", scale)]
         self.add("SkipSimplifiedLayerNormalization", inputs, outputs, "com.microsoft", epsilon=epsilon)

@@ -177,7 +177,7 @@ class TorchEncoder:
 def export_encoder(
     source: EncoderSource, path: Path, *, reference: EncoderSource | None = None, tolerance: float = TOLERANCE
 ) -> float:
-    """Write ``source`` as ONNX with a dynamic batch and prove it; gives the largest relative error.
+    """Write ``source`` as ONNX with a dynamic batch and prove it; returns the largest relative error.
 
     The error is against torch running ``reference``, by default the source itself. The file's bytes depend on
     network, weights and library versions only. Weights of more than ``APART_BYTES`` go into a file of their own

@@ -1,11 +1,10 @@
 """Exported graphs of a model, kept in a cache folder: made once, verified at every load.
 
-``CACHE/KEY/`` holds ``encoder.onnx`` and ``manifest.json``, a folder per compiled engine, and for a model whose
-texts are written by our own decoder ``decoder.onnx`` and ``embedding.npy`` (the decoder's token embeddings), with
+``CACHE/KEY/`` holds ``encoder.onnx`` and ``manifest.json``, a folder per compiled engine, and for a model whose texts
+are written by our own decoder ``decoder.onnx`` and ``embedding.npy`` (the decoder's token embeddings), with
 ``joiner.onnx`` between encoder and decoder where the task has a part in it. The key is a digest over the weights'
 files, the source of everything that shapes the graphs and the exporting libraries, so that a stale graph is never
-found.
-A folder appears whole or not at all: two processes may make it at the same time.
+found. A folder appears whole or not at all: two processes may make it at the same time.
 """
 
 import hashlib

@@ -110,7 +110,7 @@ class RowBatch:
     def step(self) -> list[TextRow]:
         """Choose a token: the first of each row that has joined, or else the next of every row.
 
-        Gives the rows that are done with it; they have left.
+        Returns the rows that are done with it; they have left.
         """
         if self._read < len(self.rows):
             first = self._read

@@ -87,7 +87,7 @@ def _sides(kind: str, generator: np.random.Generator) -> tuple[int, ...]:
 def place_findings(chest: Chest, kinds: tuple[str, ...]) -> tuple[list[Insertion], list[dict[str, Any]]]:
     """Draw every kind on its side or sides; effusions first, because they take air from what follows.
 
-    Gives what was drawn, and the state of the chest's generator before each.
+    Returns what was drawn, and the state of the chest's generator before each.
     """
     placed, states = [], []
     for kind in sorted(kinds, key=lambda name: name != "pleural_effusion"):

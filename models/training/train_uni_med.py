@@ -102,7 +102,7 @@ class UniMedTrainer:
         return [parameter for parameter in parts if parameter.requires_grad]
 
     def train(self, samples: Sequence[UniMedSample], *, until: int = 0) -> list[float]:
-        """Train to the plan's last step, or ``until``; gives the loss of each step, in nats a token."""
+        """Train to the plan's last step, or ``until``; returns the loss of each step, in nats a token."""
         losses = []
         while self.step < (until or self.plan.steps):
             losses.append(self._learn(choose_batch(samples, self.plan.seed, self.step, self.plan.batch)))

@@ -116,7 +116,7 @@ def elements(
 def sniff(encoded: Encoded, start: int) -> Encoding | None:
     """The encoding that the first element at ``start`` is plainly written in.
 
-    None where it is none of them.
+    None if it is something else.
     """
     head = bytes(encoded[start : start + 8])
     if len(head) < 8:

@@ -254,7 +254,7 @@ def _walk(
 def _inflate(encoded: mmap.mmap, start: int) -> tuple[bytes, bool]:
     """The first megabytes of a deflated data set (PS3.5 section A.5), and whether that is all of it.
 
-    Raises EOFError where the deflated stream is cut, zlib.error where it is none.
+    Raises EOFError where the deflated stream is cut, zlib.error if it is not deflated data.
     """
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
     head = inflater.decompress(encoded[start : start + _INFLATED_HEAD], _INFLATED_HEAD)

@@ -1,5 +1,6 @@
-"""The folder of one fetch: bytes stream into part files, and whole, checked instances stay under their SOP
-UID.
+"""The working folder of one fetch.
+
+Bytes stream into ``.part`` files; a complete, checked instance is renamed to its SOP Instance UID.
 
 Nothing is held in memory; the disk is watched, and a partial file never outlives the fetch.
 """

@@ -85,7 +85,7 @@ def is_wanted(study: FoundStudy, query: StudyQuery) -> bool:
 
 
 def parse_date(text: str) -> date | None:
-    """A DA value (PS3.5 section 6.2), also in its older form with dots; None where it is no date."""
+    """A DA value (PS3.5 section 6.2), also in its older form with dots; None if it is not a date."""
     digits = text.strip(" \0").replace(".", "")
     try:
         return datetime.strptime(digits, "%Y%m%d").date() if len(digits) == 8 else None  # noqa: DTZ007 - a date only

@@ -1,8 +1,8 @@
 """What a finding is to the checks: its names and the words that support or deny it.
 
-This is a second reading of the draft, kept apart from the parser that filled ``DraftReport.findings``,
-so that one mistake does not hide another. ``terms`` are strict synonyms: only they can contradict each other.
-``support`` are looser words that may justify the finding elsewhere ("opacity" supports "pneumonia").
+This is a second reading of the draft, kept apart from the parser that filled ``DraftReport.findings``, so that one
+mistake does not hide another. ``terms`` are strict synonyms: only they can contradict each other. ``support`` are
+looser words that may justify the finding elsewhere ("opacity" supports "pneumonia").
 """
 
 import re

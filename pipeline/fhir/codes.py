@@ -1,7 +1,6 @@
 """Codes: the order's own first, then a checked table, then the generic one; never a guess.
 
-``loinc.toml`` and ``findings.toml`` beside this module hold the tables and say against what they
-were checked.
+``loinc.toml`` and ``findings.toml`` beside this module hold the tables and say against what they were checked.
 """
 
 import re

@@ -47,9 +47,9 @@ def diagnostic_report(
 ) -> Body:
     """The DiagnosticReport. ``results`` refer to its Observations; ``lines`` are the notes about the draft.
 
-    ``conclusion`` is the impression as drafted, labelled AIAST on the element itself, so that a copy of it
-    can be told apart; where none was written it is absent, with the reason "not-performed".
-    ``performer`` is the organisation, since R4 allows no Device there.
+    ``conclusion`` is the impression as drafted, labelled AIAST on the element itself, so that a copy of it can be told
+    apart; where none was written it is absent, with the reason "not-performed". ``performer`` is the organisation,
+    since R4 allows no Device there.
     """
     unwritten = draft.impression_source is ImpressionSource.UNWRITTEN
     conclusion = "" if unwritten else clean(draft.impression_text)

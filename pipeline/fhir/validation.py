@@ -36,7 +36,7 @@ def validate(resources: Sequence[Resource]) -> None:
 
 
 def validate_body(body: Mapping[str, Any]) -> list[str]:
-    """Both validations of one resource; gives its relative references as "Type/id". Raises FailStudy."""
+    """Both validations of one resource; returns its relative references as "Type/id". Raises FailStudy."""
     named = body.get("resourceType")
     check = resource_checks().get(named) if type(named) is str else None
     if check is None or type(named) is not str:

@@ -64,7 +64,7 @@ def decode_frame(
 ) -> tuple[Stored, int]:
     """Decode one compressed frame that must have the declared size.
 
-    Gives the stored bits as unsigned [rows, columns] or [rows, columns, samples], and the codestream's own
+    Returns the stored bits as unsigned [rows, columns] or [rows, columns, samples], and the codestream's own
     precision. Raises FailStudy("codestream-mismatch") where the frame is not what the header declares,
     "undecodable" otherwise.
     """

@@ -66,7 +66,7 @@ def started(dataset: Dataset) -> datetime | None:
 
 
 def read_date(value: str) -> date | None:
-    """A DA value (PS3.5 6.2), also in the form YYYY.MM.DD of ACR-NEMA; None where it is no date."""
+    """A DA value (PS3.5 6.2), also in the form YYYY.MM.DD of ACR-NEMA; None if it is not a date."""
     digits = value.replace(".", "").replace("-", "")
     if len(digits) != 8 or not (digits.isascii() and digits.isdecimal()):
         return None

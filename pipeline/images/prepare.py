@@ -41,10 +41,10 @@ def prepare(
 ) -> tuple[StudyContext, ImageSet]:
     """The study's context and its frontal chest films, best first, at most ``longest_side`` pixels on a side.
 
-    With ``laterals`` the best lateral film follows the frontal ones; alone it makes no study for a model. Every
-    other instance is in ``left_out`` with a reason. ``read`` is what ``read_headers`` gave, where it was asked before.
-    Raises SkipStudy where no instance is a film for this model, and
-    FailStudy where one may be and cannot be used: "undecodable", "mixed-patients", "no-instances".
+    With ``laterals`` the best lateral film follows the frontal ones; alone it makes no study for a model. Every other
+    instance is in ``left_out`` with a reason. ``read`` is what ``read_headers`` gave, where it was asked before. Raises
+    SkipStudy where no instance is a film for this model, and FailStudy where one may be and cannot be used:
+    "undecodable", "mixed-patients", "no-instances".
     """
     read = read or read_headers(study, limits)
     headers, left_out = read.headers, list(read.left_out)

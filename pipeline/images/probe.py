@@ -19,7 +19,7 @@ LOSSY_ERROR = {"1.2.840.10008.1.2.4.50": 2, "1.2.840.10008.1.2.4.51": 4}
 
 
 def probe_decoders() -> tuple[str, ...]:
-    """Decode the stored frames of ``probe.toml`` and compare; gives the transfer syntaxes proved.
+    """Decode the stored frames of ``probe.toml`` and compare; returns the transfer syntaxes proved.
 
     Raises StopRun("decoder") naming the transfer syntax whose decoder is missing or wrong.
     """

@@ -110,17 +110,17 @@ def claim(
 def renew(
     connection: Connection, claims: Sequence[Claim], process: int, lease_seconds: float
 ) -> tuple[Claim, ...]:
-    """Extend the leases; gives the claims that are no longer ours."""
+    """Extend the leases; returns the claims that are no longer ours."""
     return _fenced(connection, "renew", claims, {"seconds": lease_seconds, "process": process})
 
 
 def advance(connection: Connection, claims: Sequence[Claim], state: LedgerState) -> tuple[Claim, ...]:
-    """Move the claims to ``state``; gives those that are no longer ours."""
+    """Move the claims to ``state``; returns those that are no longer ours."""
     return _fenced(connection, "advance", claims, {"state": state.value})
 
 
 def release(connection: Connection, claims: Sequence[Claim]) -> tuple[Claim, ...]:
-    """Give the claims back untouched; gives those that were no longer ours."""
+    """Give the claims back untouched; returns those that were no longer ours."""
     return _fenced(connection, "release", claims, {})
 
 

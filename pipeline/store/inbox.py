@@ -76,7 +76,7 @@ def remove_released(
     study_instance_uids: Sequence[str] | None,
     limit: int,
 ) -> int:
-    """Remove the files that an outcome released, and forget them, in one transaction; gives how many.
+    """Remove the files that an outcome released, and forget them, in one transaction; returns how many.
 
     The rows are locked meanwhile: a process that dies in between leaves them as they were, with the files gone, and
     whoever comes next forgets them.
@@ -93,7 +93,7 @@ def remove_released(
 
 
 def note_missing(connection: Connection, archive: str, instances: Sequence[HeldInstance]) -> int:
-    """Say of acknowledged instances that their files are gone; gives how many were not settled yet."""
+    """Say of acknowledged instances that their files are gone; returns how many were not settled yet."""
     values = {
         "archive": archive,
         "sops": [one.ref.sop_instance_uid for one in instances],
@@ -103,5 +103,5 @@ def note_missing(connection: Connection, archive: str, instances: Sequence[HeldI
 
 
 def release_kept(connection: Connection, days: int) -> int:
-    """Release what an outcome named more than ``days`` ago and no archive had; gives how many."""
+    """Release what an outcome named more than ``days`` ago and no archive had; returns how many."""
     return len(connection.execute(statement("inbox", "release_kept"), {"days": days}).fetchall())

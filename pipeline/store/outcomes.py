@@ -50,7 +50,7 @@ def each(
     pairs: Sequence[tuple[Outcome, Values | FirstreadError]],
     write: Callable[[Connection, Outcome, Values], Given],
 ) -> list[Given | FirstreadError]:
-    """``write`` every outcome in its own transaction; gives its result or its error, in order.
+    """``write`` every outcome in its own transaction; returns its result or its error, in order.
 
     Commits wait for the disk together: each is made without waiting, and one last commit that does wait makes all
     of them durable before this returns (PostgreSQL manual, Asynchronous Commit). Errors of the database itself,

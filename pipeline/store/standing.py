@@ -35,7 +35,7 @@ def resting(connection: Connection, wanted: RestingFilter) -> tuple[RestingRow, 
 def reopen(
     connection: Connection, ledger_ids: Sequence[int], events: Sequence[Event], *, again: bool
 ) -> tuple[int, ...]:
-    """Make rows at rest work again, each with its event; gives those that were at rest."""
+    """Make rows at rest work again, each with its event; returns those that were at rest."""
     values = {"ledger_ids": list(ledger_ids), "events": as_json(events), "again": again}
     rows = connection.execute(statement("ledger", "reopen"), values).fetchall()
     return tuple(ledger_id for (ledger_id,) in rows)

@@ -119,7 +119,7 @@ class Store:
     def reopen(
         self, ledger_ids: Sequence[int], events: Sequence[Mapping[str, Any]], *, again: bool = False
     ) -> tuple[int, ...]:
-        """Make rows at rest work again, each with its AuditEvent that says who asked; gives those that were at rest.
+        """Make rows at rest work again, each with its AuditEvent that says who asked; returns those that were at rest.
 
         ``again`` has them drafted anew though nothing changed.
         """
@@ -175,11 +175,11 @@ class Store:
         return self._run(work)
 
     def renew(self, held: Sequence[Claim], lease_seconds: float) -> tuple[Claim, ...]:
-        """Extend the leases; gives the claims that were lost. Call it at least three times a lease."""
+        """Extend the leases; returns the claims that were lost. Call it at least three times a lease."""
         return self._run(lambda c: claims.renew(c, held, self._presence.hold(), lease_seconds))
 
     def advance(self, held: Sequence[Claim], state: LedgerState) -> tuple[Claim, ...]:
-        """Move claims on (``complete``, ``drafted``); gives the claims that were lost."""
+        """Move claims on (``complete``, ``drafted``); returns the claims that were lost."""
         return self._run(lambda c: claims.advance(c, held, state))
 
     def record_complete(self, held: Claim, completeness: Completeness) -> None:
@@ -187,7 +187,7 @@ class Store:
         self._run(lambda c: claims.record_complete(c, held, completeness))
 
     def release(self, held: Sequence[Claim]) -> tuple[Claim, ...]:
-        """Give claims back untouched, their attempt not counted; gives those that were lost."""
+        """Give claims back untouched, their attempt not counted; returns those that were lost."""
         return self._run(lambda c: claims.release(c, held))
 
     def now(self) -> datetime:
@@ -224,7 +224,7 @@ class Store:
         return saved
 
     def save_many(self, many: Sequence[ReportOutcome]) -> list[SavedVersion | FirstreadError]:
-        """``save`` each in its own transaction; gives the version or the error of each, in order, once all are durable.
+        """``save`` each in its own transaction; returns the version or the error of each, in order, once all are durable.
 
         Raises RetryLater and StopRun for what is wrong with the database itself.
         """
@@ -232,13 +232,13 @@ class Store:
         return self._run(lambda c: outcomes.each(c, pairs, outcomes.save))
 
     def rest(self, outcome: RestOutcome) -> None:
-        """Lay one study to rest (skipped, failed, unchanged), with its audit, in one transaction. Raises LostClaim."""
+        """Record that a study ends without a new report, with its audit, in one transaction. Raises LostClaim."""
         refused = self.rest_many([outcome])[0]
         if refused is not None:
             raise refused
 
     def rest_many(self, many: Sequence[RestOutcome]) -> list[FirstreadError | None]:
-        """``rest`` each in its own transaction; gives None or the error of each, in order."""
+        """``rest`` each in its own transaction; returns None or the error of each, in order."""
         pairs = [(outcome, outcomes.rest_values(outcome)) for outcome in many]
         return self._run(lambda c: outcomes.each(c, pairs, outcomes.rest))
 
@@ -278,7 +278,7 @@ class Store:
         *,
         limit: int = 500,
     ) -> int:
-        """Remove, by ``remove``, inbox files that a stored outcome released, and forget them; gives how many, at most
+        """Remove, by ``remove``, inbox files that a stored outcome released, and forget them; returns how many, at most
         ``limit``. ``remove`` must bear a file that is gone already.
         """
         return self._run(lambda c: inbox.remove_released(c, remove, archive, study_instance_uids, limit))
@@ -288,7 +288,7 @@ class Store:
         return self._run(lambda c: inbox.note_missing(c, archive, instances))
 
     def release_kept(self, days: int) -> int:
-        """Release what was kept, after an outcome named it, for more than ``days``; gives how many."""
+        """Release what was kept, after an outcome named it, for more than ``days``; returns how many."""
         return self._run(lambda c: inbox.release_kept(c, days))
 
     # -- the audit
@@ -306,7 +306,7 @@ class Store:
         return self._run(lambda c: audit.verify(c, content=content, noted=noted))
 
     def audit_export(self, out: BinaryIO) -> int:
-        """Write the audit as JSON lines; gives the number of rows. Not repeated when the database goes away midway."""
+        """Write the audit as JSON lines; returns the number of rows. Not repeated when the database goes away midway."""
         with self._connections.borrow() as connection:
             return audit.export(connection, out)
 

@@ -94,7 +94,7 @@ def _figure(probability: float | None) -> str:
 
 
 def _readable(text: str) -> str:
-    """JSON with line breaks; text that is none as it is."""
+    """JSON with line breaks; text that is not JSON is left as it is."""
     try:
         return json.dumps(json.loads(text), ensure_ascii=False, indent=2) if text else ""
     except ValueError:

@@ -31,7 +31,7 @@ def serve(app: FastAPI, host: str, port: int, *, ready: Callable[[str], None] | 
 
 @contextmanager
 def serving(app: FastAPI, host: str = "127.0.0.1", port: int = 0) -> Iterator[str]:
-    """Serve ``app`` in a thread for the length of the block; gives its address. Raises as ``serve`` does."""
+    """Serve ``app`` in a thread for the length of the block; yields its address. Raises as ``serve`` does."""
     server = _server(app)
     with _listen(app, host, port) as listener:
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="web", daemon=True)

@@ -1,8 +1,8 @@
 """What the features of one study hold of its images: UMIT with a folder per task, a series of 32 slices.
 
 ``python -m tests.benchmarks.bench_kept`` prints MB a study: the bytes kept beside the tokens, and the growth of the
-process over eight studies, and its peak. The network is small and random; what is kept of the images
-does not depend on it.
+process over eight studies, and its peak. The network is small and random; what is kept of the images does not depend on
+it.
 """
 
 import gc

@@ -117,7 +117,7 @@ def read_labels(text: str, request: Request) -> tuple[Label, ...]:
 
 
 def whole_image_region(seen: SeenImage, box: Sequence[float], full: float) -> Region | None:
-    """A box x0, y0, x1, y1 in 0..``full`` of the whole image, in pixels of the original; None where it is none."""
+    """A box x0, y0, x1, y1 in 0..``full`` of the whole image, in pixels of the original; None if it is not a box."""
     if not all(math.isfinite(edge) for edge in box):
         return None
     x0, y0, x1, y1 = (min(max(edge / full, 0.0), 1.0) for edge in box)

@@ -167,7 +167,7 @@ class DicomwebStudies:
     def _retrieve(self, path: str, spool: Spool, expected: str) -> FirstreadError | None:
         """Retrieve one resource into the spool.
 
-        Gives what went wrong, if a later try or another path may do better.
+        Returns what went wrong, if a later try or another path may do better.
         """
         try:
             with self._http.get(path, self._accept) as response:

@@ -88,7 +88,7 @@ class MultipartReader:
             raise EOFError("the multipart body ends before its closing delimiter")
 
     def _consume(self, view: memoryview) -> int:
-        """Take all that can be told apart; gives how many bytes were used."""
+        """Take all that can be told apart; returns how many bytes were used."""
         at = 0
         while True:
             place = self._place

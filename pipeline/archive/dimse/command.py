@@ -87,7 +87,7 @@ class Command:
 
 
 def decode_command(encoded: bytes) -> Command:
-    """The value of a command set. Raises ValueError where it is none."""
+    """Parse a command set. Raises ValueError if it is malformed."""
     try:
         values = {
             element.tag: encoded[element.start : element.start + element.length]
@@ -115,7 +115,7 @@ def encode_identifier(keys: Mapping[int, tuple[str, str]], transfer_syntax_uid: 
 
 
 def decode_identifier(encoded: bytes, transfer_syntax_uid: str) -> dict[int, bytes]:
-    """Raw values of a response identifier's top-level elements. Raises ValueError where it is none."""
+    """Raw values of a response identifier's top-level elements. Raises ValueError if it is malformed."""
     try:
         return {
             element.tag: encoded[element.start : element.start + element.length]

@@ -97,7 +97,7 @@ def associate_rj(rejection: Rejection) -> bytes:
 
 
 def parse_associate(body: bytes) -> Associate:
-    """The value of an A-ASSOCIATE-RQ or -AC. Raises ValueError where it is none."""
+    """Parse the body of an A-ASSOCIATE-RQ or -AC PDU. Raises ValueError if it is malformed."""
     if len(body) < 68:
         raise ValueError("an A-ASSOCIATE PDU is too short")
     contexts: list[PresentationContext] = []

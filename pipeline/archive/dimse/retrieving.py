@@ -70,7 +70,7 @@ class Retrieval(Protocol):
     def retrieve(
         self, spool: Spool, expected: tuple[AnnouncedInstance, ...], missing: tuple[AnnouncedInstance, ...]
     ) -> FirstreadError | None:
-        """Bring the missing ones; gives what the archive's last word was, when it was not success."""
+        """Bring the missing ones; returns what the archive's last word was, when it was not success."""
         ...
 
 
@@ -235,7 +235,7 @@ class _GetReceiver:
 
 
 def keep_status(spool: Spool, part: PartFile, command: Command) -> int:
-    """Keep the part in the spool; gives the C-STORE status that says how it went."""
+    """Keep the part in the spool; returns the C-STORE status that says how it went."""
     kept = spool.keep(part, expected=command.sop_instance_uid)
     if isinstance(kept, HeldInstance):
         return SUCCESS

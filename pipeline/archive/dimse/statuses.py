@@ -1,7 +1,4 @@
-"""Final statuses of C-FIND, C-MOVE and C-GET (PS3.4 C.4.1.1.4, C.4.2.1.5, C.4.3.1.4.
-
-PS3.7 annex C): what they mean.
-"""
+"""What the final statuses of C-FIND, C-MOVE and C-GET mean (PS3.4 C.4.1.1.4, C.4.2.1.5, C.4.3.1.4; PS3.7 Annex C)."""
 
 from pipeline.errors import FailStudy, RetryLater, StopRun
 
