@@ -1,4 +1,4 @@
-"""Does a text that a model is given hold what it has to write: a report that stands in its own prompt.
+"""Detects reference leakage: a prompt that already holds the report that the model is asked to write.
 
 Used where prompts are made of a study's headers (``flows.given``), where a draft is checked, and where a data set is
 evaluated. Spacing, case and punctuation hide nothing. A few words in a row occur by chance in any clinical text, so

@@ -82,7 +82,7 @@ def verify(connection: Connection, *, content: bool = False, noted: Sequence[Cha
 
 
 def export(connection: Connection, out: BinaryIO) -> int:
-    """Write every row as one JSON line, in the order of writing, all that the proof needs included; returns how many."""
+    """Write every row as one JSON line, in the order of writing, with all that the proof needs; returns how many."""
     written = 0
     with connection.transaction():
         connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")

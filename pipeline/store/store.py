@@ -224,7 +224,7 @@ class Store:
         return saved
 
     def save_many(self, many: Sequence[ReportOutcome]) -> list[SavedVersion | FirstreadError]:
-        """``save`` each in its own transaction; returns the version or the error of each, in order, once all are durable.
+        """``save`` each in its own transaction; returns each one's version or error, in order, once all are durable.
 
         Raises RetryLater and StopRun for what is wrong with the database itself.
         """
@@ -306,7 +306,7 @@ class Store:
         return self._run(lambda c: audit.verify(c, content=content, noted=noted))
 
     def audit_export(self, out: BinaryIO) -> int:
-        """Write the audit as JSON lines; returns the number of rows. Not repeated when the database goes away midway."""
+        """Write the audit as JSON lines; returns the number of rows. Not repeated when the database goes away."""
         with self._connections.borrow() as connection:
             return audit.export(connection, out)
 
