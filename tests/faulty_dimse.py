@@ -11,6 +11,7 @@ from pathlib import Path
 from pydicom import dcmread
 from pydicom.filereader import read_file_meta_info
 
+from pipeline.archive.dimse import pdu
 from pipeline.archive.dimse.association import Association, DimseMessage
 from pipeline.archive.dimse.command import (
     C_ECHO_RQ,
@@ -126,7 +127,7 @@ class _Server:
 
     def _converse(self, connection: socket.socket) -> None:
         with suppress(FirstreadError, OSError), connection, Association(connection, 20) as association:
-            if association.accept(self._choose) is None:
+            if not self._accepts(connection, association):
                 return
             while (message := association.receive()) is not None:
                 field_name = {C_ECHO_RQ: "echo", C_FIND_RQ: "find", C_MOVE_RQ: "move", C_GET_RQ: "get"}
@@ -134,6 +135,17 @@ class _Server:
                 {"echo": self._echo, "find": self._find, "move": self._move, "get": self._get}[
                     self.running.requests[-1]
                 ](association, message)
+
+    def _accepts(self, connection: socket.socket, association: Association) -> bool:
+        length = int.from_bytes(connection.recv(6, socket.MSG_WAITALL)[2:6], "big")
+        request = pdu.parse_associate(connection.recv(length, socket.MSG_WAITALL))
+        answer = self._choose(request)
+        if isinstance(answer, Rejection):
+            connection.sendall(pdu.associate_rj(answer))
+            return False
+        association.agree(request, answer)
+        connection.sendall(pdu.associate_ac(answer))
+        return True
 
     def _choose(self, request: Associate) -> Associate | Rejection:
         if self.running.faults.rejection is not None:

@@ -10,6 +10,7 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from prefect.events import emit_event
@@ -17,6 +18,8 @@ from prefect.events import emit_event
 from flows import study_event
 from flows.environment.workplace import Workplace
 from flows.received import remove_leftovers
+from pipeline.archive.dimse.caller import Sender
+from pipeline.archive.dimse.committing import Arrival
 from pipeline.archive.dimse.storage_scp import StorageScp
 from pipeline.errors import FirstreadError, RetryLater, SkipStudy
 from pipeline.settings import Settings
@@ -42,7 +45,7 @@ def listen_forever(settings: Settings) -> None:
             port=settings.listen.port,
             ae_title=settings.listen.ae_title,
             folder=settings.data_dir / "inbox",
-            on_instance=inbox.take,
+            record=inbox.take,
             min_free_gib=settings.listen.min_free_gib,
         )
         with scp:
@@ -72,9 +75,13 @@ class Inbox:
         self._waiting: dict[str, Waiting] = {}
         place.archive(self._archive)
 
-    def take(self, instance: HeldInstance, peer: str) -> None:
-        """Record one received instance, before its C-STORE is answered. Raises RetryLater when the database is away."""
-        self._place.store.record_received(self._archive, [instance], peer)
+    def take(self, arrivals: Sequence[Arrival]) -> None:
+        """Record what came, before its C-STORE is answered. Raises RetryLater when the database is away."""
+        by_sender: dict[Sender, list[HeldInstance]] = {}
+        for one in arrivals:
+            by_sender.setdefault(one.sender, []).append(one.instance)
+        for sender, instances in by_sender.items():
+            self._place.store.record_received(self._archive, instances, sender.calling)
 
     def look(self) -> None:
         """Hand over every quiet study that is complete, or has waited long enough."""

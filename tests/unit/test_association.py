@@ -13,7 +13,7 @@ from pynetdicom.dsutils import decode
 from pynetdicom.pdu import A_ASSOCIATE_RQ
 
 from pipeline.archive.dimse import pdu
-from pipeline.archive.dimse.association import Association, rejected
+from pipeline.archive.dimse.association import Association
 from pipeline.archive.dimse.command import (
     C_ECHO_RQ,
     C_MOVE_RQ,
@@ -25,8 +25,9 @@ from pipeline.archive.dimse.command import (
     decode_identifier,
     encode_identifier,
 )
+from pipeline.archive.dimse.failures import rejected
+from pipeline.archive.dimse.negotiation import VERIFICATION
 from pipeline.archive.dimse.pdu import Associate, PresentationContext, Rejection
-from pipeline.archive.dimse.store_server import VERIFICATION
 from pipeline.archive.part10 import EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN
 from pipeline.errors import FirstreadError, RetryLater, StopRun
 from tests.servers import LOOPBACK

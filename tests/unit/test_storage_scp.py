@@ -6,7 +6,7 @@ import subprocess
 import threading
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from pydicom.filereader import read_file_meta_info
 
 from pipeline.archive.dimse.association import Association
 from pipeline.archive.dimse.command import C_FIND_RQ, C_STORE_RQ, Command
+from pipeline.archive.dimse.committing import Arrival
 from pipeline.archive.dimse.pdu import Associate, PresentationContext
 from pipeline.archive.dimse.storage_scp import StorageScp
 from pipeline.archive.part10 import EXPLICIT_VR_LITTLE_ENDIAN, dataset_digest
@@ -36,18 +37,21 @@ FIND = "1.2.840.10008.5.1.4.1.2.2.1"
 
 
 class Ledger:
-    """What ``on_instance`` was told; raises what it is given to raise."""
+    """What ``record`` was told; raises what it is given to raise."""
 
     def __init__(self) -> None:
         self.rows: list[tuple[HeldInstance, str]] = []
+        self.addresses: set[str] = set()
         self.failure: Exception | None = None
 
-    def record(self, held: HeldInstance, calling: str) -> None:
-        assert held.path.is_file()
-        assert dataset_digest(held.path) == held.sha256
+    def record(self, arrivals: Sequence[Arrival]) -> None:
+        for one in arrivals:
+            assert one.instance.path.is_file()
+            assert dataset_digest(one.instance.path) == one.instance.sha256
         if self.failure is not None:
             raise self.failure
-        self.rows.append((held, calling))
+        self.rows += [(one.instance, one.sender.calling) for one in arrivals]
+        self.addresses |= {one.sender.address for one in arrivals}
 
 
 @pytest.fixture

@@ -16,10 +16,13 @@ from typing import NoReturn, Protocol, Self
 
 from pipeline.archive.dimse import pdu
 from pipeline.archive.dimse.command import Command, decode_command
+from pipeline.archive.dimse.failures import rejected, unreachable
 from pipeline.archive.dimse.pdu import Associate, PresentationContext, Rejection
 from pipeline.errors import RetryLater, StopRun
 
 _LARGEST_PDU = 1 << 24
+"""Of an archive that we asked: some exceed what we announced."""
+_FIRST_BUFFER = 1 << 14
 _LARGEST_COMMAND = 1 << 16
 _LARGEST_IDENTIFIER = 1 << 22
 _ABORT_BY_USER = b"\0\0\0\0"
@@ -55,22 +58,47 @@ class _Memory:
         self.bytes += piece
 
 
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How long one message of a peer may take: ``seconds``, and one more for each ``bytes_per_second`` that came."""
+
+    seconds: float
+    bytes_per_second: float
+
+
 SinkFor = Callable[[PresentationContext, Command], Sink]
 Deadline = Callable[[], float]
 
 
 class Association:
-    """One association. Used by one thread; a context manager that aborts what was not released."""
+    """One association. Used by one thread; a context manager that aborts what was not released.
 
-    def __init__(self, connection: socket.socket, stall_timeout: float) -> None:
+    No PDU longer than ``longest_pdu`` bytes is taken, and the buffer grows with what came, not with what was promised.
+    With a ``pace`` a message that comes slower ends the association.
+    """
+
+    def __init__(
+        self,
+        connection: socket.socket,
+        stall_timeout: float,
+        *,
+        longest_pdu: int = _LARGEST_PDU,
+        pace: Pace | None = None,
+    ) -> None:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection.settimeout(stall_timeout)
         self._socket = connection
-        self._stall_timeout = stall_timeout
-        self._buffer = bytearray(pdu.LONGEST_PDU + 64)
+        self._buffer = bytearray(_FIRST_BUFFER)
+        self._longest_pdu = longest_pdu
+        self._pace = pace
+        self._begun = 0.0
         self._peer_longest = 16384
         self._open = False
         self.contexts: dict[int, PresentationContext] = {}
+        self.heard_at = time.monotonic()
+        """When bytes of the peer came last (monotonic); other threads may read it."""
+        self.taken = 0
+        """Bytes of the message that is coming, or of the last one."""
 
     @classmethod
     def request(
@@ -83,7 +111,7 @@ class Association:
         try:
             connection = socket.create_connection(address, timeout=connect_timeout)
         except OSError as error:
-            raise _unreachable(error) from None
+            raise unreachable(error) from None
         association = cls(connection, stall_timeout)
         try:
             association._negotiate(proposal)
@@ -121,6 +149,7 @@ class Association:
         command: Command | None = None
         context: PresentationContext | None = None
         sink: Sink = _Memory()
+        self._begun, self.taken = time.monotonic(), 0
         if deadline is not None:
             self._await(deadline)
         while True:
@@ -184,29 +213,15 @@ class Association:
             self.release()
         self.abort()
 
-    def accept(self, choose: Callable[[Associate], Associate | Rejection]) -> Associate | None:
-        """As acceptor: read the request, answer with what ``choose`` gives.
-
-        None where the peer left or was rejected.
-        """
+    def agree(self, request: Associate, answer: Associate) -> None:
+        """As acceptor: go on as ``answer``, which the caller sends, agrees with ``request``."""
         self._open = True
-        body = self._read_pdu(pdu.ASSOCIATE_RQ)
-        if body is None:
-            return None
-        try:
-            request = pdu.parse_associate(bytes(body))
-        except ValueError:
-            self._broken("the association request is malformed")
-        answer = choose(request)
-        if isinstance(answer, Rejection):
-            self._open = False
-            self._send_all(pdu.associate_rj(answer))
-            return None
-        abstract = {context.context_id: context.abstract_syntax for context in request.contexts}
-        self._agree(answer, abstract)
+        self._agree(answer, {context.context_id: context.abstract_syntax for context in request.contexts})
         self._peer_longest = request.longest_pdu
-        self._send_all(pdu.associate_ac(answer))
-        return request
+
+    def has_more(self, seconds: float) -> bool:
+        """Wait at most so long for bytes of the peer, or its farewell; True when there are some."""
+        return _readable(self._socket, seconds)
 
     def _negotiate(self, proposal: Associate) -> None:
         self._open = True
@@ -249,8 +264,7 @@ class Association:
         """
         while True:
             left = deadline() - time.monotonic()
-            ready, _, _ = select.select([self._socket], [], [], max(0.0, min(left, _WAIT_STEP)))
-            if ready:
+            if self.has_more(max(0.0, min(left, _WAIT_STEP))):
                 return
             if left <= 0:
                 self.abort()
@@ -265,7 +279,7 @@ class Association:
             self._acknowledge_at_once()
         head = self._read(6)
         kind, length = head[0], int(struct.unpack_from(">I", head, 2)[0])
-        if length > _LARGEST_PDU:
+        if length > self._longest_pdu:
             self._broken("a PDU is larger than any should be")
         body = self._read(length)
         if kind == wanted:
@@ -290,28 +304,41 @@ class Association:
             self._socket.setsockopt(socket.IPPROTO_TCP, _QUICK_ACK or 0, 1)
 
     def _read(self, count: int) -> memoryview:
-        if count > len(self._buffer):
-            self._buffer = bytearray(count)
-        view = memoryview(self._buffer)[:count]
         filled = 0
         try:
             while filled < count:
-                got = self._socket.recv_into(view[filled:])
+                room = min(count, len(self._buffer))
+                if filled == room:
+                    self._buffer = self._buffer + bytearray(min(count, 4 * room) - room)
+                    continue
+                got = self._socket.recv_into(memoryview(self._buffer)[filled:room])
                 if not got:
                     self._open = False
                     raise RetryLater("archive-closed", "the archive closed the connection: look into its log")
                 filled += got
+                self._came(got)
         except OSError as error:
             self.abort()
-            raise _unreachable(error) from None
-        return view
+            raise unreachable(error) from None
+        return memoryview(self._buffer)[:count]
+
+    def _came(self, count: int) -> None:
+        self.heard_at = time.monotonic()
+        self.taken += count
+        pace = self._pace
+        if (
+            pace is not None
+            and self.heard_at - self._begun > pace.seconds + self.taken / pace.bytes_per_second
+        ):
+            self.abort()
+            raise RetryLater("peer-too-slow", "the peer sent one message for longer than a message may take")
 
     def _send_all(self, encoded: bytes) -> None:
         try:
             self._socket.sendall(encoded)
         except OSError as error:
             self._open = False
-            raise _unreachable(error) from None
+            raise unreachable(error) from None
 
     def _fragments(self, context_id: int, encoded: bytes, control: int) -> bytes:
         """P-DATA-TF PDUs for one part of a message (PS3.8 annex E); the last fragment has bit 1 set."""
@@ -332,21 +359,11 @@ class Association:
         self._socket.close()
 
 
-def rejected(rejection: Rejection) -> RetryLater | StopRun:
-    """What an A-ASSOCIATE-RJ means (PS3.8 table 9-21)."""
-    if rejection.result == 2 or rejection.source == 3:
-        return RetryLater(
-            "archive-busy",
-            "the archive rejected the association for now: it has too many, or lower concurrency",
-        )
-    if rejection.source == 1 and rejection.reason == 7:
-        return StopRun("wrong-called-ae", "the archive does not know itself by this name: check ae_title")
-    if rejection.source == 1 and rejection.reason == 3:
-        return StopRun("calling-ae-refused", "the archive does not know us: register calling_ae_title there")
-    return StopRun(
-        "archive-rejected",
-        f"the archive rejected the association (reason {rejection.source}.{rejection.reason})",
-    )
+def _readable(connection: socket.socket, seconds: float) -> bool:
+    """Poll, since select takes no descriptor above 1,023."""
+    poll = select.poll()
+    poll.register(connection, select.POLLIN)
+    return bool(poll.poll(seconds * 1000))
 
 
 def _values(body: memoryview) -> list[tuple[int, int, memoryview]]:
@@ -361,15 +378,3 @@ def _values(body: memoryview) -> list[tuple[int, int, memoryview]]:
         values.append((context_id, control, body[at + 6 : end]))
         at = end
     return values
-
-
-def _unreachable(error: OSError) -> RetryLater:
-    if isinstance(error, TimeoutError):
-        return RetryLater(
-            "archive-stalled", "the archive did not answer in time: raise stall_timeout if it is slow"
-        )
-    if isinstance(error, ConnectionRefusedError):
-        return RetryLater(
-            "archive-unreachable", "connection refused: check host and port, and that the archive runs"
-        )
-    return RetryLater("archive-unreachable", f"the connection failed ({type(error).__name__})")

@@ -23,9 +23,10 @@ from pipeline.archive.dimse.command import (
     decode_identifier,
     encode_identifier,
 )
+from pipeline.archive.dimse.negotiation import VERIFICATION
 from pipeline.archive.dimse.pdu import Associate, PresentationContext
 from pipeline.archive.dimse.retrieving import GetRetrieval, MoveReceiver, MoveRetrieval, Retrieval
-from pipeline.archive.dimse.store_server import VERIFICATION, StoreServer
+from pipeline.archive.dimse.store_server import StoreServer
 from pipeline.archive.part10 import EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN
 from pipeline.archive.spool import DiskLimits, Spool
 from pipeline.archive.study_answers import DIGEST_TAGS, announced, decode_texts, found_study, is_wanted

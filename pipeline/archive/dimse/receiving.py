@@ -7,12 +7,13 @@ Shared by the Storage SCP and by C-GET, where stores arrive on the association t
 import logging
 from typing import Protocol
 
+from pipeline.archive.dimse.caller import Sender
 from pipeline.archive.dimse.command import C_STORE_RSP, Command
 from pipeline.archive.dimse.pdu import PresentationContext
 from pipeline.archive.part10 import file_header
 from pipeline.archive.spool import PartFile
 from pipeline.archive.uids import is_uid
-from pipeline.errors import FirstreadError
+from pipeline.errors import FirstreadError, RetryLater
 
 log = logging.getLogger(__name__)
 
@@ -23,6 +24,8 @@ NOT_AUTHORIZED = 0x0124
 OUT_OF_RESOURCES = 0xA700
 CANNOT_UNDERSTAND = 0xC000
 
+_MOST_REFUSED_BYTES = 1 << 30
+
 
 class ReceivePolicy(Protocol):
     """Who decides about an incoming instance; called from the thread of its association."""
@@ -31,23 +34,31 @@ class ReceivePolicy(Protocol):
         """A part file to write to, or the status to refuse with."""
         ...
 
-    def close(self, part: PartFile, command: Command, calling: str) -> int:
+    def close(self, part: PartFile, command: Command, sender: Sender) -> int:
         """The status to answer with, once every byte is written. The part file is discarded afterwards."""
         ...
+
+
+class Ignored:
+    """The sink of a data set that nobody reads."""
+
+    def write(self, piece: memoryview) -> None:
+        """Drop it."""
 
 
 class StoreSink:
     """The sink of one C-STORE's data set.
 
-    A refused one is read to its end, so that the association lives on.
+    A refused one is read to its end, so that the association lives on; one without end ends the association.
     """
 
     def __init__(
-        self, desk: ReceivePolicy, context: PresentationContext, command: Command, calling: str
+        self, desk: ReceivePolicy, context: PresentationContext, command: Command, sender: Sender
     ) -> None:
         self._desk = desk
         self._command = command
-        self._calling = calling
+        self._sender = sender
+        self._refused_bytes = 0
         self._part: PartFile | None = None
         self._status = CANNOT_UNDERSTAND
         if not is_uid(command.sop_instance_uid) or not is_uid(command.sop_class_uid):
@@ -62,15 +73,19 @@ class StoreSink:
                     command.sop_class_uid, command.sop_instance_uid, context.transfer_syntaxes[0]
                 )
                 opened.write(header)
-        except FirstreadError as error:
+        except (FirstreadError, OSError) as error:
             self._refuse(error)
 
     def write(self, piece: memoryview) -> None:
-        """Take the next bytes of the data set."""
+        """Take the next bytes of the data set. Raises RetryLater when too many came of one that is refused."""
+        if self._part is None or self._part.too_large:
+            self._refused_bytes += len(piece)
+            if self._refused_bytes > _MOST_REFUSED_BYTES:
+                raise RetryLater("peer-without-end", "an instance that is refused does not end")
         if self._part is not None:
             try:
                 self._part.write(piece)
-            except FirstreadError as error:
+            except (FirstreadError, OSError) as error:
                 self._refuse(error)
 
     def answer(self) -> Command:
@@ -79,8 +94,8 @@ class StoreSink:
         if part is not None:
             with part:
                 try:
-                    self._status = self._desk.close(part, self._command, self._calling)
-                except FirstreadError as error:
+                    self._status = self._desk.close(part, self._command, self._sender)
+                except (FirstreadError, OSError) as error:
                     self._refuse(error)
         return Command(
             C_STORE_RSP,
@@ -96,7 +111,12 @@ class StoreSink:
             self._part.discard()
             self._part = None
 
-    def _refuse(self, error: FirstreadError) -> None:
-        log.warning("an instance is refused: %s", error)
+    def _refuse(self, error: FirstreadError | OSError) -> None:
+        if isinstance(error, OSError):  # its text may hold a path, and that a UID
+            log.warning(
+                "an instance is refused: it cannot be written (%s)", error.strerror or type(error).__name__
+            )
+        else:
+            log.warning("an instance is refused: %s", error)
         self._status = OUT_OF_RESOURCES
         self.discard()

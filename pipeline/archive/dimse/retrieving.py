@@ -9,7 +9,9 @@ from typing import Protocol
 
 from pipeline.archive.dimse import statuses
 from pipeline.archive.dimse.association import Association, DimseMessage
+from pipeline.archive.dimse.caller import Sender
 from pipeline.archive.dimse.command import C_GET_RQ, C_MOVE_RQ, C_STORE_RQ, Command, encode_identifier
+from pipeline.archive.dimse.negotiation import TRANSFER_SYNTAXES
 from pipeline.archive.dimse.pdu import MOST_CONTEXTS, Associate, PresentationContext
 from pipeline.archive.dimse.receiving import (
     CANNOT_UNDERSTAND,
@@ -17,6 +19,7 @@ from pipeline.archive.dimse.receiving import (
     NOT_AUTHORIZED,
     OUT_OF_RESOURCES,
     SUCCESS,
+    Ignored,
     StoreSink,
 )
 from pipeline.archive.part10 import EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN, read_part10_header
@@ -35,24 +38,6 @@ _LEVEL, _STUDY, _SERIES, _INSTANCE = 0x00080052, 0x0020000D, 0x0020000E, 0x00080
 _UIDS_PER_REQUEST = 64
 _SETTLE_SECONDS = 3.0
 
-_TRANSFER_SYNTAXES = (
-    EXPLICIT_VR_LITTLE_ENDIAN,
-    IMPLICIT_VR_LITTLE_ENDIAN,
-    "1.2.840.10008.1.2.4.70",  # JPEG lossless, first-order prediction
-    "1.2.840.10008.1.2.4.90",  # JPEG 2000 lossless
-    "1.2.840.10008.1.2.4.91",  # JPEG 2000
-    "1.2.840.10008.1.2.4.80",  # JPEG-LS lossless
-    "1.2.840.10008.1.2.4.81",  # JPEG-LS near-lossless
-    "1.2.840.10008.1.2.4.50",  # JPEG baseline
-    "1.2.840.10008.1.2.4.51",  # JPEG extended
-    "1.2.840.10008.1.2.4.57",  # JPEG lossless, process 14
-    "1.2.840.10008.1.2.5",  # RLE
-    "1.2.840.10008.1.2.1.99",  # deflated
-    "1.2.840.10008.1.2.2",  # big endian
-    "1.2.840.10008.1.2.4.201",  # high-throughput JPEG 2000 lossless
-    "1.2.840.10008.1.2.4.202",
-    "1.2.840.10008.1.2.4.203",
-)
 _COMMON_CLASSES = (
     "1.2.840.10008.5.1.4.1.1.1",  # Computed Radiography
     "1.2.840.10008.5.1.4.1.1.1.1",  # Digital X-Ray, for presentation
@@ -116,7 +101,7 @@ class MoveReceiver:
             spool.stop(reason)
             raise
 
-    def close(self, part: PartFile, command: Command, calling: str) -> int:
+    def close(self, part: PartFile, command: Command, sender: Sender) -> int:
         """See ``Desk.close``."""
         with self._lock:
             spool = self._expected.get(command.sop_instance_uid)
@@ -189,13 +174,14 @@ class GetRetrieval:
         request = Command(C_GET_RQ, message_id=1, sop_class_uid=GET, has_data_set=True)
         association.send(context, request, encode_identifier(keys, context.transfer_syntaxes[0]))
         desk = _GetReceiver(spool)
+        sender = Sender(self._settings.ae_title, self._settings.host)
         sink: StoreSink | None = None
 
-        def sink_for(context: PresentationContext, command: Command) -> StoreSink | _Dropped:
+        def sink_for(context: PresentationContext, command: Command) -> StoreSink | Ignored:
             nonlocal sink
             if command.field != C_STORE_RQ:
-                return _Dropped()
-            sink = StoreSink(desk, context, command, self._settings.ae_title)
+                return Ignored()  # a list of failed UIDs: what failed is known by counting
+            sink = StoreSink(desk, context, command, sender)
             return sink
 
         try:
@@ -212,13 +198,6 @@ class GetRetrieval:
                 sink.discard()
 
 
-class _Dropped:
-    """The sink of a final response's list of failed UIDs: what failed is known by counting."""
-
-    def write(self, piece: memoryview) -> None:
-        return
-
-
 class _GetReceiver:
     def __init__(self, spool: Spool) -> None:
         self._spool = spool
@@ -230,7 +209,7 @@ class _GetReceiver:
             self._spool.stop(reason)
             raise
 
-    def close(self, part: PartFile, command: Command, calling: str) -> int:
+    def close(self, part: PartFile, command: Command, sender: Sender) -> int:
         return keep_status(self._spool, part, command)
 
 
@@ -249,9 +228,9 @@ def storage_contexts(sop_class_uids: Iterable[str]) -> tuple[PresentationContext
     Announced classes come first, the common ones fill up; at most 128 in all (PS3.8 section 9.3.2.2).
     """
     classes = list(dict.fromkeys([uid for uid in sop_class_uids if uid] or _COMMON_CLASSES))
-    pairs = [(sop_class, syntax) for sop_class in classes for syntax in _TRANSFER_SYNTAXES]
+    pairs = [(sop_class, syntax) for sop_class in classes for syntax in TRANSFER_SYNTAXES]
     if len(pairs) > MOST_CONTEXTS - 1:
-        pairs = [(sop_class, syntax) for syntax in _TRANSFER_SYNTAXES for sop_class in classes]
+        pairs = [(sop_class, syntax) for syntax in TRANSFER_SYNTAXES for sop_class in classes]
     stores = [
         PresentationContext(2 * index + 3, sop_class, (syntax,))
         for index, (sop_class, syntax) in enumerate(pairs[: MOST_CONTEXTS - 1])

@@ -1,7 +1,7 @@
 """The Storage SCP of ``firstread listen``: what it answers with Success is on the disk and in the ledger.
 
 Each instance goes to a temporary file, is forced to the disk, renamed, and its folder forced too; then
-``on_instance`` writes the ledger row; only then the sender gets Success (PS3.4 annex B).
+``record`` writes the ledger row; only then the sender gets Success (PS3.4 annex B).
 """
 
 import logging
@@ -12,28 +12,32 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from pipeline.archive.dimse.caller import Sender
 from pipeline.archive.dimse.command import Command
+from pipeline.archive.dimse.committing import Arrival, GroupCommit, Record, said
 from pipeline.archive.dimse.receiving import CANNOT_UNDERSTAND, DUPLICATE, OUT_OF_RESOURCES, SUCCESS
-from pipeline.archive.dimse.store_server import StoreServer
+from pipeline.archive.dimse.store_server import Hearing, StoreServer
 from pipeline.archive.part10 import Fault, dataset_digest
 from pipeline.archive.spool import PART_SUFFIX, DiskLimits, PartFile, moved
-from pipeline.errors import FirstreadError
+from pipeline.errors import RetryLater
+from pipeline.folders import make_writable, writing
 from pipeline.study import HeldInstance
 
 log = logging.getLogger(__name__)
 
-OnInstance = Callable[[HeldInstance, str], None]
+_INBOX = "the inbox"
+_CLOSE_SECONDS = 2.0
 
 
 class StorageScp:
     """Listens while its context lasts; ``port`` is the port really taken (port 0 asks for a free one).
 
-    Files are kept as ``folder/<Study Instance UID>/<SOP Instance UID>.dcm``. ``on_instance`` is called from
-    the threads of the associations with the instance and the calling AE title, also when the same instance
-    comes again (the acknowledgement may have been lost): it must be idempotent. When it raises, the sender
-    gets 0xA700, keeps the instance and may send it again; the file stays. A second instance with the same UID
-    and other bytes is refused with 0x0111 and the first one kept. Below ``min_free_gib`` everything is
-    refused with 0xA700.
+    Files are kept as ``folder/<Study Instance UID>/<SOP Instance UID>.dcm``. ``record`` is called, from one thread,
+    with the instances that came since its last call and who sent each, also when the same instance comes again (the
+    acknowledgement may have been lost): it must be idempotent. When it raises, or takes longer than ``record_seconds``,
+    the sender gets 0xA700, keeps the instance and may send it again; the file stays. A second instance with the same
+    UID and other bytes is refused with 0x0111 and the first one kept. Below ``min_free_gib``, and where the folder
+    cannot be written, everything is refused with 0xA700. ``allows`` and ``refused``: see ``StoreServer``.
     """
 
     def __init__(
@@ -42,75 +46,92 @@ class StorageScp:
         port: int,
         ae_title: str,
         folder: Path,
-        on_instance: OnInstance,
+        record: Record,
         min_free_gib: float,
         *,
         max_instance_gib: float = 4.0,
         stall_timeout: float = 60.0,
+        record_seconds: float = 5.0,
+        allows: Callable[[Sender], bool] = lambda _: True,
+        refused: Callable[[Sender, str], None] = lambda *_: None,
     ) -> None:
         limits = DiskLimits(min_free_gib, max_instance_gib)
-        self._inbox = _Inbox(folder, on_instance, limits)
-        self._server = StoreServer(host, port, ae_title, self._inbox, stall_timeout)
+        self._commits = GroupCommit(record, record_seconds)
+        self._inbox = _Inbox(folder, self._commits, limits, refused)
+        self._server = StoreServer(
+            host, port, ae_title, self._inbox, stall_timeout, allows=allows, refused=refused
+        )
 
     @property
     def port(self) -> int:
         """The port listened on."""
         return self._server.port
 
+    def hearing(self) -> Hearing:
+        """How well it hears now."""
+        return self._server.hearing()
+
     def __enter__(self) -> Self:
+        """Raises StopRun where the folder cannot be written, ConfigurationError where the port is taken."""
         self._inbox.prepare()
         self._server.start()
+        self._commits.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._server.close()
+        self._commits.close(_CLOSE_SECONDS)
 
 
 class _Inbox:
     """The desk of the Storage SCP."""
 
-    def __init__(self, folder: Path, on_instance: OnInstance, limits: DiskLimits) -> None:
+    def __init__(
+        self, folder: Path, commits: GroupCommit, limits: DiskLimits, refused: Callable[[Sender, str], None]
+    ) -> None:
         self._folder = folder
         self._arriving = folder / "arriving"
-        self._on_instance = on_instance
+        self._commits = commits
         self._limits = limits
+        self._refused = refused
         self._placing = threading.Lock()
 
     def prepare(self) -> None:
         """Create the folders and remove what a killed predecessor had not acknowledged."""
-        self._arriving.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for path in self._arriving.glob(f"*{PART_SUFFIX}"):
-            path.unlink(missing_ok=True)
+        make_writable(_INBOX, self._arriving)
+        with writing(_INBOX, self._folder):
+            for path in self._arriving.glob(f"*{PART_SUFFIX}"):
+                path.unlink(missing_ok=True)
 
     def open(self, command: Command) -> PartFile | int:
-        """See ``Desk.open``."""
-        self._limits.check(self._arriving)
-        return PartFile(self._arriving, self._limits)
+        """See ``ReceivePolicy.open``."""
+        with writing(_INBOX, self._folder):
+            self._limits.check(self._arriving)
+            return PartFile(self._arriving, self._limits)
 
-    def close(self, part: PartFile, command: Command, calling: str) -> int:
-        """See ``Desk.close``."""
-        found = part.finish(durable=True)
-        if isinstance(found, Fault):
-            log.warning("an instance is refused: %s (%s)", found.message, found.code)
-            return OUT_OF_RESOURCES if found.code == "too-large" else CANNOT_UNDERSTAND
-        if found.ref.sop_instance_uid != command.sop_instance_uid:
-            log.warning(
-                "an instance is refused: its data set names another SOP Instance UID than the request"
-            )
-            return CANNOT_UNDERSTAND
-        held = self._place(found)
+    def close(self, part: PartFile, command: Command, sender: Sender) -> int:
+        """See ``ReceivePolicy.close``."""
+        with writing(_INBOX, self._folder):
+            found = part.finish(durable=True)
+            if isinstance(found, Fault):
+                log.warning("an instance is refused: %s (%s)", found.message, found.code)
+                return OUT_OF_RESOURCES if found.code == "too-large" else CANNOT_UNDERSTAND
+            if found.ref.sop_instance_uid != command.sop_instance_uid:
+                log.warning(
+                    "an instance is refused: its data set names another SOP Instance UID than the request"
+                )
+                return CANNOT_UNDERSTAND
+            held = self._place(found)
         if held is None:
             log.warning("an instance is refused: its UID is held already with other bytes")
+            self._refused(sender, "other-bytes")
             return DUPLICATE
         try:
-            self._on_instance(held, calling)
-        except FirstreadError as error:
-            log.warning("an instance is on disk and could not be recorded: %s", error)
-            return OUT_OF_RESOURCES
+            self._commits.commit(Arrival(held, sender))
         except Exception as error:  # noqa: BLE001 - whatever it was, the sender must not be told Success
-            log.error("an instance is on disk and could not be recorded: %s", type(error).__name__)
+            log.warning("an instance is on disk and could not be recorded: %s", said(error))
             return OUT_OF_RESOURCES
         return SUCCESS
 
@@ -118,15 +139,31 @@ class _Inbox:
         """The instance under its final name, durable; None where other bytes are there already."""
         folder = self._folder / found.ref.study_instance_uid
         path = folder / f"{found.ref.sop_instance_uid}.dcm"
-        with self._placing:
-            if path.exists():
-                return moved(found, path) if dataset_digest(path) == found.sha256 else None
-            if not folder.exists():
-                folder.mkdir(mode=0o700, parents=True)
+        for _ in range(3):
+            if _made(folder):
                 _sync_folder(self._folder)
-            found.path.replace(path)
+            try:
+                with self._placing:
+                    if taken := path.exists():
+                        break
+                    found.path.replace(path)
+                    break
+            except FileNotFoundError:
+                continue  # the folder was empty, and who removed the files of its study has removed it
+        else:
+            raise RetryLater("inbox-busy", "the folder of a study is being removed; send the instance again")
+        if taken and dataset_digest(path) != found.sha256:
+            return None
         _sync_folder(folder)
         return moved(found, path)
+
+
+def _made(folder: Path) -> bool:
+    try:
+        folder.mkdir(mode=0o700)
+    except FileExistsError:
+        return False
+    return True
 
 
 def _sync_folder(folder: Path) -> None:

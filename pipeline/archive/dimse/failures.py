@@ -1,0 +1,34 @@
+"""What a peer that rejects or cannot be reached means for the caller."""
+
+from pipeline.archive.dimse.pdu import Rejection
+from pipeline.errors import RetryLater, StopRun
+
+
+def rejected(rejection: Rejection) -> RetryLater | StopRun:
+    """What an A-ASSOCIATE-RJ means (PS3.8 table 9-21)."""
+    if rejection.result == 2 or rejection.source == 3:
+        return RetryLater(
+            "archive-busy",
+            "the archive rejected the association for now: it has too many, or lower concurrency",
+        )
+    if rejection.source == 1 and rejection.reason == 7:
+        return StopRun("wrong-called-ae", "the archive does not know itself by this name: check ae_title")
+    if rejection.source == 1 and rejection.reason == 3:
+        return StopRun("calling-ae-refused", "the archive does not know us: register calling_ae_title there")
+    return StopRun(
+        "archive-rejected",
+        f"the archive rejected the association (reason {rejection.source}.{rejection.reason})",
+    )
+
+
+def unreachable(error: OSError) -> RetryLater:
+    """What an error of the socket means."""
+    if isinstance(error, TimeoutError):
+        return RetryLater(
+            "archive-stalled", "the archive did not answer in time: raise stall_timeout if it is slow"
+        )
+    if isinstance(error, ConnectionRefusedError):
+        return RetryLater(
+            "archive-unreachable", "connection refused: check host and port, and that the archive runs"
+        )
+    return RetryLater("archive-unreachable", f"the connection failed ({type(error).__name__})")
