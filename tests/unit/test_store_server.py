@@ -20,7 +20,7 @@ from pipeline.archive.dimse.caller import LONGEST_REQUEST, Sender
 from pipeline.archive.dimse.command import C_ECHO_RQ, C_FIND_RQ, C_STORE_RQ, Command
 from pipeline.archive.dimse.negotiation import TRANSFER_SYNTAXES, VERIFICATION
 from pipeline.archive.dimse.pdu import Associate, PresentationContext, Rejection
-from pipeline.archive.dimse.places import Places
+from pipeline.archive.dimse.places import CallerPlaces
 from pipeline.archive.dimse.receiving import SUCCESS
 from pipeline.archive.dimse.store_server import StoreServer
 from pipeline.archive.part10 import IMPLICIT_VR_LITTLE_ENDIAN
@@ -62,7 +62,9 @@ class Desk:
 
 
 @contextmanager
-def server(folder: Path, places: Places | None = None, stall_timeout: float = 60.0) -> Iterator[StoreServer]:
+def server(
+    folder: Path, places: CallerPlaces | None = None, stall_timeout: float = 60.0
+) -> Iterator[StoreServer]:
     with StoreServer(LOOPBACK, 0, "LISTEN", Desk(folder), stall_timeout, places=places) as running:
         yield running
 
@@ -181,7 +183,7 @@ def test_idle_associations_make_place_for_who_has_something_to_say(tmp_path: Pat
 
 
 def test_one_calling_title_leaves_places_for_others(tmp_path: Path) -> None:
-    places = Places(associations=8, patience_seconds=0.1, idle_seconds=30.0)
+    places = CallerPlaces(associations=8, patience_seconds=0.1, idle_seconds=30.0)
     with server(tmp_path, places) as running, ExitStack() as stack:
         for _ in range(6):
             stack.enter_context(associate(running.port, "GREEDY"))
@@ -192,7 +194,7 @@ def test_one_calling_title_leaves_places_for_others(tmp_path: Path) -> None:
 
 def test_who_waits_for_our_answer_is_not_sent_away(tmp_path: Path) -> None:
     desk = Desk(tmp_path)
-    places = Places(associations=1, idle_seconds=0.0, patience_seconds=0.2)
+    places = CallerPlaces(associations=1, idle_seconds=0.0, patience_seconds=0.2)
     with StoreServer(LOOPBACK, 0, "LISTEN", desk, 60, places=places) as running:
         desk.go_on.clear()
         with associate(running.port) as waiting:
@@ -208,7 +210,7 @@ def test_who_waits_for_our_answer_is_not_sent_away(tmp_path: Path) -> None:
 
 
 def test_silent_connections_end_soon_and_those_of_known_addresses_later(tmp_path: Path) -> None:
-    places = Places(request_seconds=0.5, known_seconds=30.0)
+    places = CallerPlaces(request_seconds=0.5, known_seconds=30.0)
     with server(tmp_path, places) as running:
         with socket.create_connection((LOOPBACK, running.port), timeout=5) as silent:
             silent.sendall(b"\x01")
@@ -223,7 +225,7 @@ def test_silent_connections_end_soon_and_those_of_known_addresses_later(tmp_path
 
 
 def test_a_message_that_trickles_gives_its_place_to_others(tmp_path: Path) -> None:
-    with server(tmp_path, Places(associations=1)) as running:
+    with server(tmp_path, CallerPlaces(associations=1)) as running:
         slow = associate(running.port)
         context = slow.accepted(DX_IMAGE_STORAGE)
         request = Command(C_STORE_RQ, 1, 0, DX_IMAGE_STORAGE, "1.2.3", has_data_set=True)

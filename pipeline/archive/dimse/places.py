@@ -19,7 +19,7 @@ _DESCRIPTORS_OF_AN_ASSOCIATION = 2
 
 
 @dataclass(frozen=True, slots=True)
-class Places:
+class CallerPlaces:
     """How many at the same time; times are in seconds.
 
     ``waiting`` are connections that have not asked for an association yet; they have ``request_seconds`` to do it,
@@ -65,7 +65,7 @@ class Standing(Protocol):
 Caller = TypeVar("Caller", bound=Standing)
 
 
-def places_by_descriptors() -> Places:
+def places_by_descriptors() -> CallerPlaces:
     """As many places as this process has file descriptors for; the soft limit is raised towards the hard one first."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = _DESCRIPTORS_KEPT + _DESCRIPTORS_OF_AN_ASSOCIATION * _MOST_ASSOCIATIONS + 2 * _MOST_WAITING
@@ -75,7 +75,7 @@ def places_by_descriptors() -> Places:
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     spare = wanted if soft == resource.RLIM_INFINITY else max(0, soft - _DESCRIPTORS_KEPT)
     share = spare // (2 * _DESCRIPTORS_OF_AN_ASSOCIATION)
-    return Places(min(_MOST_ASSOCIATIONS, max(4, share)), min(_MOST_WAITING, max(8, share)))
+    return CallerPlaces(min(_MOST_ASSOCIATIONS, max(4, share)), min(_MOST_WAITING, max(8, share)))
 
 
 def first_to_leave(callers: Collection[Caller], idle_before: float) -> Caller | None:
@@ -89,7 +89,9 @@ def silent_to_leave(waiting: Collection[Caller]) -> Caller | None:
     return min(_largest(list(waiting), _address), key=lambda one: one.since, default=None)
 
 
-def admits(callers: Collection[Caller], caller: Caller, places: Places, idle_before: float) -> Caller | bool:
+def admits(
+    callers: Collection[Caller], caller: Caller, places: CallerPlaces, idle_before: float
+) -> Caller | bool:
     """Whether ``caller`` may associate beside ``callers``: True, False, or who has to leave for it."""
     same_address = [one for one in callers if one.address == caller.address]
     same_title = [one for one in same_address if one.calling == caller.calling]

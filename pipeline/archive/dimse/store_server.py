@@ -23,7 +23,7 @@ from pipeline.archive.dimse.conversation import Conversation
 from pipeline.archive.dimse.negotiation import answered
 from pipeline.archive.dimse.pdu import Associate, Rejection
 from pipeline.archive.dimse.places import (
-    Places,
+    CallerPlaces,
     admits,
     first_to_leave,
     places_by_descriptors,
@@ -80,7 +80,7 @@ class StoreServer:
         *,
         allows: Callable[[Sender], bool] = lambda _: True,
         refused: Callable[[Sender, str], None] = lambda *_: None,
-        places: Places | None = None,
+        places: CallerPlaces | None = None,
     ) -> None:
         self.host = host
         self.port = port
