@@ -17,10 +17,10 @@ import pytest
 from pipeline.archive.dimse import pdu
 from pipeline.archive.dimse.association import Association
 from pipeline.archive.dimse.caller import LONGEST_REQUEST, Sender
+from pipeline.archive.dimse.caller_places import CallerPlaces
 from pipeline.archive.dimse.command import C_ECHO_RQ, C_FIND_RQ, C_STORE_RQ, Command
 from pipeline.archive.dimse.negotiation import TRANSFER_SYNTAXES, VERIFICATION
 from pipeline.archive.dimse.pdu import Associate, PresentationContext, Rejection
-from pipeline.archive.dimse.places import CallerPlaces
 from pipeline.archive.dimse.receiving import SUCCESS
 from pipeline.archive.dimse.store_server import StoreServer
 from pipeline.archive.part10 import IMPLICIT_VR_LITTLE_ENDIAN

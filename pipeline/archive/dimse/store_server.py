@@ -19,16 +19,16 @@ from typing import Self
 from pipeline.archive.dimse import pdu
 from pipeline.archive.dimse.association import Association, Pace
 from pipeline.archive.dimse.caller import Caller, MalformedRequestError, Sender
-from pipeline.archive.dimse.conversation import Conversation
-from pipeline.archive.dimse.negotiation import answered
-from pipeline.archive.dimse.pdu import Associate, Rejection
-from pipeline.archive.dimse.places import (
+from pipeline.archive.dimse.caller_places import (
     CallerPlaces,
     admits,
     first_to_leave,
     places_by_descriptors,
     silent_to_leave,
 )
+from pipeline.archive.dimse.conversation import Conversation
+from pipeline.archive.dimse.negotiation import answered
+from pipeline.archive.dimse.pdu import Associate, Rejection
 from pipeline.archive.dimse.receiving import ReceivePolicy
 from pipeline.archive.dimse.workers import Workers
 from pipeline.errors import ConfigurationError, FirstreadError
