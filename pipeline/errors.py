@@ -12,6 +12,8 @@ Every error carries ``code``, a short stable word for tables and metrics, and a 
 Neither may hold patient data: they reach logs, the ledger and Prefect (docs/design.md#patient-data).
 """
 
+from typing import Any
+
 
 class FirstreadError(Exception):
     """Root of the tree; never raised itself."""
@@ -23,6 +25,10 @@ class FirstreadError(Exception):
 
     def __str__(self) -> str:
         return f"{self.code}: {self.message}"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled, as Prefect does with the result of what failed, it comes back whole."""
+        return _restored, (type(self), dict(vars(self)))
 
 
 class SkipStudy(FirstreadError):
@@ -54,3 +60,9 @@ class StopRun(FirstreadError):
 
 class ConfigurationError(StopRun):
     """What was asked or configured cannot be; the message says which setting to change."""
+
+
+def _restored(kind: type[FirstreadError], values: dict[str, Any]) -> FirstreadError:
+    error = kind.__new__(kind, values["message"])
+    vars(error).update(values)
+    return error
