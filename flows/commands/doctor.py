@@ -1,19 +1,31 @@
-"""``firstread doctor``: try every part for real, from archive to model, and say in plain words what to change."""
+"""``firstread doctor``: try every part for real, from archive to model, and say in plain words what to change.
+
+A part that fails does not keep the others from being tried; the database is asked once, without patience.
+"""
 
 import json
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 
 from flows.commands import table as display
+from flows.environment.site_models import check_site_tasks, chosen_model
 from flows.environment.workplace import Workplace
 from flows.tally import ALL_WELL, SOME_FAILED
+from pipeline.archive import Archive
 from pipeline.errors import FirstreadError
 from pipeline.images import probe_decoders
-from pipeline.settings import Settings
-from pipeline.study import StudyQuery
+from pipeline.report import Language
+from pipeline.settings import Settings, archive_named
+from pipeline.store.opening import open_store
+from pipeline.study import FoundStudy, StudyQuery
+
+STUDIES_TRIED = 3
+CONNECT_SECONDS = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,69 +38,50 @@ class Examination:
 
 
 def examine(settings: Settings, archive: str | None, *, as_json: bool) -> int:
-    """Try database, decoders, model and each archive (or the one named); returns 0 when all is well, else 1."""
-    done = [
-        _try("decoders", lambda: _said(probe_decoders(), "every pinned decoder gives the pixels it should"))
-    ]
-    try:
-        with Workplace(settings) as place:
-            done.append(
-                _try(
-                    "database",
-                    lambda: f"schema is current, {place.store.audit_verify().rows} audit rows hold",
-                )
-            )
-            done.append(_try("model", lambda: _model(place)))
-            for name in (archive,) if archive else tuple(settings.archives):
-                done.extend(_archive(place, name))
-    except FirstreadError as error:
-        done.append(Examination("database", False, str(error)))
-    if not settings.archives:
-        done.append(
-            Examination(
-                "archives", False, "none is configured; add an [archives.main] table to firstread.toml"
-            )
-        )
+    """Try decoders, tasks, database, model and each archive (or the one named); returns 0 when all is well, else 1.
+
+    Raises ConfigurationError for an unknown archive.
+    """
+    if archive:
+        archive_named(settings, archive)
+    done = list(_parts(settings, archive))
+    well = all(one.well for one in done)
     if as_json:
-        sys.stdout.write(json.dumps([asdict(one) for one in done]) + "\n")
+        told = {"well": well, "parts": [asdict(one) for one in done]}
+        sys.stdout.write(json.dumps(told, ensure_ascii=False) + "\n")
     else:
         display.rows_table(
-            ("part", "", "verdict"),
-            [(one.part, "well" if one.well else "NOT WELL", one.verdict) for one in done],
+            ("part", "", "what was found"),
+            [(one.part, "well" if one.well else "to mend", one.verdict) for one in done],
         )
-    return ALL_WELL if all(one.well for one in done) else SOME_FAILED
+    return ALL_WELL if well else SOME_FAILED
 
 
-def _archive(place: Workplace, name: str) -> list[Examination]:
-    echo = _try(f"{name}: echo", lambda: place.archive(name).echo())
-    if not echo.well:
-        return [echo]
-    found = _try(f"{name}: find", lambda: _find(place, name))
-    if not found.well:
-        return [echo, found]
-    return [echo, found, _try(f"{name}: retrieve one instance", lambda: _retrieve(place, name))]
+def _parts(settings: Settings, archive: str | None) -> Iterator[Examination]:
+    yield _try("decoders", lambda: _said(probe_decoders(), "every pinned decoder gives the pixels it should"))
+    tasks = _try("tasks", lambda: _tasks(settings))
+    yield tasks
+    yield _try("database", lambda: _database(settings))
+    if not tasks.well:  # said above; the model is tried without them
+        settings = settings.model_copy(update={"tasks": ()})
+    with Workplace.without_store(settings) as place:
+        yield _try("model", lambda: _model(place))
+        for name in (archive,) if archive else tuple(settings.archives):
+            yield from _archive(place, name)
+    if not settings.archives:
+        advice = "none is configured: add an [archives.main] table to firstread.toml"
+        yield Examination("archives", False, advice)
 
 
-def _find(place: Workplace, name: str) -> str:
-    study = next(iter(place.archive(name).find(StudyQuery())), None)
-    if study is None:
-        return "the archive answers, and has no study"
-    announced = place.archive(name).instances(study.study_instance_uid)
-    return f"the archive answers; the first study announces {len(announced)} instances"
+def _tasks(settings: Settings) -> str:
+    check_site_tasks(settings, chosen_model(settings, ""), Language(settings.policy.language))
+    count = len(settings.tasks)
+    return f"the models can be asked all {count} [[tasks]]" if count else "no [[tasks]] beside the report"
 
 
-def _retrieve(place: Workplace, name: str) -> str:
-    archive = place.archive(name)
-    study = next(iter(archive.find(StudyQuery())), None)
-    if study is None:
-        return "nothing to retrieve"
-    with tempfile.TemporaryDirectory(dir=place.settings.data_dir) as folder:
-        fetched = archive.fetch(study.study_instance_uid, Path(folder) / "study")
-    if not fetched.complete:
-        raise FirstreadError(
-            "short", f"{len(fetched.held)} of {len(fetched.announced)} announced instances came"
-        )
-    return f"{len(fetched.held)} of {len(fetched.announced)} announced instances came, {len(fetched.damaged)} damaged"
+def _database(settings: Settings) -> str:
+    with open_store(settings, patience_seconds=0, connect_seconds=CONNECT_SECONDS) as store:
+        return f"the schema is current, {store.audit_verify().rows} audit rows hold"
 
 
 def _model(place: Workplace) -> str:
@@ -96,11 +89,61 @@ def _model(place: Workplace) -> str:
     return f"{place.model.id} is loaded and passed its self-check; the encoder runs on {drafter.runner}"
 
 
+def _archive(place: Workplace, name: str) -> Iterator[Examination]:
+    echo = _try(f"{name}: echo", lambda: place.archive(name).echo())
+    yield echo
+    if not echo.well:
+        return
+    found: list[FoundStudy] = []
+    find = _try(f"{name}: find", lambda: _find(place.archive(name), found))
+    yield find
+    if find.well and found:
+        yield _try(f"{name}: retrieve", lambda: _retrieve(place, name, found))
+
+
+def _find(archive: Archive, found: list[FoundStudy]) -> str:
+    found += islice(archive.find(StudyQuery()), STUDIES_TRIED)
+    return "the archive answers" if found else "the archive answers, and has no study"
+
+
+def _retrieve(place: Workplace, name: str, found: list[FoundStudy]) -> str:
+    """Retrieve one study; where it fails further ones, since one may be broken in an archive that is well."""
+    failures: list[FirstreadError] = []
+    for study in found:
+        try:
+            came = _fetch(place, name, study)
+        except FirstreadError as error:
+            failures.append(error)
+            if len({one.code for one in failures}) < len(failures):
+                break  # the same again: it is the archive, not the study
+            continue
+        if not failures:
+            return came
+        return f"{came}; {len(failures)} other study could not be retrieved: {failures[0].message}"
+    raise failures[0]
+
+
+def _fetch(place: Workplace, name: str, study: FoundStudy) -> str:
+    with _folder(place.settings.data_dir) as folder:
+        fetched = place.archive(name).fetch(study.study_instance_uid, folder)
+    came = f"{len(fetched.held)} of {len(fetched.announced)} announced instances of a study came"
+    if not fetched.complete:
+        raise FirstreadError("short", came)
+    return came + (f", {len(fetched.damaged)} damaged" if fetched.damaged else "")
+
+
+@contextmanager
+def _folder(data_dir: Path) -> Iterator[Path]:
+    data_dir.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=data_dir) as folder:
+        yield Path(folder) / "study"
+
+
 def _try(part: str, act: Callable[[], str]) -> Examination:
     try:
         return Examination(part, True, act())
     except FirstreadError as error:
-        return Examination(part, False, str(error))
+        return Examination(part, False, f"{error.message} ({error.code})")
 
 
 def _said(_: object, sentence: str) -> str:

@@ -8,8 +8,8 @@ import logging
 import os
 import socket
 import uuid
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -61,6 +61,14 @@ class Workplace:
             self._folder = stack.enter_context(work_folder(self.settings.data_dir / "work"))
             self._stack = stack.pop_all()
         return self
+
+    @classmethod
+    @contextmanager
+    def without_store(cls, settings: Settings) -> Iterator[Self]:
+        """Model and archives alone, for a look at each while the database may be away."""
+        place = cls(settings)
+        with place._stack:
+            yield place
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

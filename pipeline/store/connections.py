@@ -43,10 +43,16 @@ class Connections:
     """A pool of at most ``most`` connections, opened when needed, shared by threads; a context manager."""
 
     def __init__(
-        self, url: str, *, name: str = "firstread", most: int = 8, patience_seconds: float = 60.0
+        self,
+        url: str,
+        *,
+        name: str = "firstread",
+        most: int = 8,
+        patience_seconds: float = 60.0,
+        connect_seconds: int = 10,
     ) -> None:
         self._conninfo = make_conninfo(
-            libpq_url(url), application_name=name, connect_timeout=10,
+            libpq_url(url), application_name=name, connect_timeout=connect_seconds,
             keepalives=1, keepalives_idle=20, keepalives_interval=5, keepalives_count=4,
         )  # fmt: skip
         self._patience_seconds = patience_seconds

@@ -21,8 +21,13 @@ def database_url(settings: Settings) -> Iterator[str]:
 
 
 @contextmanager
-def open_store(settings: Settings, *, owner: str = "") -> Iterator[Store]:
+def open_store(
+    settings: Settings, *, owner: str = "", patience_seconds: float = 60.0, connect_seconds: int = 10
+) -> Iterator[Store]:
     """The store; ``owner`` names its connections in the server's list of sessions.
+
+    ``patience_seconds`` is how long a call waits for a database that is away, ``connect_seconds`` how long for a server
+    that does not even refuse.
 
     The embedded database is at this program's schema when it is there; a site's own is brought up only by
     ``firstread db upgrade``. Raises StopRun when the schema is not the one expected, RetryLater when the database is
@@ -30,4 +35,12 @@ def open_store(settings: Settings, *, owner: str = "") -> Iterator[Store]:
     """
     with ExitStack() as stack:
         url = stack.enter_context(database_url(settings))
-        yield stack.enter_context(Store(url, revision=head(), owner=owner))
+        yield stack.enter_context(
+            Store(
+                url,
+                revision=head(),
+                owner=owner,
+                patience_seconds=patience_seconds,
+                connect_seconds=connect_seconds,
+            )
+        )

@@ -58,10 +58,15 @@ class Store:
         owner: str = "",
         most_connections: int = 8,
         patience_seconds: float = 60.0,
+        connect_seconds: int = 10,
         settle_seconds: float = RESTART_SETTLE_SECONDS,
     ) -> None:
         self._connections = Connections(
-            url, name=f"firstread {owner}".strip(), most=most_connections, patience_seconds=patience_seconds
+            url,
+            name=f"firstread {owner}".strip(),
+            most=most_connections,
+            patience_seconds=patience_seconds,
+            connect_seconds=connect_seconds,
         )
         self._presence = Presence(self._connections)
         self._revision = revision

@@ -7,11 +7,13 @@ docs/decisions). Errors of transport and status become the project's own here.
 import base64
 import http.client
 import logging
+import socket
 import ssl
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from email.message import Message
+from typing import Any
 from urllib.parse import urlsplit
 
 from pipeline.errors import ConfigurationError, FailStudy, RetryLater, StopRun
@@ -20,6 +22,7 @@ from pipeline.settings import DicomwebArchive
 log = logging.getLogger(__name__)
 
 _DRAIN_BYTES = 1 << 16
+_EXPIRED, _SELF_SIGNED, _WRONG_HOST, _WRONG_ADDRESS = 10, (18, 19), 62, 64
 
 
 class HttpArchive:
@@ -54,6 +57,10 @@ class HttpArchive:
                 yield response
             finally:
                 self._put_back(connection, response)
+        except ssl.SSLCertVerificationError as error:
+            raise _untrusted(error, self._host, self._certified_names) from None
+        except (ConnectionResetError, http.client.BadStatusLine) as error:
+            raise _closed(error, secure=self._secure) from None
         except (OSError, http.client.HTTPException) as error:
             raise unreachable(error) from None
 
@@ -104,6 +111,21 @@ class HttpArchive:
         connection.sock.settimeout(self._settings.stall_timeout)
         return connection
 
+    def _certified_names(self) -> str:
+        """The names in the archive's certificate, trusted but for another host; "" where they cannot be had."""
+        context = _tls_context(self._settings)
+        context.check_hostname = False
+        address, timeout = (self._host, self._port), self._settings.connect_timeout
+        try:
+            with (
+                socket.create_connection(address, timeout) as plain,
+                context.wrap_socket(plain, server_hostname=self._host) as secured,
+            ):
+                names: Any = (secured.getpeercert() or {}).get("subjectAltName", ())
+        except OSError:
+            return ""
+        return ", ".join(str(value) for _, value in names)
+
     def _put_back(self, connection: http.client.HTTPConnection, response: http.client.HTTPResponse) -> None:
         if not response.isclosed() and response.length is not None and response.length <= _DRAIN_BYTES:
             response.read()
@@ -115,12 +137,28 @@ class HttpArchive:
             connection.close()
 
 
+def _untrusted(error: ssl.SSLCertVerificationError, host: str, names: Callable[[], str]) -> StopRun:
+    """Why the certificate is not believed (verify codes of OpenSSL, x509_vfy.h), and what to do."""
+    if error.verify_code in (_WRONG_HOST, _WRONG_ADDRESS):
+        certified = names() or "another host"
+        message = f"the certificate is for {certified}, not for {host}: write url with a name that it has"
+    elif error.verify_code in _SELF_SIGNED:
+        message = "the certificate is self-signed and not trusted: set ca_file to it, or to its authority"
+    elif error.verify_code == _EXPIRED:
+        message = "the archive's certificate has expired: it has to be renewed there"
+    else:
+        message = "the archive's certificate is not trusted: set ca_file to its authority"
+    return StopRun("archive-tls", message)
+
+
+def _closed(error: OSError | http.client.HTTPException, *, secure: bool) -> RetryLater:
+    """A connection that was closed instead of an answer; a TLS server does so that is spoken to in the clear."""
+    advice = "" if secure else ": if it speaks TLS, url must begin with https://"
+    return RetryLater("archive-unreachable", f"the archive closed the connection{advice}")
+
+
 def unreachable(error: OSError | http.client.HTTPException) -> RetryLater | StopRun:
     """What a transport error means for the caller."""
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return StopRun(
-            "archive-tls", "the archive's certificate is not trusted: set ca_file to its authority"
-        )
     if isinstance(error, ssl.SSLError):
         return StopRun("archive-tls", "no TLS connection: check whether url should begin with http://")
     if isinstance(error, TimeoutError):
@@ -158,7 +196,9 @@ def refusal(status: int, headers: Message) -> RetryLater | StopRun | FailStudy:
     if status >= 500:
         return RetryLater("archive-error", f"the archive answered {status}: look into its log")
     return FailStudy(
-        "archive-refused", f"the archive answered {status} to a request of the standard: look into its log"
+        "archive-refused",
+        f"the archive answered {status}: check http or https and the path in url (for instance /dicom-web); "
+        "where they are right look into its log",
     )
 
 

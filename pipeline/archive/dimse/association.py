@@ -16,7 +16,7 @@ from typing import NoReturn, Protocol, Self
 
 from pipeline.archive.dimse import pdu
 from pipeline.archive.dimse.command import Command, decode_command
-from pipeline.archive.dimse.failures import rejected, unreachable
+from pipeline.archive.dimse.failures import aborted, rejected, unreachable
 from pipeline.archive.dimse.pdu import Associate, PresentationContext, Rejection
 from pipeline.errors import RetryLater, StopRun
 
@@ -94,6 +94,7 @@ class Association:
         self._begun = 0.0
         self._peer_longest = 16384
         self._open = False
+        self._titles = ("", "")
         self.contexts: dict[int, PresentationContext] = {}
         self.heard_at = time.monotonic()
         """When bytes of the peer came last (monotonic); other threads may read it."""
@@ -113,6 +114,7 @@ class Association:
         except OSError as error:
             raise unreachable(error) from None
         association = cls(connection, stall_timeout)
+        association._titles = (proposal.called, proposal.calling)
         try:
             association._negotiate(proposal)
         except BaseException:
@@ -290,10 +292,10 @@ class Association:
             return None
         if kind == pdu.ASSOCIATE_RJ and length >= 4:
             self._open = False
-            raise rejected(Rejection(body[1], body[2], body[3]))
+            raise rejected(Rejection(body[1], body[2], body[3]), self._titles)
         if kind == pdu.ABORT:
             self._open = False
-            raise RetryLater("archive-aborted", "the archive aborted the association: look into its log")
+            raise aborted(self._titles)
         if kind == pdu.P_DATA_TF and wanted == pdu.RELEASE_RP:
             return None  # a late message during release
         return self._broken("a PDU came that has no place here")

@@ -4,21 +4,33 @@ from pipeline.archive.dimse.pdu import Rejection
 from pipeline.errors import RetryLater, StopRun
 
 
-def rejected(rejection: Rejection) -> RetryLater | StopRun:
-    """What an A-ASSOCIATE-RJ means (PS3.8 table 9-21)."""
+def rejected(rejection: Rejection, titles: tuple[str, str] = ("", "")) -> RetryLater | StopRun:
+    """What an A-ASSOCIATE-RJ means (PS3.8 table 9-21); ``titles`` are the called and the calling AE title."""
+    called, calling = titles
     if rejection.result == 2 or rejection.source == 3:
         return RetryLater(
             "archive-busy",
             "the archive rejected the association for now: it has too many, or lower concurrency",
         )
     if rejection.source == 1 and rejection.reason == 7:
-        return StopRun("wrong-called-ae", "the archive does not know itself by this name: check ae_title")
+        return StopRun("wrong-called-ae", f"the archive does not know itself as {called}: check ae_title")
     if rejection.source == 1 and rejection.reason == 3:
-        return StopRun("calling-ae-refused", "the archive does not know us: register calling_ae_title there")
+        return StopRun(
+            "calling-ae-refused",
+            f"the archive does not know us as {calling}: register this calling_ae_title there",
+        )
     return StopRun(
         "archive-rejected",
         f"the archive rejected the association (reason {rejection.source}.{rejection.reason})",
     )
+
+
+def aborted(titles: tuple[str, str]) -> RetryLater:
+    """What an A-ABORT means: refusing a stranger in this way is common (Orthanc, at a query)."""
+    stranger = (
+        f"it may not know the calling AE title {titles[1]}, register it there; or " if titles[1] else ""
+    )
+    return RetryLater("archive-aborted", f"the archive aborted the association: {stranger}look into its log")
 
 
 def unreachable(error: OSError) -> RetryLater:

@@ -37,6 +37,7 @@ _PLAIN = (IMPLICIT_VR_LITTLE_ENDIAN, EXPLICIT_VR_LITTLE_ENDIAN)
 _LEVEL, _STUDY, _SERIES, _INSTANCE = 0x00080052, 0x0020000D, 0x0020000E, 0x00080018
 _UIDS_PER_REQUEST = 64
 _SETTLE_SECONDS = 3.0
+_EVERY_ADDRESS = ("", "0.0.0.0", "::")  # noqa: S104 - compared, never bound
 
 _COMMON_CLASSES = (
     "1.2.840.10008.5.1.4.1.1.1",  # Computed Radiography
@@ -133,7 +134,13 @@ class MoveRetrieval:
                 ]
             if _more_may_come(finals, len(spool.held()) - before):
                 spool.wait_for(uids, _SETTLE_SECONDS)
-        return _worst(finals)
+        return _worst(finals, f"{self._settings.calling_ae_title} at {self._listening()}")
+
+    def _listening(self) -> str:
+        """Where the archive has to send, as far as it can be known here."""
+        host, port = self._settings.move_host, self._settings.move_port
+        place = "the address of this host" if host in _EVERY_ADDRESS else host
+        return f"{place}, port {port}" if port else place
 
     def _move(self, association: Association, keys: dict[int, tuple[str, str]], spool: Spool) -> Command:
         context = association.accepted(MOVE)
@@ -278,9 +285,11 @@ def _final(message: DimseMessage | None) -> Command | None:
     return None if message.command.status in statuses.PENDING else message.command
 
 
-def _worst(finals: list[Command]) -> FirstreadError | None:
+def _worst(finals: list[Command], destination: str = "") -> FirstreadError | None:
     failures = [
-        failure for final in finals if (failure := statuses.retrieve_failure(final.status)) is not None
+        failure
+        for final in finals
+        if (failure := statuses.retrieve_failure(final.status, destination)) is not None
     ]
     return failures[-1] if failures else None
 

@@ -10,6 +10,8 @@ _TOO_MANY = frozenset({0xA700, 0xA701})
 _CANNOT_PERFORM = 0xA702
 _DESTINATION_UNKNOWN = 0xA801
 _MISMATCH = 0xA900
+_UNABLE = 0xC000
+"""Cxxx, unable to process: what Orthanc answers for an unknown move destination."""
 _NOT_AUTHORIZED = 0x0124
 _CLASS_UNSUPPORTED = frozenset({0x0122, 0x0112, 0x0118})
 
@@ -26,10 +28,10 @@ def find_was_cut(status: int | None) -> bool:
     raise _refusal(status, "query")
 
 
-def retrieve_failure(status: int | None) -> RetryLater | StopRun | FailStudy | None:
+def retrieve_failure(status: int | None, destination: str = "") -> RetryLater | StopRun | FailStudy | None:
     """What a final C-MOVE or C-GET status says for the caller; None for success, and for success in part.
 
-    Whether anything really came is another matter.
+    Whether anything really came is another matter. ``destination`` says for a C-MOVE who we are and where we listen.
     """
     if status in (SUCCESS, _SOME_FAILED):
         return None
@@ -37,15 +39,14 @@ def retrieve_failure(status: int | None) -> RetryLater | StopRun | FailStudy | N
         return RetryLater(
             "archive-busy", f"the archive is out of resources for this retrieval ({_shown(status)})"
         )
-    return _refusal(status, "retrieval")
+    return _refusal(status, "retrieval", destination)
 
 
-def _refusal(status: int | None, what: str) -> RetryLater | StopRun | FailStudy:
+def _refusal(status: int | None, what: str, destination: str = "") -> RetryLater | StopRun | FailStudy:
     if status == _DESTINATION_UNKNOWN:
         return StopRun(
             "move-destination-unknown",
-            "the archive does not know our move destination: register calling_ae_title there, with this "
-            "host and move_port",
+            f"the archive does not know our move destination: it must know {destination or 'calling_ae_title'}",
         )
     if status == _NOT_AUTHORIZED or status in _CLASS_UNSUPPORTED:
         return StopRun(
@@ -57,9 +58,10 @@ def _refusal(status: int | None, what: str) -> RetryLater | StopRun | FailStudy:
         )
     if status == _CANCELLED:
         return RetryLater("archive-cancelled", f"the archive cancelled the {what}")
-    return RetryLater(
-        "archive-error", f"the archive ended the {what} with status {_shown(status)}: look into its log"
-    )
+    advice = "look into its log"
+    if destination and status is not None and status & 0xF000 == _UNABLE:
+        advice = f"most often it does not know where to send, it must know {destination}; else {advice}"
+    return RetryLater("archive-error", f"the archive ended the {what} with status {_shown(status)}: {advice}")
 
 
 def _shown(status: int | None) -> str:
