@@ -191,13 +191,9 @@ def discover(
 @app.command()
 def listen(config: Config = None, verbose: Verbose = False) -> None:
     """Receive what a PACS pushes (C-STORE) and start its drafting."""
-    from flows.environment.prefect_server import site_api
+    from flows.commands.listen import listen_forever
 
-    settings = _settings(config, verbose)
-    site_api(settings)
-    from flows.commands.listen import listen_forever  # imports prefect, which reads its API's address then
-
-    listen_forever(settings)
+    listen_forever(_settings(config, verbose))
 
 
 @app.command()

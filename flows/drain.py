@@ -1,7 +1,10 @@
 """Many studies through the path at the same time: retrieve and decode, encode, write, store, each in its own lane.
 
-Lanes are joined by short queues, so memory stays flat however long the backlog is. One Prefect task handles
-one batch of one lane. Its argument is an object in memory, so that Prefect never stores what names a study.
+Lanes are joined by short queues, so memory stays flat however long the backlog is. What is recorded of a run
+(``environment.recorder``) is a batch of a lane, never an instance, and names no study.
+
+No lane may wait for ever: whatever one of them raises cancels the others, so nothing here may swallow a cancellation.
+``asyncio.wait_for`` does on Python 3.11 where its item comes at the same moment; ``asyncio.timeout`` does not.
 """
 
 import asyncio
@@ -13,6 +16,7 @@ from datetime import date, datetime
 
 from flows import stages
 from flows.environment.observer import OBSERVER
+from flows.environment.recorder import RECORDER
 from flows.environment.workplace import Workplace
 from flows.path import RetrievedStudy
 from flows.tally import Tally
@@ -24,6 +28,8 @@ log = logging.getLogger(__name__)
 RETRIEVING_BATCHES = 2
 FILL_SECONDS = 0.2
 LANE_THREADS = 8
+LAST_ANSWER_SECONDS = 3.0
+"""How long a run that ends waits for claims on their way; what comes later is freed by the end of its process."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,26 +49,31 @@ class Wanted:
 class _Lanes:
     """The queues between the lanes, the claims in flight and the outcomes so far."""
 
-    def __init__(self, batch: int, together: int) -> None:
-        """``batch`` studies in a batch, ``together`` batches written at the same time."""
-        self.batch, self.together = batch, together
+    def __init__(self, batch: int) -> None:
+        """``batch`` studies in a batch."""
+        self.batch = batch
         self.brought: asyncio.Queue[RetrievedStudy | None] = asyncio.Queue(2 * batch)
         self.encoded: asyncio.Queue[stages.ModelBatch | None] = asyncio.Queue(1)
         self.outcomes: asyncio.Queue[Sequence[ReportOutcome | RestOutcome] | None] = asyncio.Queue(4)
         self.claims: dict[int, Claim] = {}
         self.rested: list[LedgerState | None] = []
 
+    def hold(self, claims: Sequence[Claim]) -> None:
+        """Claims that are ours until their outcome is stored or they are given back."""
+        self.claims.update({claim.ledger_id: claim for claim in claims})
+
 
 async def drain(place: Workplace, wanted: Wanted) -> Tally:
     """Work until no wanted row can be claimed; returns the tally of what came to rest.
+
+    The model is opened by the first batch that has to be encoded, while the next studies are retrieved.
 
     Raises StopRun when the run is unsound, RetryLater when Postgres stays away; claims are given back either way.
     """
     threads = place.settings.archives[wanted.archive].concurrency + LANE_THREADS
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(threads, thread_name_prefix="lane"))
-    drafter = await asyncio.to_thread(lambda: place.drafter)  # loaded before anything is claimed
     begun = await asyncio.to_thread(place.store.now)
-    lanes = _Lanes(place.settings.model.generate_batch, drafter.batches_together)
+    lanes = _Lanes(place.settings.model.generate_batch)
     try:
         async with asyncio.TaskGroup() as group:
             renewing = group.create_task(_renew(place, lanes))
@@ -94,20 +105,33 @@ async def _retrieve(place: Workplace, wanted: Wanted, lanes: _Lanes) -> None:
 
     async def retrieve(claims: Sequence[Claim]) -> None:
         try:
-            await stages.retrieve(stages.RetrieveBatch(place, claims, studies, deliver))
+            await RECORDER.get().do(stages.retrieve, stages.RetrieveBatch(place, claims, studies, deliver))
         finally:
             batches.release()
 
     async with asyncio.TaskGroup() as group:
         while True:
             await batches.acquire()
-            claims = await asyncio.to_thread(_claim, place, wanted, lanes.batch)
+            claims = await _claimed(place, wanted, lanes)
             if not claims:
                 break
-            lanes.claims.update({claim.ledger_id: claim for claim in claims})
             OBSERVER.get().claimed(len(claims))
             group.create_task(retrieve(claims))
     await lanes.brought.put(None)
+
+
+async def _claimed(place: Workplace, wanted: Wanted, lanes: _Lanes) -> list[Claim]:
+    """The next batch of claims, held. Those whose answer comes with a cancellation are held too, to be given back."""
+    claiming = asyncio.ensure_future(asyncio.to_thread(_claim, place, wanted, lanes.batch))
+    try:
+        claims = await asyncio.shield(claiming)
+    except asyncio.CancelledError:
+        await asyncio.wait({claiming}, timeout=LAST_ANSWER_SECONDS)
+        if claiming.done() and claiming.exception() is None:
+            lanes.hold(claiming.result())
+        raise
+    lanes.hold(claims)
+    return claims
 
 
 async def _encode(place: Workplace, lanes: _Lanes) -> None:
@@ -116,7 +140,7 @@ async def _encode(place: Workplace, lanes: _Lanes) -> None:
     while not ended:
         batch, ended = await _fill(lanes)
         if batch:
-            for parcel in await stages.encode(stages.ModelBatch(place, batch)):
+            for parcel in await RECORDER.get().do(stages.encode, stages.ModelBatch(place, batch)):
                 if parcel.outcomes:
                     await lanes.outcomes.put(parcel.outcomes)
                 else:
@@ -128,9 +152,8 @@ async def _fill(lanes: _Lanes) -> tuple[list[RetrievedStudy], bool]:
     batch: list[RetrievedStudy] = []
     while len(batch) < lanes.batch:
         try:
-            brought = await (
-                lanes.brought.get() if not batch else asyncio.wait_for(lanes.brought.get(), FILL_SECONDS)
-            )
+            async with asyncio.timeout(FILL_SECONDS if batch else None):
+                brought = await lanes.brought.get()
         except TimeoutError:
             return batch, False
         if brought is None:
@@ -141,26 +164,31 @@ async def _fill(lanes: _Lanes) -> tuple[list[RetrievedStudy], bool]:
 
 async def _write(place: Workplace, lanes: _Lanes) -> None:
     """Write batch after batch, as many at the same time as the model joins into one."""
-    free = asyncio.Semaphore(lanes.together)
+    parcel = await lanes.encoded.get()
+    if parcel is not None:  # so the model is open
+        await _write_from(parcel, asyncio.Semaphore(place.drafter.batches_together), lanes)
+    await lanes.outcomes.put(None)
 
+
+async def _write_from(first: stages.ModelBatch, free: asyncio.Semaphore, lanes: _Lanes) -> None:
     async def write(parcel: stages.ModelBatch) -> None:
         try:
-            await lanes.outcomes.put(await stages.write(parcel))
+            await lanes.outcomes.put(await RECORDER.get().do(stages.write, parcel))
         finally:
             free.release()
 
+    parcel: stages.ModelBatch | None = first
     async with asyncio.TaskGroup() as group:
-        while True:
-            await free.acquire()
-            if (parcel := await lanes.encoded.get()) is None:
-                break
+        await free.acquire()
+        while parcel is not None:
             group.create_task(write(parcel))
-    await lanes.outcomes.put(None)
+            await free.acquire()
+            parcel = await lanes.encoded.get()
 
 
 async def _store(place: Workplace, lanes: _Lanes) -> None:
     while (outcomes := await lanes.outcomes.get()) is not None:
-        states = await stages.store(stages.OutcomeBatch(place, outcomes))
+        states = await RECORDER.get().do(stages.store, stages.OutcomeBatch(place, outcomes))
         lanes.rested.extend(states)
         for outcome in outcomes:
             lanes.claims.pop(outcome.claim.ledger_id, None)
@@ -180,7 +208,7 @@ async def _renew(place: Workplace, lanes: _Lanes) -> None:
 
 def _claim(place: Workplace, wanted: Wanted, limit: int) -> list[Claim]:
     return place.store.claim(
-        place.drafter.recipe,
+        place.recipe,
         owner=place.owner,
         limit=limit,
         lease_seconds=place.settings.policy.lease_seconds,

@@ -1,18 +1,15 @@
-"""The Prefect tasks: thin wrappers, each a batch of one stage.
+"""The stages: each does one batch, in threads. A recorder may keep a record of the batch (``environment.recorder``).
 
-Arguments and results are opaque parcels held in memory; nothing is cached or persisted. Prefect stores the text of an
-exception, so only our own errors, free of patient data, may leave a task.
+Arguments and results are opaque parcels held in memory. A record holds the text of an exception, so only our own
+errors, free of patient data, may leave a stage.
 """
 
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 
-from prefect import task
-from prefect.cache_policies import NO_CACHE
-from prefect.concurrency.asyncio import concurrency
-
 from flows import path
+from flows.environment.recorder import RECORDER
 from flows.environment.workplace import Workplace
 from flows.path import RetrievedStudy
 from flows.received import remove_received
@@ -65,10 +62,8 @@ class OutcomeBatch:
         self.outcomes = outcomes
 
 
-@task(name="retrieve", cache_policy=NO_CACHE, persist_result=False)
 async def retrieve(errand: RetrieveBatch) -> None:
-    """Bring each study of the batch; the archive's own concurrency limit, where the site made one, is respected."""
-
+    """Bring each study of the batch; the limit that a site sets for all its runs at this archive is respected."""
     store, archive = errand.place.store, errand.claims[0].archive
     uids = [claim.study_instance_uid for claim in errand.claims]
     pushed = await asyncio.to_thread(store.received_among, archive, uids)
@@ -79,23 +74,20 @@ async def retrieve(errand: RetrieveBatch) -> None:
             arrived = await asyncio.to_thread(path.bring, errand.place, claim, pushed=in_inbox)
             await errand.deliver(arrived)
 
-    async with concurrency(f"archive-{archive}", occupy=1, lease_duration=60):
+    async with RECORDER.get().place_at(archive):
         await asyncio.gather(*(one(claim) for claim in errand.claims))
 
 
-@task(name="encode", cache_policy=NO_CACHE, persist_result=False)
 async def encode(parcel: ModelBatch) -> list[ModelBatch]:
     """Encode the batch; where it fails as a whole each study is tried alone: one cannot take the others down."""
     return await asyncio.to_thread(_encode, parcel)
 
 
-@task(name="write", cache_policy=NO_CACHE, persist_result=False)
 async def write(parcel: ModelBatch) -> list[Outcome]:
     """Draft, check and build the resources of an encoded batch."""
     return await asyncio.to_thread(_write, parcel)
 
 
-@task(name="store", cache_policy=NO_CACHE, persist_result=False)
 async def store(ledgerful: OutcomeBatch) -> list[LedgerState | None]:
     """Commit each outcome in its own transaction; returns the resting states, None for what was unchanged."""
     return await asyncio.to_thread(_store, ledgerful)

@@ -1,7 +1,8 @@
-"""The main flows: discover what an archive has, draft what is new or changed, and store it.
+"""The main runs: discover what an archive has, draft what is new or changed, and store it.
 
 ``sweep`` is what the scheduled deployments and ``firstread run`` call; ``draft`` drains the ledger alone, for studies
 that a PACS pushed; ``backfill`` sweeps a long range window by window. Parameters are names, dates and ledger ids.
+Prefect is no part of them: ``flows.deployments`` records the same runs where a site has it.
 """
 
 import asyncio
@@ -9,8 +10,6 @@ import time
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-
-from prefect import flow
 
 from flows import study_event
 from flows.discover import discover_studies
@@ -23,7 +22,6 @@ from pipeline import settings as configuration
 from pipeline.study import StudyQuery
 
 
-@flow(name="sweep", persist_result=False)
 async def sweep(
     archive: str = "main",
     since: date | None = None,
@@ -41,7 +39,6 @@ async def sweep(
         return await sweep_window(place, archive, since, until)
 
 
-@flow(name="draft", persist_result=False)
 async def draft(
     archive: str = "main",
     study: str = "",
@@ -66,7 +63,6 @@ async def draft(
     return replace(tally, seconds=time.monotonic() - started, reinstated=reinstated)
 
 
-@flow(name="backfill", persist_result=False)
 async def backfill(
     since: date,
     until: date,
@@ -104,6 +100,6 @@ async def sweep_window(place: Workplace, archive: str, since: date | None, until
 
 
 def open_workplace(config: str, model: str, language: str) -> Workplace:
-    """The workplace of a flow run, from the configuration file it names."""
+    """The workplace of a run, from the configuration file it names."""
     settings = configuration.load(Path(config) if config else None)
     return Workplace(settings, model=model, language=language)

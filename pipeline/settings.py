@@ -248,7 +248,7 @@ class ServeSettings(Table):
 
 
 class PrefectSettings(Table):
-    """An empty ``api_url`` means a Prefect server of our own, on loopback, for the length of the command."""
+    """With neither ``api_url`` nor PREFECT_API_URL a run is recorded in the ledger alone."""
 
     api_url: str = ""
 

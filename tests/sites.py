@@ -13,12 +13,13 @@ from typing import Any
 import psycopg
 import pytest
 
-from flows.environment.prefect_server import QUIET, prefect_server
+from flows.environment.prefect_api import QUIET
 from flows.tally import Tally
 from pipeline.child_process import stop
 from pipeline.store.connections import libpq_url
 from pipeline.store.embedded import EmbeddedPostgres
 from tests.engines import ENGINES
+from tests.prefect_server import prefect_server
 
 _OURS = ("PREFECT_", "FIRSTREAD_")
 _KEPT = ("FIRSTREAD_MODEL__WEIGHTS",)

@@ -10,12 +10,11 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from prefect.events import emit_event
-
 from flows import study_event
+from flows.environment.prefect_api import site_api
 from flows.environment.workplace import Workplace
 from flows.received import remove_leftovers
 from pipeline.archive.dimse.caller import Sender
@@ -37,8 +36,11 @@ def listen_forever(settings: Settings) -> None:
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
+    recorded = bool(site_api(settings))
+    if not recorded:
+        log.warning("no Prefect API is configured: what is received is drafted by the next `firstread run`")
     with Workplace(settings) as place:
-        inbox = Inbox(place)
+        inbox = Inbox(place, study_event.emit if recorded else None)
         remove_leftovers(place)
         scp = StorageScp(
             host=settings.listen.host,
@@ -68,8 +70,10 @@ class Waiting:
 class Inbox:
     """Takes instances into the store, and hands over the studies that are complete."""
 
-    def __init__(self, place: Workplace) -> None:
+    def __init__(self, place: Workplace, announce: Callable[[int], None] | None = None) -> None:
+        """``announce`` is told the ledger row of each study handed over; without it a sweep finds them."""
         self._place = place
+        self._announce = announce
         self._archive = place.settings.listen.archive
         self._quiet = place.settings.listen.quiet_seconds
         self._waiting: dict[str, Waiting] = {}
@@ -123,16 +127,15 @@ class Inbox:
         self._waiting[study_instance_uid] = Waiting(waiting.since if waiting else now, now + self._quiet)
 
     def _hand_over(self, study: QuietStudy) -> None:
-        """Write the ledger row and emit the event. Without a Prefect API the next sweep drafts the study."""
+        """Write the ledger row and announce it. Without a Prefect API the next sweep drafts the study."""
         place, uid = self._place, study.study_instance_uid
         found = list(place.archive(self._archive).find(StudyQuery(study_instance_uids=(uid,))))
-        recipe = place.drafter.recipe
+        recipe = place.recipe
         place.store.record_found(self._archive, recipe, found or [_pushed(study)])
         place.store.hand_over(self._archive, uid, study.newest)
         (ledger_id,) = place.store.ledger_ids(self._archive, recipe, [uid])
-        emit_event(
-            event=study_event.EVENT, resource={"prefect.resource.id": study_event.resource_id(ledger_id)}
-        )
+        if self._announce is not None:
+            self._announce(ledger_id)
         log.info("ledger row %d is complete", ledger_id)
 
 

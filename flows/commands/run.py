@@ -1,16 +1,18 @@
-"""Commands that run a flow in this process: they bring up Prefect, call the flow and show what came out."""
+"""Commands that run a flow in this process, recorded in Prefect where the site has its API, and show what came out."""
 
 import asyncio
+import logging
 import sys
 import time
 from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 from flows.commands import table as display
 from flows.environment.person import login_name
-from flows.environment.prefect_server import prefect_api
+from flows.environment.prefect_api import site_api
 from flows.tally import Tally
 from pipeline.errors import ConfigurationError, FailStudy
 from pipeline.ledger import LedgerState
@@ -20,6 +22,8 @@ from pipeline.study import StudyQuery
 
 if TYPE_CHECKING:
     from flows.environment.workplace import Workplace
+
+log = logging.getLogger(__name__)
 
 RESTING = (LedgerState.REPORTED, LedgerState.SKIPPED, LedgerState.FAILED)
 
@@ -52,14 +56,13 @@ def run_sweep(
     if asked.again and not studies:
         raise ConfigurationError("run-again", "--again needs --study: which studies are to be drafted anew")
     studies, absent = tuple(dict.fromkeys(studies)), 0
-    with prefect_api(settings), display.progress_bars(show):
-        from flows import sweep
-
+    with display.progress_bars(show):
+        runs = _runs(settings)
         if studies:
-            tally, absent = asyncio.run(_named(archive, studies, asked))
+            tally, absent = asyncio.run(_named(runs, archive, studies, asked))
         else:
             tally = asyncio.run(
-                sweep.sweep(
+                runs.sweep(
                     archive=archive,
                     since=asked.since,
                     until=asked.until,
@@ -75,6 +78,18 @@ def run_sweep(
     return tally
 
 
+def _runs(settings: Settings) -> ModuleType:
+    """The runs as Prefect flows where the site has an API (it is imported only then), else the plain ones."""
+    if site_api(settings):
+        from flows import deployments
+
+        return deployments
+    from flows import sweep
+
+    log.info("no Prefect API is configured: this run is recorded in the ledger alone")
+    return sweep
+
+
 def _not_there(archive: str, absent: int, named: int, tally: Tally) -> FailStudy:
     which = "the study is" if named == 1 else f"{absent} of {named} named studies are"
     rest = f"; the others: {tally.reported} reported, {tally.skipped} skipped, {tally.failed} failed"
@@ -82,7 +97,9 @@ def _not_there(archive: str, absent: int, named: int, tally: Tally) -> FailStudy
     return FailStudy("not-in-archive", message + (rest if absent < named else ""))
 
 
-async def _named(archive: str, studies: tuple[str, ...], asked: SweepOptions) -> tuple[Tally, int]:
+async def _named(
+    runs: ModuleType, archive: str, studies: tuple[str, ...], asked: SweepOptions
+) -> tuple[Tally, int]:
     """The tally, and how many of the studies neither archive nor ledger knows.
 
     UIDs never become flow parameters: they are looked up here, and the flow is given ledger ids.
@@ -93,11 +110,11 @@ async def _named(archive: str, studies: tuple[str, ...], asked: SweepOptions) ->
     started = time.monotonic()
     with sweep.open_workplace(asked.config, asked.model, asked.language) as place:
         discovered = await discover_studies(place, archive, StudyQuery(study_instance_uids=studies))
-        ledger_ids = place.store.ledger_ids(archive, place.drafter.recipe, studies)
+        ledger_ids = place.store.ledger_ids(archive, place.recipe, studies)
         reopened = reopen_named(place, archive, ledger_ids, asked)
     if not ledger_ids:
         return Tally(seconds=time.monotonic() - started), len(studies)
-    drafted = await sweep.draft(
+    drafted = await runs.draft(
         archive=archive,
         ledger_ids=list(ledger_ids),
         config=asked.config,
@@ -114,9 +131,7 @@ def reopen_named(place: "Workplace", archive: str, ledger_ids: tuple[int, ...], 
     from flows.standing import reopen
 
     states = RESTING if asked.again else (LedgerState.FAILED,)
-    rows = place.store.resting(
-        RestingFilter(states, archive, place.drafter.recipe, ledger_ids=tuple(ledger_ids))
-    )
+    rows = place.store.resting(RestingFilter(states, archive, place.recipe, ledger_ids=tuple(ledger_ids)))
     reopen(place, rows, asked.asked_by or login_name(), "firstread run --study", again=asked.again)
     return sum(1 for row in rows if row.state is LedgerState.FAILED)
 

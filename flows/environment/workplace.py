@@ -7,6 +7,7 @@ import hashlib
 import logging
 import os
 import socket
+import threading
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -14,17 +15,17 @@ from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from flows.environment.code_version import code_version, program_digest
+from flows.environment.known_recipe import KnownRecipe
 from flows.environment.malloc_arenas import limit_arenas
 from flows.environment.site_models import check_site_tasks, chosen_model, model_choice, site_tasks
 from flows.environment.work_folder import work_folder
 from models.catalog import show
-from models.drafter import Drafter, open_drafter
 from pipeline.archive import Archive
 from pipeline.archive.opening import open_archive
-from pipeline.errors import FirstreadError
+from pipeline.errors import FirstreadError, StopRun
 from pipeline.fhir import Site, audit_events
 from pipeline.ledger import Circumstances
 from pipeline.report import Language
@@ -32,11 +33,14 @@ from pipeline.settings import Settings, archive_named
 from pipeline.store.opening import open_store
 from pipeline.store.store import Store
 
+if TYPE_CHECKING:
+    from models.drafter import Drafter
+
 log = logging.getLogger(__name__)
 
 
 class Workplace:
-    """A context manager over everything a run holds open. The drafter is loaded when first asked for.
+    """A context manager over everything a run holds open. The drafter is loaded when something is to be drafted.
 
     Raises ConfigurationError for an unknown archive or model and for tasks that the models cannot do, StopRun when
     weights, engine or schema are not what is expected, RetryLater when Postgres is away.
@@ -50,7 +54,10 @@ class Workplace:
         self.owner = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
         self._stack = ExitStack()
         self._archives: dict[str, Archive] = {}
+        self._opening = threading.RLock()
         self._drafter: Drafter | None = None
+        self._known = KnownRecipe(settings, self.model, self.language)
+        self._recipe = self._known.recall()
 
     def __enter__(self) -> Self:
         limit_arenas()
@@ -85,22 +92,41 @@ class Workplace:
             log.warning("the end of this run is not in the audit: %s", error)
 
     @property
-    def drafter(self) -> Drafter:
-        """The model, loaded once."""
-        if self._drafter is None:
-            self._drafter = self._stack.enter_context(
-                open_drafter(
-                    self.model,
-                    cache_dir=self.settings.data_dir / "engines",
-                    language=self.language,
-                    code_version=code_version(),
-                    tasks=site_tasks(self.settings, self.language),
-                    further={name: model_choice(one) for name, one in self.settings.models.items()},
-                    batch=self.settings.model.generate_batch,
-                    priors=self.settings.policy.priors,
-                )
+    def recipe(self) -> str:
+        """The recipe of the model: known from outside where it was opened before as it is now, else asked of it."""
+        return self._recipe or self.drafter.recipe
+
+    @property
+    def drafter(self) -> "Drafter":
+        """The model, loaded once, by whichever thread needs it first.
+
+        Raises StopRun where its recipe is another one than this run began with.
+        """
+        with self._opening:
+            if self._drafter is None:
+                self._drafter = self._open_drafter()
+                begun, self._recipe = self._recipe, self._drafter.recipe
+                if begun and begun != self._recipe:
+                    self._known.forget()
+                    raise StopRun("recipe", "the model is not the one that this run began with; run again")
+                self._known.remember(self._recipe)
+            return self._drafter
+
+    def _open_drafter(self) -> "Drafter":
+        from models.drafter import open_drafter  # with all that runs a model: not for a run with nothing new
+
+        return self._stack.enter_context(
+            open_drafter(
+                self.model,
+                cache_dir=self.settings.data_dir / "engines",
+                language=self.language,
+                code_version=code_version(),
+                tasks=site_tasks(self.settings, self.language),
+                further={name: model_choice(one) for name, one in self.settings.models.items()},
+                batch=self.settings.model.generate_batch,
+                priors=self.settings.policy.priors,
             )
-        return self._drafter
+        )
 
     @property
     def reads_laterals(self) -> bool:

@@ -26,10 +26,14 @@ class DemoRun:
 
 
 @pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> DemoRun:
+def demo(tmp_path_factory: pytest.TempPathFactory, prefect_url: str) -> DemoRun:
+    """The first run is recorded in Prefect, as at a site that has it; the others are not."""
     folder = tmp_path_factory.mktemp("demo")
     data_dir = folder / "data"
-    first = firstread("demo", "--once", "--json", "--verbose", cwd=folder, FIRSTREAD_DATA_DIR=str(data_dir))
+    first = firstread(
+        "demo", "--once", "--json", "--verbose",
+        cwd=folder, prefect_api=prefect_url, FIRSTREAD_DATA_DIR=str(data_dir),
+    )  # fmt: skip
     second = firstread("demo", "--once", "--json", "--verbose", cwd=folder, FIRSTREAD_DATA_DIR=str(data_dir))
     made = subprocess.run(
         ["make", "demo", "ONCE=1"],
@@ -86,7 +90,7 @@ def test_the_audit_chain_holds(demo: DemoRun, postgres: EmbeddedPostgres, tmp_pa
     assert json.loads(verified.stdout.splitlines()[-1])["rows"] > REPORTED
 
 
-def test_no_patient_data_outside_the_store(demo: DemoRun, postgres: EmbeddedPostgres) -> None:
+def test_no_patient_data_outside_the_store(demo: DemoRun, postgres_server: EmbeddedPostgres) -> None:
     """Every identifier of the sample against every sink: output, log files, the Prefect database, files left behind."""
     identifiers = _sample_identifiers(demo.data_dir / "demo" / "sample")
     assert len(identifiers) > 60
@@ -94,7 +98,7 @@ def test_no_patient_data_outside_the_store(demo: DemoRun, postgres: EmbeddedPost
         "first output": demo.first.stdout + demo.first.stderr,
         "second output": demo.second.stdout + demo.second.stderr,
         "output by make": demo.made.stdout + demo.made.stderr,
-        "prefect database": _whole_database(postgres.database_url_for("prefect")),
+        "prefect database": _whole_database(postgres_server.database_url_for("prefect")),
     }
     kept = ("postgres/cluster", "demo/sample", "demo/pacs/instances")
     for path in demo.data_dir.rglob("*"):

@@ -13,9 +13,9 @@ import tempfile
 from pathlib import Path
 
 from flows.commands.simulate import simulate
-from flows.environment.prefect_server import prefect_server
 from pipeline.store.embedded import EmbeddedPostgres
 from pipeline.store.migrations import upgrade
+from tests.prefect_server import prefect_server
 from tests.sites import environment, write_site
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -16,12 +16,13 @@ from typing import Any
 import torch
 
 from flows.commands.simulate import simulate
-from flows.environment.prefect_server import QUIET, prefect_server
+from flows.environment.prefect_api import QUIET
 from models.catalog import show
 from pipeline import settings
 from pipeline.store.embedded import EmbeddedPostgres
 from pipeline.store.migrations import upgrade
 from tests.benchmarks.obvious import Script
+from tests.prefect_server import prefect_server
 from tests.servers import orthanc, store_over_rest
 from tests.sites import rows, write_site
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -47,8 +48,9 @@ async def settle() -> None:
 def lane(together: int, writing: Writing, monkeypatch: pytest.MonkeyPatch) -> tuple[Any, Any]:
     """The lanes, and the writing one as it is to be awaited."""
     monkeypatch.setattr(stages, "write", writing.write)
-    lanes: Any = drain._Lanes(batch=1, together=together)
-    return lanes, drain._write(None, lanes)  # type: ignore[arg-type]
+    lanes: Any = drain._Lanes(batch=1)
+    place: Any = SimpleNamespace(drafter=SimpleNamespace(batches_together=together))
+    return lanes, drain._write(place, lanes)
 
 
 async def bring(lanes: Any, *parcels: str | None) -> None:

@@ -1,0 +1,55 @@
+"""What a command loads before it works: no neural network, no orchestrator, until one is used."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.sites import environment, write_site
+
+HEAVY = ("torch", "transformers", "onnxruntime", "prefect", "tensorrt", "tensorrt_rtx")
+PROGRAM = """
+import json, sys
+from flows import cli
+sys.argv = ["firstread", *json.loads(sys.argv[1])]
+try:
+    cli.main()
+except SystemExit as end:
+    code = end.code
+print(json.dumps({"code": code, "loaded": [name for name in json.loads(sys.stdin.read()) if name in sys.modules]}))
+"""
+
+
+def loaded(folder: Path, *arguments: str, names: tuple[str, ...] = HEAVY) -> tuple[int, list[str]]:
+    """The exit code of a command in a process of its own, and which of ``names`` it had imported by then."""
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, json.dumps(arguments)],
+        input=json.dumps(names), capture_output=True, text=True, cwd=folder, env=environment(), timeout=120,
+        check=False,
+    )  # fmt: skip
+    assert done.stdout.strip(), done.stderr
+    told = json.loads(done.stdout.splitlines()[-1])
+    return int(told["code"] or 0), list(told["loaded"])
+
+
+@pytest.mark.parametrize("arguments", [("--help",), ("run", "--help"), ("status",), ("audit", "verify")])
+def test_a_command_that_drafts_nothing_loads_no_model_and_no_orchestrator(
+    arguments: tuple[str, ...], database_url: str, tmp_path: Path
+) -> None:
+    write_site(tmp_path, database_url, {"main": {"kind": "folder", "path": str(tmp_path / "films")}})
+    assert loaded(tmp_path, *arguments) == (0, [])
+
+
+def test_the_doctor_loads_them_when_it_tries_the_model_alone(database_url: str, tmp_path: Path) -> None:
+    write_site(tmp_path, database_url, {}, model={"id": "no-such-family"})
+    code, names = loaded(tmp_path, "doctor", "--json")
+    assert (code, names) == (1, [])
+
+
+def test_a_run_without_a_prefect_api_imports_no_prefect(database_url: str, tmp_path: Path) -> None:
+    (tmp_path / "films").mkdir()
+    write_site(tmp_path, database_url, {"main": {"kind": "folder", "path": str(tmp_path / "films")}})
+    code, names = loaded(tmp_path, "run", "--json", names=("prefect", "torch", "transformers"))
+    assert (code, names) == (0, [])
