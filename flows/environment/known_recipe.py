@@ -18,6 +18,7 @@ import sysconfig
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 from models.catalog import show
@@ -37,29 +38,44 @@ _GPU = ("/dev/nvidia0", "/dev/nvidiactl", "/proc/driver/nvidia/version")
 
 
 class KnownRecipe:
-    """What is remembered of one choice of model, tasks and language; ``key`` is "" where nothing may be."""
+    """What is remembered of one choice of model, tasks and language."""
 
     def __init__(self, settings: Settings, model: ModelChoice, language: str) -> None:
         self._path = settings.data_dir / FILE
-        self.key = fingerprint(settings, model, language)
+        self._engines = settings.data_dir / "engines"
+        self._given = partial(fingerprint, settings, model, language)
+        self._begun = self._given()
+
+    @property
+    def key(self) -> str:
+        """Under what it is remembered, as the files are now; "" where it may not be.
+
+        The first opening of a model writes graphs, so that their state is told anew each time.
+        """
+        graphs = _digest(_stated(_files((self._engines,), None)))
+        return f"{self._begun[:32]}{graphs[:32]}" if self._begun else ""
 
     def recall(self) -> str:
         """The recipe, or "" where it has to be asked of the model."""
-        return str(_read(self._path).get(self.key, "")) if self.key else ""
+        key = self.key
+        return str(_read(self._path).get(key, "")) if key else ""
 
     def remember(self, recipe: str) -> None:
-        """Keep the recipe that the opened model said."""
-        if self.key and self.recall() != recipe:
-            others = {key: known for key, known in _read(self._path).items() if key != self.key}
-            _write(self._path, dict([*others.items(), (self.key, recipe)][-KEPT:]))
+        """Keep the recipe that the opened model said, unless a file changed while it was opened."""
+        key = self.key
+        known = _read(self._path)
+        if key and known.get(key) != recipe and self._given() == self._begun:
+            known.pop(key, None)
+            _write(self._path, dict([*known.items(), (key, recipe)][-KEPT:]))
 
     def forget(self) -> None:
         """Another recipe than remembered was found."""
-        _write(self._path, {key: known for key, known in _read(self._path).items() if key != self.key})
+        key = self.key
+        _write(self._path, {one: known for one, known in _read(self._path).items() if one != key})
 
 
 def fingerprint(settings: Settings, model: ModelChoice, language: str) -> str:
-    """SHA-256 (hex) over what the recipe is made of, from outside; "" where that cannot be told."""
+    """SHA-256 (hex) over what a recipe is made of beside the graphs, from outside; "" where that cannot be told."""
     named = {name for name in (model.impression, *(one.model for one in settings.tasks)) if name}
     choices = [settings.models[name] for name in named if name in settings.models]
     if model.endpoint is not None or any(one.endpoint is not None for one in choices):
@@ -69,19 +85,24 @@ def fingerprint(settings: Settings, model: ModelChoice, language: str) -> str:
         folders += [one.weights or show(one.id).weights_folder for one in choices]
     except ConfigurationError:
         return ""  # said by whoever opens it
-    digest = hashlib.sha256()
-    for part in (
+    parts = (
         repr(model),
         language,
         settings.model_dump_json(include={"model", "models", "tasks", "policy"}),
         sys.version,
         configuration.environment().get("CUDA_VISIBLE_DEVICES", ""),
-        *_stated(_files((*folders, settings.data_dir / "engines"), None)),
+        *_stated(_files(folders, None)),
         *_stated(_files((_PACKAGES / name for name in _OURS), _SHAPING)),
         *_stated(one.schema_file for one in settings.tasks if one.schema_file is not None),
         *_stated(Path(sysconfig.get_path(name)) for name in ("purelib", "platlib")),
         *_stated(Path(one) for one in _GPU),
-    ):
+    )
+    return _digest(parts)
+
+
+def _digest(parts: Iterable[str]) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
         digest.update(part.encode() + b"\0")
     return digest.hexdigest()
 
