@@ -26,12 +26,13 @@ async def discover_studies(place: Workplace, archive: str, query: StudyQuery) ->
     observer = OBSERVER.get()
     total = failed = 0
     await asyncio.to_thread(_audit_query, place, archive, query)
-    pages = _pages(place.archive(archive).find(query))
+    source = place.archive(archive)
+    pages = _pages(source.find(query))
     while page := await asyncio.to_thread(next, pages, None):
         failed += await asyncio.to_thread(_record, place, archive, page)
         total += len(page)
         observer.found(len(page))
-    return Discovered(total, failed)
+    return Discovered(total, failed, sum(source.passed_over.take().values()))
 
 
 def _pages(found: Iterator[FoundStudy]) -> Iterator[list[FoundStudy]]:

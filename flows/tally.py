@@ -14,10 +14,14 @@ STOPPED = 3
 
 @dataclass(frozen=True, slots=True)
 class Discovered:
-    """How many studies the archive has, and how many of them failed before and are as they were."""
+    """How many studies the archive has, and how many of them failed before and are as they were.
+
+    ``passed_over`` counts its files, folders and rows that became no study.
+    """
 
     studies: int = 0
     failed: int = 0
+    passed_over: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +30,7 @@ class Tally:
 
     ``still_failed`` failed in an earlier run and were not tried in this one; they are not among the ``unchanged``.
     ``reinstated`` ones are, whose former draft became the current one again because a setting was taken back.
+    ``passed_over`` counts files, folders and rows of the archive that became no study.
     """
 
     discovered: int = 0
@@ -36,6 +41,7 @@ class Tally:
     seconds: float = 0.0
     still_failed: int = 0
     reinstated: int = 0
+    passed_over: int = 0
 
     def plus(self, states: Iterable[LedgerState | None]) -> "Tally":
         """With the resting states of more studies; None stands for one that was unchanged."""
@@ -55,6 +61,7 @@ class Tally:
             seconds=seconds,
             still_failed=still_failed,
             reinstated=reinstated,
+            passed_over=found.passed_over,
         )
 
     def __add__(self, other: "Tally") -> "Tally":
@@ -62,7 +69,8 @@ class Tally:
         return Tally(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(Tally)))
 
     def as_json(self) -> str:
-        """The one-line JSON object that ``--json`` prints last."""
+        """The one-line JSON object that ``--json`` prints last; ``passed_over`` only where something was."""
+        passed_over = {"passed_over": self.passed_over} if self.passed_over else {}
         return json.dumps(
             {
                 "discovered": self.discovered,
@@ -73,14 +81,15 @@ class Tally:
                 "still_failed": self.still_failed,
                 "reinstated": self.reinstated,
                 "seconds": round(self.seconds, 3),
+                **passed_over,
             },
             separators=(",", ":"),
         )
 
     @property
     def exit_code(self) -> int:
-        """0 when nothing failed, in this run or before, else 1."""
-        return SOME_FAILED if self.failed or self.still_failed else ALL_WELL
+        """0 when nothing failed, in this run or before, and nothing was passed over, else 1."""
+        return SOME_FAILED if self.failed or self.still_failed or self.passed_over else ALL_WELL
 
 
 _FIELD: dict[LedgerState | None, str] = {

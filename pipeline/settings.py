@@ -71,6 +71,9 @@ class DicomwebArchive(RetrievalLimits):
     password: SecretStr = SecretStr("")
     ca_file: Path | None = None
     page_size: int = Field(default=200, ge=1, le=5000)
+    redirect_origins: tuple[str, ...] = Field(
+        default=(), description="further servers that the archive may redirect to; they get no credentials"
+    )
 
     @model_validator(mode="after")
     def _one_login(self) -> Self:

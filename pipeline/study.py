@@ -98,6 +98,8 @@ class HeldInstance:
     size: int
     sop_class_uid: str
     transfer_syntax_uid: str
+    lenience: tuple[str, ...] = ()
+    """What of the file was read although it is not as the standard says: codes, a remark each."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -46,6 +46,16 @@ class Faults:
     swaps_instances: bool = False
     token: str = ""
     html: bool = False
+    nothing: bytes | None = None
+    """The body of 200 that stands for no match, instead of 204."""
+    rewrites: Callable[[bytes], bytes] | None = None
+    """What becomes of a page of rows on its way."""
+    refuses: Callable[[dict[str, str]], bool] | None = None
+    """Queries of studies that are answered with 400."""
+    redirects_to: str = ""
+    """The base that WADO-RS is redirected to, under the path of this archive; another path where it has none."""
+    single_part: bool = False
+    """Studies are 406, instances come as application/dicom where that is accepted, else 406."""
 
 
 @dataclass(slots=True)
@@ -116,12 +126,32 @@ class _Handler(LoopbackHandler):
             self._route([part for part in path.path.split("/") if part][1:], keys)
 
     def _route(self, parts: list[str], keys: dict[str, str]) -> None:
-        if parts == ["studies"]:
+        faults = self.running.faults
+        if faults.redirects_to and "instances" not in parts[-1:] and parts != ["studies"]:
+            if self.path.startswith("/dicomweb/"):
+                self._send(307, b"", {"Location": f"{faults.redirects_to}/moved{self.path}"})
+                return
+            parts = parts[1:]
+        if parts == ["studies"] and faults.refuses is not None and faults.refuses(keys):
+            self._send(400, b"")
+        elif parts == ["studies"]:
             studies = {s.study: s for s in self.stored if _matches(s, keys)}
             self._rows([_study_row(studies[uid]) for uid in sorted(studies)], keys)
         elif len(parts) == 3 and parts[2] == "instances":
             rows = [_instance_row(s) for s in self.stored if s.study == parts[1]]
             self._rows(rows, keys) if rows else self._send(404, b"")
+        elif len(parts) == 3 and parts[2] == "series":
+            series = {s.series: s for s in self.stored if s.study == parts[1]}
+            self._rows([_instance_row(s) for s in series.values()], keys)
+        elif len(parts) == 5 and parts[4] == "instances":
+            self._rows([_instance_row(s) for s in self.stored if s.series == parts[3]], keys)
+        elif self.running.faults.single_part and (
+            len(parts) == 2 or not self.headers["Accept"].startswith("application/dicom")
+        ):
+            self._send(406, b"")
+        elif self.running.faults.single_part:
+            (one,) = (s for s in self.stored if s.uid == parts[-1])
+            self._send(200, one.content, {"Content-Type": "application/dicom"})
         elif self.running.faults.refuses_wildcard and "=*" in self.headers["Accept"]:
             self._send(406, b"")
         elif len(parts) == 2:
@@ -145,8 +175,13 @@ class _Handler(LoopbackHandler):
         if not page and faults.repeats_last_page:
             page = rows[-limit:]
         headers = {"Warning": '299 x "There are more"'} if faults.warns else {}
-        if page:
+        if page and faults.rewrites is not None:
+            body = faults.rewrites(json.dumps(page, ensure_ascii=False).encode())
+            self._send(200, body, {"Content-Type": "application/dicom+json"})
+        elif page:
             self._send(200, json.dumps(page).encode(), {"Content-Type": "application/dicom+json", **headers})
+        elif faults.nothing is not None:
+            self._send(200, faults.nothing, headers)
         else:
             self._send(204, b"", headers)
 

@@ -146,7 +146,8 @@ def run_discover(settings: Settings, archive: str, asked: SweepOptions, *, show:
     with Workplace(settings, model=asked.model) as place, display.progress_bars(show):
         query = StudyQuery(since=asked.since, until=asked.until)
         discovered = asyncio.run(discover_studies(place, archive, query))
-    tally = Tally(discovered=discovered.studies, seconds=time.monotonic() - started)
+    seconds = time.monotonic() - started
+    tally = Tally(discovered=discovered.studies, seconds=seconds, passed_over=discovered.passed_over)
     if show:
         display.tally_table(tally)
     return tally

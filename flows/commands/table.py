@@ -88,9 +88,10 @@ def tally_table(tally: Tally) -> None:
     names = ("discovered", "reported", "skipped", "failed", "unchanged")
     values = [str(getattr(tally, name)) for name in names]
     table = _table()
-    for name in (*names, "seconds"):
+    further = {"passed over": str(tally.passed_over)} if tally.passed_over else {}
+    for name in (*names, "seconds", *further):
         table.add_column(name, justify="right")
-    table.add_row(*values, f"{tally.seconds:.1f}")
+    table.add_row(*values, f"{tally.seconds:.1f}", *further.values())
     Console().print(table)
 
 

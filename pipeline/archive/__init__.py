@@ -9,6 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
 
+from pipeline.archive.passed_over import PassedOver
 from pipeline.study import AnnouncedInstance, FetchedStudy, FoundStudy, StudyQuery
 
 
@@ -16,6 +17,8 @@ class Archive(Protocol):
     """What the flows need of an archive. Instances are context managers; methods may be called from several threads."""
 
     name: str
+    passed_over: PassedOver
+    """Files, folders and rows that a search met and that became no study, by reason."""
 
     def find(self, query: StudyQuery) -> Iterator[FoundStudy]:
         """Yield each matching study once, however the archive pages, caps or repeats its answers.

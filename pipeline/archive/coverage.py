@@ -11,13 +11,17 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
 
-from pipeline.errors import StopRun
+from pipeline.errors import FailStudy, RetryLater, StopRun
 from pipeline.study import FoundStudy
 
 log = logging.getLogger(__name__)
 
 _LEAST_CAP = 5
 """No archive is set to list fewer; a list this long is checked."""
+
+_NARROWER_REFUSED = ("archive-refused", "archive-error")
+"""What an archive answers that cannot search by StudyTime or by a range: 400 (PS3.18 8.3.4), 0xA900 or 0xCxxx (PS3.4
+C.4.1)."""
 
 _LAST_SECOND = 24 * 60 * 60 - 1
 
@@ -89,7 +93,13 @@ class Coverage:
         self._capped = self._capped or whole.refused
         halves = _split(window, [study.study_date for study in whole.studies if study.study_date])
         known = {study.study_instance_uid for study in whole.studies}
-        listed = [self._ask(half) for half in halves or ()]
+        try:
+            listed = [self._ask(half) for half in halves or ()]
+        except (FailStudy, RetryLater) as error:
+            if whole.refused or error.code not in _NARROWER_REFUSED:
+                raise
+            log.warning("the archive refuses a narrower search (%s): its list cannot be checked", error.code)
+            halves, listed = None, []
         uids = [{study.study_instance_uid for study in answers.studies} for answers in listed]
         if halves is None or all(some == known != set() for some in uids):  # the range matching is ignored
             self._unchecked = max(self._unchecked, len(known))

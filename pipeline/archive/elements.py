@@ -1,16 +1,17 @@
 """Walking the elements of an encoded data set (PS3.5 section 7) without decoding values or touching pixels.
 
 The walk reads element headers only, so a file of gigabytes costs a few pages. It is lenient where devices are
-sloppy (order, odd lengths, zero padding at the end) and strict where bytes are missing.
+sloppy (order, odd lengths, unknown value representations, bytes behind the pixels) and strict where bytes are missing.
 """
 
-import mmap
 import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
-Encoded = bytes | bytearray | memoryview | mmap.mmap
+from pipeline.archive.guarded_file import GuardedFile
+
+Encoded = bytes | bytearray | memoryview | GuardedFile
 
 PIXEL_DATA = 0x7FE00010
 UNDEFINED = 0xFFFFFFFF
@@ -20,6 +21,9 @@ _ITEM_END = 0xFFFEE00D
 _SEQUENCE_END = 0xFFFEE0DD
 _DEEPEST = 32
 _MOST_HEADERS = 250_000  # so that a hostile file of empty elements ends
+_PIECE = 1 << 16
+_GROUPS_AFTER_PIXELS = (0x7FE0, 0x7FE1, 0xFFFA, 0xFFFC)
+"""Pixel data of private makers, digital signatures, trailing padding (PS3.6 tables 6-1 and 7-1)."""
 
 _SHORT_VRS = frozenset(
     b"AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM UI UL US".split()
@@ -56,8 +60,11 @@ class DataElement(NamedTuple):
 class _Reader:
     """Byte access with the limits and byte order of one encoded data set."""
 
-    def __init__(self, encoded: Encoded, encoding: Encoding, end: int) -> None:
+    def __init__(
+        self, encoded: Encoded, encoding: Encoding, end: int, unknown: list[tuple[int, int]] | None = None
+    ) -> None:
         self.encoded = encoded
+        self.unknown = [] if unknown is None else unknown
         self.encoding = encoding
         self.end = end
         self._left = _MOST_HEADERS
@@ -65,10 +72,6 @@ class _Reader:
         self._tag = struct.Struct(order + "HH").unpack_from
         self._short = struct.Struct(order + "H").unpack_from
         self._long = struct.Struct(order + "I").unpack_from
-
-    def tag(self, at: int) -> int:
-        group, element = self._tag(self.encoded, at)
-        return int(group) << 16 | int(element)
 
     def header(self, at: int) -> tuple[int, bytes, int, int]:
         """Tag, VR, value start and stated length of the element at ``at``.
@@ -80,36 +83,81 @@ class _Reader:
         self._left -= 1
         if not self._left:
             raise ValueError("more elements than any instance has")
-        tag = self.tag(at)
+        head = self.encoded[at : min(at + 12, self.end)]
+        tag = self.tag_of(head)
         if not self.encoding.explicit or tag >> 16 == 0xFFFE:
-            return tag, b"", at + 8, self._long(self.encoded, at + 4)[0]
-        vr = bytes(self.encoded[at + 4 : at + 6])
+            return tag, b"", at + 8, self._long(head, 4)[0]
+        vr = bytes(head[4:6])
         if vr in _SHORT_VRS:
-            return tag, vr, at + 8, self._short(self.encoded, at + 6)[0]
-        if vr not in _LONG_VRS:
-            raise ValueError("no value representation where one is due")
-        if at + 12 > self.end:
-            raise EOFError("element header is cut")
-        return tag, vr, at + 12, self._long(self.encoded, at + 8)[0]
+            return tag, vr, at + 8, self._short(head, 6)[0]
+        if vr in _LONG_VRS:
+            if len(head) < 12:
+                raise EOFError("element header is cut")
+            return tag, vr, at + 12, self._long(head, 8)[0]
+        value, length = self._unknown(at, tag, head)
+        return tag, b"UN", value, length
+
+    def tag_of(self, head: bytes | bytearray | memoryview) -> int:
+        group, element = self._tag(head, 0)
+        return int(group) << 16 | int(element)
+
+    def _unknown(self, at: int, tag: int, head: bytes | bytearray | memoryview) -> tuple[int, int]:
+        """Value start and length of an element whose value representation nobody knows.
+
+        PS3.5 7.1.2 gives it two reserved bytes and a 32-bit length; some writers keep a 16-bit one, or leave the value
+        representation out. What ends where another element begins was meant.
+        """
+        layouts = [(at + 8, int(self._short(head, 6)[0])), (at + 8, int(self._long(head, 4)[0]))]
+        if len(head) == 12:
+            layouts.insert(0 if bytes(head[6:8]) == b"\0\0" else 1, (at + 12, int(self._long(head, 8)[0])))
+        for value, length in layouts:
+            if length != UNDEFINED and self._begins_after(tag, value + length):
+                self.unknown.append((at, value + length))
+                return value, length
+        raise ValueError("no value representation where one is due")
+
+    def _begins_after(self, tag: int, at: int) -> bool:
+        """Whether the data set ends at ``at`` or goes on with a later element or a delimiter."""
+        if at == self.end:
+            return True
+        if at + 8 > self.end:
+            return False
+        head = self.encoded[at : at + 8]
+        following = self.tag_of(head)
+        if following in (_ITEM_END, _SEQUENCE_END, _ITEM):
+            return True
+        known = bytes(head[4:6]) in _SHORT_VRS | _LONG_VRS
+        return following > tag and (known or following >> 16 == tag >> 16)
 
 
 def elements(
-    encoded: Encoded, encoding: Encoding, start: int = 0, end: int | None = None
+    encoded: Encoded,
+    encoding: Encoding,
+    start: int = 0,
+    end: int | None = None,
+    unknown: list[tuple[int, int]] | None = None,
 ) -> Iterator[DataElement]:
-    """Yield the top-level elements from ``start`` to ``end``.
+    """Yield the top-level elements from ``start`` to ``end``; bytes behind them that are no element are passed over.
 
+    ``unknown`` gathers from where to where elements lie whose value representation nobody knows, nested ones included,
+    and bytes behind the pixel data that are no element.
     Raises EOFError where bytes that were announced are missing, ValueError where the bytes are not elements.
     """
-    reader = _Reader(encoded, encoding, len(encoded) if end is None else end)
+    reader = _Reader(encoded, encoding, len(encoded) if end is None else end, unknown)
     at = start
+    last = -1
     while at < reader.end:
         if _only_padding(reader, at):
+            return
+        if last >= PIXEL_DATA and not _goes_on(reader, at, last):
+            reader.unknown.append((at, reader.end))
             return
         tag, vr, value, length = reader.header(at)
         undefined = length == UNDEFINED
         at = _after_items(reader, value, vr, tag == PIXEL_DATA, 0) if undefined else value + length
         if at > reader.end:
             raise EOFError("an element's value is cut")
+        last = tag
         yield DataElement(tag, vr, value, at - value, undefined)
 
 
@@ -132,10 +180,23 @@ def _likely_group(group: bytes, order: str) -> bool:
 
 def _only_padding(reader: _Reader, at: int) -> bool:
     """True where nothing but zeros is left: some devices pad files to even blocks."""
-    if reader.end - at >= 8 and bytes(reader.encoded[at : at + 8]) != bytes(8):
+    if bytes(reader.encoded[at : min(reader.end, at + 8)]).strip(b"\0"):
         return False
-    rest = bytes(reader.encoded[at : min(reader.end, at + (1 << 16))])
-    return not rest.strip(b"\0") and reader.end - at <= 1 << 16
+    return all(
+        not bytes(reader.encoded[start : min(reader.end, start + _PIECE)]).strip(b"\0")
+        for start in range(at, reader.end, _PIECE)
+    )
+
+
+def _goes_on(reader: _Reader, at: int, last: int) -> bool:
+    """Whether the bytes behind the pixel data are an element of the data set, and no rest of something else."""
+    if at + 8 > reader.end:
+        return False
+    head = bytes(reader.encoded[at : at + 8])
+    tag = reader.tag_of(head)
+    if tag <= last or tag >> 16 not in _GROUPS_AFTER_PIXELS:
+        return False
+    return not reader.encoding.explicit or head[4:6] in _SHORT_VRS or head[4:6] in _LONG_VRS
 
 
 def _after_items(reader: _Reader, at: int, vr: bytes, pixels: bool, depth: int) -> int:
@@ -147,7 +208,7 @@ def _after_items(reader: _Reader, at: int, vr: bytes, pixels: bool, depth: int) 
         inner = _Reader(reader.encoded, IMPLICIT_LITTLE, reader.end)
     first = at
     while True:
-        if pixels and at == inner.end and at > first:
+        if pixels and at > first and _fragments_ended(inner, at):
             return at  # some encoders leave the last delimiter out; every fragment is whole
         if at + 8 > inner.end:
             raise EOFError("a sequence is cut")
@@ -159,6 +220,11 @@ def _after_items(reader: _Reader, at: int, vr: bytes, pixels: bool, depth: int) 
         at = _after_item(inner, value, depth) if length == UNDEFINED else value + length
         if at > inner.end:
             raise EOFError("an item is cut")
+
+
+def _fragments_ended(reader: _Reader, at: int) -> bool:
+    """Whether pixel data without its last delimiter ends at ``at``: at the end of the file or before padding."""
+    return at == reader.end or (reader.end - at >= 8 and _only_padding(reader, at))
 
 
 def _after_item(reader: _Reader, at: int, depth: int) -> int:

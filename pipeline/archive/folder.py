@@ -7,13 +7,15 @@ the last look are not opened again.
 import logging
 import os
 import threading
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from pipeline.archive.part10 import Fault, Part10Header, read_part10_header
+from pipeline.archive.passed_over import PassedOver
 from pipeline.archive.spool import DiskLimits, Spool
 from pipeline.archive.study_answers import (
     CHARACTER_SET,
@@ -22,8 +24,9 @@ from pipeline.archive.study_answers import (
     decode_texts,
     found_study,
     is_wanted,
+    parse_date,
 )
-from pipeline.errors import ConfigurationError, RetryLater, SkipStudy
+from pipeline.errors import ConfigurationError, SkipStudy
 from pipeline.settings import FolderArchive
 from pipeline.study import AnnouncedInstance, FetchedStudy, FoundStudy, InstanceRef, StudyQuery
 
@@ -31,8 +34,12 @@ log = logging.getLogger(__name__)
 
 _PATIENT = 0x00100020
 _MODALITY = 0x00080060
-_WANTED = frozenset({*DIGEST_TAGS, _MODALITY, CHARACTER_SET})
+_STUDY_DATE = 0x00080020
+_FURTHER_DATES = (0x00080021, 0x00080022, 0x00080023, 0x0008002A)
+"""Series, acquisition and content date, acquisition date and time: the day of a study that says none."""
+_WANTED = frozenset({*DIGEST_TAGS, _MODALITY, CHARACTER_SET, *_FURTHER_DATES})
 _PIECE = 1 << 18
+_DICOM_SUFFIXES = frozenset({".dcm", ".dicom", ".dic", ".ima"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,18 +56,22 @@ class FolderStudies:
 
     def __init__(self, name: str, settings: FolderArchive) -> None:
         self.name = name
+        self.passed_over = PassedOver()
         self._root = settings.path
         self._disk = DiskLimits(settings.min_free_gib, settings.max_instance_gib)
         self._entries: dict[Path, _Entry] = {}
         self._studies: dict[str, list[_Entry]] = {}
         self._lock = threading.Lock()
-        self._unreadable = 0
+        self._unlisted: Counter[str] = Counter()
 
     def find(self, query: StudyQuery) -> Iterator[FoundStudy]:
-        """See ``Archive.find``."""
+        """See ``Archive.find``. A study that says no day at all is found by every search for days."""
         self._look()
         with self._lock:
             studies = {uid: list(entries) for uid, entries in sorted(self._studies.items())}
+            unlisted = dict(self._unlisted)
+        for code, count in unlisted.items():
+            self.passed_over.add(code, count)
         for uid, entries in studies.items():
             study = _described(uid, entries)
             if _matches(study, query) and (not query.patient_id or query.patient_id in _patients(entries)):
@@ -98,8 +109,9 @@ class FolderStudies:
         """See ``Archive.echo``."""
         self._look()
         with self._lock:
-            studies, files, unreadable = len(self._studies), len(self._entries), self._unreadable
-        return f"{files} files, {studies} studies, {unreadable} files that belong to no study"
+            studies, files, unlisted = len(self._studies), len(self._entries), self._unlisted
+        rest = ", ".join(f"{count} {code}" for code, count in sorted(unlisted.items()))
+        return f"{files} files, {studies} studies" + (f"; passed over: {rest}" if rest else "")
 
     def __enter__(self) -> Self:
         return self
@@ -140,7 +152,8 @@ class FolderStudies:
             raise ConfigurationError("archive-path", "path of a folder archive must be a folder that exists")
         with self._lock:
             entries: dict[Path, _Entry] = {}
-            for path in _files(self._root):
+            unlisted: Counter[str] = Counter()
+            for path in _files(self._root, unlisted):
                 stamp = _stamp(path)
                 known = self._entries.get(path)
                 if known is not None and known.stamp == stamp:
@@ -148,28 +161,59 @@ class FolderStudies:
                 elif stamp is not None:
                     entries[path] = _Entry(path, stamp, read_part10_header(path, _WANTED))
             self._entries = entries
-            self._studies, self._unreadable = {}, 0
+            self._studies = {}
             for entry in entries.values():
                 if entry.header.study_instance_uid:
                     self._studies.setdefault(entry.header.study_instance_uid, []).append(entry)
-                else:
-                    self._unreadable += 1
-        if self._unreadable:
-            log.warning("archive %s: %d files belong to no study", self.name, self._unreadable)
+                elif isinstance(entry.header, Fault) and not _is_other(entry):
+                    unlisted[entry.header.code] += 1
+            self._unlisted = unlisted
+        for code, count in sorted(unlisted.items()):
+            log.warning("archive %s: %d passed over: %s", self.name, count, code)
 
 
-def _files(root: Path) -> Iterator[Path]:
-    """Regular files below ``root``, in a fixed order; links to folders are not followed."""
-    for folder, folders, names in os.walk(root, onerror=_report):
+def _is_other(entry: _Entry) -> bool:
+    """Whether the file says in no way that it should be DICOM: a letter beside the films is nobody's loss."""
+    return (
+        isinstance(entry.header, Fault)
+        and entry.header.code == "not-dicom"
+        and entry.path.suffix.lower() not in _DICOM_SUFFIXES
+    )
+
+
+def _files(root: Path, unlisted: Counter[str]) -> Iterator[Path]:
+    """Regular files below ``root``, in a fixed order; a linked folder is followed once.
+
+    ``unlisted`` counts what could not be looked into: folders that may not be read, links that lead nowhere.
+    """
+    visited: set[tuple[int, int]] = set()
+
+    def refused(_: OSError) -> None:
+        unlisted["unreadable-folder"] += 1
+
+    for folder, folders, names in os.walk(root, onerror=refused, followlinks=True):
+        place = _identity(Path(folder))
+        if place is None or place in visited:
+            folders.clear()
+            continue
+        visited.add(place)
         folders.sort()
         for name in sorted(names):
             path = Path(folder) / name
-            if path.is_file() and name != "DICOMDIR" and not name.startswith("."):
+            if name == "DICOMDIR" or name.startswith("."):
+                continue
+            if path.is_file():
                 yield path
+            elif path.is_symlink():
+                unlisted["broken-link"] += 1
 
 
-def _report(error: OSError) -> None:
-    raise RetryLater("archive-unreadable", f"part of the folder cannot be read ({type(error).__name__})")
+def _identity(folder: Path) -> tuple[int, int] | None:
+    try:
+        status = folder.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def _stamp(path: Path) -> tuple[int, int, int] | None:
@@ -181,15 +225,26 @@ def _stamp(path: Path) -> tuple[int, int, int] | None:
 
 
 def _described(uid: str, entries: list[_Entry]) -> FoundStudy:
-    headers = [entry.header for entry in entries if isinstance(entry.header, Part10Header)]
-    instances = {entry.header.sop_instance_uid for entry in entries if entry.header.sop_instance_uid}
-    values = decode_texts(headers[0].values) if headers else {}
+    """The study as its first sound header says, else the first damaged one; its day may stand elsewhere in a header."""
+    ordered = sorted((entry.header for entry in entries), key=lambda header: isinstance(header, Fault))
+    instances = {header.sop_instance_uid for header in ordered if header.sop_instance_uid}
     modalities = {
-        header.values.get(_MODALITY, b"").decode("ascii", "replace").strip(" \0") for header in headers
+        header.values.get(_MODALITY, b"").decode("ascii", "replace").strip(" \0") for header in ordered
     }
-    return found_study(
-        uid, values, tuple(modality for modality in modalities if modality), str(len(instances))
+    found = found_study(
+        uid,
+        decode_texts(ordered[0].values),
+        tuple(modality for modality in modalities if modality),
+        str(len(instances)),
     )
+    if found.study_date is not None:
+        return found
+    texts = (
+        header.values.get(tag, b"").decode("ascii", "replace")
+        for tag in (_STUDY_DATE, *_FURTHER_DATES)
+        for header in ordered
+    )
+    return replace(found, study_date=next(filter(None, map(parse_date, texts)), None))
 
 
 def _patients(entries: list[_Entry]) -> set[str]:
@@ -202,6 +257,6 @@ def _matches(study: FoundStudy, query: StudyQuery) -> bool:
         return study.study_instance_uid in query.study_instance_uids
     if query.since is not None or query.until is not None:
         day = study.study_date
-        if day is None or (query.since and day < query.since) or (query.until and day > query.until):
+        if day is not None and ((query.since and day < query.since) or (query.until and day > query.until)):
             return False
     return is_wanted(study, query)

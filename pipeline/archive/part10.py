@@ -5,11 +5,12 @@ bad file never stops a study.
 """
 
 import hashlib
-import mmap
+import shutil
 import struct
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
 from pathlib import Path
 
 from pipeline.archive.elements import (
@@ -22,6 +23,8 @@ from pipeline.archive.elements import (
     elements,
     sniff,
 )
+from pipeline.archive.file_meta import LONGEST_META, PREAMBLE, file_header, meta_end, meta_layout
+from pipeline.archive.guarded_file import GuardedFile
 from pipeline.archive.uids import clean_uid, is_uid
 
 IMPLICIT_VR_LITTLE_ENDIAN = "1.2.840.10008.1.2"
@@ -37,14 +40,15 @@ _NATIVE = frozenset(
     }
 )
 
-IMPLEMENTATION_CLASS_UID = "2.25.190374452203310457917612843771054520811"
-IMPLEMENTATION_VERSION_NAME = "FIRSTREAD"
+_PLAIN = (IMPLICIT_VR_LITTLE_ENDIAN, EXPLICIT_VR_LITTLE_ENDIAN, EXPLICIT_VR_BIG_ENDIAN)
+_NO_SYNTAX = (
+    "compressed pixels without a file meta group (PS3.10 section 7.1): nothing names their transfer syntax"
+)
 
-_PREAMBLE = bytes(128) + b"DICM"
-_LONGEST_META = 1 << 16
 _LONGEST_VALUE = 1 << 12
 _INFLATED_HEAD = 1 << 22
 
+_META_LENGTH = 0x00020000
 _META_SOP_INSTANCE = 0x00020003
 _META_TRANSFER_SYNTAX = 0x00020010
 _SOP_CLASS = 0x00080016
@@ -54,9 +58,24 @@ _SERIES_INSTANCE = 0x0020000E
 _UIDS = (_SOP_CLASS, _SOP_INSTANCE, _STUDY_INSTANCE, _SERIES_INSTANCE)
 
 
+class Lenience(StrEnum):
+    """What was read although it is not as PS3.10 section 7 and PS3.5 section 7 say; a remark on the report."""
+
+    NO_FILE_META = "no-file-meta"
+    NOPREAMBLE = "no-preamble"
+    META_LENGTH = "meta-length"
+    META_UID = "meta-uid"
+    UNKNOWN_VR = "unknown-vr"
+    BYTES_AFTER = "bytes-after"
+
+
 @dataclass(frozen=True, slots=True)
 class Part10Header:
-    """What a whole file says of itself. ``values`` holds the raw bytes of the tags that were asked for."""
+    """What a whole file says of itself. ``values`` holds the raw bytes of the tags that were asked for.
+
+    ``dataset_start`` is where the data set begins, ``unknown`` where elements lie whose value representation nobody
+    knows; ``lenience`` says why the file must be written anew before another reader sees it (``rewrapped``).
+    """
 
     study_instance_uid: str
     series_instance_uid: str
@@ -65,6 +84,9 @@ class Part10Header:
     transfer_syntax_uid: str
     encoding: Encoding
     values: Mapping[int, bytes] = field(default_factory=dict)
+    dataset_start: int = 0
+    unknown: tuple[tuple[int, int], ...] = ()
+    lenience: tuple[Lenience, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,33 +102,40 @@ class Fault:
     series_instance_uid: str = ""
     sop_instance_uid: str = ""
     sop_class_uid: str = ""
+    values: Mapping[int, bytes] = field(default_factory=dict)
 
 
 def read_part10_header(path: Path, wanted: frozenset[int] = frozenset()) -> Part10Header | Fault:
-    """The header of the DICOM file at ``path``; every element is walked, so that a cut is noticed."""
+    """The header of the DICOM file at ``path``; every element is walked, so that a cut is noticed.
+
+    A file that is shortened meanwhile is a Fault like any other: nothing of it is mapped into memory.
+    """
     try:
-        with path.open("rb") as file:
-            if not file.seek(0, 2):
+        with path.open("rb", buffering=0) as file:
+            encoded = GuardedFile(file.fileno())
+            if not len(encoded):
                 return Fault("empty-file", "the file holds no bytes")
-            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as encoded:
-                return _header(encoded, wanted)
+            return _header(encoded, wanted)
     except OSError as error:
         return Fault("unreadable-file", f"the file cannot be read ({type(error).__name__})")
+    except EOFError:
+        return Fault("truncated", "the file was cut while it was read")
 
 
-def file_header(sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: str) -> bytes:
-    """Preamble, prefix and file meta group (PS3.10 section 7.1) for a data set in ``transfer_syntax_uid``."""
-    group = _meta_element(1, b"OB", b"\x00\x01") + b"".join(
-        _meta_element(number, vr, text.encode("ascii"))
-        for number, vr, text in (
-            (2, b"UI", sop_class_uid),
-            (3, b"UI", sop_instance_uid),
-            (0x10, b"UI", transfer_syntax_uid),
-            (0x12, b"UI", IMPLEMENTATION_CLASS_UID),
-            (0x13, b"SH", IMPLEMENTATION_VERSION_NAME),
-        )
-    )
-    return _PREAMBLE + _meta_element(0, b"UL", struct.pack("<I", len(group))) + group
+def rewrapped(path: Path, header: Part10Header, target: Path) -> None:
+    """Write the data set of ``path`` behind a file meta group of our own to ``target``. Raises OSError.
+
+    Byte by byte, but without the elements whose value representation nobody knows.
+    """
+    with path.open("rb") as source, target.open("xb") as file:
+        file.write(file_header(header.sop_class_uid, header.sop_instance_uid, header.transfer_syntax_uid))
+        at = header.dataset_start
+        for start, end in header.unknown:
+            source.seek(at)
+            file.write(source.read(start - at))
+            at = end
+        source.seek(at)
+        shutil.copyfileobj(source, file, 1 << 20)
 
 
 class DatasetDigest:
@@ -158,63 +187,72 @@ def _dataset_start(head: bytearray) -> int | None:
         return None if head[128:132] == b"DICM"[: max(0, len(head) - 128)] else 0
     if head[128:132] != b"DICM":
         return 0
-    if head[132:140] == b"\x02\x00\x00\x00UL\x04\x00":
-        start = 144 + int(struct.unpack_from("<I", head, 140)[0])
-        return start if start <= len(head) else (None if start <= _LONGEST_META else 0)
-    return _after_meta(head) if len(head) > _LONGEST_META else None
-
-
-def _after_meta(encoded: Encoded) -> int:
-    """The end of a meta group that does not state its length: the first element of another group."""
-    at = 132
-    for element in elements(encoded, EXPLICIT_LITTLE, 132, min(len(encoded), _LONGEST_META)):
-        if element.tag >> 16 != 2:
-            return at
-        at = element.start + element.length
-    return at
-
-
-def _meta_element(number: int, vr: bytes, value: bytes) -> bytes:
-    if len(value) % 2:
-        value += b" " if vr == b"SH" else b"\0"
-    length = struct.pack("<HI", 0, len(value)) if vr == b"OB" else struct.pack("<H", len(value))
-    return struct.pack("<HH", 2, number) + vr + length + value
-
-
-def _header(encoded: mmap.mmap, wanted: frozenset[int]) -> Part10Header | Fault:
-    if len(encoded) < 132 or encoded[128:132] != b"DICM":
-        return _without_meta(encoded)
     try:
-        meta, start = _read_meta(encoded)
+        return meta_end(head, len(PREAMBLE))
+    except EOFError:
+        return None if len(head) <= LONGEST_META else 0
+
+
+def _header(encoded: GuardedFile, wanted: frozenset[int]) -> Part10Header | Fault:
+    meta_start = _meta_start(encoded)
+    if meta_start is None:
+        return _without_meta(encoded, wanted)
+    try:
+        meta, start = _read_meta(encoded, meta_start)
     except (ValueError, EOFError, struct.error):
         return Fault("malformed-meta", "the file meta group cannot be read")
     syntax = clean_uid(meta.get(_META_TRANSFER_SYNTAX, b""))
     if not is_uid(syntax):
         return Fault("no-transfer-syntax", "the file meta group names no transfer syntax")
-    walked = _walk(encoded, start, syntax, wanted)
-    if isinstance(walked, Fault):
-        return walked
-    values, encoding = walked
-    return _header_of(values, meta, syntax, encoding)
+    header = _walk(encoded, start, syntax, wanted)
+    if isinstance(header, Fault):
+        return header
+    stated = meta.get(_META_LENGTH, b"")
+    after_length = meta_start + 8 + len(stated)
+    named = clean_uid(meta.get(_META_SOP_INSTANCE, b""))
+    return replace(
+        header,
+        lenience=header.lenience
+        + tuple(
+            lenience
+            for lenience, so in (
+                (Lenience.NOPREAMBLE, meta_start == 0),
+                (
+                    Lenience.META_LENGTH,
+                    len(stated) != 4 or after_length + struct.unpack("<I", stated)[0] != start,
+                ),
+                (Lenience.META_UID, named not in ("", header.sop_instance_uid)),
+            )
+            if so
+        ),
+    )
 
 
-def _read_meta(encoded: mmap.mmap) -> tuple[dict[int, bytes], int]:
-    head = bytearray(encoded[: _LONGEST_META + 1])
-    start = _dataset_start(head) or _after_meta(head)
-    if start > len(encoded):
-        raise EOFError("the meta group is cut")
-    meta = {
-        element.tag: bytes(encoded[element.start : element.start + element.length])
-        for element in elements(encoded, EXPLICIT_LITTLE, 132, start)
-        if element.tag >> 16 == 2
-    }
+def _meta_start(encoded: GuardedFile) -> int | None:
+    """Where the file meta group begins, also without the preamble before it; None where there is none."""
+    for start in (len(PREAMBLE), 0) if encoded[128:132] == b"DICM" else (0,):
+        if encoded[start : start + 2] == b"\x02\x00" and encoded[start + 3 : start + 4] == b"\0":
+            return start
+    return None
+
+
+def _read_meta(encoded: GuardedFile, meta_start: int) -> tuple[dict[int, bytes], int]:
+    start = meta_end(encoded, meta_start)
+    meta: dict[int, bytes] = {}
+    at = meta_start
+    while at < start:
+        head = encoded[at : at + 12]
+        value, length = meta_layout(head)
+        meta[0x00020000 | int(struct.unpack_from("<H", head, 2)[0])] = encoded[
+            at + value : at + value + length
+        ]
+        at += value + length
     return meta, start
 
 
-def _walk(
-    encoded: mmap.mmap, start: int, syntax: str, wanted: frozenset[int]
-) -> tuple[dict[int, bytes], Encoding] | Fault:
-    """Raw values of the UIDs and the wanted tags; a fault where the data set is cut or not in ``syntax``."""
+def _walk(encoded: GuardedFile, start: int, syntax: str, wanted: frozenset[int]) -> Part10Header | Fault:
+    """The header with the wanted tags; a fault where the data set is cut or not in ``syntax``."""
+    dataset_start = start
     dataset: Encoded = encoded
     whole = True
     encoding = _encoding(syntax)
@@ -232,11 +270,12 @@ def _walk(
     if written is None:
         return Fault("no-dataset", "there is no data set after the file meta group")
     values: dict[int, bytes] = {}
+    unknown: list[tuple[int, int]] = []
     fault: Fault | None = None
     if written != encoding:
         fault = Fault("transfer-syntax-mismatch", "the data set is not encoded as the file meta group says")
     try:
-        for element in elements(dataset, written, start):
+        for element in elements(dataset, written, start, unknown=unknown):
             if (element.tag in _UIDS or element.tag in wanted) and element.length <= _LONGEST_VALUE:
                 values[element.tag] = bytes(dataset[element.start : element.start + element.length])
             if element.tag == PIXEL_DATA and element.undefined == (syntax in _NATIVE):
@@ -248,10 +287,17 @@ def _walk(
             fault = fault or Fault("truncated", "the file ends before its data set does")
     except (ValueError, struct.error):
         fault = fault or Fault("malformed-dataset", "the data set is not a row of DICOM elements")
-    return (values, written) if fault is None else _identified(fault, values)
+    if fault is not None:
+        return _identified(fault, values)
+    header = _header_of(values, written, syntax, dataset_start)
+    if isinstance(header, Fault) or not unknown or dataset is not encoded:
+        return header
+    behind = unknown[-1][1] == len(encoded)
+    lenience = Lenience.BYTES_AFTER if behind else Lenience.UNKNOWN_VR
+    return replace(header, unknown=tuple(unknown), lenience=(lenience,))
 
 
-def _inflate(encoded: mmap.mmap, start: int) -> tuple[bytes, bool]:
+def _inflate(encoded: GuardedFile, start: int) -> tuple[bytes, bool]:
     """The first megabytes of a deflated data set (PS3.5 section A.5), and whether that is all of it.
 
     Raises EOFError where the deflated stream is cut, zlib.error if it is not deflated data.
@@ -270,17 +316,10 @@ def _encoding(syntax: str) -> Encoding:
     return EXPLICIT_BIG if syntax == EXPLICIT_VR_BIG_ENDIAN else EXPLICIT_LITTLE
 
 
-def _header_of(
-    values: dict[int, bytes], meta: Mapping[int, bytes], syntax: str, encoding: Encoding
-) -> Part10Header | Fault:
+def _header_of(values: dict[int, bytes], encoding: Encoding, syntax: str, start: int) -> Part10Header | Fault:
     uids = {tag: clean_uid(values.get(tag, b"")) for tag in _UIDS}
     if not all(is_uid(uids[tag]) for tag in _UIDS):
         return _identified(Fault("missing-uid", "a SOP, study or series UID is missing or is no UID"), values)
-    named = clean_uid(meta.get(_META_SOP_INSTANCE, b""))
-    if named and named != uids[_SOP_INSTANCE]:
-        return _identified(
-            Fault("uid-mismatch", "file meta group and data set name different instances"), values
-        )
     return Part10Header(
         uids[_STUDY_INSTANCE],
         uids[_SERIES_INSTANCE],
@@ -289,24 +328,29 @@ def _header_of(
         syntax,
         encoding,
         values,
+        start,
     )
 
 
-def _without_meta(encoded: mmap.mmap) -> Fault:
-    """A bare data set, as old archives export it, is told from bytes that are not DICOM at all."""
-    values: dict[int, bytes] = {}
-    encoding = sniff(encoded, 0)
-    try:
-        for element in elements(encoded, encoding or EXPLICIT_LITTLE):
-            if element.tag >> 16 not in range(0x0008, 0x0030, 2) and not values:
-                break
-            if element.tag in _UIDS and element.length <= _LONGEST_VALUE:
-                values[element.tag] = bytes(encoded[element.start : element.start + element.length])
-    except (EOFError, ValueError, struct.error):
-        pass  # what was read until then decides
-    if not values:
+def _without_meta(encoded: GuardedFile, wanted: frozenset[int]) -> Part10Header | Fault:
+    """A bare data set, as old archives export it and some servers send it; else bytes that are not DICOM at all.
+
+    Its encoding is evident (PS3.5 7.1); compressed pixel data are not, since nothing names their transfer syntax.
+    """
+    start = len(PREAMBLE) if encoded[128:132] == b"DICM" else 0
+    encoding = sniff(encoded, start)
+    head = encoded[start : start + 2]
+    group = int.from_bytes(head, "little" if encoding is None or encoding.little else "big")
+    if encoding is None or group not in range(0x0008, 0x0030, 2):
         return Fault("not-dicom", "the file is not a DICOM file")
-    return _identified(Fault("no-file-meta", "the file has no file meta group (PS3.10 section 7.1)"), values)
+    syntax = next(uid for uid in _PLAIN if _encoding(uid) == encoding)
+    header = _walk(encoded, start, syntax, wanted)
+    if isinstance(header, Part10Header):
+        return replace(header, lenience=(*header.lenience, Lenience.NO_FILE_META))
+    if header.code == "transfer-syntax-mismatch":
+        return replace(header, code="no-file-meta", message=_NO_SYNTAX)
+    known = header.study_instance_uid or header.sop_instance_uid
+    return header if known else Fault("not-dicom", "the file is not a DICOM file")
 
 
 def _identified(fault: Fault, values: Mapping[int, bytes]) -> Fault:
@@ -319,4 +363,5 @@ def _identified(fault: Fault, values: Mapping[int, bytes]) -> Fault:
         known[_SERIES_INSTANCE],
         known[_SOP_INSTANCE],
         known[_SOP_CLASS],
+        dict(values),
     )

@@ -13,13 +13,13 @@ import time
 import uuid
 from collections.abc import Callable, Iterable
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from pipeline.archive.digesting import InlineDigest, OverlappedDigest, RunningDigest
-from pipeline.archive.part10 import Fault, dataset_digest, read_part10_header
+from pipeline.archive.part10 import Fault, Part10Header, dataset_digest, read_part10_header, rewrapped
 from pipeline.errors import FirstreadError, RetryLater, StopRun
 from pipeline.study import AnnouncedInstance, DamagedInstance, FetchedStudy, HeldInstance, InstanceRef
 
@@ -264,8 +264,13 @@ class Spool:
 
 
 def examine(path: Path, sha256: str) -> HeldInstance | Fault:
-    """The instance in the file at ``path``, or what is wrong with it."""
+    """The instance in the file at ``path``, or what is wrong with it.
+
+    A file without a sound file meta group gets one in its place: every reader behind this one sees PS3.10 files.
+    """
     header = read_part10_header(path)
+    if isinstance(header, Part10Header) and header.lenience:
+        sha256 = _rewrap(path, header)
     if isinstance(header, Fault):
         return header
     return HeldInstance(
@@ -275,17 +280,32 @@ def examine(path: Path, sha256: str) -> HeldInstance | Fault:
         size=path.stat().st_size,
         sop_class_uid=header.sop_class_uid,
         transfer_syntax_uid=header.transfer_syntax_uid,
+        lenience=header.lenience,
     )
 
 
 def moved(held: HeldInstance, path: Path) -> HeldInstance:
     """The same instance at another path."""
-    return HeldInstance(held.ref, path, held.sha256, held.size, held.sop_class_uid, held.transfer_syntax_uid)
+    return replace(held, path=path)
 
 
 def examined(held: HeldInstance, sha256: str) -> HeldInstance:
     """The same instance with its digest."""
-    return HeldInstance(held.ref, held.path, sha256, held.size, held.sop_class_uid, held.transfer_syntax_uid)
+    return replace(held, sha256=sha256)
+
+
+def _rewrap(path: Path, header: Part10Header) -> str:
+    """Give the file at ``path`` a file meta group of our own; gives the digest of its data set."""
+    target = path.with_name(f"{uuid.uuid4().hex}{PART_SUFFIX}")
+    try:
+        rewrapped(path, header, target)
+        target.replace(path)
+    except OSError as error:
+        target.unlink(missing_ok=True)
+        raise StopRun(
+            "disk-full", f"the fetch folder cannot be written ({error.strerror}): free some disk"
+        ) from None
+    return dataset_digest(path)
 
 
 def _write_all(descriptor: int, piece: bytes | memoryview) -> None:

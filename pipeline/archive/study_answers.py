@@ -1,8 +1,9 @@
 """What study-level and image-level answers have in common, whichever protocol brought them."""
 
 import hashlib
+import re
 from collections.abc import Mapping
-from datetime import date, datetime
+from datetime import date
 
 from pipeline.study import AnnouncedInstance, FoundStudy, InstanceRef, StudyQuery
 
@@ -20,6 +21,11 @@ DIGEST_TAGS = (
     _STUDY_DATE,
     0x00080030,  # Study Time
 )
+
+_DATE = re.compile(r"([0-9]{4})([./-]?)([0-9]{2})\2([0-9]{2})(?:$|[ T0-9])", re.ASCII)
+
+_COUNT = re.compile("[0-9]{1,9}")
+"""A count beyond it is nonsense, and no database takes it."""
 
 _CODECS = {
     "ISO_IR 101": "iso8859_2",
@@ -51,11 +57,16 @@ def found_study(
     return FoundStudy(
         study_instance_uid=study_instance_uid,
         study_date=parse_date(values.get(_STUDY_DATE, "")),
-        modalities=tuple(sorted(set(modalities))),
-        accession_number=values.get(_ACCESSION_NUMBER, "").strip(" \0"),
-        announced_instances=int(count) if count.isascii() and count.isdigit() else None,
+        modalities=tuple(sorted({_plain(modality) for modality in modalities})),
+        accession_number=_plain(values.get(_ACCESSION_NUMBER, "")),
+        announced_instances=int(count) if _COUNT.fullmatch(count) else None,
         demographics_digest=hashlib.sha256(announced_text.encode("utf-8", "surrogateescape")).hexdigest(),
     )
+
+
+def _plain(text: str) -> str:
+    """``text`` without control characters and halves of letters, which no database takes."""
+    return "".join(letter for letter in text if letter.isprintable()).strip()
 
 
 def announced(listed: Mapping[InstanceRef, str]) -> tuple[AnnouncedInstance, ...]:
@@ -85,9 +96,13 @@ def is_wanted(study: FoundStudy, query: StudyQuery) -> bool:
 
 
 def parse_date(text: str) -> date | None:
-    """A DA value (PS3.5 section 6.2), also in its older form with dots; None if it is not a date."""
-    digits = text.strip(" \0").replace(".", "")
+    """A DA value (PS3.5 section 6.2), also with dots, dashes or slashes, or with a time behind it; None where it is
+    no date.
+    """
+    found = _DATE.match(text.strip(" \0"))
+    if found is None:
+        return None
     try:
-        return datetime.strptime(digits, "%Y%m%d").date() if len(digits) == 8 else None  # noqa: DTZ007 - a date only
+        return date(int(found[1]), int(found[3]), int(found[4]))
     except ValueError:
         return None

@@ -32,15 +32,18 @@ class Levels:
     padding: npt.NDArray[np.bool_]
 
 
-def display(stored: npt.NDArray[np.integer], dataset: Dataset) -> npt.NDArray[np.float32]:
+def display(
+    stored: npt.NDArray[np.integer], dataset: Dataset, *, little: bool = True
+) -> npt.NDArray[np.float32]:
     """float32 [rows, columns] in 0..1, dense tissue bright, from stored values and the film's header.
 
+    ``little`` is the byte order of the file, which the words of its tables have too (PS3.5 7.3).
     Padding is shown black and does not count for the range. Raises FailStudy: "constant" for a film of one
     value, "blank" for one with next to none, "unsupported-bits" for values that span more than 16 bits.
     """
     levels = _levels(stored, dataset)
-    modality = _modality_values(levels.stored, dataset)
-    shown = _shown(modality, levels, dataset)
+    modality = _modality_values(levels.stored, dataset, little=little)
+    shown = _shown(modality, levels, dataset, little=little)
     ramp = _as_ramp(shown, levels)
     if ramp is not None:
         film = stored.astype(np.float32)
@@ -48,8 +51,8 @@ def display(stored: npt.NDArray[np.integer], dataset: Dataset) -> npt.NDArray[np
         film += np.float32(ramp[1])
         np.clip(film, 0.0, 1.0, out=film)
         return film
-    offset = stored.dtype.type(int(levels.stored[0]))
-    return np.take(shown.astype(np.float32), stored - offset)
+    wide = np.int32 if stored.dtype.itemsize <= 2 else np.int64  # the span of 16 signed bits overflows in 16
+    return np.take(shown.astype(np.float32), np.subtract(stored, int(levels.stored[0]), dtype=wide))
 
 
 def inverted(dataset: Dataset) -> bool:
@@ -80,29 +83,47 @@ def _levels(stored: npt.NDArray[np.integer], dataset: Dataset) -> Levels:
 
 def _padding(values: Values, dataset: Dataset) -> npt.NDArray[np.bool_]:
     """Where ``values`` lie in the padding range (PS3.3 C.7.5.1.1.2)."""
-    first = integer(dataset, "PixelPaddingValue")
+    first = _pixel_value(dataset, "PixelPaddingValue")
     if first is None:
         return np.zeros(values.shape, bool)
-    last = integer(dataset, "PixelPaddingRangeLimit")
+    last = _pixel_value(dataset, "PixelPaddingRangeLimit")
     low, high = sorted((first, first if last is None else last))
     return (values >= low) & (values <= high)
 
 
-def _modality_values(values: Values, dataset: Dataset) -> Values:
+def _pixel_value(dataset: Dataset, keyword: str) -> int | None:
+    """A value that is of the kind that Pixel Representation says, whether it was written as US or as SS.
+
+    A positive one that is too large for a signed pixel by its highest stored bit is the negative of that bit.
+    """
+    value = integer(dataset, keyword)
+    if value is None:
+        return None
+    value %= 0x10000
+    if integer(dataset, "PixelRepresentation") != 1:
+        return value
+    bits = integer(dataset, "BitsStored") or 16
+    half = 1 << max(0, min(bits, 16) - 1)
+    if half <= value < 2 * half:
+        return value - 2 * half
+    return value - 0x10000 if value > 0x7FFF else value
+
+
+def _modality_values(values: Values, dataset: Dataset, *, little: bool) -> Values:
     """Modality LUT or rescale (PS3.3 C.11.1)."""
     for table in items(dataset, "ModalityLUTSequence"):
-        entries = _lut(table, signed=integer(dataset, "PixelRepresentation") == 1)
+        entries = _lut(table, signed=integer(dataset, "PixelRepresentation") == 1, little=little)
         if entries is not None:
             return _looked_up(values, *entries)
     slope, intercept = numbers(dataset, "RescaleSlope")[:1], numbers(dataset, "RescaleIntercept")[:1]
     return values * (slope[0] if slope and slope[0] != 0 else 1.0) + (intercept[0] if intercept else 0.0)
 
 
-def _shown(modality: Values, levels: Levels, dataset: Dataset) -> Values:
+def _shown(modality: Values, levels: Levels, dataset: Dataset, *, little: bool) -> Values:
     """0..1 per level: the header's own VOI transformation where it shows the film, else a range from the film
     itself.
     """
-    for candidate in (_voi_lut(modality, dataset), _window(modality, dataset)):
+    for candidate in (_voi_lut(modality, dataset, little=little), _window(modality, dataset)):
         if candidate is not None and _clipped(candidate, levels) <= MAX_CLIPPED:
             return _polarity(candidate, levels, dataset)
     cumulative = np.cumsum(levels.weights) * 100
@@ -125,9 +146,9 @@ def _clipped(shown: Values, levels: Levels) -> float:
     return float(max(levels.weights[shown <= 0].sum(), levels.weights[shown >= 1].sum()))
 
 
-def _voi_lut(modality: Values, dataset: Dataset) -> Values | None:
+def _voi_lut(modality: Values, dataset: Dataset, *, little: bool) -> Values | None:
     for table in items(dataset, "VOILUTSequence"):
-        entries = _lut(table, signed=bool(modality.min() < 0))
+        entries = _lut(table, signed=bool(modality.min() < 0), little=little)
         if entries is not None:
             found = _looked_up(modality, *entries)
             top = float(entries[1].max())
@@ -150,7 +171,7 @@ def _window(modality: Values, dataset: Dataset) -> Values | None:
     return np.clip((modality - (center - 0.5)) / max(width - 1, 1e-3) + 0.5, 0, 1)
 
 
-def _lut(table: Dataset, *, signed: bool) -> tuple[float, Values] | None:
+def _lut(table: Dataset, *, signed: bool, little: bool) -> tuple[float, Values] | None:
     """First mapped value and entries of a LUT item (PS3.3 C.11.1.1.1), or None where it is not one.
 
     Entries come as US, SS or OW, and the 8-bit ones packed two to a word by some writers.
@@ -160,17 +181,24 @@ def _lut(table: Dataset, *, signed: bool) -> tuple[float, Values] | None:
         return None
     count, first, bits = (int(value) for value in descriptor)
     count = count % 0x10000 or 0x10000
+    first %= 0x10000
     if signed and first > 0x7FFF:
         first -= 0x10000
     try:
         if isinstance(content, bytes):
-            packed = len(content) < 2 * count
-            entries = np.frombuffer(content, np.uint8 if packed else "<u2")[:count].astype(np.float64)
+            words = content if little or table["LUTData"].VR not in ("OW", "US or OW") else _swapped(content)
+            packed = len(words) < 2 * count
+            entries = np.frombuffer(words, np.uint8 if packed else "<u2")[:count].astype(np.float64)
         else:
             entries = np.asarray(content, np.int64).reshape(-1)[:count].astype(np.float64) % 0x10000
     except MALFORMED:
         return None
     return (float(first), entries) if entries.size == count and 8 <= bits <= 16 else None
+
+
+def _swapped(words: bytes) -> bytes:
+    """Big-endian words as little-endian ones (PS3.5 7.3): those of OW are swapped with the rest of the file."""
+    return np.frombuffer(words[: len(words) // 2 * 2], ">u2").astype("<u2").tobytes()
 
 
 def _looked_up(values: Values, first: float, entries: Values) -> Values:

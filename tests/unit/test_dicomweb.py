@@ -1,7 +1,11 @@
 """The DICOMweb adapter against a server that misbehaves."""
 
+import gzip
+import json
+import re
 import ssl
 import subprocess
+from collections.abc import Callable
 from datetime import date, datetime, timedelta
 from pathlib import Path
 
@@ -165,6 +169,123 @@ def test_a_page_that_is_not_dicomweb_is_told(study: list[Path]) -> None:
         pytest.raises(StopRun, match="not DICOM JSON"),
     ):
         web.echo()
+
+
+def lower_case_tags(page: bytes) -> bytes:
+    return json.dumps(
+        [{tag.lower(): value for tag, value in row.items()} for row in json.loads(page)]
+    ).encode()
+
+
+ODD_PAGES: dict[str, Callable[[bytes], bytes]] = {
+    "latin-1": lambda page: page.replace(b"Fictitious", b"Fict\xf6tious"),
+    "escape-sequences": lambda page: page.replace(b"Fictitious", b"\x1b(BFictitious"),
+    "byte-order-mark": lambda page: b"\xef\xbb\xbf" + page,
+    "gzip-unasked": gzip.compress,
+    "padded-uids": lambda page: re.sub(rb"\"(2\.25\.\d+)\"", rb'"\1\\u0000"', page),
+    "lower-case-tags": lower_case_tags,
+}
+
+
+@pytest.mark.parametrize("odd", ODD_PAGES)
+def test_a_page_that_is_written_oddly_is_read(study: list[Path], odd: str, tmp_path: Path) -> None:
+    with faulty_dicomweb(study, Faults(rewrites=ODD_PAGES[odd])) as server, archive(server) as web:
+        assert [found.study_instance_uid for found in web.find(StudyQuery())] == [STUDY]
+        assert web.fetch(STUDY, tmp_path).complete
+        assert web.passed_over.take() == {}
+
+
+@pytest.mark.parametrize("nothing", [b"", b"\r\n", b"[]"])
+def test_an_empty_answer_is_no_match(study: list[Path], nothing: bytes, tmp_path: Path) -> None:
+    """PS3.18 8.3.4: 200 with an empty body, since CP-2473."""
+    with faulty_dicomweb(study, Faults(nothing=nothing)) as server, archive(server) as web:
+        assert len(list(web.find(StudyQuery()))) == 1
+        assert not list(web.find(StudyQuery(date(2025, 1, 1), date(2025, 1, 2))))
+        assert len(web.instances(STUDY)) == 4
+
+
+def test_rows_that_cannot_be_used_are_counted(study: list[Path]) -> None:
+    def spoil(page: bytes) -> bytes:
+        return json.dumps([*json.loads(page), {"0020000D": {"vr": "UI", "Value": ["x"]}}, 7, {}]).encode()
+
+    with (
+        faulty_dicomweb(study, Faults(rewrites=spoil, ignores_offset=True)) as server,
+        archive(server) as web,
+    ):
+        assert len(list(web.find(StudyQuery(study_instance_uids=(STUDY,))))) == 1
+        counted = web.passed_over.take()
+    assert counted.keys() == {"row-unreadable", "row-without-uid"}
+
+
+def test_instances_without_their_series_are_listed_by_series(study: list[Path], tmp_path: Path) -> None:
+    def without(page: bytes) -> bytes:
+        rows = json.loads(page)
+        whole_study = len(rows) == 4
+        return json.dumps(
+            [{tag: v for tag, v in row.items() if tag != "0020000E" or not whole_study} for row in rows]
+        ).encode()
+
+    faults = Faults(rewrites=without, sends_part_of_study=1)
+    with faulty_dicomweb(study, faults) as server, archive(server) as web:
+        listed = web.instances(STUDY)
+        assert len({one.ref.series_instance_uid for one in listed} - {""}) == 2
+        assert web.fetch(STUDY, tmp_path).complete
+
+
+REFUSALS: dict[str, Callable[[dict[str, str]], bool]] = {
+    "study-time": lambda keys: "StudyTime" in keys,
+    "open-ranges": lambda keys: "-" in (keys.get("StudyDate", "x")[0], keys.get("StudyDate", "x")[-1]),
+    "includefield": lambda keys: "includefield" in keys,
+    "all-three": lambda keys: any(refuses(keys) for name, refuses in REFUSALS.items() if name != "all-three"),
+}
+
+
+@pytest.mark.parametrize("refused", REFUSALS)
+@pytest.mark.parametrize("since", [None, date(2031, 3, 3)])
+def test_what_an_archive_cannot_be_asked_is_asked_otherwise(
+    month: list[Path], refused: str, since: date | None
+) -> None:
+    """Ten of the studies are of one day, so that the list is checked by times."""
+    with faulty_dicomweb(month, Faults(refuses=REFUSALS[refused])) as server, archive(server) as web:
+        found = [study.study_instance_uid for study in web.find(StudyQuery(since=since))]
+    assert len(found) == (23 if since is None else 17)
+
+
+def test_a_redirect_is_followed_on_the_same_server(study: list[Path], tmp_path: Path) -> None:
+    with faulty_dicomweb(study, Faults(token="secret")) as server, archive(server, token="secret") as web:
+        server.faults.redirects_to = server.url.removesuffix("/dicomweb")
+        assert web.fetch(STUDY, tmp_path).complete
+
+
+def test_a_redirect_elsewhere_fails_the_study_unless_allowed(study: list[Path], tmp_path: Path) -> None:
+    with faulty_dicomweb(study, Faults()) as other, faulty_dicomweb(study, Faults(token="secret")) as server:
+        elsewhere = other.url.removesuffix("/dicomweb")
+        other.faults.redirects_to = elsewhere
+        server.faults.redirects_to = elsewhere
+        with archive(server, token="secret") as web, pytest.raises(FailStudy, match="redirect_origins"):
+            web.fetch(STUDY, tmp_path / "no")
+        with archive(server, token="secret", redirect_origins=[elsewhere]) as web:
+            assert web.fetch(STUDY, tmp_path / "yes").complete
+
+
+def test_an_instance_may_come_as_one_part(study: list[Path], tmp_path: Path) -> None:
+    """PS3.18 10.4.1: application/dicom is the default of an instance."""
+    with faulty_dicomweb(study, Faults(single_part=True)) as server, archive(server) as web:
+        fetched = web.fetch(STUDY, tmp_path)
+        assert fetched.complete
+        assert (
+            sum("/series/" in request for request in server.requests) == 4 + 2
+        )  # it learns which form is had
+
+
+def test_a_date_may_say_when_to_come_back(study: list[Path]) -> None:
+    """RFC 9110 10.2.3; one that has passed is now."""
+    busy = [(429, {"Retry-After": "Thu, 01 Jan 1970 00:00:00 GMT"})]
+    with faulty_dicomweb(study, Faults(first_answers=busy)) as server, archive(server) as web:
+        with pytest.raises(RetryLater) as caught:
+            list(web.find(StudyQuery()))
+        assert caught.value.after_seconds == 0
+        assert len(list(web.find(StudyQuery()))) == 1
 
 
 def test_token_and_refused_connection(study: list[Path]) -> None:

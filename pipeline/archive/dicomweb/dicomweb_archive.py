@@ -1,23 +1,27 @@
 """The DICOMweb archive: QIDO-RS to find, WADO-RS to fetch (PS3.18 10.4 and 10.6), to disk as stored."""
 
 import http.client
-import json
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import replace
+from datetime import date
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 from urllib.parse import quote, urlencode
 
 from pipeline.archive.coverage import Answers, Coverage, Window
-from pipeline.archive.dicomweb.http import HttpArchive, refusal, unreachable
+from pipeline.archive.dicomweb import rows as qido
+from pipeline.archive.dicomweb.http import HttpArchive, is_redirect, refusal, unreachable
 from pipeline.archive.dicomweb.multipart import MultipartReader, boundary_of
+from pipeline.archive.dicomweb.rows import LARGEST_JSON, Json
+from pipeline.archive.passed_over import PassedOver
 from pipeline.archive.spool import DiskLimits, PartFile, Spool
-from pipeline.archive.study_answers import DIGEST_TAGS, announced, found_study, is_wanted
+from pipeline.archive.study_answers import DIGEST_TAGS, announced, is_wanted
 from pipeline.archive.uids import is_uid
-from pipeline.errors import ConfigurationError, FirstreadError, RetryLater, SkipStudy, StopRun
+from pipeline.errors import ConfigurationError, FailStudy, FirstreadError, RetryLater, SkipStudy, StopRun
 from pipeline.settings import DicomwebArchive
 from pipeline.study import AnnouncedInstance, FetchedStudy, FoundStudy, InstanceRef, StudyQuery
 
@@ -26,12 +30,15 @@ log = logging.getLogger(__name__)
 _JSON = "application/dicom+json"
 _AS_STORED = 'multipart/related; type="application/dicom"; transfer-syntax=*'
 _AS_THEY_LIKE = 'multipart/related; type="application/dicom"'
+_ONE_PART = "application/dicom; transfer-syntax=*"
+_STUDY_ACCEPTS = (_AS_STORED, _AS_THEY_LIKE)
+_INSTANCE_ACCEPTS = (_AS_STORED, _AS_THEY_LIKE, _ONE_PART, "application/dicom")
+"""What is asked for in turn where an archive answers 406 (PS3.18 8.7.3 and 10.4.1)."""
+_EARLIEST, _LATEST = date(1900, 1, 1), date(2999, 12, 31)
 _AWAY = ("archive-busy", "archive-unreachable", "archive-stalled")
-_LARGEST_JSON = 256 << 20
 _LARGE_PART = 1 << 21
+_PIECE = 1 << 18
 _MOST_PAGES = 100_000
-
-Json = Mapping[str, Any]
 
 
 class DicomwebStudies:
@@ -39,9 +46,12 @@ class DicomwebStudies:
 
     def __init__(self, name: str, settings: DicomwebArchive) -> None:
         self.name = name
+        self.passed_over = PassedOver()
         self._settings = settings
         self._http = HttpArchive(settings)
-        self._accept = _AS_STORED
+        self._accepts = {False: _STUDY_ACCEPTS, True: _INSTANCE_ACCEPTS}
+        self._includes = True
+        self._takes_open_ranges = True
         self._pool = ThreadPoolExecutor(2 * settings.concurrency, thread_name_prefix="dicomweb")
         self._disk = DiskLimits(settings.min_free_gib, settings.max_instance_gib)
 
@@ -50,9 +60,8 @@ class DicomwebStudies:
         if query.study_instance_uids:
             for uid in dict.fromkeys(query.study_instance_uids):
                 pages = self._pages("/studies", {"StudyInstanceUID": _checked(uid)})
-                yield from (
-                    study for study in map(_found, _unique(pages.rows)) if study.study_instance_uid == uid
-                )
+                found = qido.unique_studies(pages.rows, self.passed_over)
+                yield from (study for study in found if study.study_instance_uid == uid)
             return
         seen: set[str] = set()
         for modality in query.modalities or ("",):
@@ -64,13 +73,33 @@ class DicomwebStudies:
 
     def instances(self, study_instance_uid: str) -> tuple[AnnouncedInstance, ...]:
         """See ``Archive.instances``: QIDO-RS at instance level, paged."""
-        pages = self._pages(f"/studies/{_checked(study_instance_uid)}/instances", {})
-        listed = {}
-        for row in pages.rows:
-            ref = InstanceRef(study_instance_uid, _text(row, "0020000E"), _text(row, "00080018"))
-            if is_uid(ref.sop_instance_uid) and is_uid(ref.series_instance_uid):
-                listed[ref] = _text(row, "00080016")
+        path = f"/studies/{_checked(study_instance_uid)}"
+        rows = self._pages(f"{path}/instances", {}).rows
+        listed: dict[InstanceRef, str] = {}
+        if not all(is_uid(qido.uid_of(row, qido.SERIES)) for row in rows):
+            self._list_by_series(path, study_instance_uid, listed)
+        known = {ref.sop_instance_uid for ref in listed}
+        for row in rows:
+            series, instance = qido.uid_of(row, qido.SERIES), qido.uid_of(row, qido.INSTANCE)
+            if not is_uid(instance):
+                self.passed_over.add("row-without-uid")
+            elif instance not in known:
+                ref = InstanceRef(study_instance_uid, series if is_uid(series) else "", instance)
+                listed[ref] = qido.uid_of(row, qido.SOP_CLASS)
         return announced(listed)
+
+    def _list_by_series(self, path: str, study: str, listed: dict[InstanceRef, str]) -> None:
+        """The instances series by series, for an archive whose instance rows do not name theirs."""
+        try:
+            for row in self._pages(f"{path}/series", {}).rows:
+                series = qido.uid_of(row, qido.SERIES)
+                if is_uid(series):
+                    for one in self._pages(f"{path}/series/{series}/instances", {}).rows:
+                        ref = InstanceRef(study, series, qido.uid_of(one, qido.INSTANCE))
+                        if is_uid(ref.sop_instance_uid):
+                            listed[ref] = qido.uid_of(one, qido.SOP_CLASS)
+        except (FailStudy, SkipStudy, StopRun) as error:
+            log.warning("archive %s does not list by series: %s", self.name, error.code)
 
     def fetch(self, study_instance_uid: str, folder: Path) -> FetchedStudy:
         """See ``Archive.fetch``: one WADO-RS of the study, then what is still missing by instance."""
@@ -105,14 +134,25 @@ class DicomwebStudies:
         self._http.close()
 
     def _ask(self, window: Window, *, modality: str, patient: str) -> Answers:
+        if not self._takes_open_ranges:
+            window = _closed(window)
         keys = {
             "StudyDate": window.dates,
             "StudyTime": window.times,
             "ModalitiesInStudy": modality,
             "PatientID": patient,
         }
-        pages = self._pages("/studies", {key: value for key, value in keys.items() if value})
-        studies = tuple(map(_found, _unique(pages.rows)))
+        try:
+            pages = self._pages("/studies", {key: value for key, value in keys.items() if value})
+        except FailStudy as error:
+            if _closed(window) == window:
+                raise
+            log.warning(
+                "archive %s refuses an open range of dates (%s): asked for a closed one", self.name, error
+            )
+            self._takes_open_ranges = False
+            return self._ask(window, modality=modality, patient=patient)
+        studies = tuple(qido.unique_studies(pages.rows, self.passed_over, patient))
         return Answers(studies, doubtful=pages.repeated or pages.warned or pages.capped)
 
     def _pages(self, path: str, keys: Mapping[str, str]) -> "_Pages":
@@ -122,33 +162,40 @@ class DicomwebStudies:
         """
         pages = _Pages()
         for _ in range(_MOST_PAGES):
-            limits = {"limit": str(self._settings.page_size), "offset": str(len(pages.rows))}
-            fields = (
-                {"includefield": ",".join(f"{tag:08X}" for tag in DIGEST_TAGS)} if path == "/studies" else {}
-            )
-            target = f"{path}?{urlencode({**keys, **limits, **fields}, safe=',', quote_via=quote)}"
-            with self._http.get(target, _JSON) as response:
-                if response.status == 404 and path != "/studies":
-                    raise SkipStudy("study-gone", "the archive does not know the study any more")
-                rows = [] if response.status == 204 else self._rows(response)
-                warned = bool(response.headers.get("Warning"))
+            rows, warned = self._page(path, keys, len(pages.rows))
             if not pages.add(rows, warned, self._settings.page_size):
                 break
         if path != "/studies" and not pages.rows:
             raise SkipStudy("study-gone", "the archive lists no instance of the study")
         return pages
 
+    def _page(self, path: str, keys: Mapping[str, str], offset: int) -> tuple[list[Json], bool]:
+        """One page, and whether the archive warned; without ``includefield`` where the archive refuses it."""
+        limits = {"limit": str(self._settings.page_size), "offset": str(offset)}
+        includes = path == "/studies" and self._includes
+        fields = {"includefield": ",".join(f"{tag:08X}" for tag in DIGEST_TAGS)} if includes else {}
+        target = f"{path}?{urlencode({**keys, **limits, **fields}, safe=',', quote_via=quote)}"
+        with self._http.get(target, _JSON) as response:
+            if response.status == 404 and path != "/studies":
+                raise SkipStudy("study-gone", "the archive does not know the study any more")
+            if response.status != 400 or not includes:
+                rows = [] if response.status == 204 else self._rows(response)
+                return rows, bool(response.headers.get("Warning"))
+        self._includes = False
+        try:
+            return self._page(path, keys, offset)
+        except FailStudy:
+            self._includes = True  # it was not the includefield
+            raise
+
     def _rows(self, response: http.client.HTTPResponse) -> list[Json]:
         if response.status not in (200, 206):
             raise refusal(response.status, response.headers)
-        body = response.read(_LARGEST_JSON)
+        body = response.read(LARGEST_JSON)
         try:
-            rows = json.loads(body)
+            return qido.parse_rows(body, self.passed_over)
         except ValueError:
             raise _not_dicomweb(response, body) from None
-        if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-            raise _not_dicomweb(response, body)
-        return rows
 
     def _retrieve_missing(
         self, path: str, spool: Spool, expected: tuple[AnnouncedInstance, ...]
@@ -157,6 +204,8 @@ class DicomwebStudies:
         failure: FirstreadError | None = None
         for instance in expected:
             ref = instance.ref
+            if not ref.series_instance_uid:
+                continue  # no address without it: it stays missing
             if ref.sop_instance_uid not in spool.held() and not spool.is_damaged(ref.sop_instance_uid):
                 tail = f"/series/{ref.series_instance_uid}/instances/{ref.sop_instance_uid}"
                 failure = self._retrieve(path + tail, spool, ref.sop_instance_uid) or failure
@@ -169,35 +218,56 @@ class DicomwebStudies:
 
         Returns what went wrong, if a later try or another path may do better.
         """
+        single = bool(expected)
+        accept, *others = self._accepts[single]
         try:
-            with self._http.get(path, self._accept) as response:
-                if response.status == 406 and self._accept != _AS_THEY_LIKE:
-                    self._accept = _AS_THEY_LIKE
-                    return self._retrieve(path, spool, expected)
-                if response.status in (404, 410) and expected:
-                    return None  # announced and not there: it stays missing
-                if response.status in (404, 410):
-                    raise SkipStudy("study-gone", "the archive does not know the study any more")
-                if response.status not in (200, 206):
-                    raise refusal(response.status, response.headers)
-                self._receive(response, spool, expected)
+            with self._http.get(path, accept) as response:
+                if response.status != 406 or not others:
+                    self._take(response, spool, expected)
+                    return None
         except (SkipStudy, StopRun):
             raise
         except FirstreadError as error:
             log.warning("retrieving from archive %s: %s", self.name, error)
             return error
-        return None
+        return self._retrieve_otherwise(path, spool, expected, tuple(others))
+
+    def _retrieve_otherwise(
+        self, path: str, spool: Spool, expected: str, accepts: tuple[str, ...]
+    ) -> FirstreadError | None:
+        """Ask for the next form that the archive may have; what it has it is asked for first from now on."""
+        before = self._accepts[bool(expected)]
+        self._accepts[bool(expected)] = accepts
+        error = self._retrieve(path, spool, expected)
+        if error is not None and error.code == "archive-refused":
+            self._accepts[bool(expected)] = before
+        return error
+
+    def _take(self, response: http.client.HTTPResponse, spool: Spool, expected: str) -> None:
+        if response.status in (404, 410) and expected:
+            return  # announced and not there: it stays missing
+        if response.status in (404, 410):
+            raise SkipStudy("study-gone", "the archive does not know the study any more")
+        if is_redirect(response.status):
+            raise FailStudy(
+                "archive-redirected",
+                f"the archive answered {response.status} (redirect) to a server that redirect_origins does not list",
+            )
+        if response.status not in (200, 206):
+            raise refusal(response.status, response.headers)
+        self._receive(response, spool, expected)
 
     def _receive(self, response: http.client.HTTPResponse, spool: Spool, expected: str) -> None:
         sink = _Parts(spool, expected, self._pool)
         try:
-            boundary = boundary_of(response.headers.get("Content-Type") or "")
-            reader = MultipartReader(boundary, sink, by_length=not expected)
-            reader.read(_counted(response, spool))
+            content_type = response.headers.get("Content-Type") or ""
+            if content_type.partition(";")[0].strip().lower() == "application/dicom":
+                _one_part(response, sink, _counted(response, spool))
+            else:
+                reader = MultipartReader(boundary_of(content_type), sink, by_length=not expected)
+                reader.read(_counted(response, spool))
         except (EOFError, ValueError) as error:
-            raise RetryLater(
-                "archive-cut-short", f"the archive's multipart answer is unusable: {error}"
-            ) from None
+            raise RetryLater("archive-cut-short", f"the archive's answer is unusable: {error}") from None
         except (OSError, http.client.HTTPException) as error:
             raise unreachable(error) from None
         finally:
@@ -220,8 +290,8 @@ class _Pages:
         self.warned = self.warned or warned
         self.capped = self.capped or (self._short and bool(rows))
         self._short = len(rows) < asked
-        fresh = [row for row in rows if _row_key(row) not in self._seen]
-        self._seen.update(_row_key(row) for row in rows)
+        fresh = [row for row in rows if qido.key_of(row) not in self._seen]
+        self._seen.update(qido.key_of(row) for row in rows)
         self.repeated = self.repeated or len(fresh) < len(rows)
         self.rows += fresh
         return bool(fresh)
@@ -257,6 +327,28 @@ class _Parts:
             self._part.discard()
 
 
+def _one_part(
+    response: http.client.HTTPResponse, sink: _Parts, readinto: Callable[[memoryview], int]
+) -> None:
+    """An instance that is the whole body (PS3.18 10.4.1). Raises EOFError where the body is cut."""
+    length = response.headers.get("Content-Length") or ""
+    sink.begin({"content-length": length})
+    pieces = [memoryview(bytearray(_PIECE)), memoryview(bytearray(_PIECE))]  # the sink may still look at one
+    while count := readinto(pieces[0]):
+        sink.write(pieces[0][:count])
+        pieces.reverse()
+    if response.length:
+        raise EOFError("the body ends before its Content-Length")
+    sink.end()
+
+
+def _closed(window: Window) -> Window:
+    """The window with both bounds where it has one."""
+    if window.since is None and window.until is None:
+        return window
+    return replace(window, since=window.since or _EARLIEST, until=window.until or _LATEST)
+
+
 def _counted(response: http.client.HTTPResponse, spool: Spool) -> Callable[[memoryview], int]:
     def readinto(piece: memoryview) -> int:
         spool.check()
@@ -265,42 +357,6 @@ def _counted(response: http.client.HTTPResponse, spool: Spool) -> Callable[[memo
         return count
 
     return readinto
-
-
-def _found(row: Json) -> FoundStudy:
-    values = {tag: _raw(row, f"{tag:08X}") for tag in DIGEST_TAGS}
-    count = _text(row, "00201208")
-    modalities = tuple(str(value) for value in _values(row, "00080061") if value)
-    return found_study(_text(row, "0020000D"), values, modalities, count)
-
-
-def _unique(rows: list[Json]) -> list[Json]:
-    by_uid = {_text(row, "0020000D"): row for row in rows}
-    return [row for uid, row in by_uid.items() if is_uid(uid)]
-
-
-def _row_key(row: Json) -> str:
-    return f"{_text(row, '0020000D')} {_text(row, '00080018')}"
-
-
-def _values(row: Json, tag: str) -> list[Any]:
-    element = row.get(tag)
-    values = element.get("Value") if isinstance(element, dict) else None
-    return values if isinstance(values, list) else []
-
-
-def _text(row: Json, tag: str) -> str:
-    values = _values(row, tag)
-    return str(values[0]).strip() if values and values[0] is not None else ""
-
-
-def _raw(row: Json, tag: str) -> str:
-    values = _values(row, tag)
-    return (
-        json.dumps(values, sort_keys=True, ensure_ascii=False)
-        if any(isinstance(v, dict) for v in values)
-        else "\\".join(str(value) for value in values if value is not None)
-    )
 
 
 def _checked(study_instance_uid: str) -> str:
@@ -312,7 +368,7 @@ def _checked(study_instance_uid: str) -> str:
 
 
 def _not_dicomweb(response: http.client.HTTPResponse, body: bytes) -> RetryLater | StopRun:
-    if response.length or len(body) >= _LARGEST_JSON:
+    if response.length or len(body) >= LARGEST_JSON:
         return RetryLater("archive-cut-short", "the archive's answer ended early")
     return StopRun(
         "archive-url", "the answer is not DICOM JSON: url must be the DICOMweb root (for instance /dicom-web)"

@@ -28,6 +28,7 @@ from pipeline.archive.dimse.pdu import Associate, PresentationContext
 from pipeline.archive.dimse.retrieving import GetRetrieval, MoveReceiver, MoveRetrieval, Retrieval
 from pipeline.archive.dimse.store_server import StoreServer
 from pipeline.archive.part10 import EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN
+from pipeline.archive.passed_over import PassedOver
 from pipeline.archive.spool import DiskLimits, Spool
 from pipeline.archive.study_answers import DIGEST_TAGS, announced, decode_texts, found_study, is_wanted
 from pipeline.archive.uids import clean_uid, is_uid
@@ -69,6 +70,7 @@ class DimseStudies:
 
     def __init__(self, name: str, settings: DimseArchive) -> None:
         self.name = name
+        self.passed_over = PassedOver()
         self._settings = settings
         self._disk = DiskLimits(settings.min_free_gib, settings.max_instance_gib)
         self._desk = MoveReceiver()
@@ -85,7 +87,7 @@ class DimseStudies:
                     raise ConfigurationError(
                         "invalid-uid", "a Study Instance UID must be digits and dots, at most 64"
                     )
-                with _Queries(self._settings) as queries:
+                with _Queries(self._settings, self.passed_over) as queries:
                     found = _ask(queries, {_STUDY: ("UI", uid)}).studies
                 yield from (study for study in found[:1] if study.study_instance_uid == uid)
             return
@@ -94,7 +96,7 @@ class DimseStudies:
             fixed: dict[int, tuple[str, str]] = {_MODALITIES: ("CS", modality)}
             if query.patient_id:
                 fixed[_PATIENT] = ("LO", query.patient_id)
-            with _Queries(self._settings) as queries:
+            with _Queries(self._settings, self.passed_over) as queries:
                 coverage = Coverage(partial(_ask, queries, fixed))
                 for study in coverage.studies(Window(query.since, query.until)):
                     if study.study_instance_uid not in seen and is_wanted(study, query):
@@ -109,7 +111,7 @@ class DimseStudies:
             )
         study: dict[int, tuple[str, str]] = {_STUDY: ("UI", study_instance_uid)}
         listed: dict[InstanceRef, str] = {}
-        with _Queries(self._settings) as queries:
+        with _Queries(self._settings, self.passed_over) as queries:
             rows = queries.rows({**study, _LEVEL: ("CS", "SERIES"), _SERIES: ("UI", "")})
             for series in sorted({uid for row in rows if is_uid(uid := clean_uid(row.get(_SERIES, b"")))}):
                 images = {
@@ -203,8 +205,9 @@ class DimseStudies:
 class _Queries:
     """C-FIND requests over one association, which is opened when first needed and renewed after a pause."""
 
-    def __init__(self, settings: DimseArchive) -> None:
+    def __init__(self, settings: DimseArchive, passed_over: PassedOver) -> None:
         self._settings = settings
+        self.passed_over = passed_over
         self._association: Association | None = None
         self._used = 0.0
 
@@ -236,9 +239,7 @@ class _Queries:
                 try:
                     rows.append(decode_identifier(message.data_set, syntax))
                 except ValueError:
-                    raise RetryLater(
-                        "archive-protocol", "the archive sent a malformed query answer"
-                    ) from None
+                    self.passed_over.add("row-unreadable")
 
     def __enter__(self) -> Self:
         return self
@@ -265,8 +266,12 @@ def _ask(queries: _Queries, fixed: Keys, window: Window | None = None) -> Answer
     keys |= {_LEVEL: ("CS", "STUDY"), _STUDY: ("UI", ""), _MODALITIES: ("CS", ""), _COUNT: ("IS", "")}
     keys |= {_STUDY_DATE: ("DA", window.dates), _STUDY_TIME: ("TM", window.times), **fixed}
     rows, cut = queries.listed(keys)
-    found = map(_found, rows)
-    studies = {study.study_instance_uid: study for study in found if is_uid(study.study_instance_uid)}
+    studies: dict[str, FoundStudy] = {}
+    for study in map(_found, rows):
+        if is_uid(study.study_instance_uid):
+            studies[study.study_instance_uid] = study
+        else:
+            queries.passed_over.add("row-without-uid")
     return Answers(tuple(studies.values()), refused=cut)
 
 

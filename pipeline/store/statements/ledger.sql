@@ -147,8 +147,8 @@ WITH alive AS (
            OR (state = 'failed' AND next_attempt_at IS NOT NULL))
       AND (%(archive)s::text IS NULL OR archive = %(archive)s)
       AND (%(ledger_ids)s::bigint[] IS NULL OR ledger_id = ANY (%(ledger_ids)s::bigint[]))
-      AND (%(since)s::date IS NULL OR study_date >= %(since)s)
-      AND (%(until)s::date IS NULL OR study_date <= %(until)s)
+      AND (%(since)s::date IS NULL OR study_date IS NULL OR study_date >= %(since)s)
+      AND (%(until)s::date IS NULL OR study_date IS NULL OR study_date <= %(until)s)
       AND CASE
               WHEN state = 'discovered' THEN true
               -- A run does not come back to what failed in it: that is for the next one.

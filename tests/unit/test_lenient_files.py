@@ -1,0 +1,134 @@
+"""Files that are not as PS3.10 section 7 and PS3.5 section 7 say, and whose film is whole: read, with a remark."""
+
+import os
+import struct
+from collections.abc import Callable
+from pathlib import Path
+
+import pydicom
+import pytest
+from pydicom.dataset import Dataset
+from pydicom.sequence import Sequence
+
+from pipeline.archive.guarded_file import GuardedFile
+from pipeline.archive.part10 import Fault, dataset_digest, read_part10_header
+from pipeline.archive.spool import examine
+from pipeline.dicom_writer import EXPLICIT_BIG, EXPLICIT_LITTLE, IMPLICIT_LITTLE, RLE_LOSSLESS
+from pipeline.study import HeldInstance
+from tests.synthetic import chest_pixels, radiograph_header, write_chest
+
+HEADER = radiograph_header("lenient")
+UNKNOWN_VRS = (b"ZZ", b"??", b"  ", b"RE", b"OX", b"\0\0", b"lo", b"--")
+
+
+def film(path: Path, syntax: str = EXPLICIT_LITTLE, *, nested: bool = False) -> Path:
+    """A film with a private element (0009,1001), which ``nested`` puts into a sequence of undefined length."""
+    write_chest(path, HEADER, pixels=chest_pixels(48, 40), transfer_syntax=syntax)
+    dataset = pydicom.dcmread(path)
+    holder = Dataset() if nested else dataset
+    holder.private_block(0x0009, "VENDOR", create=True).add_new(1, "LO", "hello ")
+    if nested:
+        dataset.RequestAttributesSequence = Sequence([holder])
+        dataset["RequestAttributesSequence"].is_undefined_length = True
+        holder.is_undefined_length_sequence_item = True
+    dataset.save_as(path)
+    return path
+
+
+def dataset_start(content: bytes) -> int:
+    return 144 + int(struct.unpack_from("<I", content, 140)[0])
+
+
+def changed(path: Path, change: Callable[[bytes], bytes]) -> Path:
+    path.write_bytes(change(path.read_bytes()))
+    return path
+
+
+def kept(path: Path) -> HeldInstance:
+    """The instance as it is kept after a fetch, which pydicom must be able to read whole."""
+    found = examine(path, "")
+    assert isinstance(found, HeldInstance), found
+    assert found.ref.sop_instance_uid == HEADER.sop_instance_uid
+    again = pydicom.dcmread(path)
+    assert again.StudyInstanceUID == HEADER.study_instance_uid
+    assert len(again.PixelData) == 48 * 40 * 2 or again.file_meta.TransferSyntaxUID == RLE_LOSSLESS
+    return found
+
+
+@pytest.mark.parametrize("nested", [False, True])
+@pytest.mark.parametrize("long", [True, False])
+@pytest.mark.parametrize("vr", UNKNOWN_VRS)
+def test_an_unknown_value_representation_is_passed_over(
+    tmp_path: Path, vr: bytes, *, long: bool, nested: bool
+) -> None:
+    """PS3.5 7.1.2 gives it 32 bits of length; some writers keep 16."""
+
+    def rename(content: bytes) -> bytes:
+        at = content.index(b"\x09\x00\x01\x10LO")
+        length = content[at + 6 : at + 8]
+        return content[: at + 4] + vr + (b"\0\0" + length + b"\0\0" if long else length) + content[at + 8 :]
+
+    assert kept(changed(film(tmp_path / "1.dcm", nested=nested), rename)).lenience == ("unknown-vr",)
+
+
+@pytest.mark.parametrize("rest", [b"\r\n", bytes(70_000), bytes(range(1, 249)) * 4, b"\xff" * 9])
+@pytest.mark.parametrize("syntax", [EXPLICIT_LITTLE, IMPLICIT_LITTLE, EXPLICIT_BIG, RLE_LOSSLESS])
+def test_bytes_behind_the_data_set_are_nobodys(tmp_path: Path, syntax: str, rest: bytes) -> None:
+    found = kept(changed(film(tmp_path / "1.dcm", syntax), lambda content: content + rest))
+    assert found.lenience == (("bytes-after",) if rest.strip(b"\0") else ())
+
+
+@pytest.mark.parametrize("wrong", [-18, 4, 1000, 1 << 20])
+def test_the_meta_group_ends_where_another_group_begins(tmp_path: Path, wrong: int) -> None:
+    """PS3.10 7.1: group 0002 and nothing else, whatever its length says."""
+    path = film(tmp_path / "1.dcm")
+    digest = dataset_digest(path)
+
+    def lie(content: bytes) -> bytes:
+        stated = int(struct.unpack_from("<I", content, 140)[0]) + wrong
+        return content[:140] + struct.pack("<I", stated) + content[144:]
+
+    found = kept(changed(path, lie))
+    assert (found.lenience, found.sha256) == (("meta-length",), digest)
+
+
+@pytest.mark.parametrize("syntax", [EXPLICIT_LITTLE, IMPLICIT_LITTLE, EXPLICIT_BIG])
+def test_a_bare_data_set_is_kept_with_a_meta_group(tmp_path: Path, syntax: str) -> None:
+    path = film(tmp_path / "1.dcm", syntax)
+    digest = dataset_digest(path)
+    found = kept(changed(path, lambda content: content[dataset_start(content) :]))
+    assert (found.lenience, found.sha256, found.transfer_syntax_uid) == (("no-file-meta",), digest, syntax)
+
+
+def test_a_meta_group_without_preamble_is_read(tmp_path: Path) -> None:
+    path = film(tmp_path / "1.dcm", RLE_LOSSLESS)
+    digest = dataset_digest(path)
+    found = kept(changed(path, lambda content: content[132:]))
+    assert (found.lenience, found.sha256) == (("no-preamble",), digest)
+
+
+def test_the_data_set_says_which_instance_it_is(tmp_path: Path) -> None:
+    path = film(tmp_path / "1.dcm")
+    uid = HEADER.sop_instance_uid.encode()
+    found = kept(changed(path, lambda content: content.replace(uid, b"1.2.3" + uid[5:], 1)))
+    assert found.lenience == ("meta-uid",)
+
+
+@pytest.mark.parametrize("syntax", [EXPLICIT_LITTLE, IMPLICIT_LITTLE, EXPLICIT_BIG, RLE_LOSSLESS])
+@pytest.mark.parametrize("cut", [1, 9, 500])
+def test_a_cut_film_is_refused_all_the_same(tmp_path: Path, syntax: str, cut: int) -> None:
+    found = read_part10_header(changed(film(tmp_path / "1.dcm", syntax), lambda content: content[:-cut]))
+    assert isinstance(found, Fault)
+    assert found.code == "truncated"
+
+
+def test_a_file_that_is_cut_while_it_is_read_is_an_error_and_no_bus_error(tmp_path: Path) -> None:
+    path = tmp_path / "1.dcm"
+    path.write_bytes(bytes(1 << 20))
+    with path.open("rb") as file:
+        encoded = GuardedFile(file.fileno())
+        assert encoded[:8] == bytes(8)
+        os.truncate(path, 4096)
+        assert len(encoded) == 1 << 20
+        with pytest.raises(EOFError, match="cut while it was read"):
+            encoded[1 << 19 : (1 << 19) + 8]
