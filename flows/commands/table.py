@@ -85,12 +85,13 @@ def counting(name: str, total: int, *, show: bool) -> Iterator[Callable[[int], N
 
 def tally_table(tally: Tally) -> None:
     """Print a run's counts."""
-    names = ("discovered", "reported", "skipped", "failed", "unchanged")
+    names = ["discovered", "reported", "skipped", "failed", "unchanged"]
+    names += [name for name in ("still_failed", "reinstated") if getattr(tally, name)]
     values = [str(getattr(tally, name)) for name in names]
     table = _table()
     further = {"passed over": str(tally.passed_over)} if tally.passed_over else {}
     for name in (*names, "seconds", *further):
-        table.add_column(name, justify="right")
+        table.add_column(name.replace("_", " "), justify="right")
     table.add_row(*values, f"{tally.seconds:.1f}", *further.values())
     Console().print(table)
 
