@@ -1,0 +1,173 @@
+"""Commands and sweeps over real drafts: a setting taken back, a PDF beside, a retired draft, twins in two archives."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pydicom
+import pytest
+from pydicom.dataset import Dataset
+from pydicom.uid import EncapsulatedPDFStorage
+
+from flows.commands.simulate import WrittenStudy, simulate
+from flows.environment.workplace import Workplace
+from flows.standing import mended, reopen_mended
+from pipeline.fhir import Site
+from pipeline.ledger import Circumstances, LedgerState
+from pipeline.store.store import Store
+from tests.sites import firstread, rows, summary, write_site
+from tests.store_samples import ARCHIVE, RECIPE, claim, discover, found, resting
+
+STUDIES = 3
+
+
+@pytest.fixture(scope="module")
+def films(tmp_path_factory: pytest.TempPathFactory) -> tuple[WrittenStudy, ...]:
+    return simulate(STUDIES, tmp_path_factory.mktemp("films"), seed=21, size=256).studies
+
+
+def file_pdf_beside(film: Path) -> None:
+    """The study's report as PDF (PS3.3 A.45.1), as a RIS files it."""
+    made = pydicom.dcmread(film, stop_before_pixels=True)
+    for keyword in ("Rows", "Columns", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation"):
+        if keyword in made:
+            delattr(made, keyword)
+    made.file_meta.MediaStorageSOPClassUID = made.SOPClassUID = EncapsulatedPDFStorage
+    made.file_meta.MediaStorageSOPInstanceUID = made.SOPInstanceUID = f"{made.SOPInstanceUID}.77"
+    made.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2.1"
+    made.SeriesInstanceUID, made.Modality = f"{made.SeriesInstanceUID}.7", "DOC"
+    made.EncapsulatedDocument = b"%PDF-1.4\n%%EOF\n"
+    made["EncapsulatedDocument"].VR = "OB"
+    Dataset.save_as(made, film.with_name("report.dcm"), enforce_file_format=True)
+
+
+def test_what_stands_follows_the_recipe_the_films_and_the_person(
+    films: tuple[WrittenStudy, ...], database_url: str, prefect_url: str, tmp_path: Path
+) -> None:
+    folder = films[0].paths[0].parents[1]
+    config = write_site(tmp_path, database_url, {"main": {"kind": "folder", "path": str(folder)}})
+
+    def run(*arguments: str, code: int = 0) -> dict[str, float]:
+        done = firstread(*arguments, "--json", "--config", str(config), cwd=tmp_path, prefect_api=prefect_url)
+        assert done.returncode == code, done.stderr + done.stdout
+        return summary(done)
+
+    def in_force() -> list[tuple[Any, ...]]:
+        return rows(
+            database_url,
+            "SELECT language, version, count(*) FROM firstread.reports GROUP BY 1, 2 ORDER BY 1, 2",
+        )
+
+    assert run("run")["reported"] == STUDIES
+    assert run("run", "--language", "zh")["reported"] == STUDIES
+    assert in_force() == [("zh", 2, STUDIES)]
+    back = run("run")
+    assert (back["reported"], back["unchanged"], back["reinstated"]) == (0, STUDIES, STUDIES)
+    assert in_force() == [("en", 3, STUDIES)]
+
+    file_pdf_beside(films[0].paths[0])
+    uid = films[1].study_instance_uid
+    assert run("retire", "--study", uid, "--reason", "wrong side")["retired"] == 1
+    filed = run("run")
+    assert (filed["reported"], filed["unchanged"]) == (0, STUDIES)
+    assert in_force() == [("en", 3, STUDIES - 1)]
+    held = f"SELECT held FROM firstread.studies WHERE current AND study_instance_uid = '{films[0].study_instance_uid}'"
+    assert rows(database_url, held) == [(2,)], "the PDF is counted in the completeness"
+
+    assert run("retire", "--study", uid, "--reason", "again", code=1)["retired"] == 0
+    assert run("retry", "--state", "reported", "--dry-run")["reopened"] == 0
+    again = run("run", "--study", uid, "--again", "--by", "Dr. Who")
+    assert again["reported"] == 1
+    assert sum(count for _, _, count in in_force()) == STUDIES
+    asked = rows(database_url, "SELECT event ->> 'outcomeDesc', event::text FROM firstread.audit_event")
+    assert any((said or "").startswith("retired: wrong side") for said, _ in asked)
+    assert any(
+        "Dr. Who" in event and (said or "").startswith("reopened to be drafted anew") for said, event in asked
+    )
+    assert run("audit", "verify")["ok"]
+    kinds = rows(database_url, "SELECT DISTINCT archive, present FROM firstread.findings ORDER BY 2")
+    assert kinds, "findings are there as rows"
+    assert {archive for archive, _ in kinds} == {"main"}
+
+
+def test_one_study_in_two_archives_has_one_report_and_says_whose(
+    films: tuple[WrittenStudy, ...], database_url: str, prefect_url: str, tmp_path: Path
+) -> None:
+    folder = str(films[2].paths[0].parent)
+    archives = {name: {"kind": "folder", "path": folder} for name in ("ct", "vna")}
+    config = write_site(tmp_path, database_url, archives)
+    counts = []
+    for archive in ("ct", "vna"):
+        done = firstread(
+            "run",
+            "--archive",
+            archive,
+            "--json",
+            "--config",
+            str(config),
+            cwd=tmp_path,
+            prefect_api=prefect_url,
+        )
+        counts.append(summary(done))
+    assert (counts[0]["reported"], counts[1]["reported"], counts[1]["skipped"]) == (1, 0, 1)
+    assert rows(database_url, "SELECT archive FROM firstread.reports") == [("ct",)]
+    reason = rows(database_url, "SELECT code, reason FROM firstread.studies WHERE archive = 'vna'")
+    assert reason[0][0] == "duplicate-study"
+    assert "archive ct" in reason[0][1]
+
+
+@pytest.fixture
+def store(database_url: str) -> Iterator[Store]:
+    with Store(database_url) as opened:
+        yield opened
+
+
+def place(store: Store, present: Circumstances) -> Workplace:
+    """What ``flows.standing`` needs of a workplace; no model is opened."""
+    site = Site(ARCHIVE, "site", "urn:site")
+    drafter = SimpleNamespace(recipe=RECIPE)
+    return cast(
+        Workplace, SimpleNamespace(store=store, circumstances=present, drafter=drafter, site=lambda _: site)
+    )
+
+
+def test_what_an_upgrade_or_a_setting_may_mend_is_reopened_by_it(store: Store) -> None:
+    here = Circumstances("program", "settings")
+    ids = discover(store, 4)
+    for held, code in zip(
+        claim(store), ("too-large", "unexpected", "mixed-patients", "archive-busy"), strict=True
+    ):
+        store.rest(resting(held, LedgerState.FAILED, code=code, circumstances=here))
+    assert mended(place(store, here), ARCHIVE) == ()
+    assert reopen_mended(place(store, here), ARCHIVE) == 0
+    assert store.record_found(ARCHIVE, RECIPE, [found(n) for n in range(4)]).failed == 4
+
+    changed = place(store, replace(here, settings="other"))
+    assert [row.ledger_id for row in mended(changed, ARCHIVE)] == [ids[0]], "told beforehand"
+    assert claim(store) == []
+    assert reopen_mended(changed, ARCHIVE) == 1
+    assert [held.ledger_id for held in claim(store)] == [ids[0]]
+    assert reopen_mended(place(store, replace(here, program="other")), ARCHIVE) == 1
+    assert [held.ledger_id for held in claim(store)] == [ids[1]]
+
+    later = place(store, here)
+    later.store = cast(Store, _Tomorrow(store))
+    assert reopen_mended(later, ARCHIVE) == 1
+    assert [held.ledger_id for held in claim(store)] == [ids[3]]
+    assert store.audit_verify().ok
+
+
+class _Tomorrow:
+    """The store, a day later."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def now(self) -> Any:
+        return self._store.now() + timedelta(days=1)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
