@@ -1,7 +1,7 @@
 """What can mend a failure, by its code: what a sweep may reopen by itself, and what a person is told to do.
 
 The codes are those of ``pipeline.errors``. A code that is not named here is mended by what changes the study in its
-archive, which reopens it anyway.
+archive, which reopens it anyway. Codes of former releases stay: rows that failed with them are still in ledgers.
 """
 
 from collections.abc import Mapping
