@@ -66,12 +66,13 @@ class Drafter:
         batch: int = 32,
         priors: str = "off",
         plan: DraftPlan = DraftPlan(),  # noqa: B008 - frozen
+        revision: str = "",
     ) -> None:
         """Wrap a loaded family, and ``others`` by the names that ``tasks`` give them; all are closed with this.
 
         Raises ConfigurationError when the family does not report in ``language`` or a task cannot be asked of the
         family meant. ``priors`` names the rule by which earlier studies are given: it enters the recipe, and a family
-        that does not read them is refused.
+        that does not read them is refused. ``revision`` is what a site says of its weights.
         """
         check_family(family, Request(plan.task, language, variant=plan.variant))
         if priors != "off":
@@ -93,6 +94,7 @@ class Drafter:
             **plan.parts,
             **({"tasks": tasks_digest(tasks)} if tasks else {}),
             **({"priors": priors} if priors != "off" else {}),
+            **({"revision": revision} if revision else {}),
             **{
                 f"{name}/{key}": part for name, one in self._others.items() for key, part in one.parts.items()
             },
@@ -299,7 +301,15 @@ def open_drafter(
         family = stack.enter_context(open_model(model, cache_dir))
         others = {name: stack.enter_context(open_model((further or {})[name], cache_dir)) for name in named}
         drafter = Drafter(
-            family, language, code_version, tasks=tasks, others=others, batch=batch, priors=priors, plan=plan
+            family,
+            language,
+            code_version,
+            tasks=tasks,
+            others=others,
+            batch=batch,
+            priors=priors,
+            plan=plan,
+            revision=model.revision,
         )
         stack.pop_all()
         return drafter

@@ -68,6 +68,8 @@ class EndpointFamily:
             "decoding": f"greedy, seed {options.seed}, at most {options.max_tokens} tokens",
             "images": f"png, longest side {options.max_side}",
             "httpx": httpx.__version__,
+            **({"schema": "sent as response_format"} if options.json_schema else {}),
+            **({"special tokens": "kept in the text"} if options.special_tokens else {}),
         }
 
     def prepare(self, study: ImageSet) -> NDArray[np.float32]:
