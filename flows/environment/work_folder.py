@@ -12,16 +12,23 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from pipeline.folders import make_writable, writing
+
 _LOCK = ".held"
+_WHAT = "the work folder"
 
 
 @contextmanager
 def work_folder(parent: Path) -> Iterator[Path]:
-    """A private folder under ``parent`` for the length of the block; removed after it, with all it holds."""
-    parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    _remove_abandoned(parent)
-    folder = Path(tempfile.mkdtemp(prefix="run-", dir=parent))
-    descriptor = os.open(folder / _LOCK, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    """A private folder under ``parent`` for the length of the block; removed after it, with all it holds.
+
+    Raises StopRun where ``parent`` cannot be written.
+    """
+    make_writable(_WHAT, parent)
+    with writing(_WHAT, parent):
+        _remove_abandoned(parent)
+        folder = Path(tempfile.mkdtemp(prefix="run-", dir=parent))
+        descriptor = os.open(folder / _LOCK, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield folder

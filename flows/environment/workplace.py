@@ -97,6 +97,11 @@ class Workplace:
         return self._recipe or self.drafter.recipe
 
     @property
+    def known_recipe(self) -> str:
+        """The recipe as far as it is known without opening the model, else ""."""
+        return self._recipe
+
+    @property
     def drafter(self) -> "Drafter":
         """The model, loaded once, by whichever thread needs it first.
 

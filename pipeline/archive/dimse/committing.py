@@ -45,7 +45,8 @@ class GroupCommit:
         self._record = record
         self._seconds = seconds
         self._waiting: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
-        self._late = False
+        self.late = False
+        """True while what waited last waited in vain."""
         self._thread = threading.Thread(target=self._run, name="inbox-commits", daemon=True)
 
     def start(self) -> None:
@@ -61,8 +62,8 @@ class GroupCommit:
         """Return once ``record`` has taken the instance; raises what it raised, RetryLater where it takes too long."""
         waiting = _Waiting(arrival)
         self._waiting.put(waiting)
-        if not waiting.done.wait(min(self._seconds, _SECONDS_WHILE_LATE) if self._late else self._seconds):
-            waiting.given_up = self._late = True
+        if not waiting.done.wait(min(self._seconds, _SECONDS_WHILE_LATE) if self.late else self._seconds):
+            waiting.given_up = self.late = True
             raise RetryLater(
                 "database-away", "the database does not answer in time; the sender keeps the instance"
             )
@@ -84,7 +85,7 @@ class GroupCommit:
         failure: Exception | None = None
         try:
             self._record([one.arrival for one in group])
-            self._late = False
+            self.late = False
         except Exception as error:  # noqa: BLE001 - whatever it was, no sender may be told Success
             failure = error
         if failure is not None and len(group) > 1 and not isinstance(failure, (RetryLater, StopRun)):

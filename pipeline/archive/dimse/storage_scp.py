@@ -71,6 +71,11 @@ class StorageScp:
         """How well it hears now."""
         return self._server.hearing()
 
+    @property
+    def recording(self) -> str:
+        """ "ok", or "away" while the database does not answer in time."""
+        return "away" if self._commits.late else "ok"
+
     def __enter__(self) -> Self:
         """Raises StopRun where the folder cannot be written, ConfigurationError where the port is taken."""
         self._inbox.prepare()
