@@ -32,7 +32,6 @@ from pipeline.archive.dimse.caller import Sender
 from pipeline.archive.dimse.committing import Arrival
 from pipeline.archive.dimse.storage_scp import StorageScp
 from pipeline.errors import StopRun
-from pipeline.folders import make_writable
 from pipeline.settings import Settings
 from pipeline.study import HeldInstance
 
@@ -58,7 +57,6 @@ def listen_forever(settings: Settings) -> None:
     recorded = bool(site_api(settings))
     if not recorded:
         log.warning("no Prefect API is configured: what is received is drafted by the next `firstread run`")
-    make_writable("data_dir", settings.data_dir)
     with _ends_in_time(stop), Workplace(settings) as place:
         handing_over = HandingOver(
             place,

@@ -15,6 +15,7 @@ from flows.environment.person import login_name
 from flows.environment.prefect_api import site_api
 from flows.tally import Tally
 from pipeline.errors import ConfigurationError, FailStudy
+from pipeline.folders import make_writable
 from pipeline.ledger import LedgerState
 from pipeline.settings import Settings, archive_named
 from pipeline.store.values import RestingFilter
@@ -55,6 +56,7 @@ def run_sweep(
     archive_named(settings, archive)
     if asked.again and not studies:
         raise ConfigurationError("run-again", "--again needs --study: which studies are to be drafted anew")
+    make_writable("data_dir", settings.data_dir)  # before Prefect, which prints a traceback of any end
     studies, absent = tuple(dict.fromkeys(studies)), 0
     with display.progress_bars(show):
         runs = _runs(settings)

@@ -27,6 +27,7 @@ from pipeline.archive import Archive
 from pipeline.archive.opening import open_archive
 from pipeline.errors import FirstreadError, StopRun
 from pipeline.fhir import Site, audit_events
+from pipeline.folders import make_writable
 from pipeline.ledger import Circumstances
 from pipeline.report import Language
 from pipeline.settings import Settings, archive_named
@@ -61,6 +62,7 @@ class Workplace:
 
     def __enter__(self) -> Self:
         limit_arenas()
+        make_writable("data_dir", self.settings.data_dir)
         with ExitStack() as stack:
             self.store: Store = stack.enter_context(open_store(self.settings, owner=self.owner))
             self._say(audit_events.application_started)
