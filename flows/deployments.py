@@ -5,7 +5,6 @@ API. A flow is a run, a task a batch of one lane; parameters are names, dates an
 an error of ours without patient data, because Prefect stores its text.
 """
 
-import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import date
@@ -18,9 +17,7 @@ from prefect.cache_policies import NO_CACHE
 from flows import sweep as plain
 from flows.environment.recorder import RECORDER
 from flows.tally import Tally
-from pipeline.errors import FirstreadError, StopRun
-
-log = logging.getLogger(__name__)
+from pipeline.unexpected import only_ours
 
 Batch = TypeVar("Batch")
 Outcome = TypeVar("Outcome")
@@ -42,7 +39,7 @@ class InPrefect:
 @cache
 def _task(stage: Callable[[Any], Awaitable[Any]]) -> Any:
     name = getattr(stage, "__name__", "stage")
-    return task(name=name, cache_policy=NO_CACHE, persist_result=False)(stage)
+    return task(name=name, cache_policy=NO_CACHE, persist_result=False)(only_ours(name)(stage))
 
 
 @asynccontextmanager
@@ -94,15 +91,8 @@ async def backfill(
     return await _recorded(plain.backfill(since, until, archive, window_days, config, model, language))
 
 
+@only_ours("the run")
 async def _recorded(run: Awaitable[Tally]) -> Tally:
-    """The run with Prefect as its recorder. Only errors of ours leave it: the text of another may hold a header."""
+    """The run with Prefect as its recorder. Only errors of ours leave it: Prefect stores their text."""
     RECORDER.set(InPrefect())
-    try:
-        return await run
-    except FirstreadError:
-        raise
-    except Exception as error:  # noqa: BLE001 - named by its class alone
-        log.error("the run ended unexpectedly: %s", type(error).__name__)
-        raise StopRun(
-            "unexpected", f"the run ended with {type(error).__name__}; read the worker's log"
-        ) from None
+    return await run
