@@ -13,6 +13,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from flows import tally
+from flows.command_groups import audit_app, db_app, models_app
 from flows.commands import ending
 from flows.commands.options import (
     AnyArchive,
@@ -26,10 +27,8 @@ from flows.commands.options import (
     Until,
     Verbose,
     days,
+    opened_settings,
 )
-from pipeline import logs
-from pipeline import settings as configuration
-from pipeline.settings import Settings
 
 app = typer.Typer(
     name="firstread",
@@ -37,13 +36,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
-)
-models_app = typer.Typer(
-    rich_markup_mode=None, help="List, show, compile and evaluate the model families.", no_args_is_help=True
-)
-audit_app = typer.Typer(rich_markup_mode=None, help="Prove or export the audit chain.", no_args_is_help=True)
-db_app = typer.Typer(
-    rich_markup_mode=None, help="The database: its schema, its address, a prompt.", no_args_is_help=True
 )
 app.add_typer(models_app, name="models")
 app.add_typer(audit_app, name="audit")
@@ -87,7 +79,7 @@ def run(
     """Find studies in an archive and draft what is new or changed."""
     from flows.commands.run import SweepOptions, run_sweep
 
-    settings = _settings(config, verbose)
+    settings = opened_settings(config, verbose)
     asked = SweepOptions(*days(since, until), str(config or ""), model, language, again, by)
     _finish(run_sweep(settings, archive, asked, tuple(study or ()), show=not json), json)
 
@@ -151,7 +143,7 @@ def ask(
     from flows.commands.ask import Inquiry
     from flows.commands.ask import ask as answer
 
-    settings = _settings(config, verbose)
+    settings = opened_settings(config, verbose)
     inquiry = Inquiry(
         archive=archive,
         study=study,
@@ -183,7 +175,7 @@ def discover(
     """Find studies and write them to the ledger; draft nothing."""
     from flows.commands.run import SweepOptions, run_discover
 
-    settings = _settings(config, verbose)
+    settings = opened_settings(config, verbose)
     asked = SweepOptions(*days(since, until), model=model)
     _finish(run_discover(settings, archive, asked, show=not json), json)
 
@@ -193,7 +185,7 @@ def listen(config: Config = None, verbose: Verbose = False) -> None:
     """Receive what a PACS pushes (C-STORE) and start its drafting."""
     from flows.commands.listen import listen_forever
 
-    listen_forever(_settings(config, verbose))
+    listen_forever(opened_settings(config, verbose))
 
 
 @app.command()
@@ -211,7 +203,7 @@ def serve(
     """Serve the review page and FHIR R4 read and search."""
     from flows.commands.serve import serve_forever
 
-    serve_forever(_settings(config, verbose), host=host or None, port=port)
+    serve_forever(opened_settings(config, verbose), host=host or None, port=port)
 
 
 @app.command()
@@ -255,7 +247,7 @@ def retry(
         until=last,
     )
     options = RetryOptions(wanted, mended, dry_run, by)
-    raise typer.Exit(run_retry(_settings(config, verbose), options, as_json=json))
+    raise typer.Exit(run_retry(opened_settings(config, verbose), options, as_json=json))
 
 
 @app.command()
@@ -275,7 +267,7 @@ def retire(
     """Withdraw wrong drafts (entered-in-error); history keeps them."""
     from flows.commands.take_up_again import run_retire
 
-    raise typer.Exit(run_retire(_settings(config, verbose), archive, study, reason, by, as_json=json))
+    raise typer.Exit(run_retire(opened_settings(config, verbose), archive, study, reason, by, as_json=json))
 
 
 @app.command()
@@ -283,15 +275,72 @@ def reconcile(config: Config = None, json: Json = False, verbose: Verbose = Fals
     """Bring inbox and ledger together, as every run does."""
     from flows.commands.take_up_again import run_reconcile
 
-    run_reconcile(_settings(config, verbose), as_json=json)
+    run_reconcile(opened_settings(config, verbose), as_json=json)
 
 
 @app.command()
-def status(config: Config = None, json: Json = False, verbose: Verbose = False) -> None:
+def status(
+    archive: AnyArchive = "",
+    state: Annotated[
+        list[str] | None, typer.Option("--state", metavar="STATE", help="List the studies in this state")
+    ] = None,
+    code: Annotated[
+        list[str] | None, typer.Option("--code", metavar="CODE", help="List the studies with this code")
+    ] = None,
+    since: Since = None,
+    until: Until = None,
+    study: Annotated[
+        list[str] | None, typer.Option("--study", metavar="UID", help="Show this Study Instance UID")
+    ] = None,
+    accession: Annotated[
+        list[str] | None, typer.Option("--accession", metavar="NUMBER", help="Show this accession number")
+    ] = None,
+    identify: Annotated[
+        bool, typer.Option("--identify", help="Name each listed study by accession number and UID")
+    ] = False,
+    config: Config = None,
+    json: Json = False,
+    verbose: Verbose = False,
+) -> None:
     """Count the studies by state, and show what failed and why."""
-    from flows.commands.status import show_status
+    from flows.commands.status import show_status, states_named
+    from pipeline.store.values import StatusFilter
 
-    show_status(_settings(config, verbose), as_json=json)
+    first, last = days(since, until)
+    wanted = StatusFilter(
+        archive or None,
+        states_named(state or ()),
+        tuple(code or ()),
+        tuple(study or ()),
+        tuple(accession or ()),
+        first,
+        last,
+    )
+    show_status(opened_settings(config, verbose), wanted, identify=identify, as_json=json)
+
+
+@app.command()
+def export(
+    archive: AnyArchive = "",
+    since: Since = None,
+    until: Until = None,
+    form: Annotated[str, typer.Option("--format", metavar="jsonl|csv", help="How to write them")] = "jsonl",
+    identifiers: Annotated[
+        bool, typer.Option("--identifiers", help="With patient, UIDs and dates; left out otherwise")
+    ] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="FILE", show_default="standard output", help="File to write"),
+    ] = None,
+    config: Config = None,
+    json: Json = False,
+    verbose: Verbose = False,
+) -> None:
+    """Write the reports in force as a table, without identifiers."""
+    from flows.commands.export_drafts import ExportOrder, export_drafts
+
+    order = ExportOrder(archive, *days(since, until), form, identifiers, out)
+    export_drafts(opened_settings(config, verbose), order, as_json=json)
 
 
 @app.command()
@@ -301,7 +350,7 @@ def doctor(
     """Try every part for real and say in plain words what to change."""
     from flows.commands.doctor import examine
 
-    raise typer.Exit(examine(_settings(config, verbose), archive or None, as_json=json))
+    raise typer.Exit(examine(opened_settings(config, verbose), archive or None, as_json=json))
 
 
 @app.command()
@@ -327,147 +376,14 @@ def demo(
     """The whole path on a sample archive, then the review page."""
     from flows.commands.demo import run_demo
 
-    outcome = run_demo(_settings(config, verbose), once=once, show=not json)
+    outcome = run_demo(opened_settings(config, verbose), once=once, show=not json)
     if json:
         sys.stdout.write(outcome.as_json() + "\n")
-
-
-@models_app.command("list")
-def models_list(json: Json = False) -> None:
-    """List the model families."""
-    from flows.commands.show_models import show_models
-
-    show_models(as_json=json)
-
-
-@models_app.command("show")
-def models_show(
-    model: Annotated[str, typer.Argument(metavar="ID", help="Id of the family, as `models list` shows it")],
-    json: Json = False,
-) -> None:
-    """Show one family's entry and its model card."""
-    from flows.commands.show_models import show_model
-
-    show_model(model, as_json=json)
-
-
-@models_app.command("compile")
-def models_compile(
-    model: Annotated[
-        str,
-        typer.Argument(
-            metavar="NAME", show_default="that of [model]", help="Id of the family, or a [models.NAME]"
-        ),
-    ] = "",
-    product: Annotated[
-        str,
-        typer.Option(metavar="NAME", show_default="what is installed", help="tensorrt or tensorrt_rtx"),
-    ] = "",
-    capability: Annotated[
-        str, typer.Option(help="CUDA compute capability, such as 8.9, to build for another GPU")
-    ] = "",
-    precision: Annotated[str, typer.Option(help="fp32, or fp16 where its error is acceptable")] = "fp32",
-    config: Config = None,
-    json: Json = False,
-    verbose: Verbose = False,
-) -> None:
-    """Export the vision encoder and compile a TensorRT engine with its manifest."""
-    from flows.commands.compile import compile_model
-    from models.compiling import CompileOptions
-
-    compile_model(
-        _settings(config, verbose), model, CompileOptions(product, capability, precision), as_json=json
-    )
-
-
-@models_app.command("evaluate")
-def models_evaluate(
-    data: Annotated[Path, typer.Argument(help="Data set: a folder or file (JSONL, R2Gen or ReXrank JSON)")],
-    model: Model = "",
-    weights: Annotated[Path | None, typer.Option(help="Folder of the weights")] = None,
-    split: Annotated[str, typer.Option(help="Only the cases of this split")] = "",
-    task: Annotated[str, typer.Option(help="Only the cases of this task")] = "",
-    language: Annotated[str, typer.Option(help="Only the cases of this language: en or zh")] = "",
-    limit: Annotated[int, typer.Option(min=0, help="At most so many cases; 0 for all")] = 0,
-    predictions: Annotated[
-        Path | None,
-        typer.Option(
-            help="Score this JSONL of {id, text, labels, scores, boxes, points}; no model is opened"
-        ),
-    ] = None,
-    out: Annotated[Path, typer.Option(help="Folder for results.json, predictions and plots")] = Path(
-        "evaluation"
-    ),
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the bootstrap")] = 0,
-    batch: Annotated[int, typer.Option(min=1, help="Cases encoded and answered together")] = 8,
-    radeval: Annotated[
-        str, typer.Option(help="Also radgraph, f1chexbert, green@COMMIT of RadEval, separated by commas")
-    ] = "",
-    config: Config = None,
-    json: Json = False,
-    verbose: Verbose = False,
-) -> None:
-    """Score a model on a data set: a table, results.json and plots, each score with its interval."""
-    from flows.commands.evaluate import Evaluation, evaluate
-
-    asked = Evaluation(
-        data, out, model, weights, split, task, language, limit, predictions, seed, batch, radeval
-    )
-    evaluate(_settings(config, verbose), asked, as_json=json)
-
-
-@audit_app.command("verify")
-def audit_verify(
-    heads: Annotated[
-        Path | None,
-        typer.Option(
-            "--heads", help="What an earlier `audit verify --json` printed: the chains must go through it"
-        ),
-    ] = None,
-    chain_only: Annotated[
-        bool, typer.Option("--chain-only", help="Do not prove the report rows against their events")
-    ] = False,
-    config: Config = None,
-    json: Json = False,
-    verbose: Verbose = False,
-) -> None:
-    """Prove the audit chain and what it says was written; names the first broken row and exits with 1."""
-    from flows.commands.audit import verify_audit
-
-    raise typer.Exit(verify_audit(_settings(config, verbose), heads, content=not chain_only, as_json=json))
-
-
-@audit_app.command("export")
-def audit_export(
-    out: Annotated[
-        Path | None,
-        typer.Option("--out", metavar="FILE", show_default="standard output", help="File to write"),
-    ] = None,
-    config: Config = None,
-    verbose: Verbose = False,
-) -> None:
-    """Write the audit events as NDJSON, one FHIR AuditEvent a line with its place in the chain."""
-    from flows.commands.audit import export_audit
-
-    export_audit(_settings(config, verbose), out)
-
-
-@db_app.command("upgrade")
-def db_upgrade(config: Config = None, json: Json = False, verbose: Verbose = False) -> None:
-    """Bring the schema up to this version."""
-    from flows.commands.database import upgrade_database
-
-    upgrade_database(_settings(config, verbose), as_json=json)
 
 
 def main() -> None:
     """Entry point: see ``flows.commands.ending`` for how a command ends."""
     sys.exit(ending.run(app, sys.argv[1:]))
-
-
-def _settings(config: Path | None, verbose: bool) -> Settings:
-    logs.configure(verbose)
-    return configuration.load(config)
 
 
 def _finish(outcome: tally.Tally, json: bool) -> NoReturn:

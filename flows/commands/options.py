@@ -6,7 +6,10 @@ from typing import Annotated
 
 import typer
 
+from pipeline import logs
+from pipeline import settings as configuration
 from pipeline.errors import ConfigurationError
+from pipeline.settings import Settings
 
 Config = Annotated[
     Path | None,
@@ -74,3 +77,9 @@ def days(since: datetime | None, until: datetime | None) -> tuple[date | None, d
     if first and last and first > last:
         raise ConfigurationError("dates", f"--since {first} lies after --until {last}: no study can match")
     return first, last
+
+
+def opened_settings(config: Path | None, verbose: bool) -> Settings:
+    """Begin to log, then read the configuration. Raises ConfigurationError."""
+    logs.configure(verbose)
+    return configuration.load(config)

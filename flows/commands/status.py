@@ -1,48 +1,154 @@
-"""``firstread status``: how many studies stand in each state, and why some were skipped or failed."""
+"""``firstread status``: how many studies stand in each state, and why some were skipped or failed.
+
+A study is named by its ledger id; by accession number and Study Instance UID only when a person asks.
+"""
 
 import json
 import sys
+from collections.abc import Sequence
+from typing import Any
 
 from flows.commands import table as display
+from pipeline.errors import ConfigurationError
 from pipeline.ledger import LedgerState
 from pipeline.mending import advice
 from pipeline.settings import Settings
 from pipeline.store.opening import open_store
-from pipeline.store.values import StudyRow
+from pipeline.store.values import StatusCount, StatusFilter, StatusRow
 
-SHOWN_ROWS = 20
+PATIENCE_SECONDS = 5.0
+EXPLAINED = (LedgerState.SKIPPED, LedgerState.FAILED)
 
 
-def show_status(settings: Settings, *, as_json: bool) -> None:
-    """Counts by archive and state, and why studies were skipped or failed; a study is named by its ledger id."""
-    with open_store(settings) as store:
-        counts = store.status_counts()
-        troubled = store.troubled(SHOWN_ROWS)
+def states_named(names: Sequence[str]) -> tuple[LedgerState, ...]:
+    """The states of ``--state``. Raises ConfigurationError for another word."""
+    known = {state.value: state for state in LedgerState}
+    for name in names:
+        if name not in known:
+            raise ConfigurationError("state", f"--state must be one of {', '.join(known)}, not {name!r}")
+    return tuple(known[name] for name in names)
+
+
+def show_status(settings: Settings, wanted: StatusFilter, *, identify: bool, as_json: bool) -> None:
+    """Counts by archive, state and code; then the rows that were asked for, or every failure.
+
+    Naming a study by UID or accession number asks for its identifiers too.
+    """
+    named = bool(wanted.study_instance_uids or wanted.accession_numbers)
+    asked = named or bool(wanted.states or wanted.codes)
+    identify = identify or named
+    rows_of = wanted if asked else StatusFilter(
+        wanted.archive, (LedgerState.FAILED,), since=wanted.since, until=wanted.until
+    )  # fmt: skip
+    with open_store(settings, patience_seconds=PATIENCE_SECONDS) as store:
+        counts, rows = store.status_counts(wanted), store.status_rows(rows_of)
     if as_json:
-        rows = [
-            {"archive": one.archive, "state": str(one.state), "studies": one.studies, "older": one.older}
-            for one in counts
-        ]
-        sys.stdout.write(json.dumps({"counts": rows}) + "\n")
+        sys.stdout.write(json.dumps(_plain(counts, rows, identify=identify), ensure_ascii=False) + "\n")
         return
-    older = sum(one.older for one in counts)
-    display.rows_table(
-        ("archive", "state", "studies"),
-        [(one.archive, str(one.state), str(one.studies)) for one in counts if one.studies],
-        caption=f"Behind them lie {older} drafts and attempts of former recipes." if older else "",
-    )
-    if troubled:
+    if not counts:
+        sys.stdout.write("the ledger has no such study\n")
+        return
+    _show_counts(counts)
+    _show_reasons(counts)
+    _show_rows(rows, "Studies" if asked else "Failed", identify=identify)
+
+
+def _show_counts(counts: Sequence[StatusCount]) -> None:
+    totals: dict[tuple[str, LedgerState], list[int]] = {}
+    for one in counts:
+        total = totals.setdefault((one.archive, one.state), [0, 0])
+        total[0] += one.studies
+        total[1] += one.older
+    has_older = any(older for _, older in totals.values())
+    rows = [
+        (archive, state.value, str(studies), *([str(older)] if has_older else []))
+        for (archive, state), (studies, older) in totals.items()
+    ]
+    columns = ("archive", "state", "studies", *(["of older recipes"] if has_older else []))
+    caption = "Older recipes: rows of former settings or models, which no run works on." if has_older else ""
+    display.rows_table(columns, rows, caption=caption)
+
+
+def _show_reasons(counts: Sequence[StatusCount]) -> None:
+    """Why, by code; what to do about a failure."""
+    told = [one for one in counts if one.state in EXPLAINED and one.studies]
+    if told:
+        sys.stdout.write("\n")
         display.rows_table(
-            ("study", "state", "code", "reason", "what to do"),
-            [(str(one.ledger_id), str(one.state), one.code, one.reason, what_to_do(one)) for one in troubled],
-            title="Skipped and failed, newest first",
+            ("why", "archive", "state", "studies", "what to do"),
+            [
+                (
+                    one.code,
+                    one.archive,
+                    one.state.value,
+                    str(one.studies),
+                    advice(one.code) if one.state is LedgerState.FAILED else "",
+                )
+                for one in told
+            ],
         )
 
 
-def what_to_do(row: StudyRow) -> str:
-    """What a person can do about a study that was skipped or failed; nothing where it is tried again anyway."""
-    if row.state is LedgerState.SKIPPED:
-        return ""
-    if row.next_attempt_at is not None:
-        return f"nothing: try {row.attempts + 1} after {row.next_attempt_at:%H:%M} UTC"
-    return advice(row.code)
+def _show_rows(rows: Sequence[StatusRow], title: str, *, identify: bool) -> None:
+    if not rows:
+        return
+    sys.stdout.write("\n")
+    display.rows_table(
+        ("study", "archive", "state", "next try", "reason"),
+        [
+            (
+                str(one.ledger_id),
+                one.archive,
+                one.state.value + ("" if one.in_force else ", older"),
+                one.next_attempt_at.strftime("%b %d %H:%M") if one.next_attempt_at else "-",
+                f"{one.code}: {one.reason}" if one.code else "",
+            )
+            for one in rows
+        ],
+        title=f"{title}, last changed first",
+    )
+    if identify:
+        sys.stdout.write("\n")
+        for one in rows:
+            day = one.study_date.isoformat() if one.study_date else "no date"
+            sys.stdout.write(f"{one.ledger_id}  {one.accession_number or '-'}  {day}\n")
+            sys.stdout.write(f"  {one.study_instance_uid}\n")
+
+
+def _plain(counts: Sequence[StatusCount], rows: Sequence[StatusRow], *, identify: bool) -> dict[str, Any]:
+    """``counts`` by archive and state, ``reasons`` by code as well, ``rows`` each."""
+    totals: dict[tuple[str, str], dict[str, Any]] = {}
+    for one in counts:
+        empty = {"archive": one.archive, "state": one.state.value, "studies": 0, "older": 0}
+        total = totals.setdefault((one.archive, one.state.value), empty)
+        total["studies"] += one.studies
+        total["older"] += one.older
+    return {
+        "counts": list(totals.values()),
+        "reasons": [
+            {"archive": one.archive, "state": one.state.value, "code": one.code, "studies": one.studies}
+            for one in counts
+            if one.state in EXPLAINED and one.studies
+        ],
+        "rows": [_plain_row(one, identify=identify) for one in rows],
+    }
+
+
+def _plain_row(row: StatusRow, *, identify: bool) -> dict[str, Any]:
+    named = {
+        "study_instance_uid": row.study_instance_uid,
+        "accession_number": row.accession_number,
+        "study_date": row.study_date.isoformat() if row.study_date else None,
+    }
+    return {
+        "ledger_id": row.ledger_id,
+        "archive": row.archive,
+        "state": row.state.value,
+        "code": row.code,
+        "reason": row.reason,
+        "attempts": row.attempts,
+        "next_attempt_at": row.next_attempt_at.isoformat() if row.next_attempt_at else None,
+        "updated_at": row.updated_at.isoformat(),
+        "current": row.in_force,
+        **(named if identify else {}),
+    }

@@ -38,6 +38,7 @@ _LAUNCHER = coding(DICOM, "110151", "Application Launcher")
 _ACTIVITY = coding(DICOM, "110100", "Application Activity")
 _BEGIN = coding(DICOM, "110102", "Begin Transferring DICOM Instances")
 _TRANSFERRED = coding(DICOM, "110104", "DICOM Instances Transferred")
+_EXPORT = coding(DICOM, "110106", "Export")
 _IMPORT = coding(DICOM, "110107", "Import")
 _ACCESSED = coding(DICOM, "110103", "DICOM Instances Accessed")
 _QUERY = coding(DICOM, "110112", "Query")
@@ -169,6 +170,14 @@ def report_retired(
 ) -> Body:
     """A person had a wrong draft withdrawn, for the reason ``why``."""
     return _report_changed(site, study_instance_uid, report_id, patient, asked_by, when, f"retired: {why}")
+
+
+def drafts_exported(organization: str, asked_by: str, query: str, when: datetime) -> Body:
+    """A person wrote reports out of the store; ``query`` is what was asked for, never what came."""
+    body = _event(_EXPORT, "R", when, organization)
+    body["agent"] = _agents(asked_by)
+    body["entity"] = [_query_entity(query)]
+    return body
 
 
 def rest_access(access: RestAccess) -> tuple[Body, ...]:

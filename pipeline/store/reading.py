@@ -1,7 +1,7 @@
 """Reading back: FHIR resources by id, version and search, and reports for the review page."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Any
 
 from psycopg.rows import dict_row
@@ -20,7 +20,7 @@ from pipeline.lookup import (
 from pipeline.store.codec import checks_from, completeness_from, draft_from, left_out_from
 from pipeline.store.connections import Connection
 from pipeline.store.statements import statement
-from pipeline.store.values import StatusCount, StudyRow
+from pipeline.store.values import StatusCount, StatusFilter, StatusRow, StoredDraft, StudyRow
 from pipeline.study import InstanceRef
 
 
@@ -102,30 +102,58 @@ def report_detail(connection: Connection, report_id: str) -> ReportDetail | None
 
 
 def studies(
-    connection: Connection,
-    archive: str | None,
-    ledger_ids: Sequence[int] | None,
-    limit: int,
-    *,
-    troubled: bool = False,
+    connection: Connection, archive: str | None, ledger_ids: Sequence[int] | None, limit: int
 ) -> tuple[StudyRow, ...]:
-    """Ledger rows, newest first; ``troubled`` ones are skipped or failed."""
+    """Ledger rows, newest first."""
     values = {
         "archive": archive,
         "ledger_ids": list(ledger_ids) if ledger_ids is not None else None,
-        "troubled": troubled,
         "limit": limit,
     }
     rows = connection.execute(statement("reading", "studies"), values, prepare=False).fetchall()
     return tuple(StudyRow(*row) for row in rows)
 
 
-def status_counts(connection: Connection, archive: str | None) -> tuple[StatusCount, ...]:
-    """Studies per archive and state by the recipe in force, and the rows of older recipes."""
-    rows = connection.execute(statement("reading", "state_counts"), {"archive": archive})
+def status_counts(connection: Connection, wanted: StatusFilter) -> tuple[StatusCount, ...]:
+    """Studies per archive, state and code by the recipe in force, and the rows of older recipes."""
+    rows = connection.execute(statement("reading", "state_counts"), _status_values(wanted), prepare=False)
     return tuple(
-        StatusCount(name, LedgerState(state), studies, older) for name, state, studies, older in rows
+        StatusCount(archive, LedgerState(state), studies, older, code)
+        for archive, state, code, studies, older in rows
     )
+
+
+def status_rows(connection: Connection, wanted: StatusFilter) -> tuple[StatusRow, ...]:
+    """The rows themselves, last changed first."""
+    values = {**_status_values(wanted), "older": wanted.older}
+    rows = connection.execute(statement("reading", "status_rows"), values, prepare=False).fetchall()
+    return tuple(StatusRow(*row) for row in rows)
+
+
+def drafts_page(
+    connection: Connection,
+    archive: str | None,
+    since: date | None,
+    until: date | None,
+    after: str,
+    limit: int,
+) -> tuple[StoredDraft, ...]:
+    """Reports in force in the order of their ids, those behind ``after``."""
+    values = {"archive": archive, "since": since, "until": until, "after": after, "limit": limit}
+    rows = connection.execute(statement("reading", "drafts_page"), values, prepare=False).fetchall()
+    return tuple(StoredDraft(*row) for row in rows)
+
+
+def _status_values(wanted: StatusFilter) -> dict[str, Any]:
+    return {
+        "archive": wanted.archive,
+        "states": [state.value for state in wanted.states] or None,
+        "codes": list(wanted.codes) or None,
+        "studies": list(wanted.study_instance_uids) or None,
+        "accessions": list(wanted.accession_numbers) or None,
+        "since": wanted.since,
+        "until": wanted.until,
+    }
 
 
 def _first(connection: Connection, name: str, values: dict[str, Any]) -> StoredResource | None:

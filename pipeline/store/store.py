@@ -33,6 +33,9 @@ from pipeline.store.values import (
     RestingStudy,
     SavedVersion,
     StatusCount,
+    StatusFilter,
+    StatusRow,
+    StoredDraft,
     StudyRow,
 )
 from pipeline.study import FoundStudy, HeldInstance
@@ -354,13 +357,25 @@ class Store:
         rows = self._run(lambda c: reading.studies(c, None, [ledger_id], 1))
         return rows[0] if rows else None
 
-    def troubled(self, limit: int) -> tuple[StudyRow, ...]:
-        """Skipped and failed rows, newest first."""
-        return self._run(lambda c: reading.studies(c, None, None, limit, troubled=True))
+    def status_counts(self, wanted: StatusFilter = StatusFilter()) -> tuple[StatusCount, ...]:  # noqa: B008 - frozen
+        """How many studies of each archive stand in each state, and why."""
+        return self._run(lambda c: reading.status_counts(c, wanted))
 
-    def status_counts(self, archive: str | None = None) -> tuple[StatusCount, ...]:
-        """How many studies of each archive stand in each state."""
-        return self._run(lambda c: reading.status_counts(c, archive))
+    def status_rows(self, wanted: StatusFilter) -> tuple[StatusRow, ...]:
+        """Ledger rows, last changed first."""
+        return self._run(lambda c: reading.status_rows(c, wanted))
+
+    def drafts_page(
+        self,
+        archive: str | None = None,
+        *,
+        since: date | None = None,
+        until: date | None = None,
+        after: str = "",
+        limit: int = 200,
+    ) -> tuple[StoredDraft, ...]:
+        """Reports in force in the order of their ids, those behind ``after``; dates are StudyDates, inclusive."""
+        return self._run(lambda c: reading.drafts_page(c, archive, since, until, after, limit))
 
     def _run(self, work: Callable[[Connection], Answer]) -> Answer:
         return self._connections.run(work)

@@ -1,7 +1,9 @@
 """Values that the store gives back, beside those of ``pipeline.ledger`` and ``pipeline.lookup``."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime
+from typing import Any
 
 from pipeline.ledger import Circumstances, LedgerState
 
@@ -114,13 +116,86 @@ class StudyRow:
 
 
 @dataclass(frozen=True, slots=True)
+class StatusFilter:
+    """Which ledger rows: all conditions hold, an empty or missing one asks nothing. Dates are StudyDates, inclusive.
+
+    ``older`` asks for rows of recipes that are no longer in force too; counts have both.
+    """
+
+    archive: str | None = None
+    states: tuple[LedgerState, ...] = ()
+    codes: tuple[str, ...] = ()
+    study_instance_uids: tuple[str, ...] = ()
+    accession_numbers: tuple[str, ...] = ()
+    since: date | None = None
+    until: date | None = None
+    older: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class StatusCount:
-    """How many studies of an archive stand in a state, by the recipe in force; ``older`` rows are of former recipes."""
+    """How many studies of an archive stand in a state, by the recipe in force; ``older`` rows are of former recipes.
+
+    ``code`` is why they were skipped or failed, else "".
+    """
 
     archive: str
     state: LedgerState
     studies: int
     older: int = 0
+    code: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class StatusRow:
+    """One ledger row as ``firstread status`` lists it. Patient data: the UID and the accession number."""
+
+    ledger_id: int
+    archive: str
+    study_instance_uid: str
+    accession_number: str
+    study_date: date | None
+    state: LedgerState
+    code: str
+    reason: str
+    attempts: int
+    next_attempt_at: datetime | None
+    updated_at: datetime
+    in_force: bool
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "state", LedgerState(self.state))
+
+
+@dataclass(frozen=True, slots=True)
+class StoredDraft:
+    """The report of one study that is in force, with its statements and the body of its Patient. Patient data.
+
+    ``found`` are the rows of the view ``findings``: kind, side, present, confidence, box and so on.
+    """
+
+    report_id: str
+    ledger_id: int
+    archive: str
+    study_instance_uid: str
+    accession_number: str
+    study_date: date | None
+    modalities: tuple[str, ...]
+    status: str
+    written_by: str
+    language: str
+    model_id: str
+    recipe: str
+    version: int
+    created_at: datetime
+    findings: str
+    impression: str
+    patient: Mapping[str, Any]
+    found: tuple[Mapping[str, Any], ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "modalities", tuple(self.modalities))
+        object.__setattr__(self, "found", tuple(self.found))
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ from pipeline.store.embedded import EmbeddedPostgres
 from pipeline.store.migrations import head
 from pipeline.store.statements import statement
 from pipeline.store.store import Store
-from pipeline.store.values import SavedVersion
+from pipeline.store.values import SavedVersion, StatusFilter
 from tests.store_samples import (
     ARCHIVE,
     RECIPE,
@@ -269,7 +269,7 @@ def test_resting_states(store: Store) -> None:
     short = completeness(later.study_instance_uid, missing=("2.25.9",))
     store.rest(resting(later, LedgerState.FAILED, next_attempt_at=soon, completeness=short))
     assert claim(store) == []
-    assert {row.code for row in store.troubled(10)} == {"not-chest", "decode"}
+    assert {row.code for row in store.status_rows(StatusFilter())} - {""} == {"not-chest", "decode"}
     time.sleep(0.25)
     (again,) = claim(store)
     assert (again.ledger_id, again.attempts) == (later.ledger_id, 2)

@@ -103,6 +103,12 @@ COMMANDS = [
     ["audit", "verify"],
     ["audit", "export"],
     ["db", "upgrade"],
+    ["db", "url"],
+    ["db", "shell"],
+    ["export"],
+    ["retry"],
+    ["retire"],
+    ["reconcile"],
 ]
 
 

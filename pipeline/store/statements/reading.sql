@@ -79,15 +79,57 @@ FROM ledger AS l
 LEFT JOIN report_version AS v ON v.report_id = l.report_id AND v.version = l.report_version
 WHERE (%(archive)s::text IS NULL OR l.archive = %(archive)s)
   AND (%(ledger_ids)s::bigint[] IS NULL OR l.ledger_id = ANY (%(ledger_ids)s))
-  AND (NOT %(troubled)s OR (l.state IN ('skipped', 'failed') AND l.in_force))
-ORDER BY CASE WHEN %(troubled)s THEN l.updated_at END DESC, l.ledger_id DESC
+ORDER BY l.ledger_id DESC
 LIMIT %(limit)s;
 
 -- name: state_counts
-SELECT archive, state::text, count(*) FILTER (WHERE in_force), count(*) FILTER (WHERE NOT in_force) FROM ledger
-WHERE %(archive)s::text IS NULL OR archive = %(archive)s
-GROUP BY archive, state
-ORDER BY archive, state;
+SELECT archive, state::text, CASE WHEN state IN ('skipped', 'failed') THEN code ELSE '' END AS why,
+       count(*) FILTER (WHERE in_force), count(*) FILTER (WHERE NOT in_force)
+FROM ledger
+WHERE (%(archive)s::text IS NULL OR archive = %(archive)s)
+  AND (%(states)s::text[] IS NULL OR state::text = ANY (%(states)s))
+  AND (%(codes)s::text[] IS NULL OR code = ANY (%(codes)s))
+  AND (%(studies)s::text[] IS NULL OR study_instance_uid = ANY (%(studies)s))
+  AND (%(accessions)s::text[] IS NULL OR accession_number = ANY (%(accessions)s))
+  AND (%(since)s::date IS NULL OR study_date >= %(since)s)
+  AND (%(until)s::date IS NULL OR study_date <= %(until)s)
+GROUP BY archive, state, why
+ORDER BY archive, state, 4 DESC, why;
+
+-- name: status_rows
+SELECT ledger_id, archive, study_instance_uid, accession_number, study_date, state::text, code, reason, attempts,
+       next_attempt_at, updated_at, in_force
+FROM ledger
+WHERE (%(archive)s::text IS NULL OR archive = %(archive)s)
+  AND (%(states)s::text[] IS NULL OR state::text = ANY (%(states)s))
+  AND (%(codes)s::text[] IS NULL OR code = ANY (%(codes)s))
+  AND (%(studies)s::text[] IS NULL OR study_instance_uid = ANY (%(studies)s))
+  AND (%(accessions)s::text[] IS NULL OR accession_number = ANY (%(accessions)s))
+  AND (%(since)s::date IS NULL OR study_date >= %(since)s)
+  AND (%(until)s::date IS NULL OR study_date <= %(until)s)
+  AND (in_force OR %(older)s)
+ORDER BY updated_at DESC, ledger_id DESC;
+
+-- name: drafts_page
+SELECT r.report_id, r.ledger_id, r.archive, r.study_instance_uid, r.accession_number, r.study_date,
+       coalesce(r.modalities, '{}'), r.status, v.written_by, r.language, r.model_id, r.recipe, r.version, r.created_at,
+       coalesce(r.findings, ''), coalesce(r.impression, ''), coalesce(p.body, '{}'), coalesce(f.found, '[]')
+FROM reports AS r
+JOIN report_versions AS v ON v.report_id = r.report_id AND v.current
+LEFT JOIN resource AS p ON p.resource_type = 'Patient' AND p.resource_id = split_part(r.patient, '/', 2)
+LEFT JOIN LATERAL (
+    SELECT jsonb_agg(jsonb_build_object(
+               'kind', kind, 'side', side, 'present', present, 'confidence', confidence, 'zone', zone,
+               'severity', severity, 'sentence', sentence, 'frame', frame, 'sop_instance_uid', sop_instance_uid,
+               'box', CASE WHEN x0 IS NOT NULL THEN jsonb_build_array(x0, y0, x1, y1) END) ORDER BY number) AS found
+    FROM findings WHERE report_id = r.report_id
+) AS f ON true
+WHERE (%(archive)s::text IS NULL OR r.archive = %(archive)s)
+  AND (%(since)s::date IS NULL OR r.study_date >= %(since)s)
+  AND (%(until)s::date IS NULL OR r.study_date <= %(until)s)
+  AND r.report_id > %(after)s
+ORDER BY r.report_id
+LIMIT %(limit)s;
 
 -- name: schema_revision
 SELECT version_num FROM firstread.alembic_version;
