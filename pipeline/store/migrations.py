@@ -12,8 +12,17 @@ import psycopg
 
 from pipeline.errors import StopRun
 from pipeline.store.connections import libpq_url
-from pipeline.store.refusals import translated
+from pipeline.store.refusals import NO_ROLES, translated
 from pipeline.store.session import pin
+
+_ROLES_ARE_WHOLE = """
+SELECT count(*) = 4,
+       coalesce(bool_and(has_table_privilege(rolname, 'firstread.reports', 'SELECT')), false),
+       coalesce(bool_and(rolname <> 'firstread_machine'
+                         OR has_table_privilege(rolname, 'firstread.ledger', 'UPDATE')), false)
+FROM pg_roles
+WHERE rolname IN ('firstread_owner', 'firstread_machine', 'firstread_signer', 'firstread_reader')
+"""
 
 
 def upgrade(url: str) -> str:
@@ -32,6 +41,7 @@ def upgrade(url: str) -> str:
             run_migrations(session, migrations_folder())
         finally:
             session.close()
+        _refuse_without_roles(url)
     return head()
 
 
@@ -59,6 +69,22 @@ def _is_at_head(url: str) -> bool:
     finally:
         session.close()
     return found is not None and found[0] == head()
+
+
+def _refuse_without_roles(url: str) -> None:
+    """Raises StopRun("database-roles") where the schema's roles are not on this server, or lack their rights.
+
+    The revision says nothing of them: a dump of the database brings the tables, and roles belong to the server.
+    """
+    session = _session(url)
+    try:
+        row = session.execute(_ROLES_ARE_WHOLE).fetchone()
+    except psycopg.Error as error:
+        raise translated(error) from None
+    finally:
+        session.close()
+    if row is None or not all(row):
+        raise StopRun("database-roles", NO_ROLES)
 
 
 def _session(url: str) -> psycopg.Connection[tuple[Any, ...]]:

