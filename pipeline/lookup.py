@@ -5,6 +5,7 @@
 
 from dataclasses import dataclass
 from datetime import date, datetime
+from enum import StrEnum
 
 from pipeline.ledger import Completeness, Preview, StoredResource
 from pipeline.report import CheckOutcome, DraftReport
@@ -12,48 +13,121 @@ from pipeline.study import LeftOut
 
 
 @dataclass(frozen=True, slots=True)
-class IdentifierToken:
-    """A FHIR token over ``identifier`` (R4 section 3.1.1.4.10): ``system|value``.
+class Token:
+    """A FHIR token (R4 section 3.1.1.4.10): ``system|value``.
 
-    ``system`` None accepts any system, "" accepts only identifiers without one. An empty ``value`` accepts
-    every identifier of the system.
+    ``system`` None accepts any system, "" accepts only those without one. An empty ``value`` accepts everything of the
+    system.
     """
 
     system: str | None
     value: str
 
 
-@dataclass(frozen=True, slots=True)
-class InstantRange:
-    """``since <= instant < until``, either end open; ``outside`` turns it round (FHIR prefix ``ne``).
+class Prefix(StrEnum):
+    """How a date is compared with the range that a value names (R4 section 3.1.1.4.6)."""
 
-    Ends carry a zone.
+    EQUAL = "eq"
+    NOT_EQUAL = "ne"
+    GREATER = "gt"
+    LESS = "lt"
+    GREATER_OR_EQUAL = "ge"
+    LESS_OR_EQUAL = "le"
+    STARTS_AFTER = "sa"
+    ENDS_BEFORE = "eb"
+
+
+@dataclass(frozen=True, slots=True)
+class IdIn:
+    """The logical id is one of ``ids``."""
+
+    ids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PatientIn:
+    """``subject`` or ``patient`` is one of these Patients, given by logical id."""
+
+    patients: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TokenIn:
+    """One of ``tokens`` matches ``parameter``: identifier, code, category, modality or gender."""
+
+    parameter: str
+    tokens: tuple[Token, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class NameStarts:
+    """A part of a Patient's name begins with one of ``starts``, without regard to case and accents.
+
+    ``part`` is family, given, or name, which is any part and any word of the whole name.
     """
 
-    since: datetime | None = None
-    until: datetime | None = None
-    outside: bool = False
+    part: str
+    starts: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StudyIn:
+    """It belongs to the study of one of these Study Instance UIDs."""
+
+    uids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StatusIn:
+    """``status`` is one of ``codes``."""
+
+    codes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TargetIn:
+    """A Provenance that speaks of any version of one of ``references``, each as "Type/id"."""
+
+    references: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DateIs:
+    """A date compared with ``start <= instant < end``.
+
+    The date is when the resource last changed if ``changed``, else the one by which its type is searched: effective
+    time, start of the study, birth date, or when a Provenance was recorded. It is a range too, as exact as it is
+    written. Undated resources never match.
+    """
+
+    prefix: Prefix
+    start: datetime
+    end: datetime
+    changed: bool = False
+
+
+Criterion = IdIn | PatientIn | TokenIn | NameStarts | StudyIn | StatusIn | TargetIn | DateIs
+"""What a resource must meet. One that names no alternative is met by nothing."""
+
+
+class Order(StrEnum):
+    """By what a search is ordered, then by id; undated resources count as the oldest."""
+
+    CHANGED = "changed"
+    DATED = "dated"
 
 
 @dataclass(frozen=True, slots=True)
 class ResourceSearch:
-    """Current resources of one type, newest first.
+    """Current resources of one type that meet all ``criteria``, the latest first unless ``ascending``.
 
-    Within one tuple of ids, patients, identifiers, studies or statuses any value matches (FHIR's comma); an
-    empty tuple asks nothing. Every range in ``dates`` (effective time) and ``last_updated`` must hold.
-    ``patients`` are logical ids of Patient resources, found in ``subject`` or ``patient``. ``studies`` are
-    Study Instance UIDs. ``limit`` bounds one page; ``after`` is ``ResourcePage.next`` of the page before,
-    or "".
+    ``limit`` bounds one page; ``after`` is ``ResourcePage.next`` of the page before, or "".
     """
 
     resource_type: str
-    ids: tuple[str, ...] = ()
-    patients: tuple[str, ...] = ()
-    identifiers: tuple[IdentifierToken, ...] = ()
-    studies: tuple[str, ...] = ()
-    statuses: tuple[str, ...] = ()
-    dates: tuple[InstantRange, ...] = ()
-    last_updated: tuple[InstantRange, ...] = ()
+    criteria: tuple[Criterion, ...] = ()
+    order: Order = Order.CHANGED
+    ascending: bool = False
     limit: int = 50
     after: str = ""
 
@@ -62,8 +136,8 @@ class ResourceSearch:
 class ResourcePage:
     """One page of a search; ``next`` is an opaque token for the following page, or "" on the last one.
 
-    The order (last change, then id, both descending) and the token are stable under new writes: paging
-    neither repeats a resource nor skips one that did not change meanwhile.
+    The order and the token are stable under new writes: paging neither repeats a resource nor skips one that did not
+    change meanwhile.
     """
 
     resources: tuple[StoredResource, ...]

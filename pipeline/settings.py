@@ -243,11 +243,17 @@ class ListenSettings(Table):
 
 
 class ServeSettings(Table):
-    """The review page and FHIR REST. Off loopback a token is demanded."""
+    """The review page and FHIR REST. Off loopback and behind a proxy a token is demanded.
+
+    Behind a TLS proxy ``public_url`` is the address that clients use, for every link; or what the ``trusted_proxies``
+    (IP addresses or networks) say by X-Forwarded-Proto, -Host, -Prefix and -For, or by Forwarded, is believed.
+    """
 
     host: str = "127.0.0.1"
     port: int = Field(default=8080, ge=0, le=65535)
     token: SecretStr = SecretStr("")
+    public_url: str = ""
+    trusted_proxies: tuple[str, ...] = ()
 
 
 class PrefectSettings(Table):

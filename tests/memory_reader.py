@@ -2,6 +2,7 @@
 
 import io
 import json
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
@@ -13,14 +14,24 @@ from PIL import Image
 
 from pipeline.ledger import Claim, Completeness, LedgerState, Preview, ReportOutcome, Resource, StoredResource
 from pipeline.lookup import (
-    IdentifierToken,
-    InstantRange,
+    Criterion,
+    DateIs,
+    IdIn,
+    NameStarts,
+    Order,
+    PatientIn,
+    Prefix,
     ReportDetail,
     ReportPage,
     ReportRow,
     ReportVersion,
     ResourcePage,
     ResourceSearch,
+    StatusIn,
+    StudyIn,
+    TargetIn,
+    Token,
+    TokenIn,
 )
 from pipeline.report import (
     CheckOutcome,
@@ -109,25 +120,41 @@ class MemoryReader:
         if self.broken is not None:
             raise self.broken
         current = [past[-1] for (kind, _), past in self.versions.items() if kind == search.resource_type]
-        found = [resource for resource in current if self._match(search, resource)]
-        return sorted(found, key=lambda resource: (resource.last_updated, resource.resource_id), reverse=True)
+        found = [one for one in current if all(self._meets(one, wanted) for wanted in search.criteria)]
 
-    def _match(self, search: ResourceSearch, resource: StoredResource) -> bool:
+        def place(resource: StoredResource) -> tuple[datetime, str]:
+            dated = _dated(json.loads(resource.body))
+            when = (dated[0] if dated else _NEVER) if search.order is Order.DATED else resource.last_updated
+            return when, resource.resource_id
+
+        return sorted(found, key=place, reverse=not search.ascending)
+
+    def _meets(self, resource: StoredResource, wanted: Criterion) -> bool:
         body = json.loads(resource.body)
-        patient = body.get("subject", {}).get("reference", "").removeprefix("Patient/")
-        effective = body.get("effectiveDateTime")
-        return (
-            (not search.ids or resource.resource_id in search.ids)
-            and (not search.patients or patient in search.patients)
-            and (not search.statuses or body.get("status") in search.statuses)
-            and (not search.studies or self._study(body) in search.studies)
-            and (not search.identifiers or any(_has(body, token) for token in search.identifiers))
-            and all(_inside(wanted, resource.last_updated) for wanted in search.last_updated)
-            and all(
-                effective is not None and _inside(wanted, datetime.fromisoformat(effective))
-                for wanted in search.dates
-            )
-        )
+        match wanted:
+            case IdIn(ids):
+                return resource.resource_id in ids
+            case PatientIn(patients):
+                return body.get("subject", {}).get("reference", "").removeprefix("Patient/") in patients
+            case TokenIn("identifier", tokens):
+                return any(_has(body.get("identifier", ()), token, "value") for token in tokens)
+            case TokenIn(parameter, tokens):
+                return any(_has(_codings(body, parameter), token, "code") for token in tokens)
+            case NameStarts(part, starts):
+                said = [_folded(one) for one in _names(body, part)]
+                return any(one.startswith(_folded(start)) for one in said for start in starts)
+            case StudyIn(uids):
+                return self._study(body) in uids
+            case StatusIn(codes):
+                return body.get("status") in codes
+            case TargetIn(references):
+                return any(
+                    one["reference"].split("/_history/")[0] in references for one in body.get("target", ())
+                )
+            case DateIs():
+                moment = (resource.last_updated, resource.last_updated + timedelta(milliseconds=1))
+                dated = moment if wanted.changed else _dated(body)
+                return dated is not None and _compares(wanted, *dated)
 
     def _study(self, body: Mapping[str, Any]) -> str:
         reference = body.get("imagingStudy", [{}])[0].get("reference", "").removeprefix("ImagingStudy/")
@@ -163,19 +190,78 @@ def _position(ids: list[str], after: str) -> int:
     return ids.index(after) + 1
 
 
-def _has(body: Mapping[str, Any], token: IdentifierToken) -> bool:
+def _has(elements: Sequence[Mapping[str, Any]], token: Token, value: str) -> bool:
     return any(
-        (token.system is None or token.system == identifier.get("system", ""))
-        and (not token.value or token.value == identifier["value"])
-        for identifier in body.get("identifier", ())
+        (token.system is None or token.system == one.get("system", ""))
+        and (not token.value or token.value == one[value])
+        for one in elements
     )
 
 
-def _inside(wanted: InstantRange, moment: datetime) -> bool:
-    inside = (wanted.since is None or wanted.since <= moment) and (
-        wanted.until is None or moment < wanted.until
+def _codings(body: Mapping[str, Any], parameter: str) -> list[Mapping[str, Any]]:
+    if parameter == "gender":
+        return [{"system": "http://hl7.org/fhir/administrative-gender", "code": body.get("gender")}]
+    if parameter == "modality":
+        return [one["modality"] for one in body.get("series", ())]
+    concepts = body.get(parameter, [])
+    return [
+        one
+        for concept in (concepts if isinstance(concepts, list) else [concepts])
+        for one in concept["coding"]
+    ]
+
+
+def _names(body: Mapping[str, Any], part: str) -> list[str]:
+    names = body.get("name", ())
+    if part == "family":
+        return [one["family"] for one in names if "family" in one]
+    if part == "given":
+        return [given for one in names for given in one.get("given", ())]
+    whole = [one["text"] for one in names if "text" in one]
+    return [
+        *whole,
+        *(word for one in whole for word in one.split()),
+        *_names(body, "family"),
+        *_names(body, "given"),
+    ]
+
+
+def _folded(text: str) -> str:
+    return "".join(
+        one for one in unicodedata.normalize("NFD", text.casefold()) if not unicodedata.combining(one)
     )
-    return inside is not wanted.outside
+
+
+_NEVER = datetime.min.replace(tzinfo=UTC)
+
+
+def _dated(body: Mapping[str, Any]) -> tuple[datetime, datetime] | None:
+    """First and following instant of the date by which a resource is searched: days, or instants to the second."""
+    said = (
+        body.get("effectiveDateTime") or body.get("started") or body.get("birthDate") or body.get("recorded")
+    )
+    if said is None:
+        return None
+    start = datetime.fromisoformat(said)
+    if start.tzinfo is None:
+        return start.replace(tzinfo=UTC), start.replace(tzinfo=UTC) + timedelta(days=1)
+    return start, start + (timedelta(milliseconds=1) if "." in said else timedelta(seconds=1))
+
+
+def _compares(wanted: DateIs, begins: datetime, ends: datetime) -> bool:
+    """R4 section 3.1.1.4.6, in its own words: ranges contain or overlap one another."""
+    contained = wanted.start <= begins and ends <= wanted.end
+    above, below = ends > wanted.end, begins < wanted.start
+    return {
+        Prefix.EQUAL: contained,
+        Prefix.NOT_EQUAL: not contained,
+        Prefix.GREATER: above,
+        Prefix.LESS: below,
+        Prefix.GREATER_OR_EQUAL: above or contained,
+        Prefix.LESS_OR_EQUAL: below or contained,
+        Prefix.STARTS_AFTER: begins >= wanted.end,
+        Prefix.ENDS_BEFORE: ends <= wanted.start,
+    }[wanted.prefix]
 
 
 def save_as_flows(store: Store, outcomes: Sequence[ReportOutcome]) -> None:
@@ -346,6 +432,10 @@ def _report(number: int, patient: str, studied: date, status: str, impression: s
             {"value": f"bare-{number}"},
         ],
         "status": status,
+        "category": [
+            {"coding": [{"system": "http://terminology.hl7.org/CodeSystem/v2-0074", "code": "RAD"}]},
+            {"coding": [{"system": "http://loinc.org", "code": "LP29684-5"}]},
+        ],
         "code": {"coding": [{"system": "http://loinc.org", "code": "18748-4"}]},
         "subject": {"reference": f"Patient/{patient}"},
         "effectiveDateTime": f"{studied.isoformat()}T10:30:00+00:00",

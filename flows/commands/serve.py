@@ -8,6 +8,7 @@ from pipeline.fhir.audit_events import rest_access
 from pipeline.settings import Settings
 from pipeline.store.opening import open_store
 from pipeline.store.store import Store
+from pipeline.web.addresses import Addresses
 from pipeline.web.app import create_app
 from pipeline.web.reader import Access, Audit
 from pipeline.web.serving import serve
@@ -21,8 +22,11 @@ def serve_forever(settings: Settings, *, host: str | None, port: int | None) -> 
     host = host or settings.serve.host
     port = settings.serve.port if port is None else port
     token = settings.serve.token.get_secret_value()
+    addresses = Addresses.of(settings.serve.public_url, settings.serve.trusted_proxies)
     with open_store(settings) as store:
-        app = create_app(store, token=token, audit=auditor(store), clock=lambda: datetime.now(UTC))
+        app = create_app(
+            store, token=token, audit=auditor(store), clock=lambda: datetime.now(UTC), addresses=addresses
+        )
         serve(app, host, port, ready=_say)
 
 

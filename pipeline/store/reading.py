@@ -1,27 +1,21 @@
-"""Reading back: FHIR resources by id, version and search, and reports for the review page."""
+"""Reading back: FHIR resources by id and version, reports for the review page, rows of the ledger."""
 
 from collections.abc import Sequence
-from datetime import UTC, date, datetime
+from datetime import date
 from typing import Any
 
 from psycopg.rows import dict_row
 
 from pipeline.ledger import LedgerState, Preview, StoredResource
-from pipeline.lookup import (
-    IdentifierToken,
-    InstantRange,
-    ReportDetail,
-    ReportPage,
-    ReportRow,
-    ReportVersion,
-    ResourcePage,
-    ResourceSearch,
-)
+from pipeline.lookup import ReportDetail, ReportPage, ReportRow, ReportVersion
 from pipeline.store.codec import checks_from, completeness_from, draft_from, left_out_from
 from pipeline.store.connections import Connection
+from pipeline.store.place import place_of, token_of
 from pipeline.store.statements import statement
 from pipeline.store.values import StatusCount, StatusFilter, StatusRow, StoredDraft, StudyRow
 from pipeline.study import InstanceRef
+
+_LIST = "rd"
 
 
 def read(connection: Connection, resource_type: str, resource_id: str) -> StoredResource | None:
@@ -43,34 +37,14 @@ def history(connection: Connection, resource_type: str, resource_id: str) -> tup
     return _stored(connection, "history", {"type": resource_type, "id": resource_id})
 
 
-def search(connection: Connection, wanted: ResourceSearch) -> ResourcePage:
-    """One page. Raises ValueError for a token that is not ours."""
-    before_time, before_id = _place(wanted.after)
-    values = _criteria(wanted) | {
-        "before_time": before_time,
-        "before_id": before_id,
-        "limit": wanted.limit + 1,
-    }
-    found = _stored(connection, "search", values)
-    page = found[: wanted.limit]
-    more = len(found) > wanted.limit and page
-    return ResourcePage(page, _token(page[-1].last_updated, page[-1].resource_id) if more else "")
-
-
-def count(connection: Connection, wanted: ResourceSearch) -> int:
-    """How many match."""
-    row = connection.execute(statement("reading", "count"), _criteria(wanted), prepare=False).fetchone()
-    return int(row[0]) if row else 0
-
-
 def report_rows(connection: Connection, limit: int, after: str) -> ReportPage:
     """One page of reports, last changed first. Raises ValueError for a token that is not ours."""
-    before_time, before_id = _place(after)
+    before_time, before_id = place_of(_LIST, after) if after else (None, None)
     values = {"before_time": before_time, "before_id": before_id, "limit": limit + 1}
     rows = _report_rows(connection, "report_rows", values)
     page = rows[:limit]
     more = len(rows) > limit and page
-    return ReportPage(page, _token(page[-1].created_at, page[-1].report_id) if more else "")
+    return ReportPage(page, token_of(_LIST, page[-1].created_at, page[-1].report_id) if more else "")
 
 
 def report_detail(connection: Connection, report_id: str) -> ReportDetail | None:
@@ -162,8 +136,7 @@ def _first(connection: Connection, name: str, values: dict[str, Any]) -> StoredR
 
 
 def _stored(connection: Connection, name: str, values: dict[str, Any]) -> tuple[StoredResource, ...]:
-    # A search is planned for its own values: most of its conditions are not asked.
-    rows = connection.execute(statement("reading", name), values, prepare=False if name == "search" else None)
+    rows = connection.execute(statement("reading", name), values)
     return tuple(StoredResource(*row) for row in rows)
 
 
@@ -171,47 +144,3 @@ def _report_rows(connection: Connection, name: str, values: dict[str, Any]) -> t
     with connection.cursor(row_factory=dict_row) as cursor:
         cursor.execute(statement("reading", name), values, prepare=False)
         return tuple(ReportRow(**row) for row in cursor)
-
-
-def _criteria(wanted: ResourceSearch) -> dict[str, Any]:
-    return {
-        "type": wanted.resource_type,
-        "ids": list(wanted.ids) or None,
-        "patients": [f"Patient/{one}" for one in wanted.patients] or None,
-        "identifiers": [_identifier(one) for one in wanted.identifiers] or None,
-        "studies": list(wanted.studies) or None,
-        "statuses": list(wanted.statuses) or None,
-        **_ranges("date", wanted.dates),
-        **_ranges("updated", wanted.last_updated),
-    }
-
-
-def _identifier(token: IdentifierToken) -> str:
-    """The form under which ``identifier_tokens`` (sql/versions/0001/resources.sql) keeps it."""
-    if token.system is None:
-        return f"v={token.value}"
-    return f"s={token.system}|{token.value}" if token.value else f"y={token.system}"
-
-
-def _ranges(name: str, ranges: Sequence[InstantRange]) -> dict[str, Any]:
-    return {
-        f"{name}_since": [one.since for one in ranges],
-        f"{name}_until": [one.until for one in ranges],
-        f"{name}_outside": [one.outside for one in ranges],
-    }
-
-
-def _token(instant: datetime, resource_id: str) -> str:
-    return f"{int(instant.timestamp()):x}.{instant.microsecond:x}.{resource_id}"
-
-
-def _place(token: str) -> tuple[datetime | None, str | None]:
-    if not token:
-        return None, None
-    seconds, microseconds, resource_id = token.split(".", 2)
-    try:
-        return datetime.fromtimestamp(int(seconds, 16), UTC).replace(
-            microsecond=int(microseconds, 16)
-        ), resource_id
-    except (OverflowError, OSError):
-        raise ValueError("not a page token") from None

@@ -17,7 +17,7 @@ import psycopg
 from pipeline.errors import FirstreadError, StopRun
 from pipeline.ledger import Claim, Completeness, LedgerState, ReportOutcome, RestOutcome, StoredResource
 from pipeline.lookup import ReportDetail, ReportPage, ResourcePage, ResourceSearch
-from pipeline.store import audit, claims, inbox, outcomes, reading, standing
+from pipeline.store import audit, claims, inbox, outcomes, reading, searching, standing
 from pipeline.store.connections import Connection, Connections
 from pipeline.store.presence import Presence
 from pipeline.store.statements import statement
@@ -334,11 +334,11 @@ class Store:
 
     def search(self, search: ResourceSearch) -> ResourcePage:
         """One page of matches. Raises ValueError for a page token that this store did not write."""
-        return self._run(lambda c: reading.search(c, search))
+        return self._run(lambda c: searching.search(c, search))
 
     def count(self, search: ResourceSearch) -> int:
         """How many resources match, whatever ``limit`` and ``after`` say."""
-        return self._run(lambda c: reading.count(c, search))
+        return self._run(lambda c: searching.count(c, search))
 
     def report_rows(self, limit: int, after: str = "") -> ReportPage:
         """One page of reports, last changed first. Raises ValueError for a foreign page token."""

@@ -97,5 +97,5 @@ def _readable(text: str) -> str:
     """JSON with line breaks; text that is not JSON is left as it is."""
     try:
         return json.dumps(json.loads(text), ensure_ascii=False, indent=2) if text else ""
-    except ValueError:
+    except (ValueError, RecursionError):
         return text

@@ -5,6 +5,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from pipeline.web.access_control import AccessControl
+from pipeline.web.addresses import Addresses
 from pipeline.web.fhir_rest import PREFIX, FhirRest
 from pipeline.web.guard import Guard
 from pipeline.web.outcomes import FhirError, outcome
@@ -17,22 +18,30 @@ _MESSAGES = {404: "There is nothing at this address.", 405: "This server is read
 
 
 def create_app(
-    reader: Reader, *, token: str, audit: Audit, clock: Clock, software_version: str = ""
+    reader: Reader,
+    *,
+    token: str,
+    audit: Audit,
+    clock: Clock,
+    software_version: str = "",
+    addresses: Addresses | None = None,
 ) -> FastAPI:
     """The application over ``reader``.
 
     With a ``token`` every request but metadata needs it (a bearer header, or a browser session opened with
     it); with an empty one only this machine is answered. ``audit`` is called before patient data leaves;
-    where it raises, nothing leaves.
+    where it raises, nothing leaves. ``addresses`` tell at which address clients call, behind a proxy.
     """
+    addresses = addresses or Addresses()
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
     control = AccessControl(token, clock)
     app.state.token = token
+    app.state.behind_proxy = addresses.behind_proxy
     app.include_router(FhirRest(reader, audit, clock, clock(), software_version).router())
     app.include_router(ReviewPages(reader, audit, clock, control).router())
     app.add_exception_handler(FhirError, _refuse)
     app.add_exception_handler(HTTPException, _refuse)
-    app.add_middleware(Guard, control=control)
+    app.add_middleware(Guard, control=control, addresses=addresses)
     return app
 
 

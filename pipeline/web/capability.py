@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Any
 
 from pipeline.web.reader import Interaction
-from pipeline.web.search_parameters import SEARCHABLE
+from pipeline.web.searchable import DATES, INCLUDES, REVINCLUDE, SEARCHABLE
 
 _STUDY_UID = (
     "Our own parameter: Study Instance UID of the DICOM study, plain or as urn:oid:. "
@@ -39,8 +39,9 @@ def capability_statement(*, base: str, started: datetime, software_version: str)
 
 
 def _resource(resource_type: str) -> dict[str, Any]:
-    return {
+    resource: dict[str, Any] = {
         "type": resource_type,
+        "documentation": _documentation(resource_type),
         "interaction": [{"code": interaction.value} for interaction in Interaction],
         "versioning": "versioned",
         "readHistory": True,
@@ -49,6 +50,20 @@ def _resource(resource_type: str) -> dict[str, Any]:
             _parameter(name, kind) for name, kind in SEARCHABLE[resource_type].items() if "." not in name
         ],
     }
+    if resource_type in INCLUDES:
+        resource["searchInclude"] = [f"{resource_type}:{name}" for name in INCLUDES[resource_type]]
+    if resource_type != "Provenance":
+        resource["searchRevInclude"] = [REVINCLUDE]
+    return resource
+
+
+def _documentation(resource_type: str) -> str:
+    orders = ["_lastUpdated", *([DATES[resource_type]] if resource_type in DATES else [])]
+    return (
+        f"_sort by one of {', '.join(orders)}, with - for the latest first; unsorted is -_lastUpdated. _count, _total, "
+        "_elements, and _summary by text, data, count and false. Every filter that is given must hold. "
+        "Anything else is refused."
+    )
 
 
 def _parameter(name: str, kind: str) -> dict[str, Any]:
@@ -57,4 +72,6 @@ def _parameter(name: str, kind: str) -> dict[str, Any]:
         parameter["documentation"] = _STUDY_UID
     elif name == "patient":
         parameter["documentation"] = "Also chained: patient.identifier."
+    elif kind == "string":
+        parameter["documentation"] = "Begins with the value, without regard to case and accents."
     return parameter

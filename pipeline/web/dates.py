@@ -1,9 +1,7 @@
-"""FHIR date search values (R4 section 3.1.1.4.7) as ranges of instants."""
+"""FHIR date search values (R4 section 3.1.1.4.6) as a prefix and the range of instants that they name."""
 
 import re
 from datetime import UTC, datetime, timedelta
-
-from pipeline.lookup import InstantRange
 
 _VALUE = re.compile(
     r"(?P<prefix>eq|ne|gt|lt|ge|le|sa|eb)?"
@@ -12,27 +10,29 @@ _VALUE = re.compile(
     r"(?P<zone>Z|[+ -]\d{2}:\d{2})?)?)?)?",
     re.ASCII,
 )
+LAST = datetime.max.replace(tzinfo=UTC)
+"""The end of the calendar: 9999-12-31 is often written for "whenever"."""
 
 
-def instant_range(value: str) -> InstantRange:
-    """The instants that satisfy ``value``: an optional prefix, then a date as exact as it is written.
+def date_range(value: str) -> tuple[str, datetime, datetime]:
+    """The prefix of ``value`` ("eq" where it has none), and the first instant of what it names and the first after it.
 
-    A date without a zone is read in UTC. ``eq`` (no prefix) holds for the whole day, month or year. Raises
-    ValueError for anything else, ``ap`` included.
+    A date without a zone is read in UTC. Raises ValueError for anything else, ``ap`` included.
     """
     match = _VALUE.fullmatch(value)
     if match is None:
         raise ValueError("not a FHIR date, dateTime or instant with a known prefix")
-    start, end = _period(match)
-    prefix = match["prefix"] or "eq"
-    if prefix in ("eq", "ne"):
-        return InstantRange(start, end, outside=prefix == "ne")
-    if prefix in ("ge", "gt", "sa"):
-        return InstantRange(since=start if prefix == "ge" else end)
-    return InstantRange(until=end if prefix == "le" else start)
+    start = _start(match)
+    try:
+        end = _end(match, start)
+    except (OverflowError, ValueError):
+        end = LAST
+    if end <= start:
+        raise ValueError("a date beyond the calendar")
+    return match["prefix"] or "eq", start, end
 
 
-def _period(match: re.Match[str]) -> tuple[datetime, datetime]:
+def _start(match: re.Match[str]) -> datetime:
     zone = (match["zone"] or "Z").replace(" ", "+")  # a "+" that a client left unescaped in the URL
     micro = int((match["fraction"] or "0")[:6].ljust(6, "0"))
     text = (
@@ -40,8 +40,7 @@ def _period(match: re.Match[str]) -> tuple[datetime, datetime]:
         f"T{match['hour'] or '00'}:{match['minute'] or '00'}:{match['second'] or '00'}.{micro:06d}{zone}"
     )
     try:
-        start = datetime.fromisoformat(text).astimezone(UTC)
-        return start, _end(match, start)
+        return datetime.fromisoformat(text).astimezone(UTC)
     except OverflowError:
         raise ValueError("a date beyond the calendar") from None
 
@@ -58,4 +57,4 @@ def _end(match: re.Match[str], start: datetime) -> datetime:
         return start + timedelta(days=1)
     if match["month"]:
         return (start.replace(day=1) + timedelta(days=32)).replace(day=1)
-    return (start + timedelta(days=366)).replace(month=1, day=1)
+    return start.replace(year=start.year + 1)

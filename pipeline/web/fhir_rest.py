@@ -13,12 +13,16 @@ from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
 
 from pipeline.ledger import StoredResource
-from pipeline.lookup import ResourcePage, ResourceSearch
+from pipeline.lookup import PatientIn, ResourcePage, ResourceSearch, TokenIn
 from pipeline.web.capability import capability_statement
+from pipeline.web.history_parameters import parse_history
+from pipeline.web.including import included
 from pipeline.web.negotiation import require_json
 from pipeline.web.outcomes import FhirError, fhir_response
 from pipeline.web.reader import Access, Audit, Clock, Interaction, Reader
-from pipeline.web.search_parameters import ID, SEARCHABLE, ParsedSearch, parse_search
+from pipeline.web.search_parameters import ID, ParsedSearch, parse_search
+from pipeline.web.searchable import SEARCHABLE
+from pipeline.web.shaping import Shape, shaped
 
 PREFIX = "/fhir"
 LARGEST_FORM = 64 * 1024
@@ -91,16 +95,20 @@ class FhirRest:
         return fhir_response(found.body, headers=_version_headers(found))
 
     def history(self, request: Request, resource_type: str, resource_id: str) -> Response:
-        """Every version, newest first, as a history Bundle."""
+        """Every version, newest first, as a history Bundle; since ``_since``, at most ``_count`` of them."""
         self._before(request, resource_type, resource_id)
+        wanted = parse_history(_query(request))
         versions = self.reader.history(resource_type, resource_id)
-        self._record(request, Interaction.HISTORY, resource_type, resource_id, versions)
+        shown = wanted.of(versions)
+        self._record(request, Interaction.HISTORY, resource_type, resource_id, shown)
         if not versions:
             raise FhirError(404, "not-found", "no such resource")
         base = _base(request)
-        entries = [_history_entry(base, version) for version in versions]
+        entries = [_history_entry(base, version) for version in shown]
         link = f"{base}/{resource_type}/{resource_id}/_history"
-        return fhir_response(self._bundle("history", {"self": link}, entries, total=len(entries)))
+        if wanted.used:
+            link = f"{link}?{urlencode(wanted.used)}"
+        return fhir_response(self._bundle("history", {"self": link}, entries, total=wanted.total(versions)))
 
     def search(self, request: Request, resource_type: str) -> Response:
         """Search by GET."""
@@ -120,35 +128,30 @@ class FhirRest:
         require_json(request.headers.get("accept"), parameters)
         base = _base(request)
         prefer = request.headers.get("prefer", "").replace(" ", "").lower()
-        parsed = parse_search(
-            resource_type,
-            parameters,
-            base=base,
-            strict="handling=strict" in prefer,
-            lenient="handling=lenient" in prefer,
-        )
+        parsed = parse_search(resource_type, parameters, base=base, strict="handling=strict" in prefer)
         wanted = self._resolved(parsed)
         page, total = self._answer(parsed, wanted)
-        self._record(request, Interaction.SEARCH, resource_type, "", page.resources, query=query)
-        entries = [_search_entry(base, resource) for resource in page.resources]
+        beside = included(self.reader, parsed, page.resources)
+        self._record(request, Interaction.SEARCH, resource_type, "", [*page.resources, *beside], query=query)
+        entries = [_search_entry(base, one, "match", parsed.shape) for one in page.resources]
+        entries += [_search_entry(base, one, "include", Shape()) for one in beside]
         return fhir_response(
             self._bundle("searchset", _links(base, resource_type, parsed, page), entries, total=total)
         )
 
-    def _resolved(self, parsed: ParsedSearch) -> ResourceSearch | None:
-        """The search with ``patient.identifier`` turned into Patients; None where no Patient has it."""
-        if not parsed.patient_identifiers:
-            return parsed.search
-        chain = ResourceSearch("Patient", identifiers=parsed.patient_identifiers, limit=_MOST_PATIENTS)
-        found = self.reader.search(chain)
-        if found.next:
-            raise FhirError(400, "too-costly", "patient.identifier: matches too many patients")
-        patients = tuple(resource.resource_id for resource in found.resources)
-        return replace(parsed.search, patients=patients) if patients else None
+    def _resolved(self, parsed: ParsedSearch) -> ResourceSearch:
+        """The search with each ``patient.identifier`` turned into the Patients that have it."""
+        search = parsed.search
+        for tokens in parsed.chained:
+            chain = ResourceSearch("Patient", (TokenIn("identifier", tokens),), limit=_MOST_PATIENTS)
+            found = self.reader.search(chain)
+            if found.next:
+                raise FhirError(400, "too-costly", "patient.identifier: matches too many patients")
+            patients = PatientIn(tuple(resource.resource_id for resource in found.resources))
+            search = replace(search, criteria=(*search.criteria, patients))
+        return search
 
-    def _answer(self, parsed: ParsedSearch, wanted: ResourceSearch | None) -> tuple[ResourcePage, int | None]:
-        if wanted is None:
-            return ResourcePage(()), 0
+    def _answer(self, parsed: ParsedSearch, wanted: ResourceSearch) -> tuple[ResourcePage, int | None]:
         total = self.reader.count(wanted) if parsed.count_only or parsed.total else None
         if parsed.count_only:
             return ResourcePage(()), total
@@ -215,9 +218,10 @@ def _links(base: str, resource_type: str, parsed: ParsedSearch, page: ResourcePa
     return links
 
 
-def _search_entry(base: str, resource: StoredResource) -> str:
+def _search_entry(base: str, resource: StoredResource, mode: str, shape: Shape) -> str:
     address = json.dumps(f"{base}/{resource.resource_type}/{resource.resource_id}")
-    return f'{{"fullUrl":{address},"resource":{resource.body},"search":{{"mode":"match"}}}}'
+    body = shaped(resource.body, shape)
+    return f'{{"fullUrl":{address},"resource":{body},"search":{{"mode":"{mode}"}}}}'
 
 
 def _history_entry(base: str, resource: StoredResource) -> str:
@@ -252,9 +256,9 @@ def _unchanged(request: Request, resource: StoredResource) -> bool:
         return False
     try:
         moment = parsedate_to_datetime(since)
-    except ValueError:
+        return moment.tzinfo is not None and resource.last_updated.replace(microsecond=0) <= moment
+    except (ValueError, OverflowError):
         return False
-    return moment.tzinfo is not None and resource.last_updated.replace(microsecond=0) <= moment
 
 
 def _patients_of(resource: StoredResource) -> Iterable[str]:
@@ -270,4 +274,5 @@ def _query(request: Request) -> list[tuple[str, str]]:
 
 
 def _base(request: Request) -> str:
-    return f"{str(request.base_url).rstrip('/')}{PREFIX}"
+    address: str = request.state.address  # set by the guard
+    return f"{address}{PREFIX}"

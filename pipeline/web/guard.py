@@ -16,13 +16,16 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pipeline.errors import RetryLater
 from pipeline.web.access_control import AccessControl
+from pipeline.web.addresses import Addresses, Seen
+from pipeline.web.connections import CROWDED
 from pipeline.web.fhir_rest import PREFIX
 from pipeline.web.outcomes import outcome
 from pipeline.web.rendering import message_page
 
 log = logging.getLogger(__name__)
 
-_OPEN = re.compile(r"/fhir/metadata|/health|/sign-in|/assets/[a-z.]+")
+HEALTH: Final = "/health"
+_OPEN = re.compile(r"/fhir/metadata|/sign-in|/assets/[a-z.]+")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
 _HEADERS: Final = {
     "Content-Security-Policy": (
@@ -42,20 +45,27 @@ _HEADERS: Final = {
 class Guard:
     """ASGI middleware around the whole application."""
 
-    def __init__(self, app: ASGIApp, control: AccessControl) -> None:
+    def __init__(self, app: ASGIApp, control: AccessControl, addresses: Addresses) -> None:
         self._app = app
         self._control = control
+        self._addresses = addresses
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Refuse, or pass on with a request id; add the headers; answer every failure."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        seen = self._addresses.seen(scope)
+        if seen is not None:
+            scope = _as_seen(scope, seen)
         request = Request(scope, receive)
         offered = request.headers.get("x-request-id", "")
         request.state.request_id = offered if _REQUEST_ID.fullmatch(offered) else str(uuid.uuid4())
         answer = _Answer(send, request)
-        refusal = self._refusal(request)
+        request.state.address = seen.address if seen else ""
+        refusal = None
+        if request.url.path != HEALTH:  # it tells nothing, and is answered to everyone
+            refusal = self._refusal(request) if seen else _unnamed(request)
         if refusal is not None:
             await refusal(scope, receive, answer)
             return
@@ -69,6 +79,8 @@ class Guard:
             await answer.fail(_broken(request), receive)
 
     def _refusal(self, request: Request) -> Response | None:
+        if getattr(request.state, CROWDED, False):
+            return unavailable(request, "too many requests at once; try again")
         if not self._control.admits_peer(request):
             return _answer_for(
                 request, 403, "forbidden", "without a token only this machine is answered, as 127.0.0.1"
@@ -105,9 +117,27 @@ class _Answer:
             await response(self._request.scope, receive, self)
 
 
-def unavailable(request: Request) -> Response:
-    """503: the store is away for the moment."""
-    answer = _answer_for(request, 503, "transient", "the store cannot be reached at the moment; try again")
+def _as_seen(scope: Scope, seen: Seen) -> Scope:
+    """``scope`` as if the client had called without the proxies between."""
+    kept = [(name, value) for name, value in scope["headers"] if name != b"host"]
+    port = scope["client"][1] if scope.get("client") else 0
+    return {
+        **scope,
+        "scheme": seen.scheme,
+        "client": (seen.client, port),
+        "headers": [(b"host", seen.host.encode("ascii")), *kept],
+    }
+
+
+def _unnamed(request: Request) -> Response:
+    return outcome(400, "invalid", "the Host header names no host")
+
+
+def unavailable(
+    request: Request, message: str = "the store cannot be reached at the moment; try again"
+) -> Response:
+    """503: the store is away for the moment, or all places are taken."""
+    answer = _answer_for(request, 503, "transient", message)
     answer.headers["Retry-After"] = "5"
     return answer
 

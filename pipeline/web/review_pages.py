@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Annotated
-from urllib.parse import parse_qs, parse_qsl, urlencode, urlsplit
+from urllib.parse import parse_qs, parse_qsl, urlencode
 
 from fastapi import APIRouter, Depends, Request
 from starlette.responses import RedirectResponse, Response
@@ -12,7 +12,8 @@ from pipeline.web.access_control import COOKIE, SESSION, AccessControl
 from pipeline.web.reader import Access, Audit, Clock, Interaction, Reader
 from pipeline.web.rendering import asset, message_page, page
 from pipeline.web.review_view import STATUS_MEANING, review_view
-from pipeline.web.search_parameters import CONTROL, ID
+from pipeline.web.search_parameters import ID
+from pipeline.web.search_values import CONTROL
 
 PAGE_SIZE = 50
 _LARGEST_FORM = 4096
@@ -75,7 +76,7 @@ class ReviewPages:
     def sign_in(self, request: Request, form: Annotated[str, Depends(_form)]) -> Response:
         """Give a session cookie for the right token."""
         origin = request.headers.get("origin")
-        same = origin is None or urlsplit(origin).netloc == request.headers.get("host")
+        same = origin is None or origin.partition("://")[2] == request.headers.get("host")
         if not same or not self.control.is_token(dict(parse_qsl(form)).get("token", "")):
             return page("sign_in.html", status=403, refused=True)
         answer = RedirectResponse("/", status_code=303)
@@ -98,8 +99,8 @@ class ReviewPages:
         headers = {"Cache-Control": "public, max-age=300"}
         return Response(content, media_type=_MEDIA_TYPES[name.rpartition(".")[2]], headers=headers)
 
-    def health(self) -> Response:
-        """204 while the server answers; says nothing else."""
+    async def health(self) -> Response:
+        """204 while the server answers; says nothing else, and waits for no thread."""
         return Response(status_code=204)
 
     def _record(

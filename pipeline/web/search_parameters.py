@@ -1,205 +1,200 @@
-"""From a FHIR query string to a ``ResourceSearch`` (R4 section 3.1.1), and what this server can search by."""
+"""From a FHIR query string to a ``ResourceSearch`` (R4 section 3.1.1). What is not understood is refused."""
 
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from pipeline.lookup import IdentifierToken, InstantRange, ResourceSearch
-from pipeline.web.dates import instant_range
+from pipeline.lookup import (
+    Criterion,
+    IdIn,
+    NameStarts,
+    Order,
+    PatientIn,
+    ResourceSearch,
+    StatusIn,
+    StudyIn,
+    TargetIn,
+    Token,
+    TokenIn,
+)
 from pipeline.web.outcomes import FhirError
+from pipeline.web.search_values import (
+    CONTROL,
+    alternatives,
+    codes,
+    date_is,
+    invalid,
+    plain,
+    references,
+    tokens,
+    uids,
+)
+from pipeline.web.searchable import DATES, INCLUDES, REVINCLUDE, SEARCHABLE, STATUS_SYSTEMS, TARGETS
+from pipeline.web.shaping import Shape, shape_of
 
 DEFAULT_COUNT: Final = 50
 LARGEST_COUNT: Final = 200
+MOST_PARAMETERS: Final = 50
 ID: Final = re.compile(r"[A-Za-z0-9.-]{1,64}", re.ASCII)
 """A logical id (R4 section 2.24.0.1); nothing else is asked of the store."""
 
-CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
-"""Characters that no value we search by can hold."""
-
-_UID = re.compile(r"(?:urn:dicom:uid\|)?(?:urn:oid:)?([0-9]+(?:\.[0-9]+)*)", re.ASCII)
-_SPLIT = re.compile(r"(?<!\\),")
-_BAR = re.compile(r"(?<!\\)\|")
-_ESCAPED = re.compile(r"\\([,|$\\])")
-
-_SHARED = {"_id": "token", "_lastUpdated": "date"}
-_OF_PATIENT = {"patient": "reference", "subject": "reference", "patient.identifier": "token"}
-SEARCHABLE: Final[dict[str, dict[str, str]]] = {
-    "DiagnosticReport": _SHARED
-    | _OF_PATIENT
-    | {"identifier": "token", "study-uid": "token", "status": "token", "date": "date"},
-    "ImagingStudy": _SHARED | _OF_PATIENT | {"identifier": "token"},
-    "Observation": _SHARED | _OF_PATIENT | {"status": "token"},
-    "Patient": _SHARED | {"identifier": "token"},
-    "Device": _SHARED,
-    "Organization": _SHARED,
-    "Provenance": _SHARED,
-}
-"""Resource types served, and the type of each search parameter.
-
-``study-uid`` is our own: R4 has no parameter that finds a DiagnosticReport by its study.
-"""
-
-_SHAPING = frozenset({"_count", "_page", "_format", "_summary", "_total"})
-_IGNORABLE = frozenset({"_pretty", "_elements", "_sort", "_include", "_revinclude", "_contained"})
-"""They change how much comes back or in which order, never whose.
-
-Ignored unless the client asked for strictness.
-"""
+_IGNORED = frozenset({"_pretty", "_totalMethod"})
+"""They change neither whose records are shown nor what is told of them. ``_totalMethod`` is fhirpy's own."""
+_MANY = frozenset({"_include", "_revinclude"})
 
 
 @dataclass(frozen=True, slots=True)
 class ParsedSearch:
     """A search as understood. ``used`` are the parameters honoured, for the self link.
 
-    ``patient_identifiers`` is the chain ``patient.identifier``, to be resolved to Patients first.
-    ``count_only`` asks for the total alone, ``total`` for the total beside the page.
+    ``chained`` are the values of ``patient.identifier``, each to be resolved to Patients first. ``count_only`` asks for
+    the total alone, ``total`` for the total beside the page. ``includes`` are parameters of ``INCLUDES``.
     """
 
     search: ResourceSearch
     used: tuple[tuple[str, str], ...]
-    patient_identifiers: tuple[IdentifierToken, ...] = ()
+    chained: tuple[tuple[Token, ...], ...] = ()
     count_only: bool = False
     total: bool = False
+    includes: tuple[str, ...] = ()
+    with_provenance: bool = False
+    shape: Shape = field(default_factory=Shape)
 
 
 @dataclass(slots=True)
 class _Reading:
     """The search while its parameters are read one by one."""
 
-    search: ResourceSearch
+    kind: str
     base: str
+    search: ResourceSearch
+    criteria: list[Criterion] = field(default_factory=list)
     used: list[tuple[str, str]] = field(default_factory=list)
-    patient_identifiers: tuple[IdentifierToken, ...] = ()
+    chained: list[tuple[Token, ...]] = field(default_factory=list)
     count_only: bool = False
     total: bool = False
+    includes: list[str] = field(default_factory=list)
+    with_provenance: bool = False
+    shape: Shape = field(default_factory=Shape)
 
 
 def parse_search(
-    resource_type: str, parameters: Sequence[tuple[str, str]], *, base: str, strict: bool, lenient: bool
+    resource_type: str, parameters: Sequence[tuple[str, str]], *, base: str, strict: bool
 ) -> ParsedSearch:
     """Read ``parameters`` of a search over ``resource_type``.
 
-    An unknown parameter is refused unless ``lenient``: a misspelt filter that is ignored would show
-    everyone's records. ``strict`` refuses even those that only shape the answer. ``base`` is our own FHIR
-    base URL, for absolute references. Raises FhirError 400 naming the parameter, 404 for a type that is not
-    served.
+    An unknown parameter, modifier or chain and a value that says nothing are refused, whatever leniency the client
+    prefers (R4 section 3.1.1.2 lets a server choose): a filter that is left out would show everyone's records.
+    ``strict`` refuses even what we can only ignore. A repeated filter must hold too (R4 section 3.1.1.3). ``base`` is
+    our own FHIR base URL, for absolute references. Raises FhirError 400 naming the parameter, 404 for a type that is
+    not served.
     """
-    known = _known(resource_type)
-    reading = _Reading(ResourceSearch(resource_type, limit=DEFAULT_COUNT), base)
+    if resource_type not in SEARCHABLE:
+        raise FhirError(404, "not-supported", "that resource type is not served here; see metadata")
+    if len(parameters) > MOST_PARAMETERS:
+        raise FhirError(400, "too-costly", f"at most {MOST_PARAMETERS} parameters")
+    reading = _Reading(resource_type, base, ResourceSearch(resource_type, limit=DEFAULT_COUNT))
     seen: set[str] = set()
     for written, value in parameters:
-        name = "subject" if written == "subject:Patient" else written
-        if name not in known and name not in _SHAPING:
-            _refuse_unknown(name, known, strict=strict, lenient=lenient)
+        name = _name(written)
+        read = _reader(resource_type, name)
+        if read is None:
+            if strict:
+                raise FhirError(400, "not-supported", f"{name} is not supported; see metadata")
             continue
-        if not value:
-            continue
+        if not value.strip():
+            raise invalid(name, "has no value")
         if CONTROL.search(value):
-            raise _invalid(name, "holds control characters")
-        if name in seen and known.get(name) != "date":
-            raise _invalid(name, "may be given once; separate alternatives with a comma")
+            raise invalid(name, "holds control characters")
+        if name in seen and name in _SHAPING and name not in _MANY:
+            raise invalid(name, "may be given once")
         seen.add(name)
-        _READERS[name](reading, name, value)
-        if name != "_format":
+        if read(reading, name, value) is not False:
             reading.used.append((written, value))
-    if {"patient", "subject"} <= seen or ("patient.identifier" in seen and seen & {"patient", "subject"}):
-        raise _invalid("patient", "may be given once, as patient, subject or patient.identifier")
+        elif strict:
+            raise FhirError(400, "not-supported", f"{name}: that value is not supported; see metadata")
+    return _parsed(reading)
+
+
+def _parsed(reading: _Reading) -> ParsedSearch:
     return ParsedSearch(
-        reading.search, tuple(reading.used), reading.patient_identifiers, reading.count_only, reading.total
+        search=replace(reading.search, criteria=tuple(reading.criteria)),
+        used=tuple(reading.used),
+        chained=tuple(reading.chained),
+        count_only=reading.count_only,
+        total=reading.total,
+        includes=tuple(dict.fromkeys(reading.includes)),
+        with_provenance=reading.with_provenance,
+        shape=reading.shape,
     )
 
 
-def _known(resource_type: str) -> dict[str, str]:
-    if resource_type not in SEARCHABLE:
-        raise FhirError(404, "not-supported", "that resource type is not served here; see metadata")
-    return SEARCHABLE[resource_type]
+def _name(written: str) -> str:
+    """The parameter without the one modifier that changes nothing here, the type of a patient."""
+    return written.removesuffix(":Patient") if written in ("patient:Patient", "subject:Patient") else written
 
 
-def _refuse_unknown(name: str, known: dict[str, str], *, strict: bool, lenient: bool) -> None:
-    plain = re.split(r"[:.]", name, maxsplit=1)[0]
-    if plain != name and plain in known:
+Reader = Callable[[_Reading, str, str], bool | None]
+"""Reads one value into the search; False if it could only be ignored."""
+
+
+def _reader(kind: str, name: str) -> Reader | None:
+    """How ``name`` is read; None for what may be ignored."""
+    if name in _SHAPING:
+        return _SHAPING[name]
+    known = SEARCHABLE[kind]
+    if name in known:
+        return _FILTERS.get(name) or _BY_TYPE[known[name]]
+    if name in _IGNORED:
+        return None
+    if re.split(r"[:.]", name, maxsplit=1)[0] in known:
         raise FhirError(400, "not-supported", "a search modifier or chain is not supported; see metadata")
-    if strict or not (lenient or name in _IGNORABLE):
-        raise FhirError(
-            400, "not-supported", "an unknown search parameter; see metadata, or Prefer: handling=lenient"
-        )
+    raise FhirError(400, "not-supported", "an unknown search parameter; see metadata")
 
 
-def _invalid(name: str, why: str) -> FhirError:
-    return FhirError(400, "invalid", f"{name}: {why}")
+def _ids(reading: _Reading, name: str, value: str) -> None:
+    reading.criteria.append(IdIn(tuple(plain(one) for one in alternatives(name, value))))
 
 
-def _alternatives(value: str) -> list[str]:
-    return [part for part in _SPLIT.split(value) if part]
-
-
-def _plain(value: str) -> str:
-    return _ESCAPED.sub(r"\1", value)
-
-
-def _identifiers(value: str) -> tuple[IdentifierToken, ...]:
-    tokens = []
-    for part in _alternatives(value):
-        pieces = _BAR.split(part, maxsplit=1)
-        system = _plain(pieces[0]) if len(pieces) == 2 else None
-        tokens.append(IdentifierToken(system, _plain(pieces[-1])))
-    return tuple(token for token in tokens if token.system or token.value)
-
-
-def _ids(reading: _Reading, _: str, value: str) -> None:
-    reading.search = replace(reading.search, ids=tuple(map(_plain, _alternatives(value))))
-
-
-def _changed(reading: _Reading, name: str, value: str) -> None:
-    reading.search = replace(reading.search, last_updated=(*reading.search.last_updated, _range(name, value)))
-
-
-def _dated(reading: _Reading, name: str, value: str) -> None:
-    reading.search = replace(reading.search, dates=(*reading.search.dates, _range(name, value)))
-
-
-def _range(name: str, value: str) -> InstantRange:
-    try:
-        return instant_range(value)
-    except ValueError as error:
-        raise _invalid(name, str(error)) from None
+def _date(reading: _Reading, name: str, value: str) -> None:
+    reading.criteria.append(date_is(name, value, changed=name == "_lastUpdated"))
 
 
 def _patients(reading: _Reading, name: str, value: str) -> None:
-    patients = []
-    for part in _alternatives(value):
-        local = part.removeprefix(f"{reading.base}/")
-        kind, slash, rest = local.partition("/")
-        if slash and kind != "Patient" and "://" not in local:
-            raise _invalid(name, "refers to something that is not a Patient")
-        patients.append(rest if slash and kind == "Patient" else local)
-    reading.search = replace(reading.search, patients=tuple(patients))
+    found = references(name, value, reading.base, ("Patient",))
+    reading.criteria.append(PatientIn(tuple(one.removeprefix("Patient/") for one in found)))
 
 
-def _identified(reading: _Reading, _: str, value: str) -> None:
-    reading.search = replace(reading.search, identifiers=_identifiers(value))
+def _targets(reading: _Reading, name: str, value: str) -> None:
+    reading.criteria.append(TargetIn(references(name, value, reading.base, TARGETS)))
 
 
-def _patients_identified(reading: _Reading, _: str, value: str) -> None:
-    reading.patient_identifiers = _identifiers(value)
+def _tokens(reading: _Reading, name: str, value: str) -> None:
+    reading.criteria.append(TokenIn(name, tokens(name, value)))
+
+
+def _chain(reading: _Reading, name: str, value: str) -> None:
+    reading.chained.append(tokens(name, value))
+
+
+def _names(reading: _Reading, name: str, value: str) -> None:
+    reading.criteria.append(NameStarts(name, tuple(plain(one).strip() for one in alternatives(name, value))))
 
 
 def _studies(reading: _Reading, name: str, value: str) -> None:
-    found = [_UID.fullmatch(part) for part in _alternatives(value)]
-    if not all(match is not None and len(match[1]) <= 64 for match in found):
-        raise _invalid(name, "not a DICOM UID (PS3.5 section 9), plain or as urn:oid:")
-    reading.search = replace(reading.search, studies=tuple(match[1] for match in found if match is not None))
+    reading.criteria.append(StudyIn(uids(name, value)))
 
 
-def _statuses(reading: _Reading, _: str, value: str) -> None:
-    codes = tuple(_plain(_BAR.split(part)[-1]) for part in _alternatives(value))
-    reading.search = replace(reading.search, statuses=codes)
+def _statuses(reading: _Reading, name: str, value: str) -> None:
+    wanted = codes(name, value, STATUS_SYSTEMS[reading.kind])
+    if wanted is not None:
+        reading.criteria.append(StatusIn(wanted))
 
 
 def _count(reading: _Reading, name: str, value: str) -> None:
     if not (value.isascii() and value.isdigit() and len(value) < 10):
-        raise _invalid(name, "not a number from 0 upwards")
+        raise invalid(name, "not a number from 0 upwards")
     reading.count_only = reading.count_only or int(value) == 0
     reading.search = replace(reading.search, limit=max(1, min(int(value), LARGEST_COUNT)))
 
@@ -208,35 +203,88 @@ def _page(reading: _Reading, _: str, value: str) -> None:
     reading.search = replace(reading.search, after=value)
 
 
-def _summary(reading: _Reading, name: str, value: str) -> None:
-    if value not in ("count", "false"):
-        raise _invalid(name, "only count and false are supported")
-    reading.count_only = reading.count_only or value == "count"
+def _sort(reading: _Reading, name: str, value: str) -> None:
+    key = value.removeprefix("-")
+    orders = {"_lastUpdated": Order.CHANGED}
+    if reading.kind in DATES:
+        orders[DATES[reading.kind]] = Order.DATED
+    if key not in orders:
+        raise FhirError(
+            400, "not-supported", f"{name}: one of {', '.join(orders)}, with - for the latest first"
+        )
+    reading.search = replace(reading.search, order=orders[key], ascending=not value.startswith("-"))
+
+
+def _include(reading: _Reading, name: str, value: str) -> None:
+    kind, _, rest = value.partition(":")
+    parameter, _, target = rest.partition(":")
+    known = INCLUDES.get(reading.kind, {})
+    if kind != reading.kind or parameter not in known or (target and target not in known[parameter][1]):
+        raise FhirError(400, "not-supported", f"{name}: not an include of this type; see metadata")
+    reading.includes.append(parameter)
+
+
+def _revinclude(reading: _Reading, name: str, value: str) -> None:
+    if value not in (REVINCLUDE, f"{REVINCLUDE}:{reading.kind}") or reading.kind == "Provenance":
+        raise FhirError(400, "not-supported", f"{name}: only {REVINCLUDE} is supported")
+    reading.with_provenance = True
+
+
+def _summary(reading: _Reading, name: str, value: str) -> bool:
+    if value not in ("count", "false", "true", "text", "data"):
+        raise invalid(name, "only true, text, data, count and false exist")
+    if value == "count":
+        reading.count_only = True
+    elif value in ("text", "data"):
+        reading.shape = _shaped(reading, name, shape_of(summary=value))
+    return value != "true"  # R4 section 3.1.1.5.8: the whole resource will do
+
+
+def _elements(reading: _Reading, name: str, value: str) -> None:
+    names = [one.strip() for one in alternatives(name, value)]
+    if not all(re.fullmatch(r"[A-Za-z]+", one, re.ASCII) for one in names):
+        raise invalid(name, "names of top-level elements, separated by commas")
+    reading.shape = _shaped(reading, name, shape_of(elements=names))
+
+
+def _shaped(reading: _Reading, name: str, shape: Shape) -> Shape:
+    if reading.shape != Shape():
+        raise invalid(name, "either _elements or _summary")
+    return shape
 
 
 def _total(reading: _Reading, name: str, value: str) -> None:
     if value not in ("none", "estimate", "accurate"):
-        raise _invalid(name, "only none, estimate and accurate exist")
+        raise invalid(name, "only none, estimate and accurate exist")
     reading.total = value != "none"
+
+
+def _contained(_: _Reading, name: str, value: str) -> None:
+    if value != "false":
+        raise FhirError(400, "not-supported", f"{name}: only false is supported")
 
 
 def _format(_: _Reading, __: str, ___: str) -> None:
     """Read with the Accept header (``negotiation``)."""
 
 
-_READERS: dict[str, Callable[[_Reading, str, str], None]] = {
-    "_id": _ids,
-    "_lastUpdated": _changed,
-    "date": _dated,
-    "patient": _patients,
-    "subject": _patients,
-    "patient.identifier": _patients_identified,
-    "identifier": _identified,
-    "study-uid": _studies,
-    "status": _statuses,
+_SHAPING: dict[str, Reader] = {
     "_count": _count,
     "_page": _page,
+    "_sort": _sort,
+    "_include": _include,
+    "_revinclude": _revinclude,
     "_summary": _summary,
+    "_elements": _elements,
     "_total": _total,
+    "_contained": _contained,
     "_format": _format,
+}
+_BY_TYPE: dict[str, Reader] = {"token": _tokens, "date": _date, "string": _names, "reference": _patients}
+_FILTERS: dict[str, Reader] = {
+    "_id": _ids,
+    "patient.identifier": _chain,
+    "study-uid": _studies,
+    "status": _statuses,
+    "target": _targets,
 }

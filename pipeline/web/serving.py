@@ -11,6 +11,7 @@ from fastapi import FastAPI
 
 from pipeline.errors import ConfigurationError
 from pipeline.web.access_control import is_loopback
+from pipeline.web.connections import Connection, PatientServer, ProxiedConnection
 
 SHORTEST_TOKEN = 16
 """Characters of a token that is good enough off loopback."""
@@ -20,8 +21,8 @@ def serve(app: FastAPI, host: str, port: int, *, ready: Callable[[str], None] | 
     """Serve ``app`` until SIGINT or SIGTERM, then return; port 0 takes a free one.
 
     ``ready`` is called with the address once it listens. Nothing is logged per request: a path may name a
-    patient. Off loopback a token is demanded: ConfigurationError("token-missing") without a long enough
-    one, and ConfigurationError("port-taken") where the port cannot be had.
+    patient. Off loopback, and behind a proxy, a token is demanded: ConfigurationError("token-missing") without a long
+    enough one, and ConfigurationError("port-taken") where the port cannot be had.
     """
     with _listen(app, host, port) as listener:
         if ready is not None:
@@ -43,7 +44,7 @@ def serving(app: FastAPI, host: str = "127.0.0.1", port: int = 0) -> Iterator[st
             thread.join()
 
 
-class _Server(uvicorn.Server):
+class _Server(PatientServer):
     """uvicorn raises the signal again once it has stopped; our caller has a database to close first."""
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
@@ -55,6 +56,7 @@ class _Server(uvicorn.Server):
 def _server(app: FastAPI) -> uvicorn.Server:
     configuration = uvicorn.Config(
         app,
+        http=ProxiedConnection if app.state.behind_proxy else Connection,
         access_log=False,
         log_config=None,
         log_level="warning",
@@ -62,7 +64,6 @@ def _server(app: FastAPI) -> uvicorn.Server:
         server_header=False,
         lifespan="off",
         ws="none",
-        limit_concurrency=200,
         timeout_graceful_shutdown=5,
     )
     return _Server(configuration)
@@ -74,10 +75,10 @@ def _address(host: str, listener: socket.socket) -> str:
 
 
 def _listen(app: FastAPI, host: str, port: int) -> socket.socket:
-    if not is_loopback(host) and len(app.state.token) < SHORTEST_TOKEN:
+    if len(app.state.token) < SHORTEST_TOKEN and (not is_loopback(host) or app.state.behind_proxy):
         raise ConfigurationError(
             "token-missing",
-            f"to listen beyond this machine set [serve] token, at least {SHORTEST_TOKEN} characters",
+            f"to be reached from beyond this machine set [serve] token, at least {SHORTEST_TOKEN} characters",
         )
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     # The protocol is named because asyncio turns Nagle's delay off only where it is: 40 ms an answer otherwise.

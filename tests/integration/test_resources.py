@@ -11,13 +11,23 @@ from psycopg.types.json import Jsonb
 
 from pipeline.errors import FailStudy
 from pipeline.ledger import Resource
-from pipeline.lookup import IdentifierToken, InstantRange, ResourceSearch
+from pipeline.lookup import (
+    Criterion,
+    DateIs,
+    IdIn,
+    PatientIn,
+    Prefix,
+    ResourceSearch,
+    StatusIn,
+    StudyIn,
+    Token,
+    TokenIn,
+)
 from pipeline.store.connections import libpq_url
 from pipeline.store.store import Store
 from tests.store_samples import (
     ARCHIVE,
     RECIPE,
-    STARTED,
     claim,
     completeness,
     discover,
@@ -234,32 +244,58 @@ NOW = datetime.now(UTC)
 DAY = timedelta(days=1)
 
 
-SEARCHES: list[tuple[dict[str, Any], int]] = [
-    ({}, 5),
-    ({"ids": (report_id(study_uid(1)), report_id(study_uid(3)), "none")}, 2),
-    ({"patients": ("patient-1002",)}, 1),
-    ({"patients": ("Patient/patient-1002",)}, 0),
-    ({"identifiers": (IdentifierToken("urn:site:report", "R1001"),)}, 1),
-    ({"identifiers": (IdentifierToken("urn:site:other", "R1001"),)}, 0),
-    ({"identifiers": (IdentifierToken(None, "R1001"), IdentifierToken(None, "R1002"))}, 2),
-    ({"identifiers": (IdentifierToken("", "R1001"),)}, 0),
-    ({"identifiers": (IdentifierToken("urn:site:report", ""),)}, 5),
-    ({"studies": (study_uid(4),)}, 1),
-    ({"statuses": ("final", "partial")}, 5),
-    ({"statuses": ("final",)}, 0),
-    ({"dates": (InstantRange(STARTED - 3 * DAY, STARTED),)}, 5),
-    ({"dates": (InstantRange(STARTED, None),)}, 0),
-    ({"dates": (InstantRange(None, STARTED, outside=True),)}, 0),
-    ({"dates": (InstantRange(None, STARTED), InstantRange(STARTED, None))}, 0),
-    ({"last_updated": (InstantRange(NOW - DAY, NOW + DAY),)}, 5),
-    ({"last_updated": (InstantRange(NOW + DAY, None, outside=True),)}, 5),
-    ({"patients": ("patient-1002",), "statuses": ("final",)}, 0),
+def when(prefix: str, start: datetime, end: datetime, *, changed: bool = False) -> DateIs:
+    return DateIs(Prefix(prefix), start, end, changed)
+
+
+TAKEN = datetime(2026, 2, 28, 13, 5, 6, tzinfo=UTC)
+"""effectiveDateTime of the sample: exact to the second."""
+SECOND = timedelta(seconds=1)
+SEARCHES: list[tuple[tuple[Criterion, ...], int]] = [
+    ((), 5),
+    ((IdIn((report_id(study_uid(1)), report_id(study_uid(3)), "none")),), 2),
+    ((PatientIn(("patient-1002",)),), 1),
+    ((PatientIn(("Patient/patient-1002",)),), 0),
+    ((TokenIn("identifier", (Token("urn:site:report", "R1001"),)),), 1),
+    ((TokenIn("identifier", (Token("urn:site:other", "R1001"),)),), 0),
+    ((TokenIn("identifier", (Token(None, "R1001"), Token(None, "R1002"))),), 2),
+    ((TokenIn("identifier", (Token("", "R1001"),)),), 0),
+    ((TokenIn("identifier", (Token("urn:site:report", ""),)),), 5),
+    ((StudyIn((study_uid(4),)),), 1),
+    ((StatusIn(("final", "partial")),), 5),
+    ((StatusIn(("final",)),), 0),
+    ((when("eq", TAKEN - DAY, TAKEN + DAY),), 5),
+    ((when("eq", TAKEN, TAKEN + SECOND),), 5),
+    ((when("eq", TAKEN, TAKEN + SECOND / 2),), 0),
+    ((when("ne", TAKEN, TAKEN + SECOND),), 0),
+    ((when("ne", TAKEN + DAY, TAKEN + 2 * DAY),), 5),
+    ((when("gt", TAKEN, TAKEN + SECOND),), 0),
+    ((when("gt", TAKEN - DAY, TAKEN),), 5),
+    ((when("ge", TAKEN, TAKEN + SECOND),), 5),
+    ((when("ge", TAKEN + SECOND, TAKEN + DAY),), 0),
+    ((when("lt", TAKEN, TAKEN + SECOND),), 0),
+    ((when("lt", TAKEN + SECOND, TAKEN + DAY),), 5),
+    ((when("le", TAKEN, TAKEN + SECOND),), 5),
+    ((when("le", TAKEN - DAY, TAKEN),), 0),
+    ((when("sa", TAKEN - DAY, TAKEN),), 5),
+    ((when("eb", TAKEN + SECOND, TAKEN + DAY),), 5),
+    ((when("lt", TAKEN, TAKEN + DAY), when("gt", TAKEN - DAY, TAKEN)), 0),
+    ((when("eq", NOW - DAY, NOW + DAY, changed=True),), 5),
+    ((when("ne", NOW + DAY, NOW + 2 * DAY, changed=True),), 5),
+    ((when("gt", NOW + DAY, NOW + 2 * DAY, changed=True),), 0),
+    ((when("ge", NOW - DAY, NOW - DAY, changed=True),), 5),
+    ((PatientIn(("patient-1002",)), StatusIn(("final",))), 0),
+    ((IdIn(()),), 0),
+    ((PatientIn(()),), 0),
+    ((TokenIn("identifier", ()),), 0),
+    ((TokenIn("code", ()),), 0),
+    ((StatusIn(()),), 0),
 ]
 
 
 def test_search(archive_of_five: Store) -> None:
     for criteria, matches in SEARCHES:
-        wanted = ResourceSearch("DiagnosticReport", **criteria)
+        wanted = ResourceSearch("DiagnosticReport", criteria)
         assert len(archive_of_five.search(wanted).resources) == matches, criteria
         assert archive_of_five.count(wanted) == matches, criteria
 

@@ -10,7 +10,7 @@ import pytest
 
 from pipeline.errors import FailStudy, SkipStudy
 from pipeline.ledger import Claim, LedgerState, ReportOutcome, Resource
-from pipeline.lookup import ResourceSearch
+from pipeline.lookup import Criterion, PatientIn, ResourceSearch, StatusIn
 from pipeline.store.connections import libpq_url
 from pipeline.store.store import Store
 from pipeline.store.values import RestingFilter, RestingRow
@@ -71,9 +71,9 @@ def drafted(held: Claim, run: str, *, patient: str = "patient-1000", **changes: 
     return outcome(held, **values)
 
 
-def observations(store: Store, **criteria: Any) -> dict[str, str]:
+def observations(store: Store, *criteria: Criterion) -> dict[str, str]:
     """Status of each current Observation by its id."""
-    found_ones = store.search(ResourceSearch("Observation", limit=50, **criteria)).resources
+    found_ones = store.search(ResourceSearch("Observation", criteria, limit=50)).resources
     return {one.resource_id: orjson.loads(one.body)["status"] for one in found_ones}
 
 
@@ -108,11 +108,11 @@ def test_nothing_in_force_stays_on_a_former_patient(store: Store) -> None:
     discover(store, 1)
     store.save(drafted(claim(store), "wrong", patient="former"))
     redraft(store, "right", patient="corrected")
-    former = observations(store, patients=("former",))
+    former = observations(store, PatientIn(("former",)))
     assert set(former.values()) == {"entered-in-error"}
     assert len(former) == 4
-    assert observations(store, patients=("former",), statuses=("preliminary",)) == {}
-    assert set(observations(store, patients=("corrected",)).values()) == {"preliminary"}
+    assert observations(store, PatientIn(("former",)), StatusIn(("preliminary",))) == {}
+    assert set(observations(store, PatientIn(("corrected",))).values()) == {"preliminary"}
 
 
 def test_the_same_outcome_again_withdraws_nothing(store: Store) -> None:

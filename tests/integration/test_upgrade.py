@@ -14,7 +14,7 @@ import psycopg
 import pytest
 
 from pipeline.ledger import LedgerState
-from pipeline.lookup import ResourceSearch
+from pipeline.lookup import ResourceSearch, StatusIn
 from pipeline.store.connections import libpq_url
 from pipeline.store.embedded import EmbeddedPostgres
 from pipeline.store.migrations import head, upgrade
@@ -105,7 +105,7 @@ def test_superseded_results_are_withdrawn_and_history_keeps_them(
     assert database.execute(stale).fetchone() == (0,)
     with Store(released, revision=head()) as store:
         found = store.search(
-            ResourceSearch("Observation", statuses=("entered-in-error",), limit=50)
+            ResourceSearch("Observation", (StatusIn(("entered-in-error",)),), limit=50)
         ).resources
         assert len(found) == 14
         assert all(store.vread("Observation", one.resource_id, 1) is not None for one in found)

@@ -16,7 +16,7 @@ from flows.commands.serve import auditor
 from pipeline.ledger import ReportOutcome
 from pipeline.store.store import Store
 from pipeline.web import Access, Interaction, Reader, create_app, serving
-from pipeline.web.search_parameters import SEARCHABLE
+from pipeline.web.searchable import SEARCHABLE
 from tests.fhir_rest import checked, ids
 from tests.memory_reader import MemoryReader, invented_outcome, save_as_flows, study_uid
 from tests.unit.fhir_samples import CHINESE, CONTEXT, SHORT, STUDY, body, built
@@ -76,10 +76,11 @@ def test_the_capability_statement_says_what_works(site: Site) -> None:
         assert statement["fhirVersion"] == "4.0.1"
         offered = {resource["type"]: resource for resource in statement["rest"][0]["resource"]}
         assert set(offered) == set(SEARCHABLE)
-        values = {"token": "x", "reference": "x", "date": "2026"}
+        values = {"token": "x", "reference": "DiagnosticReport/x", "date": "2026", "string": "x"}
         for resource_type, resource in offered.items():
             for parameter in resource["searchParam"]:
-                value = "1.2.3" if parameter["name"] == "study-uid" else values[parameter["type"]]
+                named = {"study-uid": "1.2.3", "patient": "x", "subject": "x"}
+                value = named.get(parameter["name"], values[parameter["type"]])
                 answer = client.get(f"/fhir/{resource_type}", params={parameter["name"]: value})
                 assert checked(answer)["type"] == "searchset", (resource_type, parameter)
 
@@ -116,8 +117,23 @@ SEARCHES = [
     ("patient=patient-0&status=preliminary", ["report-3"]),
     ("_lastUpdated=gt2020", ALL),
     ("_lastUpdated=lt2020", []),
-    ("status=", ALL),
     ("_sort=-date&_pretty=true", ALL),
+    ("patient=patient-0&subject=patient-1", []),
+    ("identifier=ACC-1&identifier=bare-1", ["report-1"]),
+    ("identifier=ACC-1&identifier=bare-2", []),
+    ("code=18748-4", ALL),
+    ("code=http://loinc.org|18748-4&patient=patient-1", ["report-1", "report-4", "report-7"]),
+    ("code=18748-5", []),
+    ("code=http://loinc.org|", ALL),
+    ("code=|18748-4", []),
+    ("category=RAD&date=ge2026-01-07", ["report-6", "report-7"]),
+    ("category=http://loinc.org|LP29684-5&status=preliminary", ["report-3", "report-7"]),
+    ("status=urn:other|partial", []),
+    ("patient=https://elsewhere.example/fhir/Patient/patient-1", []),
+    ("date=sa2026-01-07", ["report-7"]),
+    ("date=eb2026-01-02", ["report-0"]),
+    ("date=ge0001-01-01&date=le9999-12-31", ALL),
+    ("patient.identifier=MRN-1&patient.identifier=MRN-2", []),
 ]
 
 
@@ -220,7 +236,13 @@ REFUSALS = [
     ("GET", "/fhir/DiagnosticReport?_page=nonsense", 400, "invalid"),
     ("GET", "/fhir/DiagnosticReport?study-uid=x", 400, "invalid"),
     ("GET", "/fhir/DiagnosticReport?patient=Practitioner/1", 400, "invalid"),
-    ("GET", "/fhir/DiagnosticReport?patient=a&subject=b", 400, "invalid"),
+    ("GET", "/fhir/DiagnosticReport?patient=", 400, "invalid"),
+    ("GET", "/fhir/DiagnosticReport?patient", 400, "invalid"),
+    ("GET", "/fhir/DiagnosticReport?identifier=%7C", 400, "invalid"),
+    ("GET", "/fhir/DiagnosticReport?_sort=score", 400, "not-supported"),
+    ("GET", "/fhir/DiagnosticReport?_include=*", 400, "not-supported"),
+    ("GET", "/fhir/DiagnosticReport/report-0/_history?_at=2026", 400, "not-supported"),
+    ("GET", "/fhir/DiagnosticReport/report-0/_history?_since=ge2026", 400, "invalid"),
     ("GET", "/fhir/DiagnosticReport?identifier=a%00b", 400, "invalid"),
     ("GET", "/fhir/DiagnosticReport?_format=xml", 406, "not-supported"),
     ("POST", "/fhir/DiagnosticReport/_search", 415, "not-supported"),

@@ -8,13 +8,14 @@ from hypothesis import strategies as st
 from starlette.requests import Request
 
 from pipeline.errors import ConfigurationError
-from pipeline.lookup import IdentifierToken, InstantRange
+from pipeline.lookup import Criterion, PatientIn, StatusIn, StudyIn, Token, TokenIn
 from pipeline.web import create_app, serve
 from pipeline.web.access_control import AccessControl
-from pipeline.web.dates import instant_range
+from pipeline.web.dates import LAST, date_range
 from pipeline.web.negotiation import require_json
 from pipeline.web.outcomes import FhirError
-from pipeline.web.search_parameters import SEARCHABLE, parse_search
+from pipeline.web.search_parameters import ParsedSearch, parse_search
+from pipeline.web.searchable import SEARCHABLE
 from tests.memory_reader import MemoryReader
 
 BASE = "http://127.0.0.1:1/fhir"
@@ -27,34 +28,40 @@ def at(*parts: int) -> datetime:
 @pytest.mark.parametrize(
     ("value", "expected"),
     [
-        ("2026", InstantRange(at(2026, 1, 1), at(2027, 1, 1))),
-        ("eq2026-02", InstantRange(at(2026, 2, 1), at(2026, 3, 1))),
-        ("2026-12", InstantRange(at(2026, 12, 1), at(2027, 1, 1))),
-        ("2024-02-29", InstantRange(at(2024, 2, 29), at(2024, 3, 1))),
-        ("ne2026-01-31", InstantRange(at(2026, 1, 31), at(2026, 2, 1), outside=True)),
-        ("ge2026-01-31", InstantRange(since=at(2026, 1, 31))),
-        ("gt2026-01-31", InstantRange(since=at(2026, 2, 1))),
-        ("sa2026-01", InstantRange(since=at(2026, 2, 1))),
-        ("le2026-01-31", InstantRange(until=at(2026, 2, 1))),
-        ("lt2026-01-31", InstantRange(until=at(2026, 1, 31))),
-        ("eb2026", InstantRange(until=at(2026, 1, 1))),
-        ("ge2026-01-31T10:00Z", InstantRange(since=at(2026, 1, 31, 10))),
-        ("2026-01-31T10:00:05+02:00", InstantRange(at(2026, 1, 31, 8, 0, 5), at(2026, 1, 31, 8, 0, 6))),
-        ("ge2026-01-31T10:00:05 02:00", InstantRange(since=at(2026, 1, 31, 8, 0, 5))),
-        ("ge2026-01-31T10:00:05.250Z", InstantRange(since=at(2026, 1, 31, 10, 0, 5, 250_000))),
+        ("2026", ("eq", at(2026, 1, 1), at(2027, 1, 1))),
+        ("eq2026-02", ("eq", at(2026, 2, 1), at(2026, 3, 1))),
+        ("2026-12", ("eq", at(2026, 12, 1), at(2027, 1, 1))),
+        ("2024-02-29", ("eq", at(2024, 2, 29), at(2024, 3, 1))),
+        ("ne2026-01-31", ("ne", at(2026, 1, 31), at(2026, 2, 1))),
+        ("sa2026-01", ("sa", at(2026, 1, 1), at(2026, 2, 1))),
+        ("ge2026-01-31T10:00Z", ("ge", at(2026, 1, 31, 10), at(2026, 1, 31, 10, 1))),
+        ("2026-01-31T10:00:05+02:00", ("eq", at(2026, 1, 31, 8, 0, 5), at(2026, 1, 31, 8, 0, 6))),
+        ("ge2026-01-31T10:00:05 02:00", ("ge", at(2026, 1, 31, 8, 0, 5), at(2026, 1, 31, 8, 0, 6))),
+        (
+            "lt2026-01-31T10:00:05.250Z",
+            ("lt", at(2026, 1, 31, 10, 0, 5, 250_000), at(2026, 1, 31, 10, 0, 5, 251_000)),
+        ),
+        ("ge0001-01-01", ("ge", at(1, 1, 1), at(1, 1, 2))),
+        ("le9999-12-31", ("le", at(9999, 12, 31), LAST)),
+        ("9999", ("eq", at(9999, 1, 1), LAST)),
     ],
 )
-def test_dates_are_ranges_as_exact_as_they_are_written(value: str, expected: InstantRange) -> None:
-    assert instant_range(value) == expected
+def test_dates_are_ranges_as_exact_as_they_are_written(
+    value: str, expected: tuple[str, datetime, datetime]
+) -> None:
+    assert date_range(value) == expected
 
 
 @pytest.mark.parametrize(
     "value",
-    ["", "ap2026", "26", "2026-13", "2026-02-30", "2026-1-1", "9999", "ge", "2026-01-01T25:00Z", "٢٠٢٦"],
+    [
+        *("", "ap2026", "26", "2026-13", "2026-02-30", "2026-1-1", "ge", "2026-01-01T25:00Z", "٢٠٢٦"),
+        *("0000-01-01", "10000-01-01", "0001-01-01T00:00+14:00", "9999-12-31T23:59:59-14:00", "-0001-01-01"),
+    ],
 )
 def test_other_dates_are_refused(value: str) -> None:
     with pytest.raises(ValueError, match=r".*"):
-        instant_range(value)
+        date_range(value)
 
 
 @given(
@@ -63,10 +70,10 @@ def test_other_dates_are_refused(value: str) -> None:
 )
 def test_any_date_is_read_or_refused(value: str) -> None:
     try:
-        found = instant_range(value)
+        _, start, end = date_range(value)
     except ValueError:
         return
-    assert found.since is None or found.until is None or found.since < found.until
+    assert start < end
 
 
 NAMES = st.sampled_from(
@@ -99,54 +106,143 @@ NAMES = st.sampled_from(
     st.sampled_from([*SEARCHABLE, "Nonsense"]),
     st.lists(st.tuples(NAMES | st.text(), st.text()), max_size=6),
     st.booleans(),
-    st.booleans(),
 )
 def test_any_search_is_understood_or_refused(
-    resource_type: str, parameters: list[tuple[str, str]], strict: bool, lenient: bool
+    resource_type: str, parameters: list[tuple[str, str]], strict: bool
 ) -> None:
     try:
-        parsed = parse_search(resource_type, parameters, base=BASE, strict=strict, lenient=lenient)
+        parsed = parse_search(resource_type, parameters, base=BASE, strict=strict)
     except FhirError:
         return
     assert 1 <= parsed.search.limit <= 200
 
 
-def search(*parameters: tuple[str, str], strict: bool = False, lenient: bool = False):  # type: ignore[no-untyped-def]
-    return parse_search("DiagnosticReport", parameters, base=BASE, strict=strict, lenient=lenient)
+def search(
+    *parameters: tuple[str, str], kind: str = "DiagnosticReport", strict: bool = False
+) -> ParsedSearch:
+    return parse_search(kind, parameters, base=BASE, strict=strict)
+
+
+def criteria(*parameters: tuple[str, str], kind: str = "DiagnosticReport") -> tuple[Criterion, ...]:
+    return search(*parameters, kind=kind).search.criteria
 
 
 @pytest.mark.parametrize(
     ("value", "expected"),
     [
-        ("a|b", [IdentifierToken("a", "b")]),
-        ("|b", [IdentifierToken("", "b")]),
-        ("b", [IdentifierToken(None, "b")]),
-        ("a|", [IdentifierToken("a", "")]),
-        (r"a|b\,c,d\|e", [IdentifierToken("a", "b,c"), IdentifierToken(None, "d|e")]),
-        ("a|b|c", [IdentifierToken("a", "b|c")]),
+        ("a|b", [Token("a", "b")]),
+        ("|b", [Token("", "b")]),
+        ("b", [Token(None, "b")]),
+        ("a|", [Token("a", "")]),
+        (r"a|b\,c,d\|e", [Token("a", "b,c"), Token(None, "d|e")]),
+        (r"a\\,b", [Token(None, "a\\"), Token(None, "b")]),
+        ("a|b|c", [Token("a", "b|c")]),
     ],
 )
-def test_identifier_tokens(value: str, expected: list[IdentifierToken]) -> None:
-    assert list(search(("identifier", value)).search.identifiers) == expected
+def test_identifier_tokens(value: str, expected: list[Token]) -> None:
+    assert criteria(("identifier", value)) == (TokenIn("identifier", tuple(expected)),)
 
 
 @pytest.mark.parametrize("value", ["1.2.3", "urn:oid:1.2.3", "urn:dicom:uid|urn:oid:1.2.3"])
 def test_study_uids(value: str) -> None:
-    assert search(("study-uid", value)).search.studies == ("1.2.3",)
+    assert criteria(("study-uid", value)) == (StudyIn(("1.2.3",)),)
 
 
-@pytest.mark.parametrize("value", ["p1", "Patient/p1", f"{BASE}/Patient/p1"])
-def test_patient_references(value: str) -> None:
-    assert search(("patient", value)).search.patients == ("p1",)
+@pytest.mark.parametrize("value", ["p1", "Patient/p1", f"{BASE}/Patient/p1", "Patient/p1/_history/2"])
+@pytest.mark.parametrize("name", ["patient", "subject", "subject:Patient", "patient:Patient"])
+def test_patient_references(name: str, value: str) -> None:
+    assert criteria((name, value)) == (PatientIn(("p1",)),)
 
 
-def test_a_misspelt_filter_is_refused_unless_the_client_is_lenient() -> None:
-    with pytest.raises(FhirError):
-        search(("pateint", "p1"))
-    assert search(("pateint", "p1"), lenient=True).search.patients == ()
-    assert search(("_sort", "-date")).used == ()
-    with pytest.raises(FhirError):
-        search(("_sort", "-date"), strict=True)
+def test_a_status_of_another_code_system_is_no_status_of_ours() -> None:
+    system = "http://hl7.org/fhir/diagnostic-report-status"
+    assert criteria(("status", f"{system}|partial,final")) == (StatusIn(("partial", "final")),)
+    assert criteria(("status", "urn:other|partial")) == (StatusIn(()),), "which nothing meets"
+    assert criteria(("status", f"{system}|")) == (), "every status of the system"
+
+
+def test_a_repeated_filter_must_hold_too() -> None:
+    assert len(criteria(("code", "a"), ("code", "b"), ("patient", "p1"), ("subject", "p1"))) == 4
+
+
+NOT_UNDERSTOOD = [
+    *(("pateint", "p1"), ("identifier:exact", "x"), ("status:not", "final"), ("patient:missing", "true")),
+    *(
+        ("patient.name", "x"),
+        ("patient:Patient.name", "x"),
+        ("_has:Observation:patient:code", "x"),
+        ("_id:not", "x"),
+    ),
+    *(
+        ("_sort", "nonsense"),
+        ("_sort", "-date,status"),
+        ("_sort", "-"),
+        ("_include", "*"),
+        ("_include", "Patient:link"),
+    ),
+    *(("_include:iterate", "DiagnosticReport:result"), ("_include", "DiagnosticReport:result:Patient")),
+    *(
+        ("_revinclude", "Observation:patient"),
+        ("_contained", "true"),
+        ("_summary", "maybe"),
+        ("_total", "perhaps"),
+    ),
+    *(
+        ("_filter", "status eq partial"),
+        ("_text", "x"),
+        ("_content", "x"),
+        ("_list", "x"),
+        ("_query", "x"),
+        ("", "x"),
+    ),
+    *(
+        ("_elements", "id,"),
+        ("_elements", "a.b"),
+        ("_count", "some"),
+        ("_tag", "x"),
+        ("_security", "x"),
+        ("q", "x"),
+    ),
+]
+BLANK = ["", " ", "\t", ",", "a,", ",a", " , ", "\u3000", "a,,b"]
+BLANK_TOKENS = ["|", "|,|", "a,|", " | ", "\\,,"]
+BLANK_REFERENCES = ["Patient/", "Patient/,a", "/", "Patient//_history/1"]
+
+
+@pytest.mark.parametrize(("name", "value"), NOT_UNDERSTOOD)
+def test_what_is_not_understood_is_refused(name: str, value: str) -> None:
+    with pytest.raises(FhirError) as refused:
+        search((name, value), ("patient", "p1"))
+    assert refused.value.status == 400
+
+
+@pytest.mark.parametrize("kind", SEARCHABLE)
+def test_a_blank_filter_is_refused_whatever_it_filters(kind: str) -> None:
+    for name, type_of_it in SEARCHABLE[kind].items():
+        more = {"token": BLANK_TOKENS, "reference": BLANK_REFERENCES}.get(type_of_it, [])
+        for value in [*BLANK, *([] if name == "_id" else more)]:
+            with pytest.raises(FhirError) as refused:
+                search((name, value), kind=kind)
+            assert refused.value.status == 400, (name, value)
+
+
+def test_only_what_tells_nothing_is_ignored_and_never_if_the_client_is_strict() -> None:
+    for name, value in (("_pretty", "true"), ("_totalMethod", "count"), ("_summary", "true")):
+        assert search((name, value), ("patient", "p1")).used == (("patient", "p1"),), name
+        with pytest.raises(FhirError):
+            search((name, value), strict=True)
+
+
+def test_shaping_parameters_are_given_once() -> None:
+    for name, value in (("_sort", "date"), ("_count", "2"), ("_page", "x"), ("_elements", "id")):
+        with pytest.raises(FhirError):
+            search((name, value), (name, value))
+    assert search(
+        ("_include", "DiagnosticReport:result"), ("_include", "DiagnosticReport:subject")
+    ).includes == (
+        "result",
+        "subject",
+    )
 
 
 @pytest.mark.parametrize(

@@ -14,33 +14,6 @@ FROM resource_history
 WHERE resource_type = %(type)s AND resource_id = %(id)s
 ORDER BY version_id DESC;
 
--- name: search
-SELECT resource_type, resource_id, version_id, last_updated, as_served(body, version_id, last_updated)::text
-FROM resource
-WHERE resource_type = %(type)s
-  AND (%(ids)s::text[] IS NULL OR resource_id = ANY (%(ids)s))
-  AND (%(patients)s::text[] IS NULL OR patient = ANY (%(patients)s))
-  AND (%(identifiers)s::text[] IS NULL OR identifiers && %(identifiers)s)
-  AND (%(studies)s::text[] IS NULL OR study_instance_uid = ANY (%(studies)s))
-  AND (%(statuses)s::text[] IS NULL OR status = ANY (%(statuses)s))
-  AND in_ranges(effective_at, %(date_since)s, %(date_until)s, %(date_outside)s)
-  AND in_ranges(last_updated, %(updated_since)s, %(updated_until)s, %(updated_outside)s)
-  AND (%(before_time)s::timestamptz IS NULL OR (last_updated, resource_id) < (%(before_time)s, %(before_id)s::text))
-ORDER BY last_updated DESC, resource_id DESC
-LIMIT %(limit)s;
-
--- name: count
-SELECT count(*)
-FROM resource
-WHERE resource_type = %(type)s
-  AND (%(ids)s::text[] IS NULL OR resource_id = ANY (%(ids)s))
-  AND (%(patients)s::text[] IS NULL OR patient = ANY (%(patients)s))
-  AND (%(identifiers)s::text[] IS NULL OR identifiers && %(identifiers)s)
-  AND (%(studies)s::text[] IS NULL OR study_instance_uid = ANY (%(studies)s))
-  AND (%(statuses)s::text[] IS NULL OR status = ANY (%(statuses)s))
-  AND in_ranges(effective_at, %(date_since)s, %(date_until)s, %(date_outside)s)
-  AND in_ranges(last_updated, %(updated_since)s, %(updated_until)s, %(updated_outside)s);
-
 -- name: report_rows
 SELECT * FROM report_row
 WHERE status <> 'entered-in-error'

@@ -1,0 +1,94 @@
+-- A search is put together: its head, one condition for each criterion (# is its number), its place, its order. Only what is
+-- asked is in the statement, so that the planner sees conditions that an index can answer.
+
+-- name: found
+SELECT resource_type, resource_id, version_id, last_updated, as_served(body, version_id, last_updated)::text,
+       CASE WHEN isfinite(dated_from) THEN dated_from END
+FROM resource
+WHERE resource_type = %(type)s
+
+-- name: counted
+SELECT count(*)
+FROM resource
+WHERE resource_type = %(type)s
+
+-- name: ids
+AND resource_id = ANY (%(one_#)s)
+
+-- name: patients
+AND patient = ANY (%(one_#)s)
+
+-- name: identifiers
+AND identifiers && %(one_#)s
+
+-- name: tokens
+AND tokens && %(one_#)s
+
+-- name: names
+AND EXISTS (SELECT FROM unnest(%(parts_#)s::text[]) AS part, unnest(%(one_#)s::text[]) AS start, unnest(tokens) AS token
+            WHERE starts_with(token, part || ':w=' || search_text(start)))
+
+-- name: studies
+AND study_instance_uid = ANY (%(one_#)s)
+
+-- name: statuses
+AND status = ANY (%(one_#)s)
+
+-- name: targets
+AND report_id = ANY (ARRAY(
+    SELECT r.report_id FROM unnest(%(types_#)s::text[], %(ids_#)s::text[]) AS t (kind, id)
+    JOIN resource AS r ON r.resource_type = t.kind AND r.resource_id = t.id
+    WHERE r.report_id IS NOT NULL))
+AND EXISTS (SELECT FROM jsonb_array_elements(body -> 'target') AS t
+            WHERE split_part(t ->> 'reference', '/_history/', 1) = ANY (%(one_#)s))
+
+-- The prefixes of dates (FHIR R4 3.1.1.4.6); @from and @until are the range of the resource's own date. No range is longer
+-- than from widest to start, which gives the index a bound where the standard compares the other end.
+
+-- name: eq
+AND @from >= %(start_#)s AND @from < %(end_#)s AND @until <= %(end_#)s
+
+-- name: ne
+AND @from > '-infinity' AND NOT (@from >= %(start_#)s AND @until <= %(end_#)s)
+
+-- name: gt
+AND @from >= %(widest_#)s AND @until > %(end_#)s
+
+-- name: ge
+AND @from >= %(widest_#)s AND (@until > %(end_#)s OR @from >= %(start_#)s)
+
+-- name: lt
+AND @from > '-infinity' AND @from < %(start_#)s
+
+-- name: le
+AND @from > '-infinity' AND @from < %(end_#)s AND (@from < %(start_#)s OR @until <= %(end_#)s)
+
+-- name: sa
+AND @from >= %(end_#)s
+
+-- name: eb
+AND @from > '-infinity' AND @from < %(start_#)s AND @until <= %(start_#)s
+
+-- name: changed_place_descending
+AND (last_updated, resource_id) < (%(place)s::timestamptz, %(place_id)s::text)
+
+-- name: changed_place_ascending
+AND (last_updated, resource_id) > (%(place)s::timestamptz, %(place_id)s::text)
+
+-- name: dated_place_descending
+AND (dated_from, resource_id) < (coalesce(%(place)s::timestamptz, '-infinity'), %(place_id)s::text)
+
+-- name: dated_place_ascending
+AND (dated_from, resource_id) > (coalesce(%(place)s::timestamptz, '-infinity'), %(place_id)s::text)
+
+-- name: changed_order_descending
+ORDER BY last_updated DESC, resource_id DESC LIMIT %(limit)s
+
+-- name: changed_order_ascending
+ORDER BY last_updated, resource_id LIMIT %(limit)s
+
+-- name: dated_order_descending
+ORDER BY dated_from DESC, resource_id DESC LIMIT %(limit)s
+
+-- name: dated_order_ascending
+ORDER BY dated_from, resource_id LIMIT %(limit)s
