@@ -1,6 +1,7 @@
 # make demo          the whole path on a sample archive, then the review page (ONCE=1: run and exit)
 # make test          install what the tests need, run every test
 # make test-one      one test file or test, in seconds: make test-one T=tests/unit/test_tally.py
+# make coverage      which lines changed since BASE no test of T runs: make coverage BASE=origin/main T=tests/unit
 # make check         format, lint, types, import rules, lock
 # make lock          compile requirements.lock and requirements-dev.lock anew (UPGRADE=1: with the newest versions)
 # make clean         remove the environment, the demo's data and the caches
@@ -13,7 +14,7 @@ ONCE ?=
 # worker, so that its fixtures are made once, and the slow files come first.
 WORKERS ?= --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test test-one check lock clean
+.PHONY: demo test test-one coverage check lock clean
 
 demo: $(VENV)/.runtime
 	$(BIN)/firstread demo $(if $(ONCE),--once)
@@ -25,6 +26,15 @@ test: $(VENV)/.dev
 test-one: $(VENV)/.dev
 	@test -n "$(T)" || { echo "which test? make test-one T=tests/unit/test_tally.py"; exit 2; }
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n0 -q $(PYTEST_ARGS) $(T)
+
+BASE ?= origin/main
+coverage: T ?= tests/unit
+coverage: $(VENV)/.dev
+	rm -f .coverage .coverage.*
+	OMP_NUM_THREADS=1 $(BIN)/python -m coverage run -m pytest -n0 -q $(PYTEST_ARGS) $(T)
+	$(BIN)/python -m coverage combine -q
+	$(BIN)/python -m coverage json -q -o .coverage.json
+	$(BIN)/python -m tests.changed_lines $(BASE) .coverage.json
 
 check: $(VENV)/.dev
 	$(BIN)/ruff format --check .

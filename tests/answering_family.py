@@ -100,8 +100,8 @@ class AnsweringFamily:
                 point = Point(image.ref, image.frame, image.columns * 0.5, image.rows * 0.3)
                 return Answer(f"{request.target} found", False, places=(Place(request.target, None, point),))
             case Task.GROUNDED_REPORT:
-                places = (Place("effusion", _box(image, 0.6, 0.6, 0.9, 0.9), text="Small left effusion."),)
-                return Answer("Small left effusion.", False, places=(*places, Place("pneumothorax")))
+                effusion = Place("effusion", _box(image, 0.6, 0.6, 0.9, 0.9), text="Small left effusion.")
+                return Answer("Small left effusion.", False, places=(effusion, Place("pneumothorax")))
             case Task.IDENTIFY:
                 assert image is not None
                 assert request.region is not None

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psycopg
 
@@ -90,7 +91,7 @@ def pooler(folder: Path, mode: str, *, host_port: int, user: str, password: str)
     if uid is not None:
         for path in (folder, *folder.iterdir()):
             os.chown(path, uid, -1)
-    run = {"user": uid, "extra_groups": []} if uid is not None else {}
+    run: dict[str, Any] = {"user": uid, "extra_groups": []} if uid is not None else {}
     process = subprocess.Popen(
         [shutil.which("pgbouncer") or "pgbouncer", "-q", folder / "pgbouncer.ini"],
         cwd="/", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **run,

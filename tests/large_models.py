@@ -85,7 +85,8 @@ def write_ming_moe(folder: Path, large: bool) -> None:
     write_adapter(folder, folder / "base", "Qwen2ForCausalLM")
     stored = json.loads((folder / "base" / "config.json").read_text(encoding="utf-8"))
     (folder / "config.json").write_text(json.dumps(stored), encoding="utf-8")
-    width, inner, experts = stored["hidden_size"], stored["intermediate_size"], {}
+    width, inner = stored["hidden_size"], stored["intermediate_size"]
+    experts: dict[str, Any] = {}
     for layer in range(stored["num_hidden_layers"]):
         for name in PROJECTIONS:
             into, out = (inner, width) if name == "down_proj" else (width, inner)
@@ -105,7 +106,7 @@ def write_adapter(folder: Path, base: Path, class_name: str) -> None:
     network = getattr(transformers, class_name).from_pretrained(base, dtype=torch.bfloat16)
     settings = LoraConfig(r=16, lora_alpha=16, target_modules=list(LORA), init_lora_weights=False)
     with quiet_peft():
-        get_peft_model(network, settings).save_pretrained(folder)
+        get_peft_model(network, settings).save_pretrained(str(folder))
 
 
 def write_medrega(folder: Path, large: bool) -> None:

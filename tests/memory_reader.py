@@ -328,7 +328,7 @@ def invented_outcome(
         _study(uid, number, patient),
         _report(number, patient, studied, status, impression),
     )
-    checks = (CheckOutcome("sections", Verdict.PASSED),)
+    checks: tuple[CheckOutcome, ...] = (CheckOutcome("sections", Verdict.PASSED),)
     if number % 2 == 0:
         warning = "nodule: stated, the classifier sees none"
         checks = (*checks, CheckOutcome("classifier", Verdict.WARNED, warning))

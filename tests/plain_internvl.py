@@ -109,7 +109,8 @@ def save_chat(folder: Path, config: dict[str, Any], weights: dict[str, Tensor]) 
     """Save as published: config.json, two safetensors shards and their index."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
-    names, placed = sorted(weights), {}
+    names = sorted(weights)
+    placed: dict[str, str] = {}
     for number, part in enumerate((names[::2], names[1::2]), 1):
         path = folder / f"model-0000{number}-of-00002.safetensors"
         save_file({name: weights[name].contiguous() for name in part}, path)
@@ -202,4 +203,5 @@ def logits(
     )
     embeds = network.get_input_embeddings()(ids).clone()
     embeds[ids == image_token] = features(weights, pixels, layers).reshape(-1, LANGUAGE)
-    return network(inputs_embeds=embeds).logits
+    logits: Tensor = network(inputs_embeds=embeds).logits
+    return logits

@@ -32,7 +32,8 @@ def small_llama(*, kv_heads: int = 4, tied: bool = True, seed: int = 0) -> Llama
             pad_token_id=0,
         )
     )
-    return network.eval()
+    network.eval()
+    return network
 
 
 def onnx_twin(

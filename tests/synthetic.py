@@ -34,7 +34,8 @@ def chest_pixels(
     lungs = sum(np.exp(-(((u - side) / 0.13) ** 4) - (((v + 0.02) / 0.33) ** 4)) for side in (-0.22, 0.22))
     noise = np.random.default_rng(seed).normal(0, 0.01, (rows, columns))
     film = np.clip(0.08 + body - 0.45 * lungs + noise, 0, 1)
-    return np.rint(film * ((1 << bits) - 1)).astype(np.uint16)
+    levels: npt.NDArray[np.uint16] = np.rint(film * ((1 << bits) - 1)).astype(np.uint16)
+    return levels
 
 
 def radiograph_header(

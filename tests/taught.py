@@ -55,10 +55,10 @@ def teach(family: ChatFamily, study: ImageSet, texts: Mapping[Request, str], see
         for group in optimiser.param_groups:
             group["lr"] = 5e-3 * min(1.0, (step + 1) / 20) * (1 - step / STEPS)
         losses = []
-        for ids, labels, extra in rows:
+        for tokens, labels, extra in rows:
             if "image_grid_thw" in extra:
-                extra = {**extra, "mm_token_type_ids": (ids == loaded.image_token).int()}
-            losses.append(network(input_ids=ids, labels=labels, **extra).loss)
+                extra = {**extra, "mm_token_type_ids": (tokens == loaded.image_token).int()}
+            losses.append(network(input_ids=tokens, labels=labels, **extra).loss)
         optimiser.zero_grad()
         sum(losses).backward()
         torch.nn.utils.clip_grad_norm_(learned, 1.0)

@@ -1,7 +1,7 @@
 """Small MedRegA, LLaVA-Med and MedGemma with random weights and real marks, saved in their published formats."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -121,7 +121,7 @@ def _text(vocabulary: int) -> dict[str, Any]:
 
 def _llava(tokenizer: Any) -> Any:
     return LlavaForConditionalGeneration(
-        LlavaConfig(
+        cast(Any, LlavaConfig)(
             vision_config={"model_type": "clip_vision_model", **VISION},
             text_config={"model_type": "mistral", "sliding_window": None, **_text(len(tokenizer))},
             image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
@@ -134,7 +134,7 @@ def _llava(tokenizer: Any) -> Any:
 
 def _gemma(tokenizer: Any) -> Any:
     return Gemma3ForConditionalGeneration(
-        Gemma3Config(
+        cast(Any, Gemma3Config)(
             vision_config={"model_type": "siglip_vision_model", **VISION},
             text_config={**_text(len(tokenizer)), "head_dim": 8, "sliding_window": 16, "pad_token_id": 0},
             mm_tokens_per_image=4,

@@ -31,7 +31,7 @@ def write_ming_moe(folder: Path) -> Path:
         for name, parameter in adapted.named_parameters():
             if "lora_B" in name:
                 parameter.normal_(0, 0.3)
-    adapted.save_pretrained(folder)
+    adapted.save_pretrained(str(folder))
     (folder / "config.json").write_text((folder / "base" / "config.json").read_text())
     experts = {}
     for layer in range(2):

@@ -69,7 +69,13 @@ def build_network(kind: str, tokenizer: Any) -> Any:
         "tie_word_embeddings": False,
     }
     if kind == "qwen2-vl":
-        vision = {"depth": 2, "embed_dim": 32, "hidden_size": 32, "num_heads": 2, "mlp_ratio": 2}
+        vision: dict[str, Any] = {
+            "depth": 2,
+            "embed_dim": 32,
+            "hidden_size": 32,
+            "num_heads": 2,
+            "mlp_ratio": 2,
+        }
         config: Any = transformers.Qwen2VLConfig(text_config=text, vision_config=vision, **ids)
         network: Any = transformers.Qwen2VLForConditionalGeneration(config)
     else:

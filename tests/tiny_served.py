@@ -1,6 +1,7 @@
 """A small Llava with random weights as its authors would publish it: what `transformers serve` shows images to."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import (
@@ -46,8 +47,8 @@ def write_llava(folder: Path) -> Path:
         pad_token_id=5,
     )
     torch.manual_seed(0)
-    image_token = tokenizer.convert_tokens_to_ids("<image>")
-    network = LlavaForConditionalGeneration(
+    image_token: Any = tokenizer.convert_tokens_to_ids("<image>")
+    network: Any = LlavaForConditionalGeneration(
         LlavaConfig(vision_config=vision, text_config=words, image_token_index=image_token)
     ).eval()
     with torch.no_grad():

@@ -57,7 +57,7 @@ def build_tokenizer(vocabulary: int = 420, eos: str = "<|im_end|>") -> PreTraine
 def build_network(kind: str, vocabulary: int, seed: int = 0) -> Any:
     """A random network whose greedy texts vary: ``kind`` is llama, gemma2, qwen2 or bloom."""
     torch.manual_seed(seed)
-    shape = {
+    shape: dict[str, Any] = {
         "vocab_size": vocabulary,
         "hidden_size": 32,
         "intermediate_size": 64,

@@ -16,8 +16,8 @@ from models.evaluation.intervals import Score
 from models.family import Task
 from models.simulation.film import MAX_VALUE, render
 from tests import readme
+from tests.engines import ENGINES
 from tests.radeval_site import install_radeval
-from tests.sites import ENGINES
 
 PAGE = "docs/evaluation.md"
 TEXT = (readme.ROOT / PAGE).read_text(encoding="utf-8")

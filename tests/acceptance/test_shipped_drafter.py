@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -105,7 +106,7 @@ def test_the_text_is_what_transformers_writes(studies: list[ImageSet]) -> None:
         features = family.encode(studies)
         texts = [answer.text for answer in family.answer(features, [Request()] * FILMS)]
         films = [family.embeddings([one], [Request()])[0] for one in features]
-    table = network.language.get_input_embeddings().weight.detach().numpy()
+    table = cast(Any, network.language).get_input_embeddings().weight.detach().numpy()
     prompts = [np.concatenate([film, table[list(prompt_ids())]]) for film in films]
     written = TransformersLanguageModel(network.language, EOS_ID).write(
         prompts, network.config.max_new_tokens

@@ -42,7 +42,8 @@ def film(side: int) -> npt.NDArray[np.uint16]:
     y, x = np.mgrid[0:side, 0:side]
     noise = np.random.default_rng(0).normal(0, 8, (side, side))
     waves = 2048 + 1200 * np.sin(x / 300) * np.cos(y / 250)
-    return np.clip(waves + noise, 0, 4095).astype(np.uint16)
+    values: npt.NDArray[np.uint16] = np.clip(waves + noise, 0, 4095).astype(np.uint16)
+    return values
 
 
 def ours(path: Path) -> npt.NDArray[np.float32]:

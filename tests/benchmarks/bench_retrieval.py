@@ -19,7 +19,9 @@ import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
@@ -27,7 +29,9 @@ import numpy as np
 from dicomweb_client.api import DICOMwebClient
 from pydicom.dataset import Dataset
 from pynetdicom import AE, AllStoragePresentationContexts, _config, evt
-from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelMove
+from pynetdicom.sop_class import (  # type: ignore[attr-defined]
+    StudyRootQueryRetrieveInformationModelMove,
+)
 
 from pipeline.archive.opening import open_archive
 from pipeline.settings import ArchiveSettings, DicomwebArchive, DimseArchive
@@ -112,7 +116,7 @@ def obvious_move(peer: Peer, port: int, uids: list[str], folder: Path) -> None:
     )
     scu = AE(ae_title=CALLING)
     scu.add_requested_context(StudyRootQueryRetrieveInformationModelMove)
-    no_delay = [(evt.EVT_CONN_OPEN, without_delay)]
+    no_delay: list[Any] = [(evt.EVT_CONN_OPEN, without_delay)]
     association = scu.associate(LOOPBACK, peer.port, ae_title=peer.ae_title, evt_handlers=no_delay)
     for uid in uids:
         identifier = Dataset()
@@ -122,13 +126,15 @@ def obvious_move(peer: Peer, port: int, uids: list[str], folder: Path) -> None:
         ):
             assert status.Status in (0xFF00, 0x0000), hex(status.Status)
     association.release()
+    assert server is not None
     server.shutdown()
     assert kept == 2 * len(uids)
 
 
 def without_delay(event: evt.Event) -> None:
     """Turn Nagle's algorithm off, which the obvious script would not."""
-    event.assoc.dul.socket.socket.setsockopt(6, 1, 1)
+    connection: Any = event.assoc.dul.socket
+    connection.socket.setsockopt(6, 1, 1)
 
 
 def main() -> None:
@@ -172,7 +178,7 @@ def report(ways: dict[str, Callable[[Path], None]], total: int, blocks: int, out
         for name, work in ways.items():
             shutil.rmtree(out, ignore_errors=True)
             out.mkdir()
-            timings[name].append(measured(total, lambda work=work: work(out)))
+            timings[name].append(measured(total, partial(work, out)))
     medians = {
         name: Timing(statistics.median(t.rate for t in some[1:]), statistics.median(t.cpu for t in some[1:]))
         for name, some in timings.items()

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -21,7 +21,7 @@ from fhir.resources.R4B.diagnosticreport import DiagnosticReport
 from fhir.resources.R4B.observation import Observation
 from PIL import Image
 from pydicom.dataset import Dataset
-from pydicom.pixels import apply_modality_lut, apply_windowing
+from pydicom.pixels.processing import apply_modality_lut, apply_windowing
 from sqlalchemy import JSON, String, create_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
@@ -99,7 +99,7 @@ class Script:
         network = self.network
         visual, _ = network.encode(torch.from_numpy(pixels)[None, None], network.task_index("report", 1))
         prompt = network.language.get_input_embeddings()(torch.tensor(prompt_ids("report", "en"))[None])
-        tokens = network.language.generate(
+        tokens = cast(Any, network.language).generate(
             inputs_embeds=torch.cat([visual, prompt], dim=1),
             attention_mask=torch.ones(1, visual.shape[1] + prompt.shape[1], dtype=torch.long),
             max_new_tokens=network.config.max_new_tokens,
@@ -136,12 +136,12 @@ def bundle(uid: str, findings: str, impression: str) -> Bundle:
     """A report with its two sections."""
     now = datetime.now(UTC).isoformat()
     resources: list[Any] = [
-        Observation(
+        cast(Any, Observation)(
             id=str(uuid.uuid4()), status="preliminary", code={"coding": [_loinc(code)]}, valueString=text
         )
         for code, text in (("59776-5", findings), ("19005-8", impression))
     ]
-    report = DiagnosticReport(
+    report = cast(Any, DiagnosticReport)(
         id=str(uuid.uuid4()),
         status="partial",
         code={"coding": [_loinc("18748-4")]},
@@ -151,7 +151,9 @@ def bundle(uid: str, findings: str, impression: str) -> Bundle:
         result=[{"reference": f"Observation/{one.id}"} for one in resources],
     )
     entries = [
-        BundleEntry(resource=one, request={"method": "PUT", "url": f"{one.get_resource_type()}/{one.id}"})
+        cast(Any, BundleEntry)(
+            resource=one, request={"method": "PUT", "url": f"{one.get_resource_type()}/{one.id}"}
+        )
         for one in (*resources, report)
     ]
     return Bundle(type="transaction", entry=entries)

@@ -6,6 +6,7 @@ Small random networks in the published layouts; engines are built for real throu
 import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -111,7 +112,7 @@ def test_the_engine_is_described_and_verified(compiled: Compiled) -> None:
     assert set(manifest.shapes) >= {"pixels"}
     assert all(shapes[0][0] == 1 < shapes[-1][0] for shapes in manifest.shapes.values())
     assert manifest.weights
-    given = {
+    given: dict[str, Any] = {
         "weights": manifest.weights,
         "onnx_sha256": graph_digest(compiled.graph),
         "product_version": manifest.product_version,

@@ -277,9 +277,10 @@ def test_a_draft_is_compared_with_the_last_earlier_chest_film(site: Site) -> Non
 def test_a_search_that_fails_costs_the_comparison_and_not_the_draft(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def away(*_: object) -> Iterator[str]:
+    def away(*asked: object) -> Iterator[str]:
+        if not asked:  # makes it a generator: it fails when it is read, as a search does
+            yield ""
         raise RetryLater("archive-busy", "busy")
-        yield ""
 
     monkeypatch.setattr(priors, "_earlier_studies", away)
     draft = drafted(site, "last")

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -37,8 +38,8 @@ def test_texts_are_those_of_generate(model_server: str, served_text_model: Path)
     request = Request(Task.TEXT_QA, question="Is there an effusion?")
     with open_served(model_server, served_text_model) as family:
         answers = family.answer(family.encode([film_study(1)] * 3), [request] * 3)
-    tokenizer = AutoTokenizer.from_pretrained(served_text_model)
-    network = AutoModelForCausalLM.from_pretrained(served_text_model)
+    tokenizer: Any = AutoTokenizer.from_pretrained(served_text_model)
+    network: Any = AutoModelForCausalLM.from_pretrained(served_text_model)
     turns = [{"role": "user", "content": "Is there an effusion?\nAnswer briefly."}]
     inputs = tokenizer.apply_chat_template(
         turns, add_generation_prompt=True, return_tensors="pt", return_dict=True
@@ -62,7 +63,7 @@ def test_images_arrive_as_they_were_sent(model_server: str, served_image_model: 
     with open_served(model_server, served_image_model) as family:
         answers = family.answer(family.encode(studies), [request, request])
     processor = AutoProcessor.from_pretrained(served_image_model)
-    network = LlavaForConditionalGeneration.from_pretrained(served_image_model)
+    network: Any = LlavaForConditionalGeneration.from_pretrained(served_image_model)
     expected = []
     for study in studies:
         image = Image.open(BytesIO(picture(study.images[0], 1024)))

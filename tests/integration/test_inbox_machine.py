@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
+from typing import Any, cast
 
 import psycopg
 import pytest
@@ -285,7 +286,7 @@ def test_no_acknowledged_instance_is_lost_in_any_order(database_url: str, exampl
             return one
 
         run_state_machine_as_test(
-            machine,
+            cast(Any, machine),  # any maker of a machine will do
             settings=settings(
                 max_examples=examples, stateful_step_count=30, deadline=None, derandomize=True, database=None,
                 suppress_health_check=list(HealthCheck), phases=[Phase.generate],

@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -180,7 +181,7 @@ def test_kill_9_frees_the_claims_at_once(store: Store, database_url: str) -> Non
         assert claim(store) == [], "the claimer still lives"
         doomed.send_signal(signal.SIGKILL)
     deadline = time.monotonic() + 10
-    freed = []
+    freed: list[Any] = []
     while not freed and time.monotonic() < deadline:
         freed = claim(store)
         time.sleep(0.02)
@@ -378,10 +379,11 @@ def test_a_restart_in_the_middle_of_saving_loses_nothing(tmp_path: Path) -> None
             time.sleep(2.5)  # a server that has not settled is not started again
             results: list[SavedVersion | FirstreadError] = []
             saving = threading.Thread(
-                target=lambda: [
-                    results.extend(store.save_many([outcome(one) for one in claims[at : at + 10]]))
+                target=lambda: results.extend(
+                    saved
                     for at in range(0, 100, 10)
-                ]
+                    for saved in store.save_many([outcome(one) for one in claims[at : at + 10]])
+                )
             )
             saving.start()
             while not results:

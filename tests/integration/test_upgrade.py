@@ -41,7 +41,7 @@ def released(empty_database_url: str, _shared_database_url: str) -> str:
     What its login owned belongs to the login that migrates now (``embedded_logins``, tests/integration/test_logins.py).
     """
     sql = gzip.decompress(DUMP.read_bytes()).replace(b"OWNER TO firstread;", b"OWNER TO firstread_migrator;")
-    psql = [BIN / "psql", "-q", "-v", "ON_ERROR_STOP=1", "-f", "-", libpq_url(empty_database_url)]
+    psql = [str(BIN / "psql"), "-q", "-v", "ON_ERROR_STOP=1", "-f", "-", libpq_url(empty_database_url)]
     subprocess.run(psql, input=sql, check=True, capture_output=True)
     return empty_database_url
 
@@ -146,7 +146,7 @@ def test_migrations_give_the_same_schema_as_an_upgrade(released: str, own_databa
     upgrade(released)
 
     def schema(url: str) -> list[str]:
-        dump = [BIN / "pg_dump", "--schema-only", "--schema=firstread", libpq_url(url)]
+        dump = [str(BIN / "pg_dump"), "--schema-only", "--schema=firstread", libpq_url(url)]
         text = subprocess.run(dump, check=True, capture_output=True, text=True).stdout
         return [line for line in text.splitlines() if not line.startswith(("\\", "--"))]
 

@@ -44,7 +44,7 @@ class RadEval:
         os.environ["TOKENIZERS_PARALLELISM"] = "false"
         warnings.filterwarnings("ignore")
         print("Using device: cpu")
-        makers = {"radgraph": _RadGraph, "green": _Green}
+        makers: dict[str, Any] = {"radgraph": _RadGraph, "green": _Green}
         self._active = [makers[name]() for name in metrics or []]
 
     def __call__(self, refs: list[str], hyps: list[str]) -> dict[str, Any]:

@@ -68,6 +68,7 @@ def test_pynetdicom_reads_our_request() -> None:
     (context,) = parsed.presentation_context
     assert context.abstract_syntax == VERIFICATION
     assert tuple(context.transfer_syntax) == PLAIN
+    assert parsed.user_information is not None
     assert parsed.user_information.maximum_length == 4096
     (role,) = parsed.user_information.role_selection.values()
     assert (role.scu_role, role.scp_role) == (0, 1)
@@ -153,6 +154,7 @@ def test_echo_with_pynetdicom_as_the_peer() -> None:
     server = ae.start_server(
         (LOOPBACK, 0), block=False, evt_handlers=[(evt.EVT_C_ECHO, lambda event: 0x0000)]
     )
+    assert server is not None
     try:
         address = (LOOPBACK, int(server.server_address[1]))
         with Association.request(

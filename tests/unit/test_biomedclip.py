@@ -62,7 +62,8 @@ def plain_image(weights: dict[str, Tensor], pixels: Tensor) -> Tensor:
         inner = mapped(weights, f"{block}.mlp.fc1", normed(weights, f"{block}.norm2", x, 1e-6))
         x = x + mapped(weights, f"{block}.mlp.fc2", functional.gelu(inner))
     features = normed(weights, f"{at}.norm", x, 1e-6)[:, 0] @ weights["visual.head.proj.weight"].T
-    return features / features.norm(dim=-1, keepdim=True)
+    direction: torch.Tensor = features / features.norm(dim=-1, keepdim=True)
+    return direction
 
 
 def plain_text(weights: dict[str, Tensor], ids: list[int]) -> Tensor:
@@ -81,7 +82,8 @@ def plain_text(weights: dict[str, Tensor], ids: list[int]) -> Tensor:
             weights, f"{block}.output.LayerNorm", x + mapped(weights, f"{block}.output.dense", inner), 1e-12
         )
     features = functional.gelu(x[:, 0] @ weights["text.proj.0.weight"].T) @ weights["text.proj.2.weight"].T
-    return features / features.norm(dim=-1, keepdim=True)
+    direction: torch.Tensor = features / features.norm(dim=-1, keepdim=True)
+    return direction
 
 
 def test_probabilities_are_those_of_the_published_arithmetic(

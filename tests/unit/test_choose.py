@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import pydicom
 import pytest
@@ -153,7 +154,7 @@ def test_a_view_code_wins_over_the_position() -> None:
 
 @pytest.fixture
 def study(tmp_path: Path) -> Callable[..., FetchedStudy]:
-    def build(*changes: dict[str, object]) -> FetchedStudy:
+    def build(*changes: dict[str, Any]) -> FetchedStudy:
         paths = [
             write_chest(tmp_path / f"{number}.dcm", radiograph_header(instance=number, **change))
             for number, change in enumerate(changes, 1)

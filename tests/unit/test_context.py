@@ -2,6 +2,7 @@
 
 from dataclasses import asdict, fields, replace
 from datetime import date
+from typing import Any
 
 import pytest
 
@@ -60,8 +61,12 @@ def prompt(entry: CatalogEntry, wording: str) -> str:
         return read_prompts(entry.prompts).texts[task, Language.ENGLISH]
     if entry.adapter.startswith("qwen"):
         return WORDS[entry.prompts](entry.prompts, entry.images).word(request, [IMAGE], "DX")
-    dialects = {"gemma3": MedGemmaDialect, "llava": LlavaMedDialect, "internvl": MedRegaDialect}
-    return dialects[entry.adapter](entry.prompts).word(request, [IMAGE], "DX")
+    dialects: dict[str, Any] = {
+        "gemma3": MedGemmaDialect,
+        "llava": LlavaMedDialect,
+        "internvl": MedRegaDialect,
+    }
+    return str(dialects[entry.adapter](entry.prompts).word(request, [IMAGE], "DX"))
 
 
 @pytest.mark.parametrize(

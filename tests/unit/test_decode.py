@@ -12,6 +12,7 @@ import pydicom
 import pytest
 from pydicom.data import get_testdata_file
 from pydicom.encaps import encapsulate
+from pydicom.uid import UID
 
 from pipeline import dicom_writer as writer
 from pipeline.errors import FailStudy, StopRun
@@ -42,7 +43,7 @@ def rewritten(path: Path, syntax: str | None = None, /, **changes: object) -> Pa
     for keyword, value in changes.items():
         setattr(dataset, keyword, value)
     if syntax is not None:
-        dataset.file_meta.TransferSyntaxUID = syntax
+        dataset.file_meta.TransferSyntaxUID = UID(syntax)
     if dataset.file_meta.TransferSyntaxUID.is_compressed and "PixelData" in changes:
         dataset["PixelData"].VR = "OB"
         dataset["PixelData"].is_undefined_length = True
@@ -73,7 +74,7 @@ def test_lossless_jpeg_of_any_predictor_and_depth(tmp_path: Path, predictor: int
     stored = pixels.astype(np.uint8) if bits == 8 else pixels
     frame = imagecodecs.jpeg8_encode(stored, lossless=True, predictor=predictor, bitspersample=bits)
     path = write_chest(tmp_path / "a", pixels=stored, bits_stored=bits)
-    rewritten(path, "1.2.840.10008.1.2.4.57", PixelData=encapsulate([frame]))
+    rewritten(path, "1.2.840.10008.1.2.4.57", PixelData=encapsulate([bytes(frame)]))
     np.testing.assert_array_equal(decoded(path), pixels)
 
 
@@ -146,7 +147,7 @@ def test_one_frame_of_several(tmp_path: Path) -> None:
         write_chest(tmp_path / "a", pixels=frames[0]), NumberOfFrames=3, PixelData=frames.tobytes()
     )
     np.testing.assert_array_equal(decoded(path, 2), frames[2])
-    packed = [imagecodecs.jpegls_encode(frame) for frame in frames]
+    packed = [bytes(imagecodecs.jpegls_encode(frame)) for frame in frames]
     rewritten(path, writer.JPEG_LS_LOSSLESS, PixelData=encapsulate(packed))
     np.testing.assert_array_equal(decoded(path, 1), frames[1])
 
@@ -251,9 +252,9 @@ def test_what_is_no_codestream(frame: bytes) -> None:
 
 def test_the_codestream_says_what_it_is() -> None:
     pixels = chest_pixels(33, 44)
-    seen = read_codestream(imagecodecs.htj2k_encode(pixels))
+    seen = read_codestream(bytes(imagecodecs.htj2k_encode(pixels)))
     assert (seen.codec, seen.rows, seen.columns, seen.components, seen.tiles) == (Codec.HTJ2K, 33, 44, 1, 1)
-    frame = imagecodecs.jpegls_encode(pixels)
+    frame = bytes(imagecodecs.jpegls_encode(pixels))
     assert read_codestream(frame).codec is Codec.JPEG_LS
     assert whole_frame(frame + b"\0\0") == frame
     with pytest.raises(ValueError, match="end marker"):

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 import models.prompts
 from models.catalog import show
-from models.drafter import Drafter, open_drafter, support
+from models.drafter import Drafter, open_drafter
+from models.drafting.regions import support
 from models.drafting.tasks import NO_FEATURES
 from models.families.mini.heat import find_region
 from models.families.mini.joining import READ
@@ -207,7 +208,8 @@ def test_a_lateral_and_a_prior_film_are_seen(family: MiniFamily) -> None:
             np.testing.assert_array_equal(value, seen.arrays[name], err_msg=name)
     (before,) = family.encode([prior])
     np.testing.assert_array_equal(seen.arrays["before"], before.arrays["state"])
-    assert (alone.arrays["compared"], seen.arrays["compared"], seen.arrays["sided"]) == (0, 1, 1)
+    flags = (alone.arrays["compared"], seen.arrays["compared"], seen.arrays["sided"])
+    assert [int(one) for one in flags] == [0, 1, 1]
     mirrored = replace(lateral.images[0], view="RL", pixels=lateral.images[0].pixels[:, ::-1].copy())
     right = ImageSet("1.2.9", (*frontal.images, mirrored), priors=prior.images)
     np.testing.assert_allclose(family.prepare(right)[1], family.prepare(both)[1], atol=1e-5)

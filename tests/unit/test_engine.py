@@ -4,6 +4,7 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -88,7 +89,7 @@ def test_the_exported_encoder_builds(graphs: GraphFolder, compiled: tuple[Path, 
     ],
 )
 def test_every_entry_that_differs_stops_the_run(
-    compiled: tuple[Path, EngineManifest], tmp_path: Path, name: str, value: object
+    compiled: tuple[Path, EngineManifest], tmp_path: Path, name: str, value: Any
 ) -> None:
     folder, manifest = Path(shutil.copytree(compiled[0], tmp_path / "engine")), compiled[1]
     write_manifest(folder, replace(manifest, **{name: value}))

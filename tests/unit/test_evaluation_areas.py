@@ -50,8 +50,8 @@ def test_the_area_is_the_share_of_pairs_in_the_right_order(drawn: list[tuple[int
             if true and not its:
                 whole += weight * more
                 right += weight * more * (float(value > other) + 0.5 * (value == other))
-    values, true, weights = (np.array(column) for column in zip(*drawn, strict=True))
-    found = area(values.astype(np.int64), true.astype(bool), weights.astype(np.float64))
+    scores, positive, weights = (np.asarray(column) for column in zip(*drawn, strict=True))
+    found = area(scores.astype(np.int64), positive.astype(bool), weights.astype(np.float64))
     assert found == pytest.approx(right / whole) if whole else np.isnan(found)
 
 
@@ -116,7 +116,7 @@ def test_scores_that_hang_on_the_label_set_are_compared_within_it(kind: ScoresOf
 def test_a_family_says_whether_its_scores_hang_on_the_label_set() -> None:
     family = AnsweringFamily()
     assert scores_of(family) is ScoresOf.LABEL
-    family.traits = Traits(among_labels=True)  # type: ignore[attr-defined]
+    family.traits = Traits(among_labels=True)
     assert scores_of(family) is ScoresOf.SET
 
 

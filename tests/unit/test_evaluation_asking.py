@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -60,7 +61,8 @@ def cases(tmp_path: Path) -> list[Case]:
 @pytest.mark.parametrize("batch", [1, 3, 7, 100])
 def test_batches_change_nothing(cases: list[Case], batch: int) -> None:
     alone, _ = predict(AnsweringFamily(), cases)
-    family, heard = CountingFamily(), []
+    family = CountingFamily()
+    heard: list[Any] = []
     made, failures = predict(family, cases, batch=batch, progress=heard.append)
     assert made == alone
     assert not failures

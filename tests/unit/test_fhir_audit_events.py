@@ -3,7 +3,7 @@
 import base64
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from pydicom.sr._concepts_dict import concepts
@@ -73,7 +73,9 @@ def test_event_passes_both_validations(event: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("event", every_event(), ids=lambda event: event["type"]["code"])
 def test_dicom_codes_are_those_of_the_standard(event: dict[str, Any]) -> None:
-    meanings = {(code, meaning[0]) for codes in concepts["DCM"].values() for code, meaning in codes.items()}
+    meanings = {
+        (code, meaning[0]) for codes in cast(Any, concepts["DCM"]).values() for code, meaning in codes.items()
+    }
     held = [event["type"], *event.get("subtype", ()), *(one["type"]["coding"][0] for one in event["agent"])]
     for one in held:
         if one["system"] == DICOM:

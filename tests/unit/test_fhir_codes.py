@@ -3,7 +3,7 @@
 import tomllib
 from dataclasses import replace
 from importlib.resources import files
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from pydicom.sr._concepts_dict import concepts
@@ -124,7 +124,7 @@ def test_every_loinc_code_has_the_name_that_the_specification_gives_it() -> None
 def test_snomed_codes_of_findings_are_those_of_the_dicom_standard() -> None:
     table = tomllib.loads(files("pipeline.fhir").joinpath("findings.toml").read_text("utf-8"))
     meanings: dict[str, set[str]] = {}
-    for codes in concepts["SCT"].values():
+    for codes in cast(Any, concepts["SCT"]).values():
         for code, (meaning, *_) in codes.items():
             meanings.setdefault(code, set()).add(meaning.lower())
     for kind, entry in table.items():

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from datetime import date, datetime
 from pathlib import Path
+from typing import Any
 
 import pydicom
 import pytest
@@ -50,7 +51,7 @@ def archive(root: Path) -> FolderStudies:
     return FolderStudies("disk", FolderArchive(kind="folder", path=root, min_free_gib=0.1))
 
 
-def film(path: Path, syntax: str = EXPLICIT_LITTLE, **changes: object) -> Path:
+def film(path: Path, syntax: str = EXPLICIT_LITTLE, **changes: Any) -> Path:
     header = radiograph_header("folder", **changes) if changes else HEADER
     pixels = chest_pixels(48, 40)
     if syntax == JPEG_BASELINE:

@@ -34,8 +34,10 @@ class _Block(torch.nn.Module):
             if self.hides:
                 mask = mask.tril()
             mask = mask[None, None].expand(states.shape[0], 1, -1, -1)
-        split = [self.heads(part(states)) for part in (self.query, self.key, self.value)]
-        mixed = torch.nn.functional.scaled_dot_product_attention(*split, attn_mask=mask).transpose(1, 2)
+        query, key, value = (self.heads(part(states)) for part in (self.query, self.key, self.value))
+        mixed = torch.nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=mask).transpose(
+            1, 2
+        )
         shape = (-1, WIDTH) if self.flat else (states.shape[0], -1, WIDTH)
         return (self.out(mixed.reshape(shape)).reshape(states.shape),)
 

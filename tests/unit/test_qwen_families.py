@@ -188,7 +188,7 @@ def test_a_lora_adapter_is_merged_and_its_tensors_are_counted(opened: Opened, tm
         LoraConfig(r=2, target_modules=["q_proj"], init_lora_weights=False),
     )
     folder = tmp_path / "lora"
-    adapted.save_pretrained(folder)
+    adapted.save_pretrained(str(folder))
     shutil.copytree(opened.folder, folder / "base")
     merged = load_qwen(folder, opened.entry.network_class).network
     name = "model.language_model.layers.0.self_attn.q_proj.weight"

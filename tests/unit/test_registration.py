@@ -8,7 +8,9 @@ from models.training.registration import SIZE, align
 
 def test_a_pose_is_laid_over_a_film() -> None:
     pose = load_pose(0)
-    large = render(3, size=MAP_SIZE, kinds=(), held_out=True).pixels.astype(np.float32) / MAX_VALUE
+    large = render(3, size=MAP_SIZE, kinds=(), held_out=True).pixels.astype(np.float32) / np.float32(
+        MAX_VALUE
+    )
     small = large[np.ix_(np.arange(SIZE) * MAP_SIZE // SIZE, np.arange(SIZE) * MAP_SIZE // SIZE)]
     noise = np.random.default_rng(0).random((SIZE, SIZE)).astype(np.float32)
     fitted, unfit = align(np.stack([small, noise]), pose)

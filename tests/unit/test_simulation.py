@@ -1,5 +1,6 @@
 import random
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -151,6 +152,8 @@ def test_a_seed_fixes_the_study(studies: list[SimulatedStudy]) -> None:
     assert again.lateral is not None
     assert studies[5].lateral is not None
     assert np.array_equal(again.lateral.pixels, studies[5].lateral.pixels)
+    assert again.prior is not None
+    assert studies[5].prior is not None
     assert np.array_equal(again.prior, studies[5].prior)
     assert again.anatomy == studies[5].anatomy
 
@@ -169,7 +172,8 @@ def test_changes_and_depths_are_told_only_with_the_film_that_shows_them(
 
 
 def test_the_lateral_shows_a_finding_at_its_height_before_or_behind() -> None:
-    heights, fronts = [], {"anterior": [], "posterior": []}
+    heights = []
+    fronts: dict[str, list[Any]] = {"anterior": [], "posterior": []}
     for seed in range(40):
         study = render_study(seed, size=SIZE, kinds=("consolidation",), lateral=True, prior=False)
         film = study.lateral

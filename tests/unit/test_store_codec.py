@@ -31,7 +31,7 @@ from pipeline.report import (
 from pipeline.store.codec import as_json, checks_from, completeness_from, draft_from, left_out_from
 from pipeline.study import DamagedInstance, InstanceRef, LeftOut
 
-TEXT = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\x00"), max_size=30)
+TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00"), max_size=30)
 REFS = st.builds(InstanceRef, TEXT, TEXT, TEXT)
 NUMBERS = st.floats(allow_nan=False, allow_infinity=False)
 REGIONS = st.none() | st.builds(Region, REFS, st.integers(0, 99), NUMBERS, NUMBERS, NUMBERS, NUMBERS)

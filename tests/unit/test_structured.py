@@ -86,7 +86,7 @@ def write(
     texts = []
     for row in rows:
         end = row.index(END) if END in row else len(row)
-        texts.append((TOKENIZER.decode(row[:end]), END not in row))
+        texts.append((str(TOKENIZER.decode(row[:end])), END not in row))
     return texts
 
 
@@ -168,7 +168,7 @@ def test_embeddings_in_front_are_no_part_of_the_json(networks: list[Any], constr
         pad_token_id=5,
         logits_processor=LogitsProcessorList([constraint.processor([schema])]),
     )[0].tolist()
-    assert json.loads(TOKENIZER.decode(row[: row.index(END)])) in ("left", "right")
+    assert json.loads(str(TOKENIZER.decode(row[: row.index(END)]))) in ("left", "right")
 
 
 @pytest.mark.parametrize("schema", ["not json", '{"type": "thing"}', '{"not": {"type": "string"}}', "[]"])

@@ -1,6 +1,7 @@
 """What each sentence of a draft rests on."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -79,7 +80,7 @@ def test_a_sentence_that_repeats_or_compares_with_a_given_text_rests_on_it_too()
         "prior_report": "IMPRESSION: Large effusion.",
     }
 
-    def told(text: str, **more: bool) -> list[str]:
+    def told(text: str, **more: Any) -> list[str]:
         return [one.source for one in supports(text, "", (), SEEN, given=given, **more) if one.source]
 
     assert told("The 12 mm nodule is seen.") == ["indication"]

@@ -67,11 +67,8 @@ def test_questions_are_counted_by_form() -> None:
         ["Yes.", "Yes.", "Yes.", "Left."],
         ["presence", "presence", "normal", "side"],
     )
-    assert (outcome["closed"], outcome["open"], outcome["presence"]) == (
-        pytest.approx(2 / 3, abs=1e-3),
-        0,
-        0.5,
-    )
+    shares = [outcome[name] for name in ("closed", "open", "presence")]
+    assert shares == pytest.approx([2 / 3, 0, 0.5], abs=1e-3)
     assert score_exact(["a.", "B."], ["A.", "c."]) == 0.5
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -23,7 +23,7 @@ ENGLISH, CHINESE = Language.ENGLISH, Language.CHINESE
 
 
 def listed(*tables: dict[str, Any], **more: Any) -> tuple[SiteTask, ...]:
-    return site_tasks(Settings(tasks=tables, **more), ENGLISH)
+    return site_tasks(Settings(tasks=cast(Any, tables), **more), ENGLISH)
 
 
 def drafts(drafter: Drafter, studies: Sequence[ImageSet]) -> list[DraftReport]:
@@ -87,14 +87,14 @@ def test_a_further_wording_is_asked_by_name() -> None:
     family = AnsweringFamily()
     with pytest.raises(ConfigurationError, match=r"no wording 'report-iu' in en \(there are: none\)"):
         Drafter(family, ENGLISH, "code", tasks=[task])
-    family.traits = show("medrega").traits  # type: ignore[attr-defined]
+    family.traits = show("medrega").traits
     (draft,) = drafts(Drafter(family, ENGLISH, "code", tasks=[task]), [film_study(1)])
     assert draft.answers[0].question == "report-iu"
 
 
 def test_a_task_that_a_language_lacks_is_refused_at_the_start() -> None:
     family = AnsweringFamily()
-    family.traits = show("medrega").traits  # type: ignore[attr-defined]
+    family.traits = show("medrega").traits
     table = {"task": "detect", "targets": ["heart"], "language": "zh"}
     with pytest.raises(ConfigurationError, match="does not do detect in zh; in that it does report"):
         Drafter(family, ENGLISH, "code", tasks=listed(table))

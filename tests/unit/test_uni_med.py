@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -128,7 +129,7 @@ def test_pooling_takes_squares_of_two_by_two(method: str, expected: list[float])
 
 def plain_connector(network: torch.nn.Module, tokens: Tensor, task: int, config: UniMedConfig) -> Tensor:
     """The published arithmetic (uni_med/models/uni_med.py, encode_img), written expert by expert."""
-    connector = network.connector
+    connector: Any = network.connector
     shape = config.connector
     asked = connector.task_tokens[task][None, None].repeat(len(tokens), tokens.shape[1], 1)
     seen = {"task_token": torch.cat([asked, tokens], 2), "token": tokens, "task": asked}[shape.router_method]
@@ -166,7 +167,7 @@ def test_the_connector_is_the_published_arithmetic(
         "router_method": router_method,
         "task_width": 20,
     }
-    network = build_encoder(**changes)
+    network = build_encoder(**cast(Any, changes))
     config = network.config
     tokens = torch.randn(2, 4, config.token_width, generator=torch.Generator().manual_seed(2))
     with torch.inference_mode():
@@ -277,7 +278,9 @@ def test_texts_are_those_of_generate_on_the_same_embeddings(family: UniMedFamily
                 do_sample=False,
                 pad_token_id=tokenizer.eos_token_id,
             )[0]
-        assert tokenizer.decode(row, skip_special_tokens=True).split("[/INST]")[-1].strip() == answer.text
+        assert (
+            str(tokenizer.decode(row, skip_special_tokens=True)).split("[/INST]")[-1].strip() == answer.text
+        )
     assert len({answer.text for answer in answers}) > 10
 
 
