@@ -209,7 +209,7 @@ def test_a_lateral_and_a_prior_film_are_seen(family: MiniFamily) -> None:
     (before,) = family.encode([prior])
     np.testing.assert_array_equal(seen.arrays["before"], before.arrays["state"])
     flags = (alone.arrays["compared"], seen.arrays["compared"], seen.arrays["sided"])
-    assert [int(one) for one in flags] == [0, 1, 1]
+    assert [one.item() for one in flags] == [0, 1, 1]
     mirrored = replace(lateral.images[0], view="RL", pixels=lateral.images[0].pixels[:, ::-1].copy())
     right = ImageSet("1.2.9", (*frontal.images, mirrored), priors=prior.images)
     np.testing.assert_allclose(family.prepare(right)[1], family.prepare(both)[1], atol=1e-5)
