@@ -140,8 +140,8 @@ def elements(
     """Yield the top-level elements from ``start`` to ``end``; bytes behind them that are no element are passed over.
 
     ``unknown`` gathers from where to where elements lie whose value representation nobody knows, nested ones included,
-    and bytes behind the pixel data that are no element.
-    Raises EOFError where bytes that were announced are missing, ValueError where the bytes are not elements.
+    and bytes behind the pixel data that are no element. Raises EOFError where bytes that were announced are missing,
+    ValueError where the bytes are not elements.
     """
     reader = _Reader(encoded, encoding, len(encoded) if end is None else end, unknown)
     at = start

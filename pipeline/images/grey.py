@@ -37,9 +37,9 @@ def display(
 ) -> npt.NDArray[np.float32]:
     """float32 [rows, columns] in 0..1, dense tissue bright, from stored values and the film's header.
 
-    ``little`` is the byte order of the file, which the words of its tables have too (PS3.5 7.3).
-    Padding is shown black and does not count for the range. Raises FailStudy: "constant" for a film of one
-    value, "blank" for one with next to none, "unsupported-bits" for values that span more than 16 bits.
+    ``little`` is the byte order of the file, which the words of its tables have too (PS3.5 7.3). Padding is shown black
+    and does not count for the range. Raises FailStudy: "constant" for a film of one value, "blank" for one with next to
+    none, "unsupported-bits" for values that span more than 16 bits.
     """
     levels = _levels(stored, dataset)
     modality = _modality_values(levels.stored, dataset, little=little)

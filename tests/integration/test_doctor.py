@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -19,8 +19,7 @@ from pipeline.errors import SkipStudy
 from pipeline.settings import Settings
 from pipeline.study import StudyQuery
 from tests.faulty_dicomweb import Faults, faulty_dicomweb
-from tests.loopback import LOOPBACK
-from tests.servers import Peer, dcmqrscp, free_port, orthanc, store, store_over_rest
+from tests.servers import LOOPBACK, Peer, dcmqrscp, free_port, orthanc, store, store_over_rest
 from tests.synthetic import write_chest
 
 SECRET = "not%20shown"
@@ -44,7 +43,7 @@ def pacs(tmp_path_factory: pytest.TempPathFactory, films: list[Path]) -> Iterato
 
 def verdicts(folder: Path, **archive: Any) -> str:
     """All that is said of one archive."""
-    settings = Settings(data_dir=folder, archives={"main": archive})  # type: ignore[arg-type]
+    settings = Settings(data_dir=folder, archives=cast(Any, {"main": archive}))
     with Workplace.without_store(settings) as place:
         return "\n".join(
             f"{one.part} {'well' if one.well else 'to mend'} {one.verdict}"

@@ -10,7 +10,7 @@ from typing import Any, cast
 import pydicom
 import pytest
 from pydicom.dataset import Dataset
-from pydicom.uid import EncapsulatedPDFStorage
+from pydicom.uid import UID, EncapsulatedPDFStorage
 
 from flows.commands.simulate import WrittenStudy, simulate
 from flows.environment.workplace import Workplace
@@ -36,8 +36,8 @@ def file_pdf_beside(film: Path) -> None:
         if keyword in made:
             delattr(made, keyword)
     made.file_meta.MediaStorageSOPClassUID = made.SOPClassUID = EncapsulatedPDFStorage
-    made.file_meta.MediaStorageSOPInstanceUID = made.SOPInstanceUID = f"{made.SOPInstanceUID}.77"
-    made.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2.1"
+    made.file_meta.MediaStorageSOPInstanceUID = made.SOPInstanceUID = UID(f"{made.SOPInstanceUID}.77")
+    made.file_meta.TransferSyntaxUID = UID("1.2.840.10008.1.2.1")
     made.SeriesInstanceUID, made.Modality = f"{made.SeriesInstanceUID}.7", "DOC"
     made.EncapsulatedDocument = b"%PDF-1.4\n%%EOF\n"
     made["EncapsulatedDocument"].VR = "OB"

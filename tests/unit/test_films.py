@@ -7,7 +7,7 @@ from pathlib import Path
 import pydicom
 import pytest
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian
+from pydicom.uid import UID, ExplicitVRLittleEndian
 
 from pipeline.errors import FailStudy
 from pipeline.images import film_manifest, read_headers
@@ -43,7 +43,9 @@ def beside(film: Path, sop_class: str, modality: str, **more: object) -> Path:
     made.file_meta = FileMetaDataset()
     made.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     made.file_meta.MediaStorageSOPClassUID = made.SOPClassUID = sop_class
-    made.file_meta.MediaStorageSOPInstanceUID = made.SOPInstanceUID = f"0.1.{sop_class[-6:].replace('.', '')}"
+    made.file_meta.MediaStorageSOPInstanceUID = made.SOPInstanceUID = UID(
+        f"0.1.{sop_class[-6:].replace('.', '')}"
+    )
     made.SeriesInstanceUID, made.Modality, made.StudyDescription = "0.1", modality, "Filed beside"
     for keyword in TAKEN_OVER:
         setattr(made, keyword, head.get(keyword, ""))
