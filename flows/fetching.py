@@ -2,15 +2,18 @@
 
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from flows.environment.workplace import Workplace
-from pipeline.errors import RetryLater
+from pipeline.errors import RetryLater, SkipStudy
 from pipeline.fhir import audit_events
+from pipeline.images import names_radiography, refuse_without_film
+from pipeline.ledger import Claim, Completeness
 from pipeline.settings import FolderArchive
-from pipeline.study import FetchedStudy, StudyContext
+from pipeline.study import FetchedStudy, StudyContext, announced_digest
 
 BACK_OFF_SECONDS = (0.5, 2.0, 5.0)
 LONGEST_PAUSE = 30.0
@@ -36,6 +39,33 @@ def fetch_study(place: Workplace, archive: str, study_instance_uid: str, folder:
             pause = _back_off(attempt)
         time.sleep(min(pause, LONGEST_PAUSE))
     raise AssertionError("unreachable: the last attempt returns or raises")
+
+
+@dataclass(frozen=True, slots=True)
+class Unread:
+    """A study that is not worth retrieving: why, and what the archive lists of it."""
+
+    reason: SkipStudy
+    completeness: Completeness
+
+
+def unread(place: Workplace, claim: Claim) -> Unread | None:
+    """Why the study is not retrieved, by its listing alone; None where it may hold a film.
+
+    Raises SkipStudy("study-gone"). A study whose modalities name films is not listed a second time for it, and one that
+    has a draft is looked at whole: that draft must not fall by a listing.
+    """
+    if claim.again or claim.reported_manifest or names_radiography(claim.modalities):
+        return None
+    try:
+        announced = place.archive(claim.archive).instances(claim.study_instance_uid)
+    except RetryLater:
+        return None  # fetching asks again, with patience
+    try:
+        refuse_without_film(claim.modalities, [one.sop_class_uid for one in announced])
+    except SkipStudy as reason:
+        return Unread(reason, Completeness(len(announced), 0, (), "", announced_digest(announced)))
+    return None
 
 
 def transfer_events(

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from flows.environment.workplace import Workplace
-from flows.fetching import fetch_study, transfer_events
+from flows.fetching import fetch_study, transfer_events, unread
 from flows.given import gather
 from flows.priors import Compared, with_last_prior
 from flows.received import link_received, used
@@ -86,6 +86,9 @@ def bring(place: Workplace, claim: Claim, *, pushed: bool = False) -> RetrievedS
                 "attempts-exhausted",
                 f"{claim.attempts - 1} attempts ended without an outcome; see the log, then firstread retry",
             )
+        if not pushed and (left := unread(place, claim)) is not None:
+            progress.completeness = left.completeness
+            raise left.reason
         fetched, known = fetch(place, claim, pushed=pushed)
         completeness = progress.completeness = completeness_of(fetched)
         if pushed:

@@ -33,7 +33,8 @@ class Claim:
     ``reported_manifest`` is the manifest digest of the last stored report for this recipe, or "". ``attempts`` counts
     this one. ``first_short_at`` is when the study was first found short of instances, or None. ``reported_films`` is
     the digest of the films that report was judged on; ``again`` says that a person wants a new draft though nothing
-    changed; ``elsewhere`` that a report of the same Study Instance UID from another archive stands.
+    changed; ``elsewhere`` that a report of the same Study Instance UID from another archive stands. ``modalities`` is
+    Modalities in Study as the archive told it.
     """
 
     ledger_id: int
@@ -49,6 +50,7 @@ class Claim:
     reported_films: str = ""
     again: bool = False
     elsewhere: bool = False
+    modalities: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

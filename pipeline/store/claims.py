@@ -5,6 +5,7 @@ Each function is one statement on one connection and bears being repeated after 
 
 import uuid
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import date, datetime
 from typing import Any
 
@@ -159,4 +160,5 @@ def _fenced(
 
 
 def _claim(row: tuple[Any, ...]) -> Claim:
-    return Claim(*row)
+    *known, modalities = row
+    return replace(Claim(*known), modalities=tuple(modalities))

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 import psycopg
 
 from pipeline.errors import FailStudy, FirstreadError, RetryLater, SkipStudy, StopRun
-from pipeline.ledger import ReportOutcome, RestOutcome
+from pipeline.ledger import Completeness, ReportOutcome, RestOutcome
 from pipeline.store.claims import lost_claim
 from pipeline.store.codec import as_json
 from pipeline.store.connections import Connection
@@ -110,7 +110,7 @@ def rest_values(outcome: RestOutcome) -> Values | FirstreadError:
             "next_attempt_at": outcome.next_attempt_at,
             "completeness": as_json(
                 {
-                    **(asdict(outcome.completeness) if outcome.completeness is not None else {}),
+                    **_completeness(outcome.completeness),
                     **asdict(outcome.circumstances),
                     "received": outcome.received,
                 }
@@ -120,6 +120,13 @@ def rest_values(outcome: RestOutcome) -> Values | FirstreadError:
         }
     except FailStudy as error:
         return error
+
+
+def _completeness(known: Completeness | None) -> dict[str, Any]:
+    """What is known of the instances; a study that was not retrieved has no manifest, and keeps the one it had."""
+    if known is None:
+        return {}
+    return {**asdict(known), "manifest_digest": known.manifest_digest or None}
 
 
 def _one(

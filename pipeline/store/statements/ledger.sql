@@ -178,13 +178,15 @@ WHERE l.ledger_id = ready.ledger_id
 RETURNING l.ledger_id, l.archive, l.study_instance_uid, l.recipe, l.lease_owner, l.token, l.attempts,
           l.lease_expires_at, l.reported_manifest, l.first_short_at, l.reported_films, l.again,
           EXISTS (SELECT FROM ledger AS o
-                  WHERE o.study_instance_uid = l.study_instance_uid AND o.archive <> l.archive AND o.stands);
+                  WHERE o.study_instance_uid = l.study_instance_uid AND o.archive <> l.archive AND o.stands),
+          coalesce(l.modalities, '{}');
 
 -- name: claimed_by_call
 SELECT ledger_id, archive, study_instance_uid, recipe, lease_owner, token, attempts,
        lease_expires_at, reported_manifest, first_short_at, reported_films, again,
        EXISTS (SELECT FROM ledger AS o
-               WHERE o.study_instance_uid = ledger.study_instance_uid AND o.archive <> ledger.archive AND o.stands)
+               WHERE o.study_instance_uid = ledger.study_instance_uid AND o.archive <> ledger.archive AND o.stands),
+       coalesce(modalities, '{}')
 FROM ledger
 WHERE recipe = %(recipe)s AND lease_call = %(call)s AND lease_owner IS NOT NULL
   AND state IN ('discovered', 'retrieving', 'complete', 'drafted')

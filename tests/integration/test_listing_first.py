@@ -1,0 +1,113 @@
+"""Nothing is retrieved that the model cannot read: told by the listing of a real archive, before a file moves."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydicom import dcmread
+from pydicom.data import get_testdata_file
+
+from flows.environment.workplace import Workplace
+from flows.path import RetrievedStudy, bring
+from pipeline.archive.dicomweb.dicomweb_archive import DicomwebStudies
+from pipeline.archive.dimse.dimse_archive import DimseStudies
+from pipeline.archive.folder import FolderStudies
+from pipeline.errors import SkipStudy
+from pipeline.images import refuse_without_film
+from pipeline.ledger import LedgerState, RestOutcome
+from pipeline.settings import Settings
+from pipeline.study import FetchedStudy, StudyQuery
+from tests.loopback import LOOPBACK
+from tests.servers import free_port, orthanc, store_over_rest
+from tests.synthetic import write_chest
+
+RECIPE = "l" * 64
+OTHERS = ("CT_small.dcm", "MR_small.dcm", "test-SR.dcm", "rtplan.dcm")
+
+
+@contextmanager
+def site(kind: str, folder: Path, files: list[Path]) -> Iterator[dict[str, Any]]:
+    """The table of an archive that holds ``files``."""
+    if kind == "folder":
+        yield {"kind": "folder", "path": files[0].parent}
+        return
+    port = free_port()
+    with orthanc(folder / "orthanc", move_port=port) as peer:
+        store_over_rest(peer, *files)
+        if kind == "dicomweb":
+            yield {"kind": "dicomweb", "url": peer.dicomweb}
+        else:
+            there = {"host": LOOPBACK, "port": peer.port, "ae_title": "ORTHANC", "move_port": port}
+            yield {"kind": "dimse", **there}
+
+
+@pytest.mark.parametrize("kind", ["dicomweb", "dimse", "folder"])
+def test_only_the_film_is_retrieved(
+    kind: str, tmp_path: Path, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = tmp_path / "files"
+    files.mkdir()
+    film = write_chest(files / "film.dcm")
+    for name in OTHERS:
+        (files / name).write_bytes(Path(str(get_testdata_file(name))).read_bytes())
+    retrieved: list[str] = []
+    for adapter in (DicomwebStudies, DimseStudies, FolderStudies):
+
+        def fetch(self: Any, uid: str, folder: Path, whole: Any = adapter.fetch) -> FetchedStudy:
+            fetched: FetchedStudy = whole(self, uid, folder)
+            retrieved.extend(one.ref.sop_instance_uid for one in fetched.held)
+            return fetched
+
+        monkeypatch.setattr(adapter, "fetch", fetch)
+    with site(kind, tmp_path, [film, *(files / name for name in OTHERS)]) as archive:
+        settings = Settings(
+            data_dir=tmp_path / "data",
+            database={"url": database_url},  # type: ignore[arg-type]
+            archives={"main": {"min_free_gib": 0.1, **archive}},  # type: ignore[dict-item]
+        )
+        with Workplace(settings) as place:
+            found = list(place.archive("main").find(StudyQuery()))
+            assert len(found) == 1 + len(OTHERS)
+            place.store.record_found("main", RECIPE, found)
+            claims = place.store.claim(RECIPE, owner=place.owner, limit=10, lease_seconds=60)
+            outcomes = [bring(place, one) for one in claims]
+            place.store.rest_many([one for one in outcomes if isinstance(one, RestOutcome)])
+            skipped = [row for row in place.store.studies() if row.state is LedgerState.SKIPPED]
+    assert retrieved == [str(dcmread(film).SOPInstanceUID)]
+    assert sum(isinstance(one, RetrievedStudy) for one in outcomes) == 1
+    assert [row.code for row in skipped] == ["not-radiograph"] * len(OTHERS)
+    assert {(row.announced, row.held) for row in skipped} == {(1, 0)}
+
+
+CR, DX_RAW, CT, SC, SC_WORD = (f"1.2.840.10008.5.1.4.1.1.{tail}" for tail in ("1", "1.1.1", "2", "7", "7.3"))
+
+
+@pytest.mark.parametrize(
+    ("modalities", "classes", "code"),
+    [
+        (("CT",), [CT], "not-radiograph"),
+        (("MR", "SR"), ["", ""], "not-radiograph"),
+        (("MR",), [CT, SC], "not-radiograph"),
+        ((), [CT, CT], "not-radiograph"),
+        (("DX",), [DX_RAW], "for-processing"),
+        (("CT", "CR"), [CT, CR], ""),
+        ((" dx ",), ["1.2.840.10008.5.1.4.1.1.1.1"], ""),
+        ((), [SC_WORD], ""),
+        ((), ["", ""], ""),
+        (
+            ("SR",),
+            ["1.2.840.10008.5.1.4.1.1.88.11", ""],
+            "",
+        ),  # one of them cannot be told: it may be a damaged film
+        ((), [], ""),
+    ],
+)
+def test_what_a_listing_tells(modalities: tuple[str, ...], classes: list[str], code: str) -> None:
+    if not code:
+        refuse_without_film(modalities, classes)
+        return
+    with pytest.raises(SkipStudy) as caught:
+        refuse_without_film(modalities, classes)
+    assert caught.value.code == code
