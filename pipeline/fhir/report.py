@@ -3,6 +3,7 @@
 import base64
 import hashlib
 from collections.abc import Sequence
+from urllib.parse import quote
 
 from pipeline.errors import FailStudy
 from pipeline.fhir.codes import report_code
@@ -58,7 +59,10 @@ def diagnostic_report(
     body: Body = {
         "resourceType": "DiagnosticReport",
         "id": identifier,
-        "meta": {"security": [AI_ASSERTED, *([INLINE_LABELLED] if conclusion else [])]},
+        "meta": {
+            "source": f"urn:firstread:archive:{quote(site.archive, safe='')}",
+            "security": [AI_ASSERTED, *([INLINE_LABELLED] if conclusion else [])],
+        },
         "language": draft.language.value,
         "text": report_narrative(draft, lines),
         "identifier": [{"system": "urn:firstread:report", "value": identifier}, *accession],
