@@ -17,6 +17,7 @@ from flows.fetching import fetch_study, transfer_events, unread
 from flows.given import gather
 from flows.priors import Compared, with_last_prior
 from flows.received import link_received, used
+from flows.stored_pixels import in_stored_pixels
 from models.family import PromptContext
 from pipeline.archive.spool import DiskLimits, Spool
 from pipeline.checks import refuse_if_failed, run_checks
@@ -34,7 +35,7 @@ from pipeline.ledger import (
     RestOutcome,
     UsedInstance,
 )
-from pipeline.report import CheckOutcome, DraftReport, PriorStudy
+from pipeline.report import CheckOutcome, DraftReport, PriorStudy, Verdict
 from pipeline.study import AnnouncedInstance, FetchedStudy, ImageSet, StudyContext, announced_digest
 
 log = logging.getLogger(__name__)
@@ -121,7 +122,7 @@ def bring(place: Workplace, claim: Claim, *, pushed: bool = False) -> RetrievedS
             begun,
             compared.prior,
             compared.earlier,
-            (*compared.remarks, *told.remarks),
+            (*_said_of(image_set), *compared.remarks, *told.remarks),
             told.context,
             told.unseen,
             progress.received,
@@ -132,6 +133,11 @@ def bring(place: Workplace, claim: Claim, *, pushed: bool = False) -> RetrievedS
         return rest(place, claim, error, progress.completeness, progress.received)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _said_of(image_set: ImageSet) -> tuple[CheckOutcome, ...]:
+    """What the headers and files gave reason to remark."""
+    return tuple(CheckOutcome(one.code, Verdict.WARNED, one.message) for one in image_set.remarks)
 
 
 def fetch(place: Workplace, claim: Claim, *, pushed: bool = False) -> tuple[FetchedStudy, bool]:
@@ -202,8 +208,9 @@ def draft_outcome(
         refuse_if_failed(checks)
         now = datetime.now(UTC)
         site = place.site(brought.claim.archive)
+        stated = in_stored_pixels(draft, brought.image_set)
         resources = build_resources(
-            draft, brought.context, brought.image_set, checks, brought.completeness, site, now
+            stated, brought.context, brought.image_set, checks, brought.completeness, site, now
         )
         validate(resources)
         return ReportOutcome(

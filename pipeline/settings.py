@@ -122,6 +122,9 @@ class EndpointSettings(Table):
         default=1024, ge=64, le=8192, description="longest side of an image that is sent, pixels"
     )
     seed: int = 0
+    inside: bool = Field(
+        default=False, description="the server lies inside the house: films with burned-in text may go there"
+    )
     json_schema: bool = Field(
         default=False,
         description="the server takes response_format with a JSON Schema (transformers serve does not)",

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -218,6 +219,14 @@ class StudyContext:
 
 
 @dataclass(frozen=True, slots=True)
+class Remark:
+    """Something about a study that the reader of its report should know; free of patient data."""
+
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
 class LeftOut:
     """One instance that was not used for the draft, and why; free of patient data but for the UID."""
 
@@ -227,13 +236,42 @@ class LeftOut:
 
 
 @dataclass(frozen=True, slots=True)
+class Turn:
+    """How a picture is shown otherwise than it is stored: its diagonal first, then its columns, then its rows turned
+    about.
+    """
+
+    transposed: bool = False
+    mirrored: bool = False
+    upside_down: bool = False
+
+    def of(self, film: NDArray[Any]) -> NDArray[Any]:
+        """``film`` [rows, columns] as it is shown."""
+        shown = film.T if self.transposed else film
+        return shown[:: -1 if self.upside_down else 1, :: -1 if self.mirrored else 1]
+
+    def stored_box(
+        self, box: tuple[float, float, float, float], rows: int, columns: int
+    ) -> tuple[float, float, float, float]:
+        """A box (x0, y0, x1, y1) of the shown picture, which has ``rows`` and ``columns``, in the stored one."""
+        x0, y0, x1, y1 = box
+        if self.mirrored:
+            x0, x1 = columns - x1, columns - x0
+        if self.upside_down:
+            y0, y1 = rows - y1, rows - y0
+        return (y0, x0, y1, x1) if self.transposed else (x0, y0, x1, y1)
+
+
+@dataclass(frozen=True, slots=True)
 class StudyImage:
     """One decoded frame, ready for a model.
 
     ``pixels`` float32 [rows, columns] in 0..1, dense tissue bright (MONOCHROME2), at most the working size asked for,
-    aspect ratio kept. ``original_rows``/``original_columns`` are those of the stored image, after which regions are
-    expressed; ``scale_x = columns / original_columns``. ``spacing_mm`` is (row, column) spacing of the stored image or
-    None. ``view`` is one of "PA", "AP", "LL", "RL" or "" when unknown; ``frame`` counts from 0.
+    aspect ratio kept, upright: the patient's left at the viewer's right, the head on top, where the header says how it
+    lies. ``original_rows``/``original_columns`` are those of the stored image, turned as it is shown (``turn``), after
+    which regions are expressed; ``scale_x = columns / original_columns``. ``spacing_mm`` is (row, column) spacing of
+    the image as shown or None. ``view`` is one of "PA", "AP", "LL", "RL" or "" when unknown; ``frame`` counts from 0.
+    ``burned_in`` says that the header tells of identifying text in the pixels (PS3.3 C.7.6.1.1.8).
     """
 
     ref: InstanceRef
@@ -246,6 +284,8 @@ class StudyImage:
     body_part: str
     view: str
     photometric_interpretation: str
+    turn: Turn = Turn()
+    burned_in: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,3 +299,4 @@ class ImageSet:
     images: tuple[StudyImage, ...]
     left_out: tuple[LeftOut, ...] = ()
     priors: tuple[StudyImage, ...] = ()
+    remarks: tuple[Remark, ...] = ()

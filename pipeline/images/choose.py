@@ -26,6 +26,8 @@ _NEAR_FIELDS = (
     "PerformedProcedureStepDescription", "RequestedProcedureDescription",
 )  # fmt: skip
 
+_PROCESSED_FIELDS = ("SeriesDescription", "DerivationDescription", "AcquisitionDeviceProcessingDescription")
+
 
 @dataclass(frozen=True, slots=True)
 class Reason:
@@ -79,6 +81,7 @@ class Candidate:
         )
 
 
+PROCESSED = Reason("processed-image", "a processed or auxiliary picture, not the film itself")
 LATERAL_NOT_USED = Reason("lateral-view", "lateral view not used by this model")
 
 
@@ -127,11 +130,9 @@ def _not_radiograph(dataset: Dataset) -> Reason | None:
     elif sop_class not in (CR_IMAGE, DX_PRESENTATION):
         return Reason("not-radiograph", "not a CR or DX image (SOP Class)")
     kinds = {kind.upper() for kind in texts(dataset, "ImageType")}
-    if kinds & {"LOCALIZER", "SCREEN SAVE", "DOSE_INFO"} or any(
-        wording.is_processed(text(dataset, keyword))
-        for keyword in ("SeriesDescription", "DerivationDescription")
-    ):
-        return Reason("processed-image", "a processed or auxiliary picture, not the film itself")
+    said = [text(dataset, keyword) for keyword in _PROCESSED_FIELDS]
+    if kinds & {"LOCALIZER", "SCREEN SAVE", "DOSE_INFO"} or any(map(wording.is_processed, (*said, *kinds))):
+        return PROCESSED
     return None
 
 

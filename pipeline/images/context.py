@@ -1,11 +1,12 @@
 """What the headers say about patient and study, as values. Everything here is patient data."""
 
-from datetime import date, datetime, time, timedelta, timezone
+from datetime import datetime, time, timedelta, timezone
 
 from pydicom.dataset import Dataset
 
-from pipeline.images.headers import Header, integer, items, text, texts
-from pipeline.study import Code, InstanceDescription, InstanceRef, PatientIdentity, StudyContext
+from pipeline.images.headers import Header, integer, items, read_date, text, texts
+from pipeline.images.identity import patient_of
+from pipeline.study import Code, InstanceDescription, InstanceRef, StudyContext
 
 _PERSONS = (
     "OtherPatientNames", "PatientBirthName", "PatientMotherBirthName", "ResponsiblePerson",
@@ -27,7 +28,7 @@ def study_context(study_instance_uid: str, headers: list[Header]) -> StudyContex
     datasets = [header.dataset for header in headers]
     return StudyContext(
         study_instance_uid=study_instance_uid,
-        patient=_patient(datasets),
+        patient=patient_of(datasets),
         accession_number=_first(datasets, "AccessionNumber"),
         accession_issuer=_issuer(datasets, "IssuerOfAccessionNumberSequence"),
         study_id=_first(datasets, "StudyID"),
@@ -65,17 +66,6 @@ def started(dataset: Dataset) -> datetime | None:
     return moment
 
 
-def read_date(value: str) -> date | None:
-    """A DA value (PS3.5 6.2), also in the form YYYY.MM.DD of ACR-NEMA; None if it is not a date."""
-    digits = value.replace(".", "").replace("-", "")
-    if len(digits) != 8 or not (digits.isascii() and digits.isdecimal()):
-        return None
-    try:
-        return date(int(digits[:4]), int(digits[4:6]), int(digits[6:]))
-    except ValueError:
-        return None
-
-
 def read_time(value: str) -> time | None:
     """A TM value (PS3.5 6.2), whole seconds; None where it is no time. A leap second counts as the second
     before.
@@ -88,19 +78,6 @@ def read_time(value: str) -> time | None:
         return time(hour, minute, min(second, 59) if second <= 60 else second)
     except ValueError:
         return None
-
-
-def _patient(datasets: list[Dataset]) -> PatientIdentity:
-    groups = [group.strip().rstrip("^") for group in _first(datasets, "PatientName").split("=")][:3]
-    while groups and not groups[-1]:
-        groups.pop()
-    return PatientIdentity(
-        patient_id=_first(datasets, "PatientID"),
-        issuer=_first(datasets, "IssuerOfPatientID"),
-        name_groups=tuple(groups),
-        birth_date=read_date(_first(datasets, "PatientBirthDate")),
-        sex=_first(datasets, "PatientSex"),
-    )
 
 
 def _each(datasets: list[Dataset], keywords: tuple[str, ...]) -> tuple[str, ...]:
@@ -150,10 +127,16 @@ def _description(header: Header) -> InstanceDescription:
         ref=instance_ref(dataset),
         sop_class_uid=text(dataset, "SOPClassUID"),
         modality=text(dataset, "Modality"),
-        series_number=integer(dataset, "SeriesNumber"),
+        series_number=_ordinal(dataset, "SeriesNumber"),
         series_description=text(dataset, "SeriesDescription"),
         body_part=text(dataset, "BodyPartExamined"),
-        instance_number=integer(dataset, "InstanceNumber"),
+        instance_number=_ordinal(dataset, "InstanceNumber"),
         laterality=text(dataset, "ImageLaterality") or text(dataset, "Laterality"),
         view_position=text(dataset, "ViewPosition"),
     )
+
+
+def _ordinal(dataset: Dataset, keyword: str) -> int | None:
+    """A number as FHIR's unsignedInt can hold it (R4 2.24.0.1; PS3.5 6.2 bounds IS alike), else None."""
+    value = integer(dataset, keyword)
+    return value if value is not None and 0 <= value < 1 << 31 else None

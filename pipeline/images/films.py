@@ -2,21 +2,21 @@
 
 What else is filed in a study (a report as PDF, a structured report, a segmentation, a secondary capture) changes
 nothing of a draft and is counted in the completeness alone. A key object that rejects images (PS3.3 C.17.6, PS3.16
-CID 7011) does change it.
+CID 7011) or a presentation state (PS3.3 C.11.10) does change it.
 """
 
 import hashlib
 from dataclasses import dataclass
 
-from pipeline.images.choose import Candidate, judge
+from pipeline.images.choose import Candidate
 from pipeline.images.context import study_context
-from pipeline.images.headers import Header, items, text
-from pipeline.images.prepare import StudyHeaders, refuse_mixed_patients
+from pipeline.images.headers import text
+from pipeline.images.identity import one_patient
+from pipeline.images.orientation import PRESENTATION_STATE
+from pipeline.images.prepare import StudyHeaders
+from pipeline.images.rejection import rejection_of
+from pipeline.images.selection import judge_all
 from pipeline.study import FetchedStudy, digest_lines
-
-KEY_OBJECT = "1.2.840.10008.5.1.4.1.1.88.59"
-REJECTIONS = frozenset({"113001", "113037", "113038", "113039"})
-"""Rejected for quality, for patient safety; incorrect worklist entry; retention expired (PS3.16 CID 7011)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,26 +32,21 @@ def film_manifest(study: FetchedStudy, read: StudyHeaders, *, laterals: bool = F
 
     A file that cannot be read counts, since it may be a film; so does a gap, which the report states.
     """
-    refuse_mixed_patients(read.headers)
+    one_patient(read.headers)
     hashes = {held.ref.sop_instance_uid: held.sha256 for held in study.held}
     films, lines = 0, [f"missing {uid}" for uid in study.missing]
     lines += [f"unusable {one.sop_instance_uid} {one.code}" for one in read.left_out]
-    for header in read.headers:
+    for header, verdict in judge_all(read.headers, laterals=laterals):
         uid = text(header.dataset, "SOPInstanceUID")
-        if isinstance(judge(header, laterals=laterals), Candidate):
+        if isinstance(verdict, Candidate):
             films += 1
             lines.append(f"film {uid} {hashes.get(uid, '')}")
-        elif _rejects(header):
+        elif rejection_of(header):
             lines.append(f"rejects {uid} {hashes.get(uid, '')}")
+        elif text(header.dataset, "SOPClassUID") == PRESENTATION_STATE:
+            lines.append(f"presents {uid} {hashes.get(uid, '')}")
     context = study_context(study.study_instance_uid, list(read.headers))
     told = (context.patient, context.accession_number, context.accession_issuer, context.indication,
             context.procedure_codes)  # fmt: skip
     lines.append(f"told {hashlib.sha256(repr(told).encode('utf-8', 'surrogatepass')).hexdigest()}")
     return FilmManifest(films, digest_lines(lines))
-
-
-def _rejects(header: Header) -> bool:
-    dataset = header.dataset
-    return text(dataset, "SOPClassUID") == KEY_OBJECT and any(
-        text(item, "CodeValue") in REJECTIONS for item in items(dataset, "ConceptNameCodeSequence")
-    )

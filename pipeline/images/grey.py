@@ -52,9 +52,8 @@ def display(
         np.clip(film, 0.0, 1.0, out=film)
         return film
     wide = np.int32 if stored.dtype.itemsize <= 2 else np.int64  # the span of 16 signed bits overflows in 16
-    return np.asarray(
-        np.take(shown.astype(np.float32), np.subtract(stored, int(levels.stored[0]), dtype=wide)), np.float32
-    )
+    index = np.subtract(stored, int(levels.stored[0]), dtype=wide)
+    return np.asarray(np.take(shown.astype(np.float32), index), np.float32)
 
 
 def inverted(dataset: Dataset) -> bool:

@@ -14,6 +14,7 @@ import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import BinaryIO
 
@@ -133,6 +134,17 @@ def texts(dataset: Dataset, keyword: str) -> tuple[str, ...]:
 def clean(value: str) -> str:
     """``value`` without control and unpaired surrogate characters, and without outer white space."""
     return "".join(c if c.isprintable() else " " for c in unicodedata.normalize("NFC", value)).strip()
+
+
+def read_date(value: str) -> date | None:
+    """A DA value (PS3.5 6.2), also in the form YYYY.MM.DD of ACR-NEMA; None if it is not a date."""
+    digits = value.replace(".", "").replace("-", "")
+    if len(digits) != 8 or not (digits.isascii() and digits.isdecimal()):
+        return None
+    try:
+        return date(int(digits[:4]), int(digits[4:6]), int(digits[6:]))
+    except ValueError:
+        return None
 
 
 def numbers(dataset: Dataset, keyword: str) -> tuple[float, ...]:

@@ -2,25 +2,40 @@
 why.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
 
 from pipeline.errors import FailStudy, SkipStudy
-from pipeline.images.choose import LATERAL_NOT_USED, Candidate, Reason, judge
+from pipeline.images.choose import LATERAL_NOT_USED, Candidate, Reason
 from pipeline.images.context import instance_ref, study_context
 from pipeline.images.decode import declared_pixels, stored_values
 from pipeline.images.grey import display
 from pipeline.images.headers import Header, integer, read_header, text
+from pipeline.images.identity import one_patient
 from pipeline.images.limits import ImageLimits
+from pipeline.images.orientation import PRESENTATION_STATE, Presented, apply_shutters, presented
 from pipeline.images.scale import pixel_aspect, resized, spacing_mm, working_size
-from pipeline.study import FetchedStudy, ImageSet, LeftOut, StudyContext, StudyImage
+from pipeline.images.selection import judge_all
+from pipeline.study import FetchedStudy, ImageSet, LeftOut, Remark, StudyContext, StudyImage
 
 DEFAULT_LIMITS = ImageLimits()
 _SKIP_ORDER = (
-    "lateral-view", "other-view", "secondary-image", "processed-image", "for-processing",
+    "lateral-view", "other-view", "rejected", "secondary-image", "processed-image", "for-processing",
     "body-part-contradicted", "body-part-unknown", "not-chest", "secondary-capture", "not-radiograph",
 )  # fmt: skip
 """Which reason names a study that has nothing for the model: the one nearest to a usable film."""
+_LENIENT = {
+    "no-file-meta": "it has no file meta group, its encoding was recognised",
+    "no-preamble": "it has no preamble",
+    "meta-length": "the length of its file meta group is wrong",
+    "meta-uid": "its file meta group names another instance than its data set",
+    "unknown-vr": "an element of an unknown kind was passed over",
+    "bytes-after": "bytes behind the pixels were passed over",
+}
+_BURNED_IN = Remark("burned-in-text", "the header says that identifying text is drawn into a film")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +64,9 @@ def prepare(
     read = read or read_headers(study, limits)
     headers, left_out = read.headers, list(read.left_out)
     damaged = bool(left_out)
-    refuse_mixed_patients(headers)
+    remarks = one_patient(headers) + _lenience(study)
     candidates: list[Candidate] = []
-    for header in headers:
-        verdict = judge(header, laterals=laterals)
+    for header, verdict in judge_all(headers, laterals=laterals):
         if isinstance(verdict, Reason):
             left_out.append(_left_out(header, verdict))
         else:
@@ -60,31 +74,54 @@ def prepare(
     if all(candidate.lateral for candidate in candidates):
         left_out += [_left_out(candidate.header, LATERAL_NOT_USED) for candidate in candidates]
         raise _nothing_to_use(left_out, damaged)
-    images = _images(candidates, left_out, longest_side, limits)
+    states = [header for header in headers if text(header.dataset, "SOPClassUID") == PRESENTATION_STATE]
+    shown = {
+        candidate.header.path: presented(candidate.header.dataset, states, lateral=candidate.lateral)
+        for candidate in candidates
+    }
+    images = _images(candidates, shown, left_out, longest_side, limits)
+    used = {image.ref.sop_instance_uid for image in images}
+    for candidate in candidates:
+        if text(candidate.header.dataset, "SOPInstanceUID") in used:
+            remarks += shown[candidate.header.path].remarks
+    if any(image.burned_in for image in images):
+        remarks += (_BURNED_IN,)
     context = study_context(study.study_instance_uid, list(headers))
-    return context, ImageSet(study.study_instance_uid, images, tuple(left_out))
+    return context, ImageSet(
+        study.study_instance_uid, images, tuple(left_out), remarks=tuple(dict.fromkeys(remarks))
+    )
 
 
 def prepare_image(
-    candidate: Candidate, longest_side: int, limits: ImageLimits = DEFAULT_LIMITS
+    candidate: Candidate,
+    longest_side: int,
+    limits: ImageLimits = DEFAULT_LIMITS,
+    shown: Presented | None = None,
 ) -> StudyImage:
-    """Decode one film and bring it to working size. Raises FailStudy with the reason."""
+    """Decode one film, turn it upright and bring it to working size. Raises FailStudy with the reason."""
     header, dataset = candidate.header, candidate.header.dataset
     declared = declared_pixels(header, limits)
     frame = chosen_frame(header, declared.frames)
-    film = display(stored_values(header, declared, frame, limits), dataset)
+    shown = shown or presented(dataset, (), lateral=candidate.lateral)
+    film = display(stored_values(header, declared, frame, limits), dataset, little=header.little)
+    film = apply_shutters(film, shown.shutters)
     size = working_size(declared.rows, declared.columns, pixel_aspect(dataset), longest_side)
+    rows, columns, spacing = declared.rows, declared.columns, spacing_mm(dataset)
+    if shown.turn.transposed:
+        rows, columns, spacing = columns, rows, spacing and (spacing[1], spacing[0])
     return StudyImage(
         ref=instance_ref(dataset),
         frame=frame,
-        pixels=resized(film, size),
-        original_rows=declared.rows,
-        original_columns=declared.columns,
-        spacing_mm=spacing_mm(dataset),
+        pixels=np.ascontiguousarray(shown.turn.of(resized(film, size))),
+        original_rows=rows,
+        original_columns=columns,
+        spacing_mm=spacing,
         modality=text(dataset, "Modality"),
         body_part="CHEST",
         view=candidate.view,
         photometric_interpretation=declared.photometric,
+        turn=shown.turn,
+        burned_in=text(dataset, "BurnedInAnnotation").upper() == "YES",
     )
 
 
@@ -117,17 +154,22 @@ def read_headers(study: FetchedStudy, limits: ImageLimits = DEFAULT_LIMITS) -> S
     return StudyHeaders(tuple(headers), tuple(left_out))
 
 
-def refuse_mixed_patients(headers: Sequence[Header]) -> None:
-    """Raises FailStudy("mixed-patients") where the headers name more than one PatientID."""
-    patients = {found for header in headers if (found := text(header.dataset, "PatientID"))}
-    if len(patients) > 1:
-        raise FailStudy(
-            "mixed-patients", "the study's instances name different patients; correct them in the archive"
-        )
+def _lenience(study: FetchedStudy) -> tuple[Remark, ...]:
+    """A remark for each kind of file that was read although it is not as the standard says."""
+    codes = sorted({code for held in study.held for code in held.lenience})
+    return tuple(
+        Remark("file-form", f"a file was read leniently: {_LENIENT[code]}")
+        for code in codes
+        if code in _LENIENT
+    )
 
 
 def _images(
-    candidates: list[Candidate], left_out: list[LeftOut], longest_side: int, limits: ImageLimits
+    candidates: list[Candidate],
+    shown: Mapping[Path, Presented],
+    left_out: list[LeftOut],
+    longest_side: int,
+    limits: ImageLimits,
 ) -> tuple[StudyImage, ...]:
     """Decode the candidates, best first; one that cannot be decoded makes room for its other rendering."""
     images: list[StudyImage] = []
@@ -140,7 +182,7 @@ def _images(
             reason = LATERAL_NOT_USED
         if reason is None:
             try:
-                images.append(prepare_image(candidate, longest_side, limits))
+                images.append(prepare_image(candidate, longest_side, limits, shown[candidate.header.path]))
                 exposures.add(candidate.exposure)
                 lateral = candidate.lateral
                 continue

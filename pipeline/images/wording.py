@@ -94,6 +94,11 @@ def view_of_code(value: str, meaning: str) -> str:
     return VIEW_CODES.get(value) or view_of(words)
 
 
+def is_of_one_tissue(text: str) -> bool:
+    """Whether a description speaks of the bone or the soft tissue alone, or of a dual-energy set's parts."""
+    return _words("one_tissue").within(folded(text))
+
+
 def is_processed(text: str) -> bool:
     """Whether a description speaks of a picture made from the film: bone suppression, CAD, a screen shot."""
     return _words("processed").within(folded(text))

@@ -59,6 +59,21 @@ def test_nothing_that_names_the_study_is_sent_or_logged(
         assert secret not in caplog.text
 
 
+def test_a_film_with_burned_in_text_stays_inside_the_house(server: FaultyEndpoint) -> None:
+    """PS3.3 C.7.6.1.1.8, BurnedInAnnotation YES."""
+    plain = film_study(1)
+    marked = replace(plain, images=(replace(plain.images[0], burned_in=True),))
+    with open_served("openai-endpoint", server) as family:
+        with pytest.raises(SkipStudy) as caught:
+            family.encode([marked])
+        assert caught.value.code == "burned-in-annotation"
+        beside = replace(plain, images=(*marked.images, *plain.images))
+        assert len(family.encode([beside])[0].images) == 1
+    assert not server.bodies
+    with open_served("openai-endpoint", server, inside=True) as family:
+        assert len(family.encode([marked])[0].images) == 1
+
+
 def test_the_served_family_reports(server: FaultyEndpoint) -> None:
     with open_served("openai-endpoint", server) as family:
         assert family.parts["served/listed"] == "id served, max_model_len 4096, root /models/served"

@@ -108,7 +108,7 @@ class EndpointFamily:
         return answers
 
     def _encode(self, study: ImageSet) -> Features:
-        images, roles = self._choose(study)
+        images, roles = self._choose(study if self._options.inside else without_burned_in(study))
         pictures = [picture(image, self._options.max_side) for image in images]
         packed = np.zeros((len(pictures), max(map(len, pictures))), np.uint8)
         for row, content in enumerate(pictures):
@@ -194,6 +194,21 @@ def _gravest(errors: Sequence[FirstreadError]) -> FirstreadError:
     return min(
         errors, key=lambda one: next(place for place, kind in enumerate(rank) if isinstance(one, kind))
     )
+
+
+def without_burned_in(study: ImageSet) -> ImageSet:
+    """``study`` without films that say that identifying text is drawn into them (PS3.3 C.7.6.1.1.8 BurnedInAnnotation).
+
+    Raises SkipStudy("burned-in-annotation") where that leaves none.
+    """
+    images = tuple(image for image in study.images if not image.burned_in)
+    if study.images and not images:
+        raise SkipStudy(
+            "burned-in-annotation",
+            "the header says that identifying text is drawn into the film: it is not sent to a server, unless "
+            "endpoint.inside says that the server lies inside the house",
+        )
+    return replace(study, images=images, priors=tuple(one for one in study.priors if not one.burned_in))
 
 
 def _seen(image: StudyImage) -> SeenImage:

@@ -1,0 +1,135 @@
+"""Whose study it is: one patient by every header, or none (PS3.3 C.7.1.1, C.2.2).
+
+A Patient ID identifies only together with its issuer, and a number that a device puts where it has none identifies
+nobody. Headers that disagree as a typing error does (case, accents, a name's further groups) are of one patient.
+"""
+
+import re
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+
+from pydicom.dataset import Dataset
+
+from pipeline.errors import FailStudy
+from pipeline.images.headers import Header, items, read_date, text
+from pipeline.study import PatientIdentity, Remark
+
+_PLACEHOLDER = re.compile(
+    r"[0\W_]*|x+|9{4,}|n/?a|none?|null|nil|unknown|unk|unbekannt|inconnu|desconocido|anon(ymous|ymized|ymised)?|no ?id|"
+    r"(patient)?id|emergency|notfall|temp(orary)?"
+)
+_TRANSLITERATED = (("ae", "a"), ("oe", "o"), ("ue", "u"), ("ss", "s"))
+"""How the umlauts of German and Scandinavian names are written without them."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Identity:
+    """What one header says of its patient; ``number`` is "" where it identifies nobody."""
+
+    number: str
+    issuer: str
+    names: tuple[frozenset[str], ...]
+    birth: date | None
+    sex: str
+    spelled: tuple[str, str]
+
+    @property
+    def told(self) -> int:
+        """How much of the patient the header tells; a number before all else."""
+        return 8 * bool(self.number) + 4 * bool(self.issuer) + 2 * any(self.names) + bool(self.birth)
+
+
+def one_patient(headers: Sequence[Header]) -> tuple[Remark, ...]:
+    """What of the headers disagrees and may be a typing error. Raises FailStudy("mixed-patients") for all else."""
+    found = [_identity(header.dataset) for header in headers]
+    if not found:
+        return ()
+    known = max(found, key=lambda one: one.told)
+    if not all(_same(one, known) for one in found) or len({one.issuer for one in found if one.issuer}) > 1:
+        raise FailStudy(
+            "mixed-patients", "the study's instances name different patients; correct them in the archive"
+        )
+    remarks = []
+    if len({one.spelled for one in found if any(one.spelled)}) > 1:
+        remarks.append(
+            Remark("patient-spelling", "the patient's name or number is not spelled alike in all headers")
+        )
+    if known.number and not all(one.number for one in found):
+        remarks.append(
+            Remark("patient-number", "headers without a patient number: name and birth date agree")
+        )
+    if len({one.sex for one in found if one.sex}) > 1:
+        remarks.append(Remark("patient-sex", "the headers do not agree on the patient's sex"))
+    return tuple(remarks)
+
+
+def patient_of(datasets: Sequence[Dataset]) -> PatientIdentity:
+    """The patient whom the headers agree on: number and issuer of one header, that which tells most."""
+    ordered = sorted(datasets, key=lambda dataset: -_identity(dataset).told)
+    groups = [group.strip().rstrip("^") for group in _first(ordered, "PatientName").split("=")][:3]
+    while groups and not groups[-1]:
+        groups.pop()
+    return PatientIdentity(
+        patient_id=text(ordered[0], "PatientID") if ordered else "",
+        issuer=text(ordered[0], "IssuerOfPatientID") if ordered else "",
+        name_groups=tuple(groups),
+        birth_date=read_date(_first(ordered, "PatientBirthDate")),
+        sex=_first(ordered, "PatientSex"),
+    )
+
+
+def _same(one: _Identity, known: _Identity) -> bool:
+    """Whether a header is of the known patient: nothing contradicts it, and something proves it."""
+    names = _names_agree(one.names, known.names)
+    if names is False or (one.birth and known.birth and one.birth != known.birth):
+        return False
+    if one.number and known.number:
+        return one.number == known.number
+    if not one.number and not known.number:
+        alike = one.names == known.names and one.birth == known.birth
+        return alike or names is True
+    return names is True and one.birth is not None and one.birth == known.birth
+
+
+def _names_agree(one: tuple[frozenset[str], ...], other: tuple[frozenset[str], ...]) -> bool | None:
+    """True where two names may be one written twice, None where they cannot be compared.
+
+    Component groups are compared with their like (PS3.5 6.2.1): one alphabetic, one ideographic say nothing. A name
+    that leaves out a component, say the second given name, is the same.
+    """
+    pairs = [(mine, theirs) for mine, theirs in zip(one, other, strict=False) if mine and theirs]
+    if not pairs:
+        return None
+    return any(mine <= theirs or theirs <= mine for mine, theirs in pairs)
+
+
+def _identity(dataset: Dataset) -> _Identity:
+    number, name = text(dataset, "PatientID"), text(dataset, "PatientName")
+    issuers = [text(dataset, "IssuerOfPatientID")]
+    issuers += [
+        text(item, "UniversalEntityID") for item in items(dataset, "IssuerOfPatientIDQualifiersSequence")
+    ]
+    real = _PLACEHOLDER.fullmatch(number.casefold()) is None
+    return _Identity(
+        number=number.casefold() if real else "",
+        issuer=next((one.casefold() for one in issuers if one), ""),
+        names=tuple(_pieces(group) for group in name.split("=")),
+        birth=read_date(text(dataset, "PatientBirthDate")),
+        sex=text(dataset, "PatientSex").upper(),
+        spelled=(number, name.rstrip("^=")),
+    )
+
+
+def _pieces(group: str) -> frozenset[str]:
+    """The words of a name in one case, without accents and the ways around them."""
+    decomposed = unicodedata.normalize("NFKD", group.casefold())
+    plain = "".join(letter for letter in decomposed if not unicodedata.combining(letter))
+    for written, meant in _TRANSLITERATED:
+        plain = plain.replace(written, meant)
+    return frozenset(piece for piece in re.split(r"[\W_]+", plain) if piece)
+
+
+def _first(datasets: Sequence[Dataset], keyword: str) -> str:
+    return next((found for dataset in datasets if (found := text(dataset, keyword))), "")
