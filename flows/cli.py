@@ -181,6 +181,27 @@ def discover(
 
 
 @app.command()
+def pause(
+    why: Annotated[str, typer.Option("--why", metavar="WORDS", help="Why; kept with who and when")],
+    by: AskedBy = "",
+    config: Config = None,
+    verbose: Verbose = False,
+) -> None:
+    """Stop drafting until someone resumes; every run asks first."""
+    from flows.commands.pause import pause as stop
+
+    stop(opened_settings(config, verbose), why, by)
+
+
+@app.command()
+def resume(by: AskedBy = "", config: Config = None, verbose: Verbose = False) -> None:
+    """End a pause."""
+    from flows.commands.pause import resume as go_on
+
+    go_on(opened_settings(config, verbose), by)
+
+
+@app.command()
 def listen(config: Config = None, verbose: Verbose = False) -> None:
     """Receive what a PACS pushes (C-STORE) and start its drafting."""
     from flows.commands.listen import listen_forever

@@ -5,19 +5,30 @@ API. A flow is a run, a task a batch of one lane; parameters are names, dates an
 an error of ours without patient data, because Prefect stores its text.
 """
 
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from datetime import date
 from functools import cache
-from typing import Any, TypeVar
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
 
-from prefect import flow, task
+from prefect import State, flow, runtime, task
 from prefect.cache_policies import NO_CACHE
+from prefect.client.orchestration import get_client
+from prefect.concurrency.asyncio import concurrency
+from prefect.exceptions import ObjectNotFound
+from prefect.states import Cancelled, Completed, Failed
+from pydantic import Field
 
 from flows import sweep as plain
 from flows.environment.recorder import RECORDER
 from flows.tally import Tally
+from pipeline import settings as configuration
+from pipeline.errors import StopRun
 from pipeline.unexpected import only_ours
+
+log = logging.getLogger(__name__)
 
 Batch = TypeVar("Batch")
 Outcome = TypeVar("Outcome")
@@ -44,10 +55,34 @@ def _task(stage: Callable[[Any], Awaitable[Any]]) -> Any:
 
 @asynccontextmanager
 async def _slot(limit: str) -> AsyncIterator[None]:
-    from prefect.concurrency.asyncio import concurrency
-
-    async with concurrency(limit, occupy=1, lease_duration=60):
+    """A slot of the limit where it exists. Prefect is a record: without its answer the work goes on."""
+    if not await _exists(limit):
         yield
+        return
+    async with AsyncExitStack() as stack:
+        try:
+            await stack.enter_async_context(concurrency(limit, occupy=1, lease_duration=60))
+        except Exception as error:  # noqa: BLE001 - whatever keeps Prefect from granting it
+            log.warning("no slot of %s could be had (%s); the work goes on", limit, type(error).__name__)
+        yield
+
+
+async def _exists(limit: str) -> bool:
+    if limit not in _LIMITS:
+        try:
+            async with get_client() as client:
+                await client.read_global_concurrency_limit_by_name(limit)
+            _LIMITS[limit] = True
+        except ObjectNotFound:
+            _LIMITS[limit] = False
+        except Exception as error:  # noqa: BLE001 - asked again with the next batch
+            log.warning("Prefect cannot be asked for %s (%s); the work goes on", limit, type(error).__name__)
+            return False
+    return _LIMITS[limit]
+
+
+_LIMITS: dict[str, bool] = {}
+"""Global concurrency limits that this process has asked for."""
 
 
 @flow(name="sweep", persist_result=False)
@@ -55,13 +90,14 @@ async def sweep(
     archive: str = "main",
     since: date | None = None,
     until: date | None = None,
-    days: int | None = None,
+    days: Annotated[int, Field(ge=0, le=plain.MOST_DAYS)] | None = None,
     config: str = "",
     model: str = "",
     language: str = "",
-) -> Tally:
-    """See ``flows.sweep.sweep``."""
-    return await _recorded(plain.sweep(archive, since, until, days, config, model, language))
+) -> State[Tally]:
+    """See ``flows.sweep.sweep``; a scheduled run that comes late has nothing to do where another swept since."""
+    due = runtime.flow_run.scheduled_start_time
+    return await _recorded(plain.sweep(archive, since, until, days, config, model, language, due), config)
 
 
 @flow(name="draft", persist_result=False)
@@ -72,9 +108,9 @@ async def draft(
     config: str = "",
     model: str = "",
     language: str = "",
-) -> Tally:
+) -> State[Tally]:
     """See ``flows.sweep.draft``."""
-    return await _recorded(plain.draft(archive, study, ledger_ids, config, model, language))
+    return await _recorded(plain.draft(archive, study, ledger_ids, config, model, language), config)
 
 
 @flow(name="backfill", persist_result=False)
@@ -82,17 +118,39 @@ async def backfill(
     since: date,
     until: date,
     archive: str = "main",
-    window_days: int = 7,
+    window_days: Annotated[int, Field(ge=1, le=plain.MOST_WINDOW)] = 7,
     config: str = "",
     model: str = "",
     language: str = "",
-) -> Tally:
+) -> State[Tally]:
     """See ``flows.sweep.backfill``."""
-    return await _recorded(plain.backfill(since, until, archive, window_days, config, model, language))
+    run = plain.backfill(since, until, archive, window_days, config, model, language)
+    return await _recorded(run, config)
+
+
+async def tally_of(run: Any, **parameters: Any) -> Tally:
+    """Run one of the flows here and return its tally, whatever state it ends in; raises what it raised."""
+    state = await run(**parameters, return_state=True)
+    told = await state.aresult(raise_on_failure=False)
+    if isinstance(told, BaseException):
+        raise told
+    tally: Tally = told
+    return tally
 
 
 @only_ours("the run")
-async def _recorded(run: Awaitable[Tally]) -> Tally:
-    """The run with Prefect as its recorder. Only errors of ours leave it: Prefect stores their text."""
+async def _recorded(run: Awaitable[Tally], config: str) -> State[Tally]:
+    """The state of a run recorded in Prefect: its message has the counts. A paused site cancels it, with who and why.
+
+    Only errors of ours leave it: Prefect stores their text.
+    """
     RECORDER.set(InPrefect())
-    return await run
+    try:
+        tally = await run
+    except StopRun as error:
+        if error.code != "paused":
+            raise
+        return Cancelled(message=error.message, data=error)
+    policy = configuration.load(Path(config) if config else None).prefect.failed_studies
+    ended = Failed if tally.exit_code and policy == "failed" else Completed
+    return ended(message=tally.sentence(), data=tally)

@@ -2,31 +2,58 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Iterator
 from datetime import UTC, date, datetime
 
 from flows.environment.observer import OBSERVER
 from flows.environment.workplace import Workplace
 from flows.tally import Discovered
-from pipeline.errors import SkipStudy
+from pipeline.errors import RetryLater, SkipStudy
 from pipeline.fhir import audit_events
+from pipeline.settings import archive_named
 from pipeline.study import FoundStudy, StudyQuery, announced_digest
 
 log = logging.getLogger(__name__)
 
 PAGE = 500
+FIRST_PAUSE = 0.5
+LONGEST_PAUSE = 30.0
 
 
-async def discover_studies(place: Workplace, archive: str, query: StudyQuery) -> Discovered:
+async def discover_studies(
+    place: Workplace, archive: str, query: StudyQuery, busy: asyncio.Event | None = None
+) -> Discovered:
     """Find the studies of ``query`` and record them for this model's recipe; returns how many there are.
 
-    A study at rest whose demographics or instances changed goes back to work. Raises RetryLater or StopRun as the
-    archive does.
+    A study at rest whose demographics or instances changed goes back to work. An archive that is busy or away is asked
+    again for as long as its ``patience``, after what it asks for or a growing pause; ``busy`` is set where it answers
+    and has no time. Raises RetryLater or StopRun as the archive does.
     """
+    deadline = time.monotonic() + archive_named(place.settings, archive).patience
+    pause = FIRST_PAUSE
+    while True:
+        try:
+            return await _discover(place, archive, query)
+        except RetryLater as error:
+            wait = min(
+                pause if error.after_seconds is None else max(error.after_seconds, FIRST_PAUSE), LONGEST_PAUSE
+            )
+            if error.code.startswith("database") or time.monotonic() + wait > deadline:
+                raise
+            log.warning("archive %s: %s; asked again in %.1f s", archive, error, wait)
+            if busy is not None and error.code == "archive-busy":
+                busy.set()
+        await asyncio.sleep(wait)
+        pause *= 2
+
+
+async def _discover(place: Workplace, archive: str, query: StudyQuery) -> Discovered:
     observer = OBSERVER.get()
     total = failed = 0
     await asyncio.to_thread(_audit_query, place, archive, query)
     source = place.archive(archive)
+    source.passed_over.take()  # of a try that ended early
     pages = _pages(source.find(query))
     while page := await asyncio.to_thread(next, pages, None):
         failed += await asyncio.to_thread(_record, place, archive, page)

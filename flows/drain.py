@@ -63,21 +63,21 @@ class _Lanes:
         self.claims.update({claim.ledger_id: claim for claim in claims})
 
 
-async def drain(place: Workplace, wanted: Wanted) -> Tally:
-    """Work until no wanted row can be claimed; returns the tally of what came to rest.
+async def drain(place: Workplace, *wanted: Wanted) -> Tally:
+    """Work until no wanted row of one archive can be claimed; returns the tally of what came to rest.
 
     The model is opened by the first batch that has to be encoded, while the next studies are retrieved.
 
     Raises StopRun when the run is unsound, RetryLater when Postgres stays away; claims are given back either way.
     """
-    threads = place.settings.archives[wanted.archive].concurrency + LANE_THREADS
+    threads = place.settings.archives[wanted[0].archive].concurrency + LANE_THREADS
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(threads, thread_name_prefix="lane"))
     begun = await asyncio.to_thread(place.store.now)
     lanes = _Lanes(place.settings.model.generate_batch)
     try:
         async with asyncio.TaskGroup() as group:
             renewing = group.create_task(_renew(place, lanes))
-            group.create_task(_retrieve(place, replace(wanted, begun=begun), lanes))
+            group.create_task(_retrieve(place, [replace(one, begun=begun) for one in wanted], lanes))
             group.create_task(_encode(place, lanes))
             group.create_task(_write(place, lanes))
             await group.create_task(_store(place, lanes))
@@ -90,9 +90,9 @@ async def drain(place: Workplace, wanted: Wanted) -> Tally:
     return Tally().plus(lanes.rested)
 
 
-async def _retrieve(place: Workplace, wanted: Wanted, lanes: _Lanes) -> None:
+async def _retrieve(place: Workplace, wanted: Sequence[Wanted], lanes: _Lanes) -> None:
     """Claim batch after batch, two in flight so that one stalled study holds nobody up."""
-    settings = place.settings.archives[wanted.archive]
+    settings = place.settings.archives[wanted[0].archive]
     studies = asyncio.Semaphore(settings.concurrency)
     batches = asyncio.Semaphore(RETRIEVING_BATCHES)
 
@@ -120,7 +120,7 @@ async def _retrieve(place: Workplace, wanted: Wanted, lanes: _Lanes) -> None:
     await lanes.brought.put(None)
 
 
-async def _claimed(place: Workplace, wanted: Wanted, lanes: _Lanes) -> list[Claim]:
+async def _claimed(place: Workplace, wanted: Sequence[Wanted], lanes: _Lanes) -> list[Claim]:
     """The next batch of claims, held. Those whose answer comes with a cancellation are held too, to be given back."""
     claiming = asyncio.ensure_future(asyncio.to_thread(_claim, place, wanted, lanes.batch))
     try:
@@ -206,18 +206,23 @@ async def _renew(place: Workplace, lanes: _Lanes) -> None:
                 log.warning("%d leases were lost; their studies are worked on elsewhere", len(lost))
 
 
-def _claim(place: Workplace, wanted: Wanted, limit: int) -> list[Claim]:
-    return place.store.claim(
-        place.recipe,
-        owner=place.owner,
-        limit=limit,
-        lease_seconds=place.settings.policy.lease_seconds,
-        archive=wanted.archive,
-        ledger_ids=wanted.ledger_ids,
-        since=wanted.since,
-        until=wanted.until,
-        begun=wanted.begun,
-    )
+def _claim(place: Workplace, wanted: Sequence[Wanted], limit: int) -> list[Claim]:
+    """The next rows of the first of ``wanted`` that has any."""
+    for one in wanted:
+        claims = place.store.claim(
+            place.recipe,
+            owner=place.owner,
+            limit=limit,
+            lease_seconds=place.settings.policy.lease_seconds,
+            archive=one.archive,
+            ledger_ids=one.ledger_ids,
+            since=one.since,
+            until=one.until,
+            begun=one.begun,
+        )
+        if claims:
+            return claims
+    return []
 
 
 def _first(errors: BaseExceptionGroup[BaseException]) -> Exception:

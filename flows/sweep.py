@@ -6,10 +6,12 @@ Prefect is no part of them: ``flows.deployments`` records the same runs where a 
 """
 
 import asyncio
+import logging
 import time
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 from flows import study_event
 from flows.discover import discover_studies
@@ -19,7 +21,18 @@ from flows.received import reconcile
 from flows.standing import reinstate_hidden, reopen_mended
 from flows.tally import Tally
 from pipeline import settings as configuration
-from pipeline.study import StudyQuery
+from pipeline.errors import ConfigurationError, FailStudy, StopRun
+from pipeline.settings import archive_named
+from pipeline.store.values import SweepBegun
+from pipeline.study import FoundStudy, StudyQuery
+
+log = logging.getLogger(__name__)
+
+
+MOST_DAYS = 36_500
+MOST_WINDOW = 3_660
+OVERLAP = timedelta(days=1)
+"""Asked again of what is covered: what was dated late, and where the archive's time zone is not told."""
 
 
 async def sweep(
@@ -30,13 +43,26 @@ async def sweep(
     config: str = "",
     model: str = "",
     language: str = "",
+    due: datetime | None = None,
 ) -> Tally:
-    """Find the archive's studies of these dates, draft what is new or changed; ``days`` counts back from today."""
-    if days is not None:
-        since = datetime.now(UTC).date() - timedelta(days=days)
+    """Find the archive's studies of these dates, draft what is new or changed.
+
+    With ``days`` it goes on from what sweeps have covered, a day of overlap included, and asks at least so many days
+    before today, in the archive's time zone; a run that was ``due`` before another such sweep began has nothing to do.
+    Raises ConfigurationError for dates that cannot be.
+    """
+    check_dates(since, until, days)
     with open_workplace(config, model, language) as place:
         await begin(place, archive)
-        return await sweep_window(place, archive, since, until)
+        if days is None:
+            return await sweep_window(place, archive, since, until)
+        if due is not None and await asyncio.to_thread(
+            place.store.sweeps.swept_since, archive, place.recipe, due
+        ):
+            log.warning("archive %s: swept since this run was due; nothing to do", archive)
+            return Tally()
+        since = await asyncio.to_thread(onward_since, place, archive, days)
+        return await sweep_window(place, archive, since, None, onward=True)
 
 
 async def draft(
@@ -49,14 +75,14 @@ async def draft(
 ) -> Tally:
     """Draft what the ledger holds, without asking the archive what is new.
 
-    ``study`` is the resource id of an event (``firstread.study.<ledger id>``), ``ledger_ids`` name rows; neither
-    means all.
+    ``study`` is the resource id of an event (``firstread.study.<ledger id>``), whose row says which archive;
+    ``ledger_ids`` name rows of ``archive``; neither means all of it. Raises FailStudy for an event without a row.
     """
     named = tuple(ledger_ids) if ledger_ids is not None else None
-    if study:
-        named = (study_event.ledger_id(study),)
     started = time.monotonic()
     with open_workplace(config, model, language) as place:
+        if study:
+            archive, named = await asyncio.to_thread(row_of_event, place, study)
         await begin(place, archive)
         tally = await drain(place, Wanted(archive, ledger_ids=named))
         reinstated = await asyncio.to_thread(reinstate_hidden, place, archive)
@@ -73,6 +99,9 @@ async def backfill(
     language: str = "",
 ) -> Tally:
     """Sweep a date range window by window, oldest first; started again it goes on where it stopped."""
+    check_dates(since, until)
+    if not 1 <= window_days <= MOST_WINDOW:
+        raise ConfigurationError("window-days", f"window_days must be 1 to {MOST_WINDOW}")
     total = Tally()
     with open_workplace(config, model, language) as place:
         await begin(place, archive)
@@ -85,18 +114,103 @@ async def backfill(
 
 
 async def begin(place: Workplace, archive: str) -> None:
-    """Put right what a crash left, and take up again what an upgrade, a setting or time may have mended."""
+    """Ask whether drafting is paused; put right what a crash left, and take up again what may have been mended."""
+    if pause := await asyncio.to_thread(place.store.sweeps.paused):
+        raise StopRun(
+            "paused",
+            f"drafting is paused since {pause.paused_at:%Y-%m-%d %H:%M} UTC by {pause.paused_by} ({pause.reason}); "
+            "`firstread resume` ends that",
+        )
     await asyncio.to_thread(reconcile, place)
     await asyncio.to_thread(reopen_mended, place, archive)
 
 
-async def sweep_window(place: Workplace, archive: str, since: date | None, until: date | None) -> Tally:
-    """Discover, draft one window of study dates, and let the drafts of this recipe stand."""
+async def sweep_window(
+    place: Workplace, archive: str, since: date | None, until: date | None, *, onward: bool = False
+) -> Tally:
+    """Discover, draft, and let the drafts of this recipe stand; its days are covered when all of it is done.
+
+    One window of study dates is drafted, and what was pushed whatever its date; ``onward`` all that is open.
+    """
     started = time.monotonic()
-    discovered = await discover_studies(place, archive, StudyQuery(since=since, until=until))
-    drained = await drain(place, Wanted(archive, since=since, until=until))
+    sweep_id = await asyncio.to_thread(_noted, place, archive, since, until, onward)
+    busy = asyncio.Event()
+    asking = asyncio.create_task(discover_studies(place, archive, StudyQuery(since=since, until=until), busy))
+    drained = Tally()
+    try:
+        waiting = asyncio.create_task(busy.wait())
+        await asyncio.wait({asking, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        waiting.cancel()
+        if not asking.done():  # the archive is busy: what the ledger holds is drafted meanwhile
+            drained = await drain(place, *_work(place, archive, since, until, onward))
+        discovered = await asking
+    finally:
+        asking.cancel()
+    drained += await drain(place, *_work(place, archive, since, until, onward))
     reinstated = await asyncio.to_thread(reinstate_hidden, place, archive)
+    await asyncio.to_thread(place.store.sweeps.end, sweep_id)
     return drained.of(discovered, time.monotonic() - started, reinstated=reinstated)
+
+
+def check_dates(since: date | None, until: date | None, days: int | None = None) -> None:
+    """Raises ConfigurationError for dates in the wrong order, and for a number of days that cannot be meant."""
+    if since is not None and until is not None and since > until:
+        raise ConfigurationError("dates", "since is after until: no day lies between them")
+    if days is not None and not 0 <= days <= MOST_DAYS:
+        raise ConfigurationError("days", f"days must be 0 to {MOST_DAYS}")
+    if days is not None and (since is not None or until is not None):
+        raise ConfigurationError("days", "give days, or since and until, not both")
+
+
+def onward_since(place: Workplace, archive: str, days: int) -> date:
+    """The first day that a sweep has to ask for: so many before today, or earlier where a day is not covered."""
+    wanted = _today(place, archive) - timedelta(days=days)
+    covered = place.store.sweeps.covered_until(archive)
+    if covered is None:
+        return wanted
+    uncovered = covered + timedelta(days=1)
+    if uncovered < wanted:
+        log.warning("archive %s: no sweep covered %s to %s; caught up now", archive, uncovered, wanted)
+    return min(wanted, uncovered - OVERLAP)
+
+
+def row_of_event(place: Workplace, study: str) -> tuple[str, tuple[int, ...]]:
+    """Archive and ledger row of an event, of the recipe in use. Raises FailStudy where there is no such row."""
+    ledger_id = study_event.ledger_id(study)
+    row = place.store.study(ledger_id)
+    if row is None:
+        raise FailStudy("unknown-study", f"the event names ledger row {ledger_id}, which does not exist")
+    uid = row.study_instance_uid
+    named = place.store.ledger_ids(row.archive, place.recipe, [uid])
+    if not named:  # it was received while another model, language or version was in use
+        found = FoundStudy(uid, row.study_date, (), row.accession_number, None, "")
+        place.store.record_found(row.archive, place.recipe, [found])
+        named = place.store.ledger_ids(row.archive, place.recipe, [uid])
+    return row.archive, named
+
+
+def _today(place: Workplace, archive: str) -> date:
+    return datetime.now(ZoneInfo(archive_named(place.settings, archive).time_zone)).date()
+
+
+def _noted(place: Workplace, archive: str, since: date | None, until: date | None, onward: bool) -> int:
+    over = _today(place, archive) - timedelta(days=1)
+    whole = over if until is None else min(over, until)
+    begun = SweepBegun(archive, place.recipe, since, until, onward, whole, datetime.now(UTC))
+    return place.store.sweeps.begin(begun)
+
+
+def _work(
+    place: Workplace, archive: str, since: date | None, until: date | None, onward: bool
+) -> tuple[Wanted, ...]:
+    """What a sweep drafts. What was pushed is found by no query where its archive does not know it or its date."""
+    store, recipe = place.store, place.recipe
+    if unknown := store.sweeps.received_unknown(archive, recipe):
+        store.record_found(archive, recipe, [FoundStudy(uid, None, (), "", None, "") for uid in unknown])
+    if onward or (since is None and until is None):
+        return (Wanted(archive),)
+    pushed = store.sweeps.received_open(archive, recipe)
+    return (Wanted(archive, since=since, until=until), Wanted(archive, ledger_ids=pushed))
 
 
 def open_workplace(config: str, model: str, language: str) -> Workplace:

@@ -86,6 +86,17 @@ class Tally:
             separators=(",", ":"),
         )
 
+    def sentence(self) -> str:
+        """The counts that are not nothing, for a person: "12 reported, 1 failed"."""
+        counted = {
+            "reported": self.reported,
+            "skipped": self.skipped,
+            "failed": self.failed,
+            "still failed": self.still_failed,
+            "unchanged": self.unchanged,
+        }
+        return ", ".join(f"{count} {name}" for name, count in counted.items() if count) or "nothing to do"
+
     @property
     def exit_code(self) -> int:
         """0 when nothing failed, in this run or before, and nothing was passed over, else 1."""

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import (
     BaseModel,
@@ -57,8 +58,21 @@ class RetrievalLimits(Table):
         default=3, ge=1, description="tries of one study before its gap is recorded or it fails"
     )
     concurrency: int = Field(default=2, ge=1, le=32, description="studies retrieved at the same time")
+    patience: float = Field(
+        default=30.0, ge=0, description="how long a query waits for an archive that is busy or away"
+    )
+    time_zone: str = Field(default="UTC", description="IANA zone in which the archive dates its studies")
     min_free_gib: float = Field(default=2.0, ge=0, description="retrieval stops below this much free disk")
     max_instance_gib: float = Field(default=4.0, gt=0, description="an instance larger than this is refused")
+
+    @field_validator("time_zone")
+    @classmethod
+    def _known_zone(cls, value: str) -> str:
+        try:
+            ZoneInfo(value)
+        except (ZoneInfoNotFoundError, ValueError, OSError):
+            raise ValueError("is no time zone that this machine knows, such as America/New_York") from None
+        return value
 
 
 class DicomwebArchive(RetrievalLimits):
@@ -263,6 +277,10 @@ class PrefectSettings(Table):
     """With neither ``api_url`` nor PREFECT_API_URL a run is recorded in the ledger alone."""
 
     api_url: str = ""
+    failed_studies: Literal["completed", "failed"] = Field(
+        default="completed",
+        description="the state of a run in which studies failed; its message has the counts",
+    )
 
 
 class Settings(BaseSettings):

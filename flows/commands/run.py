@@ -4,11 +4,11 @@ import asyncio
 import logging
 import sys
 import time
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
-from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from flows.commands import table as display
 from flows.environment.person import login_name
@@ -64,7 +64,8 @@ def run_sweep(
             tally, absent = asyncio.run(_named(runs, archive, studies, asked))
         else:
             tally = asyncio.run(
-                runs.sweep(
+                runs(
+                    "sweep",
                     archive=archive,
                     since=asked.since,
                     until=asked.until,
@@ -80,16 +81,21 @@ def run_sweep(
     return tally
 
 
-def _runs(settings: Settings) -> ModuleType:
-    """The runs as Prefect flows where the site has an API (it is imported only then), else the plain ones."""
+def _runs(settings: Settings) -> Callable[..., Coroutine[Any, Any, Tally]]:
+    """Runs by name: as Prefect flows where the site has an API (it is imported only then), else the plain ones."""
     if site_api(settings):
         from flows import deployments
 
-        return deployments
+        return lambda name, **asked: deployments.tally_of(getattr(deployments, name), **asked)
     from flows import sweep
 
     log.info("no Prefect API is configured: this run is recorded in the ledger alone")
-    return sweep
+
+    def plain(name: str, **asked: Any) -> Coroutine[Any, Any, Tally]:
+        run: Coroutine[Any, Any, Tally] = getattr(sweep, name)(**asked)
+        return run
+
+    return plain
 
 
 def _not_there(archive: str, absent: int, named: int, tally: Tally) -> FailStudy:
@@ -100,7 +106,10 @@ def _not_there(archive: str, absent: int, named: int, tally: Tally) -> FailStudy
 
 
 async def _named(
-    runs: ModuleType, archive: str, studies: tuple[str, ...], asked: SweepOptions
+    runs: Callable[..., Coroutine[Any, Any, Tally]],
+    archive: str,
+    studies: tuple[str, ...],
+    asked: SweepOptions,
 ) -> tuple[Tally, int]:
     """The tally, and how many of the studies neither archive nor ledger knows.
 
@@ -116,7 +125,8 @@ async def _named(
         reopened = reopen_named(place, archive, ledger_ids, asked)
     if not ledger_ids:
         return Tally(seconds=time.monotonic() - started), len(studies)
-    drafted = await runs.draft(
+    drafted = await runs(
+        "draft",
         archive=archive,
         ledger_ids=list(ledger_ids),
         config=asked.config,

@@ -21,6 +21,7 @@ from pipeline.store import audit, claims, inbox, outcomes, reading, searching, s
 from pipeline.store.connections import Connection, Connections
 from pipeline.store.presence import Presence
 from pipeline.store.statements import statement
+from pipeline.store.sweeps import Sweeps
 from pipeline.store.values import (
     AuditVerdict,
     ChainHead,
@@ -72,6 +73,7 @@ class Store:
             connect_seconds=connect_seconds,
         )
         self._presence = Presence(self._connections)
+        self.sweeps = Sweeps(self._connections)
         self._revision = revision
         self._settle_seconds = settle_seconds
 

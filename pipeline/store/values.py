@@ -238,3 +238,29 @@ class AuditVerdict:
     first_broken: int | None
     reason: str
     heads: tuple[ChainHead, ...] = field(default=())
+
+
+@dataclass(frozen=True, slots=True)
+class SweepBegun:
+    """A sweep of an archive as it begins: study dates asked for, both inclusive, None without that bound.
+
+    ``onward``: it goes on from what was covered before. ``whole_until`` is the last asked day that is over, in the
+    archive's time zone, so that nothing new can be dated on it or before.
+    """
+
+    archive: str
+    recipe: str
+    since: date | None
+    until: date | None
+    onward: bool
+    whole_until: date
+    begun_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """A stop by hand: since when, by whom and why."""
+
+    paused_at: datetime
+    paused_by: str
+    reason: str

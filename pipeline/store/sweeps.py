@@ -1,0 +1,73 @@
+"""What sweeps have covered, pauses by hand, and what was pushed and still waits: ``Store.sweeps``."""
+
+from datetime import date, datetime
+from typing import Any
+
+from pipeline.store.connections import Connections
+from pipeline.store.statements import statement
+from pipeline.store.values import Pause, SweepBegun
+
+
+class Sweeps:
+    """See the module. Each call is one statement and bears being repeated after a lost answer."""
+
+    def __init__(self, connections: Connections) -> None:
+        self._connections = connections
+
+    def begin(self, sweep: SweepBegun) -> int:
+        """Note that a sweep begins; returns its number for ``end``."""
+        values = {
+            "archive": sweep.archive,
+            "recipe": sweep.recipe,
+            "since": sweep.since,
+            "until": sweep.until,
+            "onward": sweep.onward,
+            "whole_until": sweep.whole_until,
+            "begun_at": sweep.begun_at,
+        }
+        return int(self._rows("begin", values)[0][0])
+
+    def end(self, sweep_id: int) -> None:
+        """Note that the archive was heard to the end and what it has was worked on: its days are covered."""
+        self._rows("end", {"sweep_id": sweep_id})
+
+    def covered_until(self, archive: str) -> date | None:
+        """The last day up to which ended sweeps of the archive cover every day, or None where none has yet."""
+        rows = self._rows("covered_until", {"archive": archive})
+        day: date | None = rows[0][0] if rows else None
+        return day
+
+    def swept_since(self, archive: str, recipe: str, moment: datetime) -> bool:
+        """Whether a sweep that goes on from the coverage began at ``moment`` or later and has ended."""
+        return bool(self._rows("swept_since", {"archive": archive, "recipe": recipe, "moment": moment})[0][0])
+
+    def pause(self, who: str, why: str) -> bool:
+        """Pause drafting until ``resume``; False where it is paused already."""
+        return bool(self._rows("pause", {"who": who, "why": why}))
+
+    def resume(self, who: str) -> Pause | None:
+        """End the pause; returns the one that held, or None where none did."""
+        rows = self._rows("resume", {"who": who})
+        return Pause(*rows[0]) if rows else None
+
+    def paused(self) -> Pause | None:
+        """The pause that holds, or None."""
+        rows = self._rows("holding", {})
+        return Pause(*rows[0]) if rows else None
+
+    def received_open(self, archive: str, recipe: str) -> tuple[int, ...]:
+        """Open ledger rows of studies that were pushed and handed over, whatever their date."""
+        rows = self._rows("received_open", {"archive": archive, "recipe": recipe})
+        return tuple(ledger_id for (ledger_id,) in rows)
+
+    def received_unknown(self, archive: str, recipe: str) -> tuple[str, ...]:
+        """Study Instance UIDs of what was pushed, is not settled and has no ledger row of this recipe."""
+        rows = self._rows("received_unknown", {"archive": archive, "recipe": recipe})
+        return tuple(uid for (uid,) in rows)
+
+    def _rows(self, name: str, values: dict[str, Any]) -> list[tuple[Any, ...]]:
+        def work(connection: Any) -> list[tuple[Any, ...]]:
+            cursor = connection.execute(statement("sweeps", name), values)
+            return cursor.fetchall() if cursor.description else []
+
+        return self._connections.run(work)
