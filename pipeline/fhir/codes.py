@@ -5,7 +5,7 @@
 
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -13,7 +13,7 @@ from typing import Any
 from pipeline.fhir.elements import DICOM, LOINC, SNOMED, Body, clean, coding, concept, single_spaced
 from pipeline.fhir.site import Site
 from pipeline.ledger import Completeness
-from pipeline.report import Language
+from pipeline.report import Finding, Language
 from pipeline.study import LATERAL_VIEWS, ImageSet, InstanceDescription, StudyContext
 
 FINDING_SYSTEM = "urn:firstread:finding"
@@ -79,6 +79,24 @@ def is_loinc(code: str) -> bool:
         weighted = int(digit) * (2 if position % 2 == 0 else 1)
         total += weighted // 10 + weighted % 10
     return (10 - total % 10) % 10 == int(check)
+
+
+def named_kind(finding: Finding, language: Language) -> str:
+    """The kind as the sentence names it: a nodule of more than 3 cm is a mass, and text and code of a finding agree."""
+    table = _table("findings.toml")
+    for name, entry in table.items():
+        if entry.get("of") == finding.kind and _names(
+            finding.sentence, entry["named"][language.value], language
+        ):
+            own = _names(finding.sentence, table[finding.kind]["named"][language.value], language)
+            return finding.kind if own and finding.severity != entry["severity"] else name
+    return finding.kind
+
+
+def _names(sentence: str, wanted: Sequence[str], language: Language) -> bool:
+    if language is Language.CHINESE:
+        return any(word in sentence for word in wanted)
+    return not set(re.findall(r"[a-z]+", sentence.lower())).isdisjoint(wanted)
 
 
 def finding_code(kind: str, language: Language) -> Body:

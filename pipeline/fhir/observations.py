@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pipeline.errors import FailStudy
-from pipeline.fhir.codes import finding_code, finding_site, section_code
+from pipeline.fhir.codes import finding_code, finding_site, named_kind, section_code
 from pipeline.fhir.elements import AI_ASSERTED, AI_CONFIDENCE, SNOMED, Body, clean, coding, concept
 from pipeline.fhir.ids import run_id
 from pipeline.fhir.narrative import observation_narrative, prior_note, summary_note, words
@@ -102,7 +102,7 @@ def _section(draft: DraftReport, run: Run, section: str, text: str) -> Body:
 
 def _discrete(draft: DraftReport, run: Run, number: int, finding: Finding) -> Body:
     language = draft.language
-    code = finding_code(finding.kind, language)
+    code = finding_code(named_kind(finding, language), language)
     body = shared(draft, run, f"{number}:{finding.kind}", code, clean(finding.sentence) or code["text"])
     body["valueCodeableConcept"] = concept(_PRESENT, text=_PRESENT_TEXT[language])
     if site := _body_site(finding, language):

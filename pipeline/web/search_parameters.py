@@ -1,6 +1,7 @@
 """From a FHIR query string to a ``ResourceSearch`` (R4 section 3.1.1). What is not understood is refused."""
 
 import re
+import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
@@ -179,7 +180,10 @@ def _chain(reading: _Reading, name: str, value: str) -> None:
 
 
 def _names(reading: _Reading, name: str, value: str) -> None:
-    reading.criteria.append(NameStarts(name, tuple(plain(one).strip() for one in alternatives(name, value))))
+    starts = tuple(plain(one).strip() for one in alternatives(name, value))
+    if not all(any(not unicodedata.combining(letter) for letter in one) for one in starts):
+        raise invalid(name, "holds accents alone, with which every name begins")
+    reading.criteria.append(NameStarts(name, starts))
 
 
 def _studies(reading: _Reading, name: str, value: str) -> None:

@@ -6,10 +6,12 @@ from importlib.resources import files
 from typing import Any, cast
 
 import pytest
+from pydicom.sr import codedict
 from pydicom.sr._concepts_dict import concepts
 
-from pipeline.fhir.codes import code_system, is_loinc, report_code
+from pipeline.fhir.codes import code_system, finding_code, is_loinc, named_kind, report_code
 from pipeline.fhir.definitions import load
+from pipeline.report import Finding, Language, Side
 from pipeline.study import Code, ImageSet, InstanceDescription, InstanceRef
 from tests.unit.fhir_samples import COMPLETE, CONTEXT, IMAGES, SHORT, SITE, STUDY
 
@@ -131,3 +133,33 @@ def test_snomed_codes_of_findings_are_those_of_the_dicom_standard() -> None:
         if "snomed" in entry:
             assert entry["en"].lower() in meanings[entry["snomed"]], kind
         assert any(entry["site"]["en"] in one for one in meanings[entry["site"]["snomed"]]), kind
+
+
+@pytest.mark.parametrize(
+    ("sentence", "severity", "language", "own", "snomed"),
+    [
+        ("Mass in the left upper zone.", "large", Language.ENGLISH, "mass", "4147007"),
+        ("There are two masses.", "", Language.ENGLISH, "mass", "4147007"),
+        ("A nodule in the left upper zone.", "large", Language.ENGLISH, "nodule", "27925004"),
+        ("A small nodule beside a mass.", "small", Language.ENGLISH, "nodule", "27925004"),
+        ("A small nodule beside a mass.", "large", Language.ENGLISH, "mass", "4147007"),
+        ("A massive opacity.", "", Language.ENGLISH, "nodule", "27925004"),
+        ("", "large", Language.ENGLISH, "nodule", "27925004"),
+        ("左上肺野肿块。", "large", Language.CHINESE, "mass", "4147007"),
+        ("左上肺野结节。", "medium", Language.CHINESE, "nodule", "27925004"),
+    ],
+)
+def test_a_finding_is_coded_by_what_its_sentence_names(
+    sentence: str, severity: str, language: Language, own: str, snomed: str
+) -> None:
+    """Nodule and Mass are both in DICOM CID 6102 (PS3.16), as pydicom has it."""
+    context_group = codedict.codes.cid6102
+    assert snomed == {"mass": context_group.Mass, "nodule": context_group.Nodule}[own].value
+    finding = Finding("nodule", True, Side.LEFT, severity=severity, sentence=sentence)
+    code = finding_code(named_kind(finding, language), language)
+    assert [one["code"] for one in code["coding"]] == [own, snomed]
+
+
+def test_another_kind_keeps_its_code_beside_a_mass() -> None:
+    finding = Finding("pleural_effusion", True, sentence="Mass with pleural effusion.")
+    assert named_kind(finding, Language.ENGLISH) == "pleural_effusion"

@@ -313,3 +313,10 @@ def test_nothing_is_served_off_loopback_without_a_good_token(token: str) -> None
     with pytest.raises(ConfigurationError) as caught:
         serve(app, "0.0.0.0", 0)
     assert caught.value.code == "token-missing"
+
+
+def test_a_name_of_accents_alone_is_refused() -> None:
+    """Names are compared without accents: nothing would be left of it, and everyone's name begins with nothing."""
+    for value in ("\u0301", "a,\u0301\u0302"):
+        with pytest.raises(FhirError):
+            search(("name", value), kind="Patient")

@@ -26,7 +26,7 @@ AND tokens && %(one_#)s
 
 -- name: names
 AND EXISTS (SELECT FROM unnest(%(parts_#)s::text[]) AS part, unnest(%(one_#)s::text[]) AS start, unnest(tokens) AS token
-            WHERE starts_with(token, part || ':w=' || search_text(start)))
+            WHERE search_text(start) <> '' AND starts_with(token, part || ':w=' || search_text(start)))
 
 -- name: studies
 AND study_instance_uid = ANY (%(one_#)s)

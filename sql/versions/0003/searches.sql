@@ -81,9 +81,13 @@ BEGIN
         begins := first_instant(said);
         ends := end_of_date(begins, said);
     END IF;
+    IF begins IS NULL THEN  -- it names no date, or none that is one
+        begins := '-infinity';
+        ends := '-infinity';
+        RETURN;
+    END IF;
     ends := least(ends, begins + interval '366 days');  -- what a search may count on; only a period can be longer
-    begins := coalesce(least(begins, '9999-12-31 00:00+00'), '-infinity');  -- as far as clients can read
-    ends := coalesce(ends, '-infinity');
+    begins := least(begins, '9999-12-31 00:00+00');  -- as far as clients can read
 END $$;
 
 CREATE FUNCTION index_resource() RETURNS trigger

@@ -1,0 +1,372 @@
+"""What report consumers ask first, over resources in Postgres: order, pages, includes, parts, soup of parameters."""
+
+import json
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import httpx
+import psycopg
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from psycopg.types.json import Jsonb
+
+from pipeline.ledger import Resource
+from pipeline.store.connections import libpq_url
+from pipeline.store.store import Store
+from pipeline.web import create_app, serving
+from pipeline.web.searchable import SEARCHABLE
+from tests.fhir_rest import checked, ids
+from tests.memory_reader import invented_outcome, save_as_flows
+from tests.unit.fhir_samples import body, built
+
+LOINC, SNOMED = "http://loinc.org", "http://snomed.info/sct"
+
+
+@pytest.fixture
+def client(database_url: str) -> Iterator[httpx.Client]:
+    """One study as the pipeline writes it, six invented ones, of which the last written is the oldest film."""
+    resources = built()
+    study = replace(
+        invented_outcome(9),
+        resources=resources,
+        diagnostic_report_id=body(resources, "DiagnosticReport")["id"],
+    )
+    dated = {
+        1: "2026-02-03",
+        2: "2026-02-03T08:00:00Z",
+        3: "2026-02-03T09:00:00+02:00",
+        4: None,
+        5: "2019-05-06",
+    }
+    with ExitStack() as stack:
+        store = stack.enter_context(Store(database_url))
+        save_as_flows(store, [study])
+        for number, effective in dated.items():
+            save_as_flows(store, [_dated(number, effective)])
+        app = create_app(store, token="", audit=lambda _: None, clock=lambda: datetime.now(UTC))
+        url = stack.enter_context(serving(app))
+        yield stack.enter_context(httpx.Client(base_url=f"{url}fhir", timeout=30))
+
+
+def _dated(number: int, effective: str | None) -> Any:
+    """An invented report with another effective time, or none."""
+    outcome = invented_outcome(number)
+    changed = []
+    for one in outcome.resources:
+        content = dict(one.body)
+        if one.resource_type == "DiagnosticReport":
+            content.pop("effectiveDateTime")
+            content |= {"effectiveDateTime": effective} if effective else {}
+        changed.append(Resource(one.resource_type, one.resource_id, content))
+    return replace(outcome, resources=tuple(changed))
+
+
+def ask(client: httpx.Client, query: str) -> dict[str, Any]:
+    return checked(client.get(f"/{query}"))
+
+
+def pages(client: httpx.Client, query: str) -> list[str]:
+    """Ids over all pages."""
+    found, bundle = [], ask(client, query)
+    while True:
+        found += ids(bundle)
+        following = [one["url"] for one in bundle["link"] if one["relation"] == "next"]
+        if not following:
+            return found
+        bundle = checked(client.get(following[0]))
+
+
+def test_the_latest_report_is_the_latest(client: httpx.Client) -> None:
+    (newest,) = ask(client, "DiagnosticReport?_sort=-date&_count=1")["entry"]
+    assert newest["resource"]["effectiveDateTime"].startswith("2026-02-28"), "not report-5, written last"
+    written = ask(client, "DiagnosticReport?_sort=-_lastUpdated&_count=1")
+    assert ids(written) == ["report-5"] == ids(ask(client, "DiagnosticReport?_count=1"))
+    links = {one["relation"]: one["url"] for one in written["link"]}
+    assert "_sort=-_lastUpdated" in links["self"]
+    assert "_sort=-_lastUpdated" in links["next"]
+
+
+@pytest.mark.parametrize("count", [1, 2, 5])
+@pytest.mark.parametrize(
+    ("sort", "expected"),
+    [
+        ("-date", ["report-2", "report-3", "report-1", "report-5", "report-4"]),
+        ("date", ["report-4", "report-5", "report-1", "report-3", "report-2"]),
+        ("-_lastUpdated", ["report-5", "report-4", "report-3", "report-2", "report-1"]),
+        ("_lastUpdated", ["report-1", "report-2", "report-3", "report-4", "report-5"]),
+    ],
+)
+def test_pages_of_every_order(client: httpx.Client, count: int, sort: str, expected: list[str]) -> None:
+    """An undated report counts as the oldest, and a day begins with its first instant."""
+    found = pages(client, f"DiagnosticReport?_sort={sort}&_count={count}")
+    assert [one for one in found if one.startswith("report-")] == expected
+    assert len(found) == len(set(found)) == 6
+
+
+def test_a_page_of_another_order_is_refused(client: httpx.Client) -> None:
+    links = ask(client, "DiagnosticReport?_sort=-date&_count=1")["link"]
+    token = next(one["url"] for one in links if one["relation"] == "next").partition("_page=")[2]
+    for query in (f"_page={token}", f"_page={token}&_sort=date", f"_page={token}&_sort=_lastUpdated"):
+        checked(client.get(f"/DiagnosticReport?{query}"), 400)
+
+
+def test_a_day_without_a_time_is_a_range(client: httpx.Client) -> None:
+    """R4 section 3.1.1.4.6: gt and lt find what overlaps, eq what is contained, sa and eb what is apart."""
+    for query, expected in (
+        ("date=2026-02-03", {"report-1", "report-2", "report-3"}),
+        ("date=gt2026-02-03T12:00:00Z&date=lt2026-02-04", {"report-1"}),
+        ("date=sa2026-02-03T12:00:00Z&date=lt2026-02-04", set()),
+        ("date=lt2026-02-03T07:30:00Z&date=ge2026-02-03", {"report-1", "report-3"}),
+        ("date=eb2026-02-03T07:30:00Z&date=ge2026-02-03", {"report-3"}),
+        ("date=ge2019&date=lt2020", {"report-5"}),
+    ):
+        assert set(ids(ask(client, f"DiagnosticReport?{query}"))) == expected, query
+
+
+def test_searches_that_us_core_asks(client: httpx.Client) -> None:
+    report = ask(client, "DiagnosticReport?identifier=ACC-7")["entry"][0]["resource"]
+    patient = report["subject"]["reference"].removeprefix("Patient/")
+    (code,) = [one["code"] for one in report["code"]["coding"] if one["system"] == LOINC]
+    results = [one["reference"].removeprefix("Observation/") for one in report["result"]]
+    for query in (
+        f"patient={patient}&category=LP29684-5",
+        f"patient={patient}&category={LOINC}|LP29684-5&date=ge2000-01-01",
+        f"patient={patient}&category=RAD&date=ge2026-02-28&date=lt2026-03-02",
+        f"patient={patient}&code={LOINC}|{code}&date=2026-02-28",
+        f"patient={patient}&status=partial",
+        f"patient={patient}&_lastUpdated=gt2020",
+        f"patient={patient}&_summary=true",
+    ):
+        assert ids(ask(client, f"DiagnosticReport?{query}")) == [report["id"]], query
+    (nodule,) = ids(ask(client, f"Observation?patient={patient}&code={SNOMED}|27925004&status=preliminary"))
+    assert nodule in results
+    asked = {
+        f"Observation?patient={patient}&category=imaging": set(results),
+        f"Observation?patient={patient}&code=19005-8": {results[1]},
+        f"Observation?patient={patient}&code=urn:firstread:finding|nodule": {nodule},
+        f"Observation?patient={patient}&date=2026-02-28": set(results),
+        f"Observation?patient={patient}&date=gt2026-03-02": set(),
+        f"Observation?patient={patient}&code=nothing": set(),
+    }
+    for query, expected in asked.items():
+        assert set(ids(ask(client, query))) >= expected, query
+        assert bool(ids(ask(client, query))) is bool(expected), query
+    (study,) = ids(ask(client, f"ImagingStudy?patient={patient}&started=ge2026-02-28&modality=DX"))
+    assert [study] == ids(ask(client, "ImagingStudy?started=2026-02-28"))
+    assert ids(ask(client, "ImagingStudy?modality=CT")) == []
+    device = ask(client, "Device")["entry"][0]["resource"]
+    (provenance,) = ids(ask(client, f"Provenance?target=DiagnosticReport/{report['id']}"))
+    assert [provenance] == ids(ask(client, f"Provenance?target=Observation/{results[2]}&recorded=ge2000"))
+    assert ids(ask(client, "Provenance?target=DiagnosticReport/report-1")) == []
+    assert ids(ask(client, f"Device?_id={device['id']}&_sort=_lastUpdated")) == [device["id"]]
+
+
+def test_patients_are_found_by_name_and_birth(client: httpx.Client) -> None:
+    patient = ask(client, "Patient?identifier=TEST-7")["entry"][0]["resource"]
+    born, family = patient["birthDate"], patient["name"][0]["family"]
+    for query in (
+        f"birthdate={born}",
+        f"birthdate={born[:4]}&name={family[:4].upper()}",
+        f"family={family.lower()}&gender={patient['gender']}",
+        f"name={patient['name'][0]['given'][0]}",
+        f"_id={patient['id']}",
+    ):
+        assert ids(ask(client, f"Patient?{query}")) == [patient["id"]], query
+    for query in ("birthdate=1801", f"family={family[1:]}", "name=%25", "name=_", "gender=unheard"):
+        assert ids(ask(client, f"Patient?{query}")) == [], query
+    assert sorted(ids(ask(client, "Patient?name=person"))) == ["patient-0", "patient-1", "patient-2"]
+
+
+def test_results_and_provenance_come_along(client: httpx.Client) -> None:
+    query = (
+        "DiagnosticReport?identifier=ACC-7&_include=DiagnosticReport:result&_include=DiagnosticReport:patient"
+    )
+    bundle = ask(client, f"{query}&_revinclude=Provenance:target&_total=accurate")
+    assert bundle["total"] == 1, "of the matches"
+    by_mode: dict[str, list[dict[str, Any]]] = {"match": [], "include": []}
+    for entry in bundle["entry"]:
+        by_mode[entry["search"]["mode"]].append(entry["resource"])
+    (report,) = by_mode["match"]
+    wanted = {one["reference"] for one in report["result"]} | {report["subject"]["reference"]}
+    told = {f"{one['resourceType']}/{one['id']}" for one in by_mode["include"]}
+    assert wanted < told
+    assert {one.partition("/")[0] for one in told - wanted} == {"Provenance"}
+    links = {one["relation"]: one["url"] for one in bundle["link"]}
+    assert links["self"].count("_include=") == 2
+    assert "_revinclude=Provenance%3Atarget" in links["self"]
+    for bad in ("_include=Observation:device", "_revinclude=Observation:subject"):
+        checked(client.get(f"/DiagnosticReport?identifier=ACC-7&{bad}"), 400)
+
+
+def test_parts_of_a_resource_are_marked_and_keep_their_labels(client: httpx.Client) -> None:
+    whole = ask(client, "DiagnosticReport?identifier=ACC-7")["entry"][0]["resource"]
+    for query, present, absent in (
+        (
+            "_elements=identifier,effective",
+            {"identifier", "status", "code"},
+            {"text", "conclusion", "result"},
+        ),
+        ("_summary=text", {"text", "status", "code"}, {"conclusion", "presentedForm"}),
+        ("_summary=data", {"conclusion", "presentedForm"}, {"text"}),
+    ):
+        (entry,) = ask(client, f"DiagnosticReport?identifier=ACC-7&{query}")["entry"]
+        part = entry["resource"]
+        assert present <= set(part), query
+        assert not absent & set(part), query
+        assert part["meta"]["security"] == whole["meta"]["security"], "what a machine wrote stays labelled"
+        assert part["meta"]["tag"][-1]["code"] == "SUBSETTED"
+    assert ask(client, "DiagnosticReport?_count=0&_total=accurate")["total"] == 6
+
+
+def test_withdrawn_results_are_found_as_withdrawn(client: httpx.Client, database_url: str) -> None:
+    with psycopg.connect(libpq_url(database_url), autocommit=True) as connection:
+        found = connection.execute(
+            "SELECT body FROM firstread.resource WHERE resource_id = 'report-1'"
+        ).fetchone()
+        assert found is not None
+        connection.execute(
+            "UPDATE firstread.resource SET body = %s WHERE resource_id = 'report-1'",
+            [Jsonb(found[0] | {"status": "entered-in-error"})],
+        )
+    (entry,) = ask(client, "DiagnosticReport?identifier=ACC-1")["entry"]
+    assert entry["resource"]["status"] == "entered-in-error"
+    assert ids(ask(client, "DiagnosticReport?identifier=ACC-1&status=partial,preliminary,final")) == []
+    root = str(client.base_url).removesuffix("/fhir/")
+    assert "ACC-1" not in httpx.get(f"{root}/").text, "the list shows what is in force"
+    page = httpx.get(f"{root}/reports/report-1").text
+    assert page.index("Withdrawn") < page.index("Findings"), "said before the text"
+
+
+def test_history_since_and_counted(client: httpx.Client) -> None:
+    for query, count, total in (
+        ("", 1, 1),
+        ("?_count=0", 0, 1),
+        ("?_since=2100-01-01", 0, 0),
+        ("?_since=2020", 1, 1),
+    ):
+        bundle = ask(client, f"DiagnosticReport/report-1/_history{query}")
+        assert (len(ids(bundle)), bundle["total"]) == (count, total), query
+
+
+VALUES = st.sampled_from(
+    [
+        *(
+            "",
+            " ",
+            ",",
+            "|",
+            ",,",
+            "a,",
+            "Patient/",
+            "patient-1",
+            "Patient/patient-2",
+            "report-1,report-2",
+            "TEST-7",
+        ),
+        *(
+            "urn:site:mrn|MRN-1",
+            "urn:site:mrn|",
+            "|ACC-1",
+            "partial",
+            "final",
+            "|partial",
+            "LP29684-5",
+            "19005-8",
+        ),
+        *(
+            "2026",
+            "ge2026-02-03",
+            "ne2019",
+            "ap2026",
+            "le9999-12-31",
+            "true",
+            "false",
+            "male",
+            "inv",
+            "DX",
+            "*",
+        ),
+        *(
+            "DiagnosticReport/report-1",
+            "-date",
+            "date",
+            "text",
+            "id",
+            "Provenance:target",
+            "0",
+            "1",
+            "x" * 300,
+        ),
+        *("DiagnosticReport:result", "\\", "\\,", "%", "'", "\u0000", "\u200b", "\u0301", "\u3000"),
+    ]
+)
+_KNOWN = sorted({name for names in SEARCHABLE.values() for name in names})
+NAMES = st.sampled_from(
+    [
+        *_KNOWN,
+        *(
+            f"{name}:{modifier}"
+            for name in ("identifier", "status", "patient")
+            for modifier in ("not", "missing", "exact")
+        ),
+        *(
+            "_sort",
+            "_include",
+            "_revinclude",
+            "_elements",
+            "_total",
+            "_summary",
+            "_contained",
+            "_pretty",
+            "_format",
+        ),
+        *(
+            "patient.name",
+            "_has:Observation:patient:code",
+            "_filter",
+            "_text",
+            "_tag",
+            "nonsense",
+            "",
+            "Patient",
+        ),
+    ]
+)
+SOUP = st.lists(st.tuples(NAMES, VALUES), max_size=3)
+
+
+def _matches(client: httpx.Client, kind: str, soup: list[tuple[str, str]], lenient: bool) -> set[str] | None:
+    """Ids of the matches, None for a refusal."""
+    prefer = {"prefer": "handling=lenient"} if lenient else {}
+    answer = client.get(f"/{kind}", params=[*soup, ("_count", "200")], headers=prefer)
+    if answer.status_code in (400, 406):
+        assert json.loads(answer.text)["resourceType"] == "OperationOutcome"
+        return None
+    assert answer.status_code == 200, answer.text
+    entries = json.loads(answer.text).get("entry", [])
+    return {one["resource"]["id"] for one in entries if one["search"]["mode"] == "match"}
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    kind=st.sampled_from(list(SEARCHABLE)),
+    soup=SOUP,
+    more=st.tuples(NAMES, VALUES),
+    lenient=st.booleans(),
+)
+def test_one_more_parameter_never_shows_more(
+    client: httpx.Client, kind: str, soup: list[tuple[str, str]], more: tuple[str, str], lenient: bool
+) -> None:
+    wide, narrow = _matches(client, kind, soup, lenient), _matches(client, kind, [*soup, more], lenient)
+    if narrow is None:
+        return
+    assert wide is not None, "what is refused is not healed by one more parameter"
+    assert narrow <= wide
+    if more[0] in SEARCHABLE[kind] and narrow == wide:
+        shown = _matches(client, kind, [], lenient)
+        assert more[1].strip(" ,|\u3000\u0301"), "a blank filter is no filter"
+        assert shown is not None
