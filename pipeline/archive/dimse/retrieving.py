@@ -232,9 +232,12 @@ def storage_contexts(sop_class_uids: Iterable[str]) -> tuple[PresentationContext
     """The C-GET context, then one context per SOP class and transfer syntax, so that each is sent as it is
     stored.
 
-    Announced classes come first, the common ones fill up; at most 128 in all (PS3.8 section 9.3.2.2).
+    Announced classes come first; where any was not said the common ones fill up. At most 128 in all (PS3.8 section 9.3.2.2).
     """
-    classes = list(dict.fromkeys([uid for uid in sop_class_uids if uid] or _COMMON_CLASSES))
+    said = list(sop_class_uids)
+    classes = list(dict.fromkeys(uid for uid in said if uid))
+    if not all(said) or not said:
+        classes = list(dict.fromkeys([*classes, *_COMMON_CLASSES]))
     pairs = [(sop_class, syntax) for sop_class in classes for syntax in TRANSFER_SYNTAXES]
     if len(pairs) > MOST_CONTEXTS - 1:
         pairs = [(sop_class, syntax) for syntax in TRANSFER_SYNTAXES for sop_class in classes]
