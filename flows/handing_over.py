@@ -10,9 +10,10 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from flows.environment.workplace import Workplace
-from flows.received import pushed_study
+from flows.received import pushed_events, pushed_study
 from pipeline.errors import FirstreadError, SkipStudy
 from pipeline.store.values import QuietStudy
 from pipeline.study import AnnouncedInstance, StudyQuery
@@ -171,6 +172,7 @@ class HandingOver:
         place, uid = self._place, study.study_instance_uid
         found = list(place.archive(self._archive).find(StudyQuery(study_instance_uids=(uid,))))
         recipe = self._known_recipe()
+        place.store.append_audit(pushed_events(place, self._archive, uid, datetime.now(UTC)))
         place.store.record_found(self._archive, recipe, found or [pushed_study(study)])
         place.store.hand_over(self._archive, uid, study.newest)
         (ledger_id,) = place.store.ledger_ids(self._archive, recipe, [uid])

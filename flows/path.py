@@ -16,7 +16,7 @@ from flows.environment.workplace import Workplace
 from flows.fetching import fetch_study, transfer_events, unread
 from flows.given import gather
 from flows.priors import Compared, with_last_prior
-from flows.received import link_received, used
+from flows.received import link_received, pushed_events, used, with_received
 from flows.stored_pixels import in_stored_pixels
 from models.family import PromptContext
 from pipeline.archive.spool import DiskLimits, Spool
@@ -90,11 +90,12 @@ def bring(place: Workplace, claim: Claim, *, pushed: bool = False) -> RetrievedS
         if not pushed and (left := unread(place, claim)) is not None:
             progress.completeness = left.completeness
             raise left.reason
-        fetched, known = fetch(place, claim, pushed=pushed)
+        fetched, known, differing = fetch(place, claim, pushed=pushed)
         completeness = progress.completeness = completeness_of(fetched)
         if pushed:
-            progress.received = used(fetched, known=known)
-        if not claim.again and fetched.manifest_digest == claim.reported_manifest:
+            progress.received = (*used(fetched, known=known), *differing)
+        again = claim.again or _new_conflict(place, claim, differing)
+        if not again and fetched.manifest_digest == claim.reported_manifest:
             return unchanged(claim, completeness, progress.received)
         if not fetched.complete and not _grace_is_over(place, claim):
             raise RetryLater(
@@ -103,7 +104,7 @@ def bring(place: Workplace, claim: Claim, *, pushed: bool = False) -> RetrievedS
             )
         read = read_headers(fetched)
         completeness = progress.completeness = with_films(place, fetched, read, completeness)
-        if not claim.again and completeness.films_digest == claim.reported_films:
+        if not again and completeness.films_digest == claim.reported_films:
             return unchanged(claim, completeness, progress.received)
         place.store.record_complete(claim, completeness)
         context, image_set = prepare(fetched, read, laterals=place.reads_laterals)
@@ -140,19 +141,37 @@ def _said_of(image_set: ImageSet) -> tuple[CheckOutcome, ...]:
     return tuple(CheckOutcome(one.code, Verdict.WARNED, one.message) for one in image_set.remarks)
 
 
-def fetch(place: Workplace, claim: Claim, *, pushed: bool = False) -> tuple[FetchedStudy, bool]:
-    """Bring the study's files, those that were pushed first, and whether the archive knows the study.
+def fetch(
+    place: Workplace, claim: Claim, *, pushed: bool = False
+) -> tuple[FetchedStudy, bool, tuple[UsedInstance, ...]]:
+    """Bring the study's files, whether the archive knows the study, and what was pushed with other bytes than its own.
 
-    Returns the last attempt even if it is short.
+    What was pushed stands in for what the archive lacks, never for what it has. Returns the last attempt even if it is
+    short.
     """
     folder = place.study_folder(claim.ledger_id)
-    received = link_received(place.store, claim, folder) if pushed else 0
     try:
-        return fetch_study(place, claim.archive, claim.study_instance_uid, folder), True
+        fetched = fetch_study(place, claim.archive, claim.study_instance_uid, folder)
     except SkipStudy:
-        if not received:
+        if not pushed or not link_received(place.store, claim, folder):
             raise
-        return received_only(place, claim, folder), False
+        return received_only(place, claim, folder), False, ()
+    if not pushed:
+        return fetched, True, ()
+    fetched, differing = with_received(place.store, claim, folder, fetched)
+    return fetched, True, differing
+
+
+def _new_conflict(place: Workplace, claim: Claim, differing: tuple[UsedInstance, ...]) -> bool:
+    """Whether a report does not say yet that two contents came under one UID."""
+    if not differing:
+        return False
+    unsettled = {
+        (one.sop_instance_uid, one.sha256)
+        for one in place.store.received_origins(claim.archive, claim.study_instance_uid)
+        if one.unsettled
+    }
+    return any((one.sop, one.sha256) in unsettled for one in differing)
 
 
 def received_only(place: Workplace, claim: Claim, folder: Path) -> FetchedStudy:
@@ -244,7 +263,10 @@ def retrieval_events(
 ) -> tuple[Mapping[str, Any], ...]:
     """What the audit says of how the instances came here, those of an earlier study included."""
     archive = brought.claim.archive
-    events = transfer_events(place, archive, brought.context, brought.begun, now)
+    if brought.received and not any(one.announced for one in brought.received):
+        events = pushed_events(place, archive, brought.context.study_instance_uid, now, brought.context)
+    else:
+        events = transfer_events(place, archive, brought.context, brought.begun, now)
     if brought.earlier is not None:
         events += transfer_events(place, archive, brought.earlier, brought.begun, now)
     return events

@@ -7,22 +7,28 @@ ledger); what is done here can be done again by whoever comes next.
 import logging
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from flows.environment.workplace import Workplace
+from pipeline.archive.spool import moved
+from pipeline.fhir import audit_events
 from pipeline.ledger import Claim, UsedInstance
 from pipeline.store.store import Store
 from pipeline.store.values import QuietStudy
-from pipeline.study import FetchedStudy, FoundStudy, HeldInstance
+from pipeline.study import DamagedInstance, FetchedStudy, FoundStudy, HeldInstance, StudyContext
 
 log = logging.getLogger(__name__)
 
 QUIETS = 6
 """How many times ``quiet_seconds`` a received study may wait for a listener before a run hands it over itself."""
 REMOVED_AT_ONCE = 500
+_PUSHED = "pushed"
+_OTHER_BYTES = "what was pushed under this UID has other bytes than the archive's own, which was drafted"
 
 
 def link_received(store: Store, claim: Claim, folder: Path) -> int:
@@ -43,6 +49,48 @@ def link_received(store: Store, claim: Claim, folder: Path) -> int:
     if gone and (lost := store.note_missing(claim.archive, gone)):
         log.error("ledger row %d: %d received files are gone from the inbox", claim.ledger_id, lost)
     return len(received) - len(gone)
+
+
+def with_received(
+    store: Store, claim: Claim, folder: Path, fetched: FetchedStudy
+) -> tuple[FetchedStudy, tuple[UsedInstance, ...]]:
+    """What the archive sent, and of what was pushed all that it did not; the archive's own object is never replaced.
+
+    Gives also the pushed instances whose bytes differ from the archive's under the same UID: that is a conflict on the
+    report, whichever came first.
+    """
+    link_received(store, claim, folder / _PUSHED)
+    held = {one.ref.sop_instance_uid: one for one in fetched.held}
+    damaged, differing = list(fetched.damaged), []
+    for instance in store.received_instances(claim.archive, claim.study_instance_uid):
+        uid = instance.ref.sop_instance_uid
+        path = folder / _PUSHED / f"{uid}.dcm"
+        if uid not in held and path.exists():
+            held[uid] = moved(instance, path)
+        elif uid in held and held[uid].sha256 != instance.sha256:
+            differing.append(UsedInstance(uid, instance.sha256, announced=False))
+            damaged.append(DamagedInstance(uid, "duplicate-conflict", _OTHER_BYTES))
+    whole = tuple(sorted(held.values(), key=lambda one: one.ref.sop_instance_uid))
+    return replace(fetched, held=whole, damaged=tuple(dict.fromkeys(damaged))), tuple(differing)
+
+
+def pushed_events(
+    place: Workplace,
+    archive: str,
+    study_instance_uid: str,
+    now: datetime,
+    context: StudyContext | None = None,
+) -> tuple[Mapping[str, Any], ...]:
+    """One audit event for each sender of what no outcome names yet of a received study, with digests and times."""
+    by_sender: dict[str, list[tuple[str, str, datetime]]] = {}
+    for one in place.store.received_origins(archive, study_instance_uid):
+        if one.unsettled:
+            by_sender.setdefault(one.peer, []).append((one.sop_instance_uid, one.sha256, one.received_at))
+    site = place.site(archive)
+    return tuple(
+        audit_events.instances_pushed(site, study_instance_uid, sender, instances, now, context)
+        for sender, instances in by_sender.items()
+    )
 
 
 def used(fetched: FetchedStudy, *, known: bool) -> tuple[UsedInstance, ...]:

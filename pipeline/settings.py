@@ -250,6 +250,10 @@ class ListenSettings(Table):
     archive: str = Field(
         default="main", description="the archive whose own count decides that a study is complete"
     )
+    senders: tuple[str, ...] = Field(
+        default=(),
+        description='who may send: AE titles, networks, or both as "AE@network"; this machine alone where empty',
+    )
     quiet_seconds: float = Field(default=10.0, gt=0)
     keep_days: int = Field(
         default=30,

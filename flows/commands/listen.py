@@ -24,16 +24,15 @@ from flows.environment.listener_health import (
 )
 from flows.environment.prefect_api import site_api
 from flows.environment.recipe_process import asked_recipe
+from flows.environment.senders import Refusals, is_allowed, read_senders
 from flows.environment.workplace import Workplace
 from flows.handing_over import HandingOver
 from flows.received import remove_leftovers
 from flows.tally import STOPPED
-from pipeline.archive.dimse.caller import Sender
 from pipeline.archive.dimse.committing import Arrival
 from pipeline.archive.dimse.storage_scp import StorageScp
-from pipeline.errors import StopRun
+from pipeline.errors import FirstreadError, StopRun
 from pipeline.settings import Settings
-from pipeline.study import HeldInstance
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +42,7 @@ PROBE_EVERY = 10
 DEAF_AFTER = 6
 """Calls in vain after which the command ends, so that whoever supervises it starts it again."""
 STOP_SECONDS = 4.0
+TELL_SECONDS = 20.0
 
 
 def listen_forever(settings: Settings) -> None:
@@ -54,6 +54,7 @@ def listen_forever(settings: Settings) -> None:
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
+    allowed, refusals = read_senders(settings.listen.senders), Refusals()
     recorded = bool(site_api(settings))
     if not recorded:
         log.warning("no Prefect API is configured: what is received is drafted by the next `firstread run`")
@@ -71,6 +72,8 @@ def listen_forever(settings: Settings) -> None:
             folder=settings.data_dir / "inbox",
             record=partial(take, place),
             min_free_gib=settings.listen.min_free_gib,
+            allows=partial(is_allowed, allowed=allowed),
+            refused=refusals.add,
         )
         with scp:
             sys.stderr.write(
@@ -79,25 +82,40 @@ def listen_forever(settings: Settings) -> None:
             sys.stderr.flush()
             handing_over.start()
             try:
-                _watch(place, scp, stop)
+                _watch(place, scp, stop, refusals)
             finally:
                 handing_over.stop()
+                _tell(place, refusals)
                 with suppress(OSError):
                     remove_health(settings.data_dir)
 
 
 def take(place: Workplace, arrivals: Sequence[Arrival]) -> None:
     """Record what came, before its C-STORE is answered. Raises RetryLater when the database is away."""
-    by_sender: dict[Sender, list[HeldInstance]] = {}
-    for one in arrivals:
-        by_sender.setdefault(one.sender, []).append(one.instance)
-    for sender, instances in by_sender.items():
-        place.store.record_received(place.settings.listen.archive, instances, sender.calling)
+    place.store.record_received(
+        place.settings.listen.archive,
+        [one.instance for one in arrivals],
+        [str(one.sender) for one in arrivals],
+    )
 
 
-def _watch(place: Workplace, scp: StorageScp, stop: threading.Event) -> None:
+def _tell(place: Workplace, refusals: Refusals) -> None:
+    try:
+        refusals.flush(place.settings.policy.organization, place.store.append_audit)
+    except FirstreadError as error:
+        log.warning("refusals are not in the audit yet: %s", error)
+
+
+def _tell_now_and_then(place: Workplace, stop: threading.Event, refusals: Refusals) -> None:
+    """One event for each sender and reason at most every ``TELL_SECONDS``, with how many they were."""
+    while not stop.wait(TELL_SECONDS):
+        _tell(place, refusals)
+
+
+def _watch(place: Workplace, scp: StorageScp, stop: threading.Event, refusals: Refusals) -> None:
     """Say how the listener is until it is stopped. Raises StopRun when it is deaf for good."""
     settings, turn, deaf = place.settings, 0, 0
+    threading.Thread(target=_tell_now_and_then, args=(place, stop, refusals), daemon=True).start()
     while not stop.wait(WATCH_SECONDS):
         hearing = scp.hearing()
         if not hearing.alive:

@@ -40,6 +40,8 @@ _BEGIN = coding(DICOM, "110102", "Begin Transferring DICOM Instances")
 _TRANSFERRED = coding(DICOM, "110104", "DICOM Instances Transferred")
 _EXPORT = coding(DICOM, "110106", "Export")
 _IMPORT = coding(DICOM, "110107", "Import")
+_ALERT = coding(DICOM, "110113", "Security Alert")
+_NODE_AUTHENTICATION = coding(DICOM, "110126", "Node Authentication")
 _ACCESSED = coding(DICOM, "110103", "DICOM Instances Accessed")
 _QUERY = coding(DICOM, "110112", "Query")
 _STARTED = coding(DICOM, "110120", "Application Start")
@@ -104,6 +106,41 @@ def study_received(site: Site, context: StudyContext, when: datetime, *, importe
     study = _study_entity(context.study_instance_uid)
     study["detail"] = [{"type": "instances", "valueString": str(len(context.instances))}]
     body["entity"] = [study, _patient_entity(patient_reference(context, site))]
+    return body
+
+
+def instances_pushed(
+    site: Site,
+    study_instance_uid: str,
+    sender: str,
+    instances: Sequence[tuple[str, str, datetime]],
+    when: datetime,
+    context: StudyContext | None = None,
+) -> Body:
+    """Instances that ``sender`` ("AE title@address") sent on its own: SOP Instance UID, SHA-256 and time of each."""
+    title, _, address = sender.rpartition("@")
+    body = _event(_TRANSFERRED, "C", when, site.organization)
+    body["agent"] = [_sender(title or sender, address), _ours(_DESTINATION, requestor=False)]
+    study = _study_entity(study_instance_uid)
+    study["detail"] = [{"type": "instances", "valueString": str(len(instances))}]
+    study["detail"] += [
+        {"type": uid, "valueString": f"sha256 {digest}, received {instant(at)}"}
+        for uid, digest, at in instances
+    ]
+    body["entity"] = [study]
+    if context is not None:
+        body["entity"].append(_patient_entity(patient_reference(context, site)))
+    return body
+
+
+def sender_refused(
+    organization: str, calling: str, address: str, reason: str, count: int, when: datetime
+) -> Body:
+    """A sender was turned away ``count`` times since the last event about it (PS3.15 A.5.3, Security Alert)."""
+    body = _event(_ALERT, "E", when, organization, MINOR_FAILURE)
+    body["subtype"] = [_NODE_AUTHENTICATION]
+    body["outcomeDesc"] = clean(f"refused {count} times: {reason}")
+    body["agent"] = [_sender(calling, address), _ours(_DESTINATION, requestor=False)]
     return body
 
 
@@ -287,6 +324,13 @@ def _peer(role: Body, address: str) -> Body:
     who = {"identifier": {"system": "urn:firstread:peer", "value": known}}
     network = {"address": known, "type": _ADDRESS}
     return {"type": concept(role), "who": who, "requestor": True, "network": network}
+
+
+def _sender(title: str, address: str) -> Body:
+    name = clean(title) or "unknown"
+    who = {"identifier": {"system": "urn:firstread:ae-title", "value": name}, "display": name}
+    network = {"address": clean(address) or "unknown", "type": _ADDRESS}
+    return {"type": concept(_SOURCE), "who": who, "name": name, "requestor": True, "network": network}
 
 
 def _study_entity(study_instance_uid: str) -> Body:

@@ -6,19 +6,19 @@ from pathlib import Path
 
 from pipeline.store.connections import Connection
 from pipeline.store.statements import statement
-from pipeline.store.values import QuietStudy, Received
+from pipeline.store.values import QuietStudy, Received, ReceivedOrigin
 from pipeline.study import HeldInstance, InstanceRef
 
 
 def record_received(
-    connection: Connection, archive: str, instances: Sequence[HeldInstance], peer: str
+    connection: Connection, archive: str, instances: Sequence[HeldInstance], peers: Sequence[str]
 ) -> tuple[Received, ...]:
     """Write the instances, committed and flushed; see ``Store.record_received``."""
     rows = connection.execute(
         statement("inbox", "record_received"),
         {
             "archive": archive,
-            "peer": peer,
+            "peers": list(peers),
             "studies": [one.ref.study_instance_uid for one in instances],
             "series": [one.ref.series_instance_uid for one in instances],
             "instances": [one.ref.sop_instance_uid for one in instances],
@@ -30,6 +30,16 @@ def record_received(
         },
     ).fetchall()
     return tuple(Received(*row) for row in rows)
+
+
+def received_origins(
+    connection: Connection, archive: str, study_instance_uid: str
+) -> tuple[ReceivedOrigin, ...]:
+    """Who sent what of a study is still in the inbox, oldest first."""
+    rows = connection.execute(
+        statement("inbox", "received_origins"), {"archive": archive, "study": study_instance_uid}
+    ).fetchall()
+    return tuple(ReceivedOrigin(*row) for row in rows)
 
 
 def quiet_studies(

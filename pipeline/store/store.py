@@ -29,6 +29,7 @@ from pipeline.store.values import (
     FoundCounts,
     QuietStudy,
     Received,
+    ReceivedOrigin,
     RestingFilter,
     RestingRow,
     RestingStudy,
@@ -255,14 +256,20 @@ class Store:
     # -- the inbox
 
     def record_received(
-        self, archive: str, instances: Sequence[HeldInstance], peer: str = ""
+        self, archive: str, instances: Sequence[HeldInstance], peer: str | Sequence[str] = ""
     ) -> tuple[Received, ...]:
         """Write received instances; they are durable when this returns, and Success may be answered.
 
+        ``peer`` is who sent them ("AE title@address"), one for all or one for each.
         The same bytes again are a duplicate; other bytes under a known SOP Instance UID are kept beside and marked as a
         conflict.
         """
-        return self._run(lambda c: inbox.record_received(c, archive, instances, peer))
+        peers = [peer] * len(instances) if isinstance(peer, str) else peer
+        return self._run(lambda c: inbox.record_received(c, archive, instances, peers))
+
+    def received_origins(self, archive: str, study_instance_uid: str) -> tuple[ReceivedOrigin, ...]:
+        """Who sent what of a study is still in the inbox, and when."""
+        return self._run(lambda c: inbox.received_origins(c, archive, study_instance_uid))
 
     def quiet_studies(self, quiet_seconds: float, archive: str | None = None) -> tuple[QuietStudy, ...]:
         """Received studies, not handed over yet, of which nothing has come for ``quiet_seconds``."""

@@ -208,6 +208,20 @@ class Received:
 
 
 @dataclass(frozen=True, slots=True)
+class ReceivedOrigin:
+    """One instance in the inbox and where it came from; ``peer`` is "AE title@address" as it was called from there.
+
+    ``unsettled``: no outcome names its bytes yet.
+    """
+
+    sop_instance_uid: str
+    sha256: str
+    peer: str
+    received_at: datetime
+    unsettled: bool
+
+
+@dataclass(frozen=True, slots=True)
 class QuietStudy:
     """A study of which nothing has come for a while; ``newest`` is when its last instance came."""
 

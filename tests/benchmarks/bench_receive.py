@@ -2,10 +2,10 @@
 
     python tests/benchmarks/bench_receive.py [--other FOLDER] [--instances 3000] [--senders 8] [--blocks 2]
 
-dcmtk's storescu sends, each sender a process with one association and files of its own; every instance of about 12 kB is
-durable with its row before it is acknowledged. Each side has a fresh embedded Postgres that waits for the disk. Blocks
-of both sides alternate. Printed: instances per second, and the resident memory of the listener while it waits, after
-the storm, and once it has handed the studies over (it knows the recipe then, and has drafted nothing).
+dcmtk's storescu sends, each sender a process with one association and files of its own; every instance of about 12 kB
+is durable with its row before it is acknowledged. Each side has a fresh embedded Postgres that waits for the disk.
+Blocks of both sides alternate. Printed: instances per second, and the resident memory of the listener while it waits,
+after the storm, and once it has handed the studies over (it knows the recipe then, and has drafted nothing).
 """
 
 import argparse
@@ -91,7 +91,8 @@ def block(checkout: Path, films: Path) -> Block:
                 )
                 for one in senders
             ]
-            if any([one.wait() for one in sending]):
+            codes = [one.wait() for one in sending]
+            if any(codes):
                 raise SystemExit("a sender was refused")
             seconds = time.monotonic() - begun
             after, count = resident_mb(listener.pid), sum(1 for _ in films.rglob("*.dcm"))
@@ -108,7 +109,9 @@ def block(checkout: Path, films: Path) -> Block:
 
 def main() -> None:
     """Print both sides."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--other", type=Path, help="another checkout, with its .venv")
     parser.add_argument("--instances", type=int, default=3000)
     parser.add_argument("--senders", type=int, default=8)
@@ -132,7 +135,9 @@ def main() -> None:
             ours.handed_over_mb / other.handed_over_mb
             for ours, other in zip(found["ours"], found["other"], strict=True)
         ]
-        print(f"rate: {statistics.median(ratios):.2f} (bar 1.5); memory: {statistics.median(memory):.2f} (bar 0.6)")
+        print(
+            f"rate: {statistics.median(ratios):.2f} (bar 1.5); memory: {statistics.median(memory):.2f} (bar 0.6)"
+        )
 
 
 if __name__ == "__main__":

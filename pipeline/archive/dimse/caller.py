@@ -25,6 +25,9 @@ class Sender:
     calling: str
     address: str
 
+    def __str__(self) -> str:
+        return f"{self.calling}@{self.address}"
+
 
 class MalformedRequestError(Exception):
     """What came first is no association request, or one that is too long."""

@@ -232,7 +232,8 @@ def storage_contexts(sop_class_uids: Iterable[str]) -> tuple[PresentationContext
     """The C-GET context, then one context per SOP class and transfer syntax, so that each is sent as it is
     stored.
 
-    Announced classes come first; where any was not said the common ones fill up. At most 128 in all (PS3.8 section 9.3.2.2).
+    Announced classes come first; where any was not said the common ones fill up. At most 128 in all (PS3.8 section
+    9.3.2.2).
     """
     said = list(sop_class_uids)
     classes = list(dict.fromkeys(uid for uid in said if uid))

@@ -2,8 +2,8 @@
 WITH came AS (
     SELECT DISTINCT ON (sop, sha256) *, dense_rank() OVER (PARTITION BY sop ORDER BY sha256) > 1 AS beside
     FROM unnest(%(studies)s::text[], %(series)s::text[], %(instances)s::text[], %(digests)s::text[],
-                %(sizes)s::bigint[], %(classes)s::text[], %(syntaxes)s::text[], %(paths)s::text[])
-         AS c (study, series, sop, sha256, size, sop_class, syntax, path)
+                %(sizes)s::bigint[], %(classes)s::text[], %(syntaxes)s::text[], %(paths)s::text[], %(peers)s::text[])
+         AS c (study, series, sop, sha256, size, sop_class, syntax, path, peer)
 ), known AS (
     SELECT c.sop, c.sha256, bool_or(i.sha256 = c.sha256) AS duplicate, bool_or(i.sha256 <> c.sha256) AS conflict
     FROM came AS c
@@ -12,7 +12,7 @@ WITH came AS (
 ), stored AS (
     INSERT INTO instance AS i (archive, study_instance_uid, series_instance_uid, sop_instance_uid, sha256, size,
                                sop_class_uid, transfer_syntax_uid, path, peer, conflict)
-    SELECT %(archive)s, c.study, c.series, c.sop, c.sha256, c.size, c.sop_class, c.syntax, c.path, %(peer)s,
+    SELECT %(archive)s, c.study, c.series, c.sop, c.sha256, c.size, c.sop_class, c.syntax, c.path, c.peer,
            coalesce(k.conflict, c.beside)
     FROM came AS c LEFT JOIN known AS k USING (sop, sha256)
     ORDER BY c.sop, c.sha256
@@ -23,6 +23,12 @@ WITH came AS (
 )
 SELECT c.sop, coalesce(k.duplicate, false), coalesce(k.conflict, c.beside)
 FROM came AS c LEFT JOIN known AS k USING (sop, sha256);
+
+-- name: received_origins
+SELECT sop_instance_uid, sha256, peer, received_at, settled_at IS NULL
+FROM instance
+WHERE archive = %(archive)s AND study_instance_uid = %(study)s AND path <> ''
+ORDER BY instance_id;
 
 -- name: quiet_studies
 SELECT archive, study_instance_uid, count(*), max(received_at)
