@@ -42,7 +42,7 @@ def beside(film: Path, sop_class: str, modality: str, **more: object) -> Path:
     made = Dataset()
     made.file_meta = FileMetaDataset()
     made.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    made.file_meta.MediaStorageSOPClassUID = made.SOPClassUID = sop_class
+    made.file_meta.MediaStorageSOPClassUID = made.SOPClassUID = UID(sop_class)
     made.file_meta.MediaStorageSOPInstanceUID = made.SOPInstanceUID = UID(
         f"0.1.{sop_class[-6:].replace('.', '')}"
     )
