@@ -11,7 +11,6 @@ import pytest
 
 from pipeline.errors import StopRun
 from pipeline.settings import Settings
-from pipeline.store.connections import libpq_url
 from pipeline.store.embedded import EmbeddedPostgres
 from pipeline.store.migrations import upgrade
 from pipeline.store.opening import open_store
@@ -69,7 +68,7 @@ def test_a_backup_is_restored_on_another_server(tmp_path: Path) -> None:
     with EmbeddedPostgres.ensure(new / "firstread-data") as server:
         said = typed(variables + restore, new)
         assert "the audit chain holds" in said
-        with psycopg.connect(libpq_url(server.url)) as connection:
+        with psycopg.connect(server.admin_conninfo("firstread")) as connection:
             states = connection.execute("SELECT state::text FROM firstread.ledger ORDER BY 1").fetchall()
         assert states == [("reported",), ("retrieving",)]
 
