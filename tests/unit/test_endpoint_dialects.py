@@ -29,32 +29,63 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyEndpoint]:
         yield running
 
 
-def test_maira_2_is_asked_as_its_processor_would(server: FaultyEndpoint) -> None:
-    prior = film_study(9, view="").images[
-        0
-    ]  # a film that was chosen to compare with, whatever its header says
-    context = PromptContext(indication="Cough.", prior_report="Clear lungs.")
+MAIRA_IMAGES = {
+    (): "Given the current frontal image only<image>",
+    ("lateral",): "Given the current frontal image<image> and the current lateral image<image>",
+    (
+        "prior",
+    ): "Given the current frontal image<image> and the prior frontal image<image> PRIOR_REPORT: Clear lungs.",
+    ("lateral", "prior"): (
+        "Given the current frontal image<image> the current lateral image<image> and the prior frontal image<image>"
+        " PRIOR_REPORT: Clear lungs."
+    ),
+}
+"""By the films beside the frontal one, as microsoft/maira-2's processing_maira2.py names them."""
+
+
+@pytest.mark.parametrize("beside", MAIRA_IMAGES)
+def test_maira_2_is_asked_as_its_processor_would(beside: tuple[str, ...], server: FaultyEndpoint) -> None:
+    # a film that was chosen to compare with, whatever its header says
+    prior = film_study(9, view="").images[0]
+    study = two_films() if "lateral" in beside else film_study(1)
+    if "prior" in beside:
+        study = replace(study, priors=(prior,))
+    context = PromptContext(indication="Cough.", technique="PA", prior_report="Clear lungs.")
     with open_served("maira-2", server) as family:
-        alone, all_three = family.encode([film_study(1), replace(two_films(), priors=(prior,))])
-        family.answer([alone], [Request(Task.FINDINGS)])
+        features = family.encode([study])
+        family.answer(features, [Request(Task.FINDINGS, context=context)])
         assert sent_text(server) == (
-            "Given the current frontal image only<image> PRIOR_REPORT: N/A Provide a description of the findings "
-            "in the radiology study. INDICATION: N/A TECHNIQUE: N/A COMPARISON: N/A"
+            f"{MAIRA_IMAGES[beside]} Provide a description of the findings in the radiology study in comparison to "
+            "the prior frontal image. INDICATION: Cough. TECHNIQUE: PA COMPARISON: N/A"
         )
-        family.answer([all_three], [Request(Task.GROUNDED_REPORT, context=context)])
-        text = sent_text(server)
-        assert text.startswith(
-            "Given the current frontal image<image> the current lateral image<image> and the prior frontal image"
-            "<image> PRIOR_REPORT: Clear lungs. Provide a description of the findings in the radiology study in "
-            "comparison to the prior frontal image. Each finding should be described as a self-contained plain-text "
-            "sentence. If the finding"
+        family.answer(features, [Request(Task.GROUNDED_REPORT, context=context)])
+        assert sent_text(server) == (
+            f"{MAIRA_IMAGES[beside]} Provide a description of the findings in the radiology study in comparison to "
+            "the prior frontal image. Each finding should be described as a self-contained plain-text sentence. If "
+            "the finding is groundable, locate the finding in the current frontal chest X-ray image, with bounding "
+            "boxes indicating all locations where it can be seen in the current frontal image. Otherwise, generate "
+            "just the ungrounded finding without bounding boxes. INDICATION: Cough. TECHNIQUE: PA COMPARISON: N/A"
         )
-        assert text.endswith("without bounding boxes. INDICATION: Cough. TECHNIQUE: N/A COMPARISON: N/A")
-        assert [one.ref.study_instance_uid for one in all_three.images] == ["1.2.1", "1.2.2"]
+        family.answer(features, [Request(Task.DETECT, target="left effusion")])
+        assert sent_text(server) == (
+            "Given the current frontal image<image> Repeat the following finding as a grounded phrase with bounding "
+            "boxes indicating all locations where it can be seen in the given chest X-ray image. "
+            "Finding: left effusion"
+        )
+        current = ["1.2.1", "1.2.2"] if "lateral" in beside else ["1.2.1"]
+        assert [one.ref.study_instance_uid for one in features[0].images] == current
     assert server.bodies[0]["messages"][0] == {
         "role": "system",
         "content": "You are an expert radiology assistant tasked with interpreting a chest X-ray study.",
     }
+
+
+def test_a_prior_film_without_its_report_is_said_to_maira_2(server: FaultyEndpoint) -> None:
+    prior = film_study(9).images[0]
+    with open_served("maira-2", server) as family:
+        features = family.encode([replace(film_study(1), priors=(prior,))])
+        family.answer(features, [Request(Task.FINDINGS)])
+        assert "and the prior frontal image<image> PRIOR_REPORT: N/A Provide" in sent_text(server)
 
 
 def test_maira_2_places_are_of_the_centre_square(server: FaultyEndpoint) -> None:

@@ -85,6 +85,10 @@ class DialectWording:
         """See ``Speaking``."""
         return self._pads and task in PADDED
 
+    def alone(self, task: Task) -> bool:
+        """See ``Speaking``: never; the dialect says how many images it reads."""
+        return False
+
 
 def dialect_wording(model_id: str) -> DialectWording | None:
     """The wording of a family that also runs here, None for any other."""

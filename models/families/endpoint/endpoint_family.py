@@ -160,6 +160,8 @@ class EndpointFamily:
             lengths, rows = features.arrays["length"], features.arrays["png"]
             pictures = [rows[row, :length].tobytes() for row, length in enumerate(lengths)]
             roles = [ROLES[role] for role in features.arrays["role"]]
+            if self._wording.alone(request.task):
+                pictures, roles = pictures[:1], roles[:1]
             if self._wording.padded(request.task):
                 pictures = [padded_picture(one) for one in pictures]
         modality = str(features.arrays["modality"][0]) if pictures else ""

@@ -79,6 +79,10 @@ class Speaking(Protocol):
         """Whether images are sent padded to a square, their middle kept."""
         ...
 
+    def alone(self, task: Task) -> bool:
+        """Whether the first image is sent without the others of the study."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Wording:
@@ -91,11 +95,16 @@ class Wording:
     lateral: bool = False
     prior: bool = False
     lacks: frozenset[Task] = frozenset()
+    one_image: frozenset[Task] = frozenset()
 
     @property
     def digest(self) -> str:
         """SHA-256 of the prompt file."""
         return self.prompts.digest
+
+    def alone(self, task: Task) -> bool:
+        """See Speaking."""
+        return task in self.one_image
 
     def padded(self, task: Task) -> bool:
         """See Speaking: never."""
@@ -118,7 +127,7 @@ class Wording:
                 sorted({task for task, language in self.prompts.texts if language is request.language})
             )
             raise unsupported("the served family", request, f"it does {done or 'nothing'}")
-        values = _values(request, roles)
+        values = _values(request)
         if request.task in (Task.SUMMARIZE, Task.STRUCTURED) and not request.text.strip():
             raise FailStudy("empty-request", f"{request.task} was asked of nothing: give it a text")
         if request.task in (Task.VQA, Task.TEXT_QA) and not request.question.strip():
@@ -202,7 +211,7 @@ def _no_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
 
 
-def _values(request: Request, roles: Sequence[str]) -> dict[str, str]:
+def _values(request: Request) -> dict[str, str]:
     context = request.context
     options = request.options
     return {
@@ -219,18 +228,19 @@ def _values(request: Request, roles: Sequence[str]) -> dict[str, str]:
         "technique": context.technique,
         "comparison": context.comparison,
         "prior_report": context.prior_report,
-        "in_comparison": " in comparison to the prior frontal image" if "prior" in roles else "",
     }
 
 
 def _maira_images(roles: Sequence[str]) -> str:
-    """How MAIRA-2 names its images."""
-    if len(roles) < 2:
+    """How MAIRA-2's processor names its images; the prior film brings its report."""
+    if "lateral" not in roles and "prior" not in roles:
         return "Given the current frontal image only<image>"
     words = "Given the current frontal image<image>"
     if "lateral" in roles:
-        words += " the current lateral image<image>"
-    return words + (" and the prior frontal image<image>" if "prior" in roles else "")
+        words += f"{'' if 'prior' in roles else ' and'} the current lateral image<image>"
+    if "prior" in roles:
+        words += " and the prior frontal image<image> PRIOR_REPORT: [[{prior_report}||N/A]]"
+    return words
 
 
 def _choose(text: str, request: Request) -> tuple[Label, ...]:
@@ -290,6 +300,7 @@ _WORDINGS: Mapping[str, Callable[[Prompts], Wording]] = {
         frontal=True,
         lateral=True,
         prior=True,
+        one_image=frozenset({Task.DETECT}),
     ),
     "chexagent-2": lambda prompts: Wording(
         prompts, system="You are a helpful assistant.", reader=read_boxes_of_100, lateral=True
