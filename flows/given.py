@@ -12,13 +12,18 @@ from typing import Any
 from flows.environment.workplace import Workplace
 from models.family import PromptContext
 from pipeline.fhir.ids import report_id
-from pipeline.identifier_removal import without_identifiers
+from pipeline.identifier_removal import LONGEST_TEXT, shortened, without_identifiers
 from pipeline.reference_leakage import gives_away, poses_as_report
 from pipeline.report import CheckOutcome, Verdict
 from pipeline.study import ImageSet, StudyContext, StudyImage
 
 SIGNED = frozenset({"final", "amended", "corrected", "appended"})
 """Statuses of a report that a radiologist has read. A machine's draft is never given as an earlier report."""
+_CUT = CheckOutcome(
+    "indication",
+    Verdict.WARNED,
+    f"the reason for the examination was cut to {LONGEST_TEXT} characters for the model",
+)
 _NAMES = {"CR": "radiograph", "DX": "radiograph", "MG": "mammography", "CT": "CT", "MR": "MRI"}
 _VIEWS = {"PA": "PA", "AP": "AP", "LL": "lateral", "RL": "lateral"}
 
@@ -39,13 +44,15 @@ def gather(
     told = signed_report(place, archive, earlier) if earlier else ""
     unseen = own_report(place, archive, context)
     known, remarks = without_reports(given_context(context, image_set, told), unseen)
+    if len(context.indication) > LONGEST_TEXT:
+        remarks += (_CUT,)
     return Given(known, unseen, remarks)
 
 
 def given_context(context: StudyContext, image_set: ImageSet, prior_report: str = "") -> PromptContext:
     """The context of one study. ``prior_report`` comes from ``signed_report``."""
     return PromptContext(
-        indication=without_identifiers(context.indication, context),
+        indication=without_identifiers(shortened(context.indication), context),
         technique=technique(image_set.images),
         comparison=f"Prior {_exam(image_set.priors[0])}." if image_set.priors else "",
         prior_report=prior_report,
@@ -63,7 +70,7 @@ def technique(images: tuple[StudyImage, ...]) -> str:
 
 def signed_report(place: Workplace, archive: str, earlier: StudyContext) -> str:
     """The conclusion of the earlier study's report where a radiologist has signed it, else ""."""
-    conclusion = _conclusion(_signed(place, archive, earlier))
+    conclusion = shortened(_conclusion(_signed(place, archive, earlier)))
     return without_identifiers(f"IMPRESSION: {conclusion}", earlier) if conclusion else ""
 
 

@@ -97,10 +97,10 @@ def bring(place: Workplace, claim: Claim, *, pushed: bool = False) -> RetrievedS
         again = claim.again or _new_conflict(place, claim, differing)
         if not again and fetched.manifest_digest == claim.reported_manifest:
             return unchanged(claim, completeness, progress.received)
-        if not fetched.complete and not _grace_is_over(place, claim):
+        if fetched.awaited and not _grace_is_over(place, claim):
             raise RetryLater(
                 "incomplete",
-                f"{len(fetched.missing)} of {len(fetched.announced)} instances are still missing",
+                f"{len(fetched.awaited)} of {len(fetched.announced)} instances are still missing",
             )
         read = read_headers(fetched)
         completeness = progress.completeness = with_films(place, fetched, read, completeness)

@@ -8,29 +8,30 @@ published de-identified reports. A name that no header knows and that follows no
 
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from pipeline.study import StudyContext
 
 REMOVED = "___"
+LONGEST_TEXT = 4000
+"""Characters of a free text that a prompt is given; what is longer is no reason for an examination."""
+_LONG_NUMBER = re.compile(r"\d{5}")
 _MONTHS = r"(?:jan|feb|mar|apr|may|jun|jul|aug|sep|sept|oct|nov|dec)(?:uary|ruary|ch|il|e|y|ust|tember|ober|ember)?\.?"
 _LOOKS = tuple(
     re.compile(pattern, re.I)
     for pattern in (
-        r"\S+@\S+",
         r"(?:https?://|www\.)\S+",
         r"[0-2](?:\.\d+){4,}",
         r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}",
         r"\d{2,4}\s?年(?:\s?\d{1,2}\s?月)?(?:\s?\d{1,2}\s?[日号])?|\d{1,2}\s?月\s?\d{1,2}\s?[日号]",
-        rf"\b\d{{1,2}}(?:st|nd|rd|th)?\s+(?:of\s+)?{_MONTHS}\b(?:,?\s+\d{{4}})?",
-        rf"\b{_MONTHS}\s+\d{{1,2}}(?:st|nd|rd|th)?\b(?:,?\s+\d{{4}})?",
-        r"\b(?:on|since|until|dated)\s+\d{1,2}[/.]\d{1,2}\b",
-        r"\b(?:mrn|dob|id|tel|phone|name|acc(?:ession)?|pid)\s*(?:no|nr|number)?\s*[.:#]+\s*\S+",
-        r"\+?\d[\d\s()-]{6,}\d",
-        r"\w*\d{5,}\w*",
+        rf"\b\d{{1,2}}(?:st|nd|rd|th)?\s{{1,8}}(?:of\s{{1,8}})?{_MONTHS}\b(?:,?\s{{1,8}}\d{{4}})?",
+        rf"\b{_MONTHS}\s{{1,8}}\d{{1,2}}(?:st|nd|rd|th)?\b(?:,?\s{{1,8}}\d{{4}})?",
+        r"\b(?:on|since|until|dated)\s{1,8}\d{1,2}[/.]\d{1,2}\b",
+        r"\b(?:mrn|dob|id|tel|phone|name|acc(?:ession)?|pid)\s{0,8}(?:no|nr|number)?\s{0,8}[.:#]{1,8}\s{0,8}\S+",
+        r"\+?\d[\d\s()-]{6,40}\d",
         r"\b(?:9\d|1[0-2]\d)\s?-?\s?(?:years?|yrs?|y/?o)\b|(?:9\d|1[0-2]\d)\s?岁",
-        r"\b(?-i:Dr|Mr|Mrs|Ms|Miss|Prof|Professor|DR|MR|MRS|Doctor|Herr|Frau)\b\.?\s+"
-        r"(?-i:[A-Z\u00c0-\u00de])[\w'\u2019-]*(?:\s+(?-i:[A-Z\u00c0-\u00de])[\w'\u2019-]+)*",
+        r"\b(?-i:Dr|Mr|Mrs|Ms|Miss|Prof|Professor|DR|MR|MRS|Doctor|Herr|Frau)\b\.?\s{1,8}"
+        r"(?-i:[A-Z\u00c0-\u00de])[\w'\u2019-]*(?:\s{1,8}(?-i:[A-Z\u00c0-\u00de])[\w'\u2019-]+)*",
         r"[\u4e00-\u9fff]{1,3}(?:医生|医师|大夫|先生|女士|主任)",
     )
 )
@@ -38,11 +39,34 @@ _LOOKS = tuple(
 
 def without_identifiers(text: str, context: StudyContext) -> str:
     """``text`` with ``___`` for whatever in it names the patient, another person, the study or a day."""
+    folded, places = _letters(text)
     for known in _known(context):
-        text = _cut(text, known)
+        found = list(known.finditer(folded))
+        if found:
+            text = _cut(text, found, places)
+            folded, places = _letters(text)
+    text = re.sub(r"\S+", _without_address, text)
     for looks in _LOOKS:
         text = looks.sub(REMOVED, text)
+    text = re.sub(r"\w+", _without_number, text)
     return re.sub(rf"{REMOVED}(?:[\s,.;:-]*{REMOVED})+", REMOVED, text).strip()
+
+
+def shortened(text: str) -> str:
+    """At most ``LONGEST_TEXT`` characters, whole words: half a name could not be told from other words."""
+    if len(text) <= LONGEST_TEXT:
+        return text
+    *whole, _ = re.split(r"\s+", text[: LONGEST_TEXT + 1])
+    return " ".join(whole)
+
+
+def _without_address(word: re.Match[str]) -> str:
+    """An address of electronic mail, told by its sign between letters; each word is looked at once."""
+    return REMOVED if "@" in word[0][1:-1] else word[0]
+
+
+def _without_number(word: re.Match[str]) -> str:
+    return REMOVED if _LONG_NUMBER.search(word[0]) else word[0]
 
 
 def _known(context: StudyContext) -> Iterator[re.Pattern[str]]:
@@ -70,16 +94,25 @@ def _known(context: StudyContext) -> Iterator[re.Pattern[str]]:
             yield re.compile(rf"(?<![^\W_]){joined}(?![^\W_])")
 
 
-def _cut(text: str, known: re.Pattern[str]) -> str:
-    """``text`` without what ``known`` finds in its folded form, letter by letter in the same place."""
-    folded, places = "", list[int]()
+def _letters(text: str) -> tuple[str, list[int]]:
+    """``text`` folded, and the place in it that each folded letter comes from."""
+    folded, places = list[str](), list[int]()
     for place, letter in enumerate(text):
-        plain = _folded(letter)
-        folded += plain
+        plain = letter.lower() if letter.isascii() else _folded(letter)
+        folded.append(plain)
         places += [place] * len(plain)
-    for found in reversed(list(known.finditer(folded))):
-        text = text[: places[found.start()]] + REMOVED + text[places[found.end() - 1] + 1 :]
-    return text
+    return "".join(folded), places
+
+
+def _cut(text: str, found: Iterable[re.Match[str]], places: Sequence[int]) -> str:
+    """``text`` without what was found in its folded form, letter by letter in the same place."""
+    pieces, at = list[str](), 0
+    for one in found:
+        if one.end() == one.start() or places[one.start()] < at:
+            continue
+        pieces += [text[at : places[one.start()]], REMOVED]
+        at = places[one.end() - 1] + 1
+    return "".join([*pieces, text[at:]])
 
 
 def _folded(text: str) -> str:

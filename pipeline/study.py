@@ -115,6 +115,15 @@ class DamagedInstance:
     message: str
 
 
+UNMENDABLE = frozenset(
+    {
+        "not-dicom", "no-file-meta", "malformed-meta", "no-transfer-syntax", "transfer-syntax-mismatch", "no-dataset",
+        "malformed-dataset", "missing-uid", "too-large", "wrong-study",
+    }
+)  # fmt: skip
+"""Codes of damage that the archive would send again; a cut file may come whole the next time."""
+
+
 @dataclass(frozen=True, slots=True)
 class FetchedStudy:
     """What fetching brought: instances announced against instances held, by UID (docs/design.md#the-ledger)."""
@@ -132,6 +141,12 @@ class FetchedStudy:
         return tuple(
             sorted(a.ref.sop_instance_uid for a in self.announced if a.ref.sop_instance_uid not in held)
         )
+
+    @property
+    def awaited(self) -> tuple[str, ...]:
+        """Of the missing ones those that another attempt may bring: not those that came and can never be used."""
+        never = {one.sop_instance_uid for one in self.damaged if one.code in UNMENDABLE}
+        return tuple(uid for uid in self.missing if uid not in never)
 
     @property
     def complete(self) -> bool:

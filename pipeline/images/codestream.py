@@ -53,13 +53,15 @@ def read_codestream(frame: bytes) -> Codestream:
 
 
 def whole_frame(frame: bytes) -> bytes:
-    """``frame`` up to its end marker, without padding. Raises ValueError where the marker is missing.
+    """``frame`` up to its end marker, without padding: a few bytes of anything, or zeros however many.
+
+    Raises ValueError where the marker is missing.
 
     A frame cut short is never given to a decoder: libjpeg-turbo shows the rest grey without an error, and CharLS
     reads beyond the end.
     """
     end = frame.rfind(_END_MARKER)
-    if end < 0 or end + 2 + MAX_PADDING < len(frame):
+    if end < 0 or (end + 2 + MAX_PADDING < len(frame) and frame[end + 2 :].strip(b"\0")):
         raise ValueError("no end marker")
     return frame[: end + 2]
 

@@ -30,6 +30,8 @@ VIEW_CODES = {
 OTHER_VIEW = "other"
 LATERAL = "lateral"
 
+_LONGEST = 2048
+"""Characters of a description that are looked at; LO and SH hold 64 (PS3.5 6.2)."""
 _SPINE = re.compile(
     r"\b(thora\w+|tora\w+|dorsal\w*)\s+(\w+\s+){0,2}(spine|vertebra\w*|aorta|duct|inlet|outlet)\b"
     r"|\b(spine|rachis|columna|colonne|coluna|colonna|omurga)\s+(\w+\s+)?(thora|tora|dorsa)\w*"
@@ -56,9 +58,18 @@ def _words(kind: str) -> Words:
     return Words(frozenset(folded(table["words"]).split()), tuple(folded(table["parts"]).split()))
 
 
+@cache
+def _accessories() -> re.Pattern[str]:
+    """What names a body part beside a chest film and means something else."""
+    source = resources.files(__package__).joinpath("wording.toml").read_text(encoding="utf-8")
+    return re.compile(
+        "|".join(rf"\b(?:{phrase})\b" for phrase in tomllib.loads(source)["accessory"]["phrases"])
+    )
+
+
 def folded(text: str) -> str:
     """``text`` in one case, without accents, words apart by single spaces."""
-    decomposed = unicodedata.normalize("NFKD", text.casefold())
+    decomposed = unicodedata.normalize("NFKD", text[:_LONGEST].casefold())
     plain = "".join(c for c in decomposed if not unicodedata.combining(c))
     return " ".join(re.split(r"[\W_]+", unicodedata.normalize("NFC", plain))).strip()
 
@@ -70,7 +81,7 @@ def region_of(text: str) -> BodyRegion:
     plain = folded(text)
     if _SPINE.search(plain):
         return BodyRegion.OTHER
-    chest, other = _words("chest").within(plain), _words("other").within(plain)
+    chest, other = _words("chest").within(plain), _words("other").within(_accessories().sub(" ", plain))
     if chest == other:
         return BodyRegion.UNKNOWN
     return BodyRegion.CHEST if chest else BodyRegion.OTHER

@@ -1,6 +1,7 @@
 """What may go into a prompt of a study's free text: nothing that names a person."""
 
 import re
+import time
 import unicodedata
 from dataclasses import replace
 from datetime import date
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.identifier_removal import REMOVED, without_identifiers
+from pipeline.identifier_removal import LONGEST_TEXT, REMOVED, shortened, without_identifiers
 from pipeline.study import PatientIdentity, StudyContext
 
 CONTEXT = StudyContext(
@@ -107,6 +108,26 @@ def test_no_identifier_of_the_headers_is_left(
     assert born.strftime(form) not in left
     assert words[-1] in left
     assert REMOVED in left
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["a" * 60_000, "1 " * 30_000, "id " + " " * 60_000, "x@" * 30_000, "Dr " * 20_000, "a1" * 30_000],
+    ids=["letters", "digits-apart", "spaces", "signs", "titles", "mixed"],
+)
+def test_text_of_any_length_is_freed_in_time_that_grows_with_it(text: str) -> None:
+    """A header's value may hold a mebibyte; patterns that look twice at every letter would take hours."""
+    begun = time.process_time()
+    without_identifiers(text, CONTEXT)
+    assert time.process_time() - begun < 4
+
+
+def test_a_long_text_is_cut_between_words() -> None:
+    text = "cough " * 2000
+    assert shortened("cough") == "cough"
+    assert len(shortened(text)) <= LONGEST_TEXT
+    assert set(shortened(text).split()) == {"cough"}
+    assert shortened("x" * 40_000) == ""
 
 
 def folded(text: str) -> str:

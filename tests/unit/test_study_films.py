@@ -13,7 +13,14 @@ from flows.stored_pixels import in_stored_pixels
 from pipeline.errors import FailStudy
 from pipeline.images import prepare
 from pipeline.report import Finding, Region
-from pipeline.study import ImageSet, StudyContext
+from pipeline.study import (
+    AnnouncedInstance,
+    DamagedInstance,
+    FetchedStudy,
+    ImageSet,
+    InstanceRef,
+    StudyContext,
+)
 from tests.synthetic import chest_pixels, fetched, radiograph_header, write_chest
 from tests.unit.fhir_samples import DRAFT
 
@@ -269,3 +276,12 @@ def test_a_number_that_fhir_cannot_hold_is_left_out(tmp_path: Path, text: str) -
     path.write_bytes(content[:start] + element + content[at:])
     context, _ = prepared(tmp_path, path)
     assert context.instances[0].series_number is None
+
+
+def test_what_can_never_be_used_is_not_waited_for(tmp_path: Path) -> None:
+    ref = InstanceRef("1.2", "1.2.1", "1.2.1.1")
+    announced = (AnnouncedInstance(ref),)
+    for code, awaited in (("malformed-dataset", ()), ("truncated", ("1.2.1.1",))):
+        damaged = (DamagedInstance("1.2.1.1", code, "damaged"),)
+        study = FetchedStudy("1.2", announced, (), damaged, tmp_path)
+        assert (study.missing, study.awaited) == (("1.2.1.1",), awaited)
