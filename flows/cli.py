@@ -29,6 +29,7 @@ from flows.commands.options import (
     days,
     opened_settings,
 )
+from flows.environment import stopping
 
 app = typer.Typer(
     name="firstread",
@@ -404,7 +405,10 @@ def demo(
 
 def main() -> None:
     """Entry point: see ``flows.commands.ending`` for how a command ends."""
-    sys.exit(ending.run(app, sys.argv[1:]))
+    code = ending.run(app, sys.argv[1:])
+    if stopping.stopped_by() or stopping.left_over():
+        stopping.leave(code)
+    sys.exit(code)
 
 
 def _finish(outcome: tally.Tally, json: bool) -> NoReturn:

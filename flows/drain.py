@@ -9,21 +9,25 @@ No lane may wait for ever: whatever one of them raises cancels the others, so no
 
 import asyncio
 import logging
-from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime
+from functools import partial
+from typing import Any, TypeVar
 
 from flows import stages
 from flows.environment.observer import OBSERVER
 from flows.environment.recorder import RECORDER
+from flows.environment.stopping import LaneThreads
 from flows.environment.workplace import Workplace
 from flows.path import RetrievedStudy
-from flows.tally import Tally
+from flows.tally import Tally, count
 from pipeline.errors import StopRun
 from pipeline.ledger import Claim, LedgerState, ReportOutcome, RestOutcome
 
 log = logging.getLogger(__name__)
+
+Answer = TypeVar("Answer")
 
 RETRIEVING_BATCHES = 2
 FILL_SECONDS = 0.2
@@ -62,6 +66,14 @@ class _Lanes:
         """Claims that are ours until their outcome is stored or they are given back."""
         self.claims.update({claim.ledger_id: claim for claim in claims})
 
+    def done(
+        self, outcomes: Sequence[ReportOutcome | RestOutcome], states: Sequence[LedgerState | None]
+    ) -> None:
+        """Outcomes that are stored, with where their studies came to rest."""
+        self.rested.extend(states)
+        for outcome in outcomes:
+            self.claims.pop(outcome.claim.ledger_id, None)
+
 
 async def drain(place: Workplace, *wanted: Wanted) -> Tally:
     """Work until no wanted row of one archive can be claimed; returns the tally of what came to rest.
@@ -71,7 +83,7 @@ async def drain(place: Workplace, *wanted: Wanted) -> Tally:
     Raises StopRun when the run is unsound, RetryLater when Postgres stays away; claims are given back either way.
     """
     threads = place.settings.archives[wanted[0].archive].concurrency + LANE_THREADS
-    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(threads, thread_name_prefix="lane"))
+    asyncio.get_running_loop().set_default_executor(LaneThreads(threads))
     begun = await asyncio.to_thread(place.store.now)
     lanes = _Lanes(place.settings.model.generate_batch)
     try:
@@ -85,6 +97,7 @@ async def drain(place: Workplace, *wanted: Wanted) -> Tally:
     except BaseExceptionGroup as errors:
         raise _first(errors) from None
     finally:
+        count(Tally().plus(lanes.rested))
         if lanes.claims:
             await asyncio.to_thread(place.store.release, list(lanes.claims.values()))
     return Tally().plus(lanes.rested)
@@ -122,16 +135,21 @@ async def _retrieve(place: Workplace, wanted: Sequence[Wanted], lanes: _Lanes) -
 
 async def _claimed(place: Workplace, wanted: Sequence[Wanted], lanes: _Lanes) -> list[Claim]:
     """The next batch of claims, held. Those whose answer comes with a cancellation are held too, to be given back."""
-    claiming = asyncio.ensure_future(asyncio.to_thread(_claim, place, wanted, lanes.batch))
+    return await _kept(asyncio.to_thread(_claim, place, wanted, lanes.batch), lanes.hold)
+
+
+async def _kept(work: Coroutine[Any, Any, Answer], keep: Callable[[Answer], None]) -> Answer:
+    """The answer of ``work``, kept, also where a cancellation comes while it is on its way: it is done all the same."""
+    working = asyncio.ensure_future(work)
     try:
-        claims = await asyncio.shield(claiming)
+        answer = await asyncio.shield(working)
     except asyncio.CancelledError:
-        await asyncio.wait({claiming}, timeout=LAST_ANSWER_SECONDS)
-        if claiming.done() and claiming.exception() is None:
-            lanes.hold(claiming.result())
+        await asyncio.wait({working}, timeout=LAST_ANSWER_SECONDS)
+        if working.done() and not working.cancelled() and working.exception() is None:
+            keep(working.result())
         raise
-    lanes.hold(claims)
-    return claims
+    keep(answer)
+    return answer
 
 
 async def _encode(place: Workplace, lanes: _Lanes) -> None:
@@ -188,10 +206,8 @@ async def _write_from(first: stages.ModelBatch, free: asyncio.Semaphore, lanes: 
 
 async def _store(place: Workplace, lanes: _Lanes) -> None:
     while (outcomes := await lanes.outcomes.get()) is not None:
-        states = await RECORDER.get().do(stages.store, stages.OutcomeBatch(place, outcomes))
-        lanes.rested.extend(states)
-        for outcome in outcomes:
-            lanes.claims.pop(outcome.claim.ledger_id, None)
+        done = partial(lanes.done, outcomes)
+        await _kept(RECORDER.get().do(stages.store, stages.OutcomeBatch(place, outcomes)), done)
         OBSERVER.get().rested(len(outcomes))
 
 
@@ -225,17 +241,18 @@ def _claim(place: Workplace, wanted: Sequence[Wanted], limit: int) -> list[Claim
     return []
 
 
-def _first(errors: BaseExceptionGroup[BaseException]) -> Exception:
-    """The error that ends the run: a StopRun before anything else."""
-    found: list[Exception] = []
+def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The error that ends the run: a StopRun before another error, and that before what asks the process to end."""
+    found: list[BaseException] = []
 
     def gather(group: Iterable[BaseException]) -> None:
         for error in group:
             if isinstance(error, BaseExceptionGroup):
                 gather(error.exceptions)
-            elif isinstance(error, Exception):
+            else:
                 found.append(error)
 
     gather(errors.exceptions)
     stops = [error for error in found if isinstance(error, StopRun)]
-    return (stops or found)[0]
+    faults = [error for error in found if isinstance(error, Exception)]
+    return (stops or faults or found)[0]

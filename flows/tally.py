@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable
+from contextvars import ContextVar
 from dataclasses import dataclass, fields, replace
 
 from pipeline.ledger import LedgerState
@@ -101,6 +102,25 @@ class Tally:
     def exit_code(self) -> int:
         """0 when nothing failed, in this run or before, and nothing was passed over, else 1."""
         return SOME_FAILED if self.failed or self.still_failed or self.passed_over else ALL_WELL
+
+
+_COUNTED: ContextVar[list[Tally]] = ContextVar("counted")
+
+
+def counting() -> None:
+    """From now on ``count`` adds up in this context, for the summary of a run that is stopped."""
+    _COUNTED.set([])
+
+
+def count(tally: Tally) -> None:
+    """What a part of a run came to, also where the run is stopped in it."""
+    if (counted := _COUNTED.get(None)) is not None:
+        counted.append(tally)
+
+
+def counted() -> Tally:
+    """The sum of what was counted so far."""
+    return sum(_COUNTED.get(None) or [], Tally())
 
 
 _FIELD: dict[LedgerState | None, str] = {

@@ -6,16 +6,21 @@ that we do not, the frames are shown and never its text, which may quote a heade
 
 import json
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Sequence
+from contextvars import copy_context
+from functools import partial
 from typing import Any
 
 import typer
 
-from flows.tally import SOME_FAILED, STOPPED, USAGE
+from flows.environment.stopping import stopped_by, watch_signals
+from flows.tally import SOME_FAILED, STOPPED, USAGE, counted, counting
 from pipeline import logs
 from pipeline.errors import ConfigurationError, FailStudy, FirstreadError, SkipStudy
 
+_told_once = threading.Lock()
 _INTERRUPTED = 130
 """What typer gives for a KeyboardInterrupt."""
 _USAGE_ERROR = typer.BadParameter.__bases__[0]
@@ -24,6 +29,8 @@ _USAGE_ERROR = typer.BadParameter.__bases__[0]
 def run(command: Callable[..., Any], arguments: Sequence[str]) -> int:
     """Run ``command`` (a typer app) and give the exit code; whatever ends it is told once, and as JSON where asked."""
     as_json = "--json" in arguments
+    counting()
+    watch_signals(partial(copy_context().run, partial(_interrupted, as_json=as_json)))
     try:
         code = command(args=list(arguments), prog_name="firstread", standalone_mode=False)
     except FirstreadError as error:
@@ -46,8 +53,13 @@ def _exit_code(error: FirstreadError) -> int:
 
 
 def _interrupted(*, as_json: bool) -> int:
-    message = "stopped by Ctrl-C; what is stored stays, the next run does the rest"
-    return _told("interrupted", message, STOPPED, as_json=as_json)
+    """Told once: by the command as it ends, or by the watch where it does not end."""
+    if _told_once.acquire(blocking=False):
+        message = f"stopped by {stopped_by() or 'Ctrl-C'}; what is stored stays, the next run does the rest"
+        return _told(
+            "interrupted", message, STOPPED, as_json=as_json, summary=json.loads(counted().as_json())
+        )
+    return STOPPED
 
 
 def _misused(error: Any, *, as_json: bool) -> int:
@@ -61,9 +73,14 @@ def _misused(error: Any, *, as_json: bool) -> int:
     )
 
 
-def _told(code: str, message: str, exit_code: int, *, as_json: bool) -> int:
+def _told(
+    code: str, message: str, exit_code: int, *, as_json: bool, summary: dict[str, Any] | None = None
+) -> int:
     masked = logs.mask(message)
     sys.stderr.write(f"firstread: {code}: {masked}\n")
     if as_json:
-        sys.stdout.write(json.dumps({"error": {"code": code, "message": masked}}, ensure_ascii=False) + "\n")
+        sys.stdout.write(
+            json.dumps({"error": {"code": code, "message": masked}} | (summary or {}), ensure_ascii=False)
+            + "\n"
+        )
     return exit_code

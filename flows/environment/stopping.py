@@ -1,0 +1,93 @@
+"""How a command is stopped: SIGTERM as Ctrl-C, within seconds, whatever it is doing.
+
+The first signal cancels what runs, and everything unwinds: claims are given back, folders removed, sessions closed.
+A call that cannot be interrupted (a model at work, a query that stalls) is not waited for: a watch, woken by the
+signal itself, ends the process after ``SECONDS``, and what it held is freed by its end.
+"""
+
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from types import FrameType
+from typing import Any, NoReturn
+
+SECONDS = 4.0
+LANE = "lane"
+_asked: list[int] = []
+
+
+def watch_signals(last_words: Callable[[], int]) -> None:
+    """From now on SIGTERM does what SIGINT does, and either ends the process in time.
+
+    ``last_words`` are told where the process does not end by itself; they return the exit code.
+    """
+    reader, writer = socket.socketpair()
+    writer.setblocking(False)
+    signal.signal(signal.SIGTERM, _as_interrupt)
+    signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
+    threading.Thread(target=_watch, args=(reader, writer, last_words), name="stopping", daemon=True).start()
+
+
+def stopped_by() -> str:
+    """What stopped this process, for a person; "" where nothing did."""
+    if not _asked:
+        return ""
+    return "Ctrl-C" if _asked[0] == signal.SIGINT else "SIGTERM"
+
+
+def left_over() -> bool:
+    """Whether a lane's thread is still at a call that nobody waits for."""
+    return any(one.name.startswith(LANE) and one.is_alive() for one in threading.enumerate())
+
+
+def leave(code: int) -> NoReturn:
+    """End the process now, its own children too, without waiting for threads."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            stream.flush()
+    for child in _children():
+        with suppress(ProcessLookupError):
+            os.kill(child, signal.SIGTERM)
+    os._exit(code)
+
+
+class LaneThreads(ThreadPoolExecutor):
+    """The threads of a run's lanes. A loop that ends does not wait for a call that cannot be interrupted."""
+
+    def __init__(self, threads: int) -> None:
+        super().__init__(threads, thread_name_prefix=LANE)
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Take no more work; what is at work is left."""
+        logging.getLogger("concurrent.futures").setLevel(logging.CRITICAL)  # of answers that nobody waits for
+        super().shutdown(wait=False, cancel_futures=True)
+
+
+def _as_interrupt(_: int, frame: FrameType | None) -> None:
+    handler: Any = signal.getsignal(signal.SIGINT)
+    if callable(handler):
+        handler(signal.SIGINT, frame)
+
+
+def _watch(reader: socket.socket, _writer: socket.socket, last_words: Callable[[], int]) -> None:
+    while (number := reader.recv(1)[0]) not in (signal.SIGINT, signal.SIGTERM):
+        pass
+    _asked.append(number)
+    time.sleep(SECONDS)
+    leave(last_words())
+
+
+def _children() -> list[int]:
+    found: list[int] = []
+    for path in Path("/proc/self/task").glob("*/children"):
+        with suppress(OSError, ValueError):
+            found += [int(one) for one in path.read_text(encoding="ascii").split()]
+    return found

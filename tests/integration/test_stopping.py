@@ -1,0 +1,112 @@
+"""SIGTERM and SIGINT end a run within seconds, in every phase: exit code 3, one line, the summary, nothing left."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from flows.commands.simulate import simulate
+from tests.sites import environment, rows, until, write_site
+
+WITHIN = 5.0 if os.getloadavg()[0] < 3 else 12.0
+"""Seconds; a machine that does other work at the same time is slower to unwind."""
+STALLED = """
+import http.server, sys, time
+class Stalled(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        time.sleep(600)
+http.server.ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Stalled).serve_forever()
+"""
+
+
+def start(config: Path) -> "subprocess.Popen[str]":
+    command = [str(Path(sys.executable).with_name("firstread")), "run", "--json", "--config", str(config)]
+    return subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(),
+        cwd=config.parent,
+    )
+
+
+def stopped(run: "subprocess.Popen[str]", number: signal.Signals) -> dict[str, object]:
+    """Signal the run; returns its summary, having looked at all that it must not leave or say."""
+    children = _children(run.pid)
+    asked = time.monotonic()
+    run.send_signal(number)
+    out, error = run.communicate(timeout=60)
+    assert time.monotonic() - asked < WITHIN
+    assert run.returncode == 3, error
+    assert "Traceback" not in error
+    assert error.strip().splitlines()[-1].startswith("firstread: interrupted: stopped by")
+    until(lambda: not any(map(_lives, children)), "the end of its children", 5.0)
+    told: dict[str, object] = json.loads(out.splitlines()[-1])
+    assert {"error", "discovered", "reported", "failed"} <= set(told)
+    return told
+
+
+def _lives(pid: str) -> bool:
+    """Whether the process is there and no zombie, which an init that reaps nobody leaves."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def _children(pid: int) -> list[str]:
+    found: list[str] = []
+    for path in Path(f"/proc/{pid}/task").glob("*/children"):
+        found += path.read_text().split()
+    return found
+
+
+@pytest.fixture
+def films(tmp_path: Path) -> Path:
+    simulate(24, tmp_path / "films", seed=3)
+    return tmp_path / "films"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_while_drafting(number: signal.Signals, films: Path, database_url: str, tmp_path: Path) -> None:
+    archives = {"main": {"kind": "folder", "path": str(films)}}
+    config = write_site(tmp_path, database_url, archives, model={"generate_batch": 2})
+    run = start(config)
+    until(lambda: rows(database_url, "SELECT count(*) FROM firstread.reports")[0][0] > 0, "the first report")
+    told = stopped(run, number)
+    assert 0 < int(str(told["reported"])) < 24
+    assert rows(database_url, "SELECT count(*) FROM firstread.ledger WHERE lease_owner IS NOT NULL") == [(0,)]
+    assert rows(database_url, "SELECT max(attempts) FROM firstread.ledger WHERE state = 'discovered'")[0][
+        0
+    ] in (0, None)
+    assert not list((tmp_path / "data" / "work").glob("run-*")), "files of patients are left"
+
+
+def test_while_the_embedded_database_comes_up(films: Path, tmp_path: Path) -> None:
+    config = write_site(tmp_path, "", {"main": {"kind": "folder", "path": str(films)}})
+    run = start(config)
+    until((tmp_path / "data" / "postgres").exists, "the start of Postgres")
+    stopped(run, signal.SIGTERM)
+
+
+def test_while_an_archive_stalls(database_url: str, tmp_path: Path) -> None:
+    from tests.servers import free_port
+
+    port = free_port()
+    server = subprocess.Popen([sys.executable, "-c", STALLED, str(port)])
+    try:
+        url = f"http://127.0.0.1:{port}/rs"
+        config = write_site(tmp_path, database_url, {"main": {"kind": "dicomweb", "url": url}})
+        run = start(config)
+        until(lambda: rows(database_url, "SELECT count(*) FROM firstread.sweep") == [(1,)], "the sweep")
+        time.sleep(1.0)
+        stopped(run, signal.SIGTERM)
+    finally:
+        server.terminate()
+        server.wait()
