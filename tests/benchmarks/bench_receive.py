@@ -62,7 +62,7 @@ def await_line(log: Path, text: str, process: "subprocess.Popen[bytes]", seconds
         time.sleep(0.2)
 
 
-def block(checkout: Path, films: Path) -> Block:
+def block(checkout: Path, films: Path, *, hand_over: bool) -> Block:
     """One storm against a fresh listener of ``checkout``."""
     senders = sorted(films.iterdir())
     with tempfile.TemporaryDirectory() as name:
@@ -99,8 +99,9 @@ def block(checkout: Path, films: Path) -> Block:
             held = sum(1 for _ in (folder / "data" / "inbox").rglob("*.dcm"))
             if held != count:
                 raise SystemExit(f"{held} of {count} instances are in the inbox")
-            await_line(log, "ledger row", listener)
-            time.sleep(3)
+            if hand_over:
+                await_line(log, "ledger row", listener)
+                time.sleep(3)
             return Block(count / seconds, waiting, after, resident_mb(listener.pid))
         finally:
             listener.terminate()
@@ -116,6 +117,7 @@ def main() -> None:
     parser.add_argument("--instances", type=int, default=3000)
     parser.add_argument("--senders", type=int, default=8)
     parser.add_argument("--blocks", type=int, default=2)
+    parser.add_argument("--rate-only", action="store_true", help="do not wait for the model to be opened")
     asked = parser.parse_args()
     sides = {"ours": ROOT} | ({"other": asked.other.resolve()} if asked.other else {})
     found: dict[str, list[Block]] = {name: [] for name in sides}
@@ -123,7 +125,7 @@ def main() -> None:
         write_films(Path(name), asked.instances, asked.senders)
         for _ in range(asked.blocks):
             for side, checkout in sides.items():
-                found[side].append(block(checkout, Path(name)))
+                found[side].append(block(checkout, Path(name), hand_over=not asked.rate_only))
                 print(side, found[side][-1], flush=True)
     for side, blocks in found.items():
         rate = statistics.median(one.rate for one in blocks)

@@ -1,4 +1,4 @@
-"""Recording what was received in groups: what came while one group was written goes with the next, in one transaction.
+"""Keeping what was received, in groups: what came while one group was made durable goes with the next.
 
 Whoever waits for its own instance is told within a bounded time, whatever the database does.
 """
@@ -21,13 +21,14 @@ _SECONDS_WHILE_LATE = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """One instance, durable on the disk, and who sent it."""
+    """One instance, in a file of its own, and who sent it."""
 
     instance: HeldInstance
     sender: Sender
 
 
 Record = Callable[[Sequence[Arrival]], None]
+Keep = Callable[[Sequence[HeldInstance]], Sequence[HeldInstance | Exception]]
 
 
 @dataclass(slots=True, eq=False)
@@ -39,9 +40,13 @@ class _Waiting:
 
 
 class GroupCommit:
-    """Calls ``record`` from one thread of its own, between ``start`` and ``close``."""
+    """Calls ``keep`` and then ``record`` from one thread of its own, between ``start`` and ``close``.
 
-    def __init__(self, record: Record, seconds: float) -> None:
+    ``keep`` makes files durable under their final names; it gives each instance as it is kept, or why it is not.
+    """
+
+    def __init__(self, keep: Keep, record: Record, seconds: float) -> None:
+        self._keep = keep
         self._record = record
         self._seconds = seconds
         self._waiting: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
@@ -59,7 +64,7 @@ class GroupCommit:
         self._thread.join(seconds)
 
     def commit(self, arrival: Arrival) -> None:
-        """Return once ``record`` has taken the instance; raises what it raised, RetryLater where it takes too long."""
+        """Return once the instance is kept and recorded; raises why it is not, RetryLater where it takes too long."""
         waiting = _Waiting(arrival)
         self._waiting.put(waiting)
         if not waiting.done.wait(min(self._seconds, _SECONDS_WHILE_LATE) if self.late else self._seconds):
@@ -78,8 +83,24 @@ class GroupCommit:
                 group.append(self._waiting.get())
             ends = None in group
             wanted = [one for one in group if one is not None and not one.given_up]
-            if wanted:
-                self._settle(wanted)
+            if wanted and (kept := self._kept(wanted)):
+                self._settle(kept)
+
+    def _kept(self, group: list[_Waiting]) -> list[_Waiting]:
+        """Those of the group whose file is durable now; who waits for another one is told why it is not."""
+        try:
+            outcomes = self._keep([one.arrival.instance for one in group])
+        except Exception as error:  # noqa: BLE001 - whatever it was, no sender may be told Success
+            outcomes = [error] * len(group)
+        kept = []
+        for one, outcome in zip(group, outcomes, strict=True):
+            if isinstance(outcome, Exception):
+                one.failure = outcome
+                one.done.set()
+            else:
+                one.arrival = Arrival(outcome, one.arrival.sender)
+                kept.append(one)
+        return kept
 
     def _settle(self, group: list[_Waiting]) -> None:
         failure: Exception | None = None

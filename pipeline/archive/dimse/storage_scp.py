@@ -1,12 +1,11 @@
 """The Storage SCP of ``firstread listen``: what it answers with Success is on the disk and in the ledger.
 
 Each instance goes to a temporary file, is forced to the disk, renamed, and its folder forced too; then
-``record`` writes the ledger row; only then the sender gets Success (PS3.4 annex B).
+``record`` writes the ledger row; only then the sender gets Success (PS3.4 annex B). What several senders sent at the
+same time takes these steps together: the disk is waited for once a step, not once an instance.
 """
 
 import logging
-import os
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
@@ -15,13 +14,17 @@ from typing import Self
 from pipeline.archive.dimse.caller import Sender
 from pipeline.archive.dimse.command import Command
 from pipeline.archive.dimse.committing import Arrival, GroupCommit, Record, said
+from pipeline.archive.dimse.inbox_files import (
+    SYNCED_TOGETHER,
+    InboxFiles,
+    OtherBytesError,
+    begin_writing,
+)
 from pipeline.archive.dimse.receiving import CANNOT_UNDERSTAND, DUPLICATE, OUT_OF_RESOURCES, SUCCESS
 from pipeline.archive.dimse.store_server import Hearing, StoreServer
-from pipeline.archive.part10 import Fault, dataset_digest
-from pipeline.archive.spool import PART_SUFFIX, DiskLimits, PartFile, moved
-from pipeline.errors import RetryLater
-from pipeline.folders import make_writable, writing
-from pipeline.study import HeldInstance
+from pipeline.archive.part10 import Fault
+from pipeline.archive.spool import PART_SUFFIX, DiskLimits, PartFile
+from pipeline.folders import cannot_write, make_writable, writing
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +59,8 @@ class StorageScp:
         refused: Callable[[Sender, str], None] = lambda *_: None,
     ) -> None:
         limits = DiskLimits(min_free_gib, max_instance_gib)
-        self._commits = GroupCommit(record, record_seconds)
+        files = InboxFiles(folder)
+        self._commits = GroupCommit(files.keep, record, record_seconds)
         self._inbox = _Inbox(folder, self._commits, limits, refused)
         self._server = StoreServer(
             host, port, ae_title, self._inbox, stall_timeout, allows=allows, refused=refused
@@ -101,7 +105,6 @@ class _Inbox:
         self._commits = commits
         self._limits = limits
         self._refused = refused
-        self._placing = threading.Lock()
 
     def prepare(self) -> None:
         """Create the folders and remove what a killed predecessor had not acknowledged."""
@@ -119,7 +122,7 @@ class _Inbox:
     def close(self, part: PartFile, command: Command, sender: Sender) -> int:
         """See ``ReceivePolicy.close``."""
         with writing(_INBOX, self._folder):
-            found = part.finish(durable=True)
+            found = part.finish(durable=part.size > SYNCED_TOGETHER)
             if isinstance(found, Fault):
                 log.warning("an instance is refused: %s (%s)", found.message, found.code)
                 return OUT_OF_RESOURCES if found.code == "too-large" else CANNOT_UNDERSTAND
@@ -128,52 +131,16 @@ class _Inbox:
                     "an instance is refused: its data set names another SOP Instance UID than the request"
                 )
                 return CANNOT_UNDERSTAND
-            held = self._place(found)
-        if held is None:
+            begin_writing(found.path)
+        try:
+            self._commits.commit(Arrival(found, sender))
+        except OtherBytesError:
             log.warning("an instance is refused: its UID is held already with other bytes")
             self._refused(sender, "other-bytes")
             return DUPLICATE
-        try:
-            self._commits.commit(Arrival(held, sender))
+        except OSError as error:
+            raise cannot_write(_INBOX, self._folder, error) from None
         except Exception as error:  # noqa: BLE001 - whatever it was, the sender must not be told Success
-            log.warning("an instance is on disk and could not be recorded: %s", said(error))
+            log.warning("an instance could not be recorded: %s", said(error))
             return OUT_OF_RESOURCES
         return SUCCESS
-
-    def _place(self, found: HeldInstance) -> HeldInstance | None:
-        """The instance under its final name, durable; None where other bytes are there already."""
-        folder = self._folder / found.ref.study_instance_uid
-        path = folder / f"{found.ref.sop_instance_uid}.dcm"
-        for _ in range(3):
-            if _made(folder):
-                _sync_folder(self._folder)
-            try:
-                with self._placing:
-                    if taken := path.exists():
-                        break
-                    found.path.replace(path)
-                    break
-            except FileNotFoundError:
-                continue  # the folder was empty, and who removed the files of its study has removed it
-        else:
-            raise RetryLater("inbox-busy", "the folder of a study is being removed; send the instance again")
-        if taken and dataset_digest(path) != found.sha256:
-            return None
-        _sync_folder(folder)
-        return moved(found, path)
-
-
-def _made(folder: Path) -> bool:
-    try:
-        folder.mkdir(mode=0o700)
-    except FileExistsError:
-        return False
-    return True
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
