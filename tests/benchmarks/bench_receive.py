@@ -29,9 +29,10 @@ IN_ONE_STUDY = 20
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """One storm: instances per second, and resident MB of the listener at three moments."""
+    """One storm: instances per second, the listener's CPU for each, and its resident MB at three moments."""
 
     rate: float
+    cpu_ms: float
     waiting_mb: int
     after_mb: int
     handed_over_mb: int
@@ -51,6 +52,12 @@ def resident_mb(process: int) -> int:
     """What a process holds."""
     status = Path(f"/proc/{process}/status").read_text(encoding="ascii")
     return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS:")) // 1024
+
+
+def cpu_seconds(process: int) -> float:
+    """CPU seconds that a process has taken."""
+    fields = Path(f"/proc/{process}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def await_line(log: Path, text: str, process: "subprocess.Popen[bytes]", seconds: float = 180.0) -> None:
@@ -83,7 +90,7 @@ def block(checkout: Path, films: Path, *, hand_over: bool) -> Block:
             await_line(log, "listening as", listener)
             time.sleep(2)
             waiting = resident_mb(listener.pid)
-            begun = time.monotonic()
+            begun, spent = time.monotonic(), cpu_seconds(listener.pid)
             sending = [
                 subprocess.Popen(
                     [program("storescu"), "-xe", "-aec", "FIRSTREAD", "+sd", LOOPBACK, str(port), str(one)],
@@ -94,7 +101,7 @@ def block(checkout: Path, films: Path, *, hand_over: bool) -> Block:
             codes = [one.wait() for one in sending]
             if any(codes):
                 raise SystemExit("a sender was refused")
-            seconds = time.monotonic() - begun
+            seconds, spent = time.monotonic() - begun, cpu_seconds(listener.pid) - spent
             after, count = resident_mb(listener.pid), sum(1 for _ in films.rglob("*.dcm"))
             held = sum(1 for _ in (folder / "data" / "inbox").rglob("*.dcm"))
             if held != count:
@@ -102,7 +109,7 @@ def block(checkout: Path, films: Path, *, hand_over: bool) -> Block:
             if hand_over:
                 await_line(log, "ledger row", listener)
                 time.sleep(3)
-            return Block(count / seconds, waiting, after, resident_mb(listener.pid))
+            return Block(count / seconds, 1000 * spent / count, waiting, after, resident_mb(listener.pid))
         finally:
             listener.terminate()
             listener.wait(60)

@@ -223,6 +223,8 @@ class Association:
 
     def has_more(self, seconds: float) -> bool:
         """Wait at most so long for bytes of the peer, or its farewell; True when there are some."""
+        if _QUICK_ACK is not None:
+            self._acknowledge_at_once()
         return _readable(self._socket, seconds)
 
     def _negotiate(self, proposal: Associate) -> None:

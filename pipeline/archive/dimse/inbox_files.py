@@ -1,4 +1,4 @@
-"""The files of the inbox: several at a time are forced to the disk, given their names, and their folders forced too."""
+"""The files of the inbox: several at a time are given their names, and their folders are forced to the disk."""
 
 import os
 from collections.abc import Iterable, Sequence
@@ -9,8 +9,6 @@ from pipeline.archive.spool import moved
 from pipeline.errors import RetryLater
 from pipeline.study import HeldInstance
 
-SYNCED_TOGETHER = 1 << 20
-"""Bytes up to which a file is forced to the disk with others; a larger one by whoever received it, beside them."""
 _TRIES = 3
 
 
@@ -25,13 +23,14 @@ class InboxFiles:
         self._folder = folder
 
     def keep(self, found: Sequence[HeldInstance]) -> list[HeldInstance | Exception]:
-        """Each instance durable under its final name, or why it is not: OtherBytesError, OSError or RetryLater."""
+        """Each instance durable under its final name, or why it is not: OtherBytesError, OSError or RetryLater.
+
+        Its bytes are on the disk already: its receiver forced them there, beside the receivers of others.
+        """
         outcomes: list[HeldInstance | Exception] = []
         made, touched = False, dict[Path, None]()
         for one in found:
             try:
-                if one.size <= SYNCED_TOGETHER:
-                    _sync(one.path)
                 placed, new = self._place(one)
             except (OSError, OtherBytesError, RetryLater) as error:
                 outcomes.append(error)
@@ -64,15 +63,6 @@ class InboxFiles:
                 continue  # the folder was empty, and whoever removed the files of its study has removed it
             return moved(found, path), new
         raise RetryLater("inbox-busy", "the folder of a study is being removed; send the instance again")
-
-
-def begin_writing(path: Path) -> None:
-    """Have the system begin to write the file, so that whoever forces it to the disk waits less."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
-    finally:
-        os.close(descriptor)
 
 
 def _unsynced(folders: Iterable[Path]) -> dict[Path, Exception]:

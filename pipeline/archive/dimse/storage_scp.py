@@ -15,10 +15,8 @@ from pipeline.archive.dimse.caller import Sender
 from pipeline.archive.dimse.command import Command
 from pipeline.archive.dimse.committing import Arrival, GroupCommit, Record, said
 from pipeline.archive.dimse.inbox_files import (
-    SYNCED_TOGETHER,
     InboxFiles,
     OtherBytesError,
-    begin_writing,
 )
 from pipeline.archive.dimse.receiving import CANNOT_UNDERSTAND, DUPLICATE, OUT_OF_RESOURCES, SUCCESS
 from pipeline.archive.dimse.store_server import Hearing, StoreServer
@@ -122,7 +120,7 @@ class _Inbox:
     def close(self, part: PartFile, command: Command, sender: Sender) -> int:
         """See ``ReceivePolicy.close``."""
         with writing(_INBOX, self._folder):
-            found = part.finish(durable=part.size > SYNCED_TOGETHER)
+            found = part.finish(durable=True)
             if isinstance(found, Fault):
                 log.warning("an instance is refused: %s (%s)", found.message, found.code)
                 return OUT_OF_RESOURCES if found.code == "too-large" else CANNOT_UNDERSTAND
@@ -131,7 +129,6 @@ class _Inbox:
                     "an instance is refused: its data set names another SOP Instance UID than the request"
                 )
                 return CANNOT_UNDERSTAND
-            begin_writing(found.path)
         try:
             self._commits.commit(Arrival(found, sender))
         except OtherBytesError:
