@@ -13,6 +13,7 @@ from itertools import islice
 from pathlib import Path
 
 from flows.commands import table as display
+from flows.environment.prefect_api import check_site_api, site_api
 from flows.environment.site_models import check_site_tasks, chosen_model
 from flows.environment.workplace import Workplace
 from flows.tally import ALL_WELL, SOME_FAILED
@@ -62,6 +63,8 @@ def _parts(settings: Settings, archive: str | None) -> Iterator[Examination]:
     tasks = _try("tasks", lambda: _tasks(settings))
     yield tasks
     yield _try("database", lambda: _database(settings))
+    if site := site_api(settings):
+        yield _try("prefect", lambda: check_site_api(site))
     if not tasks.well:  # said above; the model is tried without them
         settings = settings.model_copy(update={"tasks": ()})
     with Workplace.without_store(settings) as place:

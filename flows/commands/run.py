@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from flows.commands import table as display
 from flows.environment.person import login_name
-from flows.environment.prefect_api import site_api
+from flows.environment.prefect_api import check_site_api, site_api
 from flows.tally import Tally
 from pipeline.errors import ConfigurationError, FailStudy
 from pipeline.folders import make_writable
@@ -83,7 +83,8 @@ def run_sweep(
 
 def _runs(settings: Settings) -> Callable[..., Coroutine[Any, Any, Tally]]:
     """Runs by name: as Prefect flows where the site has an API (it is imported only then), else the plain ones."""
-    if site_api(settings):
+    if site := site_api(settings):
+        check_site_api(site)
         from flows import deployments
 
         return lambda name, **asked: deployments.tally_of(getattr(deployments, name), **asked)

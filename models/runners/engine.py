@@ -171,11 +171,35 @@ def verify_engine(
     }
     for name, value in found.items():
         if getattr(manifest, name) != value:
-            message = (
-                f"the engine's {name} is not what is here; compile again with `firstread models compile`"
-            )
+            message = f"the engine's {name} is not what is here; {compile_again(manifest.model_id)}"
             raise StopRun("engine-mismatch", message)
     return manifest
+
+
+def compile_again(model_id: str) -> str:
+    """The command that replaces an engine."""
+    return f"compile it again: firstread models compile {model_id}"
+
+
+def refuse_earlier_engine(graphs: Path, weights: Mapping[str, str], product: str, capability: str) -> None:
+    """Raises StopRun where these weights have an engine for this device beside another graph than today's.
+
+    It was compiled by an earlier version, or with other libraries. Without a word the site would run without it, many
+    times slower.
+    """
+    for stored in sorted(
+        graphs.parent.glob(f"*/{product}-*-sm{capability.replace('.', '')}/{MANIFEST_FILE}")
+    ):
+        try:
+            manifest = read_manifest(stored.parent)
+        except StopRun:
+            continue  # of another release, and unreadable: nobody can say whose it is
+        if dict(manifest.weights) == dict(weights):
+            message = (
+                f"the engine in {stored.parent} was compiled by an earlier version, whose graph was another one; "
+                f"{compile_again(manifest.model_id)} (or delete that folder to run without one)"
+            )
+            raise StopRun("engine-earlier", message)
 
 
 def open_best_engine(graphs: Path, weights: Mapping[str, str], require_runner: str) -> "EngineEncoder | None":
@@ -202,6 +226,7 @@ def open_engine(graphs: Path, weights: Mapping[str, str], product: Product) -> "
         if folder.is_dir():
             break
     else:
+        refuse_earlier_engine(graphs, weights, product, device.capability)
         return None
     own = folder / ENCODER_FILE
     trt = find_product(product)
