@@ -4,7 +4,7 @@
       SkipStudy     not for us (no chest radiograph, excluded): record the reason, go on
       RetryLater    may get better (archive busy, association lost, study still arriving): try again, bounded
         LostClaim   somebody else works on this study now: drop it
-      FailStudy     will not get better by itself (cannot decode, draft refused): a person looks
+      FailStudy     will not get better by itself (cannot decode, draft refused): a person has to look
       StopRun       the run itself is unsound (weights, engine, schema, disk): end it
         ConfigurationError   the run was asked for wrongly: exit code 2
 

@@ -133,7 +133,7 @@ class Wording:
         if request.task in (Task.VQA, Task.TEXT_QA) and not request.question.strip():
             raise FailStudy("empty-request", f"{request.task} was asked without a question")
         if any(_MARKS.search(value) for value in values.values()):
-            message = "the text holds a mark that models read as a command, not as text; a person looks"
+            message = "the text holds a mark that models read as a command, not as text: it was not asked"
             raise FailStudy("special-token", message)
         return fill(template.replace("{maira_images}", _maira_images(roles)), values)
 

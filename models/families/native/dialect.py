@@ -93,7 +93,7 @@ def check_request(request: Request) -> None:
     given = (request.question, request.target, request.text, *request.labels, *request.options)
     given += (context.indication, context.technique, context.comparison, context.prior_report)
     if any(_MARKS.search(text) for text in given):
-        message = "the text holds a mark that models read as a command, not as text; a person looks"
+        message = "the text holds a mark that models read as a command, not as text: it was not asked"
         raise FailStudy("special-token", message)
 
 

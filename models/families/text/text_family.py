@@ -97,9 +97,7 @@ class TextFamily:
     def prompt_ids(self, question: str) -> list[int]:
         """Token ids that ask ``question``. Raises FailStudy where it holds one of the model's own marks."""
         if any(mark in question for mark in self._special if mark.strip()):
-            message = (
-                f"the text holds a mark that {self.model_id} reads as a command, not as text; a person looks"
-            )
+            message = f"the text holds a mark that {self.model_id} reads as a command, not as text: it was not asked"
             raise FailStudy("special-token", message)
         tokenizer = self._loaded.tokenizer
         if self._recipe.template:
