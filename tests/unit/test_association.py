@@ -210,3 +210,20 @@ def test_a_peer_that_speaks_otherwise_is_retry_later(answer: bytes) -> None:
                 stall_timeout=1,
             )
         thread.join()
+
+
+def test_an_archive_of_patient_root_alone_is_told_what_to_offer() -> None:
+    ae = AE(ae_title="PEER")
+    ae.add_supported_context("1.2.840.10008.5.1.4.1.2.1.1")  # Patient Root Query, and no Study Root
+    server = ae.start_server((LOOPBACK, 0), block=False)
+    study_root = "1.2.840.10008.5.1.4.1.2.2.1"
+    try:
+        address = (LOOPBACK, int(server.server_address[1]))
+        asked = Association.request(address, proposal(study_root), connect_timeout=5, stall_timeout=5)
+        with (
+            asked,
+            pytest.raises(StopRun, match=r"Study Root Query \(C-FIND\) was not accepted: let the archive"),
+        ):
+            asked.accepted(study_root)
+    finally:
+        server.shutdown()

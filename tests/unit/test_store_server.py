@@ -22,6 +22,7 @@ from pipeline.archive.dimse.command import C_ECHO_RQ, C_FIND_RQ, C_STORE_RQ, Com
 from pipeline.archive.dimse.negotiation import TRANSFER_SYNTAXES, VERIFICATION
 from pipeline.archive.dimse.pdu import Associate, PresentationContext, Rejection
 from pipeline.archive.dimse.receiving import SUCCESS
+from pipeline.archive.dimse.retrieving import storage_contexts
 from pipeline.archive.dimse.store_server import StoreServer
 from pipeline.archive.part10 import IMPLICIT_VR_LITTLE_ENDIAN
 from pipeline.archive.spool import DiskLimits, PartFile
@@ -347,3 +348,10 @@ def test_rejections_reach_their_peer(tmp_path: Path) -> None:
     with server(tmp_path) as running, socket.create_connection((LOOPBACK, running.port), timeout=5) as peer:
         peer.sendall(pdu.associate_rq(request))
         assert peer.recv(10, socket.MSG_WAITALL) == pdu.associate_rj(Rejection(1, 1, 7))
+
+
+def test_where_a_class_is_not_said_the_common_ones_are_proposed() -> None:
+    report = "1.2.840.10008.5.1.4.1.1.88.59"
+    proposed = {context.abstract_syntax for context in storage_contexts([report, ""])}
+    assert {report, DX_IMAGE_STORAGE} <= proposed
+    assert DX_IMAGE_STORAGE not in {context.abstract_syntax for context in storage_contexts([report])}

@@ -16,9 +16,9 @@ from typing import NoReturn, Protocol, Self
 
 from pipeline.archive.dimse import pdu
 from pipeline.archive.dimse.command import Command, decode_command
-from pipeline.archive.dimse.failures import aborted, rejected, unreachable
+from pipeline.archive.dimse.failures import aborted, rejected, service_refused, unreachable
 from pipeline.archive.dimse.pdu import Associate, PresentationContext, Rejection
-from pipeline.errors import RetryLater, StopRun
+from pipeline.errors import RetryLater
 
 _LARGEST_PDU = 1 << 24
 """Of an archive that we asked: some exceed what we announced."""
@@ -127,9 +127,7 @@ class Association:
         for context in self.contexts.values():
             if context.abstract_syntax == abstract_syntax:
                 return context
-        raise StopRun(
-            "archive-refused-service", "the archive does not offer this query or retrieve service to us"
-        )
+        raise service_refused(abstract_syntax)
 
     def send(self, context: PresentationContext, command: Command, identifier: bytes = b"") -> None:
         """Send one message."""

@@ -3,6 +3,23 @@
 from pipeline.archive.dimse.pdu import Rejection
 from pipeline.errors import RetryLater, StopRun
 
+_SERVICES = {
+    "1.2.840.10008.1.1": "Verification (C-ECHO)",
+    "1.2.840.10008.5.1.4.1.2.2.1": "Study Root Query (C-FIND)",
+    "1.2.840.10008.5.1.4.1.2.2.2": "Study Root Retrieve (C-MOVE)",
+    "1.2.840.10008.5.1.4.1.2.2.3": "Study Root Retrieve (C-GET)",
+}
+
+
+def service_refused(abstract_syntax: str) -> StopRun:
+    """The archive took no presentation context for a service: which one, and what can be done."""
+    name = _SERVICES.get(abstract_syntax, f"the service {abstract_syntax}")
+    return StopRun(
+        "archive-refused-service",
+        f"{name} was not accepted: let the archive offer it to our AE title (Patient Root alone is not "
+        "enough), or use its DICOMweb",
+    )
+
 
 def rejected(rejection: Rejection, titles: tuple[str, str] = ("", "")) -> RetryLater | StopRun:
     """What an A-ASSOCIATE-RJ means (PS3.8 table 9-21); ``titles`` are the called and the calling AE title."""
