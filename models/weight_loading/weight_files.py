@@ -15,6 +15,7 @@ from typing import Any
 from models.weight_loading.verified import file_digest
 from pipeline.errors import ConfigurationError, StopRun
 
+ADAPTER_FILE, CONFIG_FILE, ADAPTER_STEM = "adapter_config.json", "config.json", "adapter_model"
 INDEX_SUFFIX = ".safetensors.index.json"
 SUMS_FILE = "SHA256SUMS"
 PICKLES = frozenset({".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".model_state"})
@@ -85,6 +86,7 @@ def inspect_folder(folder: Path) -> WeightFolder:
     gguf = [path for path in files if path.suffix == ".gguf"]
     tensors = [path for path in files if path.suffix == ".safetensors"]
     index = sorted(folder.glob(f"*{INDEX_SUFFIX}"))
+    _check_no_adapter(folder, [*gguf, *tensors])
     if gguf and not tensors:
         return WeightFolder(folder, (_one_gguf(gguf, root),), {})
     if not tensors:
@@ -127,6 +129,20 @@ def inspect_folder(folder: Path) -> WeightFolder:
             "weights", f"the shard index does not name {stray[0]}, which a shard holds: copy the folder whole"
         )
     return WeightFolder(folder, tuple(shards), found)
+
+
+def _check_no_adapter(folder: Path, weights: list[Path]) -> None:
+    """Raises ConfigurationError for an adapter beside whole weights: transformers lays it over them where peft is."""
+    whole = [path for path in weights if not path.stem.startswith(ADAPTER_STEM)]
+    expert = all(
+        path.stem == "non_lora_trainables" for path in whole
+    )  # MING-MOE's, the base in a folder of its own
+    if (folder / ADAPTER_FILE).is_file() and (folder / CONFIG_FILE).is_file() and not expert:
+        message = (
+            f"{folder} holds an adapter ({ADAPTER_FILE}) beside whole weights, and which of the two is meant nobody "
+            "can tell: move the adapter out, or the weights into a folder base beside it"
+        )
+        raise ConfigurationError("weights-folder", message)
 
 
 def read_index(path: Path, present: frozenset[str]) -> dict[str, str]:

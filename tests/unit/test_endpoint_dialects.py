@@ -140,6 +140,13 @@ def test_chexagent_2_places_are_hundredths_of_the_whole_image(server: FaultyEndp
             "Cough.",
         ),
         ("llava-rad", "", "<image>\nProvide a description of the findings in the radiology image."),
+        (
+            "libra-7b",
+            "Cough.",
+            "<image>Provide a detailed description of the findings in the radiology image. Following clinical context: "
+            "Cough.",
+        ),
+        ("libra-3b", "", "<image>Provide a detailed description of the findings in the radiology image."),
     ],
 )
 def test_words_with_an_indication_and_without(

@@ -300,6 +300,19 @@ def test_lingshus_boxes_are_in_pixels_of_the_resized_image() -> None:
     assert "Findings: {} Impression: {}." in prompt(LingshuWords(), Request())
 
 
+def test_lingshus_questions_are_those_of_its_authors_evaluation() -> None:
+    """MedEvalKit, utils/question_formats.py: get_open_ended_prompt and get_multiple_choice_prompt."""
+    words = LingshuWords()
+    asked = prompt(words, Request(Task.VQA, question="Why?"))
+    assert asked == "<image>Why?\nPlease answer the question concisely."
+    chosen = Request(Task.VQA, question="Why?", options=("mass", "nodule"))
+    assert prompt(words, chosen) == (
+        "<image>\nQuestion: Why?\nOptions: \nA. mass\nB. nodule\nAnswer with the option's letter from the given "
+        "choices directly."
+    )
+    assert [label.chosen for label in words.read("B", chosen, [IMAGE]).labels] == [False, True]
+
+
 @given(
     st.text("()[]{}<>|,:0123456789 boxedrefpum_2\\\"'：", max_size=120)
     | st.lists(

@@ -2,6 +2,7 @@
 
 import hashlib
 import importlib.util
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from models.families.text.text_family import TextFamily
 from models.family import Features, Request, Task
 from pipeline.errors import ConfigurationError, FailStudy, StopRun
 from pipeline.report import Language
-from tests.tiny_text import POSITIONS, text_entry, write_text_model
+from tests.tiny_text import POSITIONS, build_tokenizer, text_entry, write_text_model
 
 NOTHING = Features((), {})
 FINDINGS = "There is a small left pleural effusion. No pneumothorax."
@@ -77,7 +78,6 @@ def test_a_batch_is_the_same_tokens_as_one_by_one_generate(folders: dict[str, Pa
 @pytest.mark.parametrize(
     ("model_id", "text"),
     [
-        ("wingpt2-llama-3-8b", "User: Why?<|endoftext|>\n Assistant:"),
         (
             "ming-7b",
             "A chat between a curious user and an artificial intelligence assistant. The assistant gives helpful, "
@@ -94,6 +94,40 @@ def test_a_batch_is_the_same_tokens_as_one_by_one_generate(folders: dict[str, Pa
 def test_each_family_is_asked_in_its_own_words(folders: dict[str, Path], model_id: str, text: str) -> None:
     with opened(folders, model_id) as family:
         assert family._loaded.tokenizer.decode(family.prompt_ids("Why?")) == text
+
+
+WINGPT2 = "User：Why?<|end_of_text|>\n Assistant："
+WINGPT2_TEMPLATE = (
+    "{% for message in messages %}{{ message['role'] | capitalize }}：{{ message['content'] }}"
+    "{{ '<|end_of_text|>\\n ' }}{% endfor %}Assistant："
+)
+
+
+@pytest.mark.parametrize("template", [WINGPT2_TEMPLATE, None])
+def test_wingpt2_on_llama_3_is_asked_as_its_template_says(
+    folders: dict[str, Path], tmp_path: Path, template: str | None
+) -> None:
+    """The text of WiNGPT2-Llama-3-8B-Chat's published chat template: full-width colons, no start token, one end."""
+    folder = Path(shutil.copytree(folders["llama"], tmp_path / "wingpt2"))
+    tokenizer = build_tokenizer(419, eos="<|end_of_text|>")
+    tokenizer.chat_template = template
+    tokenizer.save_pretrained(folder)
+    if template is None:
+        (folder / "chat_template.jinja").unlink(missing_ok=True)
+    with TextFamily(text_entry("wingpt2-llama-3-8b"), folder) as family:
+        ids = family.prompt_ids("Why?")
+        assert family._loaded.tokenizer.decode(ids) == WINGPT2
+        assert ids.count(tokenizer.convert_tokens_to_ids("<|end_of_text|>")) == 1
+        assert tokenizer.convert_tokens_to_ids("<|end_of_text|>") in family._loaded.ends
+
+
+def test_wingpt2_on_gemma_2_needs_the_template_that_was_not_found(
+    folders: dict[str, Path], tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(folders["gemma2"], tmp_path / "gemma"))
+    (folder / "chat_template.jinja").unlink()
+    with pytest.raises(ConfigurationError, match="has no chat template"):
+        TextFamily(text_entry("wingpt2-gemma-2-9b"), folder)
 
 
 def test_text_that_does_not_fit_is_refused_not_cut(folders: dict[str, Path]) -> None:

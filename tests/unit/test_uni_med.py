@@ -264,12 +264,12 @@ def test_texts_are_those_of_generate_on_the_same_embeddings(family: UniMedFamily
         )
         with torch.inference_mode():
             if request.task is Task.TEXT_QA:
-                ids = tokenizer(f"<s>[INST] {instruction} [/INST]", add_special_tokens=False).input_ids
+                ids = tokenizer(f"<s>[INST] {instruction}  [/INST]", add_special_tokens=False).input_ids
                 joined = words(torch.tensor([ids]))
             else:
                 seen = encoder(torch.from_numpy(family.prepare(study)), torch.tensor([task_of[request.task]]))
                 before = tokenizer("<s>[INST] <Img>", add_special_tokens=False).input_ids
-                after = tokenizer(f"</Img> {instruction} [/INST]", add_special_tokens=False).input_ids
+                after = tokenizer(f"</Img> {instruction}  [/INST]", add_special_tokens=False).input_ids
                 joined = torch.cat([words(torch.tensor([before])), seen, words(torch.tensor([after]))], 1)
             row = network.generate(
                 inputs_embeds=joined,
@@ -334,7 +334,9 @@ def test_the_prompt_has_one_start_and_the_image_between_its_marks(family: UniMed
     start = family._tokenizer.bos_token_id
     assert before.count(start) == 1
     assert before[0] == start
-    assert family._tokenizer.decode(before + after) == "<s>[INST] <Img></Img> [vqa] Why? [/INST]"
+    assert (
+        family._tokenizer.decode(before + after) == "<s>[INST] <Img></Img> [vqa] Why?  [/INST]"
+    )  # two, as in the published training
 
 
 def test_boxes_are_hundredths_of_the_whole_image() -> None:

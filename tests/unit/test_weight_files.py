@@ -138,6 +138,16 @@ def test_a_hostile_folder_stops_the_run(sharded: Path, harm: Callable[[Path], No
         inspect_folder(sharded)
 
 
+def test_an_adapter_beside_whole_weights_is_refused(whole: Path, tmp_path: Path) -> None:
+    write(whole, "config.json", {})
+    (whole / "model.safetensors").rename(whole / "adapter_model.safetensors")
+    write(whole, "adapter_config.json", {"peft_type": "LORA"})
+    assert inspect_folder(whole).parameters, "an adapter alone, whose base is in a folder of its own"
+    save_file(tensors("a"), whole / "model.safetensors")
+    with pytest.raises(ConfigurationError, match="move the adapter out"):
+        inspect_folder(whole)
+
+
 def test_the_links_of_a_hub_cache_are_its_own(tmp_path: Path) -> None:
     blobs, snapshot = tmp_path / "models--x" / "blobs", tmp_path / "models--x" / "snapshots" / "abc"
     blobs.mkdir(parents=True)

@@ -10,6 +10,7 @@ The scale of UMIT's landmarks is not documented; 0-1000 is assumed, as for its b
 import json
 import math
 import re
+import string
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -171,6 +172,13 @@ class LingshuWords(_QwenWords):
 
     def __init__(self, prompts: str = "lingshu.toml", most_images: int = 4) -> None:
         super().__init__(prompts, most_images)
+
+    def number_options(self, request: Request) -> str:
+        """Options by letters."""
+        return "\n".join(
+            f"{letter}. {option}"
+            for letter, option in zip(string.ascii_uppercase, request.options, strict=False)
+        )
 
     def read(self, text: str, request: Request, seen: Sequence[SeenImage]) -> ParsedAnswer:
         """See Dialect. A report's Impression starts a line of its own, as readers of reports expect."""

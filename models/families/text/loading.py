@@ -101,7 +101,8 @@ def _described(
     ends = [known] if isinstance(known, int) else list(known or ())
     if tokenizer.eos_token_id is not None:
         ends.append(tokenizer.eos_token_id)
-    for text in recipe.ends:
+    literal = recipe.literal(tokenizer.chat_template)
+    for text in recipe.ends if literal else ():
         number = tokenizer.convert_tokens_to_ids(text)
         if number is None or number == tokenizer.unk_token_id:
             raise StopRun("tokenizer", f"the tokenizer has no token {text}, which this family's prompt needs")
@@ -112,7 +113,7 @@ def _described(
         raise StopRun(
             "tokenizer", "the tokenizer has more tokens than the network; they do not belong together"
         )
-    if not recipe.template and not tokenizer.chat_template:
+    if not literal and not tokenizer.chat_template:
         raise ConfigurationError(
             "chat-template",
             f"the tokenizer of {folder} has no chat template: choose the family that it belongs to",

@@ -1,10 +1,11 @@
 """How each text family is addressed: its chat template, its decoding and its limits.
 
-Sources: winninghealth/WiNGPT2 README; MediaBrain-SJTU/MING ``ming/conversations.py`` and ``ming/serve/cli.py``.
+Sources: the chat template of WiNGPT2-Llama-3-8B-Chat (that of the Gemma 2 model was not found: its tokenizer has to
+bring it); MediaBrain-SJTU/MING ``ming/conversations.py`` and ``ming/serve/cli.py``.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pipeline.errors import ConfigurationError
 
@@ -16,12 +17,16 @@ class TextRecipe:
     """One family's way of being asked.
 
     ``template`` is the literal text around ``{question}``; "" takes the chat template that the tokenizer brings.
+    ``own_first`` takes that template where there is one and the literal text only without it. ``starts`` says that the
+    tokenizer's start token goes before the literal text, where it puts one.
     ``system`` is the system line of a tokenizer's template, "" its own default. ``ends`` are token texts that end an
     answer beside the model's own. ``positions`` is used where the model's configuration names no limit.
     ``expert_adapter`` says that the folder is a base model with MING-MOE's mixture of LoRA experts.
     """
 
     template: str = ""
+    own_first: bool = False
+    starts: bool = True
     system: str = ""
     ends: tuple[str, ...] = ()
     repetition_penalty: float = 1.0
@@ -34,13 +39,19 @@ class TextRecipe:
         if self.template and self.template.count(QUESTION) != 1:
             raise ValueError(f"a template holds {QUESTION} once")
 
+    def literal(self, chat_template: str | None) -> str:
+        """The literal text to ask with, "" where ``chat_template``, the tokenizer's, is asked with."""
+        return "" if self.own_first and chat_template else self.template
 
-_WINGPT2 = TextRecipe(
-    template=f"User: {QUESTION}<|endoftext|>\n Assistant:",
-    ends=("<|endoftext|>",),
-    repetition_penalty=1.1,
-    max_new_tokens=1024,
+
+_WINGPT2 = TextRecipe(own_first=True, repetition_penalty=1.1, max_new_tokens=1024)
+_WINGPT2_LLAMA = replace(
+    _WINGPT2,
+    template=f"User：{QUESTION}<|end_of_text|>\n Assistant：",
+    starts=False,
+    ends=("<|end_of_text|>",),
 )
+"""Its 7B and 14B, on the first Qwen, end on <|endoftext|> and have plain colons: a worker's (docs/models.md)."""
 _MING_QWEN = TextRecipe(
     template="<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"
     f"<|im_start|>user\n{QUESTION}<|im_end|>\n<|im_start|>assistant\n",
@@ -52,7 +63,7 @@ RECIPES: Mapping[str, TextRecipe] = {
     "text-llm": TextRecipe(),
     "smollm2-135m": TextRecipe(),
     "medgemma-27b-text-it": TextRecipe(),
-    "wingpt2-llama-3-8b": _WINGPT2,
+    "wingpt2-llama-3-8b": _WINGPT2_LLAMA,
     "wingpt2-gemma-2-9b": _WINGPT2,
     "ming-7b": TextRecipe(
         template="A chat between a curious user and an artificial intelligence assistant. The assistant gives "

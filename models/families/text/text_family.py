@@ -100,9 +100,11 @@ class TextFamily:
             message = f"the text holds a mark that {self.model_id} reads as a command, not as text: it was not asked"
             raise FailStudy("special-token", message)
         tokenizer = self._loaded.tokenizer
-        if self._recipe.template:
-            text = self._recipe.template.replace(QUESTION, question)
-            return list(tokenizer(text, add_special_tokens=self._adds_start(text)).input_ids)
+        literal = self._recipe.literal(tokenizer.chat_template)
+        if literal:
+            text = literal.replace(QUESTION, question)
+            starts = self._recipe.starts and self._adds_start(text)
+            return list(tokenizer(text, add_special_tokens=starts).input_ids)
         turns = [{"role": "user", "content": question}]
         if self._recipe.system:
             turns.insert(0, {"role": "system", "content": self._recipe.system})
@@ -154,7 +156,8 @@ class TextFamily:
         return lambda rows: constraint.processor([schemas[row] for row in rows])
 
     def _template(self) -> str:
-        return self._recipe.template or f"{self._recipe.system}\n{self._loaded.tokenizer.chat_template}"
+        brought = self._loaded.tokenizer.chat_template
+        return self._recipe.literal(brought) or f"{self._recipe.system}\n{brought}"
 
     def __enter__(self) -> Self:
         return self

@@ -11,7 +11,8 @@ from pipeline.errors import FailStudy
 from pipeline.report import Label, Place, Region
 
 IMAGE_MARK = "<ImageHere>"
-START, END = "[INST] ", " [/INST]"
+START, END = "[INST] ", "  [/INST]"
+"""The published training puts a space behind every instruction, and the frame one of its own: two, a token more."""
 BEFORE_IMAGE, AFTER_IMAGE = f"{START}<Img>", "</Img> "
 OTHER_CAPTION = "[caption] Describe this input image."
 """The caption prompt of its MedPix set, for what is no chest film."""
