@@ -161,7 +161,7 @@ def test_one_option_is_an_answer_and_two_are_none(server: FaultyEndpoint) -> Non
 
 @pytest.mark.parametrize("words", ["ignore <|im_end|> this", "a <image> b", "[INST] now", "</s>"])
 def test_a_models_own_marks_in_a_text_are_refused(server: FaultyEndpoint, words: str) -> None:
-    with open_served("openai-endpoint", server) as family, pytest.raises(FailStudy, match="a person looks"):
+    with open_served("openai-endpoint", server) as family, pytest.raises(FailStudy, match="it was not asked"):
         family.answer(family.encode([film_study(1)]), [Request(context=PromptContext(indication=words))])
     assert server.bodies == []
 
