@@ -120,7 +120,8 @@ def count(tally: Tally) -> None:
 
 def counted() -> Tally:
     """The sum of what was counted so far."""
-    return sum(_COUNTED.get(None) or [], Tally())
+    tallies = _COUNTED.get(None)
+    return sum(tallies or [], Tally())
 
 
 _FIELD: dict[LedgerState | None, str] = {

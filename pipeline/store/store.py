@@ -260,9 +260,8 @@ class Store:
     ) -> tuple[Received, ...]:
         """Write received instances; they are durable when this returns, and Success may be answered.
 
-        ``peer`` is who sent them ("AE title@address"), one for all or one for each.
-        The same bytes again are a duplicate; other bytes under a known SOP Instance UID are kept beside and marked as a
-        conflict.
+        ``peer`` is who sent them ("AE title@address"), one for all or one for each. The same bytes again are a
+        duplicate; other bytes under a known SOP Instance UID are kept beside and marked as a conflict.
         """
         peers = [peer] * len(instances) if isinstance(peer, str) else peer
         return self._run(lambda c: inbox.record_received(c, archive, instances, peers))

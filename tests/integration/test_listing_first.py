@@ -19,8 +19,7 @@ from pipeline.images import refuse_without_film
 from pipeline.ledger import LedgerState, RestOutcome
 from pipeline.settings import Settings
 from pipeline.study import FetchedStudy, StudyQuery
-from tests.loopback import LOOPBACK
-from tests.servers import free_port, orthanc, store_over_rest
+from tests.servers import LOOPBACK, free_port, orthanc, store_over_rest
 from tests.synthetic import write_chest
 
 RECIPE = "l" * 64

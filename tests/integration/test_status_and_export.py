@@ -5,6 +5,7 @@ import csv
 import io
 import json
 import os
+import shutil
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 
 from flows.cli import app
-from flows.commands import database, ending
+from flows.commands import ending
 from pipeline.ledger import LedgerState
 from pipeline.store.store import Store
 from tests.sites import rows, write_site
@@ -194,8 +195,8 @@ def test_the_prompt_reads_and_changes_nothing(
     site: Path, psql: bool, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     if not psql:
-        monkeypatch.setattr(database.shutil, "which", lambda _: None)
-    elif database.shutil.which("psql") is None:
+        monkeypatch.setattr(shutil, "which", lambda _: None)
+    elif shutil.which("psql") is None:
         pytest.skip("psql is not installed")
     script = tmp_path / "script.sql"
     script.write_text("SELECT count(*) AS drafts\nFROM reports;\nDELETE FROM ledger;\nSELECT 6 * 7;\n")

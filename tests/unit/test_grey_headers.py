@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.sequence import Sequence
+from pydicom.uid import UID
 
 from pipeline.images import ImageLimits
 from pipeline.images.decode import declared_pixels, stored_values
@@ -155,7 +156,7 @@ def table(film: Film, first: int, entries: list[int], bits: int) -> Dataset:
 def written(film: Film, values: np.ndarray, path: Path) -> Path:
     dataset = Dataset()
     dataset.file_meta = FileMetaDataset()
-    dataset.file_meta.TransferSyntaxUID = film.syntax
+    dataset.file_meta.TransferSyntaxUID = UID(film.syntax)
     dataset.SOPClassUID, dataset.SOPInstanceUID = "1.2.840.10008.5.1.4.1.1.1", "1.2.3"
     dataset.Rows, dataset.Columns, dataset.SamplesPerPixel = ROWS, COLUMNS, 1
     dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = 16, film.bits, film.bits - 1

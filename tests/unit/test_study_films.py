@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pydicom
@@ -49,7 +50,7 @@ def prepared(folder: Path, *paths: Path) -> tuple[StudyContext, ImageSet]:
     return prepare(fetched(folder, paths))
 
 
-def two(folder: Path, first: dict[str, object], second: dict[str, object]) -> tuple[StudyContext, ImageSet]:
+def two(folder: Path, first: dict[str, Any], second: dict[str, Any]) -> tuple[StudyContext, ImageSet]:
     a = film(folder / "1", 1, **{**PATIENT, **first}, AcquisitionTime="101500", AcquisitionDateTime=None)
     b = film(folder / "2", 2, **{**PATIENT, **second}, AcquisitionTime="111500", AcquisitionDateTime=None)
     return prepared(folder, a, b)
@@ -70,7 +71,7 @@ def two(folder: Path, first: dict[str, object], second: dict[str, object]) -> tu
     ],
 )
 def test_two_people_are_never_one_patient(
-    tmp_path: Path, first: dict[str, object], second: dict[str, object]
+    tmp_path: Path, first: dict[str, Any], second: dict[str, Any]
 ) -> None:
     """PS3.3 C.7.1.1: a Patient ID identifies with its issuer; PS3.3 C.2.2."""
     with pytest.raises(FailStudy) as caught:
@@ -93,7 +94,7 @@ def test_two_people_are_never_one_patient(
     ],
 )
 def test_one_patient_spelled_otherwise_is_drafted_with_a_remark(
-    tmp_path: Path, first: dict[str, object], second: dict[str, object], remarks: set[str]
+    tmp_path: Path, first: dict[str, Any], second: dict[str, Any], remarks: set[str]
 ) -> None:
     _, images = two(tmp_path, first, second)
     assert len(images.images) == 2
@@ -151,7 +152,7 @@ def test_the_ordinary_film_speaks_for_a_dual_energy_exposure(
     tmp_path: Path, field: str, order: tuple[int, ...]
 ) -> None:
     words = {order[0]: "CHEST PA BONE", order[1]: "CHEST PA SOFT TISSUE", order[2]: "CHEST PA STANDARD"}
-    paths = [film(tmp_path / str(n), n, **{field: said}) for n, said in words.items()]
+    paths = [film(tmp_path / str(n), n, **cast(Any, {field: said})) for n, said in words.items()]
     _, images = prepared(tmp_path, *paths)
     assert [image.ref.sop_instance_uid for image in images.images] == [
         radiograph_header(instance=order[2]).sop_instance_uid
@@ -209,7 +210,7 @@ def test_regions_leave_in_pixels_of_the_stored_film(tmp_path: Path) -> None:
         {"PatientOrientation": ["L", "F"], "ImageLaterality": "L"},
     ],
 )
-def test_a_contradiction_of_orientation_is_on_the_report(tmp_path: Path, elements: dict[str, object]) -> None:
+def test_a_contradiction_of_orientation_is_on_the_report(tmp_path: Path, elements: dict[str, Any]) -> None:
     _, images = prepared(tmp_path, film(tmp_path / "1", ViewCodeSequence=None, **elements))
     assert [remark.code for remark in images.remarks] == ["orientation"]
 
