@@ -6,7 +6,9 @@ import psycopg
 import pytest
 
 from pipeline.store.connections import libpq_url
+from pipeline.store.embedded import EmbeddedPostgres
 from pipeline.store.store import Store
+from tests.conftest import SHARED
 from tests.store_samples import RECIPE, claim, discover, outcome, report_id, resting, study_uid
 
 REPORTS = [
@@ -55,6 +57,44 @@ def test_columns_and_rows_for_a_reader(database_url: str) -> None:
         for table in ("ledger", "resource", "report_version", "audit_event", "instance"):
             with pytest.raises(psycopg.errors.InsufficientPrivilege), connection.transaction():
                 connection.execute(f"SELECT FROM firstread.{table}")
+
+
+def test_a_read_only_login_reads_the_views_and_nothing_else(
+    database_url: str, postgres_server: EmbeddedPostgres
+) -> None:
+    with Store(database_url) as store:
+        discover(store, 1)
+        store.save(outcome(claim(store)[0]))
+    with psycopg.connect(postgres_server.admin_conninfo(SHARED), autocommit=True) as admin:
+        admin.execute("DROP ROLE IF EXISTS test_analyst")
+        admin.execute("CREATE ROLE test_analyst LOGIN PASSWORD 'analyst' IN ROLE firstread_reader")
+        relations = admin.execute(
+            "SELECT relname, relkind::text FROM pg_class WHERE relnamespace = 'firstread'::regnamespace "
+            "AND relkind IN ('r', 'v', 'S')"
+        ).fetchall()
+    server = libpq_url(database_url).split("@", 1)[1]
+    readable = {"reports", "studies", "findings", "report_versions"}
+    try:
+        with psycopg.connect(f"postgresql://test_analyst:analyst@{server}", autocommit=True) as reader:
+            for name, kind in relations:
+                if name in readable:
+                    assert reader.execute(f"SELECT count(*) FROM firstread.{name}").fetchone() is not None
+                elif kind != "S":
+                    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                        reader.execute(f"SELECT FROM firstread.{name}")
+                for change in (f"DELETE FROM firstread.{name}", f"UPDATE firstread.{name} SET archive = ''"):
+                    with pytest.raises(psycopg.Error):
+                        reader.execute(change)
+            (finding,) = reader.execute(
+                "SELECT kind, side, present, confidence, x0, y1, study_instance_uid FROM firstread.findings "
+                "WHERE present"
+            ).fetchall()
+            assert finding == ("pleural_effusion", "left", True, 0.93, 1203.25, 1900.75, study_uid(0))
+            absent = reader.execute("SELECT kind FROM firstread.findings WHERE NOT present").fetchall()
+            assert absent == [("pneumothorax",)]
+    finally:
+        with psycopg.connect(postgres_server.admin_conninfo(SHARED), autocommit=True) as admin:
+            admin.execute("DROP ROLE test_analyst")
 
 
 def test_a_signed_report_shows_the_signed_text(database_url: str) -> None:
