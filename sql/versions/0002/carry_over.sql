@@ -46,7 +46,7 @@ DECLARE
     provenances jsonb;
 BEGIN
     FOR report IN
-        SELECT d.resource_id, d.body, d.study_instance_uid, v.archive, v.ledger_id
+        SELECT d.resource_id, d.body, v.archive, v.ledger_id
         FROM resource AS d
         JOIN LATERAL (SELECT * FROM report_version AS one WHERE one.report_id = d.resource_id
                       ORDER BY one.version DESC LIMIT 1) AS v ON true
@@ -56,24 +56,32 @@ BEGIN
         written := withdraw_results(report.resource_id, ARRAY(
             SELECT split_part(one ->> 'reference', '/', 2) FROM jsonb_array_elements(report.body -> 'result') AS one));
         -- Each Provenance speaks of the version that was written with it, not of whatever is current.
-        SELECT coalesce(jsonb_agg(p.body || jsonb_build_object('target', (
-                   SELECT jsonb_agg(one.value || jsonb_build_object('reference',
-                              (one.value ->> 'reference') || coalesce('/_history/' || (
-                                  SELECT max(h.version_id) FROM resource_history AS h
-                                  WHERE h.resource_type = split_part(one.value ->> 'reference', '/', 1)
-                                    AND h.resource_id = split_part(one.value ->> 'reference', '/', 2)
-                                    AND h.body ->> 'status' <> 'entered-in-error'
-                                    AND (h.resource_type <> 'DiagnosticReport' OR EXISTS (
-                                        SELECT FROM jsonb_array_elements(h.body -> 'result') AS o
-                                        WHERE p.body -> 'target' @> jsonb_build_array(
-                                            jsonb_build_object('reference', o -> 'reference'))))), ''))
-                          ORDER BY one.place)
-                   FROM jsonb_array_elements(p.body -> 'target') WITH ORDINALITY AS one (value, place)))), '[]')
-        INTO provenances
-        FROM resource AS p
-        WHERE p.resource_type = 'Provenance' AND p.report_id = report.resource_id
-          AND p.body -> 'target' @? '$[*].reference ? (!(@ like_regex "/_history/"))';
-        written := written || put_resources(report.study_instance_uid, report.resource_id, provenances, false);
+        WITH patched AS (
+            SELECT p.resource_id, p.body || jsonb_build_object('target', (
+                       SELECT jsonb_agg(one.value || jsonb_build_object('reference',
+                                  (one.value ->> 'reference') || coalesce('/_history/' || (
+                                      SELECT max(h.version_id) FROM resource_history AS h
+                                      WHERE h.resource_type = split_part(one.value ->> 'reference', '/', 1)
+                                        AND h.resource_id = split_part(one.value ->> 'reference', '/', 2)
+                                        AND h.body ->> 'status' <> 'entered-in-error'
+                                        AND (h.resource_type <> 'DiagnosticReport' OR EXISTS (
+                                            SELECT FROM jsonb_array_elements(h.body -> 'result') AS o
+                                            WHERE p.body -> 'target' @> jsonb_build_array(
+                                                jsonb_build_object('reference', o -> 'reference'))))), ''))
+                              ORDER BY one.place)
+                       FROM jsonb_array_elements(p.body -> 'target') WITH ORDINALITY AS one (value, place))) AS body
+            FROM resource AS p
+            WHERE p.resource_type = 'Provenance' AND p.report_id = report.resource_id
+              AND p.body -> 'target' @? '$[*].reference ? (!(@ like_regex "/_history/"))'
+        ), put AS (
+            UPDATE resource AS r SET body = patched.body FROM patched
+            WHERE r.resource_type = 'Provenance' AND r.resource_id = patched.resource_id
+            RETURNING r.resource_id, r.version_id, r.body
+        )
+        SELECT coalesce(jsonb_agg(written_entity(jsonb_build_object(
+                   'reference', 'Provenance/' || resource_id || '/_history/' || version_id), body)), '[]')
+        INTO provenances FROM put;
+        written := written || provenances;
         IF jsonb_array_length(written) > 0 THEN
             PERFORM append_audit('archive:' || report.archive, report.ledger_id, with_written(json_build_array(
                 json_build_object(

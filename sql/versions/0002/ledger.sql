@@ -18,7 +18,7 @@ CREATE INDEX ledger_report ON ledger (report_id) WHERE report_id IS NOT NULL;
 
 -- As in 0001, and: a new row takes the force from the study's other rows; a reported study may come to rest as skipped.
 CREATE OR REPLACE FUNCTION guard_ledger() RETURNS trigger
-LANGUAGE plpgsql SET search_path = firstread, pg_temp AS $$
+LANGUAGE plpgsql SET search_path = firstread, pg_temp SET enable_seqscan = off AS $$
 DECLARE
     allowed ledger_state[];
 BEGIN

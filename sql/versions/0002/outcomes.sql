@@ -1,6 +1,7 @@
 -- The functions that write a study's outcome, as in 0001, and now in the same transaction: what the new version no longer
 -- has is withdrawn, Provenance names versions, the audit names digests, the inbox is settled, one study of several archives
--- stays one.
+-- stays one. Plans are kept for a session: made while the tables are small they would scan them for ever, so no scan is
+-- allowed (enable_seqscan).
 
 -- A reference to the version that is current.
 CREATE FUNCTION versioned(p_reference text) RETURNS text
@@ -21,21 +22,26 @@ LANGUAGE sql STABLE AS $$
 $$;
 
 -- Puts resources in the order of their key, so that two studies that share a Patient never wait for each other in a ring;
--- p_renewed makes a new version of the DiagnosticReport even of the same body. Gives the entities of what was written.
-CREATE FUNCTION put_resources(p_study text, p_report_id text, p_resources jsonb, p_renewed boolean) RETURNS jsonb
-LANGUAGE plpgsql SET search_path = firstread, pg_temp AS $$
+-- p_renewed makes a new version of the DiagnosticReport even of the same body. The Provenance comes by a second call
+-- (p_provenance), when the versions that it names are there. Gives the entities of what was written.
+CREATE FUNCTION put_resources(
+    p_study text, p_report_id text, p_resources jsonb, p_renewed boolean, p_provenance boolean
+) RETURNS jsonb
+LANGUAGE plpgsql SET search_path = firstread, pg_temp SET enable_seqscan = off AS $$
 DECLARE
     written jsonb;
 BEGIN
     WITH put AS (
         INSERT INTO resource AS r (resource_type, resource_id, version_id, last_updated, body, study_instance_uid,
                                    written_by, report_id)
-        SELECT one ->> 'resourceType', one ->> 'id', 1, now(), one,
+        SELECT one ->> 'resourceType', one ->> 'id', 1, now(),
+               CASE WHEN p_provenance THEN with_versions(one) ELSE one END,
                CASE WHEN one ->> 'resourceType' IN ('DiagnosticReport', 'Observation', 'ImagingStudy', 'Provenance')
                     THEN p_study END,
                'machine',
                CASE WHEN one ->> 'resourceType' IN ('DiagnosticReport', 'Observation', 'Provenance') THEN p_report_id END
         FROM jsonb_array_elements(p_resources) AS one
+        WHERE (one ->> 'resourceType' = 'Provenance') = p_provenance
         ORDER BY 1, 2
         ON CONFLICT (resource_type, resource_id) DO UPDATE
             SET body = EXCLUDED.body, study_instance_uid = EXCLUDED.study_instance_uid, report_id = EXCLUDED.report_id
@@ -51,7 +57,7 @@ END $$;
 -- Withdraws what the machine wrote for a report, but for the Observations of p_keep (and the report itself, where that is
 -- not null): history keeps the former versions. A person's versions are left alone. Gives the entities of what was written.
 CREATE FUNCTION withdraw_results(p_report_id text, p_keep text[]) RETURNS jsonb
-LANGUAGE plpgsql SET search_path = firstread, pg_temp AS $$
+LANGUAGE plpgsql SET search_path = firstread, pg_temp SET enable_seqscan = off AS $$
 DECLARE
     written jsonb;
 BEGIN
@@ -71,7 +77,7 @@ END $$;
 
 -- Withdraws the whole report of a row that stands; the row itself comes to rest as skipped where it had been reported.
 CREATE FUNCTION withdraw_report(p_ledger_id bigint, p_code text, p_reason text) RETURNS jsonb
-LANGUAGE plpgsql SET search_path = firstread, pg_temp AS $$
+LANGUAGE plpgsql SET search_path = firstread, pg_temp SET enable_seqscan = off AS $$
 DECLARE
     study ledger;
 BEGIN
@@ -90,13 +96,12 @@ CREATE OR REPLACE FUNCTION save_report(
     p_preview_rows integer[], p_preview_columns integer[], p_preview_jpegs bytea[],
     OUT outcome text, OUT version integer
 )
-LANGUAGE plpgsql SET search_path = firstread, pg_temp AS $$
+LANGUAGE plpgsql SET search_path = firstread, pg_temp SET enable_seqscan = off AS $$
 DECLARE
     study ledger;
     elsewhere ledger;
     last_report report_version;
     known resource;
-    stored report_version;
     v_report_id text := p_report ->> 'report_id';
     v_completeness jsonb := p_report -> 'completeness';
     v_manifest text := v_completeness ->> 'manifest_digest';
@@ -139,13 +144,10 @@ BEGIN
     renewed := last_report.report_id IS NOT NULL
         AND (last_report.manifest_digest, last_report.recipe) IS DISTINCT FROM (v_manifest, study.recipe);
 
-    written := put_resources(study.study_instance_uid, v_report_id,
-        jsonb_path_query_array(p_resources, '$[*] ? (@.resourceType != "Provenance")'), renewed);
+    written := put_resources(study.study_instance_uid, v_report_id, p_resources, renewed, false);
     written := written || withdraw_results(v_report_id, ARRAY(
         SELECT one ->> 'id' FROM jsonb_array_elements(p_resources) AS one WHERE one ->> 'resourceType' = 'Observation'));
-    written := written || put_resources(study.study_instance_uid, v_report_id, (
-        SELECT coalesce(jsonb_agg(with_versions(one)), '[]') FROM jsonb_array_elements(p_resources) AS one
-        WHERE one ->> 'resourceType' = 'Provenance'), false);
+    written := written || put_resources(study.study_instance_uid, v_report_id, p_resources, false, true);
 
     SELECT version_id INTO STRICT version FROM resource
     WHERE resource_type = 'DiagnosticReport' AND resource_id = v_report_id;
@@ -159,11 +161,16 @@ BEGIN
         p_report #>> '{draft,language}', p_report #>> '{draft,provenance,model_id}',
         p_report #>> '{draft,findings_text}', p_report #>> '{draft,impression_text}',
         p_report -> 'draft', p_report -> 'checks', p_report -> 'left_out', v_completeness)
-    ON CONFLICT ON CONSTRAINT report_version_pkey DO NOTHING
-    RETURNING r.* INTO stored;
+    ON CONFLICT ON CONSTRAINT report_version_pkey DO NOTHING;
     IF FOUND THEN
         written := written || written_entity(
-            jsonb_build_object('display', 'report_version ' || v_report_id || ' ' || version), version_content(stored));
+            jsonb_build_object('display', 'report_version ' || v_report_id || ' ' || version),
+            jsonb_build_array(  -- version_content, from what is at hand instead of the stored row
+                v_report_id, version, p_ledger_id, study.archive, study.study_instance_uid,
+                p_report -> 'accession_number', study.recipe, v_manifest,
+                p_report #> '{draft,language}', p_report #> '{draft,provenance,model_id}',
+                p_report #> '{draft,findings_text}', p_report #> '{draft,impression_text}',
+                p_report -> 'draft', p_report -> 'checks', p_report -> 'left_out', v_completeness));
         INSERT INTO preview
         SELECT v_report_id, save_report.version, one.ordinal - 1, one.series, one.instance, one.frame,
                one.jpeg, one.row_count, one.column_count
@@ -207,7 +214,7 @@ CREATE OR REPLACE FUNCTION rest_study(
     p_next_attempt_at timestamptz, p_completeness jsonb, p_left_out jsonb, p_audit json,
     OUT outcome text
 )
-LANGUAGE plpgsql SET search_path = firstread, pg_temp AS $$
+LANGUAGE plpgsql SET search_path = firstread, pg_temp SET enable_seqscan = off AS $$
 DECLARE
     study ledger;
     v_missing text[];

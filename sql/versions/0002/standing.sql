@@ -5,7 +5,7 @@ ALTER TABLE report_version ADD COLUMN reinstated_from integer;  -- the version w
 -- Makes the draft of a row at rest the current version of its report again, with its Observations and Provenance; nothing
 -- is drafted. 'reinstated'; 'signed' where a person has taken over; 'stands' where there is nothing to do.
 CREATE FUNCTION reinstate_report(p_ledger_id bigint, p_audit json, OUT outcome text, OUT version integer)
-LANGUAGE plpgsql SET search_path = firstread, pg_temp AS $$
+LANGUAGE plpgsql SET search_path = firstread, pg_temp SET enable_seqscan = off AS $$
 DECLARE
     study ledger;
     known resource;
@@ -39,15 +39,15 @@ BEGIN
                     AND body ->> 'status' NOT IN ('entered-in-error', 'cancelled')
                   ORDER BY version_id DESC LIMIT 1) AS h;
 
-    written := put_resources(study.study_instance_uid, study.report_id, results || jsonb_build_array(report), true);
+    written := put_resources(study.study_instance_uid, study.report_id, results || jsonb_build_array(report), true, false);
     written := written || withdraw_results(study.report_id, ARRAY(SELECT one ->> 'id' FROM jsonb_array_elements(results) AS one));
-    SELECT coalesce(jsonb_agg(with_versions(p.body)), '[]') INTO provenances
+    SELECT coalesce(jsonb_agg(p.body), '[]') INTO provenances
     FROM resource AS p
     WHERE p.resource_type = 'Provenance' AND p.report_id = study.report_id
       AND EXISTS (SELECT FROM jsonb_array_elements(p.body -> 'target') AS t
                   JOIN jsonb_array_elements(report -> 'result') AS o
                     ON split_part(t ->> 'reference', '/_history/', 1) = o ->> 'reference');
-    written := written || put_resources(study.study_instance_uid, study.report_id, provenances, false);
+    written := written || put_resources(study.study_instance_uid, study.report_id, provenances, false, true);
 
     SELECT version_id INTO STRICT version FROM resource
     WHERE resource_type = 'DiagnosticReport' AND resource_id = study.report_id;
@@ -78,7 +78,7 @@ END $$;
 -- Withdraws a draft because a person says that it is wrong; the study rests until its images or the recipe change, or a
 -- person reopens it. 'retired', 'signed' where a person has taken over, 'none' where nothing stands.
 CREATE FUNCTION retire_report(p_ledger_id bigint, p_audit json, OUT outcome text)
-LANGUAGE plpgsql SET search_path = firstread, pg_temp AS $$
+LANGUAGE plpgsql SET search_path = firstread, pg_temp SET enable_seqscan = off AS $$
 DECLARE
     study ledger;
     known resource;
@@ -105,7 +105,7 @@ END $$;
 -- Makes rows at rest work again, each with its event; p_again: draft anew even though nothing changed. A row that is being
 -- worked on is left alone.
 CREATE FUNCTION reopen_studies(p_ledger_ids bigint[], p_events json, p_again boolean) RETURNS SETOF bigint
-LANGUAGE plpgsql SET search_path = firstread, pg_temp AS $$
+LANGUAGE plpgsql SET search_path = firstread, pg_temp SET enable_seqscan = off AS $$
 DECLARE
     one record;
     opened ledger;
