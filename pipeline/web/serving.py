@@ -86,7 +86,7 @@ def _listen(app: FastAPI, host: str, port: int) -> socket.socket:
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, port))
-        listener.listen(128)
+        listener.listen(1024)  # a full queue costs the next peer a second: its SYN is dropped
     except OSError:
         listener.close()
         raise ConfigurationError(
