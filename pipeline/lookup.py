@@ -170,6 +170,24 @@ class ReportRow:
 
 
 @dataclass(frozen=True, slots=True)
+class ReportFilter:
+    """Which reports the list shows: all that are in force, but for what is named here.
+
+    ``text`` is a part of the patient's name or number or of the accession number, without regard to case. ``attention``
+    asks for reports with remarks of checks or missing instances alone.
+    """
+
+    text: str = ""
+    study_date: date | None = None
+    status: str = ""
+    attention: bool = False
+
+
+EVERY_REPORT = ReportFilter()
+"""The list as it is without a search."""
+
+
+@dataclass(frozen=True, slots=True)
 class ReportPage:
     """One page of reports, newest first; ``next`` is an opaque token, or "" on the last page."""
 

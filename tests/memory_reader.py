@@ -14,6 +14,7 @@ from PIL import Image
 
 from pipeline.ledger import Claim, Completeness, LedgerState, Preview, ReportOutcome, Resource, StoredResource
 from pipeline.lookup import (
+    EVERY_REPORT,
     Criterion,
     DateIs,
     IdIn,
@@ -22,6 +23,7 @@ from pipeline.lookup import (
     PatientIn,
     Prefix,
     ReportDetail,
+    ReportFilter,
     ReportPage,
     ReportRow,
     ReportVersion,
@@ -172,16 +174,27 @@ class MemoryReader:
     def count(self, search: ResourceSearch) -> int:
         return len(self._matches(search))
 
-    def report_rows(self, limit: int, after: str = "") -> ReportPage:
+    def report_rows(self, limit: int, after: str = "", wanted: ReportFilter = EVERY_REPORT) -> ReportPage:
         if self.broken is not None:
             raise self.broken
-        rows = sorted((d.row for d in self.details.values()), key=lambda r: r.created_at, reverse=True)
+        kept = (d.row for d in self.details.values() if _is_wanted(d.row, wanted))
+        rows = sorted(kept, key=lambda r: r.created_at, reverse=True)
         start = _position([row.report_id for row in rows], after)
         page = rows[start : start + limit]
         return ReportPage(tuple(page), page[-1].report_id if start + limit < len(rows) else "")
 
     def report_detail(self, report_id: str) -> ReportDetail | None:
         return self.details.get(report_id)
+
+
+def _is_wanted(row: ReportRow, wanted: ReportFilter) -> bool:
+    said = (row.patient_name, row.patient_id, row.accession_number)
+    return (
+        any(wanted.text.lower() in one.lower() for one in said)
+        and wanted.study_date in (None, row.study_date)
+        and wanted.status in ("", row.status)
+        and not (wanted.attention and not row.warnings and not row.gap)
+    )
 
 
 def _position(ids: list[str], after: str) -> int:

@@ -1,13 +1,14 @@
 """Reading back: FHIR resources by id and version, reports for the review page, rows of the ledger."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import date
 from typing import Any
 
 from psycopg.rows import dict_row
 
 from pipeline.ledger import LedgerState, Preview, StoredResource
-from pipeline.lookup import ReportDetail, ReportPage, ReportRow, ReportVersion
+from pipeline.lookup import ReportDetail, ReportFilter, ReportPage, ReportRow, ReportVersion
 from pipeline.store.codec import checks_from, completeness_from, draft_from, left_out_from
 from pipeline.store.connections import Connection
 from pipeline.store.place import place_of, token_of
@@ -37,10 +38,10 @@ def history(connection: Connection, resource_type: str, resource_id: str) -> tup
     return _stored(connection, "history", {"type": resource_type, "id": resource_id})
 
 
-def report_rows(connection: Connection, limit: int, after: str) -> ReportPage:
+def report_rows(connection: Connection, limit: int, after: str, wanted: ReportFilter) -> ReportPage:
     """One page of reports, last changed first. Raises ValueError for a token that is not ours."""
     before_time, before_id = place_of(_LIST, after) if after else (None, None)
-    values = {"before_time": before_time, "before_id": before_id, "limit": limit + 1}
+    values = {"before_time": before_time, "before_id": before_id, "limit": limit + 1, **asdict(wanted)}
     rows = _report_rows(connection, "report_rows", values)
     page = rows[:limit]
     more = len(rows) > limit and page

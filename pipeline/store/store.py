@@ -16,7 +16,7 @@ import psycopg
 
 from pipeline.errors import FirstreadError, StopRun
 from pipeline.ledger import Claim, Completeness, LedgerState, ReportOutcome, RestOutcome, StoredResource
-from pipeline.lookup import ReportDetail, ReportPage, ResourcePage, ResourceSearch
+from pipeline.lookup import EVERY_REPORT, ReportDetail, ReportFilter, ReportPage, ResourcePage, ResourceSearch
 from pipeline.store import audit, claims, inbox, outcomes, reading, searching, standing
 from pipeline.store.connections import Connection, Connections
 from pipeline.store.presence import Presence
@@ -348,9 +348,9 @@ class Store:
         """How many resources match, whatever ``limit`` and ``after`` say."""
         return self._run(lambda c: searching.count(c, search))
 
-    def report_rows(self, limit: int, after: str = "") -> ReportPage:
+    def report_rows(self, limit: int, after: str = "", wanted: ReportFilter = EVERY_REPORT) -> ReportPage:
         """One page of reports, last changed first. Raises ValueError for a foreign page token."""
-        return self._run(lambda c: reading.report_rows(c, limit, after))
+        return self._run(lambda c: reading.report_rows(c, limit, after, wanted))
 
     def report_detail(self, report_id: str) -> ReportDetail | None:
         """One report with its draft, checks, previews and versions, or None."""

@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from pipeline.ledger import StoredResource
-from pipeline.lookup import ReportDetail, ReportPage, ResourcePage, ResourceSearch
+from pipeline.lookup import EVERY_REPORT, ReportDetail, ReportFilter, ReportPage, ResourcePage, ResourceSearch
 
 
 class Reader(Protocol):
@@ -36,8 +36,8 @@ class Reader(Protocol):
         """How many resources match, whatever ``limit`` and ``after`` say."""
         ...
 
-    def report_rows(self, limit: int, after: str = "") -> ReportPage:
-        """One page of reports for the list.
+    def report_rows(self, limit: int, after: str = "", wanted: ReportFilter = EVERY_REPORT) -> ReportPage:
+        """One page of reports for the list, of those that are wanted.
 
         Raises ValueError for a page token that this store did not write.
         """

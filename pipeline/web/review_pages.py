@@ -3,12 +3,14 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Annotated
-from urllib.parse import parse_qs, parse_qsl, urlencode
+from urllib.parse import parse_qsl, urlencode
 
 from fastapi import APIRouter, Depends, Request
 from starlette.responses import RedirectResponse, Response
 
+from pipeline.lookup import ReportFilter
 from pipeline.web.access_control import COOKIE, SESSION, AccessControl
+from pipeline.web.list_filter import list_filter
 from pipeline.web.reader import Access, Audit, Clock, Interaction, Reader
 from pipeline.web.rendering import asset, message_page, page
 from pipeline.web.review_view import STATUS_MEANING, review_view
@@ -49,14 +51,28 @@ class ReviewPages:
 
     def reports(self, request: Request) -> Response:
         """The list, newest first, a page at a time."""
-        after = parse_qs(request.url.query).get("after", [""])[0]
+        asked = dict(parse_qsl(request.url.query))
+        after = asked.pop("after", "")
         try:
-            found = self.reader.report_rows(PAGE_SIZE, CONTROL.sub("", after))
+            wanted = list_filter(asked)
+        except ValueError as error:
+            return message_page(400, str(error))
+        try:
+            found = self.reader.report_rows(PAGE_SIZE, CONTROL.sub("", after), wanted)
         except ValueError:
             return message_page(404, "There is no such page of reports.")
         self._record(request, Interaction.SEARCH, "", {row.patient for row in found.rows})
-        older = f"/?{urlencode({'after': found.next})}" if found.next else ""
-        return page("reports.html", rows=found.rows, older=older, later=bool(after), meaning=STATUS_MEANING)
+        older = f"/?{urlencode({**asked, 'after': found.next})}" if found.next else ""
+        return page(
+            "reports.html",
+            rows=found.rows,
+            older=older,
+            newest=f"/?{urlencode(asked)}",
+            later=bool(after),
+            wanted=wanted,
+            filtered=wanted != ReportFilter(),
+            meaning=STATUS_MEANING,
+        )
 
     def report(self, request: Request, report_id: str) -> Response:
         """One report."""

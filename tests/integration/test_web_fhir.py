@@ -258,6 +258,30 @@ def test_every_refusal_is_an_operation_outcome(site: Site) -> None:
             assert status != 405 or "GET" in answer.headers["allow"]
 
 
+LISTED = [
+    ("", {0, 1, 2, 3, 4, 5, 6, 7}),
+    ("text=acc-3", {3}),
+    ("text=person+1&status=", {1, 4, 7}),
+    ("text=MRN-2&date=2026-01-03", {2}),
+    ("status=preliminary&date=", {3, 7}),
+    ("attention=1&text=person+1", {4}),
+    ("text=%25", set()),
+    ("text=nobody", set()),
+]
+
+
+def test_the_list_is_searched_without_a_script(site: Site) -> None:
+    with site.client() as client:
+        for query, expected in LISTED:
+            text = client.get(f"/?{query}").text
+            assert {number for number in range(COUNT) if f'/reports/report-{number}"' in text} == expected, (
+                query
+            )
+        for query in ("patient=x", "date=yesterday", "status=fine", "attention=0", "text=" + "x" * 201):
+            assert client.get(f"/?{query}").status_code == 400, query
+        assert 'value="&#34;&gt;&lt;b"' in client.get("/", params={"text": '"><b'}).text
+
+
 def test_hostile_search_values_are_only_values(site: Site) -> None:
     hostile = "'; DROP TABLE resource; --"
     with site.client() as client:

@@ -17,6 +17,11 @@ ORDER BY version_id DESC;
 -- name: report_rows
 SELECT * FROM report_row
 WHERE status <> 'entered-in-error'
+  AND (%(text)s = '' OR position(lower(%(text)s) IN lower(patient_name)) > 0
+       OR position(lower(%(text)s) IN lower(patient_id)) > 0 OR position(lower(%(text)s) IN lower(accession_number)) > 0)
+  AND (%(study_date)s::date IS NULL OR study_date = %(study_date)s)
+  AND (%(status)s = '' OR status = %(status)s)
+  AND (NOT %(attention)s OR warnings > 0 OR gap > 0)
   AND (%(before_time)s::timestamptz IS NULL OR (created_at, report_id) < (%(before_time)s, %(before_id)s::text))
 ORDER BY created_at DESC, report_id DESC
 LIMIT %(limit)s;
