@@ -1,7 +1,8 @@
 """The files of the inbox: several at a time are given their names, and their folders are forced to the disk."""
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from pipeline.archive.part10 import dataset_digest
@@ -10,6 +11,7 @@ from pipeline.errors import RetryLater
 from pipeline.study import HeldInstance
 
 _TRIES = 3
+_SYNCS_AT_ONCE = 8
 
 
 class OtherBytesError(Exception):
@@ -21,6 +23,11 @@ class InboxFiles:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._pool = ThreadPoolExecutor(_SYNCS_AT_ONCE, thread_name_prefix="inbox-syncs")
+
+    def close(self) -> None:
+        """End the threads that force folders to the disk."""
+        self._pool.shutdown(wait=True)
 
     def keep(self, found: Sequence[HeldInstance]) -> list[HeldInstance | Exception]:
         """Each instance durable under its final name, or why it is not: OtherBytesError, OSError or RetryLater.
@@ -38,12 +45,22 @@ class InboxFiles:
             made = made or new
             touched[placed.path.parent] = None
             outcomes.append(placed)
-        failed = _unsynced([*touched, *([self._folder] if made else [])])
+        failed = self._unsynced([*touched, *([self._folder] if made else [])])
         if self._folder in failed:
             return [failed[self._folder]] * len(found)
         return [
             failed.get(one.path.parent, one) if isinstance(one, HeldInstance) else one for one in outcomes
         ]
+
+    def _unsynced(self, folders: Sequence[Path]) -> dict[Path, Exception]:
+        """Force the folders to the disk, at the same time: the disk is waited for once. Gives those where it failed."""
+        outcomes: list[OSError | None]
+        try:
+            outcomes = list(self._pool.map(_sync_error, folders)) if len(folders) > 1 else []
+        except RuntimeError:  # no thread can be started
+            outcomes = []
+        outcomes = outcomes or [_sync_error(one) for one in folders]
+        return {path: error for path, error in zip(folders, outcomes, strict=True) if error is not None}
 
     def _place(self, found: HeldInstance) -> tuple[HeldInstance, bool]:
         """The instance under its final name, and whether its folder is new."""
@@ -65,15 +82,12 @@ class InboxFiles:
         raise RetryLater("inbox-busy", "the folder of a study is being removed; send the instance again")
 
 
-def _unsynced(folders: Iterable[Path]) -> dict[Path, Exception]:
-    """Force the folders to the disk; gives those where it failed."""
-    failed: dict[Path, Exception] = {}
-    for folder in folders:
-        try:
-            _sync(folder)
-        except OSError as error:
-            failed[folder] = error
-    return failed
+def _sync_error(path: Path) -> OSError | None:
+    try:
+        _sync(path)
+    except OSError as error:
+        return error
+    return None
 
 
 def _made(folder: Path) -> bool:

@@ -57,8 +57,8 @@ class StorageScp:
         refused: Callable[[Sender, str], None] = lambda *_: None,
     ) -> None:
         limits = DiskLimits(min_free_gib, max_instance_gib)
-        files = InboxFiles(folder)
-        self._commits = GroupCommit(files.keep, record, record_seconds)
+        self._files = InboxFiles(folder)
+        self._commits = GroupCommit(self._files.keep, record, record_seconds)
         self._inbox = _Inbox(folder, self._commits, limits, refused)
         self._server = StoreServer(
             host, port, ae_title, self._inbox, stall_timeout, allows=allows, refused=refused
@@ -90,6 +90,7 @@ class StorageScp:
     ) -> None:
         self._server.close()
         self._commits.close(_CLOSE_SECONDS)
+        self._files.close()
 
 
 class _Inbox:
