@@ -23,7 +23,13 @@ log = logging.getLogger(__name__)
 MOST_TRIED = 3
 """Earlier studies looked at before the search ends: the newest may be no chest film, or another patient's."""
 
-_NOT_SEARCHABLE = frozenset("*?\\")
+_NOT_SEARCHABLE = frozenset("*?\\,")
+"""Wild cards and separators of matching (PS3.4 C.2.2.2, PS3.18 8.3.4); Orthanc takes a comma for OR."""
+_UNSEARCHABLE = CheckOutcome(
+    "prior",
+    Verdict.WARNED,
+    "the patient's number holds a sign that a search cannot ask for; no earlier study was looked for",
+)
 _UNSEEN = CheckOutcome(
     "prior",
     Verdict.WARNED,
@@ -48,6 +54,8 @@ def with_last_prior(place: Workplace, archive: str, context: StudyContext, image
 
     A search or retrieval that fails costs the comparison, not the draft: it is a remark. Raises StopRun only.
     """
+    if _NOT_SEARCHABLE & set(context.patient.patient_id):
+        return Compared(image_set, remarks=(_UNSEARCHABLE,))
     try:
         for uid in _earlier_studies(place, archive, context):
             try:
