@@ -20,6 +20,7 @@ from types import FrameType
 from typing import Any, NoReturn
 
 SECONDS = 4.0
+CHILDREN_SECONDS = 0.3
 LANE = "lane"
 _asked: list[int] = []
 
@@ -53,9 +54,13 @@ def leave(code: int) -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError, ValueError):
             stream.flush()
-    for child in _children():
-        with suppress(ProcessLookupError):
-            os.kill(child, signal.SIGTERM)
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        children = _children()
+        for child in children:
+            with suppress(ProcessLookupError):
+                os.kill(child, number)
+        if children and number == signal.SIGTERM:
+            time.sleep(CHILDREN_SECONDS)
     os._exit(code)
 
 
