@@ -38,7 +38,8 @@ class Side:
     def write(self, films: Path) -> None:
         self.site.mkdir(parents=True, exist_ok=True)
         (self.site / "firstread.toml").write_text(
-            f'data_dir = "{self.site / "data"}"\n[archives.main]\nkind = "folder"\npath = "{films}"\nmin_free_gib = 0.1\n'
+            f'data_dir = "{self.site / "data"}"\n[archives.main]\nkind = "folder"\n'
+            f'path = "{films}"\nmin_free_gib = 0.1\n'
         )
 
     def run(self, *arguments: str, measure: str = "", memory: bool = False) -> None:
@@ -46,7 +47,12 @@ class Side:
         command = [str(self.root / ".venv" / "bin" / "firstread"), *arguments]
         started = time.perf_counter()
         process = subprocess.Popen(
-            command, cwd=self.site, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+            command,
+            cwd=self.site,
+            env=environment(),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
         )
         peak = 0.0
         while memory and process.poll() is None:

@@ -101,7 +101,7 @@ def listens(site: Site) -> bool:
 def test_deployments_and_pushed_studies(site: Site) -> None:
     variables = environment(site.prefect_api)
     config = json.dumps(str(site.config))
-    pool, deploy, work = readme.commands("prefect")
+    pool, deploy, work = readme.commands("prefect")[-3:]
     prefect(site, *pool[1:])
     prefect(site, *deploy[1:])
     worker = [sys.executable, "-m", *work]
