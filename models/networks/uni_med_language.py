@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 
 from models.networks.uni_med import ADAPTER_FOLDER, LANGUAGE_FOLDER, UniMedConfig
 from models.weight_loading.memory import Precision
+from models.weight_loading.piece_file import open_tokenizer
 from models.weight_loading.placement import Placing
 from models.weight_loading.tensors import load_placed
 from models.weight_loading.verified import check_keys
@@ -37,12 +38,12 @@ def load_base(folder: Path, placing: Placing = TRAINED) -> tuple[Any, Any]:
 
     Raises StopRun for unsound weights.
     """
-    from transformers import AutoTokenizer, LlamaForCausalLM
+    from transformers import LlamaForCausalLM
 
     path = folder / LANGUAGE_FOLDER
     try:
         network, report = load_placed(LlamaForCausalLM, path, placing)
-        tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=False)
+        tokenizer = open_tokenizer(path)
     except (OSError, ValueError, KeyError) as error:
         message = f"{LANGUAGE_FOLDER} is not a Llama folder in transformers format ({type(error).__name__})"
         raise StopRun("weights", message) from None

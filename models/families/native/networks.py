@@ -7,6 +7,7 @@ from typing import Any
 
 from models.families.native.internvl_chat import load_internvl_chat, read_layout
 from models.families.text.loading import check_report
+from models.weight_loading.piece_file import open_tokenizer
 from models.weight_loading.placement import Placing, choose_placing
 from models.weight_loading.tensors import load_placed
 from models.weight_loading.verified import file_digest
@@ -44,7 +45,7 @@ def load_medrega(folder: Path, precision: str = "auto") -> ChatNetwork:
     layout = read_layout(folder)
     tokenizer = load_tokenizer(folder)
     token = token_id(tokenizer, "<IMG_CONTEXT>")
-    for mark in ("<img>", "</img>", "<|im_end|>"):
+    for mark in ("<img>", "</img>", "<|im_start|>", "<|im_end|>"):
         token_id(tokenizer, mark)
     placing = choose_placing(precision, stored=True)
     network = load_internvl_chat(folder, token, placing)
@@ -113,10 +114,8 @@ def load_native(folder: Path, network_class: Any, processor_class: Any, placing:
 
 
 def load_tokenizer(folder: Path) -> Any:
-    from transformers import AutoTokenizer
-
     try:
-        return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        return open_tokenizer(folder)
     except (OSError, ValueError, KeyError, ImportError) as error:
         message = f"{folder} holds no tokenizer that transformers reads ({type(error).__name__})"
         raise ConfigurationError("weights-folder", message) from error
@@ -126,6 +125,10 @@ def token_id(tokenizer: Any, text: str, expected: int | None = None) -> int:
     number = tokenizer.convert_tokens_to_ids(text)
     if number is None or number == tokenizer.unk_token_id:
         raise StopRun("tokenizer", f"the tokenizer has no token {text}, which this family's prompt needs")
+    if tokenizer(text * 2, add_special_tokens=False).input_ids != [number] * 2:
+        raise StopRun(
+            "tokenizer", f"the tokenizer cuts {text} to pieces, which this family's prompt needs whole"
+        )
     if expected is not None and number != expected:
         raise StopRun("tokenizer", f"{text} is token {number} of the tokenizer and {expected} of the network")
     return int(number)

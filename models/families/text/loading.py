@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from models.families.text.recipes import TextRecipe
+from models.weight_loading.piece_file import open_tokenizer
 from models.weight_loading.placement import Placing, choose_placing
 from models.weight_loading.tensors import load_placed
 from models.weight_loading.verified import file_digest
@@ -36,7 +37,7 @@ def load_text_model(folder: Path, recipe: TextRecipe, precision: str = "auto") -
     Raises ConfigurationError for a folder that this code cannot load and StopRun for weights that are not those of the
     network.
     """
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM
 
     weights = folder / "base" if recipe.expert_adapter else folder
     gguf = sorted(weights.glob("*.gguf"))
@@ -48,9 +49,7 @@ def load_text_model(folder: Path, recipe: TextRecipe, precision: str = "auto") -
         message = "experts are not laid over quantised weights: set model.precision to bf16"
         raise ConfigurationError("precision", message)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(
-            weights, local_files_only=True, trust_remote_code=False, **extra
-        )
+        tokenizer = open_tokenizer(weights, **extra)
         if gguf:
             loaded: Any = AutoModelForCausalLM.from_pretrained(
                 weights,

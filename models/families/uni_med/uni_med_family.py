@@ -260,7 +260,9 @@ def weight_files(folder: Path) -> dict[str, str]:
     for name in (LANGUAGE_FOLDER, ADAPTER_FOLDER):
         if (folder / name).is_dir():
             paths += sorted(
-                path for path in (folder / name).iterdir() if path.suffix in (".safetensors", ".json")
+                path
+                for path in (folder / name).iterdir()
+                if path.suffix in (".safetensors", ".json", ".model")
             )
     return {str(path.relative_to(folder)): file_digest(path) for path in paths}
 
