@@ -65,6 +65,8 @@ class FaultyDicomweb:
     url: str
     faults: Faults
     requests: list[str] = field(default_factory=list)
+    stored: list[Any] = field(default_factory=list)
+    """What is served; a test may change the files behind the rows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +86,7 @@ def faulty_dicomweb(
 ) -> Iterator[FaultyDicomweb]:
     """Serve these DICOM files, wrongly. ``tls`` is an SSL context, for https."""
     stored = [_stored(file) if isinstance(file, Path) else file for file in files]
-    running = FaultyDicomweb("", faults)
+    running = FaultyDicomweb("", faults, stored=stored)
     with serving(_Handler, tls, stored=stored, running=running) as url:
         running.url = f"{url}/dicomweb"
         yield running

@@ -3,6 +3,7 @@
 import os
 import struct
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pydicom
@@ -10,11 +11,15 @@ import pytest
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
+from pipeline.archive.dicomweb.dicomweb_archive import DicomwebStudies
+from pipeline.archive.folder import FolderStudies
 from pipeline.archive.guarded_file import GuardedFile
 from pipeline.archive.part10 import Fault, dataset_digest, read_part10_header
 from pipeline.archive.spool import examine
 from pipeline.dicom_writer import EXPLICIT_BIG, EXPLICIT_LITTLE, IMPLICIT_LITTLE, RLE_LOSSLESS
-from pipeline.study import HeldInstance
+from pipeline.settings import DicomwebArchive, FolderArchive
+from pipeline.study import HeldInstance, StudyQuery
+from tests.faulty_dicomweb import Faults, faulty_dicomweb
 from tests.synthetic import chest_pixels, radiograph_header, write_chest
 
 HEADER = radiograph_header("lenient")
@@ -132,3 +137,31 @@ def test_a_file_that_is_cut_while_it_is_read_is_an_error_and_no_bus_error(tmp_pa
         assert len(encoded) == 1 << 20
         with pytest.raises(EOFError, match="cut while it was read"):
             encoded[1 << 19 : (1 << 19) + 8]
+
+
+FORMS: dict[str, Callable[[bytes], bytes]] = {
+    "no-file-meta": lambda content: content[dataset_start(content) :],
+    "no-preamble": lambda content: content[132:],
+    "meta-length": lambda content: content[:140] + b"\1\0\0\0" + content[144:],
+    "bytes-after": lambda content: content + b"\r\n",
+    "unknown-vr": lambda content: content.replace(b"\x09\x00\x01\x10LO", b"\x09\x00\x01\x10??", 1),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_folder_and_wado_rs_agree_on_every_form(tmp_path: Path, form: str) -> None:
+    """Both ways bring the same instance with the same digest and the same remark."""
+    path = film(tmp_path / "in" / "1.dcm")
+    odd = FORMS[form](path.read_bytes())
+    with faulty_dicomweb([path], Faults()) as server:
+        server_files = server.stored
+        server_files[:] = [replace(server_files[0], content=odd)]
+        settings = DicomwebArchive(kind="dicomweb", url=server.url, min_free_gib=0.1)
+        with DicomwebStudies("web", settings) as web:
+            (over_http,) = web.fetch(HEADER.study_instance_uid, tmp_path / "web").held
+    path.write_bytes(odd)
+    with FolderStudies("disk", FolderArchive(kind="folder", path=path.parent, min_free_gib=0.1)) as disk:
+        assert [one.study_instance_uid for one in disk.find(StudyQuery())] == [HEADER.study_instance_uid]
+        (from_disk,) = disk.fetch(HEADER.study_instance_uid, tmp_path / "disk").held
+    assert over_http.lenience == from_disk.lenience == (form,)
+    assert over_http.sha256 == from_disk.sha256
