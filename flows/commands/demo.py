@@ -12,6 +12,7 @@ from flows.tally import Tally
 from pipeline import settings as configuration
 from pipeline.archive.dimse.embedded_pacs import AE_TITLE, embedded_pacs, store_files
 from pipeline.child_process import free_port
+from pipeline.lookup import ReportFilter
 from pipeline.settings import Settings
 from pipeline.store.opening import open_store
 
@@ -81,13 +82,19 @@ def _write_configuration(settings: Settings, folder: Path, pacs_port: int, move_
 def _show_drafts(settings: Settings) -> None:
     with open_store(settings) as store:
         studies = store.studies(ARCHIVE, limit=50)
+        remarked = {row.report_id for row in store.report_rows(50, wanted=ReportFilter(attention=True)).rows}
     newest = {
         one.study_instance_uid: one for one in reversed(studies)
     }  # one row for each recipe; the last stands
     display.rows_table(
         ("study", "state", "findings", "impression"),
         [
-            (str(one.ledger_id), one.state, one.findings or one.reason, one.impression)
+            (
+                str(one.ledger_id),
+                f"{one.state}, with remarks" if one.report_id in remarked else one.state,
+                one.findings or one.reason,
+                one.impression,
+            )
             for one in sorted(newest.values(), key=lambda one: one.ledger_id)
         ],
         title="Drafts of the sample archive",

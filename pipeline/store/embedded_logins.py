@@ -108,9 +108,7 @@ def limit_application(connection: Connection) -> None:
                 *map(sql.Identifier, (role, APPLICATION, grantor))
             )
         )
-    connection.execute(
-        sql.SQL("GRANT firstread_machine TO {} WITH INHERIT FALSE").format(sql.Identifier(APPLICATION))
-    )
+    connection.execute(sql.SQL("GRANT firstread_machine TO {}").format(sql.Identifier(APPLICATION)))
 
 
 def _hand_over(connection: Connection, passwords: Passwords) -> None:
