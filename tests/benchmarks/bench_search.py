@@ -32,7 +32,7 @@ if not repeat:
     upgrade(url)
     sys.exit()
 FIRST, DAY = datetime(2024, 1, 1, tzinfo=UTC), timedelta(days=1)
-YEAR, LAST = timedelta(days=366), FIRST + timedelta(minutes=10) * int(sys.argv[3])
+YEAR, LAST = timedelta(days=365), FIRST + timedelta(minutes=10) * int(sys.argv[3])
 """
 EARLIER = """
 from pipeline.lookup import InstantRange, ResourceSearch
