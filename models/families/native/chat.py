@@ -24,7 +24,7 @@ from models.families.native.medgemma import MedGemmaDialect, pads
 from models.families.native.medrega import MedRegaDialect
 from models.families.native.networks import ChatNetwork, load_llava_med, load_medgemma, load_medrega
 from models.families.native.seeing import chat_tower
-from models.families.text.writing import until_end
+from models.families.text.writing import OwnTokensPenalty, until_end
 from models.families.towers import Tower, open_tower
 from models.family import TEXT_TASKS, Answer, Features, Request, SeenImage, Task, unsupported
 from models.model_choice import ModelChoice
@@ -77,6 +77,9 @@ class ChatFamily:
         ends = [tokenizer.convert_tokens_to_ids(text) for text in dialect.ends] + [tokenizer.eos_token_id]
         known = [one for one in ends if one is not None and one != tokenizer.unk_token_id]
         self._ends = list(dict.fromkeys(known))
+        own = dialect.repetition_penalty
+        self._penalty = loaded.repetition_penalty if own is None else own
+        self.parts |= {"decoding": f"greedy, repetition penalty {self._penalty:g}", **loaded.settings}
         self._pads = isinstance(dialect, MedGemmaDialect) and Task.DETECT in self.tasks
         self._constraint: JsonConstraint | None = None
         self._lock = Lock()
@@ -218,6 +221,10 @@ class ChatFamily:
         mask = torch.tensor(
             [[0] * (longest - len(one)) + [1] * len(one) for one, _ in prompts], device=network.device
         )
+        processors = self._constrain(schemas)
+        if self._penalty != 1.0:
+            starts = [longest - len(one) for one, _ in prompts]
+            processors = [OwnTokensPenalty(self._penalty, starts), *processors]
         extra = self._give([values for _, values in prompts if values is not None], ids)
         with torch.inference_mode():
             rows = network.generate(
@@ -227,7 +234,7 @@ class ChatFamily:
                 do_sample=False,
                 eos_token_id=self._ends,
                 pad_token_id=pad,
-                logits_processor=LogitsProcessorList(self._constrain(schemas)),
+                logits_processor=LogitsProcessorList(processors),
                 **extra,
             )[:, longest:].tolist()
         written = [until_end(row, self._ends) for row in rows]

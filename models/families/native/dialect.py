@@ -45,12 +45,14 @@ class Dialect(Protocol):
 
     ``most_images`` is how many images it reads; ``ends`` are the texts of tokens that end an answer; ``marks`` says
     that its tokenizer has marks of boxes as special tokens, which have to be kept for ``read``; ``reasons`` that it
-    thinks in words before each answer, which takes room.
+    thinks in words before each answer, which takes room; ``repetition_penalty`` stands before that of the
+    checkpoint, None leaves it to it.
     """
 
     most_images: int
     marks: bool
     reasons: bool
+    repetition_penalty: float | None
     ends: tuple[str, ...]
     digest: str
 

@@ -21,6 +21,7 @@ class LlavaMedDialect:
     most_images = 1
     marks = False
     reasons = False
+    repetition_penalty: float | None = None
     ends: tuple[str, ...] = ("</s>",)
 
     def __init__(self, prompts: str = "llava-med.toml") -> None:

@@ -34,6 +34,7 @@ class MedGemmaDialect:
 
     marks = False
     reasons = False
+    repetition_penalty: float | None = None
     ends: tuple[str, ...] = ("<end_of_turn>", "<eos>")
 
     def __init__(self, prompts: str = "medgemma.toml", most_images: int = 2) -> None:

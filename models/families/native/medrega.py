@@ -74,6 +74,7 @@ class MedRegaDialect:
     most_images = 1
     marks = True
     reasons = False
+    repetition_penalty: float | None = None
     ends: tuple[str, ...] = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|im_sep|>")
 
     def __init__(self, prompts: str = "medrega.toml") -> None:

@@ -1,11 +1,13 @@
 """Loading the image families: network, tokenizer and preprocessing of a published folder as one value."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from models.families.decoding import read_penalty
 from models.families.native.internvl_chat import load_internvl_chat, read_layout
+from models.families.native.square import SquarePadding, read_framing
 from models.families.text.loading import check_report
 from models.weight_loading.piece_file import open_tokenizer
 from models.weight_loading.placement import Placing, choose_placing
@@ -24,7 +26,7 @@ class ChatNetwork:
     ``network`` is the transformers class in evaluation mode; ``processor`` turns PIL images into pixels [n, 3, S, S].
     ``image_text`` is what stands for one image in the prompt, ``image_token`` the id in it that features replace.
     ``marks_images`` says that the network wants to be told which tokens are images (token_type_ids). ``files``:
-    SHA-256 of every file read.
+    SHA-256 of every file read. ``repetition_penalty`` is the checkpoint's own; ``settings`` goes into the recipe.
     """
 
     network: Any
@@ -36,6 +38,8 @@ class ChatNetwork:
     positions: int
     files: Mapping[str, str]
     placing: Placing
+    repetition_penalty: float = 1.0
+    settings: Mapping[str, str] = field(default_factory=dict)
 
 
 def load_medrega(folder: Path, precision: str = "auto") -> ChatNetwork:
@@ -80,7 +84,10 @@ def load_llava_med(folder: Path, precision: str = "auto") -> ChatNetwork:
     tokens = (vision.image_size // vision.patch_size) ** 2
     tokens += network.config.vision_feature_select_strategy == "full"
     token = token_id(tokenizer, "<image>", network.config.image_token_id)
-    return describe_network(folder, network, tokenizer, processor, "<image>" * tokens, token, placing)
+    framing = read_framing(folder)
+    prepare = SquarePadding(processor) if framing.startswith("pad") else processor
+    loaded = describe_network(folder, network, tokenizer, prepare, "<image>" * tokens, token, placing)
+    return replace(loaded, settings={"framing": framing})
 
 
 def load_medgemma(folder: Path, precision: str = "auto") -> ChatNetwork:
@@ -152,11 +159,21 @@ def describe_network(
             "tokenizer", "the tokenizer has more tokens than the network; they do not belong together"
         )
     settings: Any = transformers.GenerationConfig
+    penalty = read_penalty(folder)
     # a checkpoint's own sampling settings would make a text that no recipe repeats
     network.generation_config = settings(do_sample=False)
     positions = network.config.get_text_config().max_position_embeddings
     suffixes = (".safetensors", ".json", ".model")
     files = {path.name: file_digest(path) for path in sorted(folder.iterdir()) if path.suffix in suffixes}
     return ChatNetwork(
-        network, tokenizer, processor, image_text, image_token, marks_images, positions, files, placing
+        network,
+        tokenizer,
+        processor,
+        image_text,
+        image_token,
+        marks_images,
+        positions,
+        files,
+        placing,
+        penalty,
     )

@@ -49,6 +49,7 @@ class _QwenWords:
     """What the three share; see ``models.families.native.dialect.Dialect``."""
 
     marks, reasons = True, False
+    repetition_penalty: float | None = None
     ends: tuple[str, ...] = ("<|im_end|>", "<|endoftext|>")
 
     def __init__(self, prompts: str, most_images: int) -> None:
@@ -169,6 +170,8 @@ def _umit_landmark(text: str, name: str, image: SeenImage) -> tuple[Place, ...]:
 
 class LingshuWords(_QwenWords):
     """Lingshu; its boxes need the size that the processor gave the image, so ``read_resized`` reads them."""
+
+    repetition_penalty = 1.0  # its authors' evaluation passes it, whatever the checkpoint says
 
     def __init__(self, prompts: str = "lingshu.toml", most_images: int = 4) -> None:
         super().__init__(prompts, most_images)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from models.families.decoding import read_penalty
 from models.families.text.recipes import TextRecipe
 from models.weight_loading.piece_file import open_tokenizer
 from models.weight_loading.placement import Placing, choose_placing
@@ -29,6 +30,7 @@ class LoadedText:
     positions: int
     files: dict[str, str]
     placing: Placing
+    repetition_penalty: float = 1.0
 
 
 def load_text_model(folder: Path, recipe: TextRecipe, precision: str = "auto") -> LoadedText:
@@ -125,4 +127,8 @@ def _described(
         path for path in folder.rglob("*") if path.suffix in (".safetensors", ".json", ".model")
     )
     files = {str(path.relative_to(folder)): file_digest(path) for path in read}
-    return LoadedText(network, tokenizer, tuple(dict.fromkeys(ends)), ends[0], positions, files, placing)
+    own = recipe.repetition_penalty
+    penalty = read_penalty(folder / "base" if recipe.expert_adapter else folder) if own is None else own
+    return LoadedText(
+        network, tokenizer, tuple(dict.fromkeys(ends)), ends[0], positions, files, placing, penalty
+    )

@@ -21,7 +21,8 @@ class TextRecipe:
     tokenizer's start token goes before the literal text, where it puts one.
     ``system`` is the system line of a tokenizer's template, "" its own default. ``ends`` are token texts that end an
     answer beside the model's own. ``positions`` is used where the model's configuration names no limit.
-    ``expert_adapter`` says that the folder is a base model with MING-MOE's mixture of LoRA experts.
+    ``repetition_penalty`` None is the checkpoint's own. ``expert_adapter`` says that the folder is a base model with
+    MING-MOE's mixture of LoRA experts.
     """
 
     template: str = ""
@@ -29,7 +30,7 @@ class TextRecipe:
     starts: bool = True
     system: str = ""
     ends: tuple[str, ...] = ()
-    repetition_penalty: float = 1.0
+    repetition_penalty: float | None = None
     max_new_tokens: int = 512
     positions: int = 2048
     expert_adapter: bool = False

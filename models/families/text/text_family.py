@@ -47,6 +47,7 @@ class TextFamily:
         self.parts = {f"weights/{name}": digest for name, digest in self._loaded.files.items()}
         self.parts |= {"runner": self.runner, "prompts": self._prompts.digest}
         self.parts |= self._loaded.placing.parts
+        self.parts["decoding"] = f"greedy, repetition penalty {self._loaded.repetition_penalty:g}"
         self.parts["template"] = hashlib.sha256(self._template().encode()).hexdigest()
         self._special = frozenset(self._loaded.tokenizer.all_special_tokens) | set(
             self._loaded.tokenizer.added_tokens_encoder
@@ -78,7 +79,7 @@ class TextFamily:
                 self._recipe.max_new_tokens,
                 ends=self._loaded.ends,
                 pad=self._loaded.pad,
-                repetition_penalty=self._recipe.repetition_penalty,
+                repetition_penalty=self._loaded.repetition_penalty,
                 constraint=self._constrain(schemas),
             )
         answers = []
