@@ -353,3 +353,14 @@ def test_hostile_answers_never_raise_and_stay_on_the_image(
         if place.region is not None:
             assert 0 <= place.region.x0 < place.region.x1 <= shape[1]
             assert 0 <= place.region.y0 < place.region.y1 <= shape[0]
+
+
+def test_medregas_words_of_training_have_the_image_first_and_say_what_no_finding_means() -> None:
+    """xmed-lab/MedRegA, src/shell/meta_file.json: mimiccxr_train_rg, chexpert_train_cls."""
+    report = medrega(Request(Task.REPORT, variant="report-training"))
+    assert report.startswith("<image>\nYou are a helpful medical assistant. Your task is report generation.")
+    assert "Finding includes the observations, and impression outlines the final diagnosis." in report
+    labels = ("Edema", "No Finding")
+    asked = medrega(Request(Task.CLASSIFY, labels=labels, variant="classify-training"))
+    assert 'Edema\nNo Finding\n"No finding" means no diseases are detected. ' in asked
+    assert asked.startswith("<image>\nYou are")
