@@ -32,7 +32,7 @@ def read_piece_file(folder: Path) -> PieceFile | None:
     path = folder / PIECE_FILE
     if (folder / FAST_FILE).is_file() or not path.is_file():
         return None
-    from google.protobuf.message import DecodeError
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
     from sentencepiece import sentencepiece_model_pb2
 
     model: Any = sentencepiece_model_pb2.ModelProto()  # type: ignore[attr-defined]
