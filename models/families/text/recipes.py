@@ -18,11 +18,10 @@ class TextRecipe:
 
     ``template`` is the literal text around ``{question}``; "" takes the chat template that the tokenizer brings.
     ``own_first`` takes that template where there is one and the literal text only without it. ``starts`` says that the
-    tokenizer's start token goes before the literal text, where it puts one.
-    ``system`` is the system line of a tokenizer's template, "" its own default. ``ends`` are token texts that end an
-    answer beside the model's own. ``positions`` is used where the model's configuration names no limit.
-    ``repetition_penalty`` None is the checkpoint's own. ``expert_adapter`` says that the folder is a base model with
-    MING-MOE's mixture of LoRA experts.
+    tokenizer's start token goes before the literal text, where it puts one. ``system`` is the system line of a
+    tokenizer's template, "" its own default. ``ends`` are token texts that end an answer beside the model's own.
+    ``positions`` is used where the model's configuration names no limit. ``repetition_penalty`` None is the
+    checkpoint's own. ``expert_adapter`` says that the folder is a base model with MING-MOE's mixture of LoRA experts.
     """
 
     template: str = ""
