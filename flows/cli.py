@@ -255,12 +255,12 @@ def retry(
     json: Json = False,
     verbose: Verbose = False,
 ) -> None:
-    """Make studies at rest work again; the next run drafts them."""
+    """Make settled studies work again; the next run drafts them."""
     from flows.commands.take_up_again import RetryOptions, run_retry, states_named
-    from pipeline.store.values import RestingFilter
+    from pipeline.store.values import SettledFilter
 
     first, last = days(since, until)
-    wanted = RestingFilter(
+    wanted = SettledFilter(
         states_named(state or ()),
         archive or None,
         study_instance_uids=tuple(study or ()),

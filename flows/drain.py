@@ -10,8 +10,7 @@ No lane may wait for ever: whatever one of them raises cancels the others, so no
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Iterable, Sequence
-from dataclasses import dataclass, replace
-from datetime import date, datetime
+from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
 
@@ -23,7 +22,7 @@ from flows.environment.workplace import Workplace
 from flows.path import RetrievedStudy
 from flows.tally import Tally, count
 from pipeline.errors import StopRun
-from pipeline.ledger import Claim, LedgerState, ReportOutcome, RestOutcome
+from pipeline.ledger import Claim, LedgerState, ReportOutcome, SettledOutcome, WorkFilter
 
 log = logging.getLogger(__name__)
 
@@ -36,20 +35,6 @@ LAST_ANSWER_SECONDS = 3.0
 """How long a run that ends waits for claims on their way; what comes later is freed by the end of its process."""
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """Which ledger rows to work on: of one archive, within study dates, or named by ledger id.
-
-    What failed after ``begun`` (the server's time) waits for another run.
-    """
-
-    archive: str
-    since: date | None = None
-    until: date | None = None
-    ledger_ids: tuple[int, ...] | None = None
-    begun: datetime | None = None
-
-
 class _Lanes:
     """The queues between the lanes, the claims in flight and the outcomes so far."""
 
@@ -58,31 +43,31 @@ class _Lanes:
         self.batch = batch
         self.brought: asyncio.Queue[RetrievedStudy | None] = asyncio.Queue(2 * batch)
         self.encoded: asyncio.Queue[stages.ModelBatch | None] = asyncio.Queue(1)
-        self.outcomes: asyncio.Queue[Sequence[ReportOutcome | RestOutcome] | None] = asyncio.Queue(4)
+        self.outcomes: asyncio.Queue[Sequence[ReportOutcome | SettledOutcome] | None] = asyncio.Queue(4)
         self.claims: dict[int, Claim] = {}
-        self.rested: list[LedgerState | None] = []
+        self.settled: list[LedgerState | None] = []
 
     def hold(self, claims: Sequence[Claim]) -> None:
         """Claims that are ours until their outcome is stored or they are given back."""
         self.claims.update({claim.ledger_id: claim for claim in claims})
 
     def done(
-        self, outcomes: Sequence[ReportOutcome | RestOutcome], states: Sequence[LedgerState | None]
+        self, outcomes: Sequence[ReportOutcome | SettledOutcome], states: Sequence[LedgerState | None]
     ) -> None:
         """Outcomes that are stored, with where their studies came to rest."""
-        self.rested.extend(states)
+        self.settled.extend(states)
         for outcome in outcomes:
             self.claims.pop(outcome.claim.ledger_id, None)
 
 
-async def drain(place: Workplace, *wanted: Wanted) -> Tally:
+async def drain(place: Workplace, *wanted: WorkFilter) -> Tally:
     """Work until no wanted row of one archive can be claimed; returns the tally of what came to rest.
 
     The model is opened by the first batch that has to be encoded, while the next studies are retrieved.
 
     Raises StopRun when the run is unsound, RetryLater when Postgres stays away; claims are given back either way.
     """
-    threads = place.settings.archives[wanted[0].archive].concurrency + LANE_THREADS
+    threads = place.settings.archives[wanted[0].archive or ""].concurrency + LANE_THREADS
     asyncio.get_running_loop().set_default_executor(LaneThreads(threads))
     begun = await asyncio.to_thread(place.store.now)
     lanes = _Lanes(place.settings.model.generate_batch)
@@ -97,19 +82,19 @@ async def drain(place: Workplace, *wanted: Wanted) -> Tally:
     except BaseExceptionGroup as errors:
         raise _first(errors) from None
     finally:
-        count(Tally().plus(lanes.rested))
+        count(Tally().plus(lanes.settled))
         if lanes.claims:
             await asyncio.to_thread(place.store.release, list(lanes.claims.values()))
-    return Tally().plus(lanes.rested)
+    return Tally().plus(lanes.settled)
 
 
-async def _retrieve(place: Workplace, wanted: Sequence[Wanted], lanes: _Lanes) -> None:
+async def _retrieve(place: Workplace, wanted: Sequence[WorkFilter], lanes: _Lanes) -> None:
     """Claim batch after batch, two in flight so that one stalled study holds nobody up."""
-    settings = place.settings.archives[wanted[0].archive]
+    settings = place.settings.archives[wanted[0].archive or ""]
     studies = asyncio.Semaphore(settings.concurrency)
     batches = asyncio.Semaphore(RETRIEVING_BATCHES)
 
-    async def deliver(arrived: RetrievedStudy | RestOutcome) -> None:
+    async def deliver(arrived: RetrievedStudy | SettledOutcome) -> None:
         OBSERVER.get().retrieved(1)
         if isinstance(arrived, RetrievedStudy):
             await lanes.brought.put(arrived)
@@ -133,7 +118,7 @@ async def _retrieve(place: Workplace, wanted: Sequence[Wanted], lanes: _Lanes) -
     await lanes.brought.put(None)
 
 
-async def _claimed(place: Workplace, wanted: Sequence[Wanted], lanes: _Lanes) -> list[Claim]:
+async def _claimed(place: Workplace, wanted: Sequence[WorkFilter], lanes: _Lanes) -> list[Claim]:
     """The next batch of claims, held. Those whose answer comes with a cancellation are held too, to be given back."""
     return await _kept(asyncio.to_thread(_claim, place, wanted, lanes.batch), lanes.hold)
 
@@ -158,11 +143,11 @@ async def _encode(place: Workplace, lanes: _Lanes) -> None:
     while not ended:
         batch, ended = await _fill(lanes)
         if batch:
-            for parcel in await RECORDER.get().do(stages.encode, stages.ModelBatch(place, batch)):
-                if parcel.outcomes:
-                    await lanes.outcomes.put(parcel.outcomes)
+            for encoded in await RECORDER.get().do(stages.encode, stages.ModelBatch(place, batch)):
+                if encoded.outcomes:
+                    await lanes.outcomes.put(encoded.outcomes)
                 else:
-                    await lanes.encoded.put(parcel)
+                    await lanes.encoded.put(encoded)
     await lanes.encoded.put(None)
 
 
@@ -182,33 +167,33 @@ async def _fill(lanes: _Lanes) -> tuple[list[RetrievedStudy], bool]:
 
 async def _write(place: Workplace, lanes: _Lanes) -> None:
     """Write batch after batch, as many at the same time as the model joins into one."""
-    parcel = await lanes.encoded.get()
-    if parcel is not None:  # so the model is open
-        await _write_from(parcel, asyncio.Semaphore(place.drafter.batches_together), lanes)
+    encoded = await lanes.encoded.get()
+    if encoded is not None:  # so the model is open
+        await _write_from(encoded, asyncio.Semaphore(place.drafter.batches_together), lanes)
     await lanes.outcomes.put(None)
 
 
 async def _write_from(first: stages.ModelBatch, free: asyncio.Semaphore, lanes: _Lanes) -> None:
-    async def write(parcel: stages.ModelBatch) -> None:
+    async def write(encoded: stages.ModelBatch) -> None:
         try:
-            await lanes.outcomes.put(await RECORDER.get().do(stages.write, parcel))
+            await lanes.outcomes.put(await RECORDER.get().do(stages.write, encoded))
         finally:
             free.release()
 
-    parcel: stages.ModelBatch | None = first
+    encoded: stages.ModelBatch | None = first
     async with asyncio.TaskGroup() as group:
         await free.acquire()
-        while parcel is not None:
-            group.create_task(write(parcel))
+        while encoded is not None:
+            group.create_task(write(encoded))
             await free.acquire()
-            parcel = await lanes.encoded.get()
+            encoded = await lanes.encoded.get()
 
 
 async def _store(place: Workplace, lanes: _Lanes) -> None:
     while (outcomes := await lanes.outcomes.get()) is not None:
         done = partial(lanes.done, outcomes)
         await _kept(RECORDER.get().do(stages.store, stages.OutcomeBatch(place, outcomes)), done)
-        OBSERVER.get().rested(len(outcomes))
+        OBSERVER.get().settled(len(outcomes))
 
 
 async def _renew(place: Workplace, lanes: _Lanes) -> None:
@@ -222,19 +207,15 @@ async def _renew(place: Workplace, lanes: _Lanes) -> None:
                 log.warning("%d leases were lost; their studies are worked on elsewhere", len(lost))
 
 
-def _claim(place: Workplace, wanted: Sequence[Wanted], limit: int) -> list[Claim]:
+def _claim(place: Workplace, wanted: Sequence[WorkFilter], limit: int) -> list[Claim]:
     """The next rows of the first of ``wanted`` that has any."""
     for one in wanted:
         claims = place.store.claim(
             place.recipe,
+            one,
             owner=place.owner,
             limit=limit,
             lease_seconds=place.settings.policy.lease_seconds,
-            archive=one.archive,
-            ledger_ids=one.ledger_ids,
-            since=one.since,
-            until=one.until,
-            begun=one.begun,
         )
         if claims:
             return claims

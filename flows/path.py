@@ -7,18 +7,17 @@ import logging
 import shutil
 import traceback
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from flows.environment.workplace import Workplace
 from flows.fetching import fetch_study, transfer_events, unread
-from flows.given import gather
+from flows.given import Given, gather
 from flows.priors import Compared, with_last_prior
 from flows.received import link_received, pushed_events, used, with_received
 from flows.stored_pixels import in_stored_pixels
-from models.family import PromptContext
 from pipeline.archive.spool import DiskLimits, Spool
 from pipeline.checks import refuse_if_failed, run_checks
 from pipeline.errors import FailStudy, FirstreadError, RetryLater, SkipStudy, StopRun
@@ -32,10 +31,10 @@ from pipeline.ledger import (
     Preview,
     ReportOutcome,
     Resource,
-    RestOutcome,
+    SettledOutcome,
     UsedInstance,
 )
-from pipeline.report import CheckOutcome, DraftReport, PriorStudy, Verdict
+from pipeline.report import CheckOutcome, DraftReport, Verdict
 from pipeline.study import AnnouncedInstance, FetchedStudy, ImageSet, StudyContext, announced_digest
 
 log = logging.getLogger(__name__)
@@ -50,18 +49,18 @@ class RetrievedStudy:
 
     claim: Claim
     context: StudyContext
-    image_set: ImageSet
+    compared: Compared
+    told: Given
     previews: tuple[Preview, ...]
     completeness: Completeness
     begun: datetime
-    prior: PriorStudy | None = None
-    earlier: StudyContext | None = None
-    remarks: tuple[CheckOutcome, ...] = ()
-    given: PromptContext = field(default_factory=PromptContext)
-    unseen: tuple[str, ...] = ()
-    """Texts that the model may not have seen: the signed report of this very study."""
     received: tuple[UsedInstance, ...] = ()
     """What of the inbox this rests on."""
+
+    @property
+    def image_set(self) -> ImageSet:
+        """The images that the model is given."""
+        return self.compared.image_set
 
 
 @dataclass(slots=True)
@@ -72,10 +71,10 @@ class _Progress:
     received: tuple[UsedInstance, ...] = ()
 
 
-def bring(place: Workplace, claim: Claim, *, pushed: bool = False) -> RetrievedStudy | RestOutcome:
+def bring(place: Workplace, claim: Claim, *, pushed: bool = False) -> RetrievedStudy | SettledOutcome:
     """Retrieve and decode one claimed study; files are removed before it returns. ``pushed``: the inbox holds some.
 
-    Returns a RestOutcome where the study ends here: unchanged since its last report, skipped, failed or to be tried
+    Returns a SettledOutcome where the study ends here: unchanged since its last report, skipped, failed or to be tried
     again. Raises StopRun only.
     """
     folder = place.study_folder(claim.ledger_id)
@@ -115,23 +114,12 @@ def bring(place: Workplace, claim: Claim, *, pushed: bool = False) -> RetrievedS
             compared = with_last_prior(place, claim.archive, context, image_set)
         told = gather(place, claim.archive, context, compared.image_set, compared.earlier)
         return RetrievedStudy(
-            claim,
-            context,
-            compared.image_set,
-            previews,
-            completeness,
-            begun,
-            compared.prior,
-            compared.earlier,
-            (*_said_of(image_set), *compared.remarks, *told.remarks),
-            told.context,
-            told.unseen,
-            progress.received,
+            claim, context, compared, told, previews, completeness, begun, progress.received
         )
     except StopRun:
         raise
     except Exception as error:  # noqa: BLE001 - one bad study never stops a batch; the class is recorded
-        return rest(place, claim, error, progress.completeness, progress.received)
+        return settled(place, claim, error, progress.completeness, progress.received)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -210,18 +198,27 @@ def refuse_duplicate(
 
 def draft_outcome(
     place: Workplace, brought: RetrievedStudy, draft: DraftReport
-) -> ReportOutcome | RestOutcome:
+) -> ReportOutcome | SettledOutcome:
     """Check the draft and build all that is stored of it, or the failure that keeps it from being stored."""
     try:
-        draft = replace(draft, prior=brought.prior, remarks=(*brought.remarks, *draft.remarks))
+        draft = replace(
+            draft,
+            prior=brought.compared.prior,
+            remarks=(
+                *_said_of(brought.image_set),
+                *brought.compared.remarks,
+                *brought.told.remarks,
+                *draft.remarks,
+            ),
+        )
         has_prior = draft.prior is not None
         outcomes = run_checks(
             draft,
             brought.image_set,
             brought.context,
             has_prior=has_prior,
-            given=asdict(brought.given),
-            unseen=brought.unseen,
+            given=asdict(brought.told.context),
+            unseen=brought.told.unseen,
         )
         checks = outcomes + draft.remarks
         refuse_if_failed(checks)
@@ -255,7 +252,7 @@ def draft_outcome(
     except StopRun:
         raise
     except Exception as error:  # noqa: BLE001 - one bad study never stops a batch; the class is recorded
-        return rest(place, brought.claim, error, brought.completeness)
+        return settled(place, brought.claim, error, brought.completeness)
 
 
 def retrieval_events(
@@ -267,18 +264,18 @@ def retrieval_events(
         events = pushed_events(place, archive, brought.context.study_instance_uid, now, brought.context)
     else:
         events = transfer_events(place, archive, brought.context, brought.begun, now)
-    if brought.earlier is not None:
-        events += transfer_events(place, archive, brought.earlier, brought.begun, now)
+    if brought.compared.earlier is not None:
+        events += transfer_events(place, archive, brought.compared.earlier, brought.begun, now)
     return events
 
 
-def rest(
+def settled(
     place: Workplace,
     claim: Claim,
     error: Exception,
     completeness: Completeness | None,
     received: tuple[UsedInstance, ...] = (),
-) -> RestOutcome:
+) -> SettledOutcome:
     """Where a study comes to rest after ``error``: named for what the caller does next (pipeline.errors)."""
     policy = place.settings.policy
     next_attempt_at = None
@@ -295,8 +292,8 @@ def rest(
     elif isinstance(error, RetryLater) and claim.attempts < policy.max_attempts:
         minutes = timedelta(minutes=policy.retry_minutes * 2 ** (claim.attempts - 1))
         next_attempt_at = datetime.now(UTC) + min(minutes, LONGEST_RETRY)
-    audit = (audit_events.study_rested(place.site(claim.archive), claim, state, code, datetime.now(UTC)),)
-    return RestOutcome(
+    audit = (audit_events.study_settled(place.site(claim.archive), claim, state, code, datetime.now(UTC)),)
+    return SettledOutcome(
         claim,
         state,
         code,
@@ -309,10 +306,10 @@ def rest(
     )
 
 
-def unchanged(claim: Claim, completeness: Completeness, received: tuple[UsedInstance, ...]) -> RestOutcome:
+def unchanged(claim: Claim, completeness: Completeness, received: tuple[UsedInstance, ...]) -> SettledOutcome:
     """Films, patient and order of the stored report, and its recipe: nothing is redone (docs/design.md#the-ledger)."""
     message = "the stored report is about the same films"
-    return RestOutcome(
+    return SettledOutcome(
         claim, LedgerState.REPORTED, UNCHANGED, message, None, completeness, (), received=received
     )
 
@@ -331,10 +328,10 @@ def completeness_of(fetched: FetchedStudy) -> Completeness:
 
 def outcome_of(
     place: Workplace, brought: RetrievedStudy, draft: DraftReport | FailStudy
-) -> ReportOutcome | RestOutcome:
+) -> ReportOutcome | SettledOutcome:
     """What the model's answer for one study comes to."""
     if isinstance(draft, FailStudy):
-        return rest(place, brought.claim, draft, brought.completeness)
+        return settled(place, brought.claim, draft, brought.completeness)
     return draft_outcome(place, brought, draft)
 
 

@@ -15,11 +15,11 @@ from flows.path import RetrievedStudy
 from flows.received import remove_received
 from models.drafter import Encoded
 from pipeline.errors import LostClaim, StopRun
-from pipeline.ledger import Claim, LedgerState, ReportOutcome, RestOutcome
+from pipeline.ledger import Claim, LedgerState, ReportOutcome, SettledOutcome
 
 log = logging.getLogger(__name__)
 
-Outcome = ReportOutcome | RestOutcome
+Outcome = ReportOutcome | SettledOutcome
 
 
 class RetrieveBatch:
@@ -30,7 +30,7 @@ class RetrieveBatch:
         place: Workplace,
         claims: Sequence[Claim],
         studies: asyncio.Semaphore,
-        deliver: Callable[[RetrievedStudy | RestOutcome], Awaitable[None]],
+        deliver: Callable[[RetrievedStudy | SettledOutcome], Awaitable[None]],
     ) -> None:
         self.place = place
         self.claims = claims
@@ -62,39 +62,39 @@ class OutcomeBatch:
         self.outcomes = outcomes
 
 
-async def retrieve(errand: RetrieveBatch) -> None:
+async def retrieve(batch: RetrieveBatch) -> None:
     """Bring each study of the batch; the limit that a site sets for all its runs at this archive is respected."""
-    store, archive = errand.place.store, errand.claims[0].archive
-    uids = [claim.study_instance_uid for claim in errand.claims]
+    store, archive = batch.place.store, batch.claims[0].archive
+    uids = [claim.study_instance_uid for claim in batch.claims]
     pushed = await asyncio.to_thread(store.received_among, archive, uids)
 
     async def one(claim: Claim) -> None:
-        async with errand.studies:
+        async with batch.studies:
             in_inbox = claim.study_instance_uid in pushed
-            arrived = await asyncio.to_thread(path.bring, errand.place, claim, pushed=in_inbox)
-            await errand.deliver(arrived)
+            arrived = await asyncio.to_thread(path.bring, batch.place, claim, pushed=in_inbox)
+            await batch.deliver(arrived)
 
     async with RECORDER.get().place_at(archive):
-        await asyncio.gather(*(one(claim) for claim in errand.claims))
+        await asyncio.gather(*(one(claim) for claim in batch.claims))
 
 
-async def encode(parcel: ModelBatch) -> list[ModelBatch]:
+async def encode(batch: ModelBatch) -> list[ModelBatch]:
     """Encode the batch; where it fails as a whole each study is tried alone: one cannot take the others down."""
-    return await asyncio.to_thread(_encode, parcel)
+    return await asyncio.to_thread(_encode, batch)
 
 
-async def write(parcel: ModelBatch) -> list[Outcome]:
+async def write(batch: ModelBatch) -> list[Outcome]:
     """Draft, check and build the resources of an encoded batch."""
-    return await asyncio.to_thread(_write, parcel)
+    return await asyncio.to_thread(_write, batch)
 
 
-async def store(ledgerful: OutcomeBatch) -> list[LedgerState | None]:
+async def store(batch: OutcomeBatch) -> list[LedgerState | None]:
     """Commit each outcome in its own transaction; returns the resting states, None for what was unchanged."""
-    return await asyncio.to_thread(_store, ledgerful)
+    return await asyncio.to_thread(_store, batch)
 
 
-def _encode(parcel: ModelBatch) -> list[ModelBatch]:
-    place, brought = parcel.place, parcel.brought
+def _encode(batch: ModelBatch) -> list[ModelBatch]:
+    place, brought = batch.place, batch.brought
     try:
         return [ModelBatch(place, brought, _encoded(place, brought))]
     except StopRun:
@@ -104,53 +104,53 @@ def _encode(parcel: ModelBatch) -> list[ModelBatch]:
             return [part for one in brought for part in _encode(ModelBatch(place, [one]))]
         return [
             ModelBatch(
-                place, (), outcomes=[path.rest(place, brought[0].claim, error, brought[0].completeness)]
+                place, (), outcomes=[path.settled(place, brought[0].claim, error, brought[0].completeness)]
             )
         ]
 
 
 def _encoded(place: Workplace, brought: Sequence[RetrievedStudy]) -> Encoded:
-    return place.drafter.encode([one.image_set for one in brought], [one.given for one in brought])
+    return place.drafter.encode([one.image_set for one in brought], [one.told.context for one in brought])
 
 
-def _write(parcel: ModelBatch) -> list[Outcome]:
-    place, brought = parcel.place, parcel.brought
-    if parcel.encoded is None:
-        return list(parcel.outcomes)
+def _write(batch: ModelBatch) -> list[Outcome]:
+    place, brought = batch.place, batch.brought
+    if batch.encoded is None:
+        return list(batch.outcomes)
     try:
-        drafts = place.drafter.write(parcel.encoded)
+        drafts = place.drafter.write(batch.encoded)
     except StopRun:
         raise
     except Exception as error:  # noqa: BLE001 - isolated below, recorded per study
         if len(brought) == 1:
-            return [path.rest(place, brought[0].claim, error, brought[0].completeness)]
+            return [path.settled(place, brought[0].claim, error, brought[0].completeness)]
         alone = (part for one in brought for part in _encode(ModelBatch(place, [one])))
         return [outcome for part in alone for outcome in _write(part)]
     place.store.advance([one.claim for one in brought], LedgerState.DRAFTED)
     return [path.outcome_of(place, one, draft) for one, draft in zip(brought, drafts, strict=True)]
 
 
-def _store(ledgerful: OutcomeBatch) -> list[LedgerState | None]:
-    place = ledgerful.place
-    named = {outcome.claim.ledger_id for outcome in ledgerful.outcomes if outcome.received}
-    reports = [outcome for outcome in ledgerful.outcomes if isinstance(outcome, ReportOutcome)]
-    rests = [outcome for outcome in ledgerful.outcomes if isinstance(outcome, RestOutcome)]
+def _store(batch: OutcomeBatch) -> list[LedgerState | None]:
+    place = batch.place
+    named = {outcome.claim.ledger_id for outcome in batch.outcomes if outcome.received}
+    reports = [outcome for outcome in batch.outcomes if isinstance(outcome, ReportOutcome)]
+    others = [outcome for outcome in batch.outcomes if isinstance(outcome, SettledOutcome)]
     states: list[LedgerState | None] = []
     done: list[Claim] = []
-    archive = ledgerful.outcomes[0].claim.archive if ledgerful.outcomes else ""
+    archive = batch.outcomes[0].claim.archive if batch.outcomes else ""
     for outcome, saved in zip(reports, place.store.save_many(reports), strict=True):
         if isinstance(saved, LostClaim):
             states.append(None)
         elif isinstance(saved, Exception):
-            rests.append(path.rest(place, outcome.claim, saved, outcome.completeness, outcome.received))
+            others.append(path.settled(place, outcome.claim, saved, outcome.completeness, outcome.received))
         else:
             states.append(LedgerState.REPORTED)
             done.append(outcome.claim)
-    for rest, refused in zip(rests, place.store.rest_many(rests), strict=True):
+    for other, refused in zip(others, place.store.settle_many(others), strict=True):
         lost = isinstance(refused, LostClaim)
-        states.append(None if lost or rest.code == path.UNCHANGED else rest.state)
-        if refused is None and rest.state is not LedgerState.FAILED:
-            done.append(rest.claim)
+        states.append(None if lost or other.code == path.UNCHANGED else other.state)
+        if refused is None and other.state is not LedgerState.FAILED:
+            done.append(other.claim)
     remove_received(
         place.store, archive, [claim.study_instance_uid for claim in done if claim.ledger_id in named]
     )

@@ -1,4 +1,4 @@
-"""Which studies at rest are taken up again: what the machine may do by itself, and what a person asks for.
+"""Which settled studies are taken up again: what the machine may do by itself, and what a person asks for.
 
 Every change is one transaction with its audit event. A study is named by its ledger id here; the event, inside the
 patient-data boundary, names the study and who asked.
@@ -11,17 +11,17 @@ from flows.environment.workplace import Workplace
 from pipeline.fhir import audit_events
 from pipeline.ledger import LedgerState
 from pipeline.mending import is_mended, mended_by
-from pipeline.store.values import RestingFilter, RestingRow
+from pipeline.store.values import SettledFilter, SettledRow
 
 log = logging.getLogger(__name__)
 
 AT_ONCE = 500
 
 
-def mended(place: Workplace, archive: str, recipe: str | None = None) -> tuple[RestingRow, ...]:
+def mended(place: Workplace, archive: str, recipe: str | None = None) -> tuple[SettledRow, ...]:
     """Studies that failed for good and that an upgrade, a changed setting or enough time may have mended."""
     now, present = place.store.now(), place.circumstances
-    failed = place.store.resting(RestingFilter(archive=archive, recipe=recipe))
+    failed = place.store.settled(SettledFilter(archive=archive, recipe=recipe))
     return tuple(
         row
         for row in failed
@@ -42,7 +42,7 @@ def reopen_mended(place: Workplace, archive: str) -> int:
 
 
 def reopen(
-    place: Workplace, rows: Sequence[RestingRow], asked_by: str, why: str, *, again: bool = False
+    place: Workplace, rows: Sequence[SettledRow], asked_by: str, why: str, *, again: bool = False
 ) -> tuple[int, ...]:
     """Make rows at rest work again; ``asked_by`` "" is the machine. Gives those that were still at rest."""
     opened: list[int] = []
@@ -66,9 +66,9 @@ def reopen(
 
 def reinstate_hidden(place: Workplace, archive: str) -> int:
     """A setting was taken back: the draft of the recipe in force becomes the current one again. Returns how many."""
-    wanted = RestingFilter((LedgerState.REPORTED,), archive, place.recipe, hidden=True)
+    wanted = SettledFilter((LedgerState.REPORTED,), archive, place.recipe, hidden=True)
     done = 0
-    for row in place.store.resting(wanted):
+    for row in place.store.settled(wanted):
         event = audit_events.report_restored(
             place.site(archive), row.study_instance_uid, row.report_id, row.patient, place.store.now()
         )
@@ -78,7 +78,7 @@ def reinstate_hidden(place: Workplace, archive: str) -> int:
     return done
 
 
-def retire(place: Workplace, row: RestingRow, asked_by: str, why: str) -> bool:
+def retire(place: Workplace, row: SettledRow, asked_by: str, why: str) -> bool:
     """Withdraw the wrong draft of a study; False where none of it stands. Raises FailStudy("report-signed")."""
     event = audit_events.report_retired(
         place.site(row.archive),

@@ -15,13 +15,14 @@ from zoneinfo import ZoneInfo
 
 from flows import study_event
 from flows.discover import discover_studies
-from flows.drain import Wanted, drain
+from flows.drain import drain
 from flows.environment.workplace import Workplace
 from flows.received import reconcile
 from flows.standing import reinstate_hidden, reopen_mended
 from flows.tally import Tally
 from pipeline import settings as configuration
 from pipeline.errors import ConfigurationError, FailStudy, StopRun
+from pipeline.ledger import WorkFilter
 from pipeline.settings import archive_named
 from pipeline.store.values import SweepBegun
 from pipeline.study import FoundStudy, StudyQuery
@@ -84,7 +85,7 @@ async def draft(
         if study:
             archive, named = await asyncio.to_thread(row_of_event, place, study)
         await begin(place, archive)
-        tally = await drain(place, Wanted(archive, ledger_ids=named))
+        tally = await drain(place, WorkFilter(archive, ledger_ids=named))
         reinstated = await asyncio.to_thread(reinstate_hidden, place, archive)
     return replace(tally, seconds=time.monotonic() - started, reinstated=reinstated)
 
@@ -202,15 +203,15 @@ def _noted(place: Workplace, archive: str, since: date | None, until: date | Non
 
 def _work(
     place: Workplace, archive: str, since: date | None, until: date | None, onward: bool
-) -> tuple[Wanted, ...]:
+) -> tuple[WorkFilter, ...]:
     """What a sweep drafts. What was pushed is found by no query where its archive does not know it or its date."""
     store, recipe = place.store, place.recipe
     if unknown := store.sweeps.received_unknown(archive, recipe):
         store.record_found(archive, recipe, [FoundStudy(uid, None, (), "", None, "") for uid in unknown])
     if onward or (since is None and until is None):
-        return (Wanted(archive),)
+        return (WorkFilter(archive),)
     pushed = store.sweeps.received_open(archive, recipe)
-    return (Wanted(archive, since=since, until=until), Wanted(archive, ledger_ids=pushed))
+    return (WorkFilter(archive, since=since, until=until), WorkFilter(archive, ledger_ids=pushed))
 
 
 def open_workplace(config: str, model: str, language: str) -> Workplace:

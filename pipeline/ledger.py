@@ -6,7 +6,7 @@ failed with an error code, attempts and the time of the next one (docs/design.md
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from enum import StrEnum
 from typing import Any
 
@@ -24,6 +24,20 @@ class LedgerState(StrEnum):
     REPORTED = "reported"
     SKIPPED = "skipped"
     FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class WorkFilter:
+    """Which ledger rows to work on: of one archive, within study dates (both inclusive), or named by ledger id.
+
+    What failed after ``begun`` (the server's time) waits for another run.
+    """
+
+    archive: str | None = None
+    since: date | None = None
+    until: date | None = None
+    ledger_ids: tuple[int, ...] | None = None
+    begun: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +149,7 @@ class ReportOutcome:
 
 
 @dataclass(frozen=True, slots=True)
-class RestOutcome:
+class SettledOutcome:
     """A study that comes to rest without a new report: skipped, failed, or unchanged since its last report.
 
     ``next_attempt_at`` is set for a failure that will be tried again. ``code`` and ``message`` hold no patient data.

@@ -12,7 +12,8 @@ from pipeline.ledger import (
     Preview,
     ReportOutcome,
     Resource,
-    RestOutcome,
+    SettledOutcome,
+    WorkFilter,
 )
 from pipeline.report import CheckOutcome, DraftReport, Finding, Language, Provenance, Region, Side, Verdict
 from pipeline.store.store import Store
@@ -52,7 +53,7 @@ def claim(
     store: Store, limit: int = 100, *, owner: str = OWNER, lease_seconds: float = 60.0, **which: Any
 ) -> list[Claim]:
     """Claim from the sample recipe."""
-    return store.claim(RECIPE, owner=owner, limit=limit, lease_seconds=lease_seconds, **which)
+    return store.claim(RECIPE, WorkFilter(**which), owner=owner, limit=limit, lease_seconds=lease_seconds)
 
 
 def draft(uid: str) -> DraftReport:
@@ -181,10 +182,10 @@ def outcome(held: Claim, *, manifest: str = "m" * 64, **changes: Any) -> ReportO
     return replace(drafted, **changes)
 
 
-def resting(held: Claim, state: LedgerState = LedgerState.SKIPPED, **changes: Any) -> RestOutcome:
+def settled(held: Claim, state: LedgerState = LedgerState.SKIPPED, **changes: Any) -> SettledOutcome:
     """A study that comes to rest without a report."""
     uid = held.study_instance_uid
-    rested = RestOutcome(
+    rested = SettledOutcome(
         held, state, "not-chest", "no chest radiograph", None, completeness(uid), audit_events(uid, 1)
     )
     return replace(rested, **changes)

@@ -18,7 +18,7 @@ from pipeline.errors import ConfigurationError, FailStudy
 from pipeline.folders import make_writable
 from pipeline.ledger import LedgerState
 from pipeline.settings import Settings, archive_named
-from pipeline.store.values import RestingFilter
+from pipeline.store.values import SettledFilter
 from pipeline.study import StudyQuery
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-RESTING = (LedgerState.REPORTED, LedgerState.SKIPPED, LedgerState.FAILED)
+SETTLED = (LedgerState.REPORTED, LedgerState.SKIPPED, LedgerState.FAILED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,8 +143,8 @@ def reopen_named(place: "Workplace", archive: str, ledger_ids: tuple[int, ...], 
     """Named studies are tried again where they failed; all of them ``again``. Gives how many had failed."""
     from flows.standing import reopen
 
-    states = RESTING if asked.again else (LedgerState.FAILED,)
-    rows = place.store.resting(RestingFilter(states, archive, place.recipe, ledger_ids=tuple(ledger_ids)))
+    states = SETTLED if asked.again else (LedgerState.FAILED,)
+    rows = place.store.settled(SettledFilter(states, archive, place.recipe, ledger_ids=tuple(ledger_ids)))
     reopen(place, rows, asked.asked_by or login_name(), "firstread run --study", again=asked.again)
     return sum(1 for row in rows if row.state is LedgerState.FAILED)
 

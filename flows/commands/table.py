@@ -31,7 +31,7 @@ class Bars:
         self._progress = progress
         self._found = progress.add_task("found", total=None)
         self._retrieved = progress.add_task("retrieved", total=0)
-        self._rested = progress.add_task("drafted", total=0)
+        self._settled = progress.add_task("drafted", total=0)
         self._claimed = 0
 
     def found(self, studies: int) -> None:
@@ -41,16 +41,16 @@ class Bars:
     def claimed(self, studies: int) -> None:
         """Lengthen the other two bars."""
         self._claimed += studies
-        for bar in (self._retrieved, self._rested):
+        for bar in (self._retrieved, self._settled):
             self._progress.update(bar, total=self._claimed)
 
     def retrieved(self, studies: int) -> None:
         """Move the bar of retrieval."""
         self._progress.advance(self._retrieved, studies)
 
-    def rested(self, studies: int) -> None:
+    def settled(self, studies: int) -> None:
         """Move the bar of what came to rest."""
-        self._progress.advance(self._rested, studies)
+        self._progress.advance(self._settled, studies)
 
 
 @contextmanager

@@ -18,9 +18,9 @@ from pipeline.errors import ConfigurationError, FailStudy
 from pipeline.ledger import LedgerState
 from pipeline.mending import mended_by
 from pipeline.settings import Settings, archive_named
-from pipeline.store.values import RestingFilter, RestingRow
+from pipeline.store.values import SettledFilter, SettledRow
 
-RESTING = (LedgerState.FAILED, LedgerState.SKIPPED, LedgerState.REPORTED)
+SETTLED = (LedgerState.FAILED, LedgerState.SKIPPED, LedgerState.REPORTED)
 SHOWN = 20
 
 
@@ -28,7 +28,7 @@ SHOWN = 20
 class RetryOptions:
     """What ``retry`` is asked: which rows, whether only those that may be mended, whether only to tell."""
 
-    wanted: RestingFilter
+    wanted: SettledFilter
     mended: bool = False
     dry_run: bool = False
     asked_by: str = ""
@@ -36,7 +36,7 @@ class RetryOptions:
 
 def states_named(names: Sequence[str]) -> tuple[LedgerState, ...]:
     """The states of a command's ``--state``; failed where none is named. Raises ConfigurationError for another word."""
-    known = {state.value: state for state in RESTING}
+    known = {state.value: state for state in SETTLED}
     unknown = [name for name in names if name not in known]
     if unknown:
         raise ConfigurationError("state", f"--state must be one of {', '.join(known)}, not {unknown[0]!r}")
@@ -44,14 +44,14 @@ def states_named(names: Sequence[str]) -> tuple[LedgerState, ...]:
 
 
 def run_retry(settings: Settings, options: RetryOptions, *, as_json: bool) -> int:
-    """Make studies at rest work again, or tell which would be; returns the exit code: 1 where none is found.
+    """Make settled studies work again, or tell which would be; returns the exit code: 1 where none is found.
 
     Raises ConfigurationError for an unknown archive.
     """
     if options.wanted.archive:
         archive_named(settings, options.wanted.archive)
     with Workplace(settings) as place:
-        rows = [row for row in place.store.resting(options.wanted) if row.archive in settings.archives]
+        rows = [row for row in place.store.settled(options.wanted) if row.archive in settings.archives]
         if options.mended:
             may = {row.ledger_id for archive in settings.archives for row in mended(place, archive)}
             rows = [row for row in rows if row.ledger_id in may]
@@ -63,7 +63,7 @@ def run_retry(settings: Settings, options: RetryOptions, *, as_json: bool) -> in
     return 0 if rows else 1
 
 
-def _tell(rows: Sequence[RestingRow], done: int, dry_run: bool, as_json: bool) -> None:
+def _tell(rows: Sequence[SettledRow], done: int, dry_run: bool, as_json: bool) -> None:
     codes = Counter((row.state.value, row.code) for row in rows)
     if as_json:
         told = [{"state": state, "code": code, "studies": n} for (state, code), n in sorted(codes.items())]
@@ -99,8 +99,8 @@ def run_retire(
     retired = 0
     refused: list[str] = []
     with Workplace(settings) as place:
-        wanted = RestingFilter(RESTING, archive, study_instance_uids=tuple(studies), standing=True)
-        standing = {row.study_instance_uid: row for row in place.store.resting(wanted)}
+        wanted = SettledFilter(SETTLED, archive, study_instance_uids=tuple(studies), standing=True)
+        standing = {row.study_instance_uid: row for row in place.store.settled(wanted)}
         for study in studies:
             row = standing.get(study)
             try:

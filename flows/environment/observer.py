@@ -22,7 +22,7 @@ class Observer(Protocol):
         """So many more studies were brought here and decoded, or came to rest on the way."""
         ...
 
-    def rested(self, studies: int) -> None:
+    def settled(self, studies: int) -> None:
         """So many more studies came to rest: reported, skipped, failed or unchanged."""
         ...
 
@@ -39,7 +39,7 @@ class Nobody:
     def retrieved(self, studies: int) -> None:
         """Not shown."""
 
-    def rested(self, studies: int) -> None:
+    def settled(self, studies: int) -> None:
         """Not shown."""
 
 

@@ -172,7 +172,7 @@ def report_written(
     return body
 
 
-def study_rested(site: Site, claim: Claim, state: LedgerState, code: str, when: datetime) -> Body:
+def study_settled(site: Site, claim: Claim, state: LedgerState, code: str, when: datetime) -> Body:
     """A study came to rest without a report; ``code`` says why. Skipping is a success, failing is not."""
     failed = state is LedgerState.FAILED
     body = _event(_ACTIVITY, "E", when, site.organization, MINOR_FAILURE if failed else SUCCESS)

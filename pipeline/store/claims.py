@@ -6,16 +6,15 @@ Each function is one statement on one connection and bears being repeated after 
 import uuid
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import date, datetime
 from typing import Any
 
 from pipeline.errors import LostClaim
-from pipeline.ledger import Claim, Completeness, LedgerState
+from pipeline.ledger import Claim, Completeness, LedgerState, WorkFilter
 from pipeline.store.codec import as_json
 from pipeline.store.connections import Connection
 from pipeline.store.presence import LOCK_CLASS
 from pipeline.store.statements import statement
-from pipeline.store.values import FoundCounts, RestingStudy
+from pipeline.store.values import FoundCounts, SettledStudy
 from pipeline.study import FoundStudy
 
 
@@ -49,11 +48,11 @@ def record_found(
 
 def resting_among(
     connection: Connection, archive: str, recipe: str, uids: Sequence[str]
-) -> tuple[RestingStudy, ...]:
+) -> tuple[SettledStudy, ...]:
     """Rows at rest among these studies whose archive announces no counts."""
     values = {"archive": archive, "recipe": recipe, "uids": list(uids)}
     rows = connection.execute(statement("ledger", "resting_among"), values).fetchall()
-    return tuple(RestingStudy(*row) for row in rows)
+    return tuple(SettledStudy(*row) for row in rows)
 
 
 def record_announced(connection: Connection, ledger_id: int, digest: str, count: int) -> bool:
@@ -68,16 +67,12 @@ def claim(
     call: uuid.UUID,
     process: int,
     settle_seconds: float,
+    wanted: WorkFilter,
     *,
     recipe: str,
     owner: str,
     limit: int,
     lease_seconds: float,
-    archive: str | None,
-    ledger_ids: Sequence[int] | None,
-    since: date | None,
-    until: date | None,
-    begun: datetime | None,
     again: bool,
 ) -> list[Claim]:
     """Claim rows; with ``again``, an earlier try of the same ``call`` may have claimed them and its answer got lost."""
@@ -92,11 +87,11 @@ def claim(
         {
             "class": LOCK_CLASS,
             "recipe": recipe,
-            "archive": archive,
-            "ledger_ids": list(ledger_ids) if ledger_ids is not None else None,
-            "since": since,
-            "until": until,
-            "begun": begun,
+            "archive": wanted.archive,
+            "ledger_ids": list(wanted.ledger_ids) if wanted.ledger_ids is not None else None,
+            "since": wanted.since,
+            "until": wanted.until,
+            "begun": wanted.begun,
             "settle": settle_seconds,
             "limit": limit,
             "owner": owner,

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 import psycopg
 
 from pipeline.errors import FailStudy, FirstreadError, RetryLater, SkipStudy, StopRun
-from pipeline.ledger import Completeness, ReportOutcome, RestOutcome
+from pipeline.ledger import Completeness, ReportOutcome, SettledOutcome
 from pipeline.store.claims import lost_claim
 from pipeline.store.codec import as_json
 from pipeline.store.connections import Connection
@@ -15,7 +15,7 @@ from pipeline.store.refusals import translated
 from pipeline.store.statements import statement
 from pipeline.store.values import SavedVersion
 
-Outcome = TypeVar("Outcome", ReportOutcome, RestOutcome)
+Outcome = TypeVar("Outcome", ReportOutcome, SettledOutcome)
 Given = TypeVar("Given")
 Values = Mapping[str, Any]
 
@@ -38,9 +38,9 @@ def save(connection: Connection, outcome: ReportOutcome, values: Values) -> Save
     return SavedVersion(outcome.claim.ledger_id, outcome.diagnostic_report_id, version)
 
 
-def rest(connection: Connection, outcome: RestOutcome, values: Values) -> None:
+def settle(connection: Connection, outcome: SettledOutcome, values: Values) -> None:
     """Lay one study to rest. Raises LostClaim, psycopg errors."""
-    row = connection.execute(statement("ledger", "rest_study"), values).fetchone()
+    row = connection.execute(statement("ledger", "settle_study"), values).fetchone()
     if row is None or row[0] != "saved":
         raise lost_claim()
 
@@ -98,7 +98,7 @@ def report_values(outcome: ReportOutcome) -> Values | FirstreadError:
         return error
 
 
-def rest_values(outcome: RestOutcome) -> Values | FirstreadError:
+def settled_values(outcome: SettledOutcome) -> Values | FirstreadError:
     """The parameters of ``rest_study``, or the FailStudy that says why they cannot be stored."""
     try:
         return {

@@ -9,12 +9,12 @@ from pipeline.ledger import Circumstances, LedgerState
 from pipeline.store.codec import as_json
 from pipeline.store.connections import Connection
 from pipeline.store.statements import statement
-from pipeline.store.values import Elsewhere, RestingFilter, RestingRow
+from pipeline.store.values import Elsewhere, SettledFilter, SettledRow
 
 Event = Mapping[str, Any]
 
 
-def resting(connection: Connection, wanted: RestingFilter) -> tuple[RestingRow, ...]:
+def settled(connection: Connection, wanted: SettledFilter) -> tuple[SettledRow, ...]:
     """The rows at rest that ``wanted`` names, oldest first."""
     values = {
         "states": [state.value for state in wanted.states],
@@ -28,8 +28,8 @@ def resting(connection: Connection, wanted: RestingFilter) -> tuple[RestingRow, 
         "hidden": wanted.hidden,
         "standing": wanted.standing,
     }
-    rows = connection.execute(statement("ledger", "resting"), values, prepare=False).fetchall()
-    return tuple(_resting(*row) for row in rows)
+    rows = connection.execute(statement("ledger", "settled"), values, prepare=False).fetchall()
+    return tuple(_settled_row(*row) for row in rows)
 
 
 def reopen(
@@ -66,12 +66,12 @@ def elsewhere(connection: Connection, archive: str, study: str, patient_key: str
     return Elsewhere(*row) if row is not None else None
 
 
-def _resting(
+def _settled_row(
     ledger_id: int, archive: str, study: str, state: str, code: str, reason: str, next_attempt_at: datetime | None,
     failed_at: datetime | None, program: str, settings: str, stands: bool, report_id: str, patient: str, status: str,
-) -> RestingRow:  # fmt: skip
+) -> SettledRow:  # fmt: skip
     under = Circumstances(program, settings)
-    return RestingRow(
+    return SettledRow(
         ledger_id, archive, study, LedgerState(state), code, reason, next_attempt_at, failed_at, under, stands,
         report_id, patient, status,
     )  # fmt: skip

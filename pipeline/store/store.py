@@ -1,6 +1,6 @@
 """The store: everything Firstread keeps in Postgres, behind one class that threads share.
 
-Each call is its own transaction (``save`` and ``rest``: one per study). A call survives a restart of the server: it
+Each call is its own transaction (``save`` and ``settle``: one per study). A call survives a restart of the server: it
 tries again for ``patience_seconds`` and then raises RetryLater("database-away"). What a repeated call could do
 twice is made harmless by fencing tokens, call numbers and deterministic ids.
 """
@@ -15,7 +15,15 @@ from typing import Any, BinaryIO, Self, TypeVar
 import psycopg
 
 from pipeline.errors import FirstreadError, StopRun
-from pipeline.ledger import Claim, Completeness, LedgerState, ReportOutcome, RestOutcome, StoredResource
+from pipeline.ledger import (
+    Claim,
+    Completeness,
+    LedgerState,
+    ReportOutcome,
+    SettledOutcome,
+    StoredResource,
+    WorkFilter,
+)
 from pipeline.lookup import EVERY_REPORT, ReportDetail, ReportFilter, ReportPage, ResourcePage, ResourceSearch
 from pipeline.store import audit, claims, inbox, outcomes, reading, searching, standing
 from pipeline.store.connections import Connection, Connections
@@ -30,10 +38,10 @@ from pipeline.store.values import (
     QuietStudy,
     Received,
     ReceivedOrigin,
-    RestingFilter,
-    RestingRow,
-    RestingStudy,
     SavedVersion,
+    SettledFilter,
+    SettledRow,
+    SettledStudy,
     StatusCount,
     StatusFilter,
     StatusRow,
@@ -105,7 +113,7 @@ class Store:
 
     def needs_listing(
         self, archive: str, recipe: str, found: Sequence[FoundStudy]
-    ) -> tuple[RestingStudy, ...]:
+    ) -> tuple[SettledStudy, ...]:
         """Those of ``found`` that rest and whose archive announces no counts: list their instances, then
         ``record_announced``."""
         uids = [study.study_instance_uid for study in found if study.announced_instances is None]
@@ -123,9 +131,9 @@ class Store:
 
     # -- what stands, and the way back
 
-    def resting(self, wanted: RestingFilter) -> tuple[RestingRow, ...]:
+    def settled(self, wanted: SettledFilter) -> tuple[SettledRow, ...]:
         """Rows at rest, oldest first."""
-        return self._run(lambda c: standing.resting(c, wanted))
+        return self._run(lambda c: standing.settled(c, wanted))
 
     def reopen(
         self, ledger_ids: Sequence[int], events: Sequence[Mapping[str, Any]], *, again: bool = False
@@ -156,21 +164,16 @@ class Store:
     def claim(
         self,
         recipe: str,
+        wanted: WorkFilter = WorkFilter(),  # noqa: B008 - frozen
         *,
         owner: str,
         limit: int,
         lease_seconds: float,
-        archive: str | None = None,
-        ledger_ids: Sequence[int] | None = None,
-        since: date | None = None,
-        until: date | None = None,
-        begun: datetime | None = None,
     ) -> list[Claim]:
         """Claim up to ``limit`` rows, oldest first, and move them to ``retrieving``.
 
         Claimable are discovered rows, failed ones whose time has come, and rows whose lease ran out or whose process is
-        gone. ``since`` and ``until`` are inclusive StudyDate bounds. What failed after ``begun`` (server time, ``now``)
-        is left to a later run. No row is ever given to two callers.
+        gone, of those that ``wanted`` names. No row is ever given to two callers.
         """
         call, tries = uuid.uuid4(), 0
 
@@ -178,9 +181,8 @@ class Store:
             nonlocal tries
             tries += 1
             return claims.claim(
-                connection, call, self._presence.hold(), self._settle_seconds, recipe=recipe, owner=owner, limit=limit,
-                lease_seconds=lease_seconds, archive=archive, ledger_ids=ledger_ids, since=since, until=until,
-                begun=begun, again=tries > 1,
+                connection, call, self._presence.hold(), self._settle_seconds, wanted, recipe=recipe, owner=owner,
+                limit=limit, lease_seconds=lease_seconds, again=tries > 1,
             )  # fmt: skip
 
         return self._run(work)
@@ -242,16 +244,16 @@ class Store:
         pairs = [(outcome, outcomes.report_values(outcome)) for outcome in many]
         return self._run(lambda c: outcomes.each(c, pairs, outcomes.save))
 
-    def rest(self, outcome: RestOutcome) -> None:
+    def settle(self, outcome: SettledOutcome) -> None:
         """Record that a study ends without a new report, with its audit, in one transaction. Raises LostClaim."""
-        refused = self.rest_many([outcome])[0]
+        refused = self.settle_many([outcome])[0]
         if refused is not None:
             raise refused
 
-    def rest_many(self, many: Sequence[RestOutcome]) -> list[FirstreadError | None]:
+    def settle_many(self, many: Sequence[SettledOutcome]) -> list[FirstreadError | None]:
         """``rest`` each in its own transaction; returns None or the error of each, in order."""
-        pairs = [(outcome, outcomes.rest_values(outcome)) for outcome in many]
-        return self._run(lambda c: outcomes.each(c, pairs, outcomes.rest))
+        pairs = [(outcome, outcomes.settled_values(outcome)) for outcome in many]
+        return self._run(lambda c: outcomes.each(c, pairs, outcomes.settle))
 
     # -- the inbox
 

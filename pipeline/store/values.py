@@ -24,7 +24,7 @@ class FoundCounts:
 
 
 @dataclass(frozen=True, slots=True)
-class RestingStudy:
+class SettledStudy:
     """A study at rest in an archive that announces no counts: only its image-level list tells whether it changed."""
 
     ledger_id: int
@@ -32,7 +32,7 @@ class RestingStudy:
 
 
 @dataclass(frozen=True, slots=True)
-class RestingFilter:
+class SettledFilter:
     """Which rows at rest: all conditions hold, an empty or missing one asks nothing. Dates are StudyDates, inclusive.
 
     Without a ``recipe`` it is the one in force for each study. ``hidden`` asks for drafts of the machine that another
@@ -52,7 +52,7 @@ class RestingFilter:
 
 
 @dataclass(frozen=True, slots=True)
-class RestingRow:
+class SettledRow:
     """A row at rest, with its report's Patient and status where there is one. Patient data."""
 
     ledger_id: int

@@ -16,7 +16,7 @@ from pipeline.store.embedded import EmbeddedPostgres
 from pipeline.store.store import Store
 from pipeline.store.values import ChainHead
 from tests.conftest import SHARED
-from tests.store_samples import audit_events, claim, discover, outcome, resting
+from tests.store_samples import audit_events, claim, discover, outcome, settled
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 
@@ -128,7 +128,7 @@ def test_writers_at_once_leave_one_chain(store: Store) -> None:
 def test_what_failed_leaves_no_row_and_no_gap(store: Store) -> None:
     discover(store, 5)
     (held,) = claim(store)
-    store.rest(resting(held))
+    store.settle(settled(held))
     assert store.audit_verify().rows == 16
 
 

@@ -29,7 +29,7 @@ from hypothesis.stateful import (
 
 from flows.received import link_received, remove_received, used
 from pipeline.errors import LostClaim
-from pipeline.ledger import Claim, LedgerState, UsedInstance
+from pipeline.ledger import Claim, LedgerState, UsedInstance, WorkFilter
 from pipeline.store.connections import libpq_url
 from pipeline.store.store import Store
 from pipeline.study import (
@@ -40,7 +40,7 @@ from pipeline.study import (
     InstanceRef,
     digest_lines,
 )
-from tests.store_samples import ARCHIVE, RECIPE, completeness, outcome, resting
+from tests.store_samples import ARCHIVE, RECIPE, completeness, outcome, settled
 
 STUDIES = count(50_000)
 NUMBERS = st.integers(0, 3)
@@ -133,7 +133,11 @@ class Inbox(RuleBasedStateMachine):
     def claim(self) -> None:
         rows = self.store.ledger_ids(ARCHIVE, RECIPE, [self.uid])
         held = (
-            self.store.claim(RECIPE, owner="o", limit=1, lease_seconds=0.0, ledger_ids=rows) if rows else []
+            self.store.claim(
+                RECIPE, WorkFilter(ledger_ids=tuple(rows)), owner="o", limit=1, lease_seconds=0.0
+            )
+            if rows
+            else []
         )
         self.workers += [Worker(one) for one in held]
 
@@ -188,7 +192,7 @@ class Inbox(RuleBasedStateMachine):
     def skip(self, which: int) -> None:
         def end(worker: Worker) -> None:
             rests_on = worker.rests_on or ()
-            self.store.rest(resting(worker.claim, received=rests_on, completeness=completeness(self.uid)))
+            self.store.settle(settled(worker.claim, received=rests_on, completeness=completeness(self.uid)))
             self.skipped.update((one.sop, one.sha256) for one in rests_on)
 
         self.ended(which, end)
@@ -198,10 +202,10 @@ class Inbox(RuleBasedStateMachine):
     def fail(self, which: int) -> None:
         def end(worker: Worker) -> None:
             soon = self.store.now()
-            failed = resting(
+            failed = settled(
                 worker.claim, LedgerState.FAILED, next_attempt_at=soon, received=worker.rests_on or ()
             )
-            self.store.rest(failed)
+            self.store.settle(failed)
 
         self.ended(which, end)
 

@@ -12,7 +12,7 @@ from pipeline.store.connections import libpq_url
 from pipeline.store.store import Store
 from pipeline.store.values import Received
 from pipeline.study import HeldInstance, InstanceRef
-from tests.store_samples import ARCHIVE, RECIPE, claim, discover, found, outcome, resting, study_uid
+from tests.store_samples import ARCHIVE, RECIPE, claim, discover, found, outcome, settled, study_uid
 
 UID = study_uid(0)
 
@@ -119,7 +119,7 @@ def test_other_bytes_under_the_same_uid_are_not_removed_by_it(store: Store) -> N
 def test_a_failure_leaves_the_inbox_as_it_is(store: Store) -> None:
     discover(store, 1)
     store.record_received(ARCHIVE, [held(1)])
-    store.rest(resting(claim(store)[0], LedgerState.FAILED, received=used(1)))
+    store.settle(settled(claim(store)[0], LedgerState.FAILED, received=used(1)))
     assert removed(store) == []
 
 

@@ -35,7 +35,7 @@ from tests.store_samples import (
     found,
     outcome,
     resources,
-    resting,
+    settled,
     study_uid,
 )
 
@@ -76,7 +76,7 @@ def test_a_reported_study_rests_until_it_changes(store: Store) -> None:
 
 def test_more_announced_instances_reopen_a_study(store: Store) -> None:
     discover(store, 1)
-    store.rest(resting(claim(store)[0]))
+    store.settle(settled(claim(store)[0]))
     assert store.record_found(ARCHIVE, RECIPE, [found(0, announced_instances=None)]).changed == 0
     assert store.record_found(ARCHIVE, RECIPE, [found(0, announced_instances=3)]).changed == 1
 
@@ -97,11 +97,11 @@ def test_an_uncounted_archive_is_judged_by_its_instance_list(store: Store) -> No
     assert store.needs_listing(ARCHIVE, RECIPE, page) == ()
     for held in claim(store):
         store.save(outcome(held))
-    (resting_study,) = store.needs_listing(ARCHIVE, RECIPE, page)
-    assert resting_study.study_instance_uid == study_uid(0)
-    assert not store.record_announced(resting_study.ledger_id, "a" * 64, 2)
-    assert store.record_announced(resting_study.ledger_id, "b" * 64, 3)
-    assert state(store, resting_study.ledger_id) == LedgerState.DISCOVERED
+    (settled_study,) = store.needs_listing(ARCHIVE, RECIPE, page)
+    assert settled_study.study_instance_uid == study_uid(0)
+    assert not store.record_announced(settled_study.ledger_id, "a" * 64, 2)
+    assert store.record_announced(settled_study.ledger_id, "b" * 64, 3)
+    assert state(store, settled_study.ledger_id) == LedgerState.DISCOVERED
 
 
 def test_claims_follow_the_filters(store: Store) -> None:
@@ -141,7 +141,7 @@ def test_an_expired_lease_is_claimed_again_and_the_old_token_is_refused(store: S
     with pytest.raises(LostClaim):
         store.save(outcome(stale))
     with pytest.raises(LostClaim):
-        store.rest(resting(stale))
+        store.settle(settled(stale))
     assert state(store, ledger_id) == LedgerState.RETRIEVING
     assert store.save(outcome(fresh)).version == 1
 
@@ -261,14 +261,14 @@ def test_one_bad_study_does_not_stop_its_batch(store: Store) -> None:
     assert store._run(lambda c: c.execute("SHOW synchronous_commit").fetchone()) == ("on",)
 
 
-def test_resting_states(store: Store) -> None:
+def test_settled_states(store: Store) -> None:
     discover(store, 3)
     skipped, failed, later = claim(store)
     soon = datetime.now(UTC) + timedelta(seconds=0.2)
-    store.rest(resting(skipped))
-    store.rest(resting(failed, LedgerState.FAILED, code="decode", message="cannot decode"))
+    store.settle(settled(skipped))
+    store.settle(settled(failed, LedgerState.FAILED, code="decode", message="cannot decode"))
     short = completeness(later.study_instance_uid, missing=("2.25.9",))
-    store.rest(resting(later, LedgerState.FAILED, next_attempt_at=soon, completeness=short))
+    store.settle(settled(later, LedgerState.FAILED, next_attempt_at=soon, completeness=short))
     assert claim(store) == []
     assert {row.code for row in store.status_rows(StatusFilter())} - {""} == {"not-chest", "decode"}
     time.sleep(0.25)
@@ -280,10 +280,10 @@ def test_resting_states(store: Store) -> None:
     assert store.audit_verify().ok
 
 
-def test_rest_many_gives_each_its_own_answer(store: Store) -> None:
+def test_settle_many_gives_each_its_own_answer(store: Store) -> None:
     discover(store, 2)
     one, other = claim(store)
-    answers = store.rest_many([resting(one), resting(replace(other, token=other.token - 1))])
+    answers = store.settle_many([settled(one), settled(replace(other, token=other.token - 1))])
     assert answers[0] is None
     assert isinstance(answers[1], LostClaim)
 

@@ -16,7 +16,7 @@ from pipeline.archive.dimse.dimse_archive import DimseStudies
 from pipeline.archive.folder import FolderStudies
 from pipeline.errors import SkipStudy
 from pipeline.images import refuse_without_film
-from pipeline.ledger import LedgerState, RestOutcome
+from pipeline.ledger import LedgerState, SettledOutcome
 from pipeline.settings import Settings
 from pipeline.study import FetchedStudy, StudyQuery
 from tests.servers import LOOPBACK, free_port, orthanc, store_over_rest
@@ -72,7 +72,7 @@ def test_only_the_film_is_retrieved(
             place.store.record_found("main", RECIPE, found)
             claims = place.store.claim(RECIPE, owner=place.owner, limit=10, lease_seconds=60)
             outcomes = [bring(place, one) for one in claims]
-            place.store.rest_many([one for one in outcomes if isinstance(one, RestOutcome)])
+            place.store.settle_many([one for one in outcomes if isinstance(one, SettledOutcome)])
             skipped = [row for row in place.store.studies() if row.state is LedgerState.SKIPPED]
     assert retrieved == [str(dcmread(film).SOPInstanceUID)]
     assert sum(isinstance(one, RetrievedStudy) for one in outcomes) == 1

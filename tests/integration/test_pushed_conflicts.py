@@ -12,7 +12,7 @@ from flows.path import RetrievedStudy, bring, fetch
 from flows.received import pushed_events
 from pipeline.archive.part10 import dataset_digest
 from pipeline.archive.spool import examine, examined
-from pipeline.ledger import Claim, RestOutcome
+from pipeline.ledger import Claim, SettledOutcome, WorkFilter
 from pipeline.settings import load
 from pipeline.store.values import QuietStudy
 from pipeline.study import FoundStudy, HeldInstance
@@ -48,7 +48,7 @@ def pushed(place: Workplace, tmp_path: Path, *, rows: int = 512, instance: int =
 
 def claimed(place: Workplace) -> Claim:
     place.store.record_found("main", "recipe", [FoundStudy(STUDY, None, (), "", None, "")])
-    (claim,) = place.store.claim("recipe", owner=place.owner, limit=1, lease_seconds=60, archive="main")
+    (claim,) = place.store.claim("recipe", WorkFilter("main"), owner=place.owner, limit=1, lease_seconds=60)
     return claim
 
 
@@ -93,7 +93,7 @@ def test_a_conflict_that_comes_after_the_report_is_told_once(place: Workplace, t
         reported_manifest=first.completeness.manifest_digest,
         reported_films=first.completeness.films_digest,
     )
-    assert isinstance(bring(place, reported), RestOutcome)
+    assert isinstance(bring(place, reported), SettledOutcome)
     pushed(place, tmp_path, rows=448)
     again = bring(place, reported, pushed=True)
     assert isinstance(again, RetrievedStudy)

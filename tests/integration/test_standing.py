@@ -9,11 +9,11 @@ import psycopg
 import pytest
 
 from pipeline.errors import FailStudy, SkipStudy
-from pipeline.ledger import Claim, LedgerState, ReportOutcome, Resource
+from pipeline.ledger import Claim, LedgerState, ReportOutcome, Resource, WorkFilter
 from pipeline.lookup import Criterion, PatientIn, ResourceSearch, StatusIn
 from pipeline.store.connections import libpq_url
 from pipeline.store.store import Store
-from pipeline.store.values import RestingFilter, RestingRow
+from pipeline.store.values import SettledFilter, SettledRow
 from tests.store_samples import (
     ARCHIVE,
     RECIPE,
@@ -22,7 +22,7 @@ from tests.store_samples import (
     found,
     outcome,
     resources,
-    resting,
+    settled,
     study_uid,
 )
 from tests.store_samples import claim as claim_sample
@@ -39,7 +39,7 @@ def store(database_url: str) -> Iterator[Store]:
 
 
 def claim(store: Store, recipe: str = RECIPE, archive: str | None = None) -> Claim:
-    (held,) = store.claim(recipe, owner="o", limit=10, lease_seconds=60, archive=archive)
+    (held,) = store.claim(recipe, WorkFilter(archive), owner="o", limit=10, lease_seconds=60)
     return held
 
 
@@ -87,8 +87,8 @@ def redraft(store: Store, run: str, **changes: Any) -> None:
     store.save(drafted(claim(store), run, **changes))
 
 
-def rows(store: Store, *states: LedgerState, **which: Any) -> tuple[RestingRow, ...]:
-    return store.resting(RestingFilter(states or (LedgerState.REPORTED,), **which))
+def rows(store: Store, *states: LedgerState, **which: Any) -> tuple[SettledRow, ...]:
+    return store.settled(SettledFilter(states or (LedgerState.REPORTED,), **which))
 
 
 def test_what_a_new_version_no_longer_has_is_withdrawn(store: Store) -> None:
@@ -138,7 +138,7 @@ def test_a_study_skipped_after_it_was_reported_keeps_no_draft_in_force(store: St
     discover(store, 1)
     store.save(drafted(claim(store), "first"))
     store.record_found(ARCHIVE, RECIPE, [found(0, demographics_digest="a hand now")])
-    store.rest(resting(claim(store)))
+    store.settle(settled(claim(store)))
     assert in_force(store) == set()
     report = store.read("DiagnosticReport", f"report-{ARCHIVE}")
     assert report is not None
@@ -151,7 +151,7 @@ def test_a_study_gone_from_its_archive_keeps_its_draft(store: Store) -> None:
     discover(store, 1)
     store.save(drafted(claim(store), "first"))
     store.record_found(ARCHIVE, RECIPE, [found(0, demographics_digest="x")])
-    store.rest(resting(claim(store), code="study-gone", completeness=None))
+    store.settle(settled(claim(store), code="study-gone", completeness=None))
     assert in_force(store) == {"first"}
 
 

@@ -18,7 +18,7 @@ from flows.commands import ending
 from pipeline.ledger import LedgerState
 from pipeline.store.store import Store
 from tests.sites import rows, write_site
-from tests.store_samples import claim, discover, found, outcome, resting, study_uid
+from tests.store_samples import claim, discover, found, outcome, settled, study_uid
 
 FAILURES, SKIPPED = 25, 3
 OTHER_RECIPE = "o" * 64
@@ -39,9 +39,11 @@ def site(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
             message = (
                 f"failure {number} of the kind that has a rather long sentence about what happened to it"
             )
-            store.rest(resting(one, LedgerState.FAILED, code=code, message=message, next_attempt_at=later))
+            store.settle(settled(one, LedgerState.FAILED, code=code, message=message, next_attempt_at=later))
         for one in held[2 + FAILURES :]:
-            store.rest(resting(one, code="not-radiograph", message="not a projection radiograph (Modality)"))
+            store.settle(
+                settled(one, code="not-radiograph", message="not a projection radiograph (Modality)")
+            )
     config = write_site(tmp_path, database_url, {"main": {"kind": "folder", "path": str(tmp_path)}})
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "80")

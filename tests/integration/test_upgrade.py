@@ -19,7 +19,7 @@ from pipeline.store.connections import libpq_url
 from pipeline.store.embedded import EmbeddedPostgres
 from pipeline.store.migrations import head, upgrade
 from pipeline.store.store import Store
-from pipeline.store.values import RestingFilter
+from pipeline.store.values import SettledFilter
 
 DUMP = Path(__file__).parents[1] / "data" / "release-0001.sql.gz"
 TABLES = (
@@ -133,12 +133,12 @@ def test_one_study_is_one_row_and_former_drafts_can_come_back(released: str) -> 
         }
         recipes = {row.recipe for row in store.studies()}
         assert len(recipes) == 2
-        standing = [row for row in store.resting(RestingFilter((LedgerState.REPORTED,))) if row.stands]
+        standing = [row for row in store.settled(SettledFilter((LedgerState.REPORTED,))) if row.stands]
         assert len(standing) == 3
         (english,) = recipes - {
             row.recipe for row in store.studies() if row.ledger_id == standing[0].ledger_id
         }
-        former = store.resting(RestingFilter((LedgerState.REPORTED,), recipe=english))
+        former = store.settled(SettledFilter((LedgerState.REPORTED,), recipe=english))
         assert [row.stands for row in former] == [False] * 3
 
 

@@ -9,7 +9,7 @@ from pipeline.store.connections import libpq_url
 from pipeline.store.embedded import EmbeddedPostgres
 from pipeline.store.store import Store
 from tests.conftest import SHARED
-from tests.store_samples import RECIPE, claim, discover, outcome, report_id, resting, study_uid
+from tests.store_samples import RECIPE, claim, discover, outcome, report_id, settled, study_uid
 
 REPORTS = [
     "study_instance_uid", "accession_number", "status", "findings", "impression", "language", "model_id", "recipe",
@@ -34,7 +34,7 @@ def test_columns_and_rows_for_a_reader(database_url: str) -> None:
         discover(store, 2)
         reported, skipped = claim(store)
         store.save(outcome(reported))
-        store.rest(resting(skipped))
+        store.settle(settled(skipped))
     with psycopg.connect(libpq_url(database_url)) as connection:
         connection.execute("GRANT firstread_reader TO CURRENT_USER")
         connection.execute("SET ROLE firstread_reader")

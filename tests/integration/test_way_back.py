@@ -19,7 +19,7 @@ from pipeline.fhir import Site
 from pipeline.ledger import Circumstances, LedgerState
 from pipeline.store.store import Store
 from tests.sites import firstread, rows, summary, write_site
-from tests.store_samples import ARCHIVE, RECIPE, claim, discover, found, resting
+from tests.store_samples import ARCHIVE, RECIPE, claim, discover, found, settled
 
 STUDIES = 3
 
@@ -140,7 +140,7 @@ def test_what_an_upgrade_or_a_setting_may_mend_is_reopened_by_it(store: Store) -
     for held, code in zip(
         claim(store), ("too-large", "unexpected", "mixed-patients", "archive-busy"), strict=True
     ):
-        store.rest(resting(held, LedgerState.FAILED, code=code, circumstances=here))
+        store.settle(settled(held, LedgerState.FAILED, code=code, circumstances=here))
     assert mended(place(store, here), ARCHIVE) == ()
     assert reopen_mended(place(store, here), ARCHIVE) == 0
     assert store.record_found(ARCHIVE, RECIPE, [found(n) for n in range(4)]).failed == 4

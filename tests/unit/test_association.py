@@ -216,6 +216,7 @@ def test_an_archive_of_patient_root_alone_is_told_what_to_offer() -> None:
     ae = AE(ae_title="PEER")
     ae.add_supported_context("1.2.840.10008.5.1.4.1.2.1.1")  # Patient Root Query, and no Study Root
     server = ae.start_server((LOOPBACK, 0), block=False)
+    assert server is not None
     study_root = "1.2.840.10008.5.1.4.1.2.2.1"
     try:
         address = (LOOPBACK, int(server.server_address[1]))

@@ -16,9 +16,8 @@ from typing import Any
 import pytest
 
 from flows import drain, stages
-from flows.drain import Wanted
 from pipeline.errors import ConfigurationError, RetryLater, StopRun
-from pipeline.ledger import Claim, LedgerState
+from pipeline.ledger import Claim, LedgerState, WorkFilter
 
 STUDIES, BATCH = 12, 2
 ENDS_WITHIN = 5.0
@@ -66,7 +65,7 @@ class Ledger:
     def __init__(self, trouble: Trouble) -> None:
         self.trouble, self.next, self.held = trouble, 0, set[int]()
 
-    def claim(self, recipe: str, *, limit: int, **_: Any) -> list[Claim]:
+    def claim(self, recipe: str, wanted: WorkFilter, *, limit: int, **_: Any) -> list[Claim]:
         numbers = range(self.next, min(self.next + limit, STUDIES))
         self.next += len(numbers)
         self.held.update(numbers)
@@ -144,7 +143,7 @@ def run(trouble: Trouble, monkeypatch: pytest.MonkeyPatch) -> tuple[Exception | 
     started = time.monotonic()
     raised: Exception | None = None
     try:
-        asyncio.run(bounded(drain.drain(at, Wanted("main"))))
+        asyncio.run(bounded(drain.drain(at, WorkFilter("main"))))
     except Exception as error:
         raised = error
     return raised, at, time.monotonic() - started

@@ -20,7 +20,7 @@ ARCHIVE_EVENTS = {
     "110102": audit_events.transfer_begun(SITE, STUDY, ISSUED),
     "110104": audit_events.study_received(SITE, CONTEXT, ISSUED),
     "110107": audit_events.study_received(SITE, CONTEXT, ISSUED, imported=True),
-    "110100": audit_events.study_rested(SITE, CLAIM, LedgerState.SKIPPED, "no-chest", ISSUED),
+    "110100": audit_events.study_settled(SITE, CLAIM, LedgerState.SKIPPED, "no-chest", ISSUED),
 }
 
 
@@ -45,7 +45,7 @@ def every_event() -> list[dict[str, Any]]:
         audit_events.application_started("Hospital", ISSUED),
         audit_events.application_stopped("Hospital", ISSUED),
         audit_events.archive_query(SITE, "", ISSUED, succeeded=False),
-        audit_events.study_rested(SITE, CLAIM, LedgerState.FAILED, "undecodable", ISSUED),
+        audit_events.study_settled(SITE, CLAIM, LedgerState.FAILED, "undecodable", ISSUED),
         audit_events.report_written(SITE, built(), ISSUED),
         audit_events.report_written(SITE, built(), ISSUED, updated=True),
         *audit_events.rest_access(Access()),
@@ -96,7 +96,7 @@ def test_transfers_name_the_study_and_who_was_the_source() -> None:
 
 
 def test_failure_is_told_by_outcome_and_code() -> None:
-    failed = audit_events.study_rested(SITE, CLAIM, LedgerState.FAILED, "undecodable", ISSUED)
+    failed = audit_events.study_settled(SITE, CLAIM, LedgerState.FAILED, "undecodable", ISSUED)
     assert (failed["outcome"], failed["outcomeDesc"]) == ("4", "failed: undecodable")
     assert ARCHIVE_EVENTS["110100"]["outcome"] == "0"
     assert audit_events.archive_query(SITE, "", ISSUED, succeeded=False)["outcome"] == "4"

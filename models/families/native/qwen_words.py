@@ -171,7 +171,7 @@ def _umit_landmark(text: str, name: str, image: SeenImage) -> tuple[Place, ...]:
 class LingshuWords(_QwenWords):
     """Lingshu; its boxes need the size that the processor gave the image, so ``read_resized`` reads them."""
 
-    repetition_penalty = 1.0  # its authors' evaluation passes it, whatever the checkpoint says
+    repetition_penalty: float | None = 1.0  # its authors' evaluation passes it, whatever the checkpoint says
 
     def __init__(self, prompts: str = "lingshu.toml", most_images: int = 4) -> None:
         super().__init__(prompts, most_images)

@@ -101,7 +101,7 @@ RETURNING k.changed;
 -- name: reopen
 SELECT reopen_studies(%(ledger_ids)s::bigint[], %(events)s::json, %(again)s);
 
--- name: resting
+-- name: settled
 SELECT l.ledger_id, l.archive, l.study_instance_uid, l.state::text, l.code, l.reason, l.next_attempt_at, l.failed_at,
        l.failed_program, l.failed_settings, l.stands, coalesce(l.report_id, ''),
        coalesce(split_part(d.patient, '/', 2), ''), coalesce(d.status, '')
@@ -226,7 +226,7 @@ SELECT * FROM save_report(
     %(series)s::text[], %(instances)s::text[], %(frames)s::integer[],
     %(rows)s::integer[], %(columns)s::integer[], %(jpegs)b::bytea[]);
 
--- name: rest_study
+-- name: settle_study
 SELECT rest_study(
     %(ledger_id)s, %(token)s, %(state)s::ledger_state, %(code)s, %(message)s,
     %(next_attempt_at)s::timestamptz, %(completeness)s::jsonb, %(left_out)s::jsonb, %(audit)s::json);
