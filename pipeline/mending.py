@@ -29,7 +29,7 @@ MENDED_BY: Mapping[str, MendedBy] = {
             "archive-unreadable",
             "claim-lost", "database-away", "database-busy", "database-read-only",
             "endpoint-away", "endpoint-busy", "endpoint-slow",
-            "inbox-busy", "incomplete", "nothing-came", "peer-too-slow", "peer-without-end",
+            "inbox-busy", "incomplete", "model-died", "model-slow", "nothing-came", "peer-too-slow", "peer-without-end",
         ),
         MendedBy.TIME,
     ),

@@ -4,6 +4,7 @@ import socket
 from datetime import date, datetime, timedelta
 from pathlib import Path
 
+import pydicom
 import pytest
 
 from pipeline.archive.dicomweb.dicomweb_archive import DicomwebStudies
@@ -129,7 +130,6 @@ def test_pending_without_identifier_is_passed_over(films: list[Path]) -> None:
         (Faults(find_status=0x0122), StopRun, "archive-refused-service"),
         (Faults(find_stalls=True), RetryLater, "archive-stalled"),
         (Faults(find_aborts=True), RetryLater, "archive-aborted"),
-        (Faults(find_malformed=True), RetryLater, "archive-protocol"),
         (Faults(rejection=Rejection(1, 1, 7)), StopRun, "wrong-called-ae"),
         (Faults(rejection=Rejection(1, 1, 3)), StopRun, "calling-ae-refused"),
         (Faults(rejection=Rejection(2, 3, 2)), RetryLater, "archive-busy"),
@@ -147,6 +147,15 @@ def test_a_query_that_fails_says_what_to_do(
     ):
         list(dimse.find(StudyQuery()))
     assert caught.value.code == code
+
+
+def test_a_row_that_cannot_be_read_is_counted_and_the_query_goes_on(month: list[Path]) -> None:
+    with faulty_dimse(month, Faults(find_malformed=True)) as server, archive(server) as dimse:
+        found = list(dimse.find(StudyQuery()))
+        passed = dimse.passed_over.take()
+    studies = {pydicom.dcmread(path, stop_before_pixels=True).StudyInstanceUID for path in month}
+    assert found == []
+    assert passed == {"row-unreadable": len(studies)}
 
 
 def test_nobody_there() -> None:
@@ -241,7 +250,7 @@ def test_duplicates_are_one(films: list[Path], tmp_path: Path, retrieve: str) ->
 @BOTH
 @pytest.mark.parametrize(
     ("faults", "codes"),
-    [(Faults(truncates=True), {"truncated"}), (Faults(renames=True), {"uid-mismatch"})],
+    [(Faults(truncates=True), {"truncated"}), (Faults(renames=True), {"wrong-instance"})],
     ids=["truncated", "renamed"],
 )
 def test_damage_is_reported_and_refused(

@@ -128,9 +128,8 @@ def store(database_url: str) -> Iterator[Store]:
 def place(store: Store, present: Circumstances) -> Workplace:
     """What ``flows.standing`` needs of a workplace; no model is opened."""
     site = Site(ARCHIVE, "site", "urn:site")
-    drafter = SimpleNamespace(recipe=RECIPE)
     return cast(
-        Workplace, SimpleNamespace(store=store, circumstances=present, drafter=drafter, site=lambda _: site)
+        Workplace, SimpleNamespace(store=store, circumstances=present, recipe=RECIPE, site=lambda _: site)
     )
 
 

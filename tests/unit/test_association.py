@@ -175,6 +175,7 @@ def test_echo_with_pynetdicom_as_the_peer() -> None:
             association.accepted("1.2.3")
     finally:
         server.shutdown()
+        server.server_close()
 
 
 @pytest.mark.parametrize(
@@ -228,3 +229,4 @@ def test_an_archive_of_patient_root_alone_is_told_what_to_offer() -> None:
             asked.accepted(study_root)
     finally:
         server.shutdown()
+        server.server_close()

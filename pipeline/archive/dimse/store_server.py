@@ -115,14 +115,21 @@ class StoreServer:
                 f"cannot listen on {self.host}:{self.port} ({error.strerror}): choose another port, "
                 "or stop who has it",
             ) from None
-        self._listener.setblocking(False)
-        self.port = int(self._listener.getsockname()[1])
+        try:
+            self._begin(self._listener)
+        except BaseException:
+            self._listener.close()
+            raise
+
+    def _begin(self, listener: socket.socket) -> None:
+        listener.setblocking(False)
+        self.port = int(listener.getsockname()[1])
         self._selector = selectors.DefaultSelector()
         self._wake, woken = socket.socketpair()
         for one in (self._wake, woken):
             one.setblocking(False)
         self._selector.register(woken, selectors.EVENT_READ)
-        self._selector.register(self._listener, selectors.EVENT_READ)
+        self._selector.register(listener, selectors.EVENT_READ)
         self._woken = woken
         self._workers = Workers(self._converse, self._places.associations)
         self._thread = threading.Thread(target=self._watch, name="storage-scp", daemon=True)
@@ -137,6 +144,8 @@ class StoreServer:
         self._thread.join()
         self._thread = None
         self._workers.close(_CLOSE_SECONDS)
+        while not self._parked.empty():  # a worker was done with it when the watching had ended
+            self._parked.get().close()
         for end in (self._wake, self._woken):
             end.close()
 
