@@ -2,7 +2,6 @@
 
 import io
 import json
-import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
@@ -21,7 +20,6 @@ from pipeline.lookup import (
     NameStarts,
     Order,
     PatientIn,
-    Prefix,
     ReportDetail,
     ReportFilter,
     ReportPage,
@@ -32,7 +30,6 @@ from pipeline.lookup import (
     StatusIn,
     StudyIn,
     TargetIn,
-    Token,
     TokenIn,
 )
 from pipeline.report import (
@@ -53,6 +50,7 @@ from pipeline.report import (
 )
 from pipeline.store.store import Store
 from pipeline.study import FoundStudy, InstanceRef, LeftOut
+from tests.plain_search import NEVER, codings, compares, dated, folded, has, is_wanted, names, position
 
 START = datetime(2026, 3, 1, 8, 0, tzinfo=UTC)
 FINDINGS = (
@@ -125,8 +123,8 @@ class MemoryReader:
         found = [one for one in current if all(self._meets(one, wanted) for wanted in search.criteria)]
 
         def place(resource: StoredResource) -> tuple[datetime, str]:
-            dated = _dated(json.loads(resource.body))
-            when = (dated[0] if dated else _NEVER) if search.order is Order.DATED else resource.last_updated
+            day = dated(json.loads(resource.body))
+            when = (day[0] if day else NEVER) if search.order is Order.DATED else resource.last_updated
             return when, resource.resource_id
 
         return sorted(found, key=place, reverse=not search.ascending)
@@ -139,12 +137,12 @@ class MemoryReader:
             case PatientIn(patients):
                 return body.get("subject", {}).get("reference", "").removeprefix("Patient/") in patients
             case TokenIn("identifier", tokens):
-                return any(_has(body.get("identifier", ()), token, "value") for token in tokens)
+                return any(has(body.get("identifier", ()), token, "value") for token in tokens)
             case TokenIn(parameter, tokens):
-                return any(_has(_codings(body, parameter), token, "code") for token in tokens)
+                return any(has(codings(body, parameter), token, "code") for token in tokens)
             case NameStarts(part, starts):
-                said = [_folded(one) for one in _names(body, part)]
-                return any(one.startswith(_folded(start)) for one in said for start in starts)
+                said = [folded(one) for one in names(body, part)]
+                return any(one.startswith(folded(start)) for one in said for start in starts)
             case StudyIn(uids):
                 return self._study(body) in uids
             case StatusIn(codes):
@@ -155,8 +153,8 @@ class MemoryReader:
                 )
             case DateIs():
                 moment = (resource.last_updated, resource.last_updated + timedelta(milliseconds=1))
-                dated = moment if wanted.changed else _dated(body)
-                return dated is not None and _compares(wanted, *dated)
+                span = moment if wanted.changed else dated(body)
+                return span is not None and compares(wanted, *span)
 
     def _study(self, body: Mapping[str, Any]) -> str:
         reference = body.get("imagingStudy", [{}])[0].get("reference", "").removeprefix("ImagingStudy/")
@@ -166,7 +164,7 @@ class MemoryReader:
 
     def search(self, search: ResourceSearch) -> ResourcePage:
         found = self._matches(search)
-        start = _position([r.resource_id for r in found], search.after)
+        start = position([r.resource_id for r in found], search.after)
         page = found[start : start + search.limit]
         more = start + search.limit < len(found)
         return ResourcePage(tuple(page), page[-1].resource_id if more else "")
@@ -177,104 +175,14 @@ class MemoryReader:
     def report_rows(self, limit: int, after: str = "", wanted: ReportFilter = EVERY_REPORT) -> ReportPage:
         if self.broken is not None:
             raise self.broken
-        kept = (d.row for d in self.details.values() if _is_wanted(d.row, wanted))
+        kept = (d.row for d in self.details.values() if is_wanted(d.row, wanted))
         rows = sorted(kept, key=lambda r: r.created_at, reverse=True)
-        start = _position([row.report_id for row in rows], after)
+        start = position([row.report_id for row in rows], after)
         page = rows[start : start + limit]
         return ReportPage(tuple(page), page[-1].report_id if start + limit < len(rows) else "")
 
     def report_detail(self, report_id: str) -> ReportDetail | None:
         return self.details.get(report_id)
-
-
-def _is_wanted(row: ReportRow, wanted: ReportFilter) -> bool:
-    said = (row.patient_name, row.patient_id, row.accession_number)
-    return (
-        any(wanted.text.lower() in one.lower() for one in said)
-        and wanted.study_date in (None, row.study_date)
-        and wanted.status in ("", row.status)
-        and not (wanted.attention and not row.warnings and not row.gap)
-    )
-
-
-def _position(ids: list[str], after: str) -> int:
-    if not after:
-        return 0
-    return ids.index(after) + 1
-
-
-def _has(elements: Sequence[Mapping[str, Any]], token: Token, value: str) -> bool:
-    return any(
-        (token.system is None or token.system == one.get("system", ""))
-        and (not token.value or token.value == one[value])
-        for one in elements
-    )
-
-
-def _codings(body: Mapping[str, Any], parameter: str) -> list[Mapping[str, Any]]:
-    if parameter == "gender":
-        return [{"system": "http://hl7.org/fhir/administrative-gender", "code": body.get("gender")}]
-    if parameter == "modality":
-        return [one["modality"] for one in body.get("series", ())]
-    concepts = body.get(parameter, [])
-    return [
-        one
-        for concept in (concepts if isinstance(concepts, list) else [concepts])
-        for one in concept["coding"]
-    ]
-
-
-def _names(body: Mapping[str, Any], part: str) -> list[str]:
-    names = body.get("name", ())
-    if part == "family":
-        return [one["family"] for one in names if "family" in one]
-    if part == "given":
-        return [given for one in names for given in one.get("given", ())]
-    whole = [one["text"] for one in names if "text" in one]
-    return [
-        *whole,
-        *(word for one in whole for word in one.split()),
-        *_names(body, "family"),
-        *_names(body, "given"),
-    ]
-
-
-def _folded(text: str) -> str:
-    return "".join(
-        one for one in unicodedata.normalize("NFD", text.casefold()) if not unicodedata.combining(one)
-    )
-
-
-_NEVER = datetime.min.replace(tzinfo=UTC)
-
-
-def _dated(body: Mapping[str, Any]) -> tuple[datetime, datetime] | None:
-    """First and following instant of the date by which a resource is searched: days, or instants to the second."""
-    said = (
-        body.get("effectiveDateTime") or body.get("started") or body.get("birthDate") or body.get("recorded")
-    )
-    if said is None:
-        return None
-    start = datetime.fromisoformat(said)
-    if start.tzinfo is None:
-        return start.replace(tzinfo=UTC), start.replace(tzinfo=UTC) + timedelta(days=1)
-    return start, start + (timedelta(milliseconds=1) if "." in said else timedelta(seconds=1))
-
-
-def _compares(wanted: DateIs, begins: datetime, ends: datetime) -> bool:
-    """R4 section 3.1.1.4.6, in its own words: ranges contain or overlap one another."""
-    contained = wanted.start <= begins and ends <= wanted.end
-    above, below = ends > wanted.end, begins < wanted.start
-    return {
-        Prefix.EQUAL: contained,
-        Prefix.NOT_EQUAL: not contained,
-        Prefix.GREATER: above,
-        Prefix.LESS: below,
-        Prefix.GREATER_OR_EQUAL: above or contained,
-        Prefix.LESS_OR_EQUAL: below or contained,
-        Prefix.STARTS_AFTER: begins >= wanted.end,
-        Prefix.ENDS_BEFORE: ends <= wanted.start,
-    }[wanted.prefix]
 
 
 def save_as_flows(store: Store, outcomes: Sequence[ReportOutcome]) -> None:
