@@ -67,14 +67,16 @@ async def drain(place: Workplace, *wanted: WorkFilter) -> Tally:
 
     Raises StopRun when the run is unsound, RetryLater when Postgres stays away; claims are given back either way.
     """
-    threads = place.settings.archives[wanted[0].archive or ""].concurrency + LANE_THREADS
-    asyncio.get_running_loop().set_default_executor(LaneThreads(threads))
+    concurrency = place.settings.archives[wanted[0].archive or ""].concurrency
+    asyncio.get_running_loop().set_default_executor(LaneThreads(concurrency + LANE_THREADS))
     begun = await asyncio.to_thread(place.store.now)
     lanes = _Lanes(place.settings.model.generate_batch)
     try:
         async with asyncio.TaskGroup() as group:
             renewing = group.create_task(_renew(place, lanes))
-            group.create_task(_retrieve(place, [replace(one, begun=begun) for one in wanted], lanes))
+            group.create_task(
+                _retrieve(place, [replace(one, begun=begun) for one in wanted], concurrency, lanes)
+            )
             group.create_task(_encode(place, lanes))
             group.create_task(_write(place, lanes))
             await group.create_task(_store(place, lanes))
@@ -88,10 +90,9 @@ async def drain(place: Workplace, *wanted: WorkFilter) -> Tally:
     return Tally().plus(lanes.settled)
 
 
-async def _retrieve(place: Workplace, wanted: Sequence[WorkFilter], lanes: _Lanes) -> None:
+async def _retrieve(place: Workplace, wanted: Sequence[WorkFilter], concurrency: int, lanes: _Lanes) -> None:
     """Claim batch after batch, two in flight so that one stalled study holds nobody up."""
-    settings = place.settings.archives[wanted[0].archive or ""]
-    studies = asyncio.Semaphore(settings.concurrency)
+    studies = asyncio.Semaphore(concurrency)
     batches = asyncio.Semaphore(RETRIEVING_BATCHES)
 
     async def deliver(arrived: RetrievedStudy | SettledOutcome) -> None:

@@ -8,6 +8,7 @@ task, command and thread stands ``only_ours``: our errors pass; of any other one
 import inspect
 import logging
 import os
+import traceback
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
@@ -27,17 +28,17 @@ def place_of(error: BaseException) -> str:
 
     The innermost frame of our own is named, with the line of the library below it.
     """
-    frames = []
-    trace = error.__traceback__
-    while trace is not None:
-        frames.append((trace.tb_frame.f_code.co_filename, trace.tb_lineno))
-        trace = trace.tb_next
+    frames = frames_of(error)
     own = [frame for frame in frames if Path(frame[0]).is_relative_to(_ROOT) and ".venv" not in frame[0]]
     told = [own[-1]] if own else []
     if frames and frames[-1] not in told:
         told.append(frames[-1])
-    told = [*dict.fromkeys(told)]
     return " in ".join([type(error).__name__, *(f"{_short(name)}:{line}" for name, line in reversed(told))])
+
+
+def frames_of(error: BaseException) -> list[tuple[str, int]]:
+    """File and line of every frame that ``error`` passed, the outermost first."""
+    return [(frame.f_code.co_filename, line) for frame, line in traceback.walk_tb(error.__traceback__)]
 
 
 def only_ours(stage: str) -> Callable[[Callable[P, Answer]], Callable[P, Answer]]:

@@ -3,7 +3,6 @@
 import os
 import pwd
 import shutil
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -13,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
+
+from tests.servers import free_port
 
 SECONDS = 30.0
 
@@ -51,7 +52,7 @@ def distribution_binaries() -> Path | None:
 @contextmanager
 def distribution_server(binaries: Path, folder: Path, encoding: str = "UTF8") -> Iterator[Server]:
     """A cluster in ``folder``, which the server's user may reach, for the length of the block."""
-    server, user = Server(_free_port()), _unprivileged()
+    server, user = Server(free_port()), _unprivileged()
     secret, data = folder / "secret", folder / "data"
     secret.write_text(server.password + "\n")
     data.mkdir()
@@ -80,7 +81,7 @@ def distribution_server(binaries: Path, folder: Path, encoding: str = "UTF8") ->
 @contextmanager
 def pooler(folder: Path, mode: str, *, host_port: int, user: str, password: str) -> Iterator[int]:
     """PgBouncer before the server at ``host_port``, in ``mode``, for the length of the block; gives its port."""
-    port, uid = _free_port(), _unprivileged()
+    port, uid = free_port(), _unprivileged()
     (folder / "users.txt").write_text(f'"{user}" "{password}"\n')
     (folder / "pgbouncer.ini").write_text(
         f"[databases]\n* = host=127.0.0.1 port={host_port} user={user} password='{password}'\n[pgbouncer]\n"
@@ -107,12 +108,6 @@ def pooler(folder: Path, mode: str, *, host_port: int, user: str, password: str)
 def _unprivileged() -> int | None:
     """Both servers refuse to run as root: somebody else, where this is root."""
     return pwd.getpwnam("nobody").pw_uid if os.geteuid() == 0 else None
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _await(port: int) -> None:

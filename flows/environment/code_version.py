@@ -7,6 +7,7 @@ that are named by text ("module:function") included, and not into what is ``APAR
 
 import hashlib
 import re
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
@@ -43,18 +44,19 @@ def code_version() -> str:
 @cache
 def program_digest() -> str:
     """SHA-256 (hex) over every source of our own, also of what no draft passes through."""
-    digest = hashlib.sha256()
-    for room in ("flows", "models", "pipeline", "sql"):
-        for path in sorted((_ROOT / room).rglob("*")):
-            if path.suffix in (".py", ".sql"):
-                digest.update(path.relative_to(_ROOT).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
-    return digest.hexdigest()
+    rooms = (_ROOT / room for room in ("flows", "models", "pipeline", "sql"))
+    sources = (path for room in rooms for path in sorted(room.rglob("*")) if path.suffix in (".py", ".sql"))
+    return _digest(_ROOT, sources)
 
 
 def digest_of(root: Path) -> str:
     """As ``code_version``, of the tree at ``root``."""
+    return _digest(root, shaping_files(root))
+
+
+def _digest(root: Path, paths: Iterable[Path]) -> str:
     digest = hashlib.sha256()
-    for path in shaping_files(root):
+    for path in paths:
         digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()
 

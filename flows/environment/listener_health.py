@@ -1,12 +1,11 @@
 """How the listener is, for whoever watches it: one small file in ``data_dir``, replaced every few seconds.
 
-``hears`` is the outcome of calling our own port as a peer does. A file that is older than ``STALE_SECONDS`` means that
-no listener runs, or one that is stuck: both are not well.
+``hears`` is the outcome of calling our own port as a peer does. A file that is older than a minute means
+that no listener runs, or one that is stuck: both are not well.
 """
 
 import json
 import os
-import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -18,7 +17,6 @@ from pipeline.archive.part10 import IMPLICIT_VR_LITTLE_ENDIAN
 from pipeline.errors import RetryLater, StopRun
 
 FILE = "listener.json"
-STALE_SECONDS = 60.0
 _PROBE_SECONDS = 2.0
 _ANY = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104 - compared with, not listened on
 
@@ -48,15 +46,6 @@ def write_health(data_dir: Path, health: ListenerHealth) -> None:
 def remove_health(data_dir: Path) -> None:
     """The listener ends."""
     (data_dir / FILE).unlink(missing_ok=True)
-
-
-def read_health(data_dir: Path) -> ListenerHealth | None:
-    """What the listener said last; None where none runs, or one that has said nothing for ``STALE_SECONDS``."""
-    try:
-        found = ListenerHealth(**json.loads((data_dir / FILE).read_text(encoding="ascii")))
-    except (OSError, ValueError, TypeError):
-        return None
-    return found if time.time() - found.at < STALE_SECONDS else None
 
 
 def hears(host: str, port: int, ae_title: str) -> bool:

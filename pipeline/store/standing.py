@@ -68,10 +68,10 @@ def elsewhere(connection: Connection, archive: str, study: str, patient_key: str
 
 def _settled_row(
     ledger_id: int, archive: str, study: str, state: str, code: str, reason: str, next_attempt_at: datetime | None,
-    failed_at: datetime | None, program: str, settings: str, stands: bool, report_id: str, patient: str, status: str,
+    failed_at: datetime | None, program: str, settings: str, stands: bool, report_id: str, patient: str,
 ) -> SettledRow:  # fmt: skip
     under = Circumstances(program, settings)
     return SettledRow(
         ledger_id, archive, study, LedgerState(state), code, reason, next_attempt_at, failed_at, under, stands,
-        report_id, patient, status,
+        report_id, patient,
     )  # fmt: skip

@@ -67,7 +67,6 @@ class SettledRow:
     stands: bool
     report_id: str
     patient: str
-    report_status: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pipeline.errors import RetryLater
+from pipeline.unexpected import frames_of
 from pipeline.web.access_control import AccessControl
 from pipeline.web.addresses import Addresses, Seen
 from pipeline.web.connections import CROWDED
@@ -156,7 +157,5 @@ def _is_fhir(request: Request) -> bool:
 
 def _place(error: BaseException) -> str:
     """File and line where ``error`` was raised: never its message."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    return f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace is not None else "unknown"
+    frames = frames_of(error)
+    return f"{frames[-1][0]}:{frames[-1][1]}" if frames else "unknown"

@@ -20,6 +20,7 @@ from functools import partial
 from typing import Any
 from urllib.parse import SplitResult, urljoin, urlsplit
 
+from pipeline.archive import transport
 from pipeline.errors import ConfigurationError, FailStudy, RetryLater, StopRun
 from pipeline.settings import DicomwebArchive
 
@@ -222,15 +223,7 @@ def unreachable(error: OSError | http.client.HTTPException) -> RetryLater | Stop
     """What a transport error means for the caller."""
     if isinstance(error, ssl.SSLError):
         return StopRun("archive-tls", "no TLS connection: check whether url should begin with http://")
-    if isinstance(error, TimeoutError):
-        return RetryLater(
-            "archive-stalled", "the archive did not answer in time: raise stall_timeout if it is slow"
-        )
-    if isinstance(error, ConnectionRefusedError):
-        return RetryLater(
-            "archive-unreachable", "connection refused: check host and port in url, and that it runs"
-        )
-    return RetryLater("archive-unreachable", f"the connection failed ({type(error).__name__})")
+    return transport.unreachable(error, "check host and port in url, and that it runs")
 
 
 def refusal(status: int, headers: Message) -> RetryLater | StopRun | FailStudy:

@@ -1,5 +1,6 @@
 """What a peer that rejects or cannot be reached means for the caller."""
 
+from pipeline.archive import transport
 from pipeline.archive.dimse.pdu import Rejection
 from pipeline.errors import RetryLater, StopRun
 
@@ -52,12 +53,4 @@ def aborted(titles: tuple[str, str]) -> RetryLater:
 
 def unreachable(error: OSError) -> RetryLater:
     """What an error of the socket means."""
-    if isinstance(error, TimeoutError):
-        return RetryLater(
-            "archive-stalled", "the archive did not answer in time: raise stall_timeout if it is slow"
-        )
-    if isinstance(error, ConnectionRefusedError):
-        return RetryLater(
-            "archive-unreachable", "connection refused: check host and port, and that the archive runs"
-        )
-    return RetryLater("archive-unreachable", f"the connection failed ({type(error).__name__})")
+    return transport.unreachable(error, "check host and port, and that the archive runs")

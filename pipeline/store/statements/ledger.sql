@@ -104,7 +104,7 @@ SELECT reopen_studies(%(ledger_ids)s::bigint[], %(events)s::json, %(again)s);
 -- name: settled
 SELECT l.ledger_id, l.archive, l.study_instance_uid, l.state::text, l.code, l.reason, l.next_attempt_at, l.failed_at,
        l.failed_program, l.failed_settings, l.stands, coalesce(l.report_id, ''),
-       coalesce(split_part(d.patient, '/', 2), ''), coalesce(d.status, '')
+       coalesce(split_part(d.patient, '/', 2), '')
 FROM ledger AS l
 LEFT JOIN resource AS d ON d.resource_type = 'DiagnosticReport' AND d.resource_id = l.report_id
 WHERE l.lease_owner IS NULL AND l.state::text = ANY (%(states)s::text[])
