@@ -26,6 +26,10 @@ class LedgerState(StrEnum):
     FAILED = "failed"
 
 
+SETTLED = (LedgerState.FAILED, LedgerState.SKIPPED, LedgerState.REPORTED)
+"""The states in which a study has stopped; what a person looks at first stands first."""
+
+
 @dataclass(frozen=True, slots=True)
 class WorkFilter:
     """Which ledger rows to work on: of one archive, within study dates (both inclusive), or named by ledger id.

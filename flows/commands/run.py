@@ -16,7 +16,7 @@ from flows.environment.prefect_api import check_site_api, site_api
 from flows.tally import Tally
 from pipeline.errors import ConfigurationError, FailStudy
 from pipeline.folders import make_writable
-from pipeline.ledger import LedgerState
+from pipeline.ledger import SETTLED, LedgerState
 from pipeline.settings import Settings, archive_named
 from pipeline.store.values import SettledFilter
 from pipeline.study import StudyQuery
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from flows.environment.workplace import Workplace
 
 log = logging.getLogger(__name__)
-
-SETTLED = (LedgerState.REPORTED, LedgerState.SKIPPED, LedgerState.FAILED)
 
 
 @dataclass(frozen=True, slots=True)

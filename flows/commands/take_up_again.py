@@ -15,12 +15,11 @@ from flows.environment.workplace import Workplace
 from flows.received import reconcile
 from flows.standing import mended, reopen, retire
 from pipeline.errors import ConfigurationError, FailStudy
-from pipeline.ledger import LedgerState
+from pipeline.ledger import SETTLED, LedgerState
 from pipeline.mending import mended_by
 from pipeline.settings import Settings, archive_named
 from pipeline.store.values import SettledFilter, SettledRow
 
-SETTLED = (LedgerState.FAILED, LedgerState.SKIPPED, LedgerState.REPORTED)
 SHOWN = 20
 
 
