@@ -4,6 +4,7 @@ Exit codes: docs/design.md#exit-codes. Heavy modules are imported by the command
 answers at once.
 """
 
+import os
 import platform
 import sys
 from importlib.metadata import version
@@ -405,6 +406,7 @@ def demo(
 
 def main() -> None:
     """Entry point: see ``flows.commands.ending`` for how a command ends."""
+    os.umask(0o077)  # what a command writes is of patients, and this account's alone
     code = ending.run(app, sys.argv[1:])
     if stopping.stopped_by() or stopping.left_over():
         stopping.leave(code)

@@ -25,9 +25,10 @@ from pydantic import (
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from pipeline.errors import ConfigurationError
-from pipeline.setting_names import explain, refuse_unknown_variables
+from pipeline.setting_names import PREFIX, explain, refuse_unknown_variables
 
 DEFAULT_FILE = Path("firstread.toml")
+_BARE = re.compile(r"PATH|TZ|TZDIR|LANG|LC_[A-Z]+|LD_LIBRARY_PATH|TMPDIR|HOME|USER|LOGNAME")
 
 
 class Table(BaseModel):
@@ -372,8 +373,14 @@ def model_named(settings: Settings, name: str) -> ModelSettings:
 
 
 def environment() -> Mapping[str, str]:
-    """The process environment, for the few callers that start other programs."""
-    return os.environ
+    """The process environment, for the few callers that start other programs; settings of ours, which may be secrets,
+    are left out."""
+    return {name: value for name, value in os.environ.items() if not name.upper().startswith(PREFIX)}
+
+
+def bare_environment() -> dict[str, str]:
+    """What a server that runs as another account is given of it: no secret of any kind."""
+    return {name: value for name, value in os.environ.items() if _BARE.fullmatch(name)}
 
 
 def export(variables: Mapping[str, str]) -> None:

@@ -6,6 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from pipeline.errors import ConfigurationError
+from pipeline.folders import open_private
 from pipeline.settings import Settings
 from pipeline.store.opening import open_store
 from pipeline.store.values import ChainHead
@@ -48,7 +49,7 @@ def export_audit(settings: Settings, out: Path | None) -> None:
             store.audit_export(sys.stdout.buffer)
             return
         try:
-            with out.open("xb") as file:
+            with open(out, "xb", opener=open_private) as file:
                 store.audit_export(file)
         except FileExistsError:
             raise ConfigurationError("audit-export", f"{out} exists; name another file") from None

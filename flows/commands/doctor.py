@@ -5,20 +5,19 @@ A part that fails does not keep the others from being tried; the database is ask
 
 import json
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from itertools import islice
-from pathlib import Path
 
 from flows.commands import table as display
 from flows.environment.prefect_api import check_site_api, site_api
 from flows.environment.site_models import check_site_tasks, chosen_model
+from flows.environment.work_folder import work_folder
 from flows.environment.workplace import Workplace
 from flows.tally import ALL_WELL, SOME_FAILED
 from pipeline.archive import Archive
 from pipeline.errors import FirstreadError
+from pipeline.folders import make_writable
 from pipeline.images import probe_decoders
 from pipeline.report import Language
 from pipeline.settings import Settings, archive_named
@@ -127,19 +126,15 @@ def _retrieve(place: Workplace, name: str, found: list[FoundStudy]) -> str:
 
 
 def _fetch(place: Workplace, name: str, study: FoundStudy) -> str:
-    with _folder(place.settings.data_dir) as folder:
-        fetched = place.archive(name).fetch(study.study_instance_uid, folder)
+    make_writable("data_dir", place.settings.data_dir)
+    with work_folder(
+        place.settings.data_dir / "work"
+    ) as folder:  # a killed doctor's is removed by whoever comes next
+        fetched = place.archive(name).fetch(study.study_instance_uid, folder / "study")
     came = f"{len(fetched.held)} of {len(fetched.announced)} announced instances of a study came"
     if not fetched.complete:
         raise FirstreadError("short", came)
     return came + (f", {len(fetched.damaged)} damaged" if fetched.damaged else "")
-
-
-@contextmanager
-def _folder(data_dir: Path) -> Iterator[Path]:
-    data_dir.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=data_dir) as folder:
-        yield Path(folder) / "study"
 
 
 def _try(part: str, act: Callable[[], str]) -> Examination:

@@ -17,6 +17,7 @@ from typing import Any, TextIO
 from flows.environment.person import login_name
 from pipeline.errors import ConfigurationError
 from pipeline.fhir import audit_events
+from pipeline.folders import open_private
 from pipeline.identifier_removal import without_identifiers
 from pipeline.settings import Settings, archive_named
 from pipeline.store.opening import open_store
@@ -80,13 +81,12 @@ def _opened(out: Path | None) -> Iterator[TextIO]:
         yield sys.stdout
         return
     try:
-        file = out.open("x", encoding="utf-8", newline="")
+        file = open(out, "x", encoding="utf-8", newline="", opener=open_private)  # noqa: SIM115 - see below
     except FileExistsError:
         raise ConfigurationError("export", f"{out} exists; name another file") from None
     except OSError as error:
         raise ConfigurationError("export", f"{out} cannot be written ({error.strerror})") from None
-    out.chmod(0o600)
-    with file:
+    with file:  # closed here; Path.open takes no opener
         yield file
 
 

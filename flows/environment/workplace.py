@@ -62,6 +62,7 @@ class Workplace:
 
     def __enter__(self) -> Self:
         limit_arenas()
+        os.umask(0o077)  # whatever is written belongs to this account alone, in a flow run of Prefect too
         make_writable("data_dir", self.settings.data_dir)
         with ExitStack() as stack:
             self.store: Store = stack.enter_context(open_store(self.settings, owner=self.owner))

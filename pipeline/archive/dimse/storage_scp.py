@@ -107,6 +107,7 @@ class _Inbox:
 
     def prepare(self) -> None:
         """Create the folders and remove what a killed predecessor had not acknowledged."""
+        make_writable(_INBOX, self._folder)
         make_writable(_INBOX, self._arriving)
         with writing(_INBOX, self._folder):
             for path in self._arriving.glob(f"*{PART_SUFFIX}"):
