@@ -7,7 +7,6 @@ answers at once.
 import os
 import platform
 import sys
-from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -46,6 +45,8 @@ app.add_typer(db_app, name="db")
 
 def _version(wanted: bool) -> None:
     if wanted:
+        from importlib.metadata import version
+
         sys.stdout.write(f"firstread {version('firstread')}, Python {platform.python_version()}\n")
         raise typer.Exit
 

@@ -1,7 +1,7 @@
 """Values of a study on its way: references, instances, the study, its image set.
 
-Standard library and numpy only. References are identifiers: outside the patient-data boundary a study is named
-by its ledger id (docs/design.md#patient-data).
+Standard library only (arrays by the names of their types: most commands see none). References are identifiers: outside
+the patient-data boundary a study is named by its ledger id (docs/design.md#patient-data).
 """
 
 import hashlib
@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 class View(StrEnum):
@@ -260,7 +261,7 @@ class Turn:
     mirrored: bool = False
     upside_down: bool = False
 
-    def of(self, film: NDArray[Any]) -> NDArray[Any]:
+    def of(self, film: "NDArray[Any]") -> "NDArray[Any]":
         """``film`` [rows, columns] as it is shown."""
         shown = film.T if self.transposed else film
         return shown[:: -1 if self.upside_down else 1, :: -1 if self.mirrored else 1]
@@ -291,7 +292,7 @@ class StudyImage:
 
     ref: InstanceRef
     frame: int
-    pixels: NDArray[np.float32]
+    pixels: "NDArray[np.float32]"
     original_rows: int
     original_columns: int
     spacing_mm: tuple[float, float] | None

@@ -9,8 +9,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from flows.commands import table as display
 from flows.commands.evaluation_table import show_scores
+from flows.commands.progress import counting
 from flows.environment.code_version import code_version
 from flows.environment.site_models import chosen_model
 from models.drafter import open_model
@@ -86,7 +86,7 @@ def evaluate(settings: Settings, asked: Evaluation, *, as_json: bool) -> None:
     if metrics:
         with (
             open_radeval(metrics, environment(), log) as opened,
-            display.counting("RadEval", len(readable(cases)), show=not as_json) as progress,
+            counting("RadEval", len(readable(cases)), show=not as_json) as progress,
         ):
             scores += score_radeval(opened, cases, told.made, asked.seed, progress)
     results = _results(asked, cases, scores, told)
@@ -144,7 +144,7 @@ def _of_model(settings: Settings, asked: Evaluation, cases: Sequence[Case], *, s
     if asked.weights is not None:
         choice = replace(choice, weights=asked.weights)
     with open_model(choice, settings.data_dir / "engines") as family:
-        with display.counting("asked", len(cases), show=show) as progress:
+        with counting("asked", len(cases), show=show) as progress:
             made, failures = predict(family, cases, batch=asked.batch, progress=progress)
         parts = {**family.parts, "code": code_version()}
         model = {

@@ -2,14 +2,15 @@
 
 from datetime import date, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from pipeline import logs
-from pipeline import settings as configuration
 from pipeline.errors import ConfigurationError
-from pipeline.settings import Settings
+
+if TYPE_CHECKING:
+    from pipeline.settings import Settings
 
 Config = Annotated[
     Path | None,
@@ -79,7 +80,9 @@ def days(since: datetime | None, until: datetime | None) -> tuple[date | None, d
     return first, last
 
 
-def opened_settings(config: Path | None, verbose: bool) -> Settings:
+def opened_settings(config: Path | None, verbose: bool) -> "Settings":
     """Begin to log, then read the configuration. Raises ConfigurationError."""
+    from pipeline import settings as configuration  # with pydantic: not for --help
+
     logs.configure(verbose)
     return configuration.load(config)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flows.commands import table as display
+from flows.commands.progress import counting, progress_bars
 from flows.environment.person import login_name
 from flows.environment.prefect_api import check_site_api, site_api
 from flows.tally import Tally
@@ -56,7 +57,7 @@ def run_sweep(
         raise ConfigurationError("run-again", "--again needs --study: which studies are to be drafted anew")
     make_writable("data_dir", settings.data_dir)  # before Prefect, which prints a traceback of any end
     studies, absent = tuple(dict.fromkeys(studies)), 0
-    with display.progress_bars(show):
+    with progress_bars(show):
         runs = _runs(settings)
         if studies:
             tally, absent = asyncio.run(_named(runs, archive, studies, asked))
@@ -154,7 +155,7 @@ def run_discover(settings: Settings, archive: str, asked: SweepOptions, *, show:
 
     archive_named(settings, archive)
     started = time.monotonic()
-    with Workplace(settings, model=asked.model) as place, display.progress_bars(show):
+    with Workplace(settings, model=asked.model) as place, progress_bars(show):
         query = StudyQuery(since=asked.since, until=asked.until)
         discovered = asyncio.run(discover_studies(place, archive, query))
     seconds = time.monotonic() - started
@@ -170,7 +171,7 @@ def run_simulate(studies: int, out: Path, seed: int, *, as_json: bool) -> None:
 
     started = time.monotonic()
     try:
-        with display.counting("simulated", studies, show=not as_json) as progress:
+        with counting("simulated", studies, show=not as_json) as progress:
             simulate(studies, out, seed, progress=progress)
     except OSError as error:
         raise ConfigurationError("simulate", f"{out}: cannot be written ({error.strerror})") from None

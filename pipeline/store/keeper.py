@@ -16,10 +16,11 @@ import select
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
-POLL_SECONDS = 0.25
+RESTART_SECONDS = 0.25
 STOP_SECONDS = 30.0
 SETTLED_SECONDS = 2.0
 RESTARTS = 20
@@ -36,9 +37,17 @@ class Server:
 
     def died_within(self, seconds: float) -> bool:
         """True as soon as the server has ended; False when it still ran after ``seconds``."""
+        return self._died(seconds * 1000)
+
+    def died_before(self, event: int) -> bool:
+        """True as soon as the server has ended; False as soon as the file descriptor ``event`` can be read."""
+        return self._died(None, event)
+
+    def _died(self, milliseconds: float | None, *events: int) -> bool:
         poller = select.poll()
-        poller.register(self.pidfd, select.POLLIN)
-        if not poller.poll(seconds * 1000):
+        for one in (self.pidfd, *events):
+            poller.register(one, select.POLLIN)
+        if self.pidfd not in {one for one, _ in poller.poll(milliseconds)}:
             return False
         if self.child is not None:
             self.killed = self.child.wait() < 0
@@ -76,6 +85,21 @@ def unused(users: int) -> bool:
     return True
 
 
+def when_unused(users: int) -> int:
+    """A file descriptor that can be read as soon as no process holds the shared lock; the exclusive one is then ours.
+
+    Newcomers are not kept out by our asking (flock(2): a lock that is waited for is not held); the kernel wakes us.
+    """
+    told, tell = os.pipe2(os.O_CLOEXEC)
+
+    def wait() -> None:
+        fcntl.flock(users, fcntl.LOCK_EX)
+        os.write(tell, b"unused")
+
+    threading.Thread(target=wait, daemon=True).start()
+    return told
+
+
 def keep(users: int, server: Server, command: list[str], *, settled: bool) -> None:
     """Watch the server until nobody uses it, then stop it; ``settled`` says that it has run well before.
 
@@ -83,15 +107,16 @@ def keep(users: int, server: Server, command: list[str], *, settled: bool) -> No
     """
     started = time.monotonic()
     restarts = 0
+    free = when_unused(users)
     while True:
-        if server.died_within(POLL_SECONDS):
+        if server.died_before(free):
             settled = settled or server.killed or time.monotonic() - started > SETTLED_SECONDS
             if unused(users) or not settled or restarts >= RESTARTS:
                 return
             restarts += 1
-            time.sleep(POLL_SECONDS * min(restarts, 8))
+            time.sleep(RESTART_SECONDS * min(restarts, 8))
             server = start(command)
-        elif unused(users):
+        else:
             stop(server)
             return
 

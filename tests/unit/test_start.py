@@ -13,11 +13,8 @@ HEAVY = ("torch", "transformers", "onnxruntime", "prefect", "tensorrt", "tensorr
 PROGRAM = """
 import json, sys
 from flows import cli
-sys.argv = ["firstread", *json.loads(sys.argv[1])]
-try:
-    cli.main()
-except SystemExit as end:
-    code = end.code
+from flows.commands import ending
+code = ending.run(cli.app, json.loads(sys.argv[1]))
 print(json.dumps({"code": code, "loaded": [name for name in json.loads(sys.stdin.read()) if name in sys.modules]}))
 """
 
@@ -31,7 +28,26 @@ def loaded(folder: Path, *arguments: str, names: tuple[str, ...] = HEAVY) -> tup
     )  # fmt: skip
     assert done.stdout.strip(), done.stderr
     told = json.loads(done.stdout.splitlines()[-1])
-    return int(told["code"] or 0), list(told["loaded"])
+    return int(told["code"]), list(told["loaded"])
+
+
+UNNEEDED = ("numpy", "rich", "httpx", "pydicom", "alembic", "sqlalchemy")
+"""What drafting, drawing or upgrading needs, and a look at the ledger does not."""
+
+
+@pytest.mark.parametrize("arguments", [("--help",), ("run", "--help"), ("status", "--help")])
+def test_help_loads_neither_settings_nor_database(arguments: tuple[str, ...], tmp_path: Path) -> None:
+    assert loaded(
+        tmp_path, *arguments, names=(*HEAVY, *UNNEEDED, "pydantic_settings", "psycopg", "asyncio")
+    ) == (0, [])
+
+
+@pytest.mark.parametrize("arguments", [("status",), ("status", "--json"), ("audit", "verify"), ("db", "url")])
+def test_a_look_at_the_ledger_loads_what_it_needs(
+    arguments: tuple[str, ...], database_url: str, tmp_path: Path
+) -> None:
+    write_site(tmp_path, database_url, {"main": {"kind": "folder", "path": str(tmp_path / "films")}})
+    assert loaded(tmp_path, *arguments, names=UNNEEDED) == (0, [])
 
 
 @pytest.mark.parametrize("arguments", [("--help",), ("run", "--help"), ("status",), ("audit", "verify")])
