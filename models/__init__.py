@@ -13,3 +13,9 @@ What a site never runs while it drafts: ``training`` (how firstread-mini was tau
 measured), ``simulation`` (films with known findings, for both of them, the demo and ``firstread simulate``).
 ``pin`` is a command that a site types: ``python -m models.pin FOLDER``.
 """
+
+import os
+
+# The official builds of ONNX Runtime tell Microsoft of every process that imports them, unless this is set before
+# (its Privacy.md): a machine in a hospital tells nobody, and no file of it lies in TMPDIR and ~/.cache.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # noqa: TID251 - read by the library, not by us
