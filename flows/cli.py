@@ -4,6 +4,9 @@ Exit codes: docs/design.md#exit-codes. Heavy modules are imported by the command
 answers at once.
 """
 
+from flows.environment import early_end  # first: the other imports take long enough to be stopped in
+
+# isort: split
 import os
 import platform
 import sys
@@ -409,6 +412,7 @@ def main() -> None:
     """Entry point: see ``flows.commands.ending`` for how a command ends."""
     os.umask(0o077)  # what a command writes is of patients, and this account's alone
     code = ending.run(app, sys.argv[1:])
+    early_end.end_with(code)
     if stopping.stopped_by() or stopping.left_over():
         stopping.leave(code)
     sys.exit(code)

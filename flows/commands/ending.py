@@ -30,8 +30,8 @@ def run(command: Callable[..., Any], arguments: Sequence[str]) -> int:
     """Run ``command`` (a typer app) and give the exit code; whatever ends it is told once, and as JSON where asked."""
     as_json = "--json" in arguments
     counting()
-    watch_signals(partial(copy_context().run, partial(_interrupted, as_json=as_json)))
     try:
+        watch_signals(partial(copy_context().run, partial(_interrupted, as_json=as_json)))
         code = command(args=list(arguments), prog_name="firstread", standalone_mode=False)
     except FirstreadError as error:
         return _told(error.code, error.message, _exit_code(error), as_json=as_json)

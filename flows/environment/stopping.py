@@ -32,6 +32,7 @@ def watch_signals(last_words: Callable[[], int]) -> None:
     """
     reader, writer = socket.socketpair()
     writer.setblocking(False)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, _as_interrupt)
     signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
     threading.Thread(target=_watch, args=(reader, writer, last_words), name="stopping", daemon=True).start()

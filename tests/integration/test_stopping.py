@@ -110,3 +110,38 @@ def test_while_an_archive_stalls(database_url: str, tmp_path: Path) -> None:
     finally:
         server.terminate()
         server.wait()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("delay", [0.0, 0.1, 0.3])
+def test_while_it_still_imports(number: signal.Signals, delay: float, tmp_path: Path) -> None:
+    (tmp_path / "films").mkdir()
+    config = write_site(tmp_path, "", {"main": {"kind": "folder", "path": str(tmp_path / "films")}})
+    run = start(config)
+    _await_our_first_line(run.pid)
+    time.sleep(delay)
+    told = stopped(run, number)
+    if not delay:
+        assert "while it started" in str(told["error"])
+
+
+def test_a_service_that_is_stopped_while_it_starts_ends_well(tmp_path: Path) -> None:
+    command = [str(Path(sys.executable).with_name("firstread")), "listen"]
+    listener = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment(), cwd=tmp_path)
+    _await_our_first_line(listener.pid)
+    listener.send_signal(signal.SIGTERM)
+    _, error = listener.communicate(timeout=20)
+    assert listener.returncode == 0
+    assert error == "firstread: interrupted: stopped by SIGTERM while it started; nothing was done\n"
+
+
+def _await_our_first_line(pid: int) -> None:
+    """From then on SIGTERM is caught, which the kernel tells in SigCgt."""
+    deadline = time.monotonic() + 20
+    while True:
+        status = Path(f"/proc/{pid}/status").read_text(encoding="ascii", errors="replace")
+        caught = next((line.split()[1] for line in status.splitlines() if line.startswith("SigCgt")), "0")
+        if int(caught, 16) >> (signal.SIGTERM - 1) & 1:
+            return
+        assert time.monotonic() < deadline
+        time.sleep(0.002)

@@ -2,6 +2,8 @@
 
 import json
 
+from flows.environment.early_end import NOTHING_DONE, STOPPED
+from flows.tally import STOPPED as STOPPED_TALLY
 from flows.tally import Discovered, Tally
 from pipeline.ledger import LedgerState
 
@@ -45,3 +47,9 @@ def test_one_failed_study_makes_exit_code_one() -> None:
 
 def test_tallies_add_up() -> None:
     assert Tally(1, 1, 0, 0, 0, 1.0) + Tally(2, 0, 1, 1, 0, 0.5) == Tally(3, 1, 1, 1, 0, 1.5)
+
+
+def test_a_command_that_is_stopped_while_it_starts_tells_an_empty_tally() -> None:
+    told = json.loads(f"{{{NOTHING_DONE}}}")
+    assert told == json.loads(Tally().as_json())
+    assert STOPPED == STOPPED_TALLY
