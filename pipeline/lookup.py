@@ -35,6 +35,7 @@ class Prefix(StrEnum):
     LESS_OR_EQUAL = "le"
     STARTS_AFTER = "sa"
     ENDS_BEFORE = "eb"
+    APPROXIMATELY = "ap"
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +98,8 @@ class DateIs:
 
     The date is when the resource last changed if ``changed``, else the one by which its type is searched: effective
     time, start of the study, birth date, or when a Provenance was recorded. It is a range too, as exact as it is
-    written. Undated resources never match.
+    written. ``start`` and ``end`` without a zone are compared with what the clock on the wall said, and with a zone as
+    instants (R4 section 3.1.1.4.6). Undated resources never match.
     """
 
     prefix: Prefix
@@ -142,6 +144,20 @@ class ResourcePage:
 
     resources: tuple[StoredResource, ...]
     next: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class HistorySearch:
+    """Versions, the last written first: of one resource, of a type (``resource_id`` is ""), or of ``resource_types``.
+
+    ``since`` keeps those written at that instant or later. ``limit`` and ``after`` are those of ``ResourceSearch``.
+    """
+
+    resource_types: tuple[str, ...]
+    resource_id: str = ""
+    since: datetime | None = None
+    limit: int = 50
+    after: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,8 +27,9 @@ FROM (SELECT n, %(first)s::timestamptz + n * interval '10 minutes' AS at,
                  'conclusion', repeat('No acute cardiopulmonary abnormality. ', 20)) AS body
       FROM generate_series(1, %(count)s) AS n) AS one
 """
-_OURS = ", tokens, dated_from, dated_until"
-_OUR_VALUES = ", firstread.search_tokens(body), at, at + interval '1 second'"
+_OURS = ", tokens, dated_from, dated_until, local_from, local_until"
+_OUR_VALUES = """, firstread.search_tokens(body), at, at + interval '1 second', at AT TIME ZONE 'UTC',
+       at AT TIME ZONE 'UTC' + interval '1 second'"""
 
 
 def write_many(conninfo: str, count: int = COUNT) -> None:
@@ -38,7 +39,7 @@ def write_many(conninfo: str, count: int = COUNT) -> None:
         connection.execute("SET timezone TO 'UTC'")
         has = connection.execute(
             "SELECT count(*) FROM information_schema.columns WHERE table_schema = 'firstread' "
-            "AND table_name = 'resource' AND column_name = 'dated_from'"
+            "AND table_name = 'resource' AND column_name = 'local_from'"
         ).fetchone()
         ours = has is not None and bool(has[0])
         text = _INSERT.format(columns=_OURS if ours else "", values=_OUR_VALUES if ours else "")

@@ -16,6 +16,7 @@ from pipeline.lookup import (
     EVERY_REPORT,
     Criterion,
     DateIs,
+    HistorySearch,
     IdIn,
     NameStarts,
     Order,
@@ -113,8 +114,30 @@ class MemoryReader:
         past = self.versions.get((resource_type, resource_id), [])
         return past[version_id - 1] if 0 < version_id <= len(past) else None
 
-    def history(self, resource_type: str, resource_id: str) -> Sequence[StoredResource]:
-        return tuple(reversed(self.versions.get((resource_type, resource_id), [])))
+    def _written(self, wanted: HistorySearch) -> list[StoredResource]:
+        every = (one for past in self.versions.values() for one in past)
+        found = [
+            one
+            for one in every
+            if one.resource_type in wanted.resource_types
+            and wanted.resource_id in ("", one.resource_id)
+            and (wanted.since is None or one.last_updated >= wanted.since)
+        ]
+        return sorted(
+            found,
+            key=lambda one: (one.last_updated, one.resource_type, one.resource_id, one.version_id),
+            reverse=True,
+        )
+
+    def history(self, wanted: HistorySearch) -> ResourcePage:
+        found = self._written(wanted)
+        names = [f"{one.resource_type}/{one.resource_id}/{one.version_id}" for one in found]
+        start = position(names, wanted.after)
+        end = start + wanted.limit
+        return ResourcePage(tuple(found[start:end]), names[end - 1] if end < len(found) else "")
+
+    def count_history(self, wanted: HistorySearch) -> int:
+        return len(self._written(wanted))
 
     def _matches(self, search: ResourceSearch) -> list[StoredResource]:
         if self.broken is not None:
@@ -153,7 +176,7 @@ class MemoryReader:
                 )
             case DateIs():
                 moment = (resource.last_updated, resource.last_updated + timedelta(milliseconds=1))
-                span = moment if wanted.changed else dated(body)
+                span = moment if wanted.changed else dated(body, local=wanted.start.tzinfo is None)
                 return span is not None and compares(wanted, *span)
 
     def _study(self, body: Mapping[str, Any]) -> str:

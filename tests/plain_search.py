@@ -4,6 +4,7 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from pipeline.lookup import DateIs, Prefix, ReportFilter, ReportRow, Token
 
@@ -69,17 +70,37 @@ def folded(text: str) -> str:
 NEVER = datetime.min.replace(tzinfo=UTC)
 
 
-def dated(body: Mapping[str, Any]) -> tuple[datetime, datetime] | None:
-    """First and following instant of the date by which a resource is searched: days, or instants to the second."""
-    said = (
-        body.get("effectiveDateTime") or body.get("started") or body.get("birthDate") or body.get("recorded")
-    )
-    if said is None:
+TZ_CODE = "http://hl7.org/fhir/StructureDefinition/tz-code"
+
+
+def dated(body: Mapping[str, Any], *, local: bool = False) -> tuple[datetime, datetime] | None:
+    """First and following instant of the date by which a resource is searched, as exact as it is written.
+
+    ``local`` gives both as the clock on the wall said them, without a zone.
+    """
+    names = ("effectiveDateTime", "effectiveInstant", "started", "birthDate", "recorded")
+    element = next((name for name in names if name in body), None)
+    if element is None:
         return None
+    said = body[element]
+    if len(said) <= 10:
+        start = datetime.fromisoformat(f"{said}-01-01"[:10] if len(said) == 4 else f"{said}-01"[:10])
+        end = {
+            4: lambda: start.replace(year=start.year + 1),
+            7: lambda: (start + timedelta(days=31)).replace(day=1),
+            10: lambda: start + timedelta(days=1),
+        }[len(said)]()
+        zones = [one["valueCode"] for one in _extensions(body, element) if one["url"] == TZ_CODE]
+        zone = ZoneInfo(zones[0] if zones else "UTC")
+        return (start, end) if local else (start.replace(tzinfo=zone), end.replace(tzinfo=zone))
     start = datetime.fromisoformat(said)
-    if start.tzinfo is None:
-        return start.replace(tzinfo=UTC), start.replace(tzinfo=UTC) + timedelta(days=1)
+    start = start.replace(tzinfo=None) if local else start
     return start, start + (timedelta(milliseconds=1) if "." in said else timedelta(seconds=1))
+
+
+def _extensions(body: Mapping[str, Any], element: str) -> Sequence[Mapping[str, Any]]:
+    found: Sequence[Mapping[str, Any]] = body.get(f"_{element}", {}).get("extension", ())
+    return found
 
 
 def compares(wanted: DateIs, begins: datetime, ends: datetime) -> bool:
@@ -95,4 +116,5 @@ def compares(wanted: DateIs, begins: datetime, ends: datetime) -> bool:
         Prefix.LESS_OR_EQUAL: below or contained,
         Prefix.STARTS_AFTER: begins >= wanted.end,
         Prefix.ENDS_BEFORE: ends <= wanted.start,
+        Prefix.APPROXIMATELY: begins < wanted.end and ends > wanted.start,
     }[wanted.prefix]

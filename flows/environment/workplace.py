@@ -159,11 +159,14 @@ class Workplace:
     def site(self, archive: str) -> Site:
         """What the site decides about the FHIR resources of this archive's studies."""
         policy = self.settings.policy
+        known = self.settings.archives.get(archive)  # one that is configured no more can still be reconciled
+        zone = known.time_zone if known else "UTC"
         return Site(
             archive=archive,
             organization=policy.organization,
             identifier_system=policy.identifier_system,
             draft_status=policy.draft_status,
+            time_zone="" if zone == "UTC" else zone,
         )
 
     def study_folder(self, ledger_id: int) -> Path:

@@ -6,7 +6,7 @@ from datetime import datetime
 from pipeline.errors import FailStudy
 from pipeline.fhir.answers import answer_observations
 from pipeline.fhir.device import device, device_reference
-from pipeline.fhir.elements import Body, date_time, instant, reference
+from pipeline.fhir.elements import Body, dated, instant, reference
 from pipeline.fhir.imaging_study import imaging_study
 from pipeline.fhir.narrative import notes
 from pipeline.fhir.observations import Run, observations
@@ -49,7 +49,7 @@ def build_resources(
         imaging_study=reference("ImagingStudy", study["id"]) | {"identifier": study["identifier"][0]},
         device=device_reference(made_by),
         organization=performed_by,
-        effective=date_time(context.started) if context.started else "",
+        effective=dated("effectiveDateTime", context.started, site.time_zone),
         issued=instant(issued),
     )
     found = (*observations(draft, run), *answer_observations(draft, run))

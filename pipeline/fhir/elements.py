@@ -14,6 +14,7 @@ UCUM = "http://unitsofmeasure.org"
 AI_DEVICE_TYPES = "http://hl7.org/fhir/uv/aitransparency/CodeSystem/AIdeviceTypeCS"
 AI_KIND = "http://hl7.org/fhir/uv/aitransparency/StructureDefinition/aitransparency.AIKind"
 AI_CONFIDENCE = "http://hl7.org/fhir/uv/aitransparency/StructureDefinition/AIconfidence"
+TZ_CODE = "http://hl7.org/fhir/StructureDefinition/tz-code"
 INLINE_LABEL = "http://hl7.org/fhir/uv/security-label-ds4p/StructureDefinition/extension-inline-sec-label"
 DATA_ABSENT = "http://hl7.org/fhir/StructureDefinition/data-absent-reason"
 
@@ -66,6 +67,20 @@ def date_time(moment: datetime) -> str:
     if offset.total_seconds() % 60 or abs(offset) > _WIDEST_OFFSET:
         moment = moment.astimezone(UTC)
     return _iso(moment)
+
+
+def dated(element: str, moment: datetime | None, time_zone: str) -> Body:
+    """The dateTime ``element`` of ``moment``, and beside it the zone of a day that has none of its own.
+
+    A day is told for a naive time (``date_time``), and searches by an instant need to know whose day it is.
+    ``time_zone`` is an IANA name (R4 extension tz-code) or "". Empty where there is no ``moment``.
+    """
+    if moment is None:
+        return {}
+    body: Body = {element: date_time(moment)}
+    if time_zone and moment.utcoffset() is None:
+        body[f"_{element}"] = {"extension": [{"url": TZ_CODE, "valueCode": time_zone}]}
+    return body
 
 
 def instant(moment: datetime) -> str:

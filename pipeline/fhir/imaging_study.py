@@ -3,7 +3,7 @@
 from itertools import groupby
 
 from pipeline.fhir.codes import code_system
-from pipeline.fhir.elements import DICOM, Body, clean, coding, concept, date_time, single_spaced
+from pipeline.fhir.elements import DICOM, Body, clean, coding, concept, dated, single_spaced
 from pipeline.fhir.ids import resource_id
 from pipeline.fhir.site import Site, uid_identifier
 from pipeline.ledger import Completeness
@@ -34,8 +34,7 @@ def imaging_study(context: StudyContext, completeness: Completeness, site: Site,
             coding(DICOM, code) for code in sorted({one["modality"]["code"] for one in series})
         ]
         body["series"] = series
-    if context.started is not None:
-        body["started"] = date_time(context.started)
+    body |= dated("started", context.started, site.time_zone)
     if description := clean(context.description):
         body["description"] = description
     if context.procedure_codes:

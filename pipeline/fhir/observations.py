@@ -48,7 +48,10 @@ _ZONES = {
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What the resources of one run share: the parts of their ids, whose they are and whence they came."""
+    """What the resources of one run share: the parts of their ids, whose they are and whence they came.
+
+    ``effective`` is the element effectiveDateTime, empty for a study without a date.
+    """
 
     archive: str
     manifest_digest: str
@@ -56,7 +59,7 @@ class Run:
     imaging_study: Body
     device: Body
     organization: Body
-    effective: str
+    effective: Body
     issued: str
 
 
@@ -135,9 +138,7 @@ def shared(draft: DraftReport, run: Run, key: str, code: Body, text: str) -> Bod
         "device": run.device,
         "derivedFrom": [run.imaging_study],
     }
-    if run.effective:
-        body["effectiveDateTime"] = run.effective
-    return body
+    return body | run.effective
 
 
 def _body_site(finding: Finding, language: Language) -> Body:

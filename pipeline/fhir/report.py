@@ -79,11 +79,7 @@ def diagnostic_report(
     }
     if accession:
         body["basedOn"] = [{"type": "ServiceRequest", "identifier": accession[0]}]
-    if run.effective:
-        body["effectiveDateTime"] = run.effective
-    else:
-        body["_effectiveDateTime"] = unknown_date_time()
-    return body
+    return body | (run.effective or {"_effectiveDateTime": unknown_date_time()})
 
 
 def _conclusion(text: str) -> Body:

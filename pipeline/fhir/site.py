@@ -15,13 +15,14 @@ class Site:
 
     ``archive`` names the archive, ``organization`` performs the report, ``identifier_system`` is the base
     URI of local identifier systems, ``draft_status`` is a value of ``DRAFT_STATUSES``. Raises
-    ConfigurationError for any other.
+    ConfigurationError for any other. ``time_zone`` is the IANA zone in which the archive dates its studies, or "".
     """
 
     archive: str
     organization: str
     identifier_system: str
     draft_status: str = "partial"
+    time_zone: str = ""
 
     def __post_init__(self) -> None:
         if not self.identifier_system or re.search(r"\s", self.identifier_system):

@@ -33,11 +33,6 @@ def vread(
     return _first(connection, "vread", {"type": resource_type, "id": resource_id, "version": version_id})
 
 
-def history(connection: Connection, resource_type: str, resource_id: str) -> tuple[StoredResource, ...]:
-    """Every version, newest first."""
-    return _stored(connection, "history", {"type": resource_type, "id": resource_id})
-
-
 def report_rows(connection: Connection, limit: int, after: str, wanted: ReportFilter) -> ReportPage:
     """One page of reports, last changed first. Raises ValueError for a token that is not ours."""
     before_time, before_id = place_of(_LIST, after) if after else (None, None)

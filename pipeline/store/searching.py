@@ -27,10 +27,12 @@ from pipeline.store.statements import statement
 
 WIDEST_DATE = timedelta(days=366)
 """The longest range that a single FHIR date names: a leap year."""
-_FIRST = datetime.min.replace(tzinfo=UTC)
+_FURTHEST_ZONE = timedelta(hours=15)
+"""More than a clock on the wall is ever away from UTC."""
 _NAME_PARTS = {"name": ["name", "family", "given"]}
 _CHANGED = ("last_updated", "(last_updated + interval '1 millisecond')")
 _DATED = ("dated_from", "dated_until")
+_LOCAL = ("local_from", "local_until")
 _PREFIXES = {
     Prefix.EQUAL: "eq",
     Prefix.NOT_EQUAL: "ne",
@@ -40,7 +42,17 @@ _PREFIXES = {
     Prefix.LESS_OR_EQUAL: "le",
     Prefix.STARTS_AFTER: "sa",
     Prefix.ENDS_BEFORE: "eb",
+    Prefix.APPROXIMATELY: "ap",
 }
+_TYPES = {True: "timestamp", False: "timestamptz"}
+_FROM_START = (
+    Prefix.EQUAL,
+    Prefix.GREATER,
+    Prefix.GREATER_OR_EQUAL,
+    Prefix.STARTS_AFTER,
+    Prefix.APPROXIMATELY,
+)
+_TO_END = (Prefix.EQUAL, Prefix.LESS, Prefix.LESS_OR_EQUAL, Prefix.ENDS_BEFORE, Prefix.APPROXIMATELY)
 _PLACES = {
     (Order.CHANGED, False): ("changed_place_descending", "changed_order_descending"),
     (Order.CHANGED, True): ("changed_place_ascending", "changed_order_ascending"),
@@ -133,15 +145,29 @@ def _targets(references: Sequence[str]) -> dict[str, Any]:
 
 
 def _dated(wanted: DateIs) -> Condition:
-    begins, ends = _CHANGED if wanted.changed else _DATED
-    text = statement("searching", _PREFIXES[wanted.prefix]).replace("@from", begins).replace("@until", ends)
+    local = wanted.start.tzinfo is None
+    begins, ends = _CHANGED if wanted.changed else _LOCAL if local else _DATED
+    text = statement("searching", _PREFIXES[wanted.prefix])
     named: dict[str, Any] = {"start": wanted.start, "end": wanted.end}
-    if wanted.prefix in (Prefix.GREATER, Prefix.GREATER_OR_EQUAL):
-        width = timedelta(seconds=1) if wanted.changed else WIDEST_DATE
-        named["widest"] = max(wanted.start - _FIRST, width) - width + _FIRST
-    if wanted.prefix in (Prefix.STARTS_AFTER, Prefix.LESS, Prefix.ENDS_BEFORE):
-        del named["start" if wanted.prefix is Prefix.STARTS_AFTER else "end"]
-    return text, named
+    if wanted.prefix in (Prefix.GREATER, Prefix.GREATER_OR_EQUAL, Prefix.APPROXIMATELY):
+        named["widest"] = _earlier(wanted.start, timedelta(seconds=1) if wanted.changed else WIDEST_DATE)
+    if local:  # the index is of instants
+        if wanted.prefix in _FROM_START:
+            text += "\n" + statement("searching", "local_least")
+            named["least"] = _earlier(named.get("widest", wanted.start), _FURTHEST_ZONE).replace(tzinfo=UTC)
+        if wanted.prefix in _TO_END:
+            text += "\n" + statement("searching", "local_most")
+            named["most"] = _later(wanted.end, _FURTHEST_ZONE).replace(tzinfo=UTC)
+    used = {name: value for name, value in named.items() if f"%({name}_#)s" in text}
+    return text.replace("@from", begins).replace("@until", ends).replace("@type", _TYPES[local]), used
+
+
+def _earlier(moment: datetime, by: timedelta) -> datetime:
+    return moment - min(by, moment - datetime.min.replace(tzinfo=moment.tzinfo))
+
+
+def _later(moment: datetime, by: timedelta) -> datetime:
+    return moment + min(by, datetime.max.replace(tzinfo=moment.tzinfo) - moment)
 
 
 def _token(token: Token) -> str:

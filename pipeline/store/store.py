@@ -24,8 +24,16 @@ from pipeline.ledger import (
     StoredResource,
     WorkFilter,
 )
-from pipeline.lookup import EVERY_REPORT, ReportDetail, ReportFilter, ReportPage, ResourcePage, ResourceSearch
-from pipeline.store import audit, claims, inbox, outcomes, reading, searching, standing
+from pipeline.lookup import (
+    EVERY_REPORT,
+    HistorySearch,
+    ReportDetail,
+    ReportFilter,
+    ReportPage,
+    ResourcePage,
+    ResourceSearch,
+)
+from pipeline.store import audit, claims, histories, inbox, outcomes, reading, searching, standing
 from pipeline.store.connections import Connection, Connections
 from pipeline.store.presence import Presence
 from pipeline.store.statements import statement
@@ -338,9 +346,13 @@ class Store:
         """One version of a FHIR resource, or None."""
         return self._run(lambda c: reading.vread(c, resource_type, resource_id, version_id))
 
-    def history(self, resource_type: str, resource_id: str) -> tuple[StoredResource, ...]:
-        """Every version, newest first."""
-        return self._run(lambda c: reading.history(c, resource_type, resource_id))
+    def history(self, wanted: HistorySearch) -> ResourcePage:
+        """One page of versions, the last written first. Raises ValueError for a foreign page token."""
+        return self._run(lambda c: histories.history(c, wanted))
+
+    def count_history(self, wanted: HistorySearch) -> int:
+        """How many versions there are, whatever ``limit`` and ``after`` say."""
+        return self._run(lambda c: histories.count_history(c, wanted))
 
     def search(self, search: ResourceSearch) -> ResourcePage:
         """One page of matches. Raises ValueError for a page token that this store did not write."""

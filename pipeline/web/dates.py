@@ -4,7 +4,7 @@ import re
 from datetime import UTC, datetime, timedelta
 
 _VALUE = re.compile(
-    r"(?P<prefix>eq|ne|gt|lt|ge|le|sa|eb)?"
+    r"(?P<prefix>eq|ne|gt|lt|ge|le|sa|eb|ap)?"
     r"(?P<year>\d{4})(?:-(?P<month>\d{2})(?:-(?P<day>\d{2})"
     r"(?:T(?P<hour>\d{2}):(?P<minute>\d{2})(?::(?P<second>\d{2})(?:\.(?P<fraction>\d{1,9}))?)?"
     r"(?P<zone>Z|[+ -]\d{2}:\d{2})?)?)?)?",
@@ -17,7 +17,8 @@ LAST = datetime.max.replace(tzinfo=UTC)
 def date_range(value: str) -> tuple[str, datetime, datetime]:
     """The prefix of ``value`` ("eq" where it has none), and the first instant of what it names and the first after it.
 
-    A date without a zone is read in UTC. Raises ValueError for anything else, ``ap`` included.
+    Both are in UTC where the value names a zone, else without one: the clock on the wall is meant. Raises ValueError
+    for anything else.
     """
     match = _VALUE.fullmatch(value)
     if match is None:
@@ -26,21 +27,30 @@ def date_range(value: str) -> tuple[str, datetime, datetime]:
     try:
         end = _end(match, start)
     except (OverflowError, ValueError):
-        end = LAST
+        end = LAST.replace(tzinfo=start.tzinfo)
     if end <= start:
         raise ValueError("a date beyond the calendar")
     return match["prefix"] or "eq", start, end
 
 
+def widened(start: datetime, end: datetime, now: datetime) -> tuple[datetime, datetime]:
+    """What "ap" means of a range: a tenth of the time between ``now`` and it, on both sides (R4 section 3.1.1.4.6)."""
+    moment = now.astimezone(UTC).replace(tzinfo=start.tzinfo)
+    tenth = max(start - moment, moment - end, timedelta(0)) / 10
+    first, last = datetime.min.replace(tzinfo=start.tzinfo), LAST.replace(tzinfo=start.tzinfo)
+    return start - min(tenth, start - first), end + min(tenth, last - end)
+
+
 def _start(match: re.Match[str]) -> datetime:
-    zone = (match["zone"] or "Z").replace(" ", "+")  # a "+" that a client left unescaped in the URL
+    zone = (match["zone"] or "").replace(" ", "+")  # a "+" that a client left unescaped in the URL
     micro = int((match["fraction"] or "0")[:6].ljust(6, "0"))
     text = (
         f"{match['year']}-{match['month'] or '01'}-{match['day'] or '01'}"
         f"T{match['hour'] or '00'}:{match['minute'] or '00'}:{match['second'] or '00'}.{micro:06d}{zone}"
     )
     try:
-        return datetime.fromisoformat(text).astimezone(UTC)
+        moment = datetime.fromisoformat(text)
+        return moment.astimezone(UTC) if zone else moment
     except OverflowError:
         raise ValueError("a date beyond the calendar") from None
 

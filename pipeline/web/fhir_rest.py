@@ -1,12 +1,11 @@
 """FHIR R4 REST under ``/fhir``: metadata, read, vread, history, search. Read only (R4 section 3.1.0)."""
 
 import json
-import uuid
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from email.utils import format_datetime, parsedate_to_datetime
-from typing import Annotated, Any
+from typing import Annotated, TypeVar
 from urllib.parse import parse_qsl, urlencode
 
 from fastapi import APIRouter, Depends, Request
@@ -14,15 +13,17 @@ from starlette.responses import Response
 
 from pipeline.ledger import StoredResource
 from pipeline.lookup import PatientIn, ResourcePage, ResourceSearch, TokenIn
+from pipeline.web.bundles import bundle, history_entry, patients_of, search_entries
 from pipeline.web.capability import capability_statement
 from pipeline.web.history_parameters import parse_history
 from pipeline.web.including import included
 from pipeline.web.negotiation import require_json
 from pipeline.web.outcomes import FhirError, fhir_response
+from pipeline.web.posted_pages import PREFIX as POSTED
+from pipeline.web.posted_pages import PostedPages, nameless
 from pipeline.web.reader import Access, Audit, Clock, Interaction, Reader
 from pipeline.web.search_parameters import ID, ParsedSearch, parse_search
 from pipeline.web.searchable import SEARCHABLE
-from pipeline.web.shaping import Shape, shaped
 
 PREFIX = "/fhir"
 LARGEST_FORM = 64 * 1024
@@ -31,6 +32,7 @@ _MOST_PATIENTS = 1000
 """Patients that a chained search may resolve to."""
 
 Parameters = Sequence[tuple[str, str]]
+Wanted = TypeVar("Wanted")
 
 
 async def _form(request: Request) -> str:
@@ -52,13 +54,16 @@ class FhirRest:
     clock: Clock
     started: datetime
     software_version: str
+    posted: PostedPages = field(default_factory=PostedPages)
 
     def router(self) -> APIRouter:
         """The routes, in the order in which they are tried."""
         router = APIRouter(prefix=PREFIX)
         reading = ["GET", "HEAD"]
         router.add_api_route("/metadata", self.metadata, methods=reading)
+        router.add_api_route("/_history", self.history_of_all, methods=reading)
         router.add_api_route("/{resource_type}", self.search, methods=reading)
+        router.add_api_route("/{resource_type}/_history", self.history_of_type, methods=reading)
         router.add_api_route("/{resource_type}/_search", self.search_form, methods=["POST"])
         router.add_api_route("/{resource_type}/{resource_id}", self.read, methods=reading)
         router.add_api_route("/{resource_type}/{resource_id}/_history", self.history, methods=reading)
@@ -95,24 +100,59 @@ class FhirRest:
         return fhir_response(found.body, headers=_version_headers(found))
 
     def history(self, request: Request, resource_type: str, resource_id: str) -> Response:
-        """Every version, newest first, as a history Bundle; since ``_since``, at most ``_count`` of them."""
+        """The versions of one resource."""
         self._before(request, resource_type, resource_id)
-        wanted = parse_history(_query(request))
-        versions = self.reader.history(resource_type, resource_id)
-        shown = wanted.of(versions)
-        self._record(request, Interaction.HISTORY, resource_type, resource_id, shown)
-        if not versions:
+        return self._history(request, Interaction.HISTORY, resource_type, resource_id)
+
+    def history_of_type(self, request: Request, resource_type: str) -> Response:
+        """The versions of every resource of a type."""
+        self._before(request, resource_type)
+        return self._history(request, Interaction.HISTORY_OF_TYPE, resource_type)
+
+    def history_of_all(self, request: Request) -> Response:
+        """The versions of everything."""
+        require_json(request.headers.get("accept"), _query(request))
+        return self._history(request, Interaction.HISTORY_OF_ALL)
+
+    def _history(
+        self, request: Request, interaction: Interaction, resource_type: str = "", resource_id: str = ""
+    ) -> Response:
+        """Versions, newest first, as a history Bundle with its pages; the total where it is one resource's."""
+        kinds = (resource_type,) if resource_type else tuple(SEARCHABLE)
+        wanted = parse_history(kinds, resource_id, _query(request))
+        page = ResourcePage(()) if wanted.count_only else _page_of(self.reader.history, wanted.search)
+        total = self.reader.count_history(wanted.search) if resource_id or wanted.count_only else None
+        known = bool(page.resources or total) or not resource_id
+        known = known or self.reader.read(resource_type, resource_id) is not None
+        self._record(
+            request,
+            interaction,
+            resource_type,
+            resource_id,
+            page.resources,
+            request.url.query,
+            succeeded=known,
+        )
+        if not known:
             raise FhirError(404, "not-found", "no such resource")
         base = _base(request)
-        entries = [_history_entry(base, version) for version in shown]
-        link = f"{base}/{resource_type}/{resource_id}/_history"
-        if wanted.used:
-            link = f"{link}?{urlencode(wanted.used)}"
-        return fhir_response(self._bundle("history", {"self": link}, entries, total=wanted.total(versions)))
+        address = "/".join(part for part in (base, resource_type, resource_id, "_history") if part)
+        links = {"self": _asked(address, wanted.used)}
+        if page.next:
+            links["next"] = _following(address, wanted.used, page.next)
+        entries = [history_entry(base, version) for version in page.resources]
+        return fhir_response(bundle("history", links, entries, when=self.clock(), total=total))
 
     def search(self, request: Request, resource_type: str) -> Response:
-        """Search by GET."""
-        return self._search(request, resource_type, _query(request), request.url.query)
+        """Search by GET; a following page of a search by POST too, whose parameters are kept."""
+        parameters = _query(request)
+        asked = [value for name, value in parameters if name == "_page" and value.startswith(POSTED)]
+        if not asked:
+            return self._search(request, resource_type, parameters, request.url.query)
+        kept = self.posted.find(resource_type, asked[0])
+        if kept is None or any(name not in ("_page", "_format") for name, _ in parameters) or len(asked) > 1:
+            raise FhirError(400, "invalid", "_page: not a page that is kept; search again")
+        return self._search(request, resource_type, kept, urlencode(kept), posted=True)
 
     def search_form(
         self, request: Request, resource_type: str, form: Annotated[str, Depends(_form)]
@@ -122,9 +162,17 @@ class FhirRest:
         if form and kind != "application/x-www-form-urlencoded":
             raise FhirError(415, "not-supported", "a search form is application/x-www-form-urlencoded")
         parameters = [*_query(request), *parse_qsl(form, keep_blank_values=True)]
-        return self._search(request, resource_type, parameters, urlencode(parameters))
+        return self._search(request, resource_type, parameters, urlencode(parameters), posted=True)
 
-    def _search(self, request: Request, resource_type: str, parameters: Parameters, query: str) -> Response:
+    def _search(
+        self,
+        request: Request,
+        resource_type: str,
+        parameters: Parameters,
+        query: str,
+        *,
+        posted: bool = False,
+    ) -> Response:
         require_json(request.headers.get("accept"), parameters)
         base = _base(request)
         prefer = request.headers.get("prefer", "").replace(" ", "").lower()
@@ -132,12 +180,27 @@ class FhirRest:
         wanted = self._resolved(parsed)
         page, total = self._answer(parsed, wanted)
         beside = included(self.reader, parsed, page.resources)
-        self._record(request, Interaction.SEARCH, resource_type, "", [*page.resources, *beside], query=query)
-        entries = [_search_entry(base, one, "match", parsed.shape) for one in page.resources]
-        entries += [_search_entry(base, one, "include", Shape()) for one in beside]
-        return fhir_response(
-            self._bundle("searchset", _links(base, resource_type, parsed, page), entries, total=total)
-        )
+        shown = [*page.resources, *beside]
+        self._record(request, Interaction.SEARCH, resource_type, "", shown, query)
+        links = self._links(f"{base}/{resource_type}", resource_type, parsed, page, posted=posted)
+        entries = search_entries(base, page.resources, beside, parsed.shape)
+        return fhir_response(bundle("searchset", links, entries, when=self.clock(), total=total))
+
+    def _links(
+        self, address: str, resource_type: str, parsed: ParsedSearch, page: ResourcePage, *, posted: bool
+    ) -> dict[str, str]:
+        """self and next; those of a search by POST say nothing that could name a patient."""
+        if not posted:
+            links = {"self": _asked(address, parsed.used)}
+            if page.next:
+                links["next"] = _following(address, parsed.used, page.next)
+            return links
+        links = {"self": _asked(f"{address}/_search", nameless(parsed.used))}
+        if page.next:
+            kept = tuple((name, value) for name, value in parsed.used if name != "_page")
+            token = self.posted.keep(resource_type, (*kept, ("_page", page.next)))
+            links["next"] = _asked(address, (("_page", token),))
+        return links
 
     def _resolved(self, parsed: ParsedSearch) -> ResourceSearch:
         """The search with each ``patient.identifier`` turned into the Patients that have it."""
@@ -155,19 +218,14 @@ class FhirRest:
         total = self.reader.count(wanted) if parsed.count_only or parsed.total else None
         if parsed.count_only:
             return ResourcePage(()), total
-        try:
-            return self.reader.search(wanted), total
-        except ValueError:
-            raise FhirError(
-                400, "invalid", "_page: not a page of this server; follow its next links"
-            ) from None
+        return _page_of(self.reader.search, wanted), total
 
-    def _before(self, request: Request, resource_type: str, resource_id: str) -> None:
+    def _before(self, request: Request, resource_type: str, resource_id: str | None = None) -> None:
         """What holds for every read: a format we write, a type we serve, an id that can be one (R4 id)."""
         require_json(request.headers.get("accept"), _query(request))
         if resource_type not in SEARCHABLE:
             raise FhirError(404, "not-supported", "that resource type is not served here; see metadata")
-        if not ID.fullmatch(resource_id):
+        if resource_id is not None and not ID.fullmatch(resource_id):
             raise FhirError(404, "not-found", "no such resource")
 
     def _record(
@@ -178,9 +236,11 @@ class FhirRest:
         resource_id: str,
         shown: Iterable[StoredResource],
         query: str = "",
+        *,
+        succeeded: bool | None = None,
     ) -> None:
         shown = list(shown)
-        patients = sorted({patient for resource in shown for patient in _patients_of(resource)})
+        patients = sorted({patient for resource in shown for patient in patients_of(resource)})
         access = Access(
             interaction=interaction,
             resource_type=resource_type,
@@ -189,53 +249,26 @@ class FhirRest:
             patients=tuple(patients),
             agent=request.client.host if request.client else "",
             recorded=self.clock(),
-            succeeded=bool(shown) or interaction is Interaction.SEARCH,
+            succeeded=bool(shown) or interaction is Interaction.SEARCH if succeeded is None else succeeded,
             request_id=request.state.request_id,
         )
         self.audit([access])
 
-    def _bundle(self, kind: str, links: dict[str, str], entries: list[str], *, total: int | None) -> str:
-        """A Bundle around ``entries``, which are JSON text already: resources leave as they were stored."""
-        head: dict[str, Any] = {
-            "resourceType": "Bundle",
-            "id": str(uuid.uuid4()),
-            "meta": {"lastUpdated": self.clock().isoformat(timespec="milliseconds")},
-            "type": kind,
-        }
-        if total is not None:
-            head["total"] = total
-        head["link"] = [{"relation": relation, "url": url} for relation, url in links.items()]
-        text = json.dumps(head)
-        return f'{text[:-1]},"entry":[{",".join(entries)}]}}' if entries else text
+
+def _page_of(ask: Callable[[Wanted], ResourcePage], wanted: Wanted) -> ResourcePage:
+    try:
+        return ask(wanted)
+    except ValueError:
+        raise FhirError(400, "invalid", "_page: not a page of this server; follow its next links") from None
 
 
-def _links(base: str, resource_type: str, parsed: ParsedSearch, page: ResourcePage) -> dict[str, str]:
-    address = f"{base}/{resource_type}"
-    links = {"self": f"{address}?{urlencode(parsed.used)}" if parsed.used else address}
-    if page.next:
-        kept = [(name, value) for name, value in parsed.used if name != "_page"]
-        links["next"] = f"{address}?{urlencode([*kept, ('_page', page.next)])}"
-    return links
+def _following(address: str, used: Parameters, token: str) -> str:
+    kept = [(name, value) for name, value in used if name != "_page"]
+    return f"{address}?{urlencode([*kept, ('_page', token)])}"
 
 
-def _search_entry(base: str, resource: StoredResource, mode: str, shape: Shape) -> str:
-    address = json.dumps(f"{base}/{resource.resource_type}/{resource.resource_id}")
-    body = shaped(resource.body, shape)
-    return f'{{"fullUrl":{address},"resource":{body},"search":{{"mode":"{mode}"}}}}'
-
-
-def _history_entry(base: str, resource: StoredResource) -> str:
-    local = f"{resource.resource_type}/{resource.resource_id}"
-    asked = json.dumps({"method": "PUT", "url": local})
-    answered = json.dumps(
-        {
-            "status": "201" if resource.version_id == 1 else "200",
-            "etag": f'W/"{resource.version_id}"',
-            "lastModified": resource.last_updated.isoformat(),
-        }
-    )
-    address = json.dumps(f"{base}/{local}")
-    return f'{{"fullUrl":{address},"resource":{resource.body},"request":{asked},"response":{answered}}}'
+def _asked(address: str, used: Parameters) -> str:
+    return f"{address}?{urlencode(used)}" if used else address
 
 
 def _version_headers(resource: StoredResource) -> dict[str, str]:
@@ -259,14 +292,6 @@ def _unchanged(request: Request, resource: StoredResource) -> bool:
         return moment.tzinfo is not None and resource.last_updated.replace(microsecond=0) <= moment
     except (ValueError, OverflowError):
         return False
-
-
-def _patients_of(resource: StoredResource) -> Iterable[str]:
-    if resource.resource_type == "Patient":
-        return (resource.resource_id,)
-    body = json.loads(resource.body)
-    references = (body.get(element, {}).get("reference", "") for element in ("subject", "patient"))
-    return tuple(ref.removeprefix("Patient/") for ref in references if ref.startswith("Patient/"))
 
 
 def _query(request: Request) -> list[tuple[str, str]]:

@@ -1,12 +1,13 @@
-"""Parameters of the history of one resource (R4 section 3.1.0.11): ``_since`` and ``_count``; others are refused."""
+"""Parameters of a history (R4 section 3.1.0.11): ``_since``, ``_count`` and our own ``_page``; others are refused."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 
-from pipeline.ledger import StoredResource
+from pipeline.lookup import HistorySearch
 from pipeline.web.dates import date_range
 from pipeline.web.outcomes import FhirError
+from pipeline.web.search_parameters import DEFAULT_COUNT, LARGEST_COUNT
 from pipeline.web.search_values import invalid
 
 _IGNORED = frozenset({"_format", "_pretty"})
@@ -14,44 +15,37 @@ _IGNORED = frozenset({"_format", "_pretty"})
 
 @dataclass(frozen=True, slots=True)
 class HistoryWanted:
-    """Versions written at or after ``since``, at most ``most`` of them; None asks for all."""
+    """A history as understood; ``used`` are the parameters honoured, ``count_only`` asks for no versions."""
 
-    since: datetime | None = None
-    most: int | None = None
+    search: HistorySearch
     used: tuple[tuple[str, str], ...] = ()
-
-    def of(self, versions: Sequence[StoredResource]) -> list[StoredResource]:
-        """Those of ``versions`` that are wanted, in their order."""
-        return self._in_time(versions)[: self.most]
-
-    def total(self, versions: Sequence[StoredResource]) -> int:
-        """How many there are without ``most``."""
-        return len(self._in_time(versions))
-
-    def _in_time(self, versions: Sequence[StoredResource]) -> list[StoredResource]:
-        return [one for one in versions if self.since is None or one.last_updated >= self.since]
+    count_only: bool = False
 
 
-def parse_history(parameters: Sequence[tuple[str, str]]) -> HistoryWanted:
+def parse_history(
+    resource_types: tuple[str, ...], resource_id: str, parameters: Sequence[tuple[str, str]]
+) -> HistoryWanted:
     """Read ``parameters``. Raises FhirError 400 naming the one that is not understood."""
-    since: datetime | None = None
-    most: int | None = None
-    used: list[tuple[str, str]] = []
+    given: dict[str, str] = {}
     for name, value in parameters:
         if name in _IGNORED:
             continue
-        if name in {one for one, _ in used}:
+        if name in given:
             raise invalid(name, "may be given once")
-        if name == "_since":
-            since = _instant(value)
-        elif name == "_count":
-            if not (value.isascii() and value.isdigit() and len(value) < 10):
-                raise invalid(name, "not a number from 0 upwards")
-            most = int(value)
-        else:
+        if name not in ("_since", "_count", "_page"):
             raise FhirError(400, "not-supported", "a history is asked for by _since and _count alone")
-        used.append((name, value))
-    return HistoryWanted(since, most, tuple(used))
+        given[name] = value
+    count = given.get("_count", str(DEFAULT_COUNT))
+    if not (count.isascii() and count.isdigit() and len(count) < 10):
+        raise invalid("_count", "not a number from 0 upwards")
+    search = HistorySearch(
+        resource_types,
+        resource_id,
+        since=_instant(given["_since"]) if "_since" in given else None,
+        limit=max(1, min(int(count), LARGEST_COUNT)),
+        after=given.get("_page", ""),
+    )
+    return HistoryWanted(search, tuple(given.items()), count_only=int(count) == 0)
 
 
 def _instant(value: str) -> datetime:
@@ -61,4 +55,4 @@ def _instant(value: str) -> datetime:
         raise invalid("_since", str(error)) from None
     if value.startswith(prefix):
         raise invalid("_since", "an instant without a prefix")
-    return start
+    return start if start.tzinfo else start.replace(tzinfo=UTC)

@@ -7,7 +7,15 @@ from enum import StrEnum
 from typing import Protocol
 
 from pipeline.ledger import StoredResource
-from pipeline.lookup import EVERY_REPORT, ReportDetail, ReportFilter, ReportPage, ResourcePage, ResourceSearch
+from pipeline.lookup import (
+    EVERY_REPORT,
+    HistorySearch,
+    ReportDetail,
+    ReportFilter,
+    ReportPage,
+    ResourcePage,
+    ResourceSearch,
+)
 
 
 class Reader(Protocol):
@@ -24,8 +32,12 @@ class Reader(Protocol):
         """One version, current or past, or None."""
         ...
 
-    def history(self, resource_type: str, resource_id: str) -> Sequence[StoredResource]:
-        """Every version, newest first; empty where there never was one."""
+    def history(self, wanted: HistorySearch) -> ResourcePage:
+        """One page of versions. Raises ValueError for a page token that this store did not write."""
+        ...
+
+    def count_history(self, wanted: HistorySearch) -> int:
+        """How many versions there are, whatever ``limit`` and ``after`` say."""
         ...
 
     def search(self, search: ResourceSearch) -> ResourcePage:
@@ -54,6 +66,8 @@ class Interaction(StrEnum):
     READ = "read"
     VREAD = "vread"
     HISTORY = "history-instance"
+    HISTORY_OF_TYPE = "history-type"
+    HISTORY_OF_ALL = "history-system"
     SEARCH = "search-type"
 
 
@@ -61,7 +75,7 @@ class Interaction(StrEnum):
 class Access:
     """One read or search, for the audit (BALP): who asked for what, when, and whose records were shown.
 
-    ``query`` is the raw query string of a search, never its results. ``patients`` are logical ids of the
+    ``query`` is the raw query string of a search or a history, never its results. ``patients`` are logical ids of the
     Patients whose resources were shown; the audit holds one event per patient. ``agent`` is the peer's
     network address.
     """

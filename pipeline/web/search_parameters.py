@@ -4,6 +4,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from typing import Final
 
 from pipeline.lookup import (
@@ -159,7 +160,8 @@ def _ids(reading: _Reading, name: str, value: str) -> None:
 
 
 def _date(reading: _Reading, name: str, value: str) -> None:
-    reading.criteria.append(date_is(name, value, changed=name == "_lastUpdated"))
+    changed = name == "_lastUpdated"
+    reading.criteria.append(date_is(name, value, changed=changed, now=datetime.now(UTC)))
 
 
 def _patients(reading: _Reading, name: str, value: str) -> None:

@@ -1,10 +1,11 @@
 """Values of FHIR search parameters (R4 section 3.1.1.4): alternatives, tokens, references, UIDs, dates, names."""
 
 import re
+from datetime import UTC, datetime
 from typing import Final
 
 from pipeline.lookup import DateIs, Prefix, Token
-from pipeline.web.dates import date_range
+from pipeline.web.dates import date_range, widened
 from pipeline.web.outcomes import FhirError
 
 CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
@@ -93,10 +94,14 @@ def uids(name: str, value: str) -> tuple[str, ...]:
     return tuple(match[1] for match in found if match is not None)
 
 
-def date_is(name: str, value: str, *, changed: bool) -> DateIs:
-    """One date with its prefix."""
+def date_is(name: str, value: str, *, changed: bool, now: datetime) -> DateIs:
+    """One date with its prefix; ``now`` is for "ap". When something changed is told in UTC, and so asked."""
     try:
         prefix, start, end = date_range(value)
     except ValueError as error:
         raise invalid(name, str(error)) from None
+    if changed and start.tzinfo is None:
+        start, end = start.replace(tzinfo=UTC), end.replace(tzinfo=UTC)
+    if Prefix(prefix) is Prefix.APPROXIMATELY:
+        start, end = widened(start, end, now)
     return DateIs(Prefix(prefix), start, end, changed)

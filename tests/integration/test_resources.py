@@ -14,6 +14,7 @@ from pipeline.ledger import Resource
 from pipeline.lookup import (
     Criterion,
     DateIs,
+    HistorySearch,
     IdIn,
     PatientIn,
     Prefix,
@@ -229,7 +230,7 @@ def test_a_resource_comes_back_as_it_was(store: Store) -> None:
     assert store.vread("Patient", "patient-1000", 2) is None
     assert store.vread("Patient", "patient-1000", 2**70) is None
     assert store.read("Patient", "x" * 65) is None
-    assert store.history("Patient", "none") == ()
+    assert store.history(HistorySearch(("Patient",), "none")).resources == ()
 
 
 @pytest.fixture

@@ -47,6 +47,11 @@ def dated(prefix: Prefix, start: datetime, *, changed: bool = False) -> DateIs:
     return DateIs(prefix, start, start + DAY, changed)
 
 
+def wall(prefix: Prefix, start: datetime) -> DateIs:
+    """A day as the clock on the wall had it."""
+    return DateIs(prefix, start.replace(tzinfo=None), (start + DAY).replace(tzinfo=None))
+
+
 def explained(connection: psycopg.Connection[Any], asked: Condition) -> list[dict[str, Any]]:
     """Every node of the plan that was run."""
     text, values = asked
@@ -71,6 +76,10 @@ def looked_at(nodes: list[dict[str, Any]]) -> int:
 SEARCHES: list[tuple[tuple[Criterion, ...], int]] = [
     ((dated(Prefix.EQUAL, MIDDLE),), 1_000),
     ((dated(Prefix.STARTS_AFTER, LAST),), 200),
+    ((wall(Prefix.EQUAL, MIDDLE),), 1_000),
+    ((wall(Prefix.APPROXIMATELY, LAST + YEAR),), 2_000),
+    ((wall(Prefix.STARTS_AFTER, LAST),), 400),
+    ((wall(Prefix.LESS, FIRST),), 400),
     ((dated(Prefix.ENDS_BEFORE, FIRST),), 200),
     ((dated(Prefix.LESS, FIRST),), 200),
     (

@@ -10,7 +10,7 @@ import pytest
 
 from pipeline.errors import FailStudy, SkipStudy
 from pipeline.ledger import Claim, LedgerState, ReportOutcome, Resource, WorkFilter
-from pipeline.lookup import Criterion, PatientIn, ResourceSearch, StatusIn
+from pipeline.lookup import Criterion, HistorySearch, PatientIn, ResourceSearch, StatusIn
 from pipeline.store.connections import libpq_url
 from pipeline.store.store import Store
 from pipeline.store.values import SettledFilter, SettledRow
@@ -191,7 +191,7 @@ def test_the_draft_of_the_recipe_in_force_stands(store: Store, database_url: str
             (3, RECIPE, 1, True),
         ]
     assert store.reinstate(english, EVENT), "asked again it changes nothing"
-    assert len(store.history("DiagnosticReport", f"report-{ARCHIVE}")) == 3
+    assert store.count_history(HistorySearch(("DiagnosticReport",), f"report-{ARCHIVE}")) == 3
 
 
 def test_a_person_who_has_taken_over_is_not_overwritten_by_a_former_draft(

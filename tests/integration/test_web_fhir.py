@@ -5,6 +5,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
+from typing import Any
+from urllib.parse import quote, unquote
 
 import httpx
 import pytest
@@ -14,6 +16,7 @@ from fhirclient.models.patient import Patient
 
 from flows.commands.serve import auditor
 from pipeline.ledger import ReportOutcome
+from pipeline.lookup import ResourceSearch
 from pipeline.store.store import Store
 from pipeline.web import Access, Interaction, Reader, create_app, serving
 from pipeline.web.searchable import SEARCHABLE
@@ -192,6 +195,91 @@ def test_read_vread_and_history(site: Site) -> None:
         assert [entry["resource"]["meta"]["versionId"] for entry in history["entry"]] == ["2", "1"]
         assert [entry["response"]["etag"] for entry in history["entry"]] == ['W/"2"', 'W/"1"']
         assert client.head("/fhir/DiagnosticReport/report-0").content == b""
+
+
+def test_histories_of_one_of_a_type_and_of_all_page_through_everything(site: Site) -> None:
+    first = {(kind, one) for kind in SEARCHABLE for one in ids_of(site, kind)}
+    site.save([invented_outcome(0, impression="One."), invented_outcome(3, impression="Two.")])
+    with site.client() as client:
+        (changed,) = [
+            one for one in paged(client, "DiagnosticReport/report-0/_history?_count=1") if one[2] == "2"
+        ]
+        assert paged(client, "DiagnosticReport/report-0/_history?_count=1") == [
+            ("DiagnosticReport", "report-0", "2"),
+            ("DiagnosticReport", "report-0", "1"),
+        ]
+        of_type = paged(client, "DiagnosticReport/_history?_count=3")
+        assert of_type[:2] == [("DiagnosticReport", "report-3", "2"), changed], "the last written first"
+        assert len(of_type) == len(set(of_type)) == COUNT + 2
+        everything = paged(client, "_history?_count=5")
+        assert len(everything) == len(set(everything))
+        assert {one[:2] for one in everything} == first
+        assert {one for one in everything if one[0] == "DiagnosticReport"} == set(of_type)
+        assert checked(client.get("/fhir/_history?_count=0"))["total"] == len(everything)
+        since = checked(client.get("/fhir/DiagnosticReport/report-0"))["meta"]["lastUpdated"]
+        late = paged(client, "_history?_count=1&_since=" + quote(since))
+        assert set(late) >= {("DiagnosticReport", "report-3", "2"), changed}
+        assert len([one for one in late if one[0] == "DiagnosticReport"]) == 2
+        assert paged(client, "Patient/_history?_since=2100-01-01") == []
+        token = next_of(checked(client.get("/fhir/DiagnosticReport/_history?_count=1"))).partition("_page=")[
+            2
+        ]
+        if isinstance(site.reader, Store):  # the memory's tokens are places in one list
+            for other in (f"Patient/_history?_page={token}", f"DiagnosticReport?_page={token}"):
+                checked(client.get(f"/fhir/{other}"), 400)
+    system = [one for one in site.accesses if one.interaction is Interaction.HISTORY_OF_ALL]
+    assert {patient for one in system for patient in one.patients} == {"patient-0", "patient-1", "patient-2"}
+    assert "_count=5" in system[0].query
+
+
+def ids_of(site: Site, kind: str) -> list[str]:
+    return [one.resource_id for one in site.reader.search(ResourceSearch(kind, limit=200)).resources]
+
+
+def next_of(bundle: dict[str, Any]) -> str:
+    return next((link["url"] for link in bundle["link"] if link["relation"] == "next"), "")
+
+
+def paged(client: httpx.Client, address: str) -> list[tuple[str, str, str]]:
+    """Type, id and version of every entry, over all pages."""
+    found, following = [], f"/fhir/{address}"
+    while following:
+        bundle = checked(client.get(following))
+        for entry in bundle.get("entry", ()):
+            one = entry["resource"]
+            assert entry["fullUrl"].endswith(f"/fhir/{one['resourceType']}/{one['id']}")
+            found.append((one["resourceType"], one["id"], one["meta"]["versionId"]))
+        following = next_of(bundle)
+    return found
+
+
+def test_links_of_a_search_by_post_name_nobody(site: Site) -> None:
+    form = {"content-type": "application/x-www-form-urlencoded"}
+    identifying = (
+        "patient.identifier=urn:site:mrn|MRN-1&patient=patient-1&_count=1&status=partial,preliminary"
+    )
+    with site.client() as client:
+        answer = client.post(
+            "/fhir/DiagnosticReport/_search?subject=patient-1", content=identifying, headers=form
+        )
+        found, seen = [], []
+        while True:
+            bundle = checked(answer)
+            found += ids(bundle)
+            seen += [unquote(link["url"]) for link in bundle["link"]]
+            following = next_of(bundle)
+            if not following:
+                break
+            answer = client.get(following)
+        assert sorted(found) == ["report-1", "report-4", "report-7"]
+        assert not [url for url in seen if "MRN-1" in url or "patient" in url], seen
+        assert "status=partial,preliminary" in seen[0]
+        page = next(url for url in seen if "_page=" in url)
+        assert client.get(page.replace("DiagnosticReport", "Patient")).status_code == 400
+        assert client.get(f"{page}&status=partial").status_code == 400
+        assert client.get(f"{page}x").status_code == 400
+    posted = [one for one in site.accesses if one.interaction is Interaction.SEARCH]
+    assert all("MRN-1" in unquote(one.query) for one in posted), "the audit knows what was asked"
 
 
 def test_a_client_that_has_the_version_gets_304(site: Site) -> None:

@@ -11,7 +11,15 @@ import pytest
 
 from pipeline.errors import ConfigurationError, FailStudy
 from pipeline.fhir import transaction_bundle, validate
-from pipeline.fhir.elements import AI_ASSERTED, AI_CONFIDENCE, INLINE_LABEL, clean, date_time, instant
+from pipeline.fhir.elements import (
+    AI_ASSERTED,
+    AI_CONFIDENCE,
+    INLINE_LABEL,
+    TZ_CODE,
+    clean,
+    date_time,
+    instant,
+)
 from pipeline.fhir.narrative import words
 from pipeline.fhir.observations import REGION
 from pipeline.fhir.site import Site
@@ -30,6 +38,7 @@ from tests.unit.fhir_samples import (
     PATIENT,
     SHORT,
     SITE,
+    STARTED,
     STUDY,
     body,
     built,
@@ -312,3 +321,21 @@ def test_transaction_puts_every_resource_and_asks_for_versions() -> None:
 def test_birth_of_long_ago_and_moments_with_odd_offsets_stay_valid() -> None:
     old = replace(PATIENT, birth_date=date(1, 1, 1))
     validate(built(context=replace(CONTEXT, patient=old, started=datetime(2026, 1, 1, tzinfo=UTC))))
+
+
+def test_a_day_says_whose_day_it_is_where_the_site_knows() -> None:
+    """R4 extension tz-code; a time that has a zone needs none."""
+    naive = replace(CONTEXT, started=STARTED.replace(tzinfo=None))
+    there = replace(SITE, time_zone="America/New_York")
+    resources = built(context=naive, site=there)
+    validate(resources)
+    told = {"extension": [{"url": TZ_CODE, "valueCode": "America/New_York"}]}
+    for kind, element in (
+        ("DiagnosticReport", "effectiveDateTime"),
+        ("Observation", "effectiveDateTime"),
+        ("ImagingStudy", "started"),
+    ):
+        one = body(resources, kind)
+        assert (one[element], one[f"_{element}"]) == ("2026-02-28", told)
+        assert f"_{element}" not in body(built(context=naive), kind)
+        assert f"_{element}" not in body(built(site=there), kind)

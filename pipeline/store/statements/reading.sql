@@ -8,12 +8,6 @@ SELECT resource_type, resource_id, version_id, last_updated, as_served(body, ver
 FROM resource_history
 WHERE resource_type = %(type)s AND resource_id = %(id)s AND version_id = %(version)s;
 
--- name: history
-SELECT resource_type, resource_id, version_id, last_updated, as_served(body, version_id, last_updated)::text
-FROM resource_history
-WHERE resource_type = %(type)s AND resource_id = %(id)s
-ORDER BY version_id DESC;
-
 -- name: report_rows
 SELECT * FROM report_row
 WHERE status <> 'entered-in-error'

@@ -42,32 +42,43 @@ AND report_id = ANY (ARRAY(
 AND EXISTS (SELECT FROM jsonb_array_elements(body -> 'target') AS t
             WHERE split_part(t ->> 'reference', '/_history/', 1) = ANY (%(one_#)s))
 
--- The prefixes of dates (FHIR R4 3.1.1.4.6); @from and @until are the range of the resource's own date. No range is longer
--- than from widest to start, which gives the index a bound where the standard compares the other end.
+-- The prefixes of dates (FHIR R4 3.1.1.4.6); @from and @until are the range of the resource's own date, of type @type. No
+-- range is longer than from widest to start, which gives the index a bound where the standard compares the other end.
 
 -- name: eq
-AND @from >= %(start_#)s AND @from < %(end_#)s AND @until <= %(end_#)s
+AND @from >= %(start_#)s::@type AND @from < %(end_#)s::@type AND @until <= %(end_#)s::@type
 
 -- name: ne
-AND @from > '-infinity' AND NOT (@from >= %(start_#)s AND @until <= %(end_#)s)
+AND @from > '-infinity' AND NOT (@from >= %(start_#)s::@type AND @until <= %(end_#)s::@type)
 
 -- name: gt
-AND @from >= %(widest_#)s AND @until > %(end_#)s
+AND @from >= %(widest_#)s::@type AND @until > %(end_#)s::@type
 
 -- name: ge
-AND @from >= %(widest_#)s AND (@until > %(end_#)s OR @from >= %(start_#)s)
+AND @from >= %(widest_#)s::@type AND (@until > %(end_#)s::@type OR @from >= %(start_#)s::@type)
 
 -- name: lt
-AND @from > '-infinity' AND @from < %(start_#)s
+AND @from > '-infinity' AND @from < %(start_#)s::@type
 
 -- name: le
-AND @from > '-infinity' AND @from < %(end_#)s AND (@from < %(start_#)s OR @until <= %(end_#)s)
+AND @from > '-infinity' AND @from < %(end_#)s::@type AND (@from < %(start_#)s::@type OR @until <= %(end_#)s::@type)
 
 -- name: sa
-AND @from >= %(end_#)s
+AND @from >= %(end_#)s::@type
 
 -- name: eb
-AND @from > '-infinity' AND @from < %(start_#)s AND @until <= %(start_#)s
+AND @from > '-infinity' AND @from < %(start_#)s::@type AND @until <= %(start_#)s::@type
+
+-- name: ap
+AND @from >= %(widest_#)s::@type AND @from < %(end_#)s::@type AND @until > %(start_#)s::@type
+
+-- The clock on the wall is less than 15 hours from UTC: what the index on instants can bound where that clock is asked.
+
+-- name: local_least
+AND dated_from >= %(least_#)s
+
+-- name: local_most
+AND dated_from < %(most_#)s
 
 -- name: changed_place_descending
 AND (last_updated, resource_id) < (%(place)s::timestamptz, %(place_id)s::text)
