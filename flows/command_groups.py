@@ -8,7 +8,9 @@ import typer
 from flows.commands.options import Config, Json, Model, Verbose, opened_settings
 
 models_app = typer.Typer(
-    rich_markup_mode=None, help="List, show, compile and evaluate the model families.", no_args_is_help=True
+    rich_markup_mode=None,
+    help="List, show, prove, compile and evaluate the model families.",
+    no_args_is_help=True,
 )
 audit_app = typer.Typer(rich_markup_mode=None, help="Prove or export the audit chain.", no_args_is_help=True)
 db_app = typer.Typer(
@@ -62,6 +64,25 @@ def models_compile(
     compile_model(
         opened_settings(config, verbose), model, CompileOptions(product, capability, precision), as_json=json
     )
+
+
+@models_app.command("prove")
+def models_prove(
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME", show_default="that of [model]", help="Id of the family, or a [models.NAME]"
+        ),
+    ] = "",
+    weights: Annotated[Path | None, typer.Option(help="Folder of the weights")] = None,
+    config: Config = None,
+    json: Json = False,
+    verbose: Verbose = False,
+) -> None:
+    """Open a folder of weights and show what was checked; exits with 1 where something is refused."""
+    from flows.commands.prove import prove_model
+
+    raise typer.Exit(prove_model(opened_settings(config, verbose), model, weights, as_json=json))
 
 
 @models_app.command("evaluate")

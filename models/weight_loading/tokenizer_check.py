@@ -36,11 +36,19 @@ def check_tokenizer(weights: WeightFolder, *, images: bool) -> None:
             if number not in known:
                 message = f"config.json names token {number} ({key}), which the tokenizer does not have"
                 raise StopRun("tokenizer", message)
-        for key, text in _special(read_json(folder / "tokenizer_config.json")):
+        stated = read_json(folder / "tokenizer_config.json")
+        for key, text in _special(stated):
             if text not in ids:
                 raise StopRun(
                     "tokenizer", f"tokenizer_config.json names a {key} that the tokenizer does not have"
                 )
+        for text, number in _listed(stated):
+            if ids.get(text) != number:
+                message = (
+                    f"{text} is token {number} in tokenizer_config.json and {ids.get(text)} in tokenizer.json: the "
+                    "tokenizer is another model's; copy both files that the authors publish with these weights"
+                )
+                raise StopRun("tokenizer", message)
     elif rows:
         for key, number in _named(config):
             if number >= rows:
@@ -133,3 +141,12 @@ def _special(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         text = value.get("content") if isinstance(value, Mapping) else value
         if isinstance(text, str) and text:
             yield key, text
+
+
+def _listed(config: Mapping[str, Any]) -> Iterator[tuple[str, int]]:
+    """The added tokens that ``tokenizer_config.json`` lists, with their ids."""
+    listed = config.get("added_tokens_decoder")
+    for number, token in listed.items() if isinstance(listed, Mapping) else ():
+        content = token.get("content") if isinstance(token, Mapping) else None
+        if isinstance(content, str) and str(number).isdecimal():
+            yield content, int(number)

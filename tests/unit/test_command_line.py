@@ -128,7 +128,7 @@ def test_help_keeps_its_brackets_and_fits(command: list[str], capsys: pytest.Cap
 def test_the_groups_say_what_they_do(capsys: pytest.CaptureFixture[str]) -> None:
     assert ending.run(app, ["--help"]) == 0
     shown = capsys.readouterr().out
-    assert "List, show, compile and evaluate the model families." in shown
+    assert "List, show, prove, compile and evaluate the model families." in shown
     assert "..." not in shown.partition("Commands:")[2]  # no command's sentence is cut
 
 

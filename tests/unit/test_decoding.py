@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from transformers import CLIPImageProcessorPil
 
-from models.families.decoding import read_penalty
+from models.families.decoding import read_decoding
 from models.families.native.square import SquarePadding, read_framing
 from models.families.text.recipes import RECIPES
 from models.families.text.text_family import TextFamily
@@ -42,23 +42,68 @@ def test_the_checkpoints_repetition_penalty_is_applied(tmp_path: Path, penalty: 
 
 def test_what_is_not_done_is_refused_in_words(tmp_path: Path) -> None:
     path = tmp_path / "generation_config.json"
-    assert read_penalty(tmp_path) == 1.0
+    assert read_decoding(tmp_path).penalty == 1.0
     for idle in ({"num_beams": 1, "top_p": 0.8}, {"no_repeat_ngram_size": 0, "bad_words_ids": None}):
         path.write_text(json.dumps(idle))
-        assert read_penalty(tmp_path) == 1.0
+        assert read_decoding(tmp_path).penalty == 1.0
     for other in (
         {"no_repeat_ngram_size": 3},
         {"num_beams": 4},
-        {"min_new_tokens": 5},
+        {"guidance_scale": 1.5},
         {"suppress_tokens": [7]},
     ):
         path.write_text(json.dumps(other))
         with pytest.raises(ConfigurationError, match=next(iter(other))):
-            read_penalty(tmp_path)
+            read_decoding(tmp_path)
     for wrong in (0, -1, "1.1", True):
         path.write_text(json.dumps({"repetition_penalty": wrong}))
         with pytest.raises(StopRun, match="no positive number"):
-            read_penalty(tmp_path)
+            read_decoding(tmp_path)
+
+
+def test_sampling_is_refused_unless_the_authors_decode_greedily(tmp_path: Path) -> None:
+    path = tmp_path / "generation_config.json"
+    for settings in ({"do_sample": True}, {"do_sample": True, "top_k": 64, "top_p": 0.95}):
+        path.write_text(json.dumps(settings))
+        with pytest.raises(ConfigurationError, match="set do_sample to false"):
+            read_decoding(tmp_path, greedy=False)
+        assert "do_sample" in read_decoding(tmp_path).told
+    published = {"do_sample": True, "top_k": 1, "top_p": 0.001, "temperature": 0.01}
+    for settings in (published, {"do_sample": True, "temperature": 1e-6}, {"temperature": 0.6}):
+        path.write_text(json.dumps(settings))
+        assert read_decoding(tmp_path, greedy=False).samples == ""
+
+
+def test_ends_and_bounds_of_the_checkpoint_hold(tmp_path: Path) -> None:
+    """Least and most new tokens against transformers' own ``generate`` with the same settings."""
+    folder = write_text_model(tmp_path / "qwen", "qwen2")
+    recipe = replace(RECIPES["ming-1.8b"], max_new_tokens=24)
+    request = Request(Task.TEXT_QA, question="Is there an effusion?")
+    settings = folder / "generation_config.json"
+    settings.write_text("{}")
+    with TextFamily(text_entry("ming-1.8b"), folder, recipe=recipe) as family:
+        ids = torch.tensor([family._prompt(request)])
+        network, ends = family._loaded.network, list(family._loaded.ends)
+        free = network.generate(ids, max_new_tokens=24, do_sample=False, eos_token_id=ends, pad_token_id=5)
+        written = free[0, ids.shape[1] :].tolist()
+        settled = network.generate(
+            ids, max_new_tokens=20, min_new_tokens=20, do_sample=False, eos_token_id=[*ends, written[2]], pad_token_id=5
+        )[0, ids.shape[1] :].tolist()  # fmt: skip
+    settings.write_text(json.dumps({"eos_token_id": written[2]}))
+    with TextFamily(text_entry("ming-1.8b"), folder, recipe=recipe) as family:
+        short = family.answer([Features((), {})], [request])[0]
+        assert not short.truncated
+        assert short.text == family._loaded.tokenizer.decode(written[: written.index(written[2])]).strip()
+    settings.write_text(json.dumps({"eos_token_id": written[2], "min_new_tokens": 20, "max_new_tokens": 20}))
+    with TextFamily(text_entry("ming-1.8b"), folder, recipe=recipe) as family:
+        longer = family.answer([Features((), {})], [request])[0]
+        assert family.parts["decoding"].endswith("at least 20 tokens, at most 20 tokens")
+        assert longer.text == family._loaded.tokenizer.decode(settled, skip_special_tokens=True).strip()
+        assert len(settled) == 20
+    for wrong in ({"eos_token_id": "</s>"}, {"min_new_tokens": -1}, {"max_new_tokens": True}):
+        settings.write_text(json.dumps(wrong))
+        with pytest.raises(StopRun, match="copy it again"):
+            read_decoding(folder)
 
 
 @pytest.mark.parametrize("size", [(60, 20), (20, 60), (97, 61)])

@@ -69,7 +69,7 @@ def test_a_batch_is_the_same_tokens_as_one_by_one_generate(folders: dict[str, Pa
                 do_sample=False,
                 eos_token_id=list(family._loaded.ends),
                 pad_token_id=5,
-                repetition_penalty=family._loaded.repetition_penalty,
+                repetition_penalty=family._loaded.decoding.penalty,
             )[0, ids.shape[1] :]
             assert tokenizer.decode(row, skip_special_tokens=True).strip() == answer.text
             assert answer.truncated == (int(row[-1]) not in family._loaded.ends)

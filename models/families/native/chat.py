@@ -7,6 +7,7 @@ in place of pixels: greedy, in batches, rows of unequal length filled up on the 
 import gc
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from threading import Lock
 from types import TracebackType
@@ -18,12 +19,15 @@ from PIL import Image
 
 from models.catalog import CatalogEntry
 from models.drafting.structured import JsonConstraint, read_structured, report_schema
+from models.families.decoding import read_decoding
 from models.families.native.dialect import IMAGE_MARK, Dialect, ParsedAnswer
 from models.families.native.llava_med import LlavaMedDialect
 from models.families.native.medgemma import MedGemmaDialect, pads
 from models.families.native.medrega import MedRegaDialect
 from models.families.native.networks import ChatNetwork, load_llava_med, load_medgemma, load_medrega
+from models.families.native.proof import end_tokens, prove_words
 from models.families.native.seeing import chat_tower
+from models.families.prompt_proof import tokens_of
 from models.families.text.writing import OwnTokensPenalty, until_end
 from models.families.towers import Tower, open_tower
 from models.family import TEXT_TASKS, Answer, Features, Request, SeenImage, Task, unsupported
@@ -62,6 +66,10 @@ class ChatFamily:
         """
         self._loaded, self._dialect, self._batch, self._limit = loaded, dialect, batch, limit
         self._entry = entry
+        self._decoding = read_decoding(loaded.folder, greedy=dialect.greedy)
+        if dialect.repetition_penalty is not None:
+            self._decoding = replace(self._decoding, penalty=dialect.repetition_penalty)
+        self.proved = prove_words(loaded, dialect, self._decoding)
         with ExitStack() as stack:
             tower = self._tower(loaded)
             encoder, parts = open_tower(tower, cache, require_runner, threads, release=release)
@@ -73,13 +81,8 @@ class ChatFamily:
         self.parts = {f"weights/{name}": digest for name, digest in loaded.files.items()} | parts
         self.parts |= {"runner": self.runner, "prompts": dialect.digest}
         self.parts |= loaded.placing.parts
-        tokenizer = loaded.tokenizer
-        ends = [tokenizer.convert_tokens_to_ids(text) for text in dialect.ends] + [tokenizer.eos_token_id]
-        known = [one for one in ends if one is not None and one != tokenizer.unk_token_id]
-        self._ends = list(dict.fromkeys(known))
-        own = dialect.repetition_penalty
-        self._penalty = loaded.repetition_penalty if own is None else own
-        self.parts |= {"decoding": f"greedy, repetition penalty {self._penalty:g}", **loaded.settings}
+        self._ends = end_tokens(loaded, dialect, self._decoding)
+        self.parts |= {"decoding": self._decoding.words, **loaded.settings}
         self._pads = isinstance(dialect, MedGemmaDialect) and Task.DETECT in self.tasks
         self._constraint: JsonConstraint | None = None
         self._lock = Lock()
@@ -173,9 +176,7 @@ class ChatFamily:
         else:
             text = self._dialect.word(request, features.images, modality)
         text, values = self._insert(text, features, request)
-        tokenizer = self._loaded.tokenizer
-        starts = bool(tokenizer.bos_token) and text.startswith(tokenizer.bos_token)
-        ids = list(tokenizer(text, add_special_tokens=not starts).input_ids)
+        ids = tokens_of(self._loaded.tokenizer, text)
         room = self._loaded.positions - self._room(request)
         if len(ids) > room:
             message = (
@@ -202,11 +203,9 @@ class ChatFamily:
     def _room(self, request: Request) -> int:
         if self._limit:
             return self._limit
-        if self._dialect.reasons and request.task is not Task.DETECT:
-            return REASONING_LIMIT
-        if request.task is Task.STRUCTURED or (self._pads and request.task is Task.DETECT):
-            return REASONING_LIMIT
-        return LIMITS.get(request.task, LIMIT)
+        reasons = self._dialect.reasons and request.task is not Task.DETECT
+        long = request.task is Task.STRUCTURED or (self._pads and request.task is Task.DETECT)
+        return self._decoding.room(REASONING_LIMIT if reasons or long else LIMITS.get(request.task, LIMIT))
 
     def _write(
         self, prompts: Sequence[tuple[list[int], NDArray[Any] | None]], limit: int, schemas: Sequence[str]
@@ -222,15 +221,16 @@ class ChatFamily:
             [[0] * (longest - len(one)) + [1] * len(one) for one, _ in prompts], device=network.device
         )
         processors = self._constrain(schemas)
-        if self._penalty != 1.0:
+        if self._decoding.penalty != 1.0:
             starts = [longest - len(one) for one, _ in prompts]
-            processors = [OwnTokensPenalty(self._penalty, starts), *processors]
+            processors = [OwnTokensPenalty(self._decoding.penalty, starts), *processors]
         extra = self._give([values for _, values in prompts if values is not None], ids)
         with torch.inference_mode():
             rows = network.generate(
                 input_ids=ids,
                 attention_mask=mask,
                 max_new_tokens=limit,
+                min_new_tokens=min(self._decoding.least, limit) or None,
                 do_sample=False,
                 eos_token_id=self._ends,
                 pad_token_id=pad,
@@ -299,8 +299,6 @@ def _schema(request: Request) -> str:
 
 
 def _with_schema(request: Request) -> Request:
-    from dataclasses import replace
-
     return replace(request, schema=report_schema())
 
 

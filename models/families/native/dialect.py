@@ -46,7 +46,9 @@ class Dialect(Protocol):
     ``most_images`` is how many images it reads; ``ends`` are the texts of tokens that end an answer; ``marks`` says
     that its tokenizer has marks of boxes as special tokens, which have to be kept for ``read``; ``reasons`` that it
     thinks in words before each answer, which takes room; ``repetition_penalty`` stands before that of the
-    checkpoint, None leaves it to it.
+    checkpoint, None leaves it to it. ``system`` is its system line, "" where it has none; ``blanks`` says that its
+    tokenizer puts a blank in front of a text, as it was trained; ``greedy`` that its authors' own code decodes greedily
+    whatever the checkpoint says.
     """
 
     most_images: int
@@ -55,6 +57,13 @@ class Dialect(Protocol):
     repetition_penalty: float | None
     ends: tuple[str, ...]
     digest: str
+    system: str
+    blanks: bool
+    greedy: bool
+
+    def frame(self, prompt: str) -> str:
+        """The whole prompt whose words are ``prompt``: system line, turns and where the answer begins."""
+        ...
 
     def word(self, request: Request, seen: Sequence[SeenImage], modality: str) -> str:
         """The whole prompt with ``<image>`` where the tokens of each image go. Raises ConfigurationError, FailStudy."""

@@ -22,11 +22,16 @@ class LlavaMedDialect:
     marks = False
     reasons = False
     repetition_penalty: float | None = None
+    system, blanks, greedy = "", True, True
     ends: tuple[str, ...] = ("</s>",)
 
     def __init__(self, prompts: str = "llava-med.toml") -> None:
         self._wordings = read_wordings(prompts)
         self.digest = self._wordings.digest
+
+    def frame(self, prompt: str) -> str:
+        """See Dialect."""
+        return fill_slots(self._wordings.texts["chat", Language.ENGLISH], {"prompt": prompt})
 
     def word(self, request: Request, seen: Sequence[SeenImage], modality: str) -> str:
         """See Dialect."""
@@ -38,7 +43,7 @@ class LlavaMedDialect:
             "label_list": list_names(request.labels),
         }
         prompt = fill_slots(find_wording(self._wordings, request, key), values)
-        return fill_slots(self._wordings.texts["chat", Language.ENGLISH], {"prompt": prompt})
+        return self.frame(prompt)
 
     def read(self, text: str, request: Request, seen: Sequence[SeenImage]) -> ParsedAnswer:
         """See Dialect."""

@@ -35,11 +35,16 @@ class MedGemmaDialect:
     marks = False
     reasons = False
     repetition_penalty: float | None = None
+    system, blanks, greedy = "You are an expert radiologist.", False, True
     ends: tuple[str, ...] = ("<end_of_turn>", "<eos>")
 
     def __init__(self, prompts: str = "medgemma.toml", most_images: int = 2) -> None:
         self._wordings = read_wordings(prompts)
         self.digest, self.most_images = self._wordings.digest, most_images
+
+    def frame(self, prompt: str) -> str:
+        """See Dialect."""
+        return fill_slots(self._wordings.texts["chat", Language.ENGLISH], {"prompt": prompt})
 
     def word(self, request: Request, seen: Sequence[SeenImage], modality: str) -> str:
         """See Dialect."""
@@ -61,7 +66,7 @@ class MedGemmaDialect:
             "images": images,
         }
         prompt = fill_slots(find_wording(self._wordings, request, key), values)
-        return fill_slots(self._wordings.texts["chat", Language.ENGLISH], {"prompt": prompt})
+        return self.frame(prompt)
 
     def read(self, text: str, request: Request, seen: Sequence[SeenImage]) -> ParsedAnswer:
         """See Dialect."""

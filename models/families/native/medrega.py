@@ -75,6 +75,7 @@ class MedRegaDialect:
     marks = True
     reasons = False
     repetition_penalty: float | None = None
+    system, blanks, greedy = "Answer the questions.", False, True
     ends: tuple[str, ...] = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|im_sep|>")
 
     def __init__(self, prompts: str = "medrega.toml") -> None:
@@ -90,6 +91,10 @@ class MedRegaDialect:
                 "unsupported-task", "MedRegA detects in English alone: ask Regional CoT in English"
             )
         return replace(request, task=Task.DETECT)
+
+    def frame(self, prompt: str) -> str:
+        """See Dialect."""
+        return fill_slots(self._wordings.texts["chat", Language.ENGLISH], {"prompt": prompt})
 
     def word(
         self,
@@ -116,7 +121,7 @@ class MedRegaDialect:
             joining = find_wording(self._wordings, request, "regional-cot")
             line = fill_slots(joining, {"regions": ", ".join(regions)})
             prompt = prompt.replace(f"{IMAGE_MARK}\n", f"{IMAGE_MARK}\n{line}")
-        return fill_slots(self._wordings.texts["chat", Language.ENGLISH], {"prompt": prompt})
+        return self.frame(prompt)
 
     def _key(self, request: Request) -> str:
         if request.task is Task.VQA and request.options:

@@ -5,13 +5,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from models.families.decoding import read_penalty
 from models.families.native.internvl_chat import load_internvl_chat, read_layout
 from models.families.native.square import SquarePadding, read_framing
 from models.families.text.loading import check_report
 from models.weight_loading.piece_file import open_tokenizer
 from models.weight_loading.placement import Placing, choose_placing
 from models.weight_loading.tensors import load_placed
+from models.weight_loading.tokenizer_check import chat_template, read_json
 from models.weight_loading.verified import file_digest
 from pipeline.errors import ConfigurationError, StopRun
 
@@ -26,9 +26,12 @@ class ChatNetwork:
     ``network`` is the transformers class in evaluation mode; ``processor`` turns PIL images into pixels [n, 3, S, S].
     ``image_text`` is what stands for one image in the prompt, ``image_token`` the id in it that features replace.
     ``marks_images`` says that the network wants to be told which tokens are images (token_type_ids). ``files``:
-    SHA-256 of every file read. ``repetition_penalty`` is the checkpoint's own; ``settings`` goes into the recipe.
+    SHA-256 of every file read. ``template`` is the folder's chat template where it belongs to a network of images, ""
+    where there is none, and ``template_image`` how it writes an image. ``folder`` is where it was read from;
+    ``settings`` goes into the recipe.
     """
 
+    folder: Path
     network: Any
     tokenizer: Any
     processor: Any
@@ -38,7 +41,8 @@ class ChatNetwork:
     positions: int
     files: Mapping[str, str]
     placing: Placing
-    repetition_penalty: float = 1.0
+    template: str = ""
+    template_image: str = ""
     settings: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -98,15 +102,39 @@ def load_medgemma(folder: Path, precision: str = "auto") -> ChatNetwork:
     network, processor = load_native(
         folder, transformers.Gemma3ForConditionalGeneration, transformers.Gemma3ImageProcessorPil, placing
     )
-    for mark in ("<start_of_image>", "<end_of_image>", "<start_of_turn>", "<end_of_turn>"):
+    for mark in ("<start_of_turn>", "<end_of_turn>"):
         token_id(tokenizer, mark)
+    token_id(tokenizer, "<start_of_image>", network.config.boi_token_id)
+    token_id(tokenizer, "<end_of_image>", network.config.eoi_token_id)
     token = token_id(tokenizer, "<image_soft_token>", network.config.image_token_id)
     soft = "<image_soft_token>" * network.config.mm_tokens_per_image
     text = f"\n\n<start_of_image>{soft}<end_of_image>\n\n"
-    return describe_network(folder, network, tokenizer, processor, text, token, placing, marks_images=True)
+    return describe_network(
+        folder,
+        network,
+        tokenizer,
+        processor,
+        text,
+        token,
+        placing,
+        marks_images=True,
+        template_image="<start_of_image>",
+    )
+
+
+def check_kind(folder: Path, network_class: Any) -> None:
+    """Raises ConfigurationError where config.json is of another kind of model: transformers only warns of it."""
+    kind, wanted = read_json(folder / "config.json").get("model_type"), network_class.config_class.model_type
+    if kind is not None and kind != wanted:
+        message = (
+            f"{folder} holds a model of the kind {kind} and this family is {wanted}: name the family that the weights "
+            "belong to, or the folder of this one"
+        )
+        raise ConfigurationError("weights-folder", message)
 
 
 def load_native(folder: Path, network_class: Any, processor_class: Any, placing: Placing) -> tuple[Any, Any]:
+    check_kind(folder, network_class)
     try:
         network, report = load_placed(network_class, folder, placing)
         processor = processor_class.from_pretrained(folder, local_files_only=True)
@@ -151,6 +179,7 @@ def describe_network(
     placing: Placing,
     *,
     marks_images: bool = False,
+    template_image: str = "",
 ) -> ChatNetwork:
     import transformers
 
@@ -159,13 +188,13 @@ def describe_network(
             "tokenizer", "the tokenizer has more tokens than the network; they do not belong together"
         )
     settings: Any = transformers.GenerationConfig
-    penalty = read_penalty(folder)
     # a checkpoint's own sampling settings would make a text that no recipe repeats
     network.generation_config = settings(do_sample=False)
     positions = network.config.get_text_config().max_position_embeddings
     suffixes = (".safetensors", ".json", ".model")
     files = {path.name: file_digest(path) for path in sorted(folder.iterdir()) if path.suffix in suffixes}
     return ChatNetwork(
+        folder,
         network,
         tokenizer,
         processor,
@@ -175,5 +204,6 @@ def describe_network(
         positions,
         files,
         placing,
-        penalty,
+        template=chat_template(folder) if template_image else "",
+        template_image=template_image,
     )

@@ -319,12 +319,17 @@ def load_qwen(folder: Path, network_class: str, most_pixels: int = 0, precision:
     )
     if most_pixels:
         processor.size = {"shortest_edge": FEWEST_PIXELS, "longest_edge": most_pixels}
-    for mark in (VISION_START, VISION_END, "<|im_start|>", "<|im_end|>"):
+    for mark in ("<|im_start|>", "<|im_end|>"):
         token_id(tokenizer, mark)
+    token_id(tokenizer, VISION_START, network.config.vision_start_token_id)
+    token_id(tokenizer, VISION_END, network.config.vision_end_token_id)
     token = token_id(tokenizer, IMAGE_TOKEN, network.config.image_token_id)
     if adapted:
         network = merge_adapter(network, folder)
-    loaded = describe_network(source, network, tokenizer, processor, "", token, placing)
+    image = f"{VISION_START}{IMAGE_TOKEN}{VISION_END}"
+    loaded = describe_network(
+        source, network, tokenizer, processor, image, token, placing, template_image=image
+    )
     return replace(loaded, files={**loaded.files, **_digests(folder)}) if adapted else loaded
 
 

@@ -50,6 +50,7 @@ class _QwenWords:
 
     marks, reasons = True, False
     repetition_penalty: float | None = None
+    system, blanks, greedy = "You are a helpful assistant.", False, False
     ends: tuple[str, ...] = ("<|im_end|>", "<|endoftext|>")
 
     def __init__(self, prompts: str, most_images: int) -> None:
@@ -68,9 +69,11 @@ class _QwenWords:
             "text": request.text.strip(),
         }
         template = find_wording(self._wordings, request, self.variant(request, seen, modality))
-        return fill_slots(
-            self._wordings.texts["chat", Language.ENGLISH], {"prompt": fill_slots(template, values)}
-        )
+        return self.frame(fill_slots(template, values))
+
+    def frame(self, prompt: str) -> str:
+        """See Dialect."""
+        return fill_slots(self._wordings.texts["chat", Language.ENGLISH], {"prompt": prompt})
 
     def variant(self, request: Request, seen: Sequence[SeenImage], modality: str) -> str:
         """The name of the wording, "" for that of the task."""
@@ -172,6 +175,7 @@ class LingshuWords(_QwenWords):
     """Lingshu; its boxes need the size that the processor gave the image, so ``read_resized`` reads them."""
 
     repetition_penalty: float | None = 1.0  # its authors' evaluation passes it, whatever the checkpoint says
+    greedy = True
 
     def __init__(self, prompts: str = "lingshu.toml", most_images: int = 4) -> None:
         super().__init__(prompts, most_images)

@@ -1,11 +1,11 @@
 """Load a causal language model and its tokenizer from a folder: transformers format or one GGUF file, nothing else."""
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from models.families.decoding import read_penalty
+from models.families.decoding import Decoding, read_decoding
 from models.families.text.recipes import TextRecipe
 from models.weight_loading.piece_file import open_tokenizer
 from models.weight_loading.placement import Placing, choose_placing
@@ -30,7 +30,7 @@ class LoadedText:
     positions: int
     files: dict[str, str]
     placing: Placing
-    repetition_penalty: float = 1.0
+    decoding: Decoding
 
 
 def load_text_model(folder: Path, recipe: TextRecipe, precision: str = "auto") -> LoadedText:
@@ -42,6 +42,9 @@ def load_text_model(folder: Path, recipe: TextRecipe, precision: str = "auto") -
     from transformers import AutoModelForCausalLM
 
     weights = folder / "base" if recipe.expert_adapter else folder
+    decoding = read_decoding(weights, greedy=recipe.greedy)
+    if recipe.repetition_penalty is not None:
+        decoding = replace(decoding, penalty=recipe.repetition_penalty)
     gguf = sorted(weights.glob("*.gguf"))
     if len(gguf) > 1:
         raise ConfigurationError("weights-folder", f"{folder} holds {len(gguf)} GGUF files: leave one")
@@ -76,7 +79,7 @@ def load_text_model(folder: Path, recipe: TextRecipe, precision: str = "auto") -
         from models.families.text.ming_moe import with_experts
 
         network = with_experts(network, folder)
-    return _described(folder, placing.put(network).eval(), tokenizer, recipe, gguf, placing)
+    return _described(folder, placing.put(network).eval(), tokenizer, recipe, gguf, placing, decoding)
 
 
 def check_report(report: Any) -> None:
@@ -93,7 +96,13 @@ def check_report(report: Any) -> None:
 
 
 def _described(
-    folder: Path, network: Any, tokenizer: Any, recipe: TextRecipe, gguf: list[Path], placing: Placing
+    folder: Path,
+    network: Any,
+    tokenizer: Any,
+    recipe: TextRecipe,
+    gguf: list[Path],
+    placing: Placing,
+    decoding: Decoding,
 ) -> LoadedText:
     import transformers
 
@@ -127,8 +136,6 @@ def _described(
         path for path in folder.rglob("*") if path.suffix in (".safetensors", ".json", ".model")
     )
     files = {str(path.relative_to(folder)): file_digest(path) for path in read}
-    own = recipe.repetition_penalty
-    penalty = read_penalty(folder / "base" if recipe.expert_adapter else folder) if own is None else own
     return LoadedText(
-        network, tokenizer, tuple(dict.fromkeys(ends)), ends[0], positions, files, placing, penalty
+        network, tokenizer, tuple(dict.fromkeys(ends)), ends[0], positions, files, placing, decoding
     )

@@ -22,6 +22,8 @@ class TextRecipe:
     tokenizer's template, "" its own default. ``ends`` are token texts that end an answer beside the model's own.
     ``positions`` is used where the model's configuration names no limit. ``repetition_penalty`` None is the
     checkpoint's own. ``expert_adapter`` says that the folder is a base model with MING-MOE's mixture of LoRA experts.
+    ``greedy`` False refuses a checkpoint that samples: nothing is known of how its authors ask it. ``blanks`` allows a
+    tokenizer that puts a blank in front of a text.
     """
 
     template: str = ""
@@ -33,6 +35,8 @@ class TextRecipe:
     max_new_tokens: int = 512
     positions: int = 2048
     expert_adapter: bool = False
+    greedy: bool = True
+    blanks: bool = False
 
     def __post_init__(self) -> None:
         """Raise ValueError for a template that has no place for the question."""
@@ -60,7 +64,7 @@ _MING_QWEN = TextRecipe(
 )
 
 RECIPES: Mapping[str, TextRecipe] = {
-    "text-llm": TextRecipe(),
+    "text-llm": TextRecipe(greedy=False, blanks=True),
     "smollm2-135m": TextRecipe(),
     "medgemma-27b-text-it": TextRecipe(),
     "wingpt2-llama-3-8b": _WINGPT2_LLAMA,

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from models.catalog import CatalogEntry
 from models.drafting.structured import JsonConstraint, JsonProcessor, read_structured, report_schema
+from models.families.prompt_proof import marks_of, prove_prompt, render_template, special_tokens
 from models.families.text.asking import read_choice, read_text_prompts, word_question
 from models.families.text.loading import load_text_model
 from models.families.text.recipes import QUESTION, TextRecipe, recipe_of
@@ -47,12 +48,14 @@ class TextFamily:
         self.parts = {f"weights/{name}": digest for name, digest in self._loaded.files.items()}
         self.parts |= {"runner": self.runner, "prompts": self._prompts.digest}
         self.parts |= self._loaded.placing.parts
-        self.parts["decoding"] = f"greedy, repetition penalty {self._loaded.repetition_penalty:g}"
+        self.parts["decoding"] = self._loaded.decoding.words
         self.parts["template"] = hashlib.sha256(self._template().encode()).hexdigest()
         self._special = frozenset(self._loaded.tokenizer.all_special_tokens) | set(
             self._loaded.tokenizer.added_tokens_encoder
         )
         self._constraint: JsonConstraint | None = None
+        self._room = self._loaded.decoding.room(self._recipe.max_new_tokens)
+        self.proved = self._prove()
         self._lock = Lock()
 
     def prepare(self, study: ImageSet) -> NDArray[np.float32]:
@@ -76,10 +79,11 @@ class TextFamily:
             texts = write_texts(
                 self._loaded.network,
                 prompts,
-                self._recipe.max_new_tokens,
+                self._room,
                 ends=self._loaded.ends,
                 pad=self._loaded.pad,
-                repetition_penalty=self._loaded.repetition_penalty,
+                repetition_penalty=self._loaded.decoding.penalty,
+                least=self._loaded.decoding.least,
                 constraint=self._constrain(schemas),
             )
         answers = []
@@ -106,11 +110,44 @@ class TextFamily:
             text = literal.replace(QUESTION, question)
             starts = self._recipe.starts and self._adds_start(text)
             return list(tokenizer(text, add_special_tokens=starts).input_ids)
-        turns = [{"role": "user", "content": question}]
-        if self._recipe.system:
-            turns.insert(0, {"role": "system", "content": self._recipe.system})
-        text = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+        text = tokenizer.apply_chat_template(
+            self._turns(question), tokenize=False, add_generation_prompt=True
+        )
         return list(tokenizer(text, add_special_tokens=False).input_ids)
+
+    def _prove(self) -> dict[str, str]:
+        """Prove the prompt without a question on the tokenizer and the template of the folder; what was found.
+
+        Raises StopRun where the tokenizer reads other tokens than the text, or the template is none.
+        """
+        tokenizer, literal = (
+            self._loaded.tokenizer,
+            self._recipe.literal(self._loaded.tokenizer.chat_template),
+        )
+        turns = self._turns("")
+        if not literal:
+            render_template(tokenizer.chat_template, turns, special_tokens(tokenizer))
+        text = literal.replace(QUESTION, "") or tokenizer.apply_chat_template(
+            turns, tokenize=False, add_generation_prompt=True
+        )
+        ids = self.prompt_ids("")
+        prove_prompt(tokenizer, text, ids, blanks=self._recipe.blanks)
+        named = ", ".join(
+            f"{mark} {tokenizer.convert_tokens_to_ids(mark)}" for mark in dict.fromkeys(marks_of(text))
+        )
+        marks = f"its marks are their own: {named}" if named else "it has no marks"
+        brought = "the folder's, used" if not literal else "the folder has none"
+        if literal and tokenizer.chat_template:
+            brought = "the folder's is not used: these weights are asked in their authors' own words"
+        return {
+            "tokens": f"the empty prompt is {len(ids)} tokens, {marks}",
+            "chat template": brought,
+            "decoding": self._loaded.decoding.told,
+        }
+
+    def _turns(self, question: str) -> list[dict[str, str]]:
+        system = [{"role": "system", "content": self._recipe.system}] if self._recipe.system else []
+        return [*system, {"role": "user", "content": question}]
 
     def _adds_start(self, text: str) -> bool:
         """Whether the tokenizer's own start token goes in front: never a second one, never an end token behind."""
@@ -130,7 +167,7 @@ class TextFamily:
         if request.task is Task.STRUCTURED:
             request = replace(request, schema=self._schema(request))
         ids = self.prompt_ids(word_question(self._prompts, request))
-        room = self._loaded.positions - self._recipe.max_new_tokens
+        room = self._loaded.positions - self._room
         if len(ids) > room:
             message = (
                 f"the text takes {len(ids)} tokens and {self.model_id} has room for {room}: "

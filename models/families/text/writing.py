@@ -38,10 +38,11 @@ def write_texts(
     ends: Sequence[int],
     pad: int,
     repetition_penalty: float = 1.0,
+    least: int = 0,
     constraint: Callable[[Sequence[int]], Any] | None = None,
     batch: int = 16,
 ) -> list[WrittenText]:
-    """One text of at most ``limit`` tokens per prompt of token ids, in order.
+    """One text of at most ``limit`` and at least ``least`` tokens per prompt of token ids, in order.
 
     ``constraint`` gives a logits processor for rows of ``prompts``, named by their places. Rows of like length are
     written together. ``pad`` fills rows up and is never read.
@@ -52,7 +53,7 @@ def write_texts(
         rows = order[start : start + batch]
         processors = [constraint(rows)] if constraint is not None else []
         texts = _write(
-            network, [prompts[row] for row in rows], limit, ends, pad, repetition_penalty, processors
+            network, [prompts[row] for row in rows], (least, limit), ends, pad, repetition_penalty, processors
         )
         written.update(zip(rows, texts, strict=True))
     return [written[row] for row in range(len(prompts))]
@@ -61,7 +62,7 @@ def write_texts(
 def _write(
     network: Any,
     prompts: Sequence[Sequence[int]],
-    limit: int,
+    bounds: tuple[int, int],
     ends: Sequence[int],
     pad: int,
     penalty: float,
@@ -79,7 +80,8 @@ def _write(
         rows = network.generate(
             input_ids=ids.to(network.device),
             attention_mask=mask.to(network.device),
-            max_new_tokens=limit,
+            max_new_tokens=bounds[1],
+            min_new_tokens=min(bounds) or None,
             do_sample=False,
             eos_token_id=list(ends),
             pad_token_id=pad,

@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from models.catalog import CatalogEntry
+from models.families.decoding import Decoding, read_decoding
+from models.families.prompt_proof import prove_prompt
 from models.families.towers import SHAPING, Tower, open_tower
 from models.families.uni_med.questions import (
     AFTER_IMAGE,
@@ -36,7 +38,7 @@ from models.runners.encoder import EncoderSource
 from models.runners.language import TransformersLanguageModel, WrittenText
 from models.weight_loading.placement import choose_placing
 from models.weight_loading.verified import file_digest
-from pipeline.errors import FailStudy, SkipStudy, StopRun
+from pipeline.errors import ConfigurationError, FailStudy, SkipStudy, StopRun
 from pipeline.study import FRONTAL_VIEWS, ImageSet, StudyImage
 
 MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -107,6 +109,7 @@ class UniMedFamily:
             self._encoder = stack.enter_context(encoder)
             network, self._tokenizer = load_language(folder, placing)
             self._check_language(network)
+            self.proved = self._prove(folder)
             self._network, self._end = network, int(self._tokenizer.eos_token_id)
             self._table = network.get_input_embeddings()
             self._language = TransformersLanguageModel(network, self._end, pad=self._end)
@@ -132,6 +135,26 @@ class UniMedFamily:
             raise StopRun(
                 "tokenizer", "the tokenizer has more tokens than the network; they do not belong together"
             )
+
+    def _prove(self, folder: Path) -> dict[str, str]:
+        """Prove the empty prompt on the tokenizer; what was found, in words.
+
+        Raises StopRun where it reads other words, ConfigurationError where the folder asks for another decoding.
+        """
+        from models.networks.uni_med import LANGUAGE_FOLDER
+
+        decoding = read_decoding(folder / LANGUAGE_FOLDER)
+        if decoding.words != Decoding().words:
+            message = f"{LANGUAGE_FOLDER}/generation_config.json asks for {decoding.words}: its authors decode greedily"
+            raise ConfigurationError("generation-config", message)
+        parts = self.prompt_ids("", image=True)
+        text = f"{BEFORE_IMAGE}{AFTER_IMAGE}{END}"
+        prove_prompt(self._tokenizer, text, [one for part in parts for one in part], blanks=True)
+        return {
+            "tokens": f"the prompt without a question is {len(parts[0])} and {len(parts[1])} tokens around the image",
+            "chat template": "not used: these weights are asked in their authors' own words",
+            "decoding": decoding.told,
+        }
 
     def prepare(self, study: ImageSet) -> Floats:
         """The chosen image as [1, 3, size, size]. Raises SkipStudy where the study has none."""

@@ -1,0 +1,140 @@
+"""A family's whole prompt, proved on the tokenizer and the chat template that a folder brings.
+
+That a mark such as ``<|im_start|>`` has an id does not say that a prompt is read with it: a tokenizer that puts a blank
+in front of what follows, or cuts the mark to pieces, makes other tokens than the network was trained on, and nothing
+fails. So the prompt without a question is read once when a family is opened, and its tokens are taken apart again.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import jinja2
+import jinja2.ext
+import jinja2.sandbox
+
+from pipeline.errors import StopRun
+
+_MARK = re.compile(
+    r"<\|[^|>]{1,40}\|>|</?s>|<bos>|</?(?:img|image|IMG_CONTEXT|image_soft_token)>|<(?:start|end)_of_(?:turn|image)>"
+)
+
+_TRAINING_TAG = re.compile(r"\{%-?\s*(?:end)?generation\s*-?%\}")
+"""Where training counts the loss; they write nothing."""
+
+
+def marks_of(text: str) -> list[str]:
+    """The marks in a prompt, in order."""
+    return _MARK.findall(text)
+
+
+def tokens_of(tokenizer: Any, text: str) -> list[int]:
+    """The token ids of a whole prompt: the tokenizer's start token in front, unless the text begins with it."""
+    starts = bool(tokenizer.bos_token) and text.startswith(tokenizer.bos_token)
+    return list(tokenizer(text, add_special_tokens=not starts).input_ids)
+
+
+def prove_prompt(tokenizer: Any, text: str, ids: Sequence[int], *, blanks: bool = False) -> None:
+    """That ``ids`` are the prompt ``text``: each mark one token with its own id, and between them the text alone.
+
+    ``blanks`` says that this family was trained with a blank in front of each text, which its tokenizer puts there.
+    Raises StopRun("tokenizer") where the tokenizer reads it otherwise.
+    """
+    marks = marks_of(text)
+    numbers = [_number(tokenizer, mark) for mark in marks]
+    alone = list(tokenizer("".join(marks), add_special_tokens=False).input_ids)
+    if alone != numbers:
+        raise StopRun("tokenizer", _otherwise(_first_wrong(marks, numbers, alone)))
+    added = ids[:1] == [tokenizer.bos_token_id] and not text.startswith(tokenizer.bos_token)
+    own, known = list(ids[added:]), set(numbers)
+    if [one for one in own if one in known] != numbers:
+        raise StopRun("tokenizer", _otherwise("one of its marks is not read where it stands"))
+    read = tokenizer.decode(own, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+    if _plain(read, blanks) != _plain(text, blanks):
+        raise StopRun("tokenizer", _otherwise(_first_other(_plain(read, blanks), _plain(text, blanks))))
+
+
+def _number(tokenizer: Any, mark: str) -> int:
+    number = tokenizer.convert_tokens_to_ids(mark)
+    if number is None or number == tokenizer.unk_token_id:
+        raise StopRun("tokenizer", f"the tokenizer has no token {mark}, which this family's prompt needs")
+    return int(number)
+
+
+def _plain(text: str, blanks: bool) -> str:
+    """``text``, with ``blanks`` without those beside marks and at its start."""
+    return re.sub(rf" *({_MARK.pattern}) *", r"\1", text).strip() if blanks else text
+
+
+def _first_wrong(marks: Sequence[str], numbers: Sequence[int], read: Sequence[int]) -> str:
+    for place, (mark, number) in enumerate(zip(marks, numbers, strict=True)):
+        if read[place : place + 1] != [number]:
+            return f"{mark} is not read as its own token {number}"
+    return "tokens stand between its marks"
+
+
+def _first_other(read: str, wanted: str) -> str:
+    place = next((at for at, (a, b) in enumerate(zip(read, wanted, strict=False)) if a != b), len(wanted))
+    return f"{wanted[max(0, place - 12) : place + 12]!r} is read as {read[max(0, place - 12) : place + 12]!r}"
+
+
+def _otherwise(what: str) -> str:
+    return (
+        f"the tokenizer reads this family's prompt as other tokens than the network was trained on: {what}. Copy the "
+        "tokenizer files that the authors publish with these weights, whole"
+    )
+
+
+class _Unknown(jinja2.Undefined):
+    """A variable that nothing sets: it may be asked for, and must not be written."""
+
+    def __str__(self) -> str:
+        self._fail_with_undefined_error()
+
+
+def render_template(template: str, turns: Sequence[Mapping[str, Any]], tokens: Mapping[str, Any]) -> str:
+    """The prompt that a folder's chat template makes of ``turns``; ``tokens`` are its special tokens by name.
+
+    The template is run in jinja2's sandbox. Raises StopRun("chat-template") where it is none, or writes a variable that
+    nothing sets.
+    """
+
+    def refuse(message: str) -> None:
+        raise jinja2.TemplateError(message)
+
+    environment = jinja2.sandbox.ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, undefined=_Unknown, extensions=[jinja2.ext.loopcontrols]
+    )
+    environment.globals |= {"raise_exception": refuse, "strftime_now": datetime.now().strftime}  # noqa: DTZ005
+    try:
+        return environment.from_string(_TRAINING_TAG.sub("", template)).render(
+            messages=turns, add_generation_prompt=True, **tokens
+        )
+    except jinja2.UndefinedError as error:
+        message = (
+            f"the chat template writes what nothing sets ({error.message}): copy the template that the authors publish "
+            "with these weights"
+        )
+        raise StopRun("chat-template", message) from None
+    except (jinja2.TemplateError, TypeError, ValueError, KeyError, ArithmeticError, RecursionError) as error:
+        raise StopRun(
+            "chat-template", f"the chat template cannot be used ({type(error).__name__}): copy it again"
+        ) from None
+
+
+def special_tokens(tokenizer: Any) -> dict[str, str]:
+    """The special tokens of a tokenizer as a template names them."""
+    return {name: str(text) for name, text in tokenizer.special_tokens_map.items() if isinstance(text, str)}
+
+
+def compare_template(template: str, wanted: str, turns: Sequence[Mapping[str, Any]], tokenizer: Any) -> None:
+    """Raises StopRun("chat-template") unless the folder's template makes ``wanted`` of ``turns``."""
+    made = render_template(template, turns, special_tokens(tokenizer))
+    if made != wanted:
+        message = (
+            f"the chat template of this folder writes another prompt than this family was trained on "
+            f"({_first_other(made, wanted)}): copy the template that the authors publish with these weights, or name "
+            "the family that it belongs to"
+        )
+        raise StopRun("chat-template", message)
