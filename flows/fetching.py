@@ -10,7 +10,7 @@ from typing import Any
 from flows.environment.workplace import Workplace
 from pipeline.errors import RetryLater, SkipStudy
 from pipeline.fhir import audit_events
-from pipeline.images import names_radiography, refuse_without_film
+from pipeline.images import names_readable, refuse_unreadable
 from pipeline.ledger import Claim, Completeness
 from pipeline.settings import FolderArchive
 from pipeline.study import FetchedStudy, StudyContext, announced_digest
@@ -50,19 +50,19 @@ class Unread:
 
 
 def unread(place: Workplace, claim: Claim) -> Unread | None:
-    """Why the study is not retrieved, by its listing alone; None where it may hold a film.
+    """Why the study is not retrieved, by its listing alone; None where it may hold what the model reads.
 
     Raises SkipStudy("study-gone"). A study whose modalities name films is not listed a second time for it, and one that
     has a draft is looked at whole: that draft must not fall by a listing.
     """
-    if claim.again or claim.reported_manifest or names_radiography(claim.modalities):
+    if claim.again or claim.reported_manifest or names_readable(claim.modalities, place.accepts):
         return None
     try:
         announced = place.archive(claim.archive).instances(claim.study_instance_uid)
     except RetryLater:
         return None  # fetching asks again, with patience
     try:
-        refuse_without_film(claim.modalities, [one.sop_class_uid for one in announced])
+        refuse_unreadable(claim.modalities, [one.sop_class_uid for one in announced], place.accepts)
     except SkipStudy as reason:
         return Unread(reason, Completeness(len(announced), 0, (), "", announced_digest(announced)))
     return None

@@ -23,7 +23,7 @@ from pipeline.checks import refuse_if_failed, run_checks
 from pipeline.errors import FailStudy, FirstreadError, RetryLater, SkipStudy, StopRun
 from pipeline.fhir import audit_events, build_resources, validate
 from pipeline.fhir.patient import patient_key
-from pipeline.images import StudyHeaders, film_manifest, prepare, preview, read_headers
+from pipeline.images import StudyHeaders, film_manifest, prepare_for, read_headers, shown_to_people
 from pipeline.ledger import (
     Claim,
     Completeness,
@@ -106,9 +106,9 @@ def bring(place: Workplace, claim: Claim, *, pushed: bool = False) -> RetrievedS
         if not again and completeness.films_digest == claim.reported_films:
             return unchanged(claim, completeness, progress.received)
         place.store.record_complete(claim, completeness)
-        context, image_set = prepare(fetched, read, laterals=place.reads_laterals)
+        context, image_set = prepare_for(fetched, read, laterals=place.reads_laterals, accepts=place.accepts)
         refuse_duplicate(place, claim, context, completeness)
-        previews = tuple(preview(image) for image in image_set.images)
+        previews = shown_to_people(image_set.images)
         compared = Compared(image_set)
         if place.settings.policy.priors == "last":
             compared = with_last_prior(place, claim.archive, context, image_set)
@@ -175,7 +175,7 @@ def with_films(
     place: Workplace, fetched: FetchedStudy, read: StudyHeaders, completeness: Completeness
 ) -> Completeness:
     """With what decides whether a new draft is due: the films, the patient and the order."""
-    manifest = film_manifest(fetched, read, laterals=place.reads_laterals)
+    manifest = film_manifest(fetched, read, laterals=place.reads_laterals, accepts=place.accepts)
     return replace(completeness, films=manifest.films, films_digest=manifest.digest)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from models.family import PromptContext, Sections, Task, Traits
 from models.prompts import read_wordings
 from models.weight_loading.memory import Precision, weights_gib
+from pipeline.accepts import Accepts, Kind
 from pipeline.errors import ConfigurationError, StopRun
 from pipeline.report import Language
 from pipeline.study import LATERAL_VIEWS
@@ -48,15 +49,16 @@ class Conclusion(StrEnum):
 class CatalogEntry:
     """One family.
 
-    ``repositories`` names the published weights per task ("*" for all the others); it is empty where they ship with
-    us or were never published. ``revision`` is the commit that is meant, "" where the reference names none.
+    ``repositories`` names the published weights per task ("*" for all the others); it is empty where they ship with us
+    or were never published. ``revision`` is the commit that is meant, "" where the reference names none.
     ``network_class`` is what loads them. ``use_limits`` says what the licence or its absence demands of a site, and
-    ``acknowledge`` that the site has to say in its configuration that it knows. ``language_tasks`` lists the tasks
-    of a language that has fewer than ``tasks``. ``box_convention`` says how the family writes regions; they are
-    stored in pixels of the original image whatever it is. ``parameters`` is in billions, 0 where not found.
-    ``drafts`` names the wordings that a draft can be asked by, the usual one first, each with what its text holds;
-    empty where the family drafts no reports. ``context`` are the fields of ``PromptContext`` that its wordings hold.
-    ``reason`` says why the state is what it is, ``not_found`` names the facts that were looked for in vain.
+    ``acknowledge`` that the site has to say in its configuration that it knows. ``language_tasks`` lists the tasks of a
+    language that has fewer than ``tasks``. ``box_convention`` says how the family writes regions; they are stored in
+    pixels of the original image whatever it is. ``parameters`` is in billions, 0 where not found. ``drafts`` names the
+    wordings that a draft can be asked by, the usual one first, each with what its text holds; empty where the family
+    drafts no reports. ``context`` are the fields of ``PromptContext`` that its wordings hold. ``accepts`` is what it
+    reads beside films of the chest. ``reason`` says why the state is what it is, ``not_found`` names the facts that
+    were looked for in vain.
     """
 
     id: str
@@ -84,6 +86,7 @@ class CatalogEntry:
     revision: str = ""
     drafts: Mapping[str, Sections] = field(default_factory=dict)
     context: tuple[str, ...] = ()
+    accepts: tuple[Accepts, ...] = ()
     reason: str = ""
     not_found: tuple[str, ...] = ()
 
@@ -187,9 +190,16 @@ def _entry(values: Mapping[str, Any]) -> CatalogEntry:
         raise ValueError(f"{values['id']}: there is no context {', '.join(strange)}")
     for name in ("modalities", "views", "not_found", "context"):
         read[name] = tuple(values.get(name, ()))
+    read["accepts"] = tuple(_accepts(one) for one in values.get("accepts", ()))
     if read["acknowledge"] and not read["use_limits"]:
         raise ValueError(f"{values['id']}: a limit to acknowledge has to be said")
     return CatalogEntry(**read)
+
+
+def _accepts(values: Mapping[str, Any]) -> Accepts:
+    windows = tuple((float(low), float(high)) for low, high in values.get("windows", ()))
+    plain = {"kind": Kind(values["kind"]), "modalities": tuple(values["modalities"]), "windows": windows}
+    return Accepts(**{**values, **plain})
 
 
 def task_of(wording: str) -> Task:

@@ -33,6 +33,7 @@ FRONTAL_VIEWS = (View.PA, View.AP)
 TAKEN_AS_FRONTAL = (*FRONTAL_VIEWS, View.UNKNOWN)
 """Views that are shown to a model as frontal: a chest film whose headers say no view mostly is one."""
 LATERAL_VIEWS = (View.LL, View.RL)
+VOLUME_MODALITIES = frozenset({"CT", "MR", "PT"})
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -282,12 +283,13 @@ class Turn:
 class StudyImage:
     """One decoded frame, ready for a model.
 
-    ``pixels`` float32 [rows, columns] in 0..1, dense tissue bright (MONOCHROME2), at most the working size asked for,
-    aspect ratio kept, upright: the patient's left at the viewer's right, the head on top, where the header says how it
-    lies. ``original_rows``/``original_columns`` are those of the stored image, turned as it is shown (``turn``), after
-    which regions are expressed; ``scale_x = columns / original_columns``. ``spacing_mm`` is (row, column) spacing of
-    the image as shown or None. ``view`` is one of "PA", "AP", "LL", "RL" or "" when unknown; ``frame`` counts from 0.
-    ``burned_in`` says that the header tells of identifying text in the pixels (PS3.3 C.7.6.1.1.8).
+    ``pixels`` float32 [rows, columns] in 0..1, dense tissue bright (MONOCHROME2), or [rows, columns, 3] where a model
+    asks for CT in three windows; at most the working size asked for, aspect ratio kept, upright: the patient's left at
+    the viewer's right, the head on top, where the header says how it lies. ``original_rows``/``original_columns`` are
+    those of the stored image, turned as it is shown (``turn``), after which regions are expressed;
+    ``scale_x = columns / original_columns``. ``spacing_mm`` is (row, column) spacing of the image as shown or None.
+    ``view`` is one of "PA", "AP", "LL", "RL" or "" when unknown; ``frame`` counts from 0. ``burned_in`` says that the
+    header tells of identifying text in the pixels (PS3.3 C.7.6.1.1.8).
     """
 
     ref: InstanceRef
@@ -316,3 +318,8 @@ class ImageSet:
     left_out: tuple[LeftOut, ...] = ()
     priors: tuple[StudyImage, ...] = ()
     remarks: tuple[Remark, ...] = ()
+
+    @property
+    def sectional(self) -> bool:
+        """Whether its images are planes of a volume (CT, MR, PET), not films."""
+        return bool({image.modality for image in self.images} & VOLUME_MODALITIES)

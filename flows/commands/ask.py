@@ -19,7 +19,7 @@ from flows.fetching import fetch_study, transfer_events
 from flows.given import gather
 from flows.priors import with_prior
 from flows.tally import ALL_WELL, SOME_FAILED
-from models.catalog import show
+from models.catalog import CatalogEntry, show
 from models.drafter import Drafter, open_model, refuse_prior_unread
 from models.drafting.draft_plan import NO_IMPRESSION, DraftPlan, draft_plan
 from models.drafting.tasks import NO_FEATURES, TaskWording, check_family, requests_of, task_answer, task_named
@@ -28,7 +28,7 @@ from models.model_choice import ModelChoice
 from pipeline.checks import refuse_if_failed, run_checks
 from pipeline.errors import ConfigurationError, FailStudy, RetryLater, SkipStudy
 from pipeline.fhir import audit_events
-from pipeline.images import prepare
+from pipeline.images import prepare_for
 from pipeline.report import Language, Place, Region, TaskAnswer
 from pipeline.settings import Settings, archive_named
 from pipeline.study import ImageSet, InstanceRef, StudyContext
@@ -114,8 +114,7 @@ def _answer(
 ) -> TaskAnswer:
     begun = datetime.now(UTC)
     reader = place.model.id if request.task in TEXT_TASKS else choice.id
-    laterals = show(reader).reads_laterals
-    with _brought(place, inquiry, laterals) as (context, image_set):
+    with _brought(place, inquiry, show(reader)) as (context, image_set):
         earlier = None
         if inquiry.prior:
             compared = with_prior(place, inquiry.archive, context, image_set, inquiry.prior)
@@ -139,12 +138,14 @@ def _answer(
 
 
 @contextmanager
-def _brought(place: Workplace, inquiry: Inquiry, laterals: bool) -> Iterator[tuple[StudyContext, ImageSet]]:
+def _brought(
+    place: Workplace, inquiry: Inquiry, reader: CatalogEntry
+) -> Iterator[tuple[StudyContext, ImageSet]]:
     """The study decoded; its files are gone from disk before it is given."""
     folder = place.private_folder("asked")
     try:
         fetched = fetch_study(place, inquiry.archive, inquiry.study, folder)
-        prepared = prepare(fetched, laterals=laterals)
+        prepared = prepare_for(fetched, laterals=reader.reads_laterals, accepts=reader.accepts)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     yield prepared

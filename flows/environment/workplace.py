@@ -23,6 +23,7 @@ from flows.environment.malloc_arenas import limit_arenas
 from flows.environment.site_models import check_site_tasks, chosen_model, model_choice, site_tasks
 from flows.environment.work_folder import work_folder
 from models.catalog import show
+from pipeline.accepts import Accepts
 from pipeline.archive import Archive
 from pipeline.archive.opening import open_archive
 from pipeline.errors import FirstreadError, StopRun
@@ -140,6 +141,11 @@ class Workplace:
     def reads_laterals(self) -> bool:
         """Whether the model is given the lateral film of a study beside the frontal one."""
         return show(self.model.id).reads_laterals
+
+    @property
+    def accepts(self) -> tuple[Accepts, ...]:
+        """What the model reads beside films of the chest."""
+        return show(self.model.id).accepts
 
     @cached_property
     def circumstances(self) -> Circumstances:

@@ -58,6 +58,8 @@ CHECKS: Final[tuple[tuple[str, Check], ...]] = (
     ("leak", support.leak),
 )
 """Every check by name, in the order in which they are run and shown."""
+MEASURED_ON_FILMS: Final = frozenset({"contradiction", "laterality", "body-part"})
+"""Checks by words and views of the chest: of other kinds of images the report says that they were not made."""
 
 _NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
 _SEVERITY = {Verdict.PASSED: 0, Verdict.WARNED: 1, Verdict.FAILED: 2}
@@ -79,7 +81,12 @@ def run_checks(
     hold no report text and no identifiers. Never raises, whatever the text.
     """
     evidence = read_evidence(draft, image_set, context, has_prior, given, unseen)
-    return tuple(_outcome(name, check, evidence) for name, check in CHECKS)
+    return tuple(
+        _outcome(name, check, evidence)
+        if not image_set.sectional or name not in MEASURED_ON_FILMS
+        else CheckOutcome(name, Verdict.WARNED, "not checked for this kind of image")
+        for name, check in CHECKS
+    )
 
 
 def refuse_if_failed(outcomes: Iterable[CheckOutcome]) -> None:

@@ -85,6 +85,12 @@ LEFT_OUT_BY_CHOICE: Final = frozenset(
         "secondary-capture",
         "processed-image",
         "not-radiograph",
+        "not-accepted",
+        "not-a-plane",
+        "colour-slice",
+        "duplicate-plane",
+        "other-series",
+        "too-few-planes",
     }
 )
 """Codes of instances that are not meant for the model; every other one was meant and could not be used."""

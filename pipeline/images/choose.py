@@ -10,6 +10,7 @@ from pydicom.dataset import Dataset
 
 from pipeline.images import wording
 from pipeline.images.headers import Header, integer, items, numbers, text, texts
+from pipeline.images.kinds import SECONDARY_CAPTURE, in_words
 from pipeline.images.wording import BodyRegion
 from pipeline.study import LATERAL_VIEWS, TAKEN_AS_FRONTAL, View
 
@@ -20,7 +21,6 @@ CR_IMAGE, DX_PRESENTATION, DX_PROCESSING = (
     "1.2.840.10008.5.1.4.1.1.1.1",
     "1.2.840.10008.5.1.4.1.1.1.1.1",
 )
-SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 _NEAR_FIELDS = (
     "SeriesDescription", "ProtocolName", "AcquisitionDeviceProcessingDescription",
     "PerformedProcedureStepDescription", "RequestedProcedureDescription",
@@ -123,12 +123,12 @@ def _not_radiograph(dataset: Dataset) -> Reason | None:
     if sop_class == DX_PROCESSING or text(dataset, "PresentationIntentType").upper() == "FOR PROCESSING":
         return Reason("for-processing", "raw detector image, not for presentation")
     if modality not in RADIOGRAPHY:
-        return Reason("not-radiograph", "not a projection radiograph (Modality)")
+        return Reason("not-radiograph", f"{in_words(dataset)}, no projection radiograph")
     if sop_class == SECONDARY_CAPTURE or sop_class.startswith(SECONDARY_CAPTURE + "."):
         if text(dataset, "ConversionType").upper() not in ("DF", "DI"):
             return Reason("secondary-capture", "a secondary capture that is not a digitised film")
     elif sop_class not in (CR_IMAGE, DX_PRESENTATION):
-        return Reason("not-radiograph", "not a CR or DX image (SOP Class)")
+        return Reason("not-radiograph", f"{in_words(dataset)}, no CR or DX image (SOP Class)")
     kinds = {kind.upper() for kind in texts(dataset, "ImageType")}
     said = [text(dataset, keyword) for keyword in _PROCESSED_FIELDS]
     if kinds & {"LOCALIZER", "SCREEN SAVE", "DOSE_INFO"} or any(map(wording.is_processed, (*said, *kinds))):

@@ -6,8 +6,10 @@ CID 7011) or a presentation state (PS3.3 C.11.10) does change it.
 """
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from pipeline.accepts import Accepts
 from pipeline.images.choose import Candidate
 from pipeline.images.context import study_context
 from pipeline.images.headers import text
@@ -16,6 +18,7 @@ from pipeline.images.orientation import PRESENTATION_STATE
 from pipeline.images.prepare import StudyHeaders
 from pipeline.images.rejection import rejection_of
 from pipeline.images.selection import judge_all
+from pipeline.images.volumes.slices import has_slices
 from pipeline.study import FetchedStudy, digest_lines
 
 
@@ -27,8 +30,12 @@ class FilmManifest:
     digest: str
 
 
-def film_manifest(study: FetchedStudy, read: StudyHeaders, *, laterals: bool = False) -> FilmManifest:
-    """The manifest of ``study`` by its headers. Raises FailStudy("mixed-patients").
+def film_manifest(
+    study: FetchedStudy, read: StudyHeaders, *, laterals: bool = False, accepts: Sequence[Accepts] = ()
+) -> FilmManifest:
+    """The manifest of ``study`` by its headers: its films, and the planes that ``accepts`` names.
+
+    Raises FailStudy("mixed-patients").
 
     A file that cannot be read counts, since it may be a film; so does a gap, which the report states.
     """
@@ -41,6 +48,8 @@ def film_manifest(study: FetchedStudy, read: StudyHeaders, *, laterals: bool = F
         if isinstance(verdict, Candidate):
             films += 1
             lines.append(f"film {uid} {hashes.get(uid, '')}")
+        elif has_slices((header,), accepts):
+            lines.append(f"plane {uid} {hashes.get(uid, '')}")
         elif rejection_of(header):
             lines.append(f"rejects {uid} {hashes.get(uid, '')}")
         elif text(header.dataset, "SOPClassUID") == PRESENTATION_STATE:

@@ -66,6 +66,13 @@ def inverted(dataset: Dataset) -> bool:
     )
 
 
+def padding_of(stored: npt.NDArray[np.integer], dataset: Dataset) -> npt.NDArray[np.bool_] | None:
+    """Where ``stored`` is padding, of its shape; None where the header names no padding value."""
+    if _pixel_value(dataset, "PixelPaddingValue") is None:
+        return None
+    return _padding(stored, dataset)
+
+
 def _levels(stored: npt.NDArray[np.integer], dataset: Dataset) -> Levels:
     lowest, highest = int(stored.min()), int(stored.max())
     if lowest == highest:
@@ -82,7 +89,7 @@ def _levels(stored: npt.NDArray[np.integer], dataset: Dataset) -> Levels:
     return Levels(values, weights / weights.sum(), padding)
 
 
-def _padding(values: Values, dataset: Dataset) -> npt.NDArray[np.bool_]:
+def _padding(values: Values | npt.NDArray[np.integer], dataset: Dataset) -> npt.NDArray[np.bool_]:
     """Where ``values`` lie in the padding range (PS3.3 C.7.5.1.1.2)."""
     first = _pixel_value(dataset, "PixelPaddingValue")
     if first is None:

@@ -2,17 +2,22 @@
 
 from collections.abc import Collection, Sequence
 
+from pipeline.accepts import Accepts
 from pipeline.errors import SkipStudy
-from pipeline.images.choose import CR_IMAGE, DX_PRESENTATION, DX_PROCESSING, RADIOGRAPHY, SECONDARY_CAPTURE
+from pipeline.images.choose import CR_IMAGE, DX_PRESENTATION, DX_PROCESSING, RADIOGRAPHY
+from pipeline.images.kinds import SECONDARY_CAPTURE, in_words_by_listing, slices_by_listing
 
 
-def names_radiography(modalities: Collection[str]) -> bool:
-    """Whether Modalities in Study (0008,0061) names a modality of films."""
-    return bool(RADIOGRAPHY & {one.strip().upper() for one in modalities})
+def names_readable(modalities: Collection[str], accepts: Sequence[Accepts] = ()) -> bool:
+    """Whether Modalities in Study (0008,0061) names a modality of films, or one that ``accepts`` names."""
+    read = RADIOGRAPHY.union(*(one.modalities for one in accepts))
+    return bool(read & {one.strip().upper() for one in modalities})
 
 
-def refuse_without_film(modalities: Collection[str], sop_class_uids: Sequence[str]) -> None:
-    """Raises SkipStudy if ``judge`` would leave out every instance, by what is listed alone.
+def refuse_unreadable(
+    modalities: Collection[str], sop_class_uids: Sequence[str], accepts: Sequence[Accepts] = ()
+) -> None:
+    """Raises SkipStudy if every instance would be left out for this model, by what is listed alone.
 
     ``modalities`` is Modalities in Study, ``sop_class_uids`` has one for each instance, "" where the archive does not
     say. Where it says some and not others the files are looked at: one may be damaged.
@@ -20,15 +25,31 @@ def refuse_without_film(modalities: Collection[str], sop_class_uids: Sequence[st
     told = [uid for uid in sop_class_uids if uid]
     if told and len(told) < len(sop_class_uids):
         return
-    if any(modalities) and not names_radiography(modalities):
-        raise SkipStudy("not-radiograph", "the archive lists no projection radiograph (Modalities in Study)")
+    if accepts and any(map(slices_by_listing, told)):
+        return
+    if any(modalities) and not names_readable(modalities, accepts):
+        raise SkipStudy(
+            "not-radiograph",
+            f"the archive lists {_listed(told, modalities)} and no projection radiograph (Modalities in Study)",
+        )
     if told and DX_PROCESSING in told and not any(map(_may_be_film, told)):
         raise SkipStudy("for-processing", "the archive lists raw detector images alone (SOP Class)")
     if told and not any(map(_may_be_film, told)):
-        raise SkipStudy("not-radiograph", "the archive lists no CR or DX image (SOP Class)")
+        raise SkipStudy(
+            "not-radiograph",
+            f"the archive lists {_listed(told, modalities)} and no CR or DX image (SOP Class)",
+        )
 
 
 def _may_be_film(sop_class_uid: str) -> bool:
     return sop_class_uid in (CR_IMAGE, DX_PRESENTATION) or (
         f"{sop_class_uid}.".startswith(f"{SECONDARY_CAPTURE}.")
     )
+
+
+def _listed(sop_class_uids: Sequence[str], modalities: Collection[str]) -> str:
+    """What is listed, in words that hold no text of the archive's."""
+    words = [in_words_by_listing(uid) for uid in sop_class_uids]
+    words += [in_words_by_listing("", one) for one in modalities] if not any(words) else []
+    named = [one for one in dict.fromkeys(words) if one]
+    return " and ".join(named[:3]) or "other objects"

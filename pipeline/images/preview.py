@@ -1,6 +1,7 @@
 """A small picture of a frame, for people: the review page shows it beside the draft."""
 
 import io
+from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image
@@ -10,10 +11,23 @@ from pipeline.study import StudyImage
 
 LONGEST_SIDE = 768
 QUALITY = 85
+MOST_SHOWN = 12
+"""Pictures of one study on the review page."""
+
+
+def shown_to_people(images: Sequence[StudyImage]) -> tuple[Preview, ...]:
+    """A picture of each image, at most ``MOST_SHOWN`` of them, evenly chosen."""
+    count = len(images)
+    kept = (
+        range(count)
+        if count <= MOST_SHOWN
+        else (round(i * (count - 1) / (MOST_SHOWN - 1)) for i in range(MOST_SHOWN))
+    )
+    return tuple(preview(images[place]) for place in kept)
 
 
 def preview(image: StudyImage, longest_side: int = LONGEST_SIDE) -> Preview:
-    """``image`` as a grey JPEG of at most ``longest_side`` pixels, never enlarged."""
+    """``image`` as a JPEG of at most ``longest_side`` pixels, never enlarged."""
     picture = Image.fromarray(np.rint(image.pixels * 255).astype(np.uint8))
     picture.thumbnail((longest_side, longest_side), Image.Resampling.BOX)
     buffer = io.BytesIO()

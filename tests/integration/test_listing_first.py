@@ -15,7 +15,7 @@ from pipeline.archive.dicomweb.dicomweb_archive import DicomwebStudies
 from pipeline.archive.dimse.dimse_archive import DimseStudies
 from pipeline.archive.folder import FolderStudies
 from pipeline.errors import SkipStudy
-from pipeline.images import refuse_without_film
+from pipeline.images import refuse_unreadable
 from pipeline.ledger import LedgerState, SettledOutcome
 from pipeline.settings import Settings
 from pipeline.study import FetchedStudy, StudyQuery
@@ -105,8 +105,8 @@ CR, DX_RAW, CT, SC, SC_WORD = (f"1.2.840.10008.5.1.4.1.1.{tail}" for tail in ("1
 )
 def test_what_a_listing_tells(modalities: tuple[str, ...], classes: list[str], code: str) -> None:
     if not code:
-        refuse_without_film(modalities, classes)
+        refuse_unreadable(modalities, classes)
         return
     with pytest.raises(SkipStudy) as caught:
-        refuse_without_film(modalities, classes)
+        refuse_unreadable(modalities, classes)
     assert caught.value.code == code

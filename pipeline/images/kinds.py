@@ -1,0 +1,136 @@
+"""What an instance is, by its SOP class first; for secondary captures, which may hold anything, by its Modality.
+
+PS3.4 B.5 lists the classes, PS3.3 C.7.3.1.1.1 the modalities. Only the header is asked; what is made of an instance is
+for others to say.
+"""
+
+from collections.abc import Mapping
+
+from pydicom.dataset import Dataset
+
+from pipeline.accepts import Kind
+from pipeline.images.headers import integer, text, texts
+
+_ROOT = "1.2.840.10008.5.1.4.1.1."
+SECONDARY_CAPTURE = f"{_ROOT}7"
+_CLASSES: Mapping[str, tuple[Kind, str]] = {
+    f"{_ROOT}{suffix}": (kind, name)
+    for kind, named in {
+        Kind.FILM: {
+            "1": "a radiograph", "1.1": "a radiograph", "1.1.1": "a raw detector image", "1.3": "a dental radiograph",
+            "1.3.1": "a raw dental image",
+        },
+        Kind.MAMMOGRAM: {"1.2": "a mammogram", "1.2.1": "a raw mammogram"},
+        Kind.TOMOSYNTHESIS: {
+            "13.1.3": "a breast tomosynthesis", "13.1.4": "projections of a tomosynthesis",
+            "13.1.5": "raw projections of a tomosynthesis",
+        },
+        Kind.SLICES: {
+            "2": "a CT", "2.1": "a CT", "2.2": "a CT", "4": "an MR", "4.1": "an MR", "4.3": "a colour MR",
+            "4.4": "an MR", "128": "a PET", "130": "a PET", "128.1": "a PET", "13.1.1": "a rotational angiography",
+            "13.1.2": "a cone-beam CT",
+        },
+        Kind.CINE: {
+            "3.1": "an ultrasound clip", "12.1": "an angiogram", "12.1.1": "an angiogram", "12.2": "a fluoroscopy",
+            "12.2.1": "a fluoroscopy", "12.3": "a biplane angiogram",
+        },
+        Kind.ULTRASOUND: {
+            "6.1": "an ultrasound picture", "6.2": "an ultrasound volume", "6.3": "a photoacoustic image",
+        },
+        Kind.PHOTOGRAPH: {
+            "77.1.1": "an endoscopic picture", "77.1.2": "a microscopic picture", "77.1.3": "a microscopic picture",
+            "77.1.4": "a photograph", "77.1.7": "a dermoscopic picture", "77.1.8": "a microscopic picture",
+        },
+        Kind.VIDEO: {
+            "77.1.1.1": "an endoscopic video", "77.1.2.1": "a microscopic video", "77.1.4.1": "a video",
+        },
+        Kind.OPHTHALMIC: {
+            "77.1.5.1": "an eye photograph", "77.1.5.2": "an eye photograph", "77.1.5.5": "an eye photograph",
+            "77.1.5.6": "an eye photograph",
+        },
+        Kind.OCT: {
+            "77.1.5.4": "an OCT of the eye", "77.1.5.7": "an OCT of the eye", "14.1": "an OCT of a vessel",
+            "14.2": "a raw OCT of a vessel",
+        },
+        Kind.SLIDE: {"77.1.6": "a pathology slide", "77.1.9": "a microscopy slide"},
+        Kind.NUCLEAR: {"20": "a nuclear medicine image"},
+        Kind.RESULT: {
+            "66": "raw data", "66.1": "a registration", "66.2": "fiducials", "66.3": "a registration",
+            "66.4": "a segmentation", "66.5": "a segmentation", "66.7": "a segmentation", "30": "a parametric map",
+            "67": "a table of values", "104.1": "a PDF", "104.2": "a document", "104.3": "a model",
+        },
+    }.items()
+    for suffix, name in named.items()
+}  # fmt: skip
+_RESULT_ROOTS = (f"{_ROOT}88.", f"{_ROOT}11.", f"{_ROOT}9.", f"{_ROOT}481.", f"{_ROOT}91.", f"{_ROOT}79.")
+"""Structured reports and key objects, presentation states, waveforms, radiotherapy, annotations."""
+_NO_PATIENT_ROOTS = (f"{_ROOT}501.", f"{_ROOT}601.")
+"""DICOS and DICONDE: security and material testing."""
+_MODALITIES: Mapping[str, tuple[Kind, str]] = {
+    "CR": (Kind.FILM, "a radiograph"), "DX": (Kind.FILM, "a radiograph"), "DR": (Kind.FILM, "a radiograph"),
+    "RG": (Kind.FILM, "a radiograph"), "IO": (Kind.FILM, "a dental radiograph"), "PX": (Kind.FILM, "a panoramic film"),
+    "MG": (Kind.MAMMOGRAM, "a mammogram"), "CT": (Kind.SLICES, "a CT"), "MR": (Kind.SLICES, "an MR"),
+    "PT": (Kind.SLICES, "a PET"), "US": (Kind.ULTRASOUND, "an ultrasound picture"), "XA": (Kind.CINE, "an angiogram"),
+    "RF": (Kind.CINE, "a fluoroscopy"), "NM": (Kind.NUCLEAR, "a nuclear medicine image"),
+    "ES": (Kind.PHOTOGRAPH, "an endoscopic picture"), "GM": (Kind.PHOTOGRAPH, "a microscopic picture"),
+    "SM": (Kind.SLIDE, "a pathology slide"), "XC": (Kind.PHOTOGRAPH, "a photograph"),
+    "DMS": (Kind.PHOTOGRAPH, "a dermoscopic picture"), "OP": (Kind.OPHTHALMIC, "an eye photograph"),
+    "OPT": (Kind.OCT, "an OCT of the eye"), "SEG": (Kind.RESULT, "a segmentation"), "SR": (Kind.RESULT, "a report"),
+    "KO": (Kind.RESULT, "a selection of images"), "PR": (Kind.RESULT, "a presentation state"),
+    "DOC": (Kind.RESULT, "a document"),
+}  # fmt: skip
+_TOMOSYNTHESIS_AS_CT = (Kind.TOMOSYNTHESIS, "a breast tomosynthesis")
+
+
+def kind_of(dataset: Dataset) -> Kind:
+    """What the instance is."""
+    return _named(dataset)[0]
+
+
+def in_words(dataset: Dataset) -> str:
+    """What the instance is, as a reader of a refusal knows it: "a CT", "a pathology slide"."""
+    return _named(dataset)[1]
+
+
+def in_words_by_listing(sop_class_uid: str, modality: str = "") -> str:
+    """The same by an archive's listing alone; "" where it does not say."""
+    found = _of_class(sop_class_uid) or _MODALITIES.get(modality.strip().upper())
+    return found[1] if found else ""
+
+
+def slices_by_listing(sop_class_uid: str) -> bool:
+    """Whether a class is one of planes of CT, MR or PET."""
+    found = _of_class(sop_class_uid)
+    return found is not None and found[0] is Kind.SLICES
+
+
+def _named(dataset: Dataset) -> tuple[Kind, str]:
+    sop_class, modality = text(dataset, "SOPClassUID"), text(dataset, "Modality").upper()
+    found = _of_class(sop_class)
+    if found is not None:
+        return _TOMOSYNTHESIS_AS_CT if found[0] is Kind.SLICES and _is_tomosynthesis(dataset) else found
+    of_modality = _MODALITIES.get(modality)
+    if f"{sop_class}.".startswith(f"{SECONDARY_CAPTURE}."):
+        if of_modality is None or of_modality[0] is Kind.SLICES:
+            return Kind.CAPTURE, "a secondary capture"
+        return of_modality[0], f"{of_modality[1]} as a secondary capture"
+    if of_modality is not None and not sop_class:
+        several = (integer(dataset, "NumberOfFrames") or 1) > 1
+        return (Kind.CINE if several and of_modality[0] is Kind.ULTRASOUND else of_modality[0]), of_modality[
+            1
+        ]
+    return Kind.UNKNOWN, "an object of an unknown class"
+
+
+def _of_class(sop_class_uid: str) -> tuple[Kind, str] | None:
+    if sop_class_uid in _CLASSES:
+        return _CLASSES[sop_class_uid]
+    if sop_class_uid.startswith(_NO_PATIENT_ROOTS):
+        return Kind.UNKNOWN, "an image of luggage or material"
+    return (Kind.RESULT, "a result or record") if sop_class_uid.startswith(_RESULT_ROOTS) else None
+
+
+def _is_tomosynthesis(dataset: Dataset) -> bool:
+    """A breast tomosynthesis sold as CT: its values are no Hounsfield units."""
+    kinds = {one.upper() for one in texts(dataset, "ImageType")}
+    return "TOMO" in kinds and text(dataset, "BodyPartExamined").upper() == "BREAST"

@@ -1,0 +1,224 @@
+"""One plane of a volume: a stored frame, where it lies in the patient, and what tells it from others at its place.
+
+Classic objects hold one plane each (PS3.3 C.7.6.2); enhanced and legacy-converted ones a frame for each plane, whose
+attributes stand in functional groups, those of a frame before the shared ones (PS3.3 C.7.6.16).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from pydicom.dataset import Dataset
+
+from pipeline.images.choose import Reason
+from pipeline.images.context import instance_ref
+from pipeline.images.headers import Header, integer, items, numbers, text, texts
+from pipeline.study import InstanceRef
+
+Vector = tuple[float, float, float]
+
+NO_VOLUME_KINDS = frozenset(
+    {
+        "LOCALIZER", "SCOUT", "PROJECTION IMAGE", "MIP", "MINIP", "MAX_IP", "MIN_IP", "SCREEN SAVE", "DOSE",
+        "DOSE_INFO",
+    }
+)  # fmt: skip
+"""Image Type values of pictures that lie among the planes of a series and are none of its volume."""
+UNIT_LENGTH = 1e-3
+"""How far a direction cosine vector may be from length one, and a row from a right angle with its column."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plane:
+    """One stored frame (from 0) in the patient's coordinates: LPS, millimetres (PS3.3 C.7.6.2.1.1).
+
+    ``position`` is the centre of the first pixel; ``along_row`` points to where columns count up, ``down_column`` to
+    where rows count up, both of length one. ``spacing`` is (between rows, between columns). ``same`` is what the planes
+    of one volume have in common, ``apart`` what tells two planes at one place from each other, by name.
+    ``slope`` and ``intercept`` lead from stored values to ``unit`` ("HU", "BQML", "" where nothing is said).
+    """
+
+    header: Header
+    frame: int
+    ref: InstanceRef
+    rows: int
+    columns: int
+    spacing: tuple[float, float]
+    position: Vector
+    along_row: Vector
+    down_column: Vector
+    same: tuple[str, ...]
+    apart: tuple[tuple[str, str], ...]
+    slope: float
+    intercept: float
+    unit: str
+    number: int
+
+    @property
+    def normal(self) -> Vector:
+        """The direction across the plane: row times column, of length one."""
+        across = np.cross(self.along_row, self.down_column)
+        return _vector(across / np.linalg.norm(across))
+
+
+def planes_of(header: Header) -> tuple[Plane, ...] | Reason:
+    """The planes of one instance in the order of its frames, or why it is no part of a volume."""
+    dataset = header.dataset
+    if (integer(dataset, "SamplesPerPixel") or 1) != 1:
+        return Reason("colour-slice", "a colour picture, not a plane of grey values")
+    if text(dataset, "PhotometricInterpretation").upper() == "PALETTE COLOR":
+        return Reason("colour-slice", "a picture in colours of a palette, not a plane of grey values")
+    kinds = {kind.upper() for kind in texts(dataset, "ImageType")}
+    if "MOSAIC" in kinds:
+        return Reason("mosaic", "a mosaic: many planes drawn into one picture")
+    if kinds & NO_VOLUME_KINDS:
+        return Reason("not-a-plane", "a localiser, projection or screen beside the volume (Image Type)")
+    shared = (items(dataset, "SharedFunctionalGroupsSequence") or (Dataset(),))[0]
+    frames = items(dataset, "PerFrameFunctionalGroupsSequence")
+    if not frames:
+        if (integer(dataset, "NumberOfFrames") or 1) != 1:
+            return Reason("no-position", "several frames, and nothing says where each lies")
+        plane = _plane(header, 0, (dataset,))
+        return plane if isinstance(plane, Reason) else (plane,)
+    planes = []
+    for number, frame in enumerate(frames):
+        plane = _plane(header, number, (frame, shared, dataset))
+        if isinstance(plane, Reason):
+            return plane
+        planes.append(plane)
+    if len(planes) != (integer(dataset, "NumberOfFrames") or 1):
+        return Reason("no-position", "the header places more or fewer frames than it holds")
+    return tuple(planes)
+
+
+def _plane(header: Header, frame: int, groups: Sequence[Dataset]) -> Plane | Reason:
+    dataset = header.dataset
+    position = _floats(groups, "PlanePositionSequence", "ImagePositionPatient")
+    cosines = _floats(groups, "PlaneOrientationSequence", "ImageOrientationPatient")
+    spacing = _floats(groups, "PixelMeasuresSequence", "PixelSpacing")
+    if len(position) != 3 or len(cosines) != 6:
+        return Reason("no-position", "the header does not say where the plane lies in the patient")
+    if len(spacing) != 2 or min(spacing) <= 0:
+        return Reason("no-spacing", "the header does not say how far the pixels lie apart (Pixel Spacing)")
+    row, column = np.array(cosines[:3]), np.array(cosines[3:])
+    lengths = np.linalg.norm(row), np.linalg.norm(column)
+    if max(abs(1 - length) for length in lengths) > UNIT_LENGTH or abs(float(row @ column)) > UNIT_LENGTH:
+        return Reason("no-position", "the directions of rows and columns are no right angle of unit vectors")
+    return Plane(
+        header=header,
+        frame=frame,
+        ref=instance_ref(dataset),
+        rows=integer(dataset, "Rows") or 0,
+        columns=integer(dataset, "Columns") or 0,
+        spacing=(spacing[0], spacing[1]),
+        position=_vector(np.array(position)),
+        along_row=_vector(row / lengths[0]),
+        down_column=_vector(column / lengths[1]),
+        same=(
+            text(dataset, "SeriesInstanceUID"),
+            text(dataset, "SOPClassUID"),
+            text(dataset, "FrameOfReferenceUID"),
+            text(dataset, "PixelRepresentation"),
+            *_image_type(groups),
+        ),
+        apart=_apart(groups),
+        slope=_rescale(groups, "RescaleSlope", 1.0) or 1.0,
+        intercept=_rescale(groups, "RescaleIntercept", 0.0),
+        unit=_unit(groups),
+        number=integer(dataset, "InstanceNumber") or 0,
+    )
+
+
+def _image_type(groups: Sequence[Dataset]) -> tuple[str, ...]:
+    """Image Type values 1 to 4, a frame's own before the object's (Frame Type, PS3.3 C.8.16.1)."""
+    for sequence in ("CTImageFrameTypeSequence", "MRImageFrameTypeSequence", "PETFrameTypeSequence"):
+        for group in groups:
+            for item in items(group, sequence):
+                return texts(item, "FrameType")[:4]
+    return texts(groups[-1], "ImageType")[:4]
+
+
+def _apart(groups: Sequence[Dataset]) -> tuple[tuple[str, str], ...]:
+    """What may tell two planes at one place from each other; a value that is not said is ""."""
+    diffusion = (
+        _said(groups, "MRDiffusionSequence", "DiffusionBValue"),
+        _said(groups, "MRDiffusionSequence", "DiffusionGradientOrientation")
+        or _nested(
+            groups,
+            "MRDiffusionSequence",
+            "DiffusionGradientDirectionSequence",
+            "DiffusionGradientOrientation",
+        ),
+    )
+    return (
+        ("Acquisition Number", _said(groups, "FrameContentSequence", "FrameAcquisitionNumber", "AcquisitionNumber")),
+        (
+            "Temporal Position",
+            _said(groups, "FrameContentSequence", "TemporalPositionIndex", "TemporalPositionIdentifier"),
+        ),
+        ("Echo", _said(groups, "MREchoSequence", "EffectiveEchoTime", "EchoNumbers", "EchoTime")),
+        ("diffusion", "\\".join(diffusion).strip("\\")),
+        (
+            "Trigger Time",
+            _said(groups, "CardiacSynchronizationSequence", "NominalCardiacTriggerDelayTime", "TriggerTime"),
+        ),
+        ("Inversion Time", _said(groups, "MRModifierSequence", "InversionTimes", "InversionTime")),
+        (
+            "contrast",
+            _said(groups, "ContrastBolusUsageSequence", "ContrastBolusAgentAdministered", "ContrastBolusAgent"),
+        ),
+        ("kernel", _said(groups, "CTReconstructionSequence", "ConvolutionKernel")),
+        ("energy", _said(groups, "CTXRayDetailsSequence", "KVP")),
+        ("frame time", _said(groups, "FrameContentSequence", "FrameReferenceDateTime", "FrameReferenceTime")),
+        ("Acquisition Time", _said(groups, "FrameContentSequence", "FrameAcquisitionDateTime", "AcquisitionTime")),
+    )  # fmt: skip
+
+
+def _unit(groups: Sequence[Dataset]) -> str:
+    modality = text(groups[-1], "Modality").upper()
+    said = _said(groups, "PixelValueTransformationSequence", "RescaleType").upper()
+    if modality == "PT":
+        return text(groups[-1], "Units").upper() or said
+    if said in ("US", "UNSPECIFIED", "NORMALIZED"):
+        return ""
+    return "HU" if modality == "CT" and said in ("", "HOUNSFIELD", "HU_MOD") else said
+
+
+def _rescale(groups: Sequence[Dataset], keyword: str, default: float) -> float:
+    found = _floats(groups, "PixelValueTransformationSequence", keyword)
+    return found[0] if found else default
+
+
+def _floats(groups: Sequence[Dataset], sequence: str, keyword: str) -> tuple[float, ...]:
+    """A functional group's numbers of the first group that has them, else the attribute beside them."""
+    for group in groups:
+        for item in (*items(group, sequence), group):
+            found = numbers(item, keyword)
+            if found:
+                return found
+    return ()
+
+
+def _said(groups: Sequence[Dataset], sequence: str, *keywords: str) -> str:
+    for group in groups:
+        for item in (*items(group, sequence), group):
+            for keyword in keywords:
+                if found := text(item, keyword):
+                    return found
+    return ""
+
+
+def _nested(groups: Sequence[Dataset], outer: str, inner: str, keyword: str) -> str:
+    return next(
+        (
+            found
+            for group in groups
+            for item in items(group, outer)
+            if (found := _said((item,), inner, keyword))
+        ),
+        "",
+    )
+
+
+def _vector(values: np.ndarray) -> Vector:
+    return float(values[0]), float(values[1]), float(values[2])

@@ -1,0 +1,260 @@
+"""A CT, MR or PET study as pictures for a model: one stack of one series, its planes sampled and shown upright.
+
+A model that reads several pictures of a study is given planes of one stack, from feet to head (right to left, front to
+back); which stack, and how many of its planes, is written on the report.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.accepts import Accepts, Kind
+from pipeline.errors import FailStudy, SkipStudy
+from pipeline.images.choose import Reason
+from pipeline.images.context import study_context
+from pipeline.images.grey import PERCENTILES
+from pipeline.images.headers import Header, integer, numbers, text
+from pipeline.images.identity import one_patient
+from pipeline.images.kinds import in_words, kind_of
+from pipeline.images.scale import resized, working_size
+from pipeline.images.volumes.plane import Plane, planes_of
+from pipeline.images.volumes.stack import Stack, stacks_of
+from pipeline.images.volumes.voxels import PLANE_LIMITS, plane_values
+from pipeline.study import FetchedStudy, ImageSet, LeftOut, Remark, StudyContext, StudyImage, Turn
+
+SOFT_TISSUE = (-160.0, 240.0)
+"""What CT is shown in where neither model nor header names a window, in HU."""
+_MODALITY_OF = {"a CT": "CT", "an MR": "MR", "a PET": "PT"}
+_SAMPLED_FOR_RANGE = 64
+"""Planes that the range of MR and PET is taken from, evenly chosen."""
+_ACROSS = {"axial": (1.0, 0.0, 0.0), "coronal": (1.0, 0.0, 0.0), "sagittal": (0.0, 1.0, 0.0)}
+_DOWN = {"axial": (0.0, 1.0, 0.0), "coronal": (0.0, 0.0, -1.0), "sagittal": (0.0, 0.0, -1.0)}
+"""Where columns and rows of an upright picture count to (LPS): the patient's left at the viewer's right, the head on
+top, in a sagittal plane the face at the viewer's left."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Ranked:
+    stack: Stack
+    accepted: Accepts
+
+    @property
+    def order(self) -> tuple[bool, float, int, int, str]:
+        """Best first: axial, then what covers most, then most planes, then as numbered."""
+        planes = self.stack.planes
+        covered = float(np.linalg.norm(self.stack.step or (0.0, 0.0, 0.0))) * (len(planes) - 1)
+        number = integer(planes[0].header.dataset, "SeriesNumber") or 0
+        return (self.stack.orientation != "axial", -round(covered, 1), -len(planes), number,
+                planes[0].ref.series_instance_uid)  # fmt: skip
+
+
+def has_slices(headers: Sequence[Header], accepts: Sequence[Accepts]) -> bool:
+    """Whether any instance is a plane that one of ``accepts`` names."""
+    return any(_accepting(header, accepts) for header in headers)
+
+
+def prepare_slices(
+    study: FetchedStudy,
+    headers: Sequence[Header],
+    left_out: Sequence[LeftOut],
+    accepts: Sequence[Accepts],
+    *,
+    longest_side: int = 1024,
+) -> tuple[StudyContext, ImageSet]:
+    """The study's context, and planes of its best stack for a model that ``accepts`` slices.
+
+    Every instance of no use is in ``left_out`` with a reason. Raises SkipStudy where no stack is one for this model
+    (the code names the nearest reason: "too-few-planes", "missing-planes", "irregular-volume", ...), FailStudy:
+    "mixed-patients", "undecodable".
+    """
+    remarks = one_patient(headers)
+    unused = list(left_out)
+    planes: list[Plane] = []
+    for header in headers:
+        found = _planes(header, accepts)
+        if isinstance(found, Reason):
+            unused.append(LeftOut(text(header.dataset, "SOPInstanceUID"), found.code, found.message))
+        else:
+            planes += found
+    stacks, astray = stacks_of(planes)
+    reasons = [(plane, reason) for plane, reason in astray]
+    ranked: list[_Ranked] = []
+    for stack in stacks:
+        accepted = _accepting(stack.planes[0].header, accepts)
+        assert accepted is not None
+        reason = _unusable(stack, accepted)
+        if reason is None:
+            ranked.append(_Ranked(stack, accepted))
+        else:
+            reasons += [(plane, reason) for plane in stack.planes]
+    if not ranked:
+        raise _nothing_to_use(reasons, unused)
+    ranked.sort(key=lambda one: one.order)
+    best = ranked[0]
+    other = Reason("other-series", "another series of the same study is shown to the model")
+    reasons += [(plane, other) for one in ranked[1:] for plane in one.stack.planes]
+    used = {plane.ref for plane in best.stack.planes}
+    named = {plane.ref: reason for plane, reason in reasons if plane.ref not in used}
+    unused += [LeftOut(ref.sop_instance_uid, reason.code, reason.message) for ref, reason in named.items()]
+    shown = sampled(best.stack.planes, best.accepted.most)
+    images = _pictures(best, shown, longest_side)
+    remarks += _remarks(best.stack, len(shown), len(ranked))
+    context = study_context(study.study_instance_uid, list(headers))
+    return context, ImageSet(
+        study.study_instance_uid, images, tuple(unused), remarks=tuple(dict.fromkeys(remarks))
+    )
+
+
+def sampled(planes: Sequence[Plane], most: int) -> tuple[Plane, ...]:
+    """At most ``most`` of the planes, evenly chosen; the first and the last among them where ``most`` is above one."""
+    if len(planes) <= most:
+        return tuple(planes)
+    if most == 1:
+        return (planes[len(planes) // 2],)
+    return tuple(planes[round(place * (len(planes) - 1) / (most - 1))] for place in range(most))
+
+
+def upright(plane: Plane, orientation: str) -> Turn:
+    """How the plane is turned to be shown as radiologists see it; an oblique one is shown as it is stored."""
+    if orientation not in _ACROSS:
+        return Turn()
+    row, column = np.array(plane.along_row), np.array(plane.down_column)
+    across, down = np.array(_ACROSS[orientation]), np.array(_DOWN[orientation])
+    transposed = abs(float(row @ across)) < abs(float(column @ across))
+    right, below = (column, row) if transposed else (row, column)
+    return Turn(transposed, mirrored=float(right @ across) < 0, upside_down=float(below @ down) < 0)
+
+
+def _accepting(header: Header, accepts: Sequence[Accepts]) -> Accepts | None:
+    if kind_of(header.dataset) is not Kind.SLICES:
+        return None
+    modality = _MODALITY_OF.get(in_words(header.dataset), "")
+    return next((one for one in accepts if one.kind is Kind.SLICES and modality in one.modalities), None)
+
+
+def _planes(header: Header, accepts: Sequence[Accepts]) -> Sequence[Plane] | Reason:
+    if _accepting(header, accepts) is None:
+        return Reason(
+            "not-accepted", f"{in_words(header.dataset)}, which this model does not read beside the series"
+        )
+    return planes_of(header)
+
+
+def _unusable(stack: Stack, accepted: Accepts) -> Reason | None:
+    if stack.missing:
+        gone = sum(count for _, count in stack.missing)
+        return Reason("missing-planes", f"{gone} planes inside the series are missing")
+    if len(stack.planes) < accepted.least:
+        return Reason(
+            "too-few-planes", f"{len(stack.planes)} planes; this model is shown {accepted.least} or more"
+        )
+    return None
+
+
+def _pictures(best: _Ranked, shown: Sequence[Plane], longest_side: int) -> tuple[StudyImage, ...]:
+    """The planes decoded one after the other: memory holds one at full size."""
+    windows = _windows(best)
+    images = []
+    for plane in shown:
+        values, padded = plane_values(plane, PLANE_LIMITS)
+        channels = [np.clip((values - low) / (high - low), 0, 1) for low, high in windows]
+        if padded is not None:
+            for channel in channels:
+                channel[padded] = 0
+        images.append(_picture(plane, channels, best.stack.orientation, longest_side))
+    return tuple(images)
+
+
+def _picture(
+    plane: Plane, channels: Sequence[NDArray[np.float32]], orientation: str, longest_side: int
+) -> StudyImage:
+    dataset, turn = plane.header.dataset, upright(plane, orientation)
+    size = working_size(plane.rows, plane.columns, plane.spacing[0] / plane.spacing[1], longest_side)
+    rows, columns, spacing = plane.rows, plane.columns, plane.spacing
+    if turn.transposed:
+        rows, columns, spacing = columns, rows, (spacing[1], spacing[0])
+    shown = [turn.of(resized(np.ascontiguousarray(channel, np.float32), size)) for channel in channels]
+    return StudyImage(
+        ref=plane.ref,
+        frame=plane.frame,
+        pixels=np.ascontiguousarray(shown[0] if len(shown) == 1 else np.stack(shown, axis=-1)),
+        original_rows=rows,
+        original_columns=columns,
+        spacing_mm=spacing,
+        modality=_MODALITY_OF[in_words(dataset)],
+        body_part=text(dataset, "BodyPartExamined").upper(),
+        view="",
+        photometric_interpretation=text(dataset, "PhotometricInterpretation").upper(),
+        turn=turn,
+        burned_in=text(dataset, "BurnedInAnnotation").upper() == "YES",
+    )
+
+
+def _windows(best: _Ranked) -> tuple[tuple[float, float], ...]:
+    """The ranges of values that are shown: the model's own, the header's, or one that the values give."""
+    first = best.stack.planes[0]
+    if first.unit == "HU":
+        return best.accepted.windows or (_header_window(first) or SOFT_TISSUE,)
+    found = []
+    for plane in sampled(best.stack.planes, _SAMPLED_FOR_RANGE):
+        values, padded = plane_values(plane, PLANE_LIMITS)
+        thinned = values[::4, ::4] if padded is None else values[~padded][::16]
+        found.append(thinned.ravel())
+    low, high = (float(one) for one in np.percentile(np.concatenate(found), PERCENTILES))
+    if low >= high:
+        raise FailStudy("blank", "nearly every value of the series is the same")
+    return ((low, high),)
+
+
+def _header_window(plane: Plane) -> tuple[float, float] | None:
+    """The first window of the header as a range (PS3.3 C.11.2.1.2), or None."""
+    centers, widths = (
+        numbers(plane.header.dataset, "WindowCenter"),
+        numbers(plane.header.dataset, "WindowWidth"),
+    )
+    if not centers or not widths or widths[0] <= 1:
+        return None
+    return centers[0] - widths[0] / 2, centers[0] + widths[0] / 2
+
+
+def _remarks(stack: Stack, shown: int, stacks: int) -> tuple[Remark, ...]:
+    told = [
+        Remark(
+            "planes-shown",
+            f"{shown} of {len(stack.planes)} {stack.orientation} planes of one series were shown",
+        )
+    ]
+    if stacks > 1:
+        told.append(
+            Remark(
+                "series-shown", f"one of {stacks} series that could be shown; the others were not looked at"
+            )
+        )
+    if stack.apart:
+        names = " and ".join(name for name, _ in stack.apart)
+        told.append(
+            Remark(
+                "part-of-series", f"of several images at each place one set was shown, told apart by {names}"
+            )
+        )
+    if stack.sheared:
+        told.append(
+            Remark("tilted-planes", f"the planes are tilted by {stack.tilt:.0f} degrees and shown as stored")
+        )
+    return tuple(told)
+
+
+def _nothing_to_use(
+    reasons: Sequence[tuple[Plane, Reason]], unused: Sequence[LeftOut]
+) -> SkipStudy | FailStudy:
+    if reasons:
+        counts: dict[Reason, int] = {}
+        for _, reason in reasons:
+            counts[reason] = counts.get(reason, 0) + 1
+        nearest = max(counts, key=lambda one: counts[one])
+        return SkipStudy(nearest.code, f"no series that this model can be shown: {nearest.message}")
+    if unused:
+        return SkipStudy(unused[0].code, f"no series that this model can be shown: {unused[0].message}")
+    return FailStudy("no-instances", "the archive holds no instance of this study")

@@ -1,0 +1,229 @@
+"""Planes put together by geometry: grouped, told apart where places repeat, sorted along the normal, and measured.
+
+Slice Thickness, Spacing Between Slices, Slice Location, Instance Number and file names play no part: each was
+seen wrong in good series (PS3.3 C.7.6.2.1.1 and C.7.6.2.1.2 alone define where a plane lies).
+"""
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.images.choose import Reason
+from pipeline.images.volumes.plane import Plane, Vector
+
+SAME_DIRECTION = 1e-3
+"""Largest difference of a direction cosine between planes of one stack: scanners round them to four digits."""
+SAME_SPACING = 1e-3
+"""Largest difference of Pixel Spacing between planes of one stack, as a part of it."""
+SAME_PLACE_MM = 0.01
+"""Planes nearer than this along the normal lie at one place."""
+UNEVEN_MM, UNEVEN_PART, UNEVEN_MOST = 0.1, 0.01, 0.1
+"""A step is regular within the larger of 0.1 mm and 1 % of the median step, and never beyond a tenth of it."""
+TILTED_DEGREES = 0.5
+MOST_GAP = 4
+"""A step of so many spacings is at most taken for missing planes; beyond, the stack is irregular."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """Planes that are one volume, sorted: feet to head, or right to left, or front to back, whichever is nearest.
+
+    ``step`` is the vector in mm from one plane to the next (LPS), None for a single plane: nothing is invented.
+    ``missing`` names the gaps: before which plane (index into ``planes``), and how many planes are not there.
+    ``tilt`` is the angle in degrees between ``step`` and the normal: above 0.5 the stack is sheared (a tilted gantry).
+    ``apart`` says by what it was told from others at the same places: ("Echo", "2").
+    """
+
+    planes: tuple[Plane, ...]
+    step: Vector | None
+    missing: tuple[tuple[int, int], ...]
+    tilt: float
+    apart: tuple[tuple[str, str], ...]
+
+    @property
+    def sheared(self) -> bool:
+        """Whether the planes do not stand at a right angle on the line they are stacked along."""
+        return self.tilt > TILTED_DEGREES
+
+    @property
+    def affine(self) -> NDArray[np.float64]:
+        """4 x 4, from (plane, row, column, 1) to (x, y, z, 1) in mm, LPS; shear kept.
+
+        Raises ValueError for a single plane, which has no step.
+        """
+        if self.step is None:
+            raise ValueError("a single plane has no step to a next one")
+        first = self.planes[0]
+        affine = np.eye(4)
+        affine[:3, 0] = self.step
+        affine[:3, 1] = np.array(first.down_column) * first.spacing[0]
+        affine[:3, 2] = np.array(first.along_row) * first.spacing[1]
+        affine[:3, 3] = first.position
+        return affine
+
+    @property
+    def orientation(self) -> str:
+        """axial, sagittal or coronal by the nearest axis of the patient; oblique beyond 30 degrees of all."""
+        across = np.abs(self.planes[0].normal)
+        if across.max() < np.cos(np.radians(30)):
+            return "oblique"
+        return ("sagittal", "coronal", "axial")[int(np.argmax(across))]
+
+
+def stacks_of(planes: Iterable[Plane]) -> tuple[tuple[Stack, ...], tuple[tuple[Plane, Reason], ...]]:
+    """The stacks among ``planes``, largest first, and the planes that are in none, each with its reason.
+
+    Reasons: "duplicate-plane" (same place, same attributes, same pixels as another), "several-at-one-place" (nothing in
+    the headers tells them apart), "irregular-volume" (steps that are no whole number of spacings, or planes beside the
+    line). Every plane is in one stack or has a reason.
+    """
+    stacks: list[Stack] = []
+    left_out: list[tuple[Plane, Reason]] = []
+    for group in _alike(planes):
+        single, repeated = _without_duplicates(group)
+        left_out += [
+            (plane, Reason("duplicate-plane", "the same plane is stored twice")) for plane in repeated
+        ]
+        for part, apart in _told_apart(single, ()):
+            found = _measured(part, apart)
+            if isinstance(found, Reason):
+                left_out += [(plane, found) for plane in part]
+            else:
+                stacks.append(found)
+    stacks.sort(
+        key=lambda stack: (-len(stack.planes), stack.apart, stack.planes[0].ref, stack.planes[0].frame)
+    )
+    return tuple(stacks), tuple(left_out)
+
+
+def _alike(planes: Iterable[Plane]) -> list[list[Plane]]:
+    """Planes of one series, class, size, pixel spacing and direction together."""
+    groups: dict[tuple[object, ...], list[list[Plane]]] = defaultdict(list)
+    for plane in planes:
+        near = groups[(*plane.same, plane.rows, plane.columns, plane.unit)]
+        for group in near:
+            if _parallel(plane, group[0]):
+                group.append(plane)
+                break
+        else:
+            near.append([plane])
+    return [group for near in groups.values() for group in near]
+
+
+def _parallel(one: Plane, other: Plane) -> bool:
+    cosines = np.subtract((*one.along_row, *one.down_column), (*other.along_row, *other.down_column))
+    spacing = np.subtract(one.spacing, other.spacing) / np.array(other.spacing)
+    return bool(np.abs(cosines).max() <= SAME_DIRECTION and np.abs(spacing).max() <= SAME_SPACING)
+
+
+def _depths(planes: Sequence[Plane]) -> NDArray[np.float64]:
+    """Where each plane lies along the normal of the first, in mm."""
+    return np.asarray(np.array([plane.position for plane in planes]) @ np.array(planes[0].normal), np.float64)
+
+
+def _at_one_place(planes: Sequence[Plane]) -> list[list[Plane]]:
+    depths = _depths(planes)
+    places: list[list[Plane]] = []
+    last = -np.inf
+    for index in np.argsort(depths, kind="stable"):
+        if depths[index] - last > SAME_PLACE_MM:
+            places.append([])
+        places[-1].append(planes[index])
+        last = depths[index]
+    return places
+
+
+def _excess(planes: Sequence[Plane]) -> int:
+    return len(planes) - len(_at_one_place(planes))
+
+
+def _without_duplicates(planes: Sequence[Plane]) -> tuple[list[Plane], list[Plane]]:
+    """Two planes at one place with equal attributes and equal pixels are one; the lower instance number is kept."""
+    kept: list[Plane] = []
+    repeated: list[Plane] = []
+    for place in _at_one_place(planes):
+        seen: set[tuple[object, ...]] = set()
+        for plane in sorted(place, key=lambda one: (one.number, one.ref, one.frame)):
+            key = (plane.apart, plane.slope, plane.intercept, _pixel_digest(plane) if len(place) > 1 else "")
+            (repeated if key in seen else kept).append(plane)
+            seen.add(key)
+    return kept, repeated
+
+
+def _pixel_digest(plane: Plane) -> str:
+    """A digest of the pixel element as stored, with the frame's number where the object has several."""
+    with plane.header.path.open("rb") as file:
+        file.seek(plane.header.pixel_offset or 0)
+        digest = hashlib.file_digest(file, hashlib.sha256)
+    digest.update(str(plane.frame).encode())
+    return digest.hexdigest()
+
+
+def _told_apart(
+    planes: Sequence[Plane], by: tuple[tuple[str, str], ...], start: int = 0
+) -> list[tuple[list[Plane], tuple[tuple[str, str], ...]]]:
+    """``planes`` split by what their headers say, and only where a place would otherwise be taken twice.
+
+    Scanners vary Acquisition Number and times inside good volumes: a key counts only if it takes places apart and
+    leaves more than one plane to each part on average.
+    """
+    excess = _excess(planes)
+    if not excess:
+        return [(list(planes), by)]
+    for key in range(start, len(planes[0].apart)):
+        name = planes[0].apart[key][0]
+        parts = _grouped(planes, lambda plane, key=key: plane.apart[key][1])  # type: ignore[misc]
+        if len(parts) < 2 or 2 * len(parts) > len(planes):
+            continue
+        if sum(map(_excess, parts.values())) < excess:
+            return [
+                found
+                for value, part in parts.items()
+                for found in _told_apart(part, (*by, (name, value)), key + 1)
+            ]
+    return [(list(planes), by)]
+
+
+def _grouped(planes: Iterable[Plane], key: Callable[[Plane], str]) -> dict[str, list[Plane]]:
+    groups: dict[str, list[Plane]] = defaultdict(list)
+    for plane in planes:
+        groups[key(plane)].append(plane)
+    return dict(sorted(groups.items()))
+
+
+def _measured(planes: Sequence[Plane], apart: tuple[tuple[str, str], ...]) -> Stack | Reason:
+    """The planes sorted and their steps checked, or why they are no volume."""
+    if _excess(planes):
+        return Reason("several-at-one-place", "several planes at one place, and no header tells them apart")
+    depths = _depths(planes)
+    normal = np.array(planes[0].normal)
+    if normal[int(np.argmax(np.abs(normal)))] < 0:
+        depths = -depths
+    order = np.argsort(depths)
+    sorted_planes = tuple(planes[index] for index in order)
+    if len(planes) == 1:
+        return Stack(sorted_planes, None, (), 0.0, apart)
+    steps = np.diff(depths[order])
+    usual = float(np.median(steps))
+    counts = np.maximum(1, np.rint(steps / usual)).astype(int)
+    tolerance = min(max(UNEVEN_PART * usual, UNEVEN_MM), UNEVEN_MOST * usual)
+    if counts.max() > MOST_GAP or np.abs(steps - counts * usual).max() > tolerance:
+        return Reason("irregular-volume", "the planes do not lie at even distances")
+    places = np.concatenate([[0], np.cumsum(counts)])
+    positions = np.array([plane.position for plane in sorted_planes])
+    step = (positions[-1] - positions[0]) / places[-1]
+    beside = positions - (positions[0] + places[:, None] * step)
+    if np.linalg.norm(beside, axis=1).max() > max(tolerance, min(planes[0].spacing) / 2):
+        return Reason("irregular-volume", "the planes do not lie on a straight line")
+    leaning = abs(float(step @ normal)) / float(np.linalg.norm(step))
+    return Stack(
+        sorted_planes,
+        (float(step[0]), float(step[1]), float(step[2])),
+        tuple((index + 1, int(count) - 1) for index, count in enumerate(counts) if count > 1),
+        float(np.degrees(np.arccos(min(1.0, leaning)))),
+        apart,
+    )
