@@ -3,7 +3,7 @@
 from concurrent.futures import Executor, Future
 from typing import Protocol
 
-from pipeline.archive.part10 import DatasetDigest
+from pipeline.archive.content_digest import ContentDigest
 
 
 class RunningDigest(Protocol):
@@ -13,15 +13,15 @@ class RunningDigest(Protocol):
         """The next bytes of the file."""
 
     def hexdigest(self) -> str:
-        """The digest, when every byte was given."""
+        """The digest, when every byte was given; "" where the whole file has to be asked."""
         ...
 
     def close(self) -> None:
         """Give up; afterwards no piece is looked at any more."""
 
 
-class InlineDigest(DatasetDigest):
-    """A ``DatasetDigest`` taken by the thread that writes."""
+class InlineDigest(ContentDigest):
+    """A ``ContentDigest`` taken by the thread that writes."""
 
     def close(self) -> None:
         """See ``RunningDigest.close``."""
@@ -35,7 +35,7 @@ class OverlappedDigest:
 
     def __init__(self, pool: Executor) -> None:
         self._pool = pool
-        self._digest = DatasetDigest()
+        self._digest = ContentDigest()
         self._pending: Future[None] | None = None
 
     def update(self, piece: bytes | memoryview) -> None:

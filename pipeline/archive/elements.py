@@ -16,9 +16,9 @@ Encoded = bytes | bytearray | memoryview | GuardedFile
 PIXEL_DATA = 0x7FE00010
 UNDEFINED = 0xFFFFFFFF
 
-_ITEM = 0xFFFEE000
-_ITEM_END = 0xFFFEE00D
-_SEQUENCE_END = 0xFFFEE0DD
+ITEM = 0xFFFEE000
+ITEM_END = 0xFFFEE00D
+SEQUENCE_END = 0xFFFEE0DD
 _DEEPEST = 32
 _MOST_HEADERS = 250_000  # so that a hostile file of empty elements ends
 _PIECE = 1 << 16
@@ -57,17 +57,22 @@ class DataElement(NamedTuple):
     undefined: bool
 
 
-class _Reader:
-    """Byte access with the limits and byte order of one encoded data set."""
+class ElementReader:
+    """Element headers of one encoded data set up to ``end``, of a bounded number of elements."""
 
     def __init__(
-        self, encoded: Encoded, encoding: Encoding, end: int, unknown: list[tuple[int, int]] | None = None
+        self,
+        encoded: Encoded,
+        encoding: Encoding,
+        end: int,
+        unknown: list[tuple[int, int]] | None = None,
+        left: list[int] | None = None,
     ) -> None:
         self.encoded = encoded
         self.unknown = [] if unknown is None else unknown
         self.encoding = encoding
         self.end = end
-        self._left = _MOST_HEADERS
+        self._left = [_MOST_HEADERS] if left is None else left
         order = "<" if encoding.little else ">"
         self._tag = struct.Struct(order + "HH").unpack_from
         self._short = struct.Struct(order + "H").unpack_from
@@ -80,8 +85,8 @@ class _Reader:
         """
         if at + 8 > self.end:
             raise EOFError("element header is cut")
-        self._left -= 1
-        if not self._left:
+        self._left[0] -= 1
+        if self._left[0] <= 0:
             raise ValueError("more elements than any instance has")
         head = self.encoded[at : min(at + 12, self.end)]
         tag = self.tag_of(head)
@@ -96,6 +101,10 @@ class _Reader:
             return tag, vr, at + 12, self._long(head, 8)[0]
         value, length = self._unknown(at, tag, head)
         return tag, b"UN", value, length
+
+    def written(self, encoding: Encoding) -> "ElementReader":
+        """The same bytes, read as another encoding."""
+        return ElementReader(self.encoded, encoding, self.end, left=self._left)
 
     def tag_of(self, head: bytes | bytearray | memoryview) -> int:
         group, element = self._tag(head, 0)
@@ -124,7 +133,7 @@ class _Reader:
             return False
         head = self.encoded[at : at + 8]
         following = self.tag_of(head)
-        if following in (_ITEM_END, _SEQUENCE_END, _ITEM):
+        if following in (ITEM_END, SEQUENCE_END, ITEM):
             return True
         known = bytes(head[4:6]) in _SHORT_VRS | _LONG_VRS
         return following > tag and (known or following >> 16 == tag >> 16)
@@ -143,18 +152,18 @@ def elements(
     and bytes behind the pixel data that are no element. Raises EOFError where bytes that were announced are missing,
     ValueError where the bytes are not elements.
     """
-    reader = _Reader(encoded, encoding, len(encoded) if end is None else end, unknown)
+    reader = ElementReader(encoded, encoding, len(encoded) if end is None else end, unknown)
     at = start
     last = -1
     while at < reader.end:
-        if _only_padding(reader, at):
+        if is_only_padding(reader, at):
             return
-        if last >= PIXEL_DATA and not _goes_on(reader, at, last):
+        if last >= PIXEL_DATA and not goes_on(reader, at, last):
             reader.unknown.append((at, reader.end))
             return
         tag, vr, value, length = reader.header(at)
         undefined = length == UNDEFINED
-        at = _after_items(reader, value, vr, tag == PIXEL_DATA, 0) if undefined else value + length
+        at = _after_items_of(reader, value, vr, tag == PIXEL_DATA, 0) if undefined else value + length
         if at > reader.end:
             raise EOFError("an element's value is cut")
         last = tag
@@ -178,7 +187,7 @@ def _likely_group(group: bytes, order: str) -> bool:
     return (group[1] if order == "little" else group[0]) == 0
 
 
-def _only_padding(reader: _Reader, at: int) -> bool:
+def is_only_padding(reader: ElementReader, at: int) -> bool:
     """True where nothing but zeros is left: some devices pad files to even blocks."""
     if bytes(reader.encoded[at : min(reader.end, at + 8)]).strip(b"\0"):
         return False
@@ -188,7 +197,7 @@ def _only_padding(reader: _Reader, at: int) -> bool:
     )
 
 
-def _goes_on(reader: _Reader, at: int, last: int) -> bool:
+def goes_on(reader: ElementReader, at: int, last: int) -> bool:
     """Whether the bytes behind the pixel data are an element of the data set, and no rest of something else."""
     if at + 8 > reader.end:
         return False
@@ -199,13 +208,18 @@ def _goes_on(reader: _Reader, at: int, last: int) -> bool:
     return not reader.encoding.explicit or head[4:6] in _SHORT_VRS or head[4:6] in _LONG_VRS
 
 
-def _after_items(reader: _Reader, at: int, vr: bytes, pixels: bool, depth: int) -> int:
+def after_items(reader: ElementReader, at: int, vr: bytes, *, pixels: bool) -> int:
+    """The position after the items of an element of undefined length that begin at ``at``; raises as ``elements``."""
+    return _after_items_of(reader, at, vr, pixels, 0)
+
+
+def _after_items_of(reader: ElementReader, at: int, vr: bytes, pixels: bool, depth: int) -> int:
     """The position after the items of an element of undefined length (PS3.5 sections 7.5 and A.4)."""
     if depth > _DEEPEST:
         raise ValueError("sequences are nested too deeply")
     inner = reader
     if vr == b"UN":  # PS3.5 section 6.2.2 note 2: its items are implicit VR little endian
-        inner = _Reader(reader.encoded, IMPLICIT_LITTLE, reader.end)
+        inner = reader.written(IMPLICIT_LITTLE)
     first = at
     while True:
         if pixels and at > first and _fragments_ended(inner, at):
@@ -213,26 +227,26 @@ def _after_items(reader: _Reader, at: int, vr: bytes, pixels: bool, depth: int) 
         if at + 8 > inner.end:
             raise EOFError("a sequence is cut")
         tag, _, value, length = inner.header(at)
-        if tag == _SEQUENCE_END:
+        if tag == SEQUENCE_END:
             return value
-        if tag != _ITEM:
+        if tag != ITEM:
             raise ValueError("a sequence holds something that is no item")
         at = _after_item(inner, value, depth) if length == UNDEFINED else value + length
         if at > inner.end:
             raise EOFError("an item is cut")
 
 
-def _fragments_ended(reader: _Reader, at: int) -> bool:
+def _fragments_ended(reader: ElementReader, at: int) -> bool:
     """Whether pixel data without its last delimiter ends at ``at``: at the end of the file or before padding."""
-    return at == reader.end or (reader.end - at >= 8 and _only_padding(reader, at))
+    return at == reader.end or (reader.end - at >= 8 and is_only_padding(reader, at))
 
 
-def _after_item(reader: _Reader, at: int, depth: int) -> int:
+def _after_item(reader: ElementReader, at: int, depth: int) -> int:
     while True:
         tag, vr, value, length = reader.header(at)
-        if tag == _ITEM_END:
+        if tag == ITEM_END:
             return value
-        at = _after_items(reader, value, vr, False, depth + 1) if length == UNDEFINED else value + length
+        at = _after_items_of(reader, value, vr, False, depth + 1) if length == UNDEFINED else value + length
         if at > reader.end:
             raise EOFError("an item's element is cut")
 

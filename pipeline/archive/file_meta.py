@@ -9,6 +9,7 @@ IMPLEMENTATION_CLASS_UID = "2.25.190374452203310457917612843771054520811"
 IMPLEMENTATION_VERSION_NAME = "FIRSTREAD"
 PREAMBLE = bytes(128) + b"DICM"
 LONGEST_META = 1 << 16
+TRANSFER_SYNTAX = 0x00020010
 
 
 def file_header(sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: str) -> bytes:
@@ -43,6 +44,19 @@ def meta_end(encoded: Encoded, start: int) -> int:
         value, length = meta_layout(head)
         at += value + length
     raise EOFError("the file meta group is cut")
+
+
+def meta_elements(encoded: Encoded, start: int, end: int) -> dict[int, bytes]:
+    """The values of the file meta group from ``start`` to ``end``. Raises struct.error where it is cut."""
+    meta: dict[int, bytes] = {}
+    at = start
+    while at < end:
+        head = bytes(encoded[at : at + 12])
+        value, length = meta_layout(head)
+        tag = 0x00020000 | int(struct.unpack_from("<H", head, 2)[0])
+        meta[tag] = bytes(encoded[at + value : at + value + length])
+        at += value + length
+    return meta
 
 
 def meta_layout(head: bytes) -> tuple[int, int]:

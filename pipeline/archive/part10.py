@@ -4,7 +4,6 @@ Pixels are neither loaded nor decoded. Whatever is wrong with a file becomes a `
 bad file never stops a study.
 """
 
-import hashlib
 import shutil
 import struct
 import zlib
@@ -23,7 +22,7 @@ from pipeline.archive.elements import (
     elements,
     sniff,
 )
-from pipeline.archive.file_meta import LONGEST_META, PREAMBLE, file_header, meta_end, meta_layout
+from pipeline.archive.file_meta import PREAMBLE, TRANSFER_SYNTAX, file_header, meta_elements, meta_end
 from pipeline.archive.guarded_file import GuardedFile
 from pipeline.archive.uids import clean_uid, is_uid
 
@@ -50,7 +49,6 @@ _INFLATED_HEAD = 1 << 22
 
 _META_LENGTH = 0x00020000
 _META_SOP_INSTANCE = 0x00020003
-_META_TRANSFER_SYNTAX = 0x00020010
 _SOP_CLASS = 0x00080016
 _SOP_INSTANCE = 0x00080018
 _STUDY_INSTANCE = 0x0020000D
@@ -138,70 +136,16 @@ def rewrapped(path: Path, header: Part10Header, target: Path) -> None:
         shutil.copyfileobj(source, file, 1 << 20)
 
 
-class DatasetDigest:
-    """SHA-256 over the data set of a DICOM file that passes by in pieces: everything after the file meta
-    group.
-
-    Where the bytes are no DICOM file the digest is over all of them.
-    """
-
-    def __init__(self) -> None:
-        self._head: bytearray | None = bytearray()
-        self._sha256 = hashlib.sha256()
-
-    def update(self, piece: bytes | memoryview) -> None:
-        """Take the next piece of the file."""
-        if self._head is None:
-            self._sha256.update(piece)
-            return
-        self._head += piece
-        start = _dataset_start(self._head)
-        if start is not None:
-            self._settle(start)
-
-    def hexdigest(self) -> str:
-        """The digest over what has passed so far."""
-        if self._head is not None:
-            self._settle(0)
-        return self._sha256.hexdigest()
-
-    def _settle(self, start: int) -> None:
-        assert self._head is not None
-        self._sha256.update(memoryview(self._head)[start:])
-        self._head = None
-
-
-def dataset_digest(path: Path) -> str:
-    """SHA-256 over the data set of the file at ``path``, as ``DatasetDigest`` gives it. Raises OSError."""
-    digest = DatasetDigest()
-    with path.open("rb", buffering=0) as file:
-        piece = memoryview(bytearray(1 << 18))
-        while count := file.readinto(piece):
-            digest.update(piece[:count])
-    return digest.hexdigest()
-
-
-def _dataset_start(head: bytearray) -> int | None:
-    """Where the data set starts, 0 for bytes that are no DICOM file, None while more bytes are needed."""
-    if len(head) < 144:
-        return None if head[128:132] == b"DICM"[: max(0, len(head) - 128)] else 0
-    if head[128:132] != b"DICM":
-        return 0
-    try:
-        return meta_end(head, len(PREAMBLE))
-    except EOFError:
-        return None if len(head) <= LONGEST_META else 0
-
-
 def _header(encoded: GuardedFile, wanted: frozenset[int]) -> Part10Header | Fault:
     meta_start = _meta_start(encoded)
     if meta_start is None:
         return _without_meta(encoded, wanted)
     try:
-        meta, start = _read_meta(encoded, meta_start)
+        start = meta_end(encoded, meta_start)
+        meta = meta_elements(encoded, meta_start, start)
     except (ValueError, EOFError, struct.error):
         return Fault("malformed-meta", "the file meta group cannot be read")
-    syntax = clean_uid(meta.get(_META_TRANSFER_SYNTAX, b""))
+    syntax = clean_uid(meta.get(TRANSFER_SYNTAX, b""))
     if not is_uid(syntax):
         return Fault("no-transfer-syntax", "the file meta group names no transfer syntax")
     header = _walk(encoded, start, syntax, wanted)
@@ -234,20 +178,6 @@ def _meta_start(encoded: GuardedFile) -> int | None:
         if encoded[start : start + 2] == b"\x02\x00" and encoded[start + 3 : start + 4] == b"\0":
             return start
     return None
-
-
-def _read_meta(encoded: GuardedFile, meta_start: int) -> tuple[dict[int, bytes], int]:
-    start = meta_end(encoded, meta_start)
-    meta: dict[int, bytes] = {}
-    at = meta_start
-    while at < start:
-        head = encoded[at : at + 12]
-        value, length = meta_layout(head)
-        meta[0x00020000 | int(struct.unpack_from("<H", head, 2)[0])] = encoded[
-            at + value : at + value + length
-        ]
-        at += value + length
-    return meta, start
 
 
 def _walk(encoded: GuardedFile, start: int, syntax: str, wanted: frozenset[int]) -> Part10Header | Fault:

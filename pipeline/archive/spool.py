@@ -18,8 +18,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from pipeline.archive.content_digest import content_digest
 from pipeline.archive.digesting import InlineDigest, OverlappedDigest, RunningDigest
-from pipeline.archive.part10 import Fault, Part10Header, dataset_digest, read_part10_header, rewrapped
+from pipeline.archive.part10 import Fault, Part10Header, read_part10_header, rewrapped
 from pipeline.errors import FirstreadError, RetryLater, StopRun
 from pipeline.study import AnnouncedInstance, DamagedInstance, FetchedStudy, HeldInstance, InstanceRef
 
@@ -225,11 +226,11 @@ class Spool:
             if path.suffix == PART_SUFFIX:
                 path.unlink(missing_ok=True)
             elif path.suffix == ".dcm" and path.is_file():
-                found = examine(path, "")
+                found = examine(path)
                 if isinstance(found, Fault) or self._misplaced(found, path.stem):
                     path.unlink(missing_ok=True)
                 else:
-                    self._held[found.ref.sop_instance_uid] = examined(found, dataset_digest(path))
+                    self._held[found.ref.sop_instance_uid] = found
 
     def _misplaced(self, found: HeldInstance, expected: str) -> Fault | None:
         if found.ref.study_instance_uid != self.study_instance_uid:
@@ -263,20 +264,21 @@ class Spool:
         return damage
 
 
-def examine(path: Path, sha256: str) -> HeldInstance | Fault:
-    """The instance in the file at ``path``, or what is wrong with it.
+def examine(path: Path, sha256: str = "") -> HeldInstance | Fault:
+    """The instance in the file at ``path``, or what is wrong with it; ``sha256`` is its digest where it is known.
 
     A file without a sound file meta group gets one in its place: every reader behind this one sees PS3.10 files.
     """
     header = read_part10_header(path)
     if isinstance(header, Part10Header) and header.lenience:
-        sha256 = _rewrap(path, header)
+        _rewrap(path, header)
+        sha256 = ""
     if isinstance(header, Fault):
         return header
     return HeldInstance(
         ref=InstanceRef(header.study_instance_uid, header.series_instance_uid, header.sop_instance_uid),
         path=path,
-        sha256=sha256,
+        sha256=sha256 or content_digest(path),
         size=path.stat().st_size,
         sop_class_uid=header.sop_class_uid,
         transfer_syntax_uid=header.transfer_syntax_uid,
@@ -289,13 +291,8 @@ def moved(held: HeldInstance, path: Path) -> HeldInstance:
     return replace(held, path=path)
 
 
-def examined(held: HeldInstance, sha256: str) -> HeldInstance:
-    """The same instance with its digest."""
-    return replace(held, sha256=sha256)
-
-
-def _rewrap(path: Path, header: Part10Header) -> str:
-    """Give the file at ``path`` a file meta group of our own; gives the digest of its data set."""
+def _rewrap(path: Path, header: Part10Header) -> None:
+    """Give the file at ``path`` a file meta group of our own."""
     target = path.with_name(f"{uuid.uuid4().hex}{PART_SUFFIX}")
     try:
         rewrapped(path, header, target)
@@ -305,7 +302,6 @@ def _rewrap(path: Path, header: Part10Header) -> str:
         raise StopRun(
             "disk-full", f"the fetch folder cannot be written ({error.strerror}): free some disk"
         ) from None
-    return dataset_digest(path)
 
 
 def _write_all(descriptor: int, piece: bytes | memoryview) -> None:

@@ -13,8 +13,8 @@ import pydicom
 import pytest
 
 from pipeline.archive import Archive
+from pipeline.archive.content_digest import content_digest
 from pipeline.archive.opening import open_archive
-from pipeline.archive.part10 import dataset_digest
 from pipeline.dicom_writer import EXPLICIT_LITTLE, JPEG_2000_LOSSLESS, JPEG_LS_LOSSLESS, RLE_LOSSLESS
 from pipeline.errors import ConfigurationError, FirstreadError, SkipStudy
 from pipeline.settings import ArchiveSettings, DicomwebArchive, DimseArchive, FolderArchive
@@ -140,7 +140,7 @@ def _assert_same(subject: Subject, study_instance_uid: str, held: dict[str, Path
             assert ours.PixelData == theirs.PixelData
             assert ours == theirs
         else:
-            assert dataset_digest(path) == dataset_digest(sources[uid])
+            assert content_digest(path) == content_digest(sources[uid])
 
 
 def test_finds_every_study_once(subject: Subject) -> None:
@@ -218,7 +218,7 @@ def test_fetches_every_instance_as_stored(subject: Subject, tmp_path: Path) -> N
                 assert held.sop_class_uid == meta.SOPClassUID
                 assert held.ref.series_instance_uid == meta.SeriesInstanceUID
                 assert held.size == held.path.stat().st_size
-                assert held.sha256 == dataset_digest(held.path)
+                assert held.sha256 == content_digest(held.path)
             assert {path.suffix for path in (tmp_path / uid).iterdir()} == {".dcm"}
 
 

@@ -7,12 +7,12 @@ from pathlib import Path
 import pydicom
 import pytest
 
+from pipeline.archive.content_digest import content_digest
 from pipeline.archive.dicomweb.dicomweb_archive import DicomwebStudies
 from pipeline.archive.dimse.command import Counts
 from pipeline.archive.dimse.dimse_archive import DimseStudies
 from pipeline.archive.dimse.pdu import MOST_CONTEXTS, Rejection
 from pipeline.archive.dimse.retrieving import storage_contexts
-from pipeline.archive.part10 import dataset_digest
 from pipeline.dicom_writer import (
     EXPLICIT_LITTLE,
     JPEG_2000_LOSSLESS,
@@ -87,7 +87,7 @@ def test_a_sound_archive_is_fetched_as_stored(films: list[Path], tmp_path: Path,
         fetched = dimse.fetch(STUDY, tmp_path)
         assert server.store_statuses == [0] * 4
     assert fetched.complete
-    assert sorted(held.sha256 for held in fetched.held) == sorted(map(dataset_digest, films))
+    assert sorted(held.sha256 for held in fetched.held) == sorted(map(content_digest, films))
 
 
 @pytest.mark.parametrize("faults", [Faults(find_cap=5), Faults(find_cap=10), Faults(find_refuses_above=6)])

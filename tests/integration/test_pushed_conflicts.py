@@ -10,8 +10,8 @@ import pytest
 from flows.environment.workplace import Workplace
 from flows.path import RetrievedStudy, bring, fetch
 from flows.received import pushed_events
-from pipeline.archive.part10 import dataset_digest
-from pipeline.archive.spool import examine, examined
+from pipeline.archive.content_digest import content_digest
+from pipeline.archive.spool import examine
 from pipeline.ledger import Claim, SettledOutcome, WorkFilter
 from pipeline.settings import load
 from pipeline.store.values import QuietStudy
@@ -39,9 +39,8 @@ def pushed(place: Workplace, tmp_path: Path, *, rows: int = 512, instance: int =
     header = radiograph_header("conflict", instance=instance)
     path = tmp_path / f"pushed-{rows}-{instance}.dcm"
     write_chest(path, header, pixels=chest_pixels(rows, 480))
-    found = examine(path, "")
-    assert isinstance(found, HeldInstance)
-    held = examined(found, dataset_digest(path))
+    held = examine(path)
+    assert isinstance(held, HeldInstance)
     place.store.record_received("main", [held], [SENDER])
     return held
 
@@ -81,7 +80,7 @@ def test_what_the_archive_lacks_is_taken_from_the_inbox(place: Workplace, tmp_pa
         HEADER.sop_instance_uid,
         more.ref.sop_instance_uid,
     }
-    assert all(dataset_digest(one.path) == one.sha256 for one in fetched.held)
+    assert all(content_digest(one.path) == one.sha256 for one in fetched.held)
 
 
 def test_a_conflict_that_comes_after_the_report_is_told_once(place: Workplace, tmp_path: Path) -> None:

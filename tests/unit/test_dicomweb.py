@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.archive.content_digest import content_digest
 from pipeline.archive.dicomweb.dicomweb_archive import DicomwebStudies
-from pipeline.archive.part10 import dataset_digest
 from pipeline.dicom_writer import uid_from
 from pipeline.errors import ConfigurationError, FailStudy, FirstreadError, RetryLater, SkipStudy, StopRun
 from pipeline.settings import DicomwebArchive
@@ -341,7 +341,7 @@ def test_what_the_study_request_left_out_is_fetched_by_instance(
         fetched = web.fetch(STUDY, tmp_path)
     assert fetched.complete
     assert not fetched.damaged
-    assert sorted(held.sha256 for held in fetched.held) == sorted(map(dataset_digest, study))
+    assert sorted(held.sha256 for held in fetched.held) == sorted(map(content_digest, study))
     assert {path.suffix for path in tmp_path.iterdir()} == {".dcm"}
 
 

@@ -12,9 +12,9 @@ from pathlib import Path
 import pydicom
 import pytest
 
+from pipeline.archive.content_digest import content_digest
 from pipeline.archive.part10 import (
     Fault,
-    dataset_digest,
     read_part10_header,
 )
 from pipeline.dicom_writer import (
@@ -111,7 +111,7 @@ def test_every_transfer_syntax_is_read_and_copied_as_stored(tmp_path: Path, synt
     (held,) = fetched.held
     assert held.transfer_syntax_uid == syntax
     assert held.path.read_bytes() == before[0]
-    assert held.sha256 == dataset_digest(source)
+    assert held.sha256 == content_digest(source)
     assert (source.read_bytes(), source.stat().st_mtime_ns) == before
     held.path.write_bytes(b"changed")
     assert source.read_bytes() == before[0]
@@ -127,7 +127,7 @@ def test_duplicates_with_the_same_bytes_are_one_and_with_others_a_conflict(tmp_p
     with archive(tmp_path / "in") as disk:
         other = disk.fetch(STUDY, tmp_path / "other")
     assert [damaged.code for damaged in other.damaged] == ["duplicate-conflict"]
-    assert other.held[0].sha256 == dataset_digest(first)
+    assert other.held[0].sha256 == content_digest(first)
 
 
 def test_files_that_come_and_go_are_noticed(tmp_path: Path) -> None:

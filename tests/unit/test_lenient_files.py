@@ -11,10 +11,11 @@ import pytest
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
+from pipeline.archive.content_digest import content_digest
 from pipeline.archive.dicomweb.dicomweb_archive import DicomwebStudies
 from pipeline.archive.folder import FolderStudies
 from pipeline.archive.guarded_file import GuardedFile
-from pipeline.archive.part10 import Fault, dataset_digest, read_part10_header
+from pipeline.archive.part10 import Fault, read_part10_header
 from pipeline.archive.spool import examine
 from pipeline.dicom_writer import EXPLICIT_BIG, EXPLICIT_LITTLE, IMPLICIT_LITTLE, RLE_LOSSLESS
 from pipeline.settings import DicomwebArchive, FolderArchive
@@ -87,7 +88,7 @@ def test_bytes_behind_the_data_set_are_nobodys(tmp_path: Path, syntax: str, rest
 def test_the_meta_group_ends_where_another_group_begins(tmp_path: Path, wrong: int) -> None:
     """PS3.10 7.1: group 0002 and nothing else, whatever its length says."""
     path = film(tmp_path / "1.dcm")
-    digest = dataset_digest(path)
+    digest = content_digest(path)
 
     def lie(content: bytes) -> bytes:
         stated = int(struct.unpack_from("<I", content, 140)[0]) + wrong
@@ -100,14 +101,14 @@ def test_the_meta_group_ends_where_another_group_begins(tmp_path: Path, wrong: i
 @pytest.mark.parametrize("syntax", [EXPLICIT_LITTLE, IMPLICIT_LITTLE, EXPLICIT_BIG])
 def test_a_bare_data_set_is_kept_with_a_meta_group(tmp_path: Path, syntax: str) -> None:
     path = film(tmp_path / "1.dcm", syntax)
-    digest = dataset_digest(path)
+    digest = content_digest(path)
     found = kept(changed(path, lambda content: content[dataset_start(content) :]))
     assert (found.lenience, found.sha256, found.transfer_syntax_uid) == (("no-file-meta",), digest, syntax)
 
 
 def test_a_meta_group_without_preamble_is_read(tmp_path: Path) -> None:
     path = film(tmp_path / "1.dcm", RLE_LOSSLESS)
-    digest = dataset_digest(path)
+    digest = content_digest(path)
     found = kept(changed(path, lambda content: content[132:]))
     assert (found.lenience, found.sha256) == (("no-preamble",), digest)
 

@@ -13,12 +13,13 @@ from pathlib import Path
 import pytest
 from pydicom.filereader import read_file_meta_info
 
+from pipeline.archive.content_digest import content_digest
 from pipeline.archive.dimse.association import Association
 from pipeline.archive.dimse.command import C_FIND_RQ, C_STORE_RQ, Command
 from pipeline.archive.dimse.committing import Arrival
 from pipeline.archive.dimse.pdu import Associate, PresentationContext
 from pipeline.archive.dimse.storage_scp import StorageScp
-from pipeline.archive.part10 import EXPLICIT_VR_LITTLE_ENDIAN, dataset_digest
+from pipeline.archive.part10 import EXPLICIT_VR_LITTLE_ENDIAN
 from pipeline.dicom_writer import (
     DX_IMAGE_STORAGE,
     EXPLICIT_LITTLE,
@@ -47,7 +48,7 @@ class Ledger:
     def record(self, arrivals: Sequence[Arrival]) -> None:
         for one in arrivals:
             assert one.instance.path.is_file()
-            assert dataset_digest(one.instance.path) == one.instance.sha256
+            assert content_digest(one.instance.path) == one.instance.sha256
         if self.failure is not None:
             raise self.failure
         self.rows += [(one.instance, one.sender.calling) for one in arrivals]
@@ -135,7 +136,7 @@ def test_takes_what_orthanc_forwards(scp: StorageScp, ledger: Ledger, tmp_path: 
             assert json.load(response)["FailedInstancesCount"] == 0
     ((held, calling),) = ledger.rows
     assert calling == "ORTHANC"
-    assert held.sha256 == dataset_digest(film)
+    assert held.sha256 == content_digest(film)
 
 
 def test_the_same_instance_again_is_success_without_a_second_file(
@@ -316,7 +317,7 @@ def test_many_senders_at_once(scp: StorageScp, ledger: Ledger, tmp_path: Path) -
         thread.start()
     for thread in threads:
         thread.join()
-    assert sorted(held.sha256 for held, _ in ledger.rows) == sorted(map(dataset_digest, films))
+    assert sorted(held.sha256 for held, _ in ledger.rows) == sorted(map(content_digest, films))
     assert len(inbox_files(tmp_path)) == 12
 
 

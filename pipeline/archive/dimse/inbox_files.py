@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from pipeline.archive.part10 import dataset_digest
+from pipeline.archive.content_digest import content_digest
 from pipeline.archive.spool import moved
 from pipeline.errors import RetryLater
 from pipeline.study import HeldInstance
@@ -69,7 +69,7 @@ class InboxFiles:
         for _ in range(_TRIES):
             new = _made(folder)
             if path.exists():
-                if dataset_digest(path) != found.sha256:
+                if content_digest(path) != found.sha256:
                     raise OtherBytesError
                 return moved(found, path), new
             try:
