@@ -25,8 +25,8 @@ MENDED_BY: Mapping[str, MendedBy] = {
     **dict.fromkeys(
         (
             "archive-aborted", "archive-busy", "archive-cancelled", "archive-closed", "archive-cut-short",
-            "archive-error", "archive-protocol", "archive-stalled", "archive-too-many", "archive-unreachable",
-            "archive-unreadable",
+            "archive-ended-early", "archive-error", "archive-protocol", "archive-stalled", "archive-too-many",
+            "archive-unreachable", "archive-unreadable",
             "claim-lost", "database-away", "database-busy", "database-read-only",
             "endpoint-away", "endpoint-busy", "endpoint-slow",
             "inbox-busy", "incomplete", "model-died", "model-slow", "nothing-came", "peer-too-slow", "peer-without-end",

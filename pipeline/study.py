@@ -120,7 +120,7 @@ class DamagedInstance:
 UNMENDABLE = frozenset(
     {
         "not-dicom", "no-file-meta", "malformed-meta", "no-transfer-syntax", "transfer-syntax-mismatch", "no-dataset",
-        "malformed-dataset", "missing-uid", "too-large", "wrong-study",
+        "malformed-dataset", "missing-uid", "too-large", "wrong-study", "wrong-instance", "duplicate-conflict",
     }
 )  # fmt: skip
 """Codes of damage that the archive would send again; a cut file may come whole the next time."""

@@ -267,13 +267,14 @@ class _Server:
             if number == faults.dies_after:
                 association.abort()
                 return
-            context = next(
+            agreed = [
                 c
                 for c in association.contexts.values()
                 if c.abstract_syntax == stored.keys[CLASS][1]
                 and c.transfer_syntaxes == (stored.transfer_syntax,)
-            )
-            self._store(association, context, stored)
+            ]
+            if agreed:  # else it cannot be sent
+                self._store(association, agreed[0], stored)
         self._answer(association, message, faults.retrieve_status, faults.retrieve_counts)
 
     def _ready(self, association: Association, message: DimseMessage) -> bool:

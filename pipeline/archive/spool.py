@@ -151,11 +151,12 @@ class Spool:
         if self.stopped is not None:
             raise self.stopped
 
-    def keep(self, part: PartFile, *, expected: str = "") -> HeldInstance | DamagedInstance:
+    def keep(self, part: PartFile, *, expected: str = "", named: str = "") -> HeldInstance | DamagedInstance:
         """Finish ``part``: a sound instance of this study stays under its SOP Instance UID, anything else is
         noted.
 
-        ``expected`` is the SOP Instance UID that was asked for or announced, where there is one.
+        ``expected`` is the SOP Instance UID that was asked for, where there is one: no other will do. ``named`` is the
+        one that a C-STORE names: the data set knows better (``Lenience.META_UID``).
         """
         found = part.finish()
         if isinstance(found, HeldInstance):
@@ -164,7 +165,7 @@ class Spool:
             self.progressed()
             self._lock.notify_all()
             if isinstance(found, Fault):
-                return self._note(found, expected)
+                return self._note(found, expected or named)
             return self._place(found)
 
     def held(self) -> frozenset[str]:
@@ -186,6 +187,18 @@ class Spool:
         """True where the archive sent this instance, and it was not usable."""
         with self._lock:
             return any(uid == sop_instance_uid for uid, _ in self._damaged)
+
+    def lacking(self, wanted: Iterable[AnnouncedInstance]) -> tuple[AnnouncedInstance, ...]:
+        """Of these what neither is held nor came and could not be used."""
+        with self._lock:
+            came = {*self._held, *(uid for uid, _ in self._damaged)}
+        return tuple(instance for instance in wanted if instance.ref.sop_instance_uid not in came)
+
+    @property
+    def refused(self) -> int:
+        """How many things came that could not be used."""
+        with self._lock:
+            return len(self._damaged)
 
     def note(self, sop_instance_uid: str, code: str, message: str) -> None:
         """Record something of the study that could not be had as a usable file."""

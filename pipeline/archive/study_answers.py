@@ -10,16 +10,18 @@ from pipeline.study import AnnouncedInstance, FoundStudy, InstanceRef, StudyQuer
 _STUDY_DATE = 0x00080020
 _ACCESSION_NUMBER = 0x00080050
 
+_STUDY_TIME = 0x00080030
+PATIENT_NAME = 0x00100010
 CHARACTER_SET = 0x00080005
 DIGEST_TAGS = (
     0x00100020,  # Patient ID
     0x00100021,  # Issuer of Patient ID
-    0x00100010,  # Patient's Name
+    PATIENT_NAME,
     0x00100030,  # Patient's Birth Date
     0x00100040,  # Patient's Sex
     _ACCESSION_NUMBER,
     _STUDY_DATE,
-    0x00080030,  # Study Time
+    _STUDY_TIME,
 )
 
 _DATE = re.compile(r"([0-9]{4})([./-]?)([0-9]{2})\2([0-9]{2})(?:$|[ T0-9])", re.ASCII)
@@ -48,12 +50,16 @@ _CODECS = {
     "ISO 2022 IR 58": "gb2312",
 }
 
+_WITHOUT_ESCAPES = ("euc_kr", "gb2312")
+"""Codecs of character sets that a text calls by an escape sequence (PS3.3 C.12.1.1.2), which they do not know."""
+_ESCAPES = re.compile(rb"\x1b[\x24\x28-\x2f]+[\x30-\x7e]")
+
 
 def found_study(
     study_instance_uid: str, values: Mapping[int, str], modalities: tuple[str, ...], count: str
 ) -> FoundStudy:
     """The value for one study-level answer; ``values`` are the announced texts of ``DIGEST_TAGS``."""
-    announced_text = "\x1f".join(values.get(tag, "").strip(" \0") for tag in DIGEST_TAGS)
+    announced_text = "\x1f".join(_as_meant(tag, values.get(tag, "")) for tag in DIGEST_TAGS)
     return FoundStudy(
         study_instance_uid=study_instance_uid,
         study_date=parse_date(values.get(_STUDY_DATE, "")),
@@ -62,6 +68,16 @@ def found_study(
         announced_instances=int(count) if _COUNT.fullmatch(count) else None,
         demographics_digest=hashlib.sha256(announced_text.encode("utf-8", "surrogateescape")).hexdigest(),
     )
+
+
+def _as_meant(tag: int, text: str) -> str:
+    """A text whose like means the same (PS3.5 6.2): padding, empty name components, a fraction of no time."""
+    text = text.strip(" \0")
+    if tag == PATIENT_NAME:
+        return "=".join(group.rstrip("^ ") for group in text.split("=")).rstrip("=")
+    if tag == _STUDY_TIME and "." in text:
+        return text.rstrip("0").rstrip(".")
+    return text
 
 
 def _plain(text: str) -> str:
@@ -87,7 +103,12 @@ def decode_texts(values: Mapping[int, bytes]) -> dict[int, str]:
     codec = next(
         (_CODECS[term.strip(" \0")] for term in reversed(terms) if term.strip(" \0") in _CODECS), "latin-1"
     )
-    return {tag: values[tag].decode(codec, "replace").strip(" \0") for tag in DIGEST_TAGS if tag in values}
+    escapes = _ESCAPES if codec in _WITHOUT_ESCAPES else None
+    return {
+        tag: (escapes.sub(b"", values[tag]) if escapes else values[tag]).decode(codec, "replace").strip(" \0")
+        for tag in DIGEST_TAGS
+        if tag in values
+    }
 
 
 def is_wanted(study: FoundStudy, query: StudyQuery) -> bool:

@@ -31,7 +31,7 @@ _LENIENT = {
     "no-file-meta": "it has no file meta group, its encoding was recognised",
     "no-preamble": "it has no preamble",
     "meta-length": "the length of its file meta group is wrong",
-    "meta-uid": "its file meta group names another instance than its data set",
+    "meta-uid": "its file meta group, or who sent it, names another instance than its data set",
     "unknown-vr": "an element of an unknown kind was passed over",
     "bytes-after": "bytes behind the pixels were passed over",
 }

@@ -171,9 +171,10 @@ def test_nobody_there() -> None:
         (
             Faults(sends=0, retrieve_status=0xB000, retrieve_counts=Counts(0, 0, 4, 0)),
             RetryLater,
-            "nothing-came",
+            "archive-ended-early",
         ),
-        (Faults(sends=0, retrieve_status=0xA702), RetryLater, "archive-busy"),
+        (Faults(sends=0, retrieve_status=0xA702), RetryLater, "archive-ended-early"),
+        (Faults(sends=0, retrieve_status=0xA701), RetryLater, "archive-busy"),
         (Faults(sends=0, retrieve_status=0xA801), StopRun, "move-destination-unknown"),
         (Faults(sends=0, retrieve_status=0xC000), RetryLater, "archive-error"),
         (Faults(sends=0, retrieve_status=0xA900), FailStudy, "archive-refused"),
@@ -181,7 +182,7 @@ def test_nobody_there() -> None:
         (Faults(retrieve_stalls=True), RetryLater, "archive-stalled"),
         (Faults(dies_after=0), RetryLater, "archive-aborted"),
     ],
-    ids=["success-0", "b000", "a702", "a801", "c000", "a900", "unknown", "stalls", "dies"],
+    ids=["success-0", "b000", "a702", "a701", "a801", "c000", "a900", "unknown", "stalls", "dies"],
 )
 def test_when_nothing_comes_the_caller_hears_why(
     films: list[Path], tmp_path: Path, retrieve: str, faults: Faults, kind: type[FirstreadError], code: str
@@ -200,12 +201,28 @@ def test_when_nothing_comes_the_caller_hears_why(
 @pytest.mark.parametrize(
     "faults",
     [
-        Faults(sends=2, retrieve_counts=Counts(0, 4, 0, 0)),
         Faults(sends=2, retrieve_counts=Counts(0, 2, 2, 0), retrieve_status=0xB000),
+        Faults(sends=2, retrieve_counts=Counts(0, 2, 2, 0), retrieve_status=0xA702),
         Faults(sends=2, retrieve_status=0xC123),
-        Faults(dies_after=2),
     ],
-    ids=["lies", "says-some-failed", "fails", "dies"],
+    ids=["says-some-failed", "says-it-cannot", "fails"],
+)
+def test_what_an_archive_ends_early_is_asked_for_again_at_once(
+    films: list[Path], tmp_path: Path, retrieve: str, faults: Faults
+) -> None:
+    with faulty_dimse(films, faults, free_port()) as server, archive(server, retrieve) as dimse:
+        assert dimse.fetch(STUDY, tmp_path).complete
+        assert len(server.store_statuses) == 4
+
+
+@pytest.mark.parametrize(
+    ("faults", "retrieve"),
+    [
+        (Faults(sends=2, retrieve_counts=Counts(0, 4, 0, 0)), "move"),
+        (Faults(dies_after=2), "move"),
+        (Faults(dies_after=2), "get"),
+    ],
+    ids=["lies-move", "dies-move", "dies-get"],
 )
 def test_a_short_study_is_told_and_completed_by_the_next_fetch(
     films: list[Path], tmp_path: Path, retrieve: str, faults: Faults
@@ -250,8 +267,8 @@ def test_duplicates_are_one(films: list[Path], tmp_path: Path, retrieve: str) ->
 @BOTH
 @pytest.mark.parametrize(
     ("faults", "codes"),
-    [(Faults(truncates=True), {"truncated"}), (Faults(renames=True), {"wrong-instance"})],
-    ids=["truncated", "renamed"],
+    [(Faults(truncates=True), {"truncated"})],
+    ids=["truncated"],
 )
 def test_damage_is_reported_and_refused(
     films: list[Path], tmp_path: Path, retrieve: str, faults: Faults, codes: set[str]
@@ -262,6 +279,20 @@ def test_damage_is_reported_and_refused(
     assert not fetched.held
     assert len(fetched.missing) == 4
     assert {damage.code for damage in fetched.damaged} == codes
+
+
+@BOTH
+def test_a_request_that_names_another_instance_than_its_data_set_is_remarked(
+    films: list[Path], tmp_path: Path, retrieve: str
+) -> None:
+    with (
+        faulty_dimse(films, Faults(renames=True), free_port()) as server,
+        archive(server, retrieve) as dimse,
+    ):
+        fetched = dimse.fetch(STUDY, tmp_path)
+        assert set(server.store_statuses) == {0}
+    assert fetched.complete
+    assert {held.lenience for held in fetched.held} == {("meta-uid",)}
 
 
 @BOTH
@@ -308,7 +339,7 @@ def test_at_most_128_contexts_announced_classes_first() -> None:
     announced = [f"1.2.840.10008.5.1.4.1.1.{n}" for n in range(1, 40)]
     contexts = storage_contexts(announced)
     assert len(contexts) == MOST_CONTEXTS
-    assert {context.abstract_syntax for context in contexts[1:40]} == set(announced)
+    assert {context.abstract_syntax for context in contexts[2:41]} == set(announced)
     assert len({context.context_id for context in contexts}) == MOST_CONTEXTS
     assert all(context.context_id % 2 == 1 and 0 < context.context_id < 256 for context in contexts)
 

@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
+from pydicom.uid import UID
 
 from pipeline.archive.content_digest import ContentDigest, content_digest
 from pipeline.archive.elements import ElementReader
@@ -69,7 +70,7 @@ def written(path: Path, syntax: str, *, undefined: bool = False) -> Path:
         dataset["PixelData"].value = words.astype(">u2").tobytes()
         if table is not None:
             table.value = np.frombuffer(table.value, "<u2").astype(">u2").tobytes()
-    dataset.file_meta.TransferSyntaxUID = syntax
+    dataset.file_meta.TransferSyntaxUID = UID(syntax)
     pydicom.dcmwrite(
         target, dataset, implicit_vr=syntax == IMPLICIT_LITTLE, little_endian=syntax != EXPLICIT_BIG
     )

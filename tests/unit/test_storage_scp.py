@@ -193,7 +193,7 @@ def test_damage_is_refused_and_the_association_lives_on(
 ) -> None:
     uid = radiograph_header("scp").sop_instance_uid
     whole = dataset_of(film)
-    bad = [(b"", uid), (b"not a data set at all", uid), (whole[:-50], uid), (whole, uid_from("other"))]
+    bad = [(b"", uid), (b"not a data set at all", uid), (whole[:-50], uid)]
     bad += [(whole, ""), (whole, "../../../etc/passwd"), (whole, "1" * 65)]
     with associate(scp.port) as association:
         context = association.accepted(DX_IMAGE_STORAGE)
@@ -204,6 +204,16 @@ def test_damage_is_refused_and_the_association_lives_on(
             assert message is not None
             assert message.command.status == (0 if (dataset, named) == (whole, uid) else 0xC000)
     assert len(ledger.rows) == len(inbox_files(tmp_path)) == 1
+
+
+def test_a_request_that_names_another_instance_is_taken_by_its_data_set(
+    scp: StorageScp, ledger: Ledger, film: Path
+) -> None:
+    """Senders that name what the file meta group says (dcm4che) do so where an anonymiser changed one of them."""
+    assert send(scp, dataset_of(film), uid_from("other")) == 0
+    ((held, _),) = ledger.rows
+    assert held.ref.sop_instance_uid == radiograph_header("scp").sop_instance_uid
+    assert held.lenience == ("meta-uid",)
 
 
 def test_an_aborted_association_keeps_what_was_acknowledged_and_nothing_else(

@@ -13,16 +13,18 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
+from pydicom._uid_dict import UID_dictionary
 
 from pipeline.archive.dimse import pdu
 from pipeline.archive.dimse.association import Association
 from pipeline.archive.dimse.caller import LONGEST_REQUEST, Sender
 from pipeline.archive.dimse.caller_places import CallerPlaces
 from pipeline.archive.dimse.command import C_ECHO_RQ, C_FIND_RQ, C_STORE_RQ, Command
+from pipeline.archive.dimse.information_model import STORAGE_CLASSES
 from pipeline.archive.dimse.negotiation import TRANSFER_SYNTAXES, VERIFICATION
-from pipeline.archive.dimse.pdu import Associate, PresentationContext, Rejection
+from pipeline.archive.dimse.pdu import MOST_CONTEXTS, Associate, PresentationContext, Rejection
 from pipeline.archive.dimse.receiving import SUCCESS
-from pipeline.archive.dimse.retrieving import storage_contexts
+from pipeline.archive.dimse.retrieving import proposals
 from pipeline.archive.dimse.store_server import StoreServer
 from pipeline.archive.part10 import IMPLICIT_VR_LITTLE_ENDIAN
 from pipeline.archive.spool import DiskLimits, PartFile
@@ -34,6 +36,7 @@ from tests.servers import LOOPBACK, program
 ROOT = Path(__file__).parents[2]
 HEARD_WITHIN = 2.0
 FIND = "1.2.840.10008.5.1.4.1.2.2.1"
+ENCAPSULATED_PDF = "1.2.840.10008.5.1.4.1.1.104.1"
 JPEG_XL, PRIVATE = "1.2.840.10008.1.2.4.110", "1.2.840.113619.5.2"
 
 LISTENER = """
@@ -354,8 +357,29 @@ def test_rejections_reach_their_peer(tmp_path: Path) -> None:
         assert peer.recv(10, socket.MSG_WAITALL) == pdu.associate_rj(Rejection(1, 1, 7))
 
 
-def test_where_a_class_is_not_said_the_common_ones_are_proposed() -> None:
+def test_where_a_class_is_not_said_every_class_is_proposed_first() -> None:
+    """An archive that does not tell SOP Classes (dcmqrscp) has anything; each class fits into one context."""
     report = "1.2.840.10008.5.1.4.1.1.88.59"
-    proposed = {context.abstract_syntax for context in storage_contexts([report, ""])}
-    assert {report, DX_IMAGE_STORAGE} <= proposed
-    assert DX_IMAGE_STORAGE not in {context.abstract_syntax for context in storage_contexts([report])}
+    first, second = proposals([report, ""])
+    classes = [context.abstract_syntax for context in first[2:]]
+    assert len(first) <= MOST_CONTEXTS
+    assert len(set(classes)) == len(classes)
+    assert {report, DX_IMAGE_STORAGE, ENCAPSULATED_PDF, "1.2.840.10008.5.1.4.1.1.66.4"} <= set(classes)
+    assert all(context.transfer_syntaxes == TRANSFER_SYNTAXES for context in first[2:])
+    assert DX_IMAGE_STORAGE in {context.abstract_syntax for context in second}
+
+
+def test_where_every_class_is_said_each_is_proposed_as_it_may_be_stored() -> None:
+    first, second = proposals([DX_IMAGE_STORAGE])
+    assert [context.transfer_syntaxes for context in first[2:]] == [(one,) for one in TRANSFER_SYNTAXES]
+    assert {context.abstract_syntax for context in first[2:]} == {DX_IMAGE_STORAGE}
+    assert ENCAPSULATED_PDF in {context.abstract_syntax for context in second}
+
+
+def test_the_classes_are_those_of_the_standard() -> None:
+    """By pydicom's dictionary, which is made from PS3.6."""
+    known = {
+        uid for uid, (name, kind, *_) in UID_dictionary.items() if kind == "SOP Class" and "Storage" in name
+    }
+    assert set(STORAGE_CLASSES) <= known
+    assert len(set(STORAGE_CLASSES)) == len(STORAGE_CLASSES) <= MOST_CONTEXTS - 2

@@ -16,6 +16,7 @@ Json = Mapping[str, Any]
 STUDY, SERIES, INSTANCE, SOP_CLASS = "0020000D", "0020000E", "00080018", "00080016"
 PATIENT_ID = "00100020"
 LARGEST_JSON = 256 << 20
+_NAME_GROUPS = ("Alphabetic", "Ideographic", "Phonetic")
 
 
 def parse_rows(body: bytes, passed_over: PassedOver) -> list[Json]:
@@ -101,9 +102,11 @@ def _values(row: Json, tag: str) -> list[Any]:
 
 
 def _raw(row: Json, tag: str) -> str:
-    values = _values(row, tag)
-    return (
-        json.dumps(values, sort_keys=True, ensure_ascii=False)
-        if any(isinstance(v, dict) for v in values)
-        else "\\".join(str(value) for value in values if value is not None)
+    """The values as an element of a data set would have them; a name's component groups too (PS3.18 F.2.2)."""
+    return "\\".join(
+        "=".join(str(value.get(group) or "") for group in _NAME_GROUPS).rstrip("=")
+        if isinstance(value, dict)
+        else str(value)
+        for value in _values(row, tag)
+        if value is not None
     )

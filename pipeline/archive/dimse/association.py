@@ -129,6 +129,10 @@ class Association:
                 return context
         raise service_refused(abstract_syntax)
 
+    def offers(self, abstract_syntax: str) -> bool:
+        """Whether the peer took a context for an abstract syntax."""
+        return any(context.abstract_syntax == abstract_syntax for context in self.contexts.values())
+
     def send(self, context: PresentationContext, command: Command, identifier: bytes = b"") -> None:
         """Send one message."""
         self._send_all(

@@ -17,8 +17,10 @@ def service_refused(abstract_syntax: str) -> StopRun:
     name = _SERVICES.get(abstract_syntax, f"the service {abstract_syntax}")
     return StopRun(
         "archive-refused-service",
-        f"{name} was not accepted: let the archive offer it to our AE title (Patient Root alone is not "
-        "enough), or use its DICOMweb",
+        f"{name} was not accepted, nor its Patient Root: let the archive offer one of them to our AE title, or use "
+        "its DICOMweb"
+        if "Root" in name
+        else f"{name} was not accepted: let the archive offer it to our AE title",
     )
 
 

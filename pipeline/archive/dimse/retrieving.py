@@ -2,7 +2,7 @@
 
 import logging
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import groupby
 from typing import Protocol
@@ -11,6 +11,19 @@ from pipeline.archive.dimse import statuses
 from pipeline.archive.dimse.association import Association, DimseMessage
 from pipeline.archive.dimse.caller import Sender
 from pipeline.archive.dimse.command import C_GET_RQ, C_MOVE_RQ, C_STORE_RQ, Command, encode_identifier
+from pipeline.archive.dimse.information_model import (
+    COMMON_CLASSES,
+    GET,
+    INSTANCE,
+    LEVEL,
+    MOVE,
+    PATIENT,
+    SERIES,
+    STORAGE_CLASSES,
+    STUDY,
+    chosen,
+    needs_patient,
+)
 from pipeline.archive.dimse.negotiation import TRANSFER_SYNTAXES
 from pipeline.archive.dimse.pdu import MOST_CONTEXTS, Associate, PresentationContext
 from pipeline.archive.dimse.receiving import (
@@ -30,33 +43,26 @@ from pipeline.study import AnnouncedInstance, HeldInstance
 
 log = logging.getLogger(__name__)
 
-MOVE = "1.2.840.10008.5.1.4.1.2.2.2"
-GET = "1.2.840.10008.5.1.4.1.2.2.3"
-
 _PLAIN = (IMPLICIT_VR_LITTLE_ENDIAN, EXPLICIT_VR_LITTLE_ENDIAN)
-_LEVEL, _STUDY, _SERIES, _INSTANCE = 0x00080052, 0x0020000D, 0x0020000E, 0x00080018
 _UIDS_PER_REQUEST = 64
 _SETTLE_SECONDS = 3.0
 _EVERY_ADDRESS = ("", "0.0.0.0", "::")  # noqa: S104 - compared, never bound
-
-_COMMON_CLASSES = (
-    "1.2.840.10008.5.1.4.1.1.1",  # Computed Radiography
-    "1.2.840.10008.5.1.4.1.1.1.1",  # Digital X-Ray, for presentation
-    "1.2.840.10008.5.1.4.1.1.1.1.1",  # Digital X-Ray, for processing
-    "1.2.840.10008.5.1.4.1.1.7",  # Secondary Capture
-    "1.2.840.10008.5.1.4.1.1.11.1",  # Greyscale presentation state
-    "1.2.840.10008.5.1.4.1.1.88.11",  # Basic Text SR
-    "1.2.840.10008.5.1.4.1.1.2",  # CT
-)
 
 
 class Retrieval(Protocol):
     """One way to bring instances into a spool."""
 
     def retrieve(
-        self, spool: Spool, expected: tuple[AnnouncedInstance, ...], missing: tuple[AnnouncedInstance, ...]
+        self,
+        spool: Spool,
+        expected: tuple[AnnouncedInstance, ...],
+        missing: tuple[AnnouncedInstance, ...],
+        patient_id: str,
     ) -> FirstreadError | None:
-        """Bring the missing ones; returns what the archive's last word was, when it was not success."""
+        """Bring the missing ones; returns what the archive's last word was, when it was not success.
+
+        ``patient_id`` names the patient where the archive offers Patient Root alone.
+        """
         ...
 
 
@@ -122,19 +128,31 @@ class MoveRetrieval:
         self._desk = desk
 
     def retrieve(
-        self, spool: Spool, expected: tuple[AnnouncedInstance, ...], missing: tuple[AnnouncedInstance, ...]
+        self,
+        spool: Spool,
+        expected: tuple[AnnouncedInstance, ...],
+        missing: tuple[AnnouncedInstance, ...],
+        patient_id: str,
     ) -> FirstreadError | None:
         """See ``Retrieval.retrieve``."""
         uids = frozenset(instance.ref.sop_instance_uid for instance in expected)
         with self._desk.waiting(spool, uids):
-            before = len(spool.held())
-            with _associate(self._settings, (PresentationContext(1, MOVE, _PLAIN),), ()) as association:
+            before, refused = len(spool.held()), spool.refused
+            with _associate(self._settings, _services(MOVE), ()) as association:
+                service = chosen(association, MOVE)
                 finals = [
-                    self._move(association, keys, spool) for keys in _requests(spool, expected, missing)
+                    self._move(association, service, keys, spool)
+                    for keys in _requests(
+                        spool, expected, missing, patient_id if needs_patient(service) else None
+                    )
                 ]
             if _more_may_come(finals, len(spool.held()) - before):
                 spool.wait_for(uids, _SETTLE_SECONDS)
-        return _worst(finals, f"{self._settings.calling_ae_title} at {self._listening()}")
+        return _worst(
+            finals,
+            f"{self._settings.calling_ae_title} at {self._listening()}",
+            refused_here=spool.refused > refused,
+        )
 
     def _listening(self) -> str:
         """Where the archive has to send, as far as it can be known here."""
@@ -142,12 +160,14 @@ class MoveRetrieval:
         place = "the address of this host" if host in _EVERY_ADDRESS else host
         return f"{place}, port {port}" if port else place
 
-    def _move(self, association: Association, keys: dict[int, tuple[str, str]], spool: Spool) -> Command:
-        context = association.accepted(MOVE)
+    def _move(
+        self, association: Association, service: str, keys: dict[int, tuple[str, str]], spool: Spool
+    ) -> Command:
+        context = association.accepted(service)
         request = Command(
             C_MOVE_RQ,
             message_id=1,
-            sop_class_uid=MOVE,
+            sop_class_uid=service,
             move_destination=self._settings.calling_ae_title,
             has_data_set=True,
         )
@@ -167,18 +187,48 @@ class GetRetrieval:
         self._settings = settings
 
     def retrieve(
-        self, spool: Spool, expected: tuple[AnnouncedInstance, ...], missing: tuple[AnnouncedInstance, ...]
+        self,
+        spool: Spool,
+        expected: tuple[AnnouncedInstance, ...],
+        missing: tuple[AnnouncedInstance, ...],
+        patient_id: str,
     ) -> FirstreadError | None:
         """See ``Retrieval.retrieve``."""
-        contexts = storage_contexts(instance.sop_class_uid for instance in missing)
-        roles = tuple(dict.fromkeys(context.abstract_syntax for context in contexts[1:]))
-        with _associate(self._settings, contexts, roles) as association:
-            finals = [self._get(association, keys, spool) for keys in _requests(spool, expected, missing)]
-        return _worst(finals)
+        failure: FirstreadError | None = None
+        for contexts in proposals([instance.sop_class_uid for instance in missing]):
+            failure = self._over(contexts, spool, expected, missing, patient_id)
+            missing = spool.lacking(missing)
+            if not missing or (failure is not None and failure.code != statuses.ENDED_EARLY):
+                break
+        return failure
 
-    def _get(self, association: Association, keys: dict[int, tuple[str, str]], spool: Spool) -> Command:
-        context = association.accepted(GET)
-        request = Command(C_GET_RQ, message_id=1, sop_class_uid=GET, has_data_set=True)
+    def _over(
+        self,
+        contexts: tuple[PresentationContext, ...],
+        spool: Spool,
+        expected: tuple[AnnouncedInstance, ...],
+        missing: tuple[AnnouncedInstance, ...],
+        patient_id: str,
+    ) -> FirstreadError | None:
+        """Retrieve over one association that proposes these contexts."""
+        roles = tuple(dict.fromkeys(context.abstract_syntax for context in contexts[len(GET) :]))
+        refused = spool.refused
+        with _associate(self._settings, contexts, roles) as association:
+            service = chosen(association, GET)
+            finals = [
+                self._get(association, service, keys, spool)
+                for keys in _requests(
+                    spool, expected, missing, patient_id if needs_patient(service) else None
+                )
+            ]
+        unoffered = not all(instance.sop_class_uid for instance in missing)
+        return _worst(finals, refused_here=spool.refused > refused, unoffered=unoffered)
+
+    def _get(
+        self, association: Association, service: str, keys: dict[int, tuple[str, str]], spool: Spool
+    ) -> Command:
+        context = association.accepted(service)
+        request = Command(C_GET_RQ, message_id=1, sop_class_uid=service, has_data_set=True)
         association.send(context, request, encode_identifier(keys, context.transfer_syntaxes[0]))
         desk = _GetReceiver(spool)
         sender = Sender(self._settings.ae_title, self._settings.host)
@@ -222,47 +272,77 @@ class _GetReceiver:
 
 def keep_status(spool: Spool, part: PartFile, command: Command) -> int:
     """Keep the part in the spool; returns the C-STORE status that says how it went."""
-    kept = spool.keep(part, expected=command.sop_instance_uid)
+    kept = spool.keep(part, named=command.sop_instance_uid)
     if isinstance(kept, HeldInstance):
         return SUCCESS
     return {"duplicate-conflict": DUPLICATE, "too-large": OUT_OF_RESOURCES}.get(kept.code, CANNOT_UNDERSTAND)
 
 
-def storage_contexts(sop_class_uids: Iterable[str]) -> tuple[PresentationContext, ...]:
-    """The C-GET context, then one context per SOP class and transfer syntax, so that each is sent as it is
-    stored.
+def proposals(sop_class_uids: Sequence[str]) -> tuple[tuple[PresentationContext, ...], ...]:
+    """What is proposed to a C-GET, and what then for instances that did not come.
 
-    Announced classes come first; where any was not said the common ones fill up. At most 128 in all (PS3.8 section
-    9.3.2.2).
+    Where every class is told, each with its transfer syntaxes one by one, so that each instance is sent as it is
+    stored; where one is not, every class that films lie beside, each in one context, first. At most 128 contexts (PS3.8
+    section 9.3.2.2).
     """
-    said = list(sop_class_uids)
-    classes = list(dict.fromkeys(uid for uid in said if uid))
-    if not all(said) or not said:
-        classes = list(dict.fromkeys([*classes, *_COMMON_CLASSES]))
-    pairs = [(sop_class, syntax) for sop_class in classes for syntax in TRANSFER_SYNTAXES]
-    if len(pairs) > MOST_CONTEXTS - 1:
-        pairs = [(sop_class, syntax) for syntax in TRANSFER_SYNTAXES for sop_class in classes]
-    stores = [
-        PresentationContext(2 * index + 3, sop_class, (syntax,))
-        for index, (sop_class, syntax) in enumerate(pairs[: MOST_CONTEXTS - 1])
+    told = tuple(dict.fromkeys(uid for uid in sop_class_uids if uid))
+    if told and all(sop_class_uids):
+        return storage_contexts(told), _every_class(told)
+    return _every_class(told), storage_contexts((*told, *COMMON_CLASSES))
+
+
+def storage_contexts(sop_class_uids: Iterable[str]) -> tuple[PresentationContext, ...]:
+    """The C-GET contexts, then one context per SOP class and transfer syntax; what is beyond 128 is left out."""
+    classes = list(dict.fromkeys(sop_class_uids))
+    pairs: list[tuple[str, tuple[str, ...]]] = [
+        (sop_class, (syntax,)) for sop_class in classes for syntax in TRANSFER_SYNTAXES
     ]
-    return (PresentationContext(1, GET, _PLAIN), *stores)
+    if len(pairs) > MOST_CONTEXTS - len(GET):
+        pairs = [(sop_class, (syntax,)) for syntax in TRANSFER_SYNTAXES for sop_class in classes]
+    return _numbered(pairs)
+
+
+def _every_class(first: tuple[str, ...]) -> tuple[PresentationContext, ...]:
+    """The C-GET contexts, then one for each storage class, in any transfer syntax that we can decode."""
+    return _numbered(
+        [(sop_class, TRANSFER_SYNTAXES) for sop_class in dict.fromkeys((*first, *STORAGE_CLASSES))]
+    )
+
+
+def _numbered(pairs: list[tuple[str, tuple[str, ...]]]) -> tuple[PresentationContext, ...]:
+    services = _services(GET)
+    return (
+        *services,
+        *(
+            PresentationContext(2 * (index + len(services)) + 1, sop_class, syntaxes)
+            for index, (sop_class, syntaxes) in enumerate(pairs[: MOST_CONTEXTS - len(services)])
+        ),
+    )
+
+
+def _services(service: tuple[str, str]) -> tuple[PresentationContext, ...]:
+    return tuple(PresentationContext(2 * index + 1, uid, _PLAIN) for index, uid in enumerate(service))
 
 
 def _requests(
-    spool: Spool, expected: tuple[AnnouncedInstance, ...], missing: tuple[AnnouncedInstance, ...]
+    spool: Spool,
+    expected: tuple[AnnouncedInstance, ...],
+    missing: tuple[AnnouncedInstance, ...],
+    patient_id: str | None,
 ) -> Iterator[dict[int, tuple[str, str]]]:
     """Identifiers: the study while nothing is held, else the missing instances, series by series."""
-    study = {_STUDY: ("UI", spool.study_instance_uid)}
+    study = {STUDY: ("UI", spool.study_instance_uid)}
+    if patient_id is not None:
+        study[PATIENT] = ("LO", patient_id)
     if len(missing) == len(expected):
-        yield {**study, _LEVEL: ("CS", "STUDY")}
+        yield {**study, LEVEL: ("CS", "STUDY")}
         return
     ordered = sorted(missing, key=lambda instance: instance.ref.series_instance_uid)
     for series, instances in groupby(ordered, key=lambda instance: instance.ref.series_instance_uid):
         uids = [instance.ref.sop_instance_uid for instance in instances]
         for at in range(0, len(uids), _UIDS_PER_REQUEST):
             some = "\\".join(uids[at : at + _UIDS_PER_REQUEST])
-            yield {**study, _LEVEL: ("CS", "IMAGE"), _SERIES: ("UI", series), _INSTANCE: ("UI", some)}
+            yield {**study, LEVEL: ("CS", "IMAGE"), SERIES: ("UI", series), INSTANCE: ("UI", some)}
 
 
 def _associate(
@@ -289,11 +369,18 @@ def _final(message: DimseMessage | None) -> Command | None:
     return None if message.command.status in statuses.PENDING else message.command
 
 
-def _worst(finals: list[Command], destination: str = "") -> FirstreadError | None:
+def _worst(
+    finals: list[Command], destination: str = "", *, refused_here: bool = False, unoffered: bool = False
+) -> FirstreadError | None:
     failures = [
         failure
         for final in finals
-        if (failure := statuses.retrieve_failure(final.status, destination)) is not None
+        if (
+            failure := statuses.retrieve_failure(
+                final.status, destination, refused_here=refused_here, unoffered=unoffered
+            )
+        )
+        is not None
     ]
     return failures[-1] if failures else None
 

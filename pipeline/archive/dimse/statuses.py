@@ -12,6 +12,9 @@ _DESTINATION_UNKNOWN = 0xA801
 _MISMATCH = 0xA900
 _UNABLE = 0xC000
 """Cxxx, unable to process: what Orthanc answers for an unknown move destination."""
+ENDED_EARLY = "archive-ended-early"
+"""The archive ended a retrieval, and may go on with what is left when asked again."""
+ENDED_BY_ITSELF = (ENDED_EARLY, "archive-error")
 _NOT_AUTHORIZED = 0x0124
 _CLASS_UNSUPPORTED = frozenset({0x0122, 0x0112, 0x0118})
 
@@ -28,18 +31,37 @@ def find_was_cut(status: int | None) -> bool:
     raise _refusal(status, "query")
 
 
-def retrieve_failure(status: int | None, destination: str = "") -> RetryLater | StopRun | FailStudy | None:
-    """What a final C-MOVE or C-GET status says for the caller; None for success, and for success in part.
+def retrieve_failure(
+    status: int | None, destination: str = "", *, refused_here: bool = False, unoffered: bool = False
+) -> RetryLater | StopRun | FailStudy | None:
+    """What a final C-MOVE or C-GET status says for the caller; None for success.
 
-    Whether anything really came is another matter. ``destination`` says for a C-MOVE who we are and where we listen.
+    Whether anything really came is another matter. ``destination`` says for a C-MOVE who we are and where we listen;
+    ``refused_here`` that something came meanwhile that we refused, ``unoffered`` that for some instances nobody knows
+    whether a presentation context was proposed.
     """
-    if status in (SUCCESS, _SOME_FAILED):
+    if status == SUCCESS:
         return None
-    if status in _TOO_MANY or status == _CANNOT_PERFORM:
+    if status in _TOO_MANY:
         return RetryLater(
             "archive-busy", f"the archive is out of resources for this retrieval ({_shown(status)})"
         )
-    return _refusal(status, "retrieval", destination)
+    if status not in (_CANNOT_PERFORM, _SOME_FAILED) and not _is_unable(status):
+        return _refusal(status, "retrieval", destination)
+    if refused_here:
+        why = "after an instance that was refused here"
+    elif unoffered:
+        why = "for instances whose SOP Class it does not tell, so that no presentation context was proposed"
+    elif status in (_CANNOT_PERFORM, _SOME_FAILED):
+        reaches = f"it does not reach {destination}, " if destination else ""
+        why = f"because it could not send every instance: {reaches}has not the files, or cannot encode them as agreed"
+    else:
+        return _refusal(status, "retrieval", destination)
+    return RetryLater(ENDED_EARLY, f"the archive ended the retrieval ({_shown(status)}) {why}")
+
+
+def _is_unable(status: int | None) -> bool:
+    return status is not None and status & 0xF000 == _UNABLE
 
 
 def _refusal(status: int | None, what: str, destination: str = "") -> RetryLater | StopRun | FailStudy:
@@ -59,7 +81,7 @@ def _refusal(status: int | None, what: str, destination: str = "") -> RetryLater
     if status == _CANCELLED:
         return RetryLater("archive-cancelled", f"the archive cancelled the {what}")
     advice = "look into its log"
-    if destination and status is not None and status & 0xF000 == _UNABLE:
+    if destination and _is_unable(status):
         advice = f"most often it does not know where to send, it must know {destination}; else {advice}"
     return RetryLater("archive-error", f"the archive ended the {what} with status {_shown(status)}: {advice}")
 

@@ -126,11 +126,6 @@ class _Inbox:
             if isinstance(found, Fault):
                 log.warning("an instance is refused: %s (%s)", found.message, found.code)
                 return OUT_OF_RESOURCES if found.code == "too-large" else CANNOT_UNDERSTAND
-            if found.ref.sop_instance_uid != command.sop_instance_uid:
-                log.warning(
-                    "an instance is refused: its data set names another SOP Instance UID than the request"
-                )
-                return CANNOT_UNDERSTAND
         try:
             self._commits.commit(Arrival(found, sender))
         except OtherBytesError:
