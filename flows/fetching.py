@@ -22,7 +22,8 @@ LONGEST_PAUSE = 30.0
 def fetch_study(place: Workplace, archive: str, study_instance_uid: str, folder: Path) -> FetchedStudy:
     """Bring the study's files; a short study or a busy archive is tried again, as often as its settings say.
 
-    Returns the last attempt even if it is short. Raises what the archive raised last when nothing came.
+    What came and can never be used is not asked for again. Returns the last attempt even if it is short. Raises what
+    the archive raised last when nothing came.
     """
     attempts = place.settings.archives[archive].attempts
     for attempt in range(1, attempts + 1):
@@ -34,7 +35,7 @@ def fetch_study(place: Workplace, archive: str, study_instance_uid: str, folder:
                 raise
             pause = error.after_seconds if error.after_seconds is not None else _back_off(attempt)
         else:
-            if fetched.complete or last:
+            if not fetched.awaited or last:
                 return fetched
             pause = _back_off(attempt)
         time.sleep(min(pause, LONGEST_PAUSE))

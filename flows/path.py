@@ -97,10 +97,7 @@ def bring(place: Workplace, claim: Claim, *, pushed: bool = False) -> RetrievedS
         if not again and fetched.manifest_digest == claim.reported_manifest:
             return unchanged(claim, completeness, progress.received)
         if fetched.awaited and not _grace_is_over(place, claim):
-            raise RetryLater(
-                "incomplete",
-                f"{len(fetched.awaited)} of {len(fetched.announced)} instances are still missing",
-            )
+            raise _incomplete(fetched)
         read = read_headers(fetched)
         completeness = progress.completeness = with_films(place, fetched, read, completeness)
         if not again and completeness.films_digest == claim.reported_films:
@@ -148,6 +145,15 @@ def fetch(
         return fetched, True, ()
     fetched, differing = with_received(place.store, claim, folder, fetched)
     return fetched, True, differing
+
+
+def _incomplete(fetched: FetchedStudy) -> RetryLater:
+    """Why a study is short: what came is named by what was wrong with it."""
+    awaited = set(fetched.awaited)
+    wrong = sorted({one.code for one in fetched.damaged if one.sop_instance_uid in awaited})
+    came = f"; of those that came: {', '.join(wrong)}" if wrong else ""
+    message = f"{len(awaited)} of {len(fetched.announced)} instances are still missing{came}"
+    return RetryLater("incomplete", message)
 
 
 def _new_conflict(place: Workplace, claim: Claim, differing: tuple[UsedInstance, ...]) -> bool:

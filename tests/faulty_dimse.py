@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pydicom import dcmread
@@ -66,6 +66,8 @@ class Faults:
     truncates: bool = False
     renames: bool = False
     """The request names another SOP Instance UID than the data set."""
+    names: str = ""
+    """The SOP Instance UID that every request names."""
 
 
 @dataclass(slots=True)
@@ -88,11 +90,19 @@ class _Stored:
 
 
 @contextmanager
-def faulty_dimse(files: Sequence[Path], faults: Faults, move_port: int = 0) -> Iterator[FaultyDimse]:
-    """Serve these DICOM files, wrongly; C-MOVE goes to ``move_port`` on loopback whatever the destination."""
+def faulty_dimse(
+    files: Sequence[Path], faults: Faults, move_port: int = 0, datasets: Sequence[bytes] = ()
+) -> Iterator[FaultyDimse]:
+    """Serve these DICOM files, wrongly; C-MOVE goes to ``move_port`` on loopback whatever the destination.
+
+    ``datasets`` are sent in the place of those of the files.
+    """
     listener = socket.create_server((LOOPBACK, 0))
     running = FaultyDimse(int(listener.getsockname()[1]), faults, move_port)
-    server = _Server(listener, [_stored(path) for path in files], running)
+    stored = [_stored(path) for path in files]
+    for number, dataset in enumerate(datasets):
+        stored[number] = replace(stored[number], dataset=dataset)
+    server = _Server(listener, stored, running)
     thread = threading.Thread(target=server.serve, daemon=True)
     thread.start()
     try:
@@ -290,7 +300,7 @@ class _Server:
 
     def _store(self, association: Association, context: PresentationContext, stored: _Stored) -> None:
         faults = self.running.faults
-        uid = stored.keys[INSTANCE][1] + (".9" if faults.renames else "")
+        uid = faults.names or stored.keys[INSTANCE][1] + (".9" if faults.renames else "")
         request = Command(C_STORE_RQ, 9, 0, stored.keys[CLASS][1], uid, has_data_set=True)
         association.send(context, request, stored.dataset[:-100] if faults.truncates else stored.dataset)
         answer = association.receive()

@@ -65,6 +65,7 @@ class Lenience(StrEnum):
     META_UID = "meta-uid"
     UNKNOWN_VR = "unknown-vr"
     BYTES_AFTER = "bytes-after"
+    ENCODING = "encoding"
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,7 +203,10 @@ def _walk(encoded: GuardedFile, start: int, syntax: str, wanted: frozenset[int])
     values: dict[int, bytes] = {}
     unknown: list[tuple[int, int]] = []
     fault: Fault | None = None
-    if written != encoding:
+    mistaken = written != encoding
+    if mistaken and syntax in _PLAIN:  # a plain encoding is evident (PS3.5 7.1), whatever the meta group says
+        syntax = next(uid for uid in _PLAIN if _encoding(uid) == written)
+    elif mistaken:
         fault = Fault("transfer-syntax-mismatch", "the data set is not encoded as the file meta group says")
     try:
         for element in elements(dataset, written, start, unknown=unknown):
@@ -220,11 +224,14 @@ def _walk(encoded: GuardedFile, start: int, syntax: str, wanted: frozenset[int])
     if fault is not None:
         return _identified(fault, values)
     header = _header_of(values, written, syntax, dataset_start)
-    if isinstance(header, Fault) or not unknown or dataset is not encoded:
+    if isinstance(header, Fault):
         return header
-    behind = unknown[-1][1] == len(encoded)
-    lenience = Lenience.BYTES_AFTER if behind else Lenience.UNKNOWN_VR
-    return replace(header, unknown=tuple(unknown), lenience=(lenience,))
+    lenience = [Lenience.ENCODING] if mistaken else []
+    if unknown and dataset is encoded:
+        behind = unknown[-1][1] == len(encoded)
+        lenience.append(Lenience.BYTES_AFTER if behind else Lenience.UNKNOWN_VR)
+        header = replace(header, unknown=tuple(unknown))
+    return replace(header, lenience=tuple(lenience))
 
 
 def _inflate(encoded: GuardedFile, start: int) -> tuple[bytes, bool]:

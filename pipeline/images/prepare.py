@@ -33,6 +33,7 @@ _LENIENT = {
     "meta-length": "the length of its file meta group is wrong",
     "meta-uid": "its file meta group, or who sent it, names another instance than its data set",
     "unknown-vr": "an element of an unknown kind was passed over",
+    "encoding": "its data set is encoded otherwise than its transfer syntax says",
     "bytes-after": "bytes behind the pixels were passed over",
 }
 _BURNED_IN = Remark("burned-in-text", "the header says that identifying text is drawn into a film")

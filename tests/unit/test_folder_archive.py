@@ -46,8 +46,6 @@ DAMAGE: dict[str, tuple[str, Callable[[Path], Path]]] = {
     "cut-in-header": ("truncated", lambda path: patched(path, lambda content: content[: offset(path) + 300])),
     "only-meta": ("no-dataset", lambda path: patched(path, lambda content: content[: offset(path)])),
     "cut-in-meta": ("malformed-meta", lambda path: patched(path, lambda content: content[:200])),
-    "says-implicit": ("transfer-syntax-mismatch", lambda path: with_syntax(path, IMPLICIT_LITTLE)),
-    "says-big-endian": ("transfer-syntax-mismatch", lambda path: with_syntax(path, EXPLICIT_BIG)),
     "says-deflated": ("transfer-syntax-mismatch", lambda path: with_syntax(path, DEFLATED)),
     "says-jpeg-2000": ("transfer-syntax-mismatch", lambda path: with_syntax(path, JPEG_2000_LOSSLESS)),
     "says-nothing": ("no-transfer-syntax", lambda path: with_syntax(path, "")),

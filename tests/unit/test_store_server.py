@@ -64,6 +64,9 @@ class Desk:
         self.go_on.wait(20)
         return SUCCESS
 
+    def refused(self, sender: Sender, code: str) -> None:
+        """Nobody is told."""
+
 
 @contextmanager
 def server(

@@ -38,6 +38,10 @@ class ReceivePolicy(Protocol):
         """The status to answer with, once every byte is written. The part file is discarded afterwards."""
         ...
 
+    def refused(self, sender: Sender, code: str) -> None:
+        """Told why an instance is refused, where ``open`` and ``close`` did not say so themselves. Must not block."""
+        ...
+
 
 class Ignored:
     """The sink of a data set that nobody reads."""
@@ -62,6 +66,7 @@ class StoreSink:
         self._part: PartFile | None = None
         self._status = CANNOT_UNDERSTAND
         if not is_uid(command.sop_instance_uid) or not is_uid(command.sop_class_uid):
+            desk.refused(sender, "missing-uid")
             return
         try:
             opened = desk.open(command)
@@ -118,5 +123,6 @@ class StoreSink:
             )
         else:
             log.warning("an instance is refused: %s", error)
+        self._desk.refused(self._sender, error.code if isinstance(error, FirstreadError) else "cannot-write")
         self._status = OUT_OF_RESOURCES
         self.discard()

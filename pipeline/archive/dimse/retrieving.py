@@ -119,6 +119,9 @@ class MoveReceiver:
             return NOT_AUTHORIZED
         return keep_status(spool, part, command)
 
+    def refused(self, sender: Sender, code: str) -> None:
+        """See ``ReceivePolicy.refused``: the spool has noted it, or nobody waits for it."""
+
 
 class MoveRetrieval:
     """C-MOVE to our Storage SCP."""
@@ -268,6 +271,9 @@ class _GetReceiver:
 
     def close(self, part: PartFile, command: Command, sender: Sender) -> int:
         return keep_status(self._spool, part, command)
+
+    def refused(self, sender: Sender, code: str) -> None:
+        """The spool has noted it."""
 
 
 def keep_status(spool: Spool, part: PartFile, command: Command) -> int:

@@ -22,6 +22,7 @@ from pipeline.archive.dimse.receiving import CANNOT_UNDERSTAND, DUPLICATE, OUT_O
 from pipeline.archive.dimse.store_server import Hearing, StoreServer
 from pipeline.archive.part10 import Fault
 from pipeline.archive.spool import PART_SUFFIX, DiskLimits, PartFile
+from pipeline.errors import FirstreadError
 from pipeline.folders import cannot_write, make_writable, writing
 
 log = logging.getLogger(__name__)
@@ -38,7 +39,8 @@ class StorageScp:
     acknowledgement may have been lost): it must be idempotent. When it raises, or takes longer than ``record_seconds``,
     the sender gets 0xA700, keeps the instance and may send it again; the file stays. A second instance with the same
     UID and other bytes is refused with 0x0111 and the first one kept. Below ``min_free_gib``, and where the folder
-    cannot be written, everything is refused with 0xA700. ``allows`` and ``refused``: see ``StoreServer``.
+    cannot be written, everything is refused with 0xA700. ``allows``: see ``StoreServer``; ``refused`` is told of
+    senders and of instances that were refused, and why, and must not block.
     """
 
     def __init__(
@@ -125,6 +127,7 @@ class _Inbox:
             found = part.finish(durable=True)
             if isinstance(found, Fault):
                 log.warning("an instance is refused: %s (%s)", found.message, found.code)
+                self._refused(sender, found.code)
                 return OUT_OF_RESOURCES if found.code == "too-large" else CANNOT_UNDERSTAND
         try:
             self._commits.commit(Arrival(found, sender))
@@ -136,5 +139,10 @@ class _Inbox:
             raise cannot_write(_INBOX, self._folder, error) from None
         except Exception as error:  # noqa: BLE001 - whatever it was, the sender must not be told Success
             log.warning("an instance could not be recorded: %s", said(error))
+            self._refused(sender, error.code if isinstance(error, FirstreadError) else "not-recorded")
             return OUT_OF_RESOURCES
         return SUCCESS
+
+    def refused(self, sender: Sender, code: str) -> None:
+        """See ``ReceivePolicy.refused``."""
+        self._refused(sender, code)
