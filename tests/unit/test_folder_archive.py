@@ -19,8 +19,6 @@ from pipeline.archive.part10 import (
 )
 from pipeline.dicom_writer import (
     DEFLATED,
-    EXPLICIT_BIG,
-    IMPLICIT_LITTLE,
     JPEG_2000_LOSSLESS,
     RLE_LOSSLESS,
     WRITABLE,
