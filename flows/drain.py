@@ -45,11 +45,16 @@ class _Lanes:
         self.encoded: asyncio.Queue[stages.ModelBatch | None] = asyncio.Queue(1)
         self.outcomes: asyncio.Queue[Sequence[ReportOutcome | SettledOutcome] | None] = asyncio.Queue(4)
         self.claims: dict[int, Claim] = {}
+        self.idle = asyncio.Event()
+        """Nothing is claimed."""
+        self.idle.set()
         self.settled: list[LedgerState | None] = []
 
     def hold(self, claims: Sequence[Claim]) -> None:
         """Claims that are ours until their outcome is stored or they are given back."""
         self.claims.update({claim.ledger_id: claim for claim in claims})
+        if claims:
+            self.idle.clear()
 
     def done(
         self, outcomes: Sequence[ReportOutcome | SettledOutcome], states: Sequence[LedgerState | None]
@@ -58,6 +63,8 @@ class _Lanes:
         self.settled.extend(states)
         for outcome in outcomes:
             self.claims.pop(outcome.claim.ledger_id, None)
+        if not self.claims:
+            self.idle.set()
 
 
 async def drain(place: Workplace, *wanted: WorkFilter) -> Tally:
@@ -91,7 +98,10 @@ async def drain(place: Workplace, *wanted: WorkFilter) -> Tally:
 
 
 async def _retrieve(place: Workplace, wanted: Sequence[WorkFilter], concurrency: int, lanes: _Lanes) -> None:
-    """Claim batch after batch, two in flight so that one stalled study holds nobody up."""
+    """Claim batch after batch, two in flight so that one stalled study holds nobody up.
+
+    Those over whom a process died come last, each alone: the next death is nobody else's.
+    """
     studies = asyncio.Semaphore(concurrency)
     batches = asyncio.Semaphore(RETRIEVING_BATCHES)
 
@@ -116,6 +126,15 @@ async def _retrieve(place: Workplace, wanted: Sequence[WorkFilter], concurrency:
                 break
             OBSERVER.get().claimed(len(claims))
             group.create_task(retrieve(claims))
+    for alone in await asyncio.to_thread(_suspects, place, wanted):
+        await lanes.idle.wait()
+        if claims := await _claimed(place, [alone], lanes):
+            log.warning(
+                "ledger row %d: a process died while it worked on it; it is tried alone", claims[0].ledger_id
+            )
+            OBSERVER.get().claimed(len(claims))
+            await batches.acquire()
+            await retrieve(claims)
     await lanes.brought.put(None)
 
 
@@ -221,6 +240,15 @@ def _claim(place: Workplace, wanted: Sequence[WorkFilter], limit: int) -> list[C
         if claims:
             return claims
     return []
+
+
+def _suspects(place: Workplace, wanted: Sequence[WorkFilter]) -> list[WorkFilter]:
+    """Each study over which a process may have died, as a filter of its own; a claim says whether it did."""
+    suspects: dict[int, WorkFilter] = {}
+    for one in wanted:
+        for ledger_id in place.store.suspects(place.recipe, one):
+            suspects.setdefault(ledger_id, replace(one, ledger_ids=(ledger_id,), alone=True))
+    return list(suspects.values())
 
 
 def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:

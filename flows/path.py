@@ -34,6 +34,7 @@ from pipeline.ledger import (
     SettledOutcome,
     UsedInstance,
 )
+from pipeline.mending import DEATHS_ALLOWED
 from pipeline.report import CheckOutcome, DraftReport, Verdict
 from pipeline.study import AnnouncedInstance, FetchedStudy, ImageSet, StudyContext, announced_digest
 
@@ -81,10 +82,11 @@ def bring(place: Workplace, claim: Claim, *, pushed: bool = False) -> RetrievedS
     begun = datetime.now(UTC)
     progress = _Progress()
     try:
-        if claim.attempts > place.settings.policy.max_attempts:
+        if claim.deaths >= DEATHS_ALLOWED:
             raise FailStudy(
-                "attempts-exhausted",
-                f"{claim.attempts - 1} attempts ended without an outcome; see the log, then firstread retry",
+                "process-died",
+                f"{claim.deaths} times the process died while it worked on this study, at last on this one alone; "
+                "see the system's log",
             )
         if not pushed and (left := unread(place, claim)) is not None:
             progress.completeness = left.completeness

@@ -7,6 +7,7 @@ errors, free of patient data, may leave a stage.
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
 
 from flows import path
 from flows.environment.recorder import RECORDER
@@ -20,6 +21,7 @@ from pipeline.ledger import Claim, LedgerState, ReportOutcome, SettledOutcome
 log = logging.getLogger(__name__)
 
 Outcome = ReportOutcome | SettledOutcome
+Answer = TypeVar("Answer")
 
 
 class RetrieveBatch:
@@ -71,7 +73,7 @@ async def retrieve(batch: RetrieveBatch) -> None:
     async def one(claim: Claim) -> None:
         async with batch.studies:
             in_inbox = claim.study_instance_uid in pushed
-            arrived = await asyncio.to_thread(path.bring, batch.place, claim, pushed=in_inbox)
+            arrived = await asyncio.to_thread(_bring, batch.place, claim, in_inbox)
             await batch.deliver(arrived)
 
     async with RECORDER.get().place_at(archive):
@@ -80,17 +82,27 @@ async def retrieve(batch: RetrieveBatch) -> None:
 
 async def encode(batch: ModelBatch) -> list[ModelBatch]:
     """Encode the batch; where it fails as a whole each study is tried alone: one cannot take the others down."""
-    return await asyncio.to_thread(_encode, batch)
+    return await asyncio.to_thread(_at_work, batch, _encode)
 
 
 async def write(batch: ModelBatch) -> list[Outcome]:
     """Draft, check and build the resources of an encoded batch."""
-    return await asyncio.to_thread(_write, batch)
+    return await asyncio.to_thread(_at_work, batch, _write)
 
 
 async def store(batch: OutcomeBatch) -> list[LedgerState | None]:
     """Commit each outcome in its own transaction; returns the resting states, None for what was unchanged."""
     return await asyncio.to_thread(_store, batch)
+
+
+def _bring(place: Workplace, claim: Claim, pushed: bool) -> RetrievedStudy | SettledOutcome:
+    with place.at_work.on([claim]):
+        return path.bring(place, claim, pushed=pushed)
+
+
+def _at_work(batch: ModelBatch, work: Callable[[ModelBatch], Answer]) -> Answer:
+    with batch.place.at_work.on([one.claim for one in batch.brought]):
+        return work(batch)
 
 
 def _encode(batch: ModelBatch) -> list[ModelBatch]:

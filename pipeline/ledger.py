@@ -34,7 +34,8 @@ SETTLED = (LedgerState.FAILED, LedgerState.SKIPPED, LedgerState.REPORTED)
 class WorkFilter:
     """Which ledger rows to work on: of one archive, within study dates (both inclusive), or named by ledger id.
 
-    What failed after ``begun`` (the server's time) waits for another run.
+    What failed after ``begun`` (the server's time) waits for another run. ``alone``: rows over which a process died
+    instead of all others; to be claimed one by one, with nothing else in work.
     """
 
     archive: str | None = None
@@ -42,6 +43,7 @@ class WorkFilter:
     until: date | None = None
     ledger_ids: tuple[int, ...] | None = None
     begun: datetime | None = None
+    alone: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +54,7 @@ class Claim:
     this one. ``first_short_at`` is when the study was first found short of instances, or None. ``reported_films`` is
     the digest of the films that report was judged on; ``again`` says that a person wants a new draft though nothing
     changed; ``elsewhere`` that a report of the same Study Instance UID from another archive stands. ``modalities`` is
-    Modalities in Study as the archive told it.
+    Modalities in Study as the archive told it. ``deaths`` counts processes that died while they worked on it.
     """
 
     ledger_id: int
@@ -69,6 +71,7 @@ class Claim:
     again: bool = False
     elsewhere: bool = False
     modalities: tuple[str, ...] = ()
+    deaths: int = 0
 
 
 @dataclass(frozen=True, slots=True)

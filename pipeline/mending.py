@@ -37,7 +37,10 @@ MENDED_BY: Mapping[str, MendedBy] = {
         ("archive-refused", "endpoint-answer", "endpoint-refused", "endpoint-too-long", "too-large"), MendedBy.SETTING
     ),
     **dict.fromkeys(
-        ("attempts-exhausted", "fhir-invalid", "not-storable", "presented-form", "store-refused", "unexpected"),
+        (
+            "attempts-exhausted", "fhir-invalid", "not-storable", "presented-form", "process-died", "store-refused",
+            "unexpected",
+        ),
         MendedBy.UPGRADE,
     ),
     "report-signed": MendedBy.PERSON,
@@ -50,6 +53,11 @@ ADVICE: Mapping[MendedBy, str] = {
     MendedBy.ARCHIVE: "correct the study in its archive; that reopens it",
     MendedBy.PERSON: "a person has taken over this report",
 }
+
+DEATHS_ALLOWED = 3
+"""How many processes may die over a study before it is tried no more: one in company, two over it alone.
+
+One death alone is no proof: it may have been the machine's (power, memory, a person's kill -9)."""
 
 COOLING = timedelta(hours=20)
 """After how long a sweep tries again what only time can mend: once a night, whatever the minute it starts at."""

@@ -17,6 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from flows.environment.at_work import AtWork
 from flows.environment.code_version import code_version, program_digest
 from flows.environment.known_recipe import KnownRecipe
 from flows.environment.malloc_arenas import limit_arenas
@@ -67,6 +68,7 @@ class Workplace:
         make_writable("data_dir", self.settings.data_dir)
         with ExitStack() as stack:
             self.store: Store = stack.enter_context(open_store(self.settings, owner=self.owner))
+            self.at_work = AtWork(self.store)
             self._say(audit_events.application_started)
             stack.callback(self._say_stopped)
             self._folder = stack.enter_context(work_folder(self.settings.data_dir / "work"))

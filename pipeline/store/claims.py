@@ -93,6 +93,7 @@ def claim(
             "until": wanted.until,
             "begun": wanted.begun,
             "settle": settle_seconds,
+            "alone": wanted.alone,
             "limit": limit,
             "owner": owner,
             "process": process,
@@ -101,6 +102,29 @@ def claim(
         },
     ).fetchall()
     return sorted((_claim(row) for row in rows), key=lambda one: one.ledger_id)
+
+
+def suspects(connection: Connection, recipe: str, wanted: WorkFilter) -> tuple[int, ...]:
+    """Open rows over which a process died, and rows worked on now; see ``Store.suspects``."""
+    values = {
+        "recipe": recipe,
+        "archive": wanted.archive,
+        "ledger_ids": list(wanted.ledger_ids) if wanted.ledger_ids is not None else None,
+        "since": wanted.since,
+        "until": wanted.until,
+    }
+    return tuple(ledger_id for (ledger_id,) in connection.execute(statement("ledger", "suspects"), values))
+
+
+def note_work(connection: Connection, begun: Sequence[Claim], ended: Sequence[Claim]) -> None:
+    """Note which claims are worked on from now on and which no longer."""
+    both = [*begun, *ended]
+    values = {
+        "ledger_ids": [one.ledger_id for one in both],
+        "tokens": [one.token for one in both],
+        "begun": [True] * len(begun) + [False] * len(ended),
+    }
+    connection.execute(statement("ledger", "note_work"), values)
 
 
 def renew(
@@ -155,5 +179,5 @@ def _fenced(
 
 
 def _claim(row: tuple[Any, ...]) -> Claim:
-    *known, modalities = row
-    return replace(Claim(*known), modalities=tuple(modalities))
+    *known, modalities, deaths = row
+    return replace(Claim(*known), modalities=tuple(modalities), deaths=deaths)

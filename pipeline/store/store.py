@@ -195,6 +195,16 @@ class Store:
 
         return self._run(work)
 
+    def suspects(self, recipe: str, wanted: WorkFilter) -> tuple[int, ...]:
+        """Rows over which a process died, those first that died least; claim each with ``alone``. Rows that another
+        process works on now are among them, and ``claim`` does not give them.
+        """
+        return self._run(lambda c: claims.suspects(c, recipe, wanted))
+
+    def note_work(self, begun: Sequence[Claim], ended: Sequence[Claim] = ()) -> None:
+        """Note which claims are worked on from now on and which no longer, for whoever finds this process dead."""
+        self._run(lambda c: claims.note_work(c, begun, ended))
+
     def renew(self, held: Sequence[Claim], lease_seconds: float) -> tuple[Claim, ...]:
         """Extend the leases; returns the claims that were lost. Call it at least three times a lease."""
         return self._run(lambda c: claims.renew(c, held, self._presence.hold(), lease_seconds))

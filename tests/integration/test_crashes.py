@@ -45,6 +45,12 @@ def test_killed_at_a_ledger_edge(
     )  # fmt: skip
     assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
     wait_until_settled(database_url)
+    suspected = rows(
+        database_url, "SELECT count(*) FROM firstread.ledger WHERE at_work AND lease_owner IS NOT NULL"
+    )
+    assert suspected[0][0] in ((1, 2) if edge == "complete" else (0,)), (
+        "whoever was not worked on is no suspect"
+    )
     tally = sweep(config, prefect_url)
     assert tally.failed == 0
     assert tally.reported + tally.unchanged == 4

@@ -159,6 +159,8 @@ WITH alive AS (
               ELSE NOT lease_process = ANY (coalesce((SELECT processes FROM alive), '{}'))
                    AND pg_postmaster_start_time() <= now() - make_interval(secs => %(settle)s)
           END
+      -- Whom a process died over is given to nobody together with others.
+      AND (at_work OR deaths > 0) = %(alone)s
     ORDER BY ledger_id
     LIMIT %(limit)s
     FOR UPDATE SKIP LOCKED
@@ -170,7 +172,10 @@ UPDATE ledger AS l SET
     lease_call = %(call)s,
     lease_expires_at = now() + make_interval(secs => %(seconds)s),
     token = l.token + 1,
-    attempts = l.attempts + 1,
+    -- What a dead process had claimed and not begun was not attempted.
+    attempts = l.attempts + CASE WHEN l.lease_owner IS NULL OR l.at_work THEN 1 ELSE 0 END,
+    deaths = l.deaths + l.at_work::integer,
+    at_work = false,
     next_attempt_at = NULL,
     rediscovered = false
 FROM ready
@@ -179,18 +184,38 @@ RETURNING l.ledger_id, l.archive, l.study_instance_uid, l.recipe, l.lease_owner,
           l.lease_expires_at, l.reported_manifest, l.first_short_at, l.reported_films, l.again,
           EXISTS (SELECT FROM ledger AS o
                   WHERE o.study_instance_uid = l.study_instance_uid AND o.archive <> l.archive AND o.stands),
-          coalesce(l.modalities, '{}');
+          coalesce(l.modalities, '{}'), l.deaths;
 
 -- name: claimed_by_call
 SELECT ledger_id, archive, study_instance_uid, recipe, lease_owner, token, attempts,
        lease_expires_at, reported_manifest, first_short_at, reported_films, again,
        EXISTS (SELECT FROM ledger AS o
                WHERE o.study_instance_uid = ledger.study_instance_uid AND o.archive <> ledger.archive AND o.stands),
-       coalesce(modalities, '{}')
+       coalesce(modalities, '{}'), deaths
 FROM ledger
 WHERE recipe = %(recipe)s AND lease_call = %(call)s AND lease_owner IS NOT NULL
   AND state IN ('discovered', 'retrieving', 'complete', 'drafted')
 ORDER BY ledger_id;
+
+-- name: suspects
+-- Whom a process died over, and who is worked on now; those come first that died least.
+SELECT ledger_id
+FROM ledger
+WHERE recipe = %(recipe)s AND (at_work OR deaths > 0)
+  AND (state IN ('discovered', 'retrieving', 'complete', 'drafted')
+       OR (state = 'failed' AND next_attempt_at IS NOT NULL))
+  AND (%(archive)s::text IS NULL OR archive = %(archive)s)
+  AND (%(ledger_ids)s::bigint[] IS NULL OR ledger_id = ANY (%(ledger_ids)s::bigint[]))
+  AND (%(since)s::date IS NULL OR study_date IS NULL OR study_date >= %(since)s)
+  AND (%(until)s::date IS NULL OR study_date IS NULL OR study_date <= %(until)s)
+ORDER BY deaths + at_work::integer, ledger_id;
+
+-- name: note_work
+-- Not waited for on the disk: a server that falls with the machine may forget it, and then no study was why.
+UPDATE ledger AS l SET at_work = c.begun
+FROM set_config('synchronous_commit', 'off', true),
+     unnest(%(ledger_ids)s::bigint[], %(tokens)s::bigint[], %(begun)s::boolean[]) AS c (ledger_id, token, begun)
+WHERE l.ledger_id = c.ledger_id AND l.token = c.token AND l.lease_owner IS NOT NULL;
 
 -- name: renew
 UPDATE ledger AS l SET lease_expires_at = now() + make_interval(secs => %(seconds)s), lease_process = %(process)s
@@ -199,7 +224,8 @@ WHERE l.ledger_id = c.ledger_id AND l.token = c.token AND l.lease_owner IS NOT N
 RETURNING l.ledger_id, l.token;
 
 -- name: advance
-UPDATE ledger AS l SET state = %(state)s::ledger_state
+-- What is drafted is worked on no more: what can kill a process lies behind it.
+UPDATE ledger AS l SET state = %(state)s::ledger_state, at_work = l.at_work AND %(state)s <> 'drafted'
 FROM unnest(%(ledger_ids)s::bigint[], %(tokens)s::bigint[]) AS c (ledger_id, token)
 WHERE l.ledger_id = c.ledger_id AND l.token = c.token AND l.lease_owner IS NOT NULL
 RETURNING l.ledger_id, l.token;

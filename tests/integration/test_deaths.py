@@ -1,0 +1,154 @@
+"""A process that dies over one study: its neighbours are drafted, it is tried alone, and then no more."""
+
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flows.commands.simulate import simulate
+from pipeline.ledger import LedgerState, WorkFilter
+from pipeline.mending import DEATHS_ALLOWED
+from pipeline.store.store import Store
+from tests.integration.test_crashes import folder_site, wait_until_settled
+from tests.sites import environment, firstread, rows, summary
+from tests.store_samples import RECIPE, claim, completeness, discover, outcome, settled, study_uid
+
+
+@pytest.fixture
+def store(database_url: str) -> Iterator[Store]:
+    with Store(database_url) as opened:
+        yield opened
+
+
+ROOT = Path(__file__).resolve().parents[2]
+STUDIES = 8
+
+
+def died_over(store: Store, ids: tuple[int, ...], *at_work: int, **options: Any) -> None:
+    """Claim these rows for an instant, work on some of them, and be gone."""
+    held = [one for row in ids for one in claim(store, 1, lease_seconds=0.01, ledger_ids=(row,), **options)]
+    store.note_work([one for one in held if one.ledger_id in at_work])
+    time.sleep(0.02)
+
+
+def test_an_attempt_counts_for_what_was_begun(store: Store) -> None:
+    ids = discover(store, 3)
+    died_over(store, ids, ids[1])
+    assert [(one.ledger_id, one.attempts, one.deaths) for one in claim(store)] == [
+        (ids[0], 1, 0),
+        (ids[2], 1, 0),
+    ]
+    assert store.suspects(RECIPE, claimable()) == (ids[1],)
+    (alone,) = claim(store, alone=True)
+    assert (alone.ledger_id, alone.attempts, alone.deaths) == (ids[1], 2, 1)
+
+
+def test_what_ended_is_no_suspect(store: Store) -> None:
+    (ledger_id,) = discover(store, 1)
+    (held,) = claim(store, lease_seconds=0.01)
+    store.note_work([held])
+    store.note_work([], [held])
+    time.sleep(0.02)
+    (again,) = claim(store)
+    assert (again.ledger_id, again.deaths) == (ledger_id, 0)
+
+
+def test_an_older_claim_says_nothing_of_a_newer_one(store: Store) -> None:
+    discover(store, 1)
+    (stale,) = claim(store, lease_seconds=0.01)
+    time.sleep(0.02)
+    (fresh,) = claim(store)
+    store.note_work([stale])
+    assert store.suspects(RECIPE, claimable()) == ()
+    store.note_work([fresh])
+    assert len(store.suspects(RECIPE, claimable())) == 1
+    assert claim(store, alone=True) == [], "its process lives"
+
+
+def test_those_who_died_least_come_first(store: Store) -> None:
+    ids = discover(store, 2)
+    died_over(store, ids, *ids)
+    died_over(store, ids[:1], ids[0], alone=True)
+    assert store.suspects(RECIPE, claimable()) == (ids[1], ids[0])
+
+
+def test_a_given_back_claim_stays_as_suspect_as_it_was(store: Store) -> None:
+    ids = discover(store, 2)
+    died_over(store, ids, ids[0])
+    (plain,), (alone,) = claim(store), claim(store, alone=True)
+    store.note_work([plain, alone])
+    store.release([plain, alone])
+    assert [one.ledger_id for one in claim(store)] == [ids[1]]
+    assert [(one.ledger_id, one.deaths) for one in claim(store, alone=True)] == [(ids[0], 1)]
+
+
+def test_rest_absolves_and_a_failure_does_not(store: Store) -> None:
+    ids = discover(store, 3)
+    for _ in range(2):
+        for row in ids:
+            died_over(store, (row,), row, alone=bool(store.suspects(RECIPE, claimable(row))))
+    held = {one.ledger_id: one for row in ids for one in claim(store, alone=True, ledger_ids=(row,))}
+    assert {one.deaths for one in held.values()} == {2}
+    store.save(outcome(held[ids[0]]))
+    store.settle(settled(held[ids[1]]))
+    short = completeness(study_uid(2), missing=("2.25.9",))
+    store.settle(settled(held[ids[2]], LedgerState.FAILED, code="process-died", completeness=short))
+    store.reopen(ids, [{"resourceType": "AuditEvent", "n": number} for number in range(3)])
+    assert [one.ledger_id for one in claim(store)] == [ids[0], ids[1]]
+    assert [(one.ledger_id, one.deaths) for one in claim(store, alone=True)] == [(ids[2], 1)], (
+        "one more chance"
+    )
+
+
+def claimable(*ledger_ids: int) -> WorkFilter:
+    return WorkFilter(ledger_ids=ledger_ids or None)
+
+
+def test_one_study_kills_its_process(database_url: str, prefect_url: str, tmp_path: Path) -> None:
+    number = signal.SIGSEGV
+    simulate(STUDIES, tmp_path / "films", seed=11)
+    config = folder_site(tmp_path, database_url, tmp_path / "films")
+    firstread("discover", "--config", str(config), cwd=tmp_path, prefect_api=prefect_url)
+    ((deadly, culprit),) = rows(
+        database_url, "SELECT study_instance_uid, ledger_id FROM firstread.ledger ORDER BY ledger_id LIMIT 1"
+    )
+    expected = [
+        0
+    ]  # the one that kills is the first of the suspects, so that the others of its time follow a run later
+    for death in range(1, DEATHS_ALLOWED + 1):
+        died = subprocess.run(
+            [sys.executable, "-m", "tests.poisoned_run", number.name, deadly, str(config)],
+            cwd=ROOT, env=environment(prefect_url), capture_output=True, timeout=200, check=False,
+        )  # fmt: skip
+        assert died.returncode == -number, died.stderr.decode()[-2000:]
+        wait_until_settled(database_url)
+        ((reported,),) = rows(database_url, "SELECT count(*) FROM firstread.reports")
+        assert reported == expected[-1]
+        ((suspects,),) = rows(
+            database_url, "SELECT count(*) FROM firstread.ledger WHERE at_work OR deaths > 0"
+        )
+        expected.append(STUDIES - suspects if death == 1 else STUDIES - 1)
+    again = firstread("run", "--json", "--config", str(config), cwd=tmp_path, prefect_api=prefect_url)
+    assert again.returncode == 1, again.stderr
+    assert summary(again)["failed"] == 1
+    assert rows(
+        database_url,
+        "SELECT ledger_id, code, attempts, deaths FROM firstread.ledger WHERE state <> 'reported'",
+    ) == [(culprit, "process-died", DEATHS_ALLOWED + 1, DEATHS_ALLOWED)]
+    assert rows(database_url, "SELECT max(token) FROM firstread.ledger WHERE state = 'reported'") <= [(2,)]
+    told = firstread("status", "--config", str(config), cwd=tmp_path)
+    assert "process-died" in told.stdout
+    retried = firstread(
+        "retry", "--code", "process-died", "--config", str(config), cwd=tmp_path, prefect_api=prefect_url
+    )
+    assert retried.returncode == 0, retried.stderr
+    well = firstread("run", "--json", "--config", str(config), cwd=tmp_path, prefect_api=prefect_url)
+    assert (well.returncode, summary(well)["reported"]) == (0, 1), well.stderr
+    with Store(database_url) as store:
+        assert store.audit_verify().ok
+    assert not list((tmp_path / "data" / "work").rglob("*.dcm"))
