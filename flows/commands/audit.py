@@ -3,9 +3,12 @@
 import json
 import sys
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 
+from flows.environment.person import login_name
 from pipeline.errors import ConfigurationError
+from pipeline.fhir import door_events
 from pipeline.folders import open_private
 from pipeline.settings import Settings
 from pipeline.store.opening import open_store
@@ -45,6 +48,8 @@ def noted_heads(path: Path) -> tuple[ChainHead, ...]:
 def export_audit(settings: Settings, out: Path | None) -> None:
     """Write the chain as NDJSON. The events name patients: the file belongs where patient data may be."""
     with open_store(settings) as store:
+        told = door_events.audit_read(settings.policy.organization, login_name(), datetime.now(UTC))
+        store.append_audit([told])
         if out is None:
             store.audit_export(sys.stdout.buffer)
             return

@@ -7,9 +7,11 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from itertools import islice
 
 from flows.commands import table as display
+from flows.environment.person import login_name
 from flows.environment.prefect_api import check_site_api, site_api
 from flows.environment.site_models import check_site_tasks, chosen_model
 from flows.environment.work_folder import work_folder
@@ -17,10 +19,11 @@ from flows.environment.workplace import Workplace
 from flows.tally import ALL_WELL, SOME_FAILED
 from pipeline.archive import Archive
 from pipeline.errors import FirstreadError
+from pipeline.fhir import door_events
 from pipeline.folders import make_writable
 from pipeline.images import probe_decoders
 from pipeline.report import Language
-from pipeline.settings import Settings, archive_named
+from pipeline.settings import FolderArchive, Settings, archive_named
 from pipeline.store.opening import open_store
 from pipeline.study import FoundStudy, StudyQuery
 
@@ -132,9 +135,26 @@ def _fetch(place: Workplace, name: str, study: FoundStudy) -> str:
     ) as folder:  # a killed doctor's is removed by whoever comes next
         fetched = place.archive(name).fetch(study.study_instance_uid, folder / "study")
     came = f"{len(fetched.held)} of {len(fetched.announced)} announced instances of a study came"
+    if not _is_told(place, name, study.study_instance_uid, len(fetched.held), complete=fetched.complete):
+        came += " (the audit does not know: the database is away)"
     if not fetched.complete:
         raise FirstreadError("short", came)
     return came + (f", {len(fetched.damaged)} damaged" if fetched.damaged else "")
+
+
+def _is_told(place: Workplace, name: str, study: str, count: int, *, complete: bool) -> bool:
+    """Tell the audit of the retrieval; False where there is no database to tell."""
+    settings = place.settings
+    event = door_events.study_tried(
+        place.site(name), study, login_name(), count, datetime.now(UTC), succeeded=complete,
+        imported=isinstance(archive_named(settings, name), FolderArchive),
+    )  # fmt: skip
+    try:
+        with open_store(settings, patience_seconds=0, connect_seconds=CONNECT_SECONDS) as store:
+            store.append_audit([event])
+    except FirstreadError:
+        return False
+    return True
 
 
 def _try(part: str, act: Callable[[], str]) -> Examination:

@@ -1,16 +1,21 @@
 """The review page and FHIR REST, joined to the store and to the audit."""
 
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 
 from pipeline.fhir.audit_events import rest_access
+from pipeline.fhir.door_events import door as door_event
 from pipeline.settings import Settings
 from pipeline.store.opening import open_store
 from pipeline.store.store import Store
 from pipeline.web.addresses import Addresses
 from pipeline.web.app import create_app
-from pipeline.web.reader import Access, Audit
+from pipeline.web.doors import TELL_SECONDS, Doors
+from pipeline.web.reader import Access, Audit, DoorEvent
 from pipeline.web.serving import serve
 
 
@@ -27,18 +32,41 @@ def serve_forever(settings: Settings, *, host: str | None, port: int | None) -> 
         app = create_app(
             store, token=token, audit=auditor(store), clock=lambda: datetime.now(UTC), addresses=addresses
         )
-        serve(app, host, port, ready=_say)
+        with _told_at_intervals(app.state.doors):
+            serve(app, host, port, ready=partial(_say, token))
 
 
-def _say(address: str) -> None:
+def _say(token: str, address: str) -> None:
     sys.stderr.write(f"review page and FHIR R4 on {address} (stop with Ctrl-C)\n")
+    if not token:
+        sys.stderr.write("no [serve] token is set: every account of this machine can read every report\n")
     sys.stderr.flush()
+
+
+@contextmanager
+def _told_at_intervals(doors: Doors) -> Iterator[None]:
+    """Tell the audit of refusals that were counted since, once a minute and at the end."""
+    over = threading.Event()
+
+    def tell() -> None:
+        while not over.wait(TELL_SECONDS):
+            doors.flush()
+
+    teller = threading.Thread(target=tell, name="doors", daemon=True)
+    teller.start()
+    try:
+        yield
+    finally:
+        over.set()
+        teller.join(TELL_SECONDS)
+        doors.flush()
 
 
 def auditor(store: Store) -> Audit:
     """Writes each access as AuditEvents before the answer is given."""
 
-    def write(accesses: Sequence[Access]) -> None:
-        store.append_audit([event for access in accesses for event in rest_access(access)])
+    def write(told: Sequence[Access | DoorEvent]) -> None:
+        events = ((door_event(one),) if isinstance(one, DoorEvent) else rest_access(one) for one in told)
+        store.append_audit([event for each in events for event in each])
 
     return write

@@ -21,6 +21,7 @@ from flows.environment.at_work import AtWork
 from flows.environment.code_version import code_version, program_digest
 from flows.environment.known_recipe import KnownRecipe
 from flows.environment.malloc_arenas import limit_arenas
+from flows.environment.noted_configuration import note_configuration
 from flows.environment.site_models import check_site_tasks, chosen_model, model_choice, site_tasks
 from flows.environment.work_folder import work_folder
 from models.catalog import show
@@ -69,6 +70,7 @@ class Workplace:
         with ExitStack() as stack:
             self.store: Store = stack.enter_context(open_store(self.settings, owner=self.owner))
             self.at_work = AtWork(self.store)
+            note_configuration(self.settings, self.store)
             self._say(audit_events.application_started)
             stack.callback(self._say_stopped)
             self._folder = stack.enter_context(work_folder(self.settings.data_dir / "work"))

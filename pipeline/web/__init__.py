@@ -6,7 +6,18 @@ configured; every read and search is audited before it is answered.
 
 from pipeline.web.addresses import Addresses
 from pipeline.web.app import create_app
-from pipeline.web.reader import Access, Audit, Clock, Interaction, Reader
+from pipeline.web.reader import Access, Audit, Clock, DoorEvent, Interaction, Reader
 from pipeline.web.serving import serve, serving
 
-__all__ = ["Access", "Addresses", "Audit", "Clock", "Interaction", "Reader", "create_app", "serve", "serving"]
+__all__ = [
+    "Access",
+    "Addresses",
+    "Audit",
+    "Clock",
+    "DoorEvent",
+    "Interaction",
+    "Reader",
+    "create_app",
+    "serve",
+    "serving",
+]

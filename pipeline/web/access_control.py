@@ -6,7 +6,8 @@ Without a token, loopback only.
 import hashlib
 import hmac
 import ipaddress
-from dataclasses import dataclass
+import secrets
+from dataclasses import dataclass, field
 from datetime import timedelta
 from urllib.parse import urlsplit
 
@@ -15,6 +16,8 @@ from starlette.requests import Request
 from pipeline.web.reader import Clock
 
 COOKIE = "firstread-session"
+SECURE_COOKIE = f"__Host-{COOKIE}"
+"""Its name over https: a browser then takes it from this host alone, and sends it to no other (RFC 6265bis 4.1.3.2)."""
 SESSION = timedelta(hours=8)
 
 
@@ -34,6 +37,9 @@ class AccessControl:
 
     token: str
     clock: Clock
+    ended: set[str] = field(default_factory=set)
+    """Sessions that were signed out before their time, in this process."""
+    _key: bytes = field(default_factory=lambda: secrets.token_bytes(32))
 
     def admits_peer(self, request: Request) -> bool:
         """With a token every peer may try; without one only loopback peers that also name us so.
@@ -54,27 +60,51 @@ class AccessControl:
         scheme, _, credentials = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() == "bearer" and self.is_token(credentials.strip()):
             return True
-        return self._is_session(request.cookies.get(COOKIE, ""))
+        return self.is_session(request)
+
+    @staticmethod
+    def offers_token(request: Request) -> bool:
+        """True where the request tries to come in by a token."""
+        return "authorization" in request.headers
 
     def is_token(self, offered: str) -> bool:
         """Compare in constant time."""
         return bool(self.token) and hmac.compare_digest(_digest(offered), _digest(self.token))
 
     def new_session(self) -> str:
-        """A cookie value good for ``SESSION``; it holds a time and a signature, never the token."""
-        expires = str(int((self.clock() + SESSION).timestamp()))
-        return f"{expires}.{self._signature(expires)}"
+        """A cookie value good for ``SESSION``: a time, a number and a signature, by a key that dies with this process.
 
-    def _is_session(self, cookie: str) -> bool:
-        expires, _, signature = cookie.partition(".")
+        A signature by the token would let whoever is sent the cookie (a browser sends it to every port of a host) try
+        tokens without asking us.
+        """
+        named = f"{int((self.clock() + SESSION).timestamp())}-{secrets.token_hex(8)}"
+        return f"{named}.{self._signature(named)}"
+
+    def is_session(self, request: Request) -> bool:
+        """Whether the request carries the cookie of a session that lasts."""
+        named, _, signature = request.cookies.get(cookie_name(request), "").partition(".")
+        expires = named.partition("-")[0]
         if not (expires.isascii() and expires.isdigit() and len(expires) < 16):
             return False
-        signed = hmac.compare_digest(_digest(signature), _digest(self._signature(expires)))
-        return signed and int(expires) > self.clock().timestamp()
+        signed = hmac.compare_digest(_digest(signature), _digest(self._signature(named)))
+        return signed and int(expires) > self.clock().timestamp() and named not in self.ended
 
-    def _signature(self, expires: str) -> str:
-        message = f"firstread session until {expires}".encode()
-        return hmac.new(_digest(self.token), message, hashlib.sha256).hexdigest()
+    def end_session(self, request: Request) -> None:
+        """The session of this request is over, whoever holds its cookie; it is remembered while it would last."""
+        named = request.cookies.get(cookie_name(request), "").partition(".")[0]
+        now = self.clock().timestamp()
+        for one in [one for one in self.ended if int(one.partition("-")[0]) <= now]:
+            self.ended.discard(one)
+        self.ended.add(named)
+
+    def _signature(self, named: str) -> str:
+        message = f"firstread session until {named}".encode("utf-8", "surrogatepass")
+        return hmac.new(self._key, message, hashlib.sha256).hexdigest()
+
+
+def cookie_name(request: Request) -> str:
+    """The name of the session's cookie at the address where the client called."""
+    return SECURE_COOKIE if request.url.scheme == "https" else COOKIE
 
 
 def _digest(text: str) -> bytes:

@@ -6,6 +6,7 @@ from starlette.responses import Response
 
 from pipeline.web.access_control import AccessControl
 from pipeline.web.addresses import Addresses
+from pipeline.web.doors import Doors
 from pipeline.web.fhir_rest import PREFIX, FhirRest
 from pipeline.web.guard import Guard
 from pipeline.web.outcomes import FhirError, outcome
@@ -34,14 +35,15 @@ def create_app(
     """
     addresses = addresses or Addresses()
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
-    control = AccessControl(token, clock)
+    control, doors = AccessControl(token, clock), Doors(audit, clock)
+    app.state.doors = doors
     app.state.token = token
     app.state.behind_proxy = addresses.behind_proxy
     app.include_router(FhirRest(reader, audit, clock, clock(), software_version).router())
-    app.include_router(ReviewPages(reader, audit, clock, control).router())
+    app.include_router(ReviewPages(reader, audit, clock, control, doors).router())
     app.add_exception_handler(FhirError, _refuse)
     app.add_exception_handler(HTTPException, _refuse)
-    app.add_middleware(Guard, control=control, addresses=addresses)
+    app.add_middleware(Guard, control=control, addresses=addresses, doors=doors)
     return app
 
 

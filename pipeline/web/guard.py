@@ -19,8 +19,10 @@ from pipeline.unexpected import frames_of
 from pipeline.web.access_control import AccessControl
 from pipeline.web.addresses import Addresses, Seen
 from pipeline.web.connections import CROWDED
+from pipeline.web.doors import Doors
 from pipeline.web.fhir_rest import PREFIX
 from pipeline.web.outcomes import outcome
+from pipeline.web.reader import DoorKind
 from pipeline.web.rendering import message_page
 
 log = logging.getLogger(__name__)
@@ -46,10 +48,11 @@ _HEADERS: Final = {
 class Guard:
     """ASGI middleware around the whole application."""
 
-    def __init__(self, app: ASGIApp, control: AccessControl, addresses: Addresses) -> None:
+    def __init__(self, app: ASGIApp, control: AccessControl, addresses: Addresses, doors: Doors) -> None:
         self._app = app
         self._control = control
         self._addresses = addresses
+        self._doors = doors
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Refuse, or pass on with a request id; add the headers; answer every failure."""
@@ -66,7 +69,7 @@ class Guard:
         request.state.address = seen.address if seen else ""
         refusal = None
         if request.url.path != HEALTH:  # it tells nothing, and is answered to everyone
-            refusal = self._refusal(request) if seen else _unnamed(request)
+            refusal = await self._refusal(request) if seen else _unnamed(request)
         if refusal is not None:
             await refusal(scope, receive, answer)
             return
@@ -79,15 +82,19 @@ class Guard:
             log.error("a request failed with %s at %s", type(error).__name__, _place(error))
             await answer.fail(_broken(request), receive)
 
-    def _refusal(self, request: Request) -> Response | None:
+    async def _refusal(self, request: Request) -> Response | None:
         if getattr(request.state, CROWDED, False):
             return unavailable(request, "too many requests at once; try again")
+        address = request.client.host if request.client else ""
         if not self._control.admits_peer(request):
+            await self._doors.refuse(address, DoorKind.FOREIGN_PEER)
             return _answer_for(
                 request, 403, "forbidden", "without a token only this machine is answered, as 127.0.0.1"
             )
         if _OPEN.fullmatch(request.url.path) or self._control.admits(request):
             return None
+        if self._control.offers_token(request):
+            await self._doors.refuse(address, DoorKind.WRONG_TOKEN)
         if _is_fhir(request):
             headers = {"WWW-Authenticate": 'Bearer realm="firstread"'}
             return outcome(401, "login", "send the token of this server: Authorization: Bearer ...", headers)

@@ -91,7 +91,27 @@ class Access:
     request_id: str
 
 
-Audit = Callable[[Sequence[Access]], None]
-"""Writes accesses to the audit before the answer is sent; an answer that cannot be audited is not given."""
+class DoorKind(StrEnum):
+    """What happened at the door."""
+
+    SIGNED_IN = "signed-in"
+    SIGNED_OUT = "signed-out"
+    WRONG_TOKEN = "wrong-token"  # noqa: S105 - no password
+    FOREIGN_PEER = "foreign-peer"
+    """Without a token only this machine is answered."""
+
+
+@dataclass(frozen=True, slots=True)
+class DoorEvent:
+    """A sign-in or sign-out, or ``count`` refusals of one address, for the audit."""
+
+    kind: DoorKind
+    agent: str
+    count: int
+    recorded: datetime
+
+
+Audit = Callable[[Sequence[Access | DoorEvent]], None]
+"""Writes accesses and doors to the audit before the answer is sent; an answer that cannot be audited is not given."""
 Clock = Callable[[], datetime]
 """The time now, with a zone."""

@@ -26,7 +26,8 @@ def _environment() -> Environment:
 
 def page(template: str, *, status: int = 200, **values: Any) -> HTMLResponse:
     """The page ``template`` filled with ``values``, each escaped where it is put in."""
-    return HTMLResponse(_environment().get_template(template).render(**values), status_code=status)
+    text = _environment().get_template(template).render(**{"signed_in": False, **values})
+    return HTMLResponse(text, status_code=status)
 
 
 def message_page(status: int, message: str) -> HTMLResponse:

@@ -6,12 +6,14 @@ from typing import Annotated
 from urllib.parse import parse_qsl, urlencode
 
 from fastapi import APIRouter, Depends, Request
+from starlette.concurrency import run_in_threadpool
 from starlette.responses import RedirectResponse, Response
 
 from pipeline.lookup import ReportFilter
-from pipeline.web.access_control import COOKIE, SESSION, AccessControl
+from pipeline.web.access_control import SESSION, AccessControl, cookie_name
+from pipeline.web.doors import Doors
 from pipeline.web.list_filter import list_filter
-from pipeline.web.reader import Access, Audit, Clock, Interaction, Reader
+from pipeline.web.reader import Access, Audit, Clock, DoorKind, Interaction, Reader
 from pipeline.web.rendering import asset, message_page, page
 from pipeline.web.review_view import STATUS_MEANING, review_view
 from pipeline.web.search_parameters import ID
@@ -29,6 +31,16 @@ async def _form(request: Request) -> str:
     return body.decode("utf-8", "replace")
 
 
+def _address(request: Request) -> str:
+    return request.client.host if request.client else ""
+
+
+def _same_origin(request: Request) -> bool:
+    """Whether the form was sent by a page of ours, as far as the browser says."""
+    origin = request.headers.get("origin")
+    return origin is None or origin.partition("://")[2] == request.headers.get("host")
+
+
 @dataclass(frozen=True, slots=True)
 class ReviewPages:
     """The pages. Each audits whose records it shows before it gives them."""
@@ -37,6 +49,7 @@ class ReviewPages:
     audit: Audit
     clock: Clock
     control: AccessControl
+    doors: Doors
 
     def router(self) -> APIRouter:
         """The routes."""
@@ -45,6 +58,7 @@ class ReviewPages:
         router.add_api_route("/reports/{report_id}", self.report, methods=["GET", "HEAD"])
         router.add_api_route("/sign-in", self.sign_in_page, methods=["GET"])
         router.add_api_route("/sign-in", self.sign_in, methods=["POST"])
+        router.add_api_route("/sign-out", self.sign_out, methods=["POST"])
         router.add_api_route("/assets/{name}", self.asset, methods=["GET", "HEAD"])
         router.add_api_route("/health", self.health, methods=["GET", "HEAD"])
         return router
@@ -72,6 +86,7 @@ class ReviewPages:
             wanted=wanted,
             filtered=wanted != ReportFilter(),
             meaning=STATUS_MEANING,
+            signed_in=self.control.is_session(request),
         )
 
     def report(self, request: Request, report_id: str) -> Response:
@@ -81,7 +96,9 @@ class ReviewPages:
         self._record(request, Interaction.READ, report_id, shown, found=detail is not None)
         if detail is None:
             return message_page(404, "There is no such report.")
-        return page("report.html", detail=detail, view=review_view(detail), meaning=STATUS_MEANING)
+        signed_in = self.control.is_session(request)
+        view = review_view(detail)
+        return page("report.html", detail=detail, view=view, meaning=STATUS_MEANING, signed_in=signed_in)
 
     def sign_in_page(self, request: Request) -> Response:
         """Ask for the token; where none is needed, go on to the list."""
@@ -89,21 +106,32 @@ class ReviewPages:
             return RedirectResponse("/", status_code=303)
         return page("sign_in.html", refused=False)
 
-    def sign_in(self, request: Request, form: Annotated[str, Depends(_form)]) -> Response:
-        """Give a session cookie for the right token."""
-        origin = request.headers.get("origin")
-        same = origin is None or origin.partition("://")[2] == request.headers.get("host")
-        if not same or not self.control.is_token(dict(parse_qsl(form)).get("token", "")):
+    async def sign_in(self, request: Request, form: Annotated[str, Depends(_form)]) -> Response:
+        """Give a session cookie for the right token; another one is answered later and later."""
+        if not _same_origin(request) or not self.control.is_token(dict(parse_qsl(form)).get("token", "")):
+            await self.doors.refuse(_address(request), DoorKind.WRONG_TOKEN)
             return page("sign_in.html", status=403, refused=True)
+        await run_in_threadpool(self.doors.passed, _address(request), DoorKind.SIGNED_IN)
         answer = RedirectResponse("/", status_code=303)
         answer.set_cookie(
-            COOKIE,
+            cookie_name(request),
             self.control.new_session(),
             max_age=int(SESSION.total_seconds()),
             secure=request.url.scheme == "https",
             httponly=True,
             samesite="strict",
         )
+        return answer
+
+    def sign_out(self, request: Request) -> Response:
+        """End the session, here and in the browser."""
+        answer = RedirectResponse("/sign-in", status_code=303)
+        if _same_origin(request) and self.control.is_session(request):
+            self.doors.passed(_address(request), DoorKind.SIGNED_OUT)
+            self.control.end_session(request)
+            answer.delete_cookie(
+                cookie_name(request), secure=request.url.scheme == "https", httponly=True, samesite="strict"
+            )
         return answer
 
     def asset(self, name: str) -> Response:
@@ -134,7 +162,7 @@ class ReviewPages:
             resource_id=report_id,
             query="",
             patients=tuple(sorted(patients)),
-            agent=request.client.host if request.client else "",
+            agent=_address(request),
             recorded=self.clock(),
             succeeded=found,
             request_id=request.state.request_id,

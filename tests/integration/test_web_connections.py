@@ -203,7 +203,7 @@ def test_a_probe_without_a_host_finds_us_well(url: str) -> None:
 
 
 @contextlib.contextmanager
-def proxied(accesses: list[Access], **settings: Any) -> Iterator[str]:
+def proxied(accesses: list[Any], **settings: Any) -> Iterator[str]:
     reader = MemoryReader()
     reader.save_all([invented_outcome(number) for number in range(3)])
     addresses = Addresses.of(**settings)

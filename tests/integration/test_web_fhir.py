@@ -45,7 +45,7 @@ class Site:
 @pytest.fixture(params=["memory", "postgres"])
 def site(request: pytest.FixtureRequest) -> Iterator[Site]:
     with ExitStack() as stack:
-        accesses: list[Access] = []
+        accesses: list[Any] = []
         reader: MemoryReader | Store
         if request.param == "memory":
             reader = MemoryReader()
