@@ -18,8 +18,8 @@ class EndpointOptions:
     ``model`` is the name that the server knows. ``json_schema`` says that it accepts ``response_format`` with a JSON
     Schema (vLLM, SGLang and TensorRT-LLM do, transformers serve refuses it). ``special_tokens`` asks for them in the
     text, which families that write boxes by them need and transformers serve does not know. ``max_side`` is the longest
-    side, in pixels, of an image that is sent. ``inside``: the server lies inside the house, and may be sent films with
-    identifying text in their pixels.
+    side, in pixels, of an image that is sent. ``burned_in`` is what is done with text in the pixels of a film: "refuse"
+    to send it, "mask" the text, or "send" it.
     """
 
     url: str
@@ -34,7 +34,7 @@ class EndpointOptions:
     max_tokens: int = 1024
     max_side: int = 1024
     seed: int = 0
-    inside: bool = False
+    burned_in: str = "refuse"
     json_schema: bool = False
     special_tokens: bool = False
 

@@ -1,9 +1,17 @@
 """Programs that we start beside us: a port for them to listen on, and their end."""
 
+import re
 import socket
 import subprocess
+from collections.abc import Mapping
 
 STOP_SECONDS = 15.0
+_BARE = re.compile(r"PATH|TZ|TZDIR|LANG|LC_[A-Z]+|LD_LIBRARY_PATH|TMPDIR|HOME|USER|LOGNAME")
+
+
+def bare(environment: Mapping[str, str]) -> dict[str, str]:
+    """What a server that runs as another account is given of ``environment``: no secret of any kind."""
+    return {name: value for name, value in environment.items() if _BARE.fullmatch(name)}
 
 
 def free_port() -> int:

@@ -2,43 +2,33 @@
 
 A request form may hold anything in its reason. Before such a text may go into a prompt, every name and number that the
 study's headers know is taken out of it, in any case, with or without accents and separators, and so is what has the
-form of a date, a long number, an address of the network, a name behind a title. ``___`` stands where it was, as in
-published de-identified reports. A name that no header knows and that follows no title cannot be told from other words.
+form of a date, a long number, an address, an age above 89, a name behind a title (``identifier_forms``); a name once
+found is taken out wherever it stands. ``___`` stands where it was, as in published de-identified reports. A name that
+no header knows and that follows no title cannot be told from other words.
 """
 
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 
+from pipeline.identifier_forms import FORMS, SPOKEN_OF, TITLED
 from pipeline.study import StudyContext
 
 REMOVED = "___"
 LONGEST_TEXT = 4000
 """Characters of a free text that a prompt is given; what is longer is no reason for an examination."""
 _LONG_NUMBER = re.compile(r"\d{5}")
-_MONTHS = r"(?:jan|feb|mar|apr|may|jun|jul|aug|sep|sept|oct|nov|dec)(?:uary|ruary|ch|il|e|y|ust|tember|ober|ember)?\.?"
-_LOOKS = tuple(
-    re.compile(pattern, re.I)
-    for pattern in (
-        r"(?:https?://|www\.)\S+",
-        r"[0-2](?:\.\d+){4,}",
-        r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}",
-        r"\d{2,4}\s?年(?:\s?\d{1,2}\s?月)?(?:\s?\d{1,2}\s?[日号])?|\d{1,2}\s?月\s?\d{1,2}\s?[日号]",
-        rf"\b\d{{1,2}}(?:st|nd|rd|th)?\s{{1,8}}(?:of\s{{1,8}})?{_MONTHS}\b(?:,?\s{{1,8}}\d{{4}})?",
-        rf"\b{_MONTHS}\s{{1,8}}\d{{1,2}}(?:st|nd|rd|th)?\b(?:,?\s{{1,8}}\d{{4}})?",
-        r"\b(?:on|since|until|dated)\s{1,8}\d{1,2}[/.]\d{1,2}\b",
-        r"\b(?:mrn|dob|id|tel|phone|name|acc(?:ession)?|pid)\s{0,8}(?:no|nr|number)?\s{0,8}[.:#]{1,8}\s{0,8}\S+",
-        r"\+?\d[\d\s()-]{6,40}\d",
-        r"\b(?:9\d|1[0-2]\d)\s?-?\s?(?:years?|yrs?|y/?o)\b|(?:9\d|1[0-2]\d)\s?岁",
-        r"\b(?-i:Dr|Mr|Mrs|Ms|Miss|Prof|Professor|DR|MR|MRS|Doctor|Herr|Frau)\b\.?\s{1,8}"
-        r"(?-i:[A-Z\u00c0-\u00de])[\w'\u2019-]*(?:\s{1,8}(?-i:[A-Z\u00c0-\u00de])[\w'\u2019-]+)*",
-        r"[\u4e00-\u9fff]{1,3}(?:医生|医师|大夫|先生|女士|主任)",
-    )
-)
+_LEAST_NAME = 3
+"""Letters of a name that is taken out wherever it stands; shorter ones are words of their own."""
+_MOST_NAMES = 50
 
 
-def without_identifiers(text: str, context: StudyContext) -> str:
-    """``text`` with ``___`` for whatever in it names the patient, another person, the study or a day."""
+def without_identifiers(text: str, context: StudyContext, longest: int = LONGEST_TEXT) -> str:
+    """``text`` with ``___`` for whatever in it names the patient, another person, the study or a day.
+
+    What is beyond ``longest`` characters is left out, at a word's end.
+    """
+    text = shortened(text, longest)
     folded, places = _letters(text)
     for known in _known(context):
         found = list(known.finditer(folded))
@@ -46,18 +36,39 @@ def without_identifiers(text: str, context: StudyContext) -> str:
             text = _cut(text, found, places)
             folded, places = _letters(text)
     text = re.sub(r"\S+", _without_address, text)
-    for looks in _LOOKS:
-        text = looks.sub(REMOVED, text)
+    text = _without_named(text)
+    for form in FORMS:
+        text = form.sub(REMOVED, text)
     text = re.sub(r"\w+", _without_number, text)
     return re.sub(rf"{REMOVED}(?:[\s,.;:-]*{REMOVED})+", REMOVED, text).strip()
 
 
-def shortened(text: str) -> str:
-    """At most ``LONGEST_TEXT`` characters, whole words: half a name could not be told from other words."""
-    if len(text) <= LONGEST_TEXT:
+def shortened(text: str, longest: int = LONGEST_TEXT) -> str:
+    """At most ``longest`` characters, whole words: half a name could not be told from other words."""
+    if len(text) <= longest:
         return text
-    *whole, _ = re.split(r"\s+", text[: LONGEST_TEXT + 1])
+    *whole, _ = re.split(r"\s+", text[: longest + 1])
     return " ".join(whole)
+
+
+def _without_named(text: str) -> str:
+    """Without names that a title, a relative or the word for a patient tells of, wherever else they stand, too."""
+    named: set[str] = set()
+
+    def titled(found: re.Match[str]) -> str:
+        named.update(re.findall(r"[^\W\d_]+", found["names"]))
+        return REMOVED
+
+    def spoken_of(found: re.Match[str]) -> str:
+        name = found["relative"] or found["patient"]
+        named.update(re.findall(r"[^\W\d_]+", name))
+        return found[0].removesuffix(name) + REMOVED
+
+    text = SPOKEN_OF.sub(spoken_of, TITLED.sub(titled, text))
+    again = sorted((one for one in named if len(one) >= _LEAST_NAME), key=len, reverse=True)[:_MOST_NAMES]
+    if again:
+        text = re.sub(rf"(?<![^\W\d_])(?:{'|'.join(again)})(?![^\W\d_])", REMOVED, text)
+    return text
 
 
 def _without_address(word: re.Match[str]) -> str:

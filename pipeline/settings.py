@@ -5,12 +5,10 @@ Unknown keys are refused. A variable names a key with double underscores between
 """
 
 import os
-import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
-from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import (
@@ -25,10 +23,10 @@ from pydantic import (
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from pipeline.errors import ConfigurationError
+from pipeline.setting_addresses import database_url_fault, refuse_clear_secrets
 from pipeline.setting_names import PREFIX, explain, refuse_unknown_variables
 
 DEFAULT_FILE = Path("firstread.toml")
-_BARE = re.compile(r"PATH|TZ|TZDIR|LANG|LC_[A-Z]+|LD_LIBRARY_PATH|TMPDIR|HOME|USER|LOGNAME")
 
 
 class Table(BaseModel):
@@ -38,14 +36,19 @@ class Table(BaseModel):
 
 
 class DatabaseSettings(Table):
-    """Where Postgres is. An empty ``url`` means the embedded Postgres under ``data_dir``."""
+    """Where Postgres is. An empty ``url`` means the embedded Postgres under ``data_dir``.
+
+    ``migration_url`` is the login of ``db upgrade``, ``serve_url`` that of ``serve``: each ``url`` where not set.
+    """
 
     url: SecretStr = SecretStr("")
+    migration_url: SecretStr = SecretStr("")
+    serve_url: SecretStr = SecretStr("")
 
-    @field_validator("url")
+    @field_validator("url", "migration_url", "serve_url")
     @classmethod
     def _postgres(cls, value: SecretStr) -> SecretStr:
-        if (url := value.get_secret_value()) and (wrong := _database_url_fault(url)):
+        if (url := value.get_secret_value()) and (wrong := database_url_fault(url)):
             raise ValueError(wrong)
         return value
 
@@ -85,6 +88,9 @@ class DicomwebArchive(RetrievalLimits):
     username: str = ""
     password: SecretStr = SecretStr("")
     ca_file: Path | None = None
+    plain_http: bool = Field(
+        default=False, description="the secret may go over plain http to another machine"
+    )
     page_size: int = Field(default=200, ge=1, le=5000)
     redirect_origins: tuple[str, ...] = Field(
         default=(), description="further servers that the archive may redirect to; they get no credentials"
@@ -92,6 +98,7 @@ class DicomwebArchive(RetrievalLimits):
 
     @model_validator(mode="after")
     def _one_login(self) -> Self:
+        refuse_clear_secrets(self.url, self.plain_http, self.token, self.password)
         if self.token.get_secret_value() and (self.username or self.password.get_secret_value()):
             raise ValueError("set token, or username and password, not both: one of them would be ignored")
         return self
@@ -127,6 +134,7 @@ class EndpointSettings(Table):
     model: str = Field(min_length=1, description="the name that the server knows the model by")
     api_key: SecretStr = SecretStr("")
     ca_file: Path | None = None
+    plain_http: bool = Field(default=False, description="the key may go over plain http to another machine")
     connect_timeout: float = Field(default=10.0, gt=0)
     read_timeout: float = Field(default=120.0, gt=0)
     total_timeout: float = Field(default=300.0, gt=0, description="one request with all its retries")
@@ -137,8 +145,10 @@ class EndpointSettings(Table):
         default=1024, ge=64, le=8192, description="longest side of an image that is sent, pixels"
     )
     seed: int = 0
-    inside: bool = Field(
-        default=False, description="the server lies inside the house: films with burned-in text may go there"
+    burned_in: Literal["refuse", "mask", "send"] = Field(
+        default="refuse",
+        description="a film with text in its pixels, by its header or by its look: keep it here, black the text out "
+        "where it is found, or send it, where the server lies inside the house",
     )
     json_schema: bool = Field(
         default=False,
@@ -148,6 +158,11 @@ class EndpointSettings(Table):
         default=False,
         description="ask for special tokens in the text (vLLM, SGLang): MedRegA and UMIT write boxes by them",
     )
+
+    @model_validator(mode="after")
+    def _secret_is_covered(self) -> Self:
+        refuse_clear_secrets(self.url, self.plain_http, self.api_key)
+        return self
 
 
 class ModelSettings(Table):
@@ -378,27 +393,7 @@ def environment() -> Mapping[str, str]:
     return {name: value for name, value in os.environ.items() if not name.upper().startswith(PREFIX)}
 
 
-def bare_environment() -> dict[str, str]:
-    """What a server that runs as another account is given of it: no secret of any kind."""
-    return {name: value for name, value in os.environ.items() if _BARE.fullmatch(name)}
-
-
 def export(variables: Mapping[str, str]) -> None:
     """Set variables that a library reads at import, where the user has not set them."""
     for key, value in variables.items():
         os.environ.setdefault(key, value)
-
-
-def _database_url_fault(url: str) -> str:
-    """What is wrong with a database URL, without a word of it; "" for one that can be tried."""
-    advice = "postgresql://USER:PASSWORD@HOST:PORT/DATABASE, special characters of the password as %XX"
-    if not re.match(r"postgres(ql)?(\+psycopg)?://", url):
-        return f"is no address of a Postgres database: write {advice}"
-    try:
-        parts = urlsplit(url)
-        whole = parts.port is not None or not parts.netloc.rpartition("@")[2].endswith(":")
-    except ValueError:
-        whole = False
-    if not whole or "#" in url or re.search(r"%(?![0-9A-Fa-f]{2})", url):
-        return f"cannot be read as an address: write {advice}"
-    return ""

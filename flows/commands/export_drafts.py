@@ -29,6 +29,7 @@ FORMATS = ("jsonl", "csv")
 MACHINE = "machine-made draft, not read by a radiologist"
 PERSON = "signed by a person"
 PAGE = 200
+LONGEST_EXPORTED = 100_000
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """How a cell begins that a spreadsheet would compute."""
 
@@ -109,7 +110,7 @@ def plain_row(draft: StoredDraft) -> dict[str, Any]:
     hidden = ("sop_instance_uid",)
     found = [
         {
-            name: without_identifiers(value, context) if name == "sentence" and value else value
+            name: _plain(value, context) if name == "sentence" and value else value
             for name, value in one.items()
             if name not in hidden
         }
@@ -120,10 +121,15 @@ def plain_row(draft: StoredDraft) -> dict[str, Any]:
         "archive": draft.archive,
         "study_year": draft.study_date.year if draft.study_date else None,
         **_common(draft),
-        "findings_text": without_identifiers(draft.findings, context),
-        "impression_text": without_identifiers(draft.impression, context),
+        "findings_text": _plain(draft.findings, context),
+        "impression_text": _plain(draft.impression, context),
         "findings": found,
     }
+
+
+def _plain(text: str, context: StudyContext) -> str:
+    """A whole text without identifiers; of what we write nothing is so long that it would be cut."""
+    return without_identifiers(text, context, longest=LONGEST_EXPORTED)
 
 
 def identified_row(draft: StoredDraft) -> dict[str, Any]:

@@ -95,4 +95,5 @@ def _requests(settings: Settings, table: TaskSettings, drafts: Language) -> list
 
 
 def _endpoint_options(settings: EndpointSettings) -> EndpointOptions:
-    return EndpointOptions(**{**dict(settings), "api_key": settings.api_key.get_secret_value()})
+    given = {name: value for name, value in settings if name != "plain_http"}  # that was asked of the address
+    return EndpointOptions(**{**given, "api_key": settings.api_key.get_secret_value()})

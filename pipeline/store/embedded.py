@@ -29,9 +29,10 @@ from typing import Self
 
 import psycopg
 
+from pipeline.child_process import bare
 from pipeline.errors import StopRun
 from pipeline.folders import keep_private, open_private
-from pipeline.settings import bare_environment
+from pipeline.settings import environment
 from pipeline.store.embedded_logins import (
     ADMIN,
     APPLICATION,
@@ -198,7 +199,7 @@ class EmbeddedPostgres:
             *(["--no-sync"] if self._options.get("fsync") == "off" else []),
         ]  # fmt: skip
         done = subprocess.run(
-            command, env=bare_environment(), cwd="/", stdin=subprocess.DEVNULL, capture_output=True, text=True,
+            command, env=bare(environment()), cwd="/", stdin=subprocess.DEVNULL, capture_output=True, text=True,
             check=False,
         )  # fmt: skip
         if done.returncode != 0:
@@ -226,7 +227,7 @@ class EmbeddedPostgres:
         with open(self.folder / "server.log", "ab", opener=open_private) as sink:
             done = subprocess.run(
                 [*keeper, str(self.folder), str(running_pid), *command],
-                env=bare_environment(), cwd="/", stdin=subprocess.DEVNULL, stdout=sink, stderr=sink, check=False,
+                env=bare(environment()), cwd="/", stdin=subprocess.DEVNULL, stdout=sink, stderr=sink, check=False,
             )  # fmt: skip
         return done.returncode == 0 or running_pid != 0
 

@@ -5,7 +5,6 @@ Without a token, loopback only.
 
 import hashlib
 import hmac
-import ipaddress
 import secrets
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -13,22 +12,13 @@ from urllib.parse import urlsplit
 
 from starlette.requests import Request
 
+from pipeline.setting_addresses import is_this_machine
 from pipeline.web.reader import Clock
 
 COOKIE = "firstread-session"
 SECURE_COOKIE = f"__Host-{COOKIE}"
 """Its name over https: a browser then takes it from this host alone, and sends it to no other (RFC 6265bis 4.1.3.2)."""
 SESSION = timedelta(hours=8)
-
-
-def is_loopback(host: str) -> bool:
-    """True for 127.0.0.0/8, ::1 and the name localhost; no name is ever looked up."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +41,7 @@ class AccessControl:
             return True
         peer = request.client.host if request.client else ""
         host = urlsplit(f"//{request.headers.get('host', '')}").hostname or ""
-        return is_loopback(peer) and is_loopback(host)
+        return is_this_machine(peer) and is_this_machine(host)
 
     def admits(self, request: Request) -> bool:
         """True where no token is needed, or the request carries it, or a session that was signed with it."""

@@ -10,7 +10,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from pipeline.errors import ConfigurationError
-from pipeline.web.access_control import is_loopback
+from pipeline.setting_addresses import is_this_machine
 from pipeline.web.connections import Connection, PatientServer, ProxiedConnection
 
 SHORTEST_TOKEN = 16
@@ -75,7 +75,7 @@ def _address(host: str, listener: socket.socket) -> str:
 
 
 def _listen(app: FastAPI, host: str, port: int) -> socket.socket:
-    if len(app.state.token) < SHORTEST_TOKEN and (not is_loopback(host) or app.state.behind_proxy):
+    if len(app.state.token) < SHORTEST_TOKEN and (not is_this_machine(host) or app.state.behind_proxy):
         raise ConfigurationError(
             "token-missing",
             f"to be reached from beyond this machine set [serve] token, at least {SHORTEST_TOKEN} characters",

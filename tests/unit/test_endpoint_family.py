@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 from models.catalog import show
 from models.families.endpoint.pictures import picture
@@ -70,8 +70,35 @@ def test_a_film_with_burned_in_text_stays_inside_the_house(server: FaultyEndpoin
         beside = replace(plain, images=(*marked.images, *plain.images))
         assert len(family.encode([beside])[0].images) == 1
     assert not server.bodies
-    with open_served("openai-endpoint", server, inside=True) as family:
+    # the header knows of text, and nobody found it
+    with open_served("openai-endpoint", server, burned_in="mask") as family, pytest.raises(SkipStudy):
+        family.encode([marked])
+    with open_served("openai-endpoint", server, burned_in="send") as family:
         assert len(family.encode([marked])[0].images) == 1
+
+
+def test_text_in_the_pixels_is_found_and_masked(server: FaultyEndpoint) -> None:
+    fading = np.linspace(0.1, 0.5, 300 * 240).reshape(300, 240).astype(np.float32)
+    film = replace(film_study(1).images[0], pixels=fading)
+    plain = replace(film_study(1), images=(film,))
+    drawn = Image.fromarray((np.clip(film.pixels, 0, 1) * 255).astype(np.uint8))
+    ImageDraw.Draw(drawn).text((6, 6), "DOE^JANE 14.03.1971", 255, ImageFont.load_default(14))
+    pixels = np.asarray(drawn).astype(np.float32) / np.float32(255)
+    written = replace(plain, images=(replace(film, pixels=pixels),))
+    with open_served("openai-endpoint", server) as family:
+        assert len(family.encode([plain])[0].images) == 1
+        with pytest.raises(SkipStudy) as caught:
+            family.encode([written])
+        assert caught.value.code == "burned-in-annotation"
+        assert "text in the pixels" not in family.parts
+    with open_served("openai-endpoint", server, burned_in="mask") as family:
+        features = family.encode([written])[0]
+        sent = np.asarray(Image.open(BytesIO(features.arrays["png"][0].tobytes())))
+        assert sent[6:22, 6:140].max() == 0
+        assert abs(sent[60:].astype(int) - np.rint(pixels * 255)[60:]).max() <= 1
+        assert family.parts["text in the pixels"] == "masked"
+    with open_served("openai-endpoint", server, burned_in="send") as family:
+        assert len(family.encode([written])[0].images) == 1
 
 
 def test_the_served_family_reports(server: FaultyEndpoint) -> None:

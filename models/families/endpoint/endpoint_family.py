@@ -1,7 +1,8 @@
 """A model behind an OpenAI-compatible server as a family.
 
 Preprocessing: the server's. Sent are PNG images of the study's pixels in the order that the family reads them, and the
-family's own words; neither holds a name, a number or a UID. Coordinates: the family's own (``wording``).
+family's own words; no header, and no film with text in its pixels unless the site says so (``allowed``). Coordinates:
+the family's own (``wording``).
 """
 
 import hashlib
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from models.catalog import CatalogEntry
 from models.families.endpoint import template, wording
 from models.families.endpoint.client import ChatMessage, EndpointClient
+from models.families.endpoint.drawn_text import text_boxes, without_text
 from models.families.endpoint.pictures import padded_picture, picture
 from models.family import TEXT_TASKS, Answer, Features, Request, SeenImage, Task, unsupported
 from models.model_choice import EndpointOptions, ModelChoice
@@ -68,6 +70,7 @@ class EndpointFamily:
             "decoding": f"greedy, seed {options.seed}, at most {options.max_tokens} tokens",
             "images": f"png, longest side {options.max_side}",
             "httpx": httpx.__version__,
+            **({"text in the pixels": "masked"} if options.burned_in == "mask" else {}),
             **({"schema": "sent as response_format"} if options.json_schema else {}),
             **({"special tokens": "kept in the text"} if options.special_tokens else {}),
         }
@@ -108,7 +111,7 @@ class EndpointFamily:
         return answers
 
     def _encode(self, study: ImageSet) -> Features:
-        images, roles = self._choose(study if self._options.inside else without_burned_in(study))
+        images, roles = self._choose(allowed(study, self._options.burned_in))
         pictures = [picture(image, self._options.max_side) for image in images]
         packed = np.zeros((len(pictures), max(map(len, pictures))), np.uint8)
         for row, content in enumerate(pictures):
@@ -198,19 +201,31 @@ def _gravest(errors: Sequence[FirstreadError]) -> FirstreadError:
     )
 
 
-def without_burned_in(study: ImageSet) -> ImageSet:
-    """``study`` without films that say that identifying text is drawn into them (PS3.3 C.7.6.1.1.8 BurnedInAnnotation).
+def allowed(study: ImageSet, burned_in: str) -> ImageSet:
+    """``study`` as it may be sent by the site's policy on text in the pixels ("refuse", "mask" or "send").
 
-    Raises SkipStudy("burned-in-annotation") where that leaves none.
+    Text is there where the header says so (PS3.3 C.7.6.1.1.8 BurnedInAnnotation) or ``drawn_text`` finds it. What is
+    found can be masked; where the header speaks of text that is not found, the film stays here. Raises
+    SkipStudy("burned-in-annotation") where no film may be sent.
     """
-    images = tuple(image for image in study.images if not image.burned_in)
+    if burned_in == "send":
+        return study
+    images = tuple(filter(None, (_allowed_film(image, burned_in) for image in study.images)))
     if study.images and not images:
         raise SkipStudy(
             "burned-in-annotation",
-            "the header says that identifying text is drawn into the film: it is not sent to a server, unless "
-            "endpoint.inside says that the server lies inside the house",
+            "text is drawn into the film: it is not sent to a server. endpoint.burned_in masks it, or sends it where "
+            "the server lies inside the house",
         )
-    return replace(study, images=images, priors=tuple(one for one in study.priors if not one.burned_in))
+    priors = tuple(filter(None, (_allowed_film(image, burned_in) for image in study.priors)))
+    return replace(study, images=images, priors=priors)
+
+
+def _allowed_film(image: StudyImage, burned_in: str) -> StudyImage | None:
+    boxes = text_boxes(image.pixels)
+    if not boxes:
+        return None if image.burned_in else image
+    return replace(image, pixels=without_text(image.pixels, boxes)) if burned_in == "mask" else None
 
 
 def _seen(image: StudyImage) -> SeenImage:
