@@ -52,10 +52,10 @@ class Compared:
 def with_last_prior(place: Workplace, archive: str, context: StudyContext, image_set: ImageSet) -> Compared:
     """With the frontal film of the patient's newest study of an earlier day, where there is one.
 
-    Films alone are compared: planes of a volume have no earlier one beside them. A search or retrieval that fails costs
-    the comparison, not the draft: it is a remark. Raises StopRun only.
+    Films of the chest alone are compared. A search or retrieval that fails costs the comparison, not the draft: it is a
+    remark. Raises StopRun only.
     """
-    if image_set.sectional:
+    if not image_set.chest:
         return Compared(image_set)
     if _NOT_SEARCHABLE & set(context.patient.patient_id):
         return Compared(image_set, remarks=(_UNSEARCHABLE,))

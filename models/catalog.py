@@ -198,7 +198,11 @@ def _entry(values: Mapping[str, Any]) -> CatalogEntry:
 
 def _accepts(values: Mapping[str, Any]) -> Accepts:
     windows = tuple((float(low), float(high)) for low, high in values.get("windows", ()))
-    plain = {"kind": Kind(values["kind"]), "modalities": tuple(values["modalities"]), "windows": windows}
+    plain = {
+        "kind": Kind(values["kind"]),
+        "modalities": tuple(values.get("modalities", ())),
+        "windows": windows,
+    }
     return Accepts(**{**values, **plain})
 
 

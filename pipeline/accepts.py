@@ -32,21 +32,21 @@ class Kind(StrEnum):
 class Accepts:
     """One kind that a model reads.
 
-    ``modalities`` as DICOM names them. A stack has at least ``least`` planes; of more than ``most`` so many are shown,
-    evenly chosen, the first and the last among them. ``windows`` are ranges (low, high) in Hounsfield units that CT is
-    shown in: one gives grey pictures, three give the channels of a colour picture; none: the window of the header, else
-    -160 to 240.
+    ``modalities`` as DICOM names them, any where empty. Of slices: a stack has at least ``least`` planes; of more than
+    ``most`` so many are shown, evenly chosen, the first and the last among them; ``windows`` are ranges (low, high) in
+    Hounsfield units that CT is shown in: one gives grey pictures, three give the channels of a colour picture; none:
+    the window of the header, else -160 to 240. Of pictures: at most ``most`` of a study are shown.
     """
 
     kind: Kind
-    modalities: tuple[str, ...]
+    modalities: tuple[str, ...] = ()
     least: int = 1
     most: int = 32
     windows: tuple[tuple[float, float], ...] = ()
 
     def __post_init__(self) -> None:
         """Raises ValueError for numbers that make no sense."""
-        if not self.modalities or not 1 <= self.least <= self.most:
-            raise ValueError(f"{self.kind}: name modalities, and 1 <= least <= most")
+        if not 1 <= self.least <= self.most:
+            raise ValueError(f"{self.kind}: 1 <= least <= most")
         if len(self.windows) not in (0, 1, 3) or any(low >= high for low, high in self.windows):
             raise ValueError(f"{self.kind}: no window, one or three, each low < high")

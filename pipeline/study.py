@@ -33,7 +33,6 @@ FRONTAL_VIEWS = (View.PA, View.AP)
 TAKEN_AS_FRONTAL = (*FRONTAL_VIEWS, View.UNKNOWN)
 """Views that are shown to a model as frontal: a chest film whose headers say no view mostly is one."""
 LATERAL_VIEWS = (View.LL, View.RL)
-VOLUME_MODALITIES = frozenset({"CT", "MR", "PT"})
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -318,8 +317,5 @@ class ImageSet:
     left_out: tuple[LeftOut, ...] = ()
     priors: tuple[StudyImage, ...] = ()
     remarks: tuple[Remark, ...] = ()
-
-    @property
-    def sectional(self) -> bool:
-        """Whether its images are planes of a volume (CT, MR, PET), not films."""
-        return bool({image.modality for image in self.images} & VOLUME_MODALITIES)
+    chest: bool = True
+    """Whether the images are films of the chest, on which the checks of words, sides and views were measured."""

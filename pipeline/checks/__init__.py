@@ -83,7 +83,7 @@ def run_checks(
     evidence = read_evidence(draft, image_set, context, has_prior, given, unseen)
     return tuple(
         _outcome(name, check, evidence)
-        if not image_set.sectional or name not in MEASURED_ON_FILMS
+        if image_set.chest or name not in MEASURED_ON_FILMS
         else CheckOutcome(name, Verdict.WARNED, "not checked for this kind of image")
         for name, check in CHECKS
     )

@@ -21,6 +21,8 @@ CR_IMAGE, DX_PRESENTATION, DX_PROCESSING = (
     "1.2.840.10008.5.1.4.1.1.1.1",
     "1.2.840.10008.5.1.4.1.1.1.1.1",
 )
+FOR_PROCESSING = frozenset({DX_PROCESSING, "1.2.840.10008.5.1.4.1.1.1.2.1", "1.2.840.10008.5.1.4.1.1.1.3.1"})
+"""Raw images of digital radiography, mammography and dental radiography."""
 _NEAR_FIELDS = (
     "SeriesDescription", "ProtocolName", "AcquisitionDeviceProcessingDescription",
     "PerformedProcedureStepDescription", "RequestedProcedureDescription",
@@ -118,10 +120,23 @@ def view_of(dataset: Dataset) -> str:
     return ""
 
 
+def refuse_unpresentable(dataset: Dataset) -> Reason | None:
+    """Why an instance is no picture to look at, whatever its kind; None where it is one."""
+    if (
+        text(dataset, "SOPClassUID") in FOR_PROCESSING
+        or text(dataset, "PresentationIntentType").upper() == "FOR PROCESSING"
+    ):
+        return Reason("for-processing", "raw detector image, not for presentation")
+    if {kind.upper() for kind in texts(dataset, "ImageType")} & {"LOCALIZER", "SCREEN SAVE", "DOSE_INFO"}:
+        return PROCESSED
+    return None
+
+
 def _not_radiograph(dataset: Dataset) -> Reason | None:
     sop_class, modality = text(dataset, "SOPClassUID"), text(dataset, "Modality").upper()
-    if sop_class == DX_PROCESSING or text(dataset, "PresentationIntentType").upper() == "FOR PROCESSING":
-        return Reason("for-processing", "raw detector image, not for presentation")
+    unpresentable = refuse_unpresentable(dataset)
+    if unpresentable is not None and unpresentable.code == "for-processing":
+        return unpresentable
     if modality not in RADIOGRAPHY:
         return Reason("not-radiograph", f"{in_words(dataset)}, no projection radiograph")
     if sop_class == SECONDARY_CAPTURE or sop_class.startswith(SECONDARY_CAPTURE + "."):
@@ -131,9 +146,7 @@ def _not_radiograph(dataset: Dataset) -> Reason | None:
         return Reason("not-radiograph", f"{in_words(dataset)}, no CR or DX image (SOP Class)")
     kinds = {kind.upper() for kind in texts(dataset, "ImageType")}
     said = [text(dataset, keyword) for keyword in _PROCESSED_FIELDS]
-    if kinds & {"LOCALIZER", "SCREEN SAVE", "DOSE_INFO"} or any(map(wording.is_processed, (*said, *kinds))):
-        return PROCESSED
-    return None
+    return PROCESSED if any(map(wording.is_processed, (*said, *kinds))) else unpresentable
 
 
 def _not_chest(dataset: Dataset) -> Reason | None:

@@ -60,9 +60,12 @@ def supported(transfer_syntax: str) -> bool:
 
 
 def decode_frame(
-    frame: bytes, transfer_syntax: str, rows: int, columns: int, samples: int
+    frame: bytes, transfer_syntax: str, rows: int, columns: int, samples: int, *, rgb: bool = False
 ) -> tuple[Stored, int]:
     """Decode one compressed frame that must have the declared size.
+
+    ``rgb`` says that a JPEG of three components holds red, green and blue: Photometric Interpretation decides that, not
+    the codec's guess from component numbers and markers (PS3.5 8.2.1).
 
     Returns the stored bits as unsigned [rows, columns] or [rows, columns, samples], and the codestream's own
     precision. Raises FailStudy("codestream-mismatch") where the frame is not what the header declares,
@@ -83,7 +86,10 @@ def decode_frame(
     if seen.tiles > MAX_TILES or not 2 <= seen.precision <= 16:
         raise FailStudy("undecodable", f"a {seen.codec} frame of {seen.precision} bits in {seen.tiles} tiles")
     with refusing("undecodable", f"the {seen.codec} frame is damaged"):
-        decoded = DECODERS[seen.codec](frame)
+        if rgb and samples == 3 and seen.codec is Codec.JPEG:
+            decoded = imagecodecs.jpeg8_decode(frame, colorspace="RGB", outcolorspace="RGB")
+        else:
+            decoded = DECODERS[seen.codec](frame)
     return _as_stored(decoded, seen), seen.precision
 
 

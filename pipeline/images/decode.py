@@ -35,8 +35,15 @@ class Declared:
     planar: bool
 
     @property
+    def halved(self) -> bool:
+        """Whether two neighbours share their chrominance."""
+        return self.photometric == "YBR_FULL_422" and self.samples == 3 and self.bits_allocated == 8
+
+    @property
     def frame_bytes(self) -> int:
-        """Bytes of one native frame."""
+        """Bytes of one native frame; one of halved chrominance has two samples for a pixel (PS3.3 C.7.6.3.1.2)."""
+        if self.halved:
+            return self.rows * self.columns * 2
         return self.rows * self.columns * self.samples * self.bits_allocated // 8
 
 
@@ -91,6 +98,21 @@ def stored_values(
     A grey film stored in three channels gives its one channel; real colour raises FailStudy("colour"). Also
     raises FailStudy: "pixel-data-short", "codestream-mismatch", "undecodable".
     """
+    bits, precision = stored_bits(header, declared, frame, limits)
+    if declared.samples == 3:
+        codec_gives_rgb = header.transfer_syntax in codecs.CODESTREAMS
+        bits = _grey_channel(
+            bits, declared, luminance=not codec_gives_rgb and declared.photometric.startswith("YBR_FULL")
+        )
+    return _values(bits, declared, precision)
+
+
+def stored_bits(header: Header, declared: Declared, frame: int, limits: ImageLimits) -> tuple[Stored, int]:
+    """Frame ``frame`` (from 0) as its codec gives it, [rows, columns] or [rows, columns, 3], and its precision in bits.
+
+    A codec that holds colours in a form of its own gives RGB: JPEG 2000 always, JPEG where Photometric Interpretation
+    names luminance and chrominance (PS3.5 8.2.1, 8.2.4). Raises as ``stored_values``.
+    """
     with (
         refusing("undecodable", "the pixel data cannot be read"),
         _opened(header, limits) as stream,
@@ -98,15 +120,8 @@ def stored_values(
         stream.seek(header.pixel_offset or 0)
         vr, length = _pixel_element(stream, header)
         if header.transfer_syntax in codecs.NATIVE:
-            bits, precision = _native(stream, header, declared, frame, vr, length), declared.bits_allocated
-        else:
-            bits, precision = _compressed(stream, header, declared, frame, length)
-    if declared.samples == 3:
-        codec_gives_rgb = header.transfer_syntax in codecs.CODESTREAMS
-        bits = _grey_channel(
-            bits, declared, luminance=not codec_gives_rgb and declared.photometric == "YBR_FULL"
-        )
-    return _values(bits, declared, precision)
+            return _native(stream, header, declared, frame, vr, length), declared.bits_allocated
+        return _compressed(stream, header, declared, frame, length)
 
 
 def _opened(header: Header, limits: ImageLimits) -> BinaryIO:
@@ -123,16 +138,17 @@ def _pixel_element(stream: BinaryIO, header: Header) -> tuple[str, int]:
         raise FailStudy("unsupported-bits", "the pixels are floating point numbers")
     if header.implicit:
         return "OW", int(struct.unpack(f"{order}I", stream.read(4))[0])
-    vr = stream.read(2).decode("ascii")
-    stream.seek(2, 1)
-    return vr, int(struct.unpack(f"{order}I", stream.read(4))[0])
+    vr, rest = stream.read(2), stream.read(2)
+    if not (
+        vr.isalpha() and vr.isupper()
+    ):  # implicit in an explicit syntax, as a whole data set or from a copy
+        return "OW", int(struct.unpack(f"{order}I", vr + rest)[0])
+    return vr.decode("ascii"), int(struct.unpack(f"{order}I", stream.read(4))[0])
 
 
 def _native(stream: BinaryIO, header: Header, declared: Declared, frame: int, vr: str, length: int) -> Stored:
     if length == UNDEFINED_LENGTH:
         raise FailStudy("codestream-mismatch", "compressed pixels under an uncompressed transfer syntax")
-    if declared.photometric == "YBR_FULL_422":
-        raise FailStudy("colour", "a colour picture, not a radiograph")
     size = declared.frame_bytes
     stream.seek(frame * size, 1)
     content = stream.read(size) if (frame + 1) * size <= length + 1 else b""
@@ -148,6 +164,12 @@ def _native(stream: BinaryIO, header: Header, declared: Declared, frame: int, vr
 def _shaped(bits: Stored, declared: Declared) -> Stored:
     if declared.samples == 1:
         return bits.reshape(declared.rows, declared.columns)
+    if declared.halved:
+        luminance, chrominance = bits.reshape(-1, 4)[:, :2], bits.reshape(-1, 4)[:, None, 2:]
+        joined = np.concatenate(
+            [luminance[..., None], np.broadcast_to(chrominance, (len(luminance), 2, 2))], axis=-1
+        )
+        return joined.reshape(declared.rows, declared.columns, 3)
     if declared.planar:
         return np.moveaxis(bits.reshape(declared.samples, declared.rows, declared.columns), 0, -1)
     return bits.reshape(declared.rows, declared.columns, declared.samples)
@@ -165,7 +187,12 @@ def _compressed(
         )
         return decoded, declared.bits_allocated
     return codecs.decode_frame(
-        content, header.transfer_syntax, declared.rows, declared.columns, declared.samples
+        content,
+        header.transfer_syntax,
+        declared.rows,
+        declared.columns,
+        declared.samples,
+        rgb=declared.photometric == "RGB",
     )
 
 

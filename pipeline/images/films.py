@@ -14,11 +14,11 @@ from pipeline.images.choose import Candidate
 from pipeline.images.context import study_context
 from pipeline.images.headers import text
 from pipeline.images.identity import one_patient
+from pipeline.images.kinds import accepting
 from pipeline.images.orientation import PRESENTATION_STATE
 from pipeline.images.prepare import StudyHeaders
 from pipeline.images.rejection import rejection_of
 from pipeline.images.selection import judge_all
-from pipeline.images.volumes.slices import has_slices
 from pipeline.study import FetchedStudy, digest_lines
 
 
@@ -33,7 +33,7 @@ class FilmManifest:
 def film_manifest(
     study: FetchedStudy, read: StudyHeaders, *, laterals: bool = False, accepts: Sequence[Accepts] = ()
 ) -> FilmManifest:
-    """The manifest of ``study`` by its headers: its films, and the planes that ``accepts`` names.
+    """The manifest of ``study`` by its headers: its films, and what else ``accepts`` names.
 
     Raises FailStudy("mixed-patients").
 
@@ -48,8 +48,8 @@ def film_manifest(
         if isinstance(verdict, Candidate):
             films += 1
             lines.append(f"film {uid} {hashes.get(uid, '')}")
-        elif has_slices((header,), accepts):
-            lines.append(f"plane {uid} {hashes.get(uid, '')}")
+        elif accepting(header.dataset, accepts):
+            lines.append(f"shown {uid} {hashes.get(uid, '')}")
         elif rejection_of(header):
             lines.append(f"rejects {uid} {hashes.get(uid, '')}")
         elif text(header.dataset, "SOPClassUID") == PRESENTATION_STATE:

@@ -1,9 +1,10 @@
-"""Which of a study's instances a model is shown: its films, or, for a model that reads them, planes of one series."""
+"""Which of a study's instances a model is shown: its films, or what else it reads: planes of one series, pictures."""
 
 from collections.abc import Sequence
 
 from pipeline.accepts import Accepts
 from pipeline.errors import SkipStudy
+from pipeline.images.pictures import has_pictures, prepare_pictures
 from pipeline.images.prepare import StudyHeaders, prepare, read_headers
 from pipeline.images.volumes.slices import has_slices, prepare_slices
 from pipeline.study import FetchedStudy, ImageSet, StudyContext
@@ -16,14 +17,16 @@ def prepare_for(
     laterals: bool = False,
     accepts: Sequence[Accepts] = (),
 ) -> tuple[StudyContext, ImageSet]:
-    """As ``prepare``; a study without a film for the model is shown by planes where ``accepts`` names its slices.
+    """As ``prepare``; of a study without a film of the chest what ``accepts`` names is shown, planes before pictures.
 
-    Raises as ``prepare`` and ``prepare_slices``.
+    Raises as ``prepare``, ``prepare_slices`` and ``prepare_pictures``.
     """
     read = read or read_headers(study)
     try:
         return prepare(study, read, laterals=laterals)
     except SkipStudy:
-        if not has_slices(read.headers, accepts):
+        slices, pictures = has_slices(read.headers, accepts), has_pictures(read.headers, accepts)
+        if not slices and not pictures:
             raise
-    return prepare_slices(study, read.headers, read.left_out, accepts)
+    how = prepare_slices if slices else prepare_pictures
+    return how(study, read.headers, read.left_out, accepts)

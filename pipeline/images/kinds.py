@@ -4,11 +4,11 @@ PS3.4 B.5 lists the classes, PS3.3 C.7.3.1.1.1 the modalities. Only the header i
 for others to say.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from pydicom.dataset import Dataset
 
-from pipeline.accepts import Kind
+from pipeline.accepts import Accepts, Kind
 from pipeline.images.headers import integer, text, texts
 
 _ROOT = "1.2.840.10008.5.1.4.1.1."
@@ -79,6 +79,7 @@ _MODALITIES: Mapping[str, tuple[Kind, str]] = {
     "KO": (Kind.RESULT, "a selection of images"), "PR": (Kind.RESULT, "a presentation state"),
     "DOC": (Kind.RESULT, "a document"),
 }  # fmt: skip
+_PLANES = {"a CT": "CT", "an MR": "MR", "a PET": "PT"}
 _TOMOSYNTHESIS_AS_CT = (Kind.TOMOSYNTHESIS, "a breast tomosynthesis")
 
 
@@ -98,10 +99,36 @@ def in_words_by_listing(sop_class_uid: str, modality: str = "") -> str:
     return found[1] if found else ""
 
 
-def slices_by_listing(sop_class_uid: str) -> bool:
-    """Whether a class is one of planes of CT, MR or PET."""
+def accepting(dataset: Dataset, accepts: Sequence[Accepts]) -> Accepts | None:
+    """The declaration that takes the instance, by its kind and modality; None where there is none."""
+    kind, words = _named(dataset)
+    modality = modality_of(dataset) or words
+    return next(
+        (one for one in accepts if one.kind is kind and (not one.modalities or modality in one.modalities)),
+        None,
+    )
+
+
+def modality_of(dataset: Dataset) -> str:
+    """The modality, by the class where it is one of planes: the header's own is wrong now and then."""
+    return _PLANES.get(in_words(dataset)) or text(dataset, "Modality").upper()
+
+
+def accepted_by_listing(sop_class_uid: str, accepts: Sequence[Accepts]) -> bool:
+    """Whether an instance of a class may be one that ``accepts`` names."""
     found = _of_class(sop_class_uid)
-    return found is not None and found[0] is Kind.SLICES
+    return found is not None and any(one.kind is found[0] for one in accepts)
+
+
+def modalities_of(accepts: Sequence[Accepts]) -> frozenset[str]:
+    """The modalities that ``accepts`` name, all of its kind where one names none."""
+    return frozenset(
+        modality
+        for one in accepts
+        for modality in (
+            one.modalities or [name for name, (kind, _) in _MODALITIES.items() if kind is one.kind]
+        )
+    )
 
 
 def _named(dataset: Dataset) -> tuple[Kind, str]:

@@ -5,12 +5,17 @@ from collections.abc import Collection, Sequence
 from pipeline.accepts import Accepts
 from pipeline.errors import SkipStudy
 from pipeline.images.choose import CR_IMAGE, DX_PRESENTATION, DX_PROCESSING, RADIOGRAPHY
-from pipeline.images.kinds import SECONDARY_CAPTURE, in_words_by_listing, slices_by_listing
+from pipeline.images.kinds import (
+    SECONDARY_CAPTURE,
+    accepted_by_listing,
+    in_words_by_listing,
+    modalities_of,
+)
 
 
 def names_readable(modalities: Collection[str], accepts: Sequence[Accepts] = ()) -> bool:
     """Whether Modalities in Study (0008,0061) names a modality of films, or one that ``accepts`` names."""
-    read = RADIOGRAPHY.union(*(one.modalities for one in accepts))
+    read = RADIOGRAPHY | modalities_of(accepts)
     return bool(read & {one.strip().upper() for one in modalities})
 
 
@@ -25,7 +30,7 @@ def refuse_unreadable(
     told = [uid for uid in sop_class_uids if uid]
     if told and len(told) < len(sop_class_uids):
         return
-    if accepts and any(map(slices_by_listing, told)):
+    if any(accepted_by_listing(uid, accepts) for uid in told):
         return
     if any(modalities) and not names_readable(modalities, accepts):
         raise SkipStudy(

@@ -3,19 +3,27 @@
 import base64
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
+from pydicom.uid import UID
 
+from pipeline.dicom_writer import EXPLICIT_LITTLE, radiograph_dataset
 from tests.ct_series import stack, write_series
 from tests.faulty_endpoint import faulty_endpoint
 from tests.servers import free_port, orthanc, store_over_rest
 from tests.sites import firstread, rows, summary, sweep, troubles, write_site
+from tests.synthetic import radiograph_header
 
 PLANES, SHOWN = 40, 32
+_OF_THE_CHEST = (
+    "BodyPartExamined", "AnatomicRegionSequence", "ViewPosition", "ViewCodeSequence", "ProtocolName",
+    "StudyDescription", "SeriesDescription", "ImageLaterality",
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -89,3 +97,51 @@ def sent(body: dict[str, Any]) -> list[bytes]:
     ]
     urls = [part["image_url"]["url"] for part in parts if part["type"] == "image_url"]
     return [base64.b64decode(url.partition(",")[2]) for url in urls]
+
+
+def test_pictures_of_other_kinds_reach_a_model_in_their_colours(
+    database_url: str, prefect_url: str, tmp_path: Path
+) -> None:
+    """A skin photograph, a hand and a mammogram: three studies, one sweep, and a model of films names each it skips."""
+    colours = np.zeros((80, 90, 3), np.uint8)
+    colours[:40], colours[40:] = (200, 120, 90), (60, 30, 20)
+    grey = np.tile(np.linspace(0, 4000, 128, dtype=np.uint16), (128, 1))
+    studies = [
+        write_picture(tmp_path / "skin.dcm", "77.1.4", "XC", colours, "skin"),
+        write_picture(tmp_path / "hand.dcm", "1.1", "DX", grey, "hand", BodyPartExamined="HAND"),
+        write_picture(tmp_path / "breast.dcm", "1.2", "MG", grey, "breast", BodyPartExamined="BREAST"),
+    ]
+    with orthanc(tmp_path / "orthanc") as peer, faulty_endpoint() as server:
+        store_over_rest(peer, *studies)
+        archive = {"main": {"kind": "dicomweb", "url": peer.dicomweb}}
+        config = write_site(tmp_path / "all", database_url, archive, **served(server.url))
+        assert sweep(config, prefect_url).reported == 3, troubles(database_url)
+        seen = [Image.open(io.BytesIO(one)) for body in server.bodies for one in sent(body)]
+    (skin,) = [np.asarray(one) for one in seen if one.mode == "RGB"]
+    assert np.array_equal(skin, colours)
+    assert sorted(one.mode for one in seen) == ["L", "L", "RGB"]
+    assert rows(database_url, "SELECT count(*) FROM firstread.preview") == [(3,)]
+
+
+def write_picture(
+    path: Path, suffix: str, modality: str, pixels: np.ndarray[Any, Any], name: str, **more: object
+) -> Path:
+    header = replace(radiograph_header(name), modality=modality)
+    dataset = radiograph_dataset(header, EXPLICIT_LITTLE)
+    dataset.SOPClassUID = dataset.file_meta.MediaStorageSOPClassUID = UID(f"1.2.840.10008.5.1.4.1.1.{suffix}")
+    for keyword in _OF_THE_CHEST:
+        if keyword in dataset:
+            del dataset[keyword]
+    dataset.Rows, dataset.Columns = pixels.shape[:2]
+    dataset.SamplesPerPixel = 3 if pixels.ndim == 3 else 1
+    dataset.PhotometricInterpretation = "RGB" if pixels.ndim == 3 else "MONOCHROME2"
+    if pixels.ndim == 3:
+        dataset.PlanarConfiguration = 0
+    dataset.BitsAllocated = dataset.BitsStored = pixels.dtype.itemsize * 8
+    dataset.HighBit, dataset.PixelRepresentation = dataset.BitsStored - 1, 0
+    for keyword, value in more.items():
+        setattr(dataset, keyword, value)
+    dataset.PixelData = pixels.tobytes()
+    dataset["PixelData"].VR = "OW"
+    dataset.save_as(path, enforce_file_format=True)
+    return path

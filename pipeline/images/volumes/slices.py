@@ -17,7 +17,7 @@ from pipeline.images.context import study_context
 from pipeline.images.grey import PERCENTILES
 from pipeline.images.headers import Header, integer, numbers, text
 from pipeline.images.identity import one_patient
-from pipeline.images.kinds import in_words, kind_of
+from pipeline.images.kinds import accepting, in_words, modality_of
 from pipeline.images.scale import resized, working_size
 from pipeline.images.volumes.plane import Plane, planes_of
 from pipeline.images.volumes.stack import Stack, stacks_of
@@ -26,7 +26,6 @@ from pipeline.study import FetchedStudy, ImageSet, LeftOut, Remark, StudyContext
 
 SOFT_TISSUE = (-160.0, 240.0)
 """What CT is shown in where neither model nor header names a window, in HU."""
-_MODALITY_OF = {"a CT": "CT", "an MR": "MR", "a PET": "PT"}
 _SAMPLED_FOR_RANGE = 64
 """Planes that the range of MR and PET is taken from, evenly chosen."""
 _ACROSS = {"axial": (1.0, 0.0, 0.0), "coronal": (1.0, 0.0, 0.0), "sagittal": (0.0, 1.0, 0.0)}
@@ -128,10 +127,8 @@ def upright(plane: Plane, orientation: str) -> Turn:
 
 
 def _accepting(header: Header, accepts: Sequence[Accepts]) -> Accepts | None:
-    if kind_of(header.dataset) is not Kind.SLICES:
-        return None
-    modality = _MODALITY_OF.get(in_words(header.dataset), "")
-    return next((one for one in accepts if one.kind is Kind.SLICES and modality in one.modalities), None)
+    found = accepting(header.dataset, accepts)
+    return found if found is not None and found.kind is Kind.SLICES else None
 
 
 def _planes(header: Header, accepts: Sequence[Accepts]) -> Sequence[Plane] | Reason:
@@ -183,7 +180,7 @@ def _picture(
         original_rows=rows,
         original_columns=columns,
         spacing_mm=spacing,
-        modality=_MODALITY_OF[in_words(dataset)],
+        modality=modality_of(dataset),
         body_part=text(dataset, "BodyPartExamined").upper(),
         view="",
         photometric_interpretation=text(dataset, "PhotometricInterpretation").upper(),

@@ -1,0 +1,121 @@
+"""Colour pictures as sRGB, whatever form they are stored in (PS3.3 C.7.6.3.1.2, C.7.9, C.11.15).
+
+Photometric Interpretation says what is stored; only a codec that undoes a colour transform of its own gives RGB
+already. Indices of a palette are never shown as they are.
+"""
+
+import io
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageCms
+from pydicom.dataset import Dataset
+from pydicom.pixels.processing import apply_color_lut
+
+from pipeline.errors import FailStudy
+from pipeline.images.codecs import CODESTREAMS
+from pipeline.images.decode import Declared, stored_bits
+from pipeline.images.headers import Header, items, refusing
+from pipeline.images.limits import ImageLimits
+
+PALETTE = "PALETTE COLOR"
+_RGB_FROM_CODEC = frozenset({"RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT"})
+_STORED = frozenset({"RGB", "YBR_FULL", "YBR_FULL_422"})
+MOST_PROFILE = 4 << 20
+"""Bytes of an ICC profile; those of cameras and scanners have some kilobytes."""
+
+
+def is_colour(declared: Declared) -> bool:
+    """Whether the picture is stored in colours or as indices of a palette."""
+    return declared.samples == 3 or declared.photometric == PALETTE
+
+
+def srgb(header: Header, declared: Declared, frame: int, limits: ImageLimits) -> npt.NDArray[np.uint8]:
+    """Frame ``frame`` (from 0) as uint8 [rows, columns, 3].
+
+    Raises FailStudy: "unsupported-colour" for a Photometric Interpretation that is none of colours here, "palette" for
+    tables that are not what they say, and as ``stored_values``. An ICC profile that cannot be used is passed over.
+    """
+    bits, precision = stored_bits(header, declared, frame, limits)
+    if declared.photometric == PALETTE:
+        picture = _looked_up(bits, header.dataset)
+    elif declared.samples != 3:
+        raise FailStudy("unsupported-colour", "one sample a pixel and no palette: no colour picture")
+    else:
+        picture = _three_channels(bits, precision, header, declared)
+    profile = _profile(header.dataset)
+    return _through(profile, picture) if profile else picture
+
+
+def _three_channels(
+    bits: npt.NDArray[np.unsignedinteger], precision: int, header: Header, declared: Declared
+) -> npt.NDArray[np.uint8]:
+    by_codec = header.transfer_syntax in CODESTREAMS
+    if declared.photometric not in (_RGB_FROM_CODEC if by_codec else _STORED):
+        raise FailStudy(
+            "unsupported-colour", f"colours stored as {_plain(declared.photometric)} are not read"
+        )
+    eight = _to_eight(bits, min(precision, declared.bits_stored))
+    if declared.photometric == "RGB" or (by_codec and _undone(header, declared)):
+        return eight
+    return from_ybr(eight)
+
+
+def _undone(header: Header, declared: Declared) -> bool:
+    """Whether the codec has given RGB: JPEG from its YCbCr, JPEG 2000 from its own; JPEG-LS and lossless as stored."""
+    lossy_jpeg = header.transfer_syntax in ("1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51")
+    return lossy_jpeg or declared.photometric in ("YBR_ICT", "YBR_RCT")
+
+
+def from_ybr(ybr: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """RGB of full-range luminance and chrominance, uint8 [rows, columns, 3] (the inverse of PS3.3 C.7.6.3.1.2)."""
+    y, cb, cr = (ybr[..., channel].astype(np.float32) for channel in range(3))
+    cb -= 128
+    cr -= 128
+    rgb = np.stack([y + 1.402 * cr, y - 0.344136 * cb - 0.714136 * cr, y + 1.772 * cb], axis=-1)
+    return np.asarray(np.clip(np.rint(rgb), 0, 255), np.uint8)
+
+
+def _to_eight(values: npt.NDArray[np.unsignedinteger], stored: int) -> npt.NDArray[np.uint8]:
+    """The upper eight bits of ``stored`` bits; fewer than eight are stretched."""
+    held = values & values.dtype.type((1 << stored) - 1)
+    if stored >= 8:
+        return np.asarray(held >> values.dtype.type(stored - 8)).astype(np.uint8)
+    return np.asarray(held.astype(np.uint16) * 255 // ((1 << stored) - 1)).astype(np.uint8)
+
+
+def _looked_up(indices: npt.NDArray[np.unsignedinteger], dataset: Dataset) -> npt.NDArray[np.uint8]:
+    with refusing("palette", "the palette's tables are not what their descriptors say"):
+        colours = apply_color_lut(indices, dataset)
+    if colours.shape != (*indices.shape, 3):
+        raise FailStudy("palette", "the palette gives other colours than three")
+    return _to_eight(colours, colours.dtype.itemsize * 8)
+
+
+def _profile(dataset: Dataset) -> bytes:
+    """The ICC profile of the picture or of its first optical path (PS3.3 C.11.15), b"" where there is none."""
+    for holder in (dataset, *items(dataset, "OpticalPathSequence")):
+        found = holder.get("ICCProfile")
+        if isinstance(found, bytes) and 128 <= len(found) <= MOST_PROFILE:
+            return found
+    return b""
+
+
+def _through(profile: bytes, picture: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """``picture`` in sRGB; as it is where the profile is none of RGB input."""
+    try:
+        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        if source.profile.xcolor_space.strip() != "RGB":
+            return picture
+        shown = ImageCms.profileToProfile(
+            Image.fromarray(picture), source, ImageCms.createProfile("sRGB"), outputMode="RGB"
+        )
+    except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
+        return picture
+    return picture if shown is None else np.asarray(shown, np.uint8)
+
+
+def _plain(photometric: str) -> str:
+    """The interpretation in letters that may stand in a message."""
+    known = ("ARGB", "CMYK", "HSV", "MONOCHROME1", "MONOCHROME2", "YBR_PARTIAL_420", "YBR_PARTIAL_422", "XYB")
+    return photometric if photometric in known else "something else than RGB or YBR_FULL"

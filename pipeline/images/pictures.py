@@ -1,0 +1,153 @@
+"""Single pictures for a model that reads more than films of the chest: films of any part, mammograms, colour stills.
+
+Colours are shown as sRGB, grey pictures as films are. Clips and videos are left out: one frame of them is no study.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from pipeline.accepts import Accepts, Kind
+from pipeline.errors import FailStudy, SkipStudy
+from pipeline.images.choose import Reason, refuse_unpresentable
+from pipeline.images.colour import is_colour, srgb
+from pipeline.images.context import instance_ref, study_context
+from pipeline.images.decode import Declared, declared_pixels, stored_values
+from pipeline.images.grey import display
+from pipeline.images.headers import Header, integer, text
+from pipeline.images.identity import one_patient
+from pipeline.images.kinds import accepting, in_words, kind_of
+from pipeline.images.limits import ImageLimits
+from pipeline.images.orientation import presented
+from pipeline.images.rejection import rejected
+from pipeline.images.scale import pixel_aspect, resized, spacing_mm, working_size
+from pipeline.study import FetchedStudy, ImageSet, LeftOut, Remark, StudyContext, StudyImage, Turn
+
+PICTURES = frozenset(
+    {Kind.FILM, Kind.MAMMOGRAM, Kind.PHOTOGRAPH, Kind.OPHTHALMIC, Kind.ULTRASOUND, Kind.NUCLEAR}
+)
+"""Kinds of which an instance of one frame is a picture by itself."""
+STILL_LIMITS = ImageLimits(min_side=64)
+_UPRIGHT = frozenset({Kind.FILM, Kind.MAMMOGRAM})
+"""Kinds whose Patient Orientation says how a picture lies in the patient."""
+
+
+def has_pictures(headers: Sequence[Header], accepts: Sequence[Accepts]) -> bool:
+    """Whether any instance is of a kind of picture that one of ``accepts`` names."""
+    return any(_accepting(header, accepts) for header in headers)
+
+
+def prepare_pictures(
+    study: FetchedStudy,
+    headers: Sequence[Header],
+    left_out: Sequence[LeftOut],
+    accepts: Sequence[Accepts],
+    *,
+    longest_side: int = 1024,
+) -> tuple[StudyContext, ImageSet]:
+    """The study's context and its pictures for a model that ``accepts`` their kinds, as numbered.
+
+    Every other instance is in ``left_out`` with a reason. Raises SkipStudy where none is a picture for this model,
+    FailStudy: "mixed-patients", "undecodable" where one may be and none can be decoded.
+    """
+    remarks = one_patient(headers)
+    unused = list(left_out)
+    out = rejected(headers)
+    images: list[StudyImage] = []
+    failures: list[FailStudy] = []
+    most = max((one.most for one in accepts if one.kind in PICTURES), default=0)
+    for header in sorted(headers, key=_as_numbered):
+        uid = text(header.dataset, "SOPInstanceUID")
+        reason = Reason("rejected", out[uid]) if out.get(uid) else _unusable(header, accepts)
+        if reason is None and len(images) == most:
+            reason = Reason("over-limit", "enough pictures of this study are used")
+        if reason is None:
+            try:
+                images.append(_picture(header, longest_side))
+                continue
+            except FailStudy as error:
+                failures.append(error)
+                reason = Reason(error.code, error.message)
+        unused.append(LeftOut(uid, reason.code, reason.message))
+    if not images and failures:
+        raise FailStudy("undecodable", f"no picture can be used: {failures[0].message}")
+    if not images:
+        nearest = unused[0]
+        raise SkipStudy(nearest.code, f"nothing that this model reads: {nearest.message}")
+    if any(image.burned_in for image in images):
+        remarks += (
+            Remark("burned-in-text", "the header says that identifying text is drawn into a picture"),
+        )
+    context = study_context(study.study_instance_uid, list(headers))
+    return context, ImageSet(
+        study.study_instance_uid,
+        tuple(images),
+        tuple(unused),
+        remarks=tuple(dict.fromkeys(remarks)),
+        chest=False,
+    )
+
+
+def _as_numbered(header: Header) -> tuple[int, int, str]:
+    dataset = header.dataset
+    return (integer(dataset, "SeriesNumber") or 0, integer(dataset, "InstanceNumber") or 0,
+            text(dataset, "SOPInstanceUID"))  # fmt: skip
+
+
+def _accepting(header: Header, accepts: Sequence[Accepts]) -> Accepts | None:
+    found = accepting(header.dataset, accepts)
+    return found if found is not None and found.kind in PICTURES else None
+
+
+def _unusable(header: Header, accepts: Sequence[Accepts]) -> Reason | None:
+    if _accepting(header, accepts) is None:
+        return Reason("not-accepted", f"{in_words(header.dataset)}, which this model does not read")
+    if (integer(header.dataset, "NumberOfFrames") or 1) > 1:
+        return Reason(
+            "several-frames", f"{in_words(header.dataset)} of several frames, which no model here reads"
+        )
+    return refuse_unpresentable(header.dataset)
+
+
+def _picture(header: Header, longest_side: int) -> StudyImage:
+    """One picture decoded and brought to working size. Raises FailStudy with the reason."""
+    dataset = header.dataset
+    declared = declared_pixels(header, STILL_LIMITS)
+    size = working_size(declared.rows, declared.columns, pixel_aspect(dataset), longest_side)
+    if is_colour(declared):
+        turn, pixels = Turn(), _colours(header, declared, size)
+    else:
+        grey = display(stored_values(header, declared, 0, STILL_LIMITS), dataset, little=header.little)
+        turn = presented(dataset, (), lateral=False).turn if kind_of(dataset) in _UPRIGHT else Turn()
+        pixels = np.ascontiguousarray(turn.of(resized(grey, size)))
+    rows, columns, spacing = declared.rows, declared.columns, spacing_mm(dataset)
+    image = StudyImage(
+        ref=instance_ref(dataset),
+        frame=0,
+        pixels=pixels,
+        original_rows=rows,
+        original_columns=columns,
+        spacing_mm=spacing,
+        modality=text(dataset, "Modality"),
+        body_part=text(dataset, "BodyPartExamined").upper(),
+        view="",
+        photometric_interpretation=declared.photometric,
+        turn=turn,
+        burned_in=text(dataset, "BurnedInAnnotation").upper() == "YES",
+    )
+    if not turn.transposed:
+        return image
+    turned = spacing and (spacing[1], spacing[0])
+    return replace(image, original_rows=columns, original_columns=rows, spacing_mm=turned)
+
+
+def _colours(header: Header, declared: Declared, size: tuple[int, int]) -> npt.NDArray[np.float32]:
+    """[rows, columns, 3] in 0..1; full size is held in bytes alone. A picture without colours becomes grey."""
+    picture = Image.fromarray(srgb(header, declared, 0, STILL_LIMITS))
+    small = np.asarray(picture.resize((size[1], size[0]), Image.Resampling.BOX, reducing_gap=3.0))
+    shown = small.astype(np.float32) / np.float32(255)
+    plain = np.ptp(small, axis=-1).max() == 0
+    return np.ascontiguousarray(shown[..., 0]) if plain else shown
