@@ -9,7 +9,7 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 from pipeline import settings as configuration
 from pipeline.settings import Settings
 from pipeline.store.migrations import upgrade
-from pipeline.store.opening import database_url
+from pipeline.store.opening import Purpose, database_url
 from pipeline.store.shell import read_and_run
 
 READ_ONLY = "-c default_transaction_read_only=on -c search_path=firstread"
@@ -20,7 +20,7 @@ the embedded server runs while a command uses it: keep `firstread serve` running
 
 def upgrade_database(settings: Settings, *, as_json: bool) -> None:
     """Bring the schema to this version."""
-    with database_url(settings) as url:
+    with database_url(settings, Purpose.MIGRATE) as url:
         revision = upgrade(url)
     if as_json:
         sys.stdout.write(json.dumps({"revision": revision}) + "\n")

@@ -20,11 +20,11 @@ from flows.tally import ALL_WELL, SOME_FAILED
 from pipeline.archive import Archive
 from pipeline.errors import FirstreadError
 from pipeline.fhir import door_events
-from pipeline.folders import make_writable
+from pipeline.folders import keep_private, make_writable
 from pipeline.images import probe_decoders
 from pipeline.report import Language
 from pipeline.settings import FolderArchive, Settings, archive_named
-from pipeline.store.opening import open_store
+from pipeline.store.opening import Purpose, open_store
 from pipeline.study import FoundStudy, StudyQuery
 
 STUDIES_TRIED = 3
@@ -64,7 +64,11 @@ def _parts(settings: Settings, archive: str | None) -> Iterator[Examination]:
     yield _try("decoders", lambda: _said(probe_decoders(), "every pinned decoder gives the pixels it should"))
     tasks = _try("tasks", lambda: _tasks(settings))
     yield tasks
-    yield _try("database", lambda: _database(settings))
+    database = _try("database", lambda: _database(settings))
+    yield database
+    if database.well:
+        yield _try("logins", lambda: _logins(settings))
+    yield _try("data_dir", lambda: _data_dir(settings))
     if site := site_api(settings):
         yield _try("prefect", lambda: check_site_api(site))
     if not tasks.well:  # said above; the model is tried without them
@@ -87,6 +91,31 @@ def _tasks(settings: Settings) -> str:
 def _database(settings: Settings) -> str:
     with open_store(settings, patience_seconds=0, connect_seconds=CONNECT_SECONDS) as store:
         return f"the schema is current, {store.audit_verify().rows} audit rows hold"
+
+
+def _logins(settings: Settings) -> str:
+    """See that the logins of work and of `serve` may do what they need and no more."""
+    for purpose, need in ((Purpose.WORK, "firstread_machine"), (Purpose.SERVE, "firstread_viewer")):
+        with open_store(
+            settings, purpose=purpose, patience_seconds=0, connect_seconds=CONNECT_SECONDS
+        ) as store:
+            excess = store.excess_rights()
+        shared = purpose is Purpose.SERVE and not settings.database.serve_url.get_secret_value()
+        excess = tuple(one for one in excess if not (shared and one == "may write drafts"))
+        if excess:
+            login = "url" if shared else purpose.value
+            raise FirstreadError(
+                "login-rights",
+                f"the login of [database] {login} can do more than it should ({', '.join(excess)}): use one that is a "
+                f"member of {need} alone, and name that of upgrades in [database] migration_url "
+                "(docs/running.md#the-sites-own-postgres)",
+            )
+    return "the logins may do what they need, and no more"
+
+
+def _data_dir(settings: Settings) -> str:
+    keep_private("data_dir", settings.data_dir)
+    return "this account's alone"
 
 
 def _model(place: Workplace) -> str:

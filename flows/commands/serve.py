@@ -10,7 +10,7 @@ from functools import partial
 from pipeline.fhir.audit_events import rest_access
 from pipeline.fhir.door_events import door as door_event
 from pipeline.settings import Settings
-from pipeline.store.opening import open_store
+from pipeline.store.opening import Purpose, open_store
 from pipeline.store.store import Store
 from pipeline.web.addresses import Addresses
 from pipeline.web.app import create_app
@@ -28,7 +28,7 @@ def serve_forever(settings: Settings, *, host: str | None, port: int | None) -> 
     port = settings.serve.port if port is None else port
     token = settings.serve.token.get_secret_value()
     addresses = Addresses.of(settings.serve.public_url, settings.serve.trusted_proxies)
-    with open_store(settings) as store:
+    with open_store(settings, purpose=Purpose.SERVE) as store:
         app = create_app(
             store, token=token, audit=auditor(store), clock=lambda: datetime.now(UTC), addresses=addresses
         )

@@ -38,9 +38,15 @@ class Row(NamedTuple):
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
-def append(connection: Connection, chain: str, events: Sequence[Mapping[str, Any]]) -> None:
-    """Append AuditEvents to ``chain`` in their order; repeated after a lost answer it may write them twice."""
-    connection.execute(statement("audit", "append"), {"chain": chain, "events": as_json(events)})
+def append(
+    connection: Connection, chain: str, events: Sequence[Mapping[str, Any]], *, viewing: bool = False
+) -> None:
+    """Append AuditEvents to ``chain`` in their order; repeated after a lost answer it may write them twice.
+
+    ``viewing``: the session may append to the chain of accesses alone.
+    """
+    asked = statement("audit", "append_access" if viewing else "append")
+    connection.execute(asked, {"chain": chain, "events": as_json(events)})
 
 
 def verify(connection: Connection, *, content: bool = False, noted: Sequence[ChainHead] = ()) -> AuditVerdict:

@@ -1,6 +1,6 @@
 """Connections to Postgres: a small pool, the machine role, and patience while the database is away.
 
-Every connection gives up its login's rights for those of ``firstread_machine`` before it is used.
+Every connection gives up its login's rights for those of one role, mostly ``firstread_machine``, before it is used.
 """
 
 import logging
@@ -29,6 +29,8 @@ Answer = TypeVar("Answer")
 FIRST_PAUSE = 0.05
 LONGEST_PAUSE = 2.0
 MACHINE = "firstread_machine"
+VIEWER = "firstread_viewer"
+"""What `serve` reads with: nothing is written but the access itself."""
 READ_ONLY = "database-read-only"
 
 Connection = psycopg.Connection[tuple[Any, ...]]
@@ -47,6 +49,7 @@ class Connections:
         url: str,
         *,
         name: str = "firstread",
+        role: str = MACHINE,
         most: int = 8,
         patience_seconds: float = 60.0,
         connect_seconds: int = 10,
@@ -55,6 +58,7 @@ class Connections:
             libpq_url(url), application_name=name, connect_timeout=connect_seconds,
             keepalives=1, keepalives_idle=20, keepalives_interval=5, keepalives_count=4,
         )  # fmt: skip
+        self.role = role
         self._patience_seconds = patience_seconds
         self._idle: deque[Connection] = deque()
         self._places = threading.BoundedSemaphore(most)
@@ -63,12 +67,12 @@ class Connections:
         self._served = False  # whether this server ever did what was asked
 
     def open(self) -> Connection:
-        """A new connection outside the pool, in autocommit, as the machine."""
+        """A new connection outside the pool, in autocommit, in the role of the pool."""
         connection = psycopg.connect(self._conninfo, autocommit=True, prepare_threshold=2)
         try:
             set_json_dumps(orjson.dumps, connection)
             set_json_loads(orjson.loads, connection)
-            pin(connection, role=MACHINE, search_path="firstread, pg_temp")
+            pin(connection, role=self.role, search_path="firstread, pg_temp")
         except BaseException:
             connection.close()
             raise

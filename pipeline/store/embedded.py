@@ -38,10 +38,11 @@ from pipeline.store.embedded_logins import (
     APPLICATION,
     DATABASE,
     MIGRATOR,
+    SERVE,
     Passwords,
     administrator,
     create_database,
-    limit_application,
+    limit_logins,
     make_logins,
 )
 from pipeline.store.migrations import upgrade
@@ -96,6 +97,11 @@ class EmbeddedPostgres:
     def url(self) -> str:
         """SQLAlchemy URL of the application's database, as the program's own login: the machine and nobody else."""
         return self._url(APPLICATION, DATABASE, "psycopg")
+
+    @property
+    def serve_url(self) -> str:
+        """The same database as the login of ``serve``, which reads and appends accesses to the audit."""
+        return self._url(SERVE, DATABASE, "psycopg")
 
     @property
     def migration_url(self) -> str:
@@ -252,7 +258,7 @@ class EmbeddedPostgres:
                     make_logins(connection, self._passwords)
                     create_database(connection, DATABASE)
                     upgrade(self.migration_url)
-                    limit_application(connection)
+                    limit_logins(connection)
                 return True
             except psycopg.OperationalError as error:
                 waited = time.monotonic() - started

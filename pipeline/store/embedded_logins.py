@@ -1,6 +1,7 @@
 """The logins of the embedded server, least rights first, and how a server of release 0.1.0 gets them.
 
-- ``firstread``: what ``run``, ``listen`` and ``serve`` log in as; a member of ``firstread_machine`` and of nothing else
+- ``firstread_serve``: what ``serve`` logs in as; a member of ``firstread_viewer`` and of nothing else
+- ``firstread``: what ``run`` and ``listen`` log in as; a member of ``firstread_machine`` and of nothing else
 - ``firstread_migrator``: owns the schema and makes roles; used by migrations alone
 - ``postgres``: the superuser; makes logins and databases
 
@@ -20,9 +21,15 @@ log = logging.getLogger(__name__)
 
 ADMIN = "postgres"
 APPLICATION = "firstread"
+SERVE = "firstread_serve"
 MIGRATOR = "firstread_migrator"
 DATABASE = "firstread"
-_FILES = {APPLICATION: "password", MIGRATOR: "migrator-password", ADMIN: "superuser-password"}
+_FILES = {
+    APPLICATION: "password",
+    SERVE: "serve-password",
+    MIGRATOR: "migrator-password",
+    ADMIN: "superuser-password",
+}
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 
@@ -64,8 +71,12 @@ def administrator(passwords: Passwords, conninfo: str) -> Connection:
 
 
 def make_logins(connection: Connection, passwords: Passwords) -> None:
-    """See to it that both logins are there, with the attributes that they may have and no others."""
-    for login, attributes in ((MIGRATOR, "CREATEROLE"), (APPLICATION, "NOCREATEROLE")):
+    """See to it that the logins are there, with the attributes that they may have and no others."""
+    for login, attributes in (
+        (MIGRATOR, "CREATEROLE"),
+        (APPLICATION, "NOCREATEROLE"),
+        (SERVE, "NOCREATEROLE"),
+    ):
         known = connection.execute(
             "SELECT rolcreaterole, rolcreatedb, rolsuper FROM pg_roles WHERE rolname = %s", [login]
         ).fetchone()
@@ -98,17 +109,19 @@ def create_database(connection: Connection, name: str) -> None:
         log.debug("another command has just created the same database")
 
 
-def limit_application(connection: Connection) -> None:
-    """Make the program's login a member of the machine's role, and of no other."""
-    if _memberships(connection, APPLICATION) == {("firstread_machine", ADMIN)}:
-        return
-    for role, grantor in sorted(_memberships(connection, APPLICATION)):
-        connection.execute(
-            sql.SQL("REVOKE {} FROM {} GRANTED BY {} CASCADE").format(
-                *map(sql.Identifier, (role, APPLICATION, grantor))
+def limit_logins(connection: Connection) -> None:
+    """Make each of the program's logins a member of its role, and of no other."""
+    for login, wanted in ((APPLICATION, "firstread_machine"), (SERVE, "firstread_viewer")):
+        held = _memberships(connection, login)
+        if held == {(wanted, ADMIN)}:
+            continue
+        for role, grantor in sorted(held):
+            connection.execute(
+                sql.SQL("REVOKE {} FROM {} GRANTED BY {} CASCADE").format(
+                    *map(sql.Identifier, (role, login, grantor))
+                )
             )
-        )
-    connection.execute(sql.SQL("GRANT firstread_machine TO {}").format(sql.Identifier(APPLICATION)))
+        connection.execute(sql.SQL("GRANT {} TO {}").format(sql.Identifier(wanted), sql.Identifier(login)))
 
 
 def _hand_over(connection: Connection, passwords: Passwords) -> None:

@@ -16,12 +16,13 @@ from pipeline.store.refusals import NO_ROLES, translated
 from pipeline.store.session import pin
 
 _ROLES_ARE_WHOLE = """
-SELECT count(*) = 4,
-       coalesce(bool_and(has_table_privilege(rolname, 'firstread.reports', 'SELECT')), false),
+SELECT count(*) = 5,
+       coalesce(bool_and(has_table_privilege(rolname, CASE rolname WHEN 'firstread_viewer' THEN 'firstread.report_row'
+                                                    ELSE 'firstread.reports' END, 'SELECT')), false),
        coalesce(bool_and(rolname <> 'firstread_machine'
                          OR has_table_privilege(rolname, 'firstread.ledger', 'UPDATE')), false)
 FROM pg_roles
-WHERE rolname IN ('firstread_owner', 'firstread_machine', 'firstread_signer', 'firstread_reader')
+WHERE rolname IN ('firstread_owner', 'firstread_machine', 'firstread_signer', 'firstread_reader', 'firstread_viewer')
 """
 
 

@@ -34,8 +34,9 @@ from pipeline.lookup import (
     ResourceSearch,
 )
 from pipeline.store import audit, claims, histories, inbox, outcomes, reading, searching, standing
-from pipeline.store.connections import Connection, Connections
+from pipeline.store.connections import MACHINE, VIEWER, Connection, Connections
 from pipeline.store.presence import Presence
+from pipeline.store.rights import excess_rights
 from pipeline.store.statements import statement
 from pipeline.store.sweeps import Sweeps
 from pipeline.store.values import (
@@ -77,6 +78,7 @@ class Store:
         *,
         revision: str = "",
         owner: str = "",
+        role: str = MACHINE,
         most_connections: int = 8,
         patience_seconds: float = 60.0,
         connect_seconds: int = 10,
@@ -85,6 +87,7 @@ class Store:
         self._connections = Connections(
             url,
             name=f"firstread {owner}".strip(),
+            role=role,
             most=most_connections,
             patience_seconds=patience_seconds,
             connect_seconds=connect_seconds,
@@ -332,7 +335,11 @@ class Store:
     def append_audit(self, events: Sequence[Mapping[str, Any]], chain: str = ACCESS_CHAIN) -> None:
         """Append AuditEvents that belong to no study's transaction (reads, searches, starts)."""
         if events:
-            self._run(lambda c: audit.append(c, chain, events))
+            self._run(lambda c: audit.append(c, chain, events, viewing=self._connections.role == VIEWER))
+
+    def excess_rights(self) -> tuple[str, ...]:
+        """In words, what the login in use may do and need not."""
+        return self._run(lambda c: excess_rights(c, self._connections.role))
 
     def audit_verify(self, *, content: bool = False, noted: Sequence[ChainHead] = ()) -> AuditVerdict:
         """Prove every audit chain and name the first broken row.

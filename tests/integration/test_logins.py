@@ -11,8 +11,15 @@ import pytest
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 
-from pipeline.store.connections import libpq_url
+from flows.commands import doctor
+from pipeline.errors import FirstreadError
+from pipeline.lookup import HistorySearch, ResourceSearch
+from pipeline.settings import Settings
+from pipeline.store.connections import VIEWER, libpq_url
 from pipeline.store.embedded import EmbeddedPostgres
+from pipeline.store.migrations import head
+from pipeline.store.store import Store
+from tests.store_samples import claim, discover, outcome
 
 QUICK = {"fsync": "off"}
 DRAFT = json.dumps({"resourceType": "DiagnosticReport", "id": "r1", "status": "partial"})
@@ -74,6 +81,95 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostgre
         yield running
 
 
+SERVE_FIRST = ((), ("RESET ROLE",), ("SET SESSION AUTHORIZATION DEFAULT",))
+SERVE_FORBIDDEN = (
+    *FORBIDDEN,
+    INSERT.replace("%s", f"'{DRAFT}'"),
+    "SET ROLE firstread_machine",
+    "INSERT INTO firstread.audit_event (chain, event) VALUES ('archive:main', '{}')",
+    "SELECT firstread.append_audit('archive:main', NULL, '[{}]')",
+    "SELECT * FROM firstread.audit_event",
+    "SELECT * FROM firstread.ledger",
+    "UPDATE firstread.ledger SET state = 'failed'",
+    "INSERT INTO firstread.pause (paused_by, reason) VALUES ('a', 'b')",
+    "SELECT nextval('firstread.process_number')",
+)
+
+
+@pytest.mark.parametrize("first", SERVE_FIRST, ids=["viewer", "login", "session"])
+def test_the_login_of_serve_reads_and_writes_accesses_alone(
+    server: EmbeddedPostgres, first: tuple[str, ...]
+) -> None:
+    allowed: list[str] = []
+    with psycopg.connect(libpq_url(server.serve_url)) as connection:
+        connection.execute("SET ROLE firstread_viewer")
+        for statement in SERVE_FORBIDDEN:
+            try:
+                with connection.transaction():
+                    for one in (*first, statement):
+                        connection.execute(one.encode())
+                allowed.append(statement)
+            except psycopg.errors.SyntaxError:
+                pytest.fail(f"{statement} is no SQL")
+            except psycopg.Error:
+                continue
+        connection.rollback()
+    assert allowed == []
+
+
+def test_serve_reads_what_it_shows_and_its_accesses_are_told(
+    server: EmbeddedPostgres, tmp_path: Path
+) -> None:
+    with Store(server.url) as work:
+        discover(work, 1)
+        work.save(outcome(claim(work)[0]))
+    with Store(server.serve_url, revision=head(), role=VIEWER) as store:
+        page = store.report_rows(10)
+        assert len(page.rows) == 1
+        report = page.rows[0].report_id
+        assert store.report_detail(report) is not None
+        assert store.read("DiagnosticReport", report) is not None
+        assert store.vread("DiagnosticReport", report, 1) is not None
+        assert store.history(HistorySearch(("DiagnosticReport",), report)).resources
+        assert store.search(ResourceSearch("DiagnosticReport")).resources
+        assert store.count(ResourceSearch("Patient")) == 1
+        store.append_audit([{"resourceType": "AuditEvent"}])
+        assert store.excess_rights() == ()
+        with pytest.raises(FirstreadError):
+            discover(store, 1)
+    with psycopg.connect(server.admin_conninfo("firstread")) as connection:
+        last = connection.execute(
+            "SELECT chain FROM firstread.audit_event ORDER BY seq DESC LIMIT 1"
+        ).fetchone()
+    assert last == ("access",)
+
+
+@pytest.mark.parametrize(
+    ("grant", "told"),
+    [
+        ("ALTER ROLE drafts CREATEROLE", "may make roles"),
+        ("GRANT firstread_signer TO drafts", "may sign reports"),
+        ("GRANT firstread_owner TO drafts", "may own and change the tables"),
+        ("GRANT pg_execute_server_program TO drafts", "may start programs on the server"),
+        ("ALTER ROLE drafts SUPERUSER", "a superuser"),
+    ],
+)
+def test_doctor_tells_of_a_login_that_can_do_more(server: EmbeddedPostgres, grant: str, told: str) -> None:
+    with psycopg.connect(server.admin_conninfo("firstread"), autocommit=True) as administrator:
+        administrator.execute("CREATE ROLE drafts LOGIN PASSWORD 'drafts' IN ROLE firstread_machine")
+        try:
+            url = server.url.replace(server.url.split("//")[1].split("@")[0], "drafts:drafts")
+            settings = Settings.model_validate({"database": {"url": url}})
+            assert "no more" in doctor._logins(settings)
+            administrator.execute(grant.encode())
+            with pytest.raises(FirstreadError, match="login-rights") as caught:
+                doctor._logins(settings)
+            assert told in caught.value.message
+            assert "drafts:drafts" not in caught.value.message
+        finally:
+            administrator.execute("DROP ROLE drafts")
+
+
 @pytest.mark.parametrize("first", FIRST, ids=["machine", "login", "session", "path"])
 def test_the_programs_login_cannot_do_what_it_must_not(
     server: EmbeddedPostgres, first: tuple[str, ...]
@@ -124,13 +220,13 @@ def test_no_statement_of_the_kind_is_refused_for_another_reason(server: Embedded
     assert len(refused) < len(FORBIDDEN) / 2
 
 
-def test_the_passwords_are_three(server: EmbeddedPostgres) -> None:
+def test_the_passwords_are_four(server: EmbeddedPostgres) -> None:
     secrets = {
         str(conninfo_to_dict(libpq_url(url))["password"])
-        for url in (server.url, server.migration_url, server.admin_conninfo())
+        for url in (server.url, server.serve_url, server.migration_url, server.admin_conninfo())
     }
-    assert len(secrets) == 3
-    for name in ("password", "migrator-password", "superuser-password"):
+    assert len(secrets) == 4
+    for name in ("password", "serve-password", "migrator-password", "superuser-password"):
         assert (server.folder / name).stat().st_mode & 0o777 == 0o600
     with pytest.raises(psycopg.OperationalError):
         psycopg.connect(libpq_url(server.url).replace("//firstread:", "//postgres:"))
@@ -148,7 +244,9 @@ def as_released(folder: Path) -> None:
                 "ALTER DATABASE firstread OWNER TO firstread",
                 "ALTER TABLE firstread.alembic_version OWNER TO firstread",
                 "REASSIGN OWNED BY firstread_migrator TO firstread",
-                "REVOKE firstread_owner, firstread_machine, firstread_signer, firstread_reader FROM firstread_migrator "
+                "REVOKE firstread_viewer FROM firstread_machine GRANTED BY firstread_migrator",
+                "REVOKE firstread_owner, firstread_machine, firstread_signer, firstread_reader, firstread_viewer "
+                "FROM firstread_migrator "
                 "CASCADE",
                 "DROP ROLE firstread_migrator",
             ):
@@ -162,7 +260,7 @@ def as_released(folder: Path) -> None:
 def test_a_server_of_the_last_release_is_carried_over(tmp_path: Path) -> None:
     as_released(tmp_path)
     with EmbeddedPostgres.ensure(tmp_path, QUICK) as server:
-        test_the_passwords_are_three(server)
+        test_the_passwords_are_four(server)
         with psycopg.connect(libpq_url(server.url), autocommit=True) as connection:
             connection.execute("SET ROLE firstread_machine")
             row = connection.execute("SELECT body->>'status' FROM firstread.resource").fetchone()
@@ -176,7 +274,7 @@ def test_a_server_of_the_last_release_is_carried_over(tmp_path: Path) -> None:
             connection.execute("ALTER TABLE firstread.ledger ADD COLUMN tried integer")
             connection.rollback()
     with EmbeddedPostgres.ensure(tmp_path, QUICK) as again:
-        test_the_passwords_are_three(again)
+        test_the_passwords_are_four(again)
 
 
 def test_a_crash_between_the_passwords_is_mended(tmp_path: Path) -> None:
@@ -185,7 +283,7 @@ def test_a_crash_between_the_passwords_is_mended(tmp_path: Path) -> None:
     (tmp_path / "postgres" / "superuser-password").touch(mode=0o600)
     (tmp_path / "postgres" / "superuser-password").write_text("f" * 48 + "\n")
     with EmbeddedPostgres.ensure(tmp_path, QUICK) as server:
-        test_the_passwords_are_three(server)
+        test_the_passwords_are_four(server)
 
 
 def test_two_commands_at_once_carry_it_over(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from pipeline.store.connections import libpq_url
 from pipeline.store.store import Store
 from tests.store_samples import claim, discover, outcome
 
-APPLICATION = ("firstread_machine", "firstread_signer", "firstread_reader")
+APPLICATION = ("firstread_machine", "firstread_signer", "firstread_reader", "firstread_viewer")
 
 
 @pytest.fixture

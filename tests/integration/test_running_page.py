@@ -9,7 +9,8 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from pipeline.errors import StopRun
+from flows.commands import doctor
+from pipeline.errors import FirstreadError, StopRun
 from pipeline.settings import Settings
 from pipeline.store.embedded import EmbeddedPostgres
 from pipeline.store.migrations import upgrade
@@ -97,4 +98,14 @@ def test_a_site_makes_its_own_postgres_ready(tmp_path: Path) -> None:
             upgrade(f"postgresql+psycopg://stranger:stranger@{address}")
         assert refused.value.code == "schema-rights"
         assert "docs/running.md#the-sites-own-postgres" in refused.value.message
-        assert upgrade(f"postgresql+psycopg://drafts:{password}@{address}")
+        with pytest.raises(StopRun):
+            upgrade(f"postgresql+psycopg://drafts:{password}@{address}")
+        assert upgrade(f"postgresql+psycopg://drafts_upgrade:{password}-three@{address}")
+        database = {
+            "url": f"postgresql+psycopg://drafts:{password}@{address}",
+            "serve_url": f"postgresql+psycopg://drafts_serve:{password}-too@{address}",
+        }
+        assert "no more" in doctor._logins(Settings.model_validate({"database": database}))
+        one = {"url": f"postgresql+psycopg://drafts_upgrade:{password}-three@{address}"}
+        with pytest.raises(FirstreadError, match="may own and change the tables"):
+            doctor._logins(Settings.model_validate({"database": one}))

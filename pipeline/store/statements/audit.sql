@@ -1,6 +1,9 @@
 -- name: append
 SELECT append_audit(%(chain)s, NULL, %(events)s::json);
 
+-- name: append_access
+SELECT append_access(%(events)s::json);
+
 -- name: heads
 SELECT chain, place, encode(row_hash, 'hex') FROM audit_chain ORDER BY chain;
 
