@@ -1,8 +1,10 @@
 """Single pictures for a model that reads more than films of the chest: films of any part, mammograms, colour stills.
 
-Colours are shown as sRGB, grey pictures as films are. Clips and videos are left out: one frame of them is no study.
+Colours are shown as sRGB, grey pictures as films are. Of a clip, a volume of an eye or another instance of several
+frames some are shown, evenly chosen and read one by one; videos are left out.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -23,13 +25,14 @@ from pipeline.images.kinds import accepting, in_words, kind_of
 from pipeline.images.limits import ImageLimits
 from pipeline.images.orientation import presented
 from pipeline.images.rejection import rejected
+from pipeline.images.sampling import evenly
 from pipeline.images.scale import pixel_aspect, resized, spacing_mm, working_size
 from pipeline.study import FetchedStudy, ImageSet, LeftOut, Remark, StudyContext, StudyImage, Turn
 
-PICTURES = frozenset(
-    {Kind.FILM, Kind.MAMMOGRAM, Kind.PHOTOGRAPH, Kind.OPHTHALMIC, Kind.ULTRASOUND, Kind.NUCLEAR}
-)
-"""Kinds of which an instance of one frame is a picture by itself."""
+FRAMES = frozenset({Kind.CINE, Kind.OCT, Kind.NUCLEAR, Kind.TOMOSYNTHESIS})
+"""Kinds of which an instance has several frames, of which some are shown."""
+PICTURES = FRAMES | {Kind.FILM, Kind.MAMMOGRAM, Kind.PHOTOGRAPH, Kind.OPHTHALMIC, Kind.ULTRASOUND}
+"""Kinds of which an instance is a picture by itself, or some of its frames are."""
 STILL_LIMITS = ImageLimits(min_side=64)
 _UPRIGHT = frozenset({Kind.FILM, Kind.MAMMOGRAM})
 """Kinds whose Patient Orientation says how a picture lies in the patient."""
@@ -58,25 +61,35 @@ def prepare_pictures(
     out = rejected(headers)
     images: list[StudyImage] = []
     failures: list[FailStudy] = []
+    told: list[Remark] = []
+    used: Counter[Kind] = Counter()
     most = max((one.most for one in accepts if one.kind in PICTURES), default=0)
     for header in sorted(headers, key=_as_numbered):
         uid = text(header.dataset, "SOPInstanceUID")
-        reason = Reason("rejected", out[uid]) if out.get(uid) else _unusable(header, accepts)
-        if reason is None and len(images) == most:
-            reason = Reason("over-limit", "enough pictures of this study are used")
-        if reason is None:
+        verdict = (
+            Reason("rejected", out[uid])
+            if out.get(uid)
+            else _verdict(header, accepts, used, most - len(images))
+        )
+        if isinstance(verdict, Accepts):
             try:
-                images.append(_picture(header, longest_side))
+                shown, remark = _shown(
+                    header, min(most - len(images), verdict.most - used[verdict.kind]), longest_side
+                )
+                images += shown
+                used[verdict.kind] += len(shown)
+                told += remark
                 continue
             except FailStudy as error:
                 failures.append(error)
-                reason = Reason(error.code, error.message)
-        unused.append(LeftOut(uid, reason.code, reason.message))
+                verdict = Reason(error.code, error.message)
+        unused.append(LeftOut(uid, verdict.code, verdict.message))
     if not images and failures:
         raise FailStudy("undecodable", f"no picture can be used: {failures[0].message}")
     if not images:
         nearest = unused[0]
         raise SkipStudy(nearest.code, f"nothing that this model reads: {nearest.message}")
+    remarks += tuple(told)
     if any(image.burned_in for image in images):
         remarks += (
             Remark("burned-in-text", "the header says that identifying text is drawn into a picture"),
@@ -102,31 +115,45 @@ def _accepting(header: Header, accepts: Sequence[Accepts]) -> Accepts | None:
     return found if found is not None and found.kind in PICTURES else None
 
 
-def _unusable(header: Header, accepts: Sequence[Accepts]) -> Reason | None:
-    if _accepting(header, accepts) is None:
+def _verdict(header: Header, accepts: Sequence[Accepts], used: Counter[Kind], room: int) -> Accepts | Reason:
+    """The declaration by which the instance is shown, or why it is not."""
+    accepted = _accepting(header, accepts)
+    if accepted is None:
         return Reason("not-accepted", f"{in_words(header.dataset)}, which this model does not read")
-    if (integer(header.dataset, "NumberOfFrames") or 1) > 1:
-        return Reason(
-            "several-frames", f"{in_words(header.dataset)} of several frames, which no model here reads"
-        )
-    return refuse_unpresentable(header.dataset)
+    if not room or used[accepted.kind] >= accepted.most:
+        return Reason("over-limit", "enough pictures of this study are used")
+    return refuse_unpresentable(header.dataset) or accepted
 
 
-def _picture(header: Header, longest_side: int) -> StudyImage:
-    """One picture decoded and brought to working size. Raises FailStudy with the reason."""
-    dataset = header.dataset
+def _shown(header: Header, room: int, longest_side: int) -> tuple[list[StudyImage], list[Remark]]:
+    """The frames of one instance that are shown, at most ``room``, and a remark where they are not all."""
     declared = declared_pixels(header, STILL_LIMITS)
+    chosen = evenly(declared.frames, room)
+    pictures = [_picture(header, declared, frame, longest_side) for frame in chosen]
+    if len(pictures) == declared.frames:
+        return pictures, []
+    return pictures, [
+        Remark(
+            "frames-shown",
+            f"{len(pictures)} of {declared.frames} frames of {in_words(header.dataset)} were shown",
+        )
+    ]
+
+
+def _picture(header: Header, declared: Declared, frame: int, longest_side: int) -> StudyImage:
+    """One frame decoded and brought to working size. Raises FailStudy with the reason."""
+    dataset = header.dataset
     size = working_size(declared.rows, declared.columns, pixel_aspect(dataset), longest_side)
     if is_colour(declared):
-        turn, pixels = Turn(), _colours(header, declared, size)
+        turn, pixels = Turn(), _colours(header, declared, frame, size)
     else:
-        grey = display(stored_values(header, declared, 0, STILL_LIMITS), dataset, little=header.little)
+        grey = display(stored_values(header, declared, frame, STILL_LIMITS), dataset, little=header.little)
         turn = presented(dataset, (), lateral=False).turn if kind_of(dataset) in _UPRIGHT else Turn()
         pixels = np.ascontiguousarray(turn.of(resized(grey, size)))
     rows, columns, spacing = declared.rows, declared.columns, spacing_mm(dataset)
     image = StudyImage(
         ref=instance_ref(dataset),
-        frame=0,
+        frame=frame,
         pixels=pixels,
         original_rows=rows,
         original_columns=columns,
@@ -144,9 +171,11 @@ def _picture(header: Header, longest_side: int) -> StudyImage:
     return replace(image, original_rows=columns, original_columns=rows, spacing_mm=turned)
 
 
-def _colours(header: Header, declared: Declared, size: tuple[int, int]) -> npt.NDArray[np.float32]:
+def _colours(
+    header: Header, declared: Declared, frame: int, size: tuple[int, int]
+) -> npt.NDArray[np.float32]:
     """[rows, columns, 3] in 0..1; full size is held in bytes alone. A picture without colours becomes grey."""
-    picture = Image.fromarray(srgb(header, declared, 0, STILL_LIMITS))
+    picture = Image.fromarray(srgb(header, declared, frame, STILL_LIMITS))
     small = np.asarray(picture.resize((size[1], size[0]), Image.Resampling.BOX, reducing_gap=3.0))
     shown = small.astype(np.float32) / np.float32(255)
     plain = np.ptp(small, axis=-1).max() == 0

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
+from pipeline.images.sampling import evenly
 from pipeline.ledger import Preview
 from pipeline.study import StudyImage
 
@@ -17,13 +18,7 @@ MOST_SHOWN = 12
 
 def shown_to_people(images: Sequence[StudyImage]) -> tuple[Preview, ...]:
     """A picture of each image, at most ``MOST_SHOWN`` of them, evenly chosen."""
-    count = len(images)
-    kept = (
-        range(count)
-        if count <= MOST_SHOWN
-        else (round(i * (count - 1) / (MOST_SHOWN - 1)) for i in range(MOST_SHOWN))
-    )
-    return tuple(preview(images[place]) for place in kept)
+    return tuple(preview(images[place]) for place in evenly(len(images), MOST_SHOWN))
 
 
 def preview(image: StudyImage, longest_side: int = LONGEST_SIDE) -> Preview:

@@ -18,6 +18,7 @@ from pipeline.images.grey import PERCENTILES
 from pipeline.images.headers import Header, integer, numbers, text
 from pipeline.images.identity import one_patient
 from pipeline.images.kinds import accepting, in_words, modality_of
+from pipeline.images.sampling import evenly
 from pipeline.images.scale import resized, working_size
 from pipeline.images.volumes.plane import Plane, planes_of
 from pipeline.images.volumes.stack import Stack, stacks_of
@@ -107,12 +108,8 @@ def prepare_slices(
 
 
 def sampled(planes: Sequence[Plane], most: int) -> tuple[Plane, ...]:
-    """At most ``most`` of the planes, evenly chosen; the first and the last among them where ``most`` is above one."""
-    if len(planes) <= most:
-        return tuple(planes)
-    if most == 1:
-        return (planes[len(planes) // 2],)
-    return tuple(planes[round(place * (len(planes) - 1) / (most - 1))] for place in range(most))
+    """At most ``most`` of the planes, evenly chosen."""
+    return tuple(planes[place] for place in evenly(len(planes), most))
 
 
 def upright(plane: Plane, orientation: str) -> Turn:

@@ -1,0 +1,135 @@
+"""Frames of clips and pictures of a study: which are shown, in what order, and what is said of the rest."""
+
+import tracemalloc
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pydicom import dcmread
+from pydicom.data import get_testdata_file
+from pydicom.encaps import encapsulate
+from pydicom.uid import UID, RLELossless
+
+from pipeline.accepts import Accepts, Kind
+from pipeline.dicom_writer import EXPLICIT_LITTLE, radiograph_dataset
+from pipeline.errors import FailStudy, SkipStudy
+from pipeline.images.headers import Header, read_header
+from pipeline.images.limits import ImageLimits
+from pipeline.images.pictures import prepare_pictures
+from pipeline.study import FetchedStudy, ImageSet
+from tests.synthetic import radiograph_header
+
+ROOT = "1.2.840.10008.5.1.4.1.1."
+CLIPS = (Accepts(Kind.CINE, most=5), Accepts(Kind.OCT, most=5))
+STILLS = (Accepts(Kind.ULTRASOUND, most=2), Accepts(Kind.OPHTHALMIC, most=2))
+
+
+def prepared(paths: list[Path], accepts: tuple[Accepts, ...]) -> ImageSet:
+    headers = [read_header(path, ImageLimits()) for path in paths]
+    study = FetchedStudy(uid_of(headers[0]), (), (), (), paths[0].parent)
+    return prepare_pictures(study, headers, (), accepts)[1]
+
+
+def uid_of(header: Header) -> str:
+    return str(header.dataset.StudyInstanceUID)
+
+
+def clip(
+    path: Path, suffix: str, frames: int, *, rle: bool = False, number: int = 1, name: str = "clip"
+) -> Path:
+    """Frame k has a bright column at k: what is shown tells its number."""
+    header = radiograph_header("clip")
+    dataset = radiograph_dataset(header, RLELossless if rle else EXPLICIT_LITTLE)
+    dataset.SOPClassUID = dataset.file_meta.MediaStorageSOPClassUID = UID(f"{ROOT}{suffix}")
+    dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = UID(
+        f"2.25.{abs(hash((name, number)))}"
+    )
+    dataset.Modality, dataset.InstanceNumber = "US", number
+    pixels = np.tile(np.linspace(0, 200, 96, dtype=np.uint8)[:, None], (frames, 1, 128))
+    pixels[np.arange(frames), :, np.arange(frames) % 128] = 255
+    dataset.Rows, dataset.Columns, dataset.SamplesPerPixel = 96, 128, 1
+    if frames > 1:
+        dataset.NumberOfFrames = frames
+    dataset.PhotometricInterpretation = "MONOCHROME2"
+    dataset.BitsAllocated = dataset.BitsStored = 8
+    dataset.HighBit, dataset.PixelRepresentation = 7, 0
+    if rle:
+        from pydicom.pixels.encoders.base import get_encoder
+
+        encoder = get_encoder(RLELossless)
+        encoded = [
+            encoder.encode(frame, rows=96, columns=128, samples_per_pixel=1, bits_allocated=8, bits_stored=8,
+                           pixel_representation=0, photometric_interpretation="MONOCHROME2",
+                           number_of_frames=1, encoding_plugin="pylibjpeg")
+            for frame in pixels
+        ]  # fmt: skip
+        dataset.PixelData = encapsulate(encoded, has_bot=False)
+    else:
+        dataset.PixelData = pixels.tobytes()
+    dataset["PixelData"].VR = "OB"
+    dataset.save_as(path, enforce_file_format=True)
+    return path
+
+
+@pytest.mark.parametrize("rle", [False, True])
+@pytest.mark.parametrize("suffix", ["3.1", "12.1", "77.1.5.4"])
+def test_frames_of_a_clip_are_evenly_chosen(suffix: str, rle: bool, tmp_path: Path) -> None:
+    shown = prepared([clip(tmp_path / "clip.dcm", suffix, 41, rle=rle)], CLIPS)
+    assert [image.frame for image in shown.images] == [0, 10, 20, 30, 40]
+    brightest = [int(image.pixels[10].argmax()) for image in shown.images]
+    assert brightest == [0, 10, 20, 30, 40], "the frame that its number names"
+    assert any("5 of 41 frames" in remark.message for remark in shown.remarks)
+    assert not shown.chest
+
+
+def test_frames_are_read_one_by_one(tmp_path: Path) -> None:
+    path = clip(tmp_path / "clip.dcm", "3.1", 600)
+    prepared([path], CLIPS)
+    tracemalloc.start()
+    prepared([path], CLIPS)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 600 * 96 * 128 / 2, "of a clip of seven megabytes"
+
+
+def test_stills_come_as_numbered_and_no_more_than_are_read(tmp_path: Path) -> None:
+    paths = [clip(tmp_path / f"{k}.dcm", "6.1", 1, number=k, name="still") for k in (3, 1, 2)]
+    shown = prepared(paths, STILLS)
+    numbers = {image.ref.sop_instance_uid for image in shown.images}
+    by_number = {str(dcmread(path).SOPInstanceUID): int(dcmread(path).InstanceNumber) for path in paths}
+    assert [by_number[image.ref.sop_instance_uid] for image in shown.images] == [1, 2]
+    assert [(one.code, by_number[one.sop_instance_uid]) for one in shown.left_out] == [("over-limit", 3)]
+    assert len(numbers) == 2
+
+
+def test_a_clip_beside_stills_says_what_it_is(tmp_path: Path) -> None:
+    shown = prepared(
+        [clip(tmp_path / "a.dcm", "6.1", 1), clip(tmp_path / "b.dcm", "3.1", 9, number=2)], STILLS
+    )
+    assert [(one.code, "an ultrasound clip" in one.message) for one in shown.left_out] == [
+        ("not-accepted", True)
+    ]
+
+
+def test_nothing_that_the_model_reads_is_said_in_words(tmp_path: Path) -> None:
+    with pytest.raises(SkipStudy, match="an ultrasound clip"):
+        prepared([clip(tmp_path / "a.dcm", "3.1", 9)], STILLS)
+
+
+def test_a_clip_cut_short_is_a_failed_study(tmp_path: Path) -> None:
+    path = clip(tmp_path / "a.dcm", "3.1", 9)
+    path.write_bytes(path.read_bytes()[:-20000])
+    with pytest.raises(FailStudy, match="shorter than the header declares"):
+        prepared([path], CLIPS)
+
+
+def test_colour_clips_of_others_are_read() -> None:
+    """pydicom's own clip of thirty colour frames in JPEG: the frames are those that pydicom decodes."""
+    found = get_testdata_file("examples_ybr_color.dcm", download=False)
+    assert isinstance(found, str)
+    shown = prepared([Path(found)], (Accepts(Kind.CINE, most=3), Accepts(Kind.ULTRASOUND, most=3)))
+    assert [image.frame for image in shown.images] == [0, 14, 29]
+    frames = dcmread(found).pixel_array
+    for image in shown.images:
+        assert image.pixels.shape == (240, 320, 3)
+        assert np.abs(image.pixels * 255 - frames[image.frame].astype(np.float32)).max() <= 6
