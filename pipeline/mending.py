@@ -27,7 +27,7 @@ MENDED_BY: Mapping[str, MendedBy] = {
             "archive-aborted", "archive-busy", "archive-cancelled", "archive-closed", "archive-cut-short",
             "archive-ended-early", "archive-error", "archive-protocol", "archive-stalled", "archive-too-many",
             "archive-unreachable", "archive-unreadable",
-            "claim-lost", "database-away", "database-busy", "database-read-only",
+            "claim-lost", "database-away", "database-busy", "database-read-only", "decoder-busy",
             "endpoint-away", "endpoint-busy", "endpoint-slow",
             "inbox-busy", "incomplete", "model-died", "model-slow", "nothing-came", "peer-too-slow", "peer-without-end",
         ),
@@ -38,8 +38,8 @@ MENDED_BY: Mapping[str, MendedBy] = {
     ),
     **dict.fromkeys(
         (
-            "attempts-exhausted", "fhir-invalid", "not-storable", "presented-form", "process-died", "store-refused",
-            "unexpected",
+            "attempts-exhausted", "decoder-died", "decoder-slow", "fhir-invalid", "not-storable", "presented-form",
+            "process-died", "store-refused", "unexpected",
         ),
         MendedBy.UPGRADE,
     ),

@@ -1,27 +1,27 @@
 """One decoder per transfer syntax, pinned: what else happens to be installed changes nothing.
 
-Why these: ``docs/decisions/0010-decoders.md``. libjpeg-turbo, CharLS and OpenJPEG come with imagecodecs,
-RLE is pylibjpeg-rle's, in Rust.
+Why these: ``docs/decisions/0010-decoders.md``. libjpeg-turbo, CharLS and OpenJPEG come with imagecodecs and run in a
+process of their own (``decoder_process``). RLE is pylibjpeg-rle's, in Rust, which can give up and not corrupt memory:
+it runs here.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
-import imagecodecs
 import numpy as np
 import numpy.typing as npt
 from rle.rle import decode_frame as decode_rle
 
 from pipeline.errors import FailStudy
+from pipeline.images import decoder_process
 from pipeline.images.codestream import Codec, Codestream, read_codestream, whole_frame
 from pipeline.images.headers import refusing
 
 Stored = npt.NDArray[np.unsignedinteger]
 """Stored bits as they lie in the file: uint8, uint16 or uint32."""
 MAX_TILES = 4096
-THREADS = 2
-"""OpenJPEG's own threads: JPEG 2000 takes ten times as long as any other syntax."""
-
+BYTES_A_VALUE = 2
+"""At most; a decoder that gives more is refused."""
 _JPEG = frozenset({Codec.JPEG, Codec.JPEG_LOSSLESS})
 _JPEG_LS = frozenset({Codec.JPEG_LS})
 _JPEG_2000 = frozenset({Codec.JPEG_2000})
@@ -45,13 +45,14 @@ other and decode all the same; any other mismatch is refused."""
 RLE = "1.2.840.10008.1.2.5"
 NATIVE = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.2")
 
-DECODERS: dict[Codec, Callable[[bytes], npt.NDArray[np.generic]]] = {
-    Codec.JPEG: imagecodecs.jpeg8_decode,
-    Codec.JPEG_LOSSLESS: imagecodecs.jpeg8_decode,
-    Codec.JPEG_LS: imagecodecs.jpegls_decode,
-    Codec.JPEG_2000: lambda frame: imagecodecs.jpeg2k_decode(frame, numthreads=THREADS),
-    Codec.HTJ2K: lambda frame: imagecodecs.jpeg2k_decode(frame, numthreads=THREADS),
+DECODERS = {
+    Codec.JPEG: "jpeg8",
+    Codec.JPEG_LOSSLESS: "jpeg8",
+    Codec.JPEG_LS: "jpegls",
+    Codec.JPEG_2000: "jpeg2k",
+    Codec.HTJ2K: "jpeg2k",
 }
+"""By their names in ``decoder_program``."""
 
 
 def supported(transfer_syntax: str) -> bool:
@@ -69,7 +70,7 @@ def decode_frame(
 
     Returns the stored bits as unsigned [rows, columns] or [rows, columns, samples], and the codestream's own
     precision. Raises FailStudy("codestream-mismatch") where the frame is not what the header declares,
-    "undecodable" otherwise.
+    "undecodable" where it is damaged, and as ``decoder_process.decode``.
     """
     with refusing("undecodable", "the compressed frame has no readable header"):
         seen = read_codestream(frame)
@@ -85,11 +86,10 @@ def decode_frame(
         )
     if seen.tiles > MAX_TILES or not 2 <= seen.precision <= 16:
         raise FailStudy("undecodable", f"a {seen.codec} frame of {seen.precision} bits in {seen.tiles} tiles")
-    with refusing("undecodable", f"the {seen.codec} frame is damaged"):
-        if rgb and samples == 3 and seen.codec is Codec.JPEG:
-            decoded = imagecodecs.jpeg8_decode(frame, colorspace="RGB", outcolorspace="RGB")
-        else:
-            decoded = DECODERS[seen.codec](frame)
+    decoder = "jpeg8-rgb" if rgb and samples == 3 and seen.codec is Codec.JPEG else DECODERS[seen.codec]
+    decoded = decoder_process.decode(decoder, frame, rows * columns * samples * BYTES_A_VALUE)
+    if decoded is None:
+        raise FailStudy("undecodable", f"the {seen.codec} frame is damaged")
     return _as_stored(decoded, seen), seen.precision
 
 

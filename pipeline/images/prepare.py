@@ -36,6 +36,8 @@ _LENIENT = {
     "encoding": "its data set is encoded otherwise than its transfer syntax says",
     "bytes-after": "bytes behind the pixels were passed over",
 }
+_OF_THE_DECODER = ("decoder-died", "decoder-slow")
+"""What another version may mend; every other reason lies in the file."""
 _BURNED_IN = Remark("burned-in-text", "the header says that identifying text is drawn into a film")
 
 
@@ -60,7 +62,7 @@ def prepare(
     With ``laterals`` the best lateral film follows the frontal ones; alone it makes no study for a model. Every other
     instance is in ``left_out`` with a reason. ``read`` is what ``read_headers`` gave, where it was asked before. Raises
     SkipStudy where no instance is a film for this model, and FailStudy where one may be and cannot be used:
-    "undecodable", "mixed-patients", "no-instances".
+    "undecodable", "decoder-died", "decoder-slow", "mixed-patients", "no-instances".
     """
     read = read or read_headers(study, limits)
     headers, left_out = read.headers, list(read.left_out)
@@ -192,8 +194,9 @@ def _images(
                 reason = Reason(error.code, error.message)
         left_out.append(_left_out(candidate.header, reason))
     if not images:
-        codes = ", ".join(sorted({failure.code for failure in failures}))
-        raise FailStudy("undecodable", f"no chest film can be used ({codes}): {failures[0].message}")
+        codes = sorted({failure.code for failure in failures})
+        code = codes[0] if len(codes) == 1 and codes[0] in _OF_THE_DECODER else "undecodable"
+        raise FailStudy(code, f"no chest film can be used ({', '.join(codes)}): {failures[0].message}")
     return tuple(images)
 
 

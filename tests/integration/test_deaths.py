@@ -10,12 +10,14 @@ from typing import Any
 
 import pytest
 
-from flows.commands.simulate import simulate
+from flows.commands.simulate import SYNTAXES, simulate
+from pipeline.dicom_writer import JPEG_LS_LOSSLESS
 from pipeline.ledger import LedgerState, WorkFilter
 from pipeline.mending import DEATHS_ALLOWED
 from pipeline.store.store import Store
+from tests.deadly_decoder import alive, deadly, frame_of, seen, write_study
 from tests.integration.test_crashes import folder_site, wait_until_settled
-from tests.sites import environment, firstread, rows, summary
+from tests.sites import environment, firstread, rows, summary, until
 from tests.store_samples import RECIPE, claim, completeness, discover, outcome, settled, study_uid
 
 
@@ -152,3 +154,38 @@ def test_one_study_kills_its_process(database_url: str, prefect_url: str, tmp_pa
     with Store(database_url) as store:
         assert store.audit_verify().ok
     assert not list((tmp_path / "data" / "work").rglob("*.dcm"))
+
+
+def test_a_film_that_kills_its_decoder_takes_nobody_along(database_url: str, tmp_path: Path) -> None:
+    simulated = simulate(STUDIES, tmp_path / "films", seed=12).studies
+    config = folder_site(tmp_path, database_url, tmp_path / "films")
+    (film,) = simulated[SYNTAXES.index(JPEG_LS_LOSSLESS)].paths
+    poison = deadly(tmp_path / "hook", frame_of(film), "os.kill(os.getpid(), signal.SIGSEGV)")
+    run = firstread("run", "--json", "--config", str(config), cwd=tmp_path, **poison)
+    assert run.returncode == 1, run.stderr
+    assert (summary(run)["reported"], summary(run)["failed"]) == (STUDIES - 1, 1)
+    assert len(seen(tmp_path / "hook")) == 1
+    assert rows(
+        database_url, "SELECT code, attempts, deaths FROM firstread.ledger WHERE state = 'failed'"
+    ) == [("decoder-died", 1, 0)]
+    assert rows(database_url, "SELECT max(token) FROM firstread.ledger") == [(1,)], "nobody was tried again"
+    told = firstread("status", "--config", str(config), cwd=tmp_path)
+    assert "decoder-died" in told.stdout
+    firstread("retry", "--code", "decoder-died", "--config", str(config), cwd=tmp_path)
+    well = firstread("run", "--json", "--config", str(config), cwd=tmp_path)
+    assert (well.returncode, summary(well)["reported"]) == (0, 1), well.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_run_that_ends_leaves_no_decoder(number: signal.Signals, database_url: str, tmp_path: Path) -> None:
+    film = write_study(tmp_path / "films", 0)
+    config = folder_site(tmp_path, database_url, tmp_path / "films")
+    poison = deadly(tmp_path / "hook", frame_of(film), "while True: pass")
+    command = [str(Path(sys.executable).with_name("firstread")), "run", "--json", "--config", str(config)]
+    with (tmp_path / "log").open("wb") as log:
+        run = subprocess.Popen(command, env=environment(**poison), stdout=log, stderr=log, cwd=tmp_path)
+    with run:
+        until(lambda: bool(seen(tmp_path / "hook")), "the decoder at work", 120.0)
+        run.send_signal(number)
+    (decoder,) = seen(tmp_path / "hook")
+    until(lambda: not alive(decoder), "the end of the decoder", 5.0)
