@@ -5,16 +5,19 @@ in front of what follows, or cuts the mark to pieces, makes other tokens than th
 fails. So the prompt without a question is read once when a family is opened, and its tokens are taken apart again.
 """
 
+import json
 import re
+import subprocess
+import sys
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
-import jinja2
-import jinja2.ext
-import jinja2.sandbox
-
+from models.families import rendering
 from pipeline.errors import StopRun
+
+RENDER_SECONDS = 60.0
+"""On a machine that is busy; of the processor's time the program has five seconds."""
 
 _MARK = re.compile(
     r"<\|[^|>]{1,40}\|>|</?s>|<bos>|</?(?:img|image|IMG_CONTEXT|image_soft_token)>|<(?:start|end)_of_(?:turn|image)>"
@@ -86,41 +89,42 @@ def _otherwise(what: str) -> str:
     )
 
 
-class _Unknown(jinja2.Undefined):
-    """A variable that nothing sets: it may be asked for, and must not be written."""
-
-    def __str__(self) -> str:
-        self._fail_with_undefined_error()
-
-
 def render_template(template: str, turns: Sequence[Mapping[str, Any]], tokens: Mapping[str, Any]) -> str:
     """The prompt that a folder's chat template makes of ``turns``; ``tokens`` are its special tokens by name.
 
-    The template is run in jinja2's sandbox. Raises StopRun("chat-template") where it is none, or writes a variable that
-    nothing sets.
+    The template is run in jinja2's sandbox, in a process whose time and memory are bounded (``rendering``). Raises
+    StopRun("chat-template") where it is none, writes a variable that nothing sets, or does not come to an end.
     """
-
-    def refuse(message: str) -> None:
-        raise jinja2.TemplateError(message)
-
-    environment = jinja2.sandbox.ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, undefined=_Unknown, extensions=[jinja2.ext.loopcontrols]
-    )
-    environment.globals |= {"raise_exception": refuse, "strftime_now": datetime.now().strftime}  # noqa: DTZ005
-    try:
-        return environment.from_string(_TRAINING_TAG.sub("", template)).render(
-            messages=turns, add_generation_prompt=True, **tokens
-        )
-    except jinja2.UndefinedError as error:
+    asked = {"template": _TRAINING_TAG.sub("", template), "messages": list(turns), "tokens": dict(tokens)}
+    made = _rendered(json.dumps(asked))
+    if "undefined" in made:
         message = (
-            f"the chat template writes what nothing sets ({error.message}): copy the template that the authors publish "
-            "with these weights"
+            f"the chat template writes what nothing sets ({made['undefined']}): copy the template that the authors "
+            "publish with these weights"
         )
-        raise StopRun("chat-template", message) from None
-    except (jinja2.TemplateError, TypeError, ValueError, KeyError, ArithmeticError, RecursionError) as error:
-        raise StopRun(
-            "chat-template", f"the chat template cannot be used ({type(error).__name__}): copy it again"
-        ) from None
+        raise StopRun("chat-template", message)
+    if "made" not in made:
+        raise StopRun("chat-template", f"the chat template cannot be used ({made['error']}): copy it again")
+    return made["made"]
+
+
+@lru_cache(maxsize=64)
+def _rendered(asked: str) -> dict[str, str]:
+    try:
+        done = subprocess.run(
+            [sys.executable, "-I", rendering.__file__],
+            input=asked,
+            capture_output=True,
+            text=True,
+            timeout=RENDER_SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return {"error": "it does not end"}
+    if done.returncode:
+        return {"error": "it does not end, or needs too much memory"}
+    made: dict[str, str] = json.loads(done.stdout)
+    return made
 
 
 def special_tokens(tokenizer: Any) -> dict[str, str]:

@@ -241,14 +241,22 @@ def check_inside(path: Path, root: Path) -> None:
 
 
 def weight_digests(folder: WeightFolder) -> dict[str, str]:
-    """SHA-256 of every file of the folder that shapes an answer, by name. Raises StopRun for a link that leads out."""
+    """SHA-256 of every file that shapes an answer, by its path in the folder, those of subfolders too.
+
+    Folders whose name begins with a dot are left out: nothing reads them. Raises StopRun for a link that leads out.
+    """
     root = folder.folder.resolve()
-    read = sorted(
-        path for path in folder.folder.iterdir() if path.suffix in READ_WITH_WEIGHTS and path.is_file()
-    )
-    for path in read:
-        check_inside(path, root)
-    return {path.name: file_digest(path) for path in read}
+    digests: dict[str, str] = {}
+    for path in sorted(folder.folder.rglob("*")):
+        inside = path.relative_to(folder.folder)
+        if (
+            path.suffix in READ_WITH_WEIGHTS
+            and path.is_file()
+            and not any(part.startswith(".") for part in inside.parts)
+        ):
+            check_inside(path, root)
+            digests[inside.as_posix()] = file_digest(path)
+    return digests
 
 
 def sums_text(digests: Mapping[str, str]) -> str:
@@ -301,11 +309,16 @@ def _listed(content: bytes, name: str) -> Iterator[tuple[str, str]]:
         raise StopRun("weights", f"{name} cannot be read; write it again with `{COMMAND}`") from None
     for line in lines:
         digest, _, file = line.partition("  ")
-        if len(digest) != 64 or not file or Path(file).name != file:
+        if len(digest) != 64 or not file or not _is_inside(file):
             raise StopRun(
                 "weights", f"{name} has a line that names no file of the folder; write it with `{COMMAND}`"
             )
         yield file, digest
+
+
+def _is_inside(name: str) -> bool:
+    """Whether ``name``, as a list has it, is that of a file in the folder or below it."""
+    return all(part not in ("", ".", "..") for part in name.split("/"))
 
 
 def _stated(stated: Any) -> tuple[TensorInfo | None, tuple[int, int] | None]:

@@ -31,6 +31,7 @@ _RESIDUE = words(
     r"\bI(?:'m| am) (?:sorry|unable|an AI)\b",
     r"\bI cannot (?:provide|interpret|see)\b",
     "https?://",
+    r"\]\(",
     "```",
     "\ufffd",
     "作为(?:一个)?(?:AI|人工智能)",

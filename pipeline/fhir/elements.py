@@ -18,15 +18,17 @@ TZ_CODE = "http://hl7.org/fhir/StructureDefinition/tz-code"
 INLINE_LABEL = "http://hl7.org/fhir/uv/security-label-ds4p/StructureDefinition/extension-inline-sec-label"
 DATA_ABSENT = "http://hl7.org/fhir/StructureDefinition/data-absent-reason"
 
-_FORBIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
+_FORBIDDEN = re.compile(
+    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]"
+)
 _WIDEST_OFFSET = timedelta(hours=14)
 
 
 def clean(text: str) -> str:
     """``text``, trimmed, without the characters that a FHIR string or XHTML may not hold (R4 datatypes).
 
-    Control characters but tab, line feed and carriage return go; so do lone surrogates and the XML
-    non-characters.
+    Control characters but tab, line feed and carriage return go; so do lone surrogates, the XML non-characters, and the
+    overrides of writing direction (Unicode Standard Annex 9), which show another text than the one that is stored.
     """
     return _FORBIDDEN.sub("", text).strip()
 

@@ -25,6 +25,10 @@ from pipeline.report import (
 )
 from pipeline.study import LeftOut
 
+_POLICY = (
+    "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\"/>"
+)
+"""Whoever opens the page in an origin of its own gets a page that can load and run nothing."""
 _STYLE = (
     "body{font:1rem/1.5 sans-serif;max-width:48rem;margin:2rem auto;padding:0 1rem}"
     "p.banner{border:2px solid #b00020;padding:.5rem 1rem;font-weight:bold}"
@@ -146,7 +150,7 @@ def page(draft: DraftReport, lines: Sequence[str], heading: Heading) -> str:
     )
     top = f"<h1>{said['title']}</h1>"
     body = _sections(draft, lines, f"<dl>{rows}</dl>" if rows else "")
-    head = f'<meta charset="utf-8"/><title>{said["title"]}</title><style>{_STYLE}</style>'
+    head = f'<meta charset="utf-8"/>{_POLICY}<title>{said["title"]}</title><style>{_STYLE}</style>'
     language = draft.language.value
     return f'<!DOCTYPE html>\n<html lang="{language}"><head>{head}</head><body>{top}{body}</body></html>\n'
 

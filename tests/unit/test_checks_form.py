@@ -22,6 +22,7 @@ PLANTED = [
     ("residue", "failed", "The lungs are clear.<|endoftext|>", NOTHING),
     ("residue", "failed", "As an AI language model I cannot interpret images.", NOTHING),
     ("residue", "failed", "The lungs\u0000 are clear.", NOTHING),
+    ("residue", "failed", "The lungs are [clear](javascript:x).", NOTHING),
     ("sections", "failed", "", NOTHING),
     ("sections", "failed", "The lungs are clear.", " . "),
     ("sections", "failed", "clear lungs " * 3000, NOTHING),

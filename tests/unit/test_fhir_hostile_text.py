@@ -110,7 +110,8 @@ def assert_safe(resources: Any) -> None:
             shown = Shown()
             shown.feed(text)
             assert not shown.tags & {"script", "img", "a", "iframe", "form", "svg"}
-            assert shown.attributes <= {"xmlns", "lang", "xml:lang", "class", "charset"}
+            known = {"xmlns", "lang", "xml:lang", "class", "charset", "http-equiv", "content"}
+            assert shown.attributes <= known
 
 
 @settings(max_examples=150, deadline=None)

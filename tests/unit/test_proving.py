@@ -111,6 +111,26 @@ def test_a_template_is_rendered_as_transformers_does(template: str, tmp_path: Pa
     compare_template(template, wanted, turns, tokenizer)
 
 
+@pytest.mark.parametrize(
+    ("template", "message"),
+    [
+        ("{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}", "does not end"),
+        ("{% for a in range(99999) %}{{ 'words and words and words' }}{% endfor %}", "too long"),
+        (
+            "{% set n = namespace(t='x' * 1000) %}{% for a in range(40) %}{% set n.t = n.t ~ n.t %}{% endfor %}",
+            "memory",
+        ),
+        ("{{ 'x'.__class__ }}", "SecurityError"),
+        ("{{ nothing }}", "writes what nothing sets"),
+        ("{% if %}", "TemplateSyntaxError"),
+    ],
+)
+def test_a_template_that_takes_too_much_or_is_none_is_refused(template: str, message: str) -> None:
+    with pytest.raises(StopRun, match=message) as caught:
+        render_template(template, [{"role": "user", "content": "a"}], {})
+    assert caught.value.code == "chat-template"
+
+
 def _other_model(folder: Path) -> None:
     config = json.loads((folder / "config.json").read_text())
     config["model_type"] = "qwen2_vl"

@@ -71,6 +71,7 @@ def sharded(tmp_path: Path) -> Path:
 
 
 def write(folder: Path, name: str, value: Any) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
     (folder / name).write_text(json.dumps(value))
 
 
@@ -229,6 +230,11 @@ def test_a_pinned_folder(whole: Path) -> None:
         (lambda f: (f / "chat_template.jinja").write_text("image"), "chat_template.jinja is not the file"),
         (lambda f: (f / "tokenizer.json").unlink(), "not in the folder"),
         (lambda f: write(f, "added.json", {}), "came later"),
+        (lambda f: write(f / "base", "added.json", {}), "base/added.json is not in"),
+        (
+            lambda f: write(f / "inner" / "deep", "config.json", {"a": 1}),
+            "inner/deep/config.json is not the file",
+        ),
         (
             lambda f: (f / SUMS_FILE).write_text((f / SUMS_FILE).read_text() + "\n"),
             "is not the one that model.sha256",
@@ -236,6 +242,7 @@ def test_a_pinned_folder(whole: Path) -> None:
     ],
 )
 def test_a_changed_folder_stops_the_run(whole: Path, change: Callable[[Path], None], message: str) -> None:
+    write(whole / "inner" / "deep", "config.json", {})
     pin = write_sums(whole)
     change(whole)
     with pytest.raises(StopRun, match=message):
