@@ -303,6 +303,8 @@ def test_lingshus_boxes_are_in_pixels_of_the_resized_image() -> None:
 def test_lingshus_questions_are_those_of_its_authors_evaluation() -> None:
     """MedEvalKit, utils/question_formats.py: get_open_ended_prompt and get_multiple_choice_prompt."""
     words = LingshuWords()
+    report = words.word(Request(), [IMAGE, IMAGE], "DX")
+    assert "user\n<image_1>: <image><image_2>: <image>You are a helpful assistant. Please generate" in report
     asked = prompt(words, Request(Task.VQA, question="Why?"))
     assert asked == "<image>Why?\nPlease answer the question concisely."
     chosen = Request(Task.VQA, question="Why?", options=("mass", "nodule"))

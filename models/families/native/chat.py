@@ -205,7 +205,8 @@ class ChatFamily:
             return self._limit
         reasons = self._dialect.reasons and request.task is not Task.DETECT
         long = request.task is Task.STRUCTURED or (self._pads and request.task is Task.DETECT)
-        return self._decoding.room(REASONING_LIMIT if reasons or long else LIMITS.get(request.task, LIMIT))
+        usual = self._dialect.most_tokens or LIMITS.get(request.task, LIMIT)
+        return self._decoding.room(REASONING_LIMIT if reasons or long else usual)
 
     def _write(
         self, prompts: Sequence[tuple[list[int], NDArray[Any] | None]], limit: int, schemas: Sequence[str]

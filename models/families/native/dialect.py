@@ -48,7 +48,7 @@ class Dialect(Protocol):
     thinks in words before each answer, which takes room; ``repetition_penalty`` stands before that of the
     checkpoint, None leaves it to it. ``system`` is its system line, "" where it has none; ``blanks`` says that its
     tokenizer puts a blank in front of a text, as it was trained; ``greedy`` that its authors' own code decodes greedily
-    whatever the checkpoint says.
+    whatever the checkpoint says; ``most_tokens`` are the new tokens that it allows an answer, 0 where it says nothing.
     """
 
     most_images: int
@@ -60,6 +60,7 @@ class Dialect(Protocol):
     system: str
     blanks: bool
     greedy: bool
+    most_tokens: int
 
     def frame(self, prompt: str) -> str:
         """The whole prompt whose words are ``prompt``: system line, turns and where the answer begins."""

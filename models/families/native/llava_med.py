@@ -22,7 +22,7 @@ class LlavaMedDialect:
     marks = False
     reasons = False
     repetition_penalty: float | None = None
-    system, blanks, greedy = "", True, True
+    system, blanks, greedy, most_tokens = "", True, True, 1024
     ends: tuple[str, ...] = ("</s>",)
 
     def __init__(self, prompts: str = "llava-med.toml") -> None:

@@ -35,7 +35,7 @@ class MedGemmaDialect:
     marks = False
     reasons = False
     repetition_penalty: float | None = None
-    system, blanks, greedy = "You are an expert radiologist.", False, True
+    system, blanks, greedy, most_tokens = "You are an expert radiologist.", False, True, 0
     ends: tuple[str, ...] = ("<end_of_turn>", "<eos>")
 
     def __init__(self, prompts: str = "medgemma.toml", most_images: int = 2) -> None:

@@ -75,7 +75,7 @@ class MedRegaDialect:
     marks = True
     reasons = False
     repetition_penalty: float | None = None
-    system, blanks, greedy = "Answer the questions.", False, True
+    system, blanks, greedy, most_tokens = "Answer the questions.", False, True, 0
     ends: tuple[str, ...] = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|im_sep|>")
 
     def __init__(self, prompts: str = "medrega.toml") -> None:

@@ -40,7 +40,9 @@ from pipeline.study import ImageSet, StudyImage
 IMAGE_TOKEN, VISION_START, VISION_END = "<|image_pad|>", "<|vision_start|>", "<|vision_end|>"
 MOST_PIXELS = {"umit.toml": 602_112, "chexone.toml": 262_144}
 """Pixels an image is shrunk to at most, as the authors trained: 768 tokens (UMIT), 512 x 512 (CheXOne)."""
-FEWEST_PIXELS = 56 * 56
+FEWEST_PIXELS = {"chexone.toml": 256 * 28 * 28}
+"""Pixels that a smaller image is enlarged to: as CheXOne's authors recommend (448 x 448)."""
+USUAL_FEWEST = 56 * 56
 CONFIG_FILE, ADAPTER_FILE, BASE_FOLDER = "config.json", "adapter_config.json", "base"
 
 
@@ -284,7 +286,8 @@ def qwen_towers(entry: CatalogEntry, folder: Path, precision: str) -> list[Calla
 
 def load_checkpoint(entry: CatalogEntry, folder: Path, precision: str) -> ChatNetwork:
     """The network of one checkpoint. Raises ConfigurationError, StopRun."""
-    return load_qwen(folder, entry.network_class, MOST_PIXELS.get(entry.prompts, 0), precision)
+    fewest, most = FEWEST_PIXELS.get(entry.prompts, USUAL_FEWEST), MOST_PIXELS.get(entry.prompts, 0)
+    return load_qwen(folder, entry.network_class, most, precision, fewest)
 
 
 def open_checkpoint(entry: CatalogEntry, folder: Path, choice: ModelChoice, cache: Path) -> QwenFamily:
@@ -301,8 +304,14 @@ def open_checkpoint(entry: CatalogEntry, folder: Path, choice: ModelChoice, cach
     )
 
 
-def load_qwen(folder: Path, network_class: str, most_pixels: int = 0, precision: str = "auto") -> ChatNetwork:
-    """A published Qwen2-VL or Qwen2.5-VL checkpoint; ``most_pixels`` 0 keeps the processor's own limit.
+def load_qwen(
+    folder: Path,
+    network_class: str,
+    most_pixels: int = 0,
+    precision: str = "auto",
+    fewest_pixels: int = USUAL_FEWEST,
+) -> ChatNetwork:
+    """A published Qwen2-VL or Qwen2.5-VL checkpoint; ``most_pixels`` 0 keeps the processor's own limits.
 
     Raises ConfigurationError, StopRun.
     """
@@ -318,7 +327,7 @@ def load_qwen(folder: Path, network_class: str, most_pixels: int = 0, precision:
         source, getattr(transformers, network_class), transformers.Qwen2VLImageProcessorPil, placing
     )
     if most_pixels:
-        processor.size = {"shortest_edge": FEWEST_PIXELS, "longest_edge": most_pixels}
+        processor.size = {"shortest_edge": min(fewest_pixels, most_pixels), "longest_edge": most_pixels}
     for mark in ("<|im_start|>", "<|im_end|>"):
         token_id(tokenizer, mark)
     token_id(tokenizer, VISION_START, network.config.vision_start_token_id)

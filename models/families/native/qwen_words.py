@@ -50,7 +50,7 @@ class _QwenWords:
 
     marks, reasons = True, False
     repetition_penalty: float | None = None
-    system, blanks, greedy = "You are a helpful assistant.", False, False
+    system, blanks, greedy, most_tokens = "You are a helpful assistant.", False, False, 0
     ends: tuple[str, ...] = ("<|im_end|>", "<|endoftext|>")
 
     def __init__(self, prompts: str, most_images: int) -> None:
@@ -62,6 +62,7 @@ class _QwenWords:
         check_request(request)
         values = {
             "images": IMAGE_MARK * len(seen) if request.task not in TEXT_TASKS else "",
+            "numbered": "".join(f"<image_{number}>: {IMAGE_MARK}" for number in range(1, len(seen) + 1)),
             "question": self.question(request),
             "options": self.number_options(request),
             "label_list": list_names(request.labels, request.language),
@@ -175,9 +176,9 @@ class LingshuWords(_QwenWords):
     """Lingshu; its boxes need the size that the processor gave the image, so ``read_resized`` reads them."""
 
     repetition_penalty: float | None = 1.0  # its authors' evaluation passes it, whatever the checkpoint says
-    greedy = True
+    greedy, most_tokens = True, 1024
 
-    def __init__(self, prompts: str = "lingshu.toml", most_images: int = 4) -> None:
+    def __init__(self, prompts: str = "lingshu.toml", most_images: int = 6) -> None:
         super().__init__(prompts, most_images)
 
     def number_options(self, request: Request) -> str:
