@@ -34,8 +34,9 @@ class Plane:
 
     ``position`` is the centre of the first pixel; ``along_row`` points to where columns count up, ``down_column`` to
     where rows count up, both of length one. ``spacing`` is (between rows, between columns). ``same`` is what the planes
-    of one volume have in common, ``apart`` what tells two planes at one place from each other, by name.
-    ``slope`` and ``intercept`` lead from stored values to ``unit`` ("HU", "BQML", "" where nothing is said).
+    of one volume have in common. ``groups`` are the frame's functional groups, the shared ones and the header; of a
+    classic object the header alone. ``slope`` and ``intercept`` lead from stored values to ``unit`` ("HU", "BQML", ""
+    where nothing is said).
     """
 
     header: Header
@@ -48,7 +49,7 @@ class Plane:
     along_row: Vector
     down_column: Vector
     same: tuple[str, ...]
-    apart: tuple[tuple[str, str], ...]
+    groups: tuple[Dataset, ...]
     slope: float
     intercept: float
     unit: str
@@ -121,7 +122,7 @@ def _plane(header: Header, frame: int, groups: Sequence[Dataset]) -> Plane | Rea
             text(dataset, "PixelRepresentation"),
             *_image_type(groups),
         ),
-        apart=_apart(groups),
+        groups=tuple(groups),
         slope=_rescale(groups, "RescaleSlope", 1.0) or 1.0,
         intercept=_rescale(groups, "RescaleIntercept", 0.0),
         unit=_unit(groups),
@@ -138,8 +139,12 @@ def _image_type(groups: Sequence[Dataset]) -> tuple[str, ...]:
     return texts(groups[-1], "ImageType")[:4]
 
 
-def _apart(groups: Sequence[Dataset]) -> tuple[tuple[str, str], ...]:
-    """What may tell two planes at one place from each other; a value that is not said is ""."""
+def told_apart_by(plane: Plane) -> tuple[tuple[str, str], ...]:
+    """What may tell the plane from another at its place, by name; a value that is not said is "".
+
+    Asked where a place is taken twice alone: it is most of the work of reading a header.
+    """
+    groups = plane.groups
     diffusion = (
         _said(groups, "MRDiffusionSequence", "DiffusionBValue"),
         _said(groups, "MRDiffusionSequence", "DiffusionGradientOrientation")

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.images.choose import Reason
-from pipeline.images.volumes.plane import Plane, Vector
+from pipeline.images.volumes.plane import Plane, Vector, told_apart_by
 
 SAME_DIRECTION = 1e-3
 """Largest difference of a direction cosine between planes of one stack: scanners round them to four digits."""
@@ -148,10 +148,14 @@ def _without_duplicates(planes: Sequence[Plane]) -> tuple[list[Plane], list[Plan
     for place in _at_one_place(planes):
         seen: set[tuple[object, ...]] = set()
         for plane in sorted(place, key=lambda one: (one.number, one.ref, one.frame)):
-            key = (plane.apart, plane.slope, plane.intercept, _pixel_digest(plane) if len(place) > 1 else "")
+            key = _content(plane) if len(place) > 1 else ()
             (repeated if key in seen else kept).append(plane)
             seen.add(key)
     return kept, repeated
+
+
+def _content(plane: Plane) -> tuple[object, ...]:
+    return told_apart_by(plane), plane.slope, plane.intercept, _pixel_digest(plane)
 
 
 def _pixel_digest(plane: Plane) -> str:
@@ -174,9 +178,10 @@ def _told_apart(
     excess = _excess(planes)
     if not excess:
         return [(list(planes), by)]
-    for key in range(start, len(planes[0].apart)):
-        name = planes[0].apart[key][0]
-        parts = _grouped(planes, lambda plane, key=key: plane.apart[key][1])  # type: ignore[misc]
+    said = {id(plane): told_apart_by(plane) for plane in planes}
+    for key in range(start, len(said[id(planes[0])])):
+        name = said[id(planes[0])][key][0]
+        parts = _grouped(planes, lambda plane, key=key: said[id(plane)][key][1])  # type: ignore[misc]
         if len(parts) < 2 or 2 * len(parts) > len(planes):
             continue
         if sum(map(_excess, parts.values())) < excess:

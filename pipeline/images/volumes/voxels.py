@@ -1,6 +1,5 @@
 """The values of a stack in one array, allocated once; planes are decoded into it by two threads."""
 
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -8,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import FailStudy
-from pipeline.images.decode import declared_pixels, stored_values
+from pipeline.images.decode import Declared, declared_pixels, stored_values
 from pipeline.images.grey import padding_of
 from pipeline.images.limits import ImageLimits
 from pipeline.images.volumes.plane import Plane
@@ -50,12 +49,12 @@ def read_volume(stack: Stack, limits: ImageLimits = PLANE_LIMITS) -> Volume:
     shape = (len(stack.planes), first.rows, first.columns)
     if int(np.prod(shape, dtype=np.int64)) > MOST_VOXELS:
         raise FailStudy("too-large", f"a volume of {shape[0]} planes of {shape[1]} x {shape[2]} pixels")
-    for plane in stack.planes:
-        declared_pixels(plane.header, limits)
-    values = np.empty(shape, np.int16 if _whole(stack.planes, limits) else np.float32)
+    declared = [declared_pixels(plane.header, limits) for plane in stack.planes]
+    whole = all(map(_is_whole, stack.planes, declared))
+    values = np.empty(shape, np.int16 if whole else np.float32)
 
     def fill(index: int) -> None:
-        _read_into(values[index], stack.planes[index], limits)
+        _read_into(values[index], stack.planes[index], declared[index], limits)
 
     with ThreadPoolExecutor(THREADS) as pool:
         for _ in pool.map(fill, range(shape[0])):
@@ -63,18 +62,18 @@ def read_volume(stack: Stack, limits: ImageLimits = PLANE_LIMITS) -> Volume:
     return Volume(stack, values, stack.affine, first.unit)
 
 
-def _whole(planes: Sequence[Plane], limits: ImageLimits) -> bool:
-    """Whether every value after the rescale is a whole number of 16 signed bits, by the headers alone."""
-    for plane in planes:
-        declared = declared_pixels(plane.header, limits)
-        low = -(1 << declared.bits_stored - 1) if declared.signed else 0
-        high = low + (1 << declared.bits_stored) - 1
-        if not (plane.slope.is_integer() and plane.intercept.is_integer()):
-            return False
-        ends = (low * plane.slope + plane.intercept, high * plane.slope + plane.intercept)
-        if plane.unit != "HU" and (min(ends) < -(1 << 15) or max(ends) >= 1 << 15):
-            return False
-    return True
+def _is_whole(plane: Plane, declared: Declared) -> bool:
+    """Whether every value after the rescale is a whole number of 16 signed bits, by the header alone."""
+    if not (plane.slope.is_integer() and plane.intercept.is_integer()):
+        return False
+    low, high = _range(declared)
+    ends = (low * plane.slope + plane.intercept, high * plane.slope + plane.intercept)
+    return plane.unit == "HU" or (min(ends) >= -(1 << 15) and max(ends) < 1 << 15)
+
+
+def _range(declared: Declared) -> tuple[int, int]:
+    low = -(1 << declared.bits_stored - 1) if declared.signed else 0
+    return low, low + (1 << declared.bits_stored) - 1
 
 
 def plane_values(plane: Plane, limits: ImageLimits) -> tuple[NDArray[np.float32], NDArray[np.bool_] | None]:
@@ -87,16 +86,25 @@ def plane_values(plane: Plane, limits: ImageLimits) -> tuple[NDArray[np.float32]
     return values, padding_of(stored, plane.header.dataset)
 
 
-def _read_into(target: NDArray[np.generic], plane: Plane, limits: ImageLimits) -> None:
-    declared = declared_pixels(plane.header, limits)
+def _read_into(target: NDArray[np.generic], plane: Plane, declared: Declared, limits: ImageLimits) -> None:
     stored = stored_values(plane.header, declared, plane.frame, limits)
-    if target.dtype == np.int16:
-        values: NDArray[np.generic] = stored.astype(np.int32) * int(plane.slope) + int(plane.intercept)
+    if target.dtype == np.int16 and plane.slope == 1 and _fits(declared, plane.intercept):
+        # no wider copy: the sums are whole numbers of 16 bits whatever is stored
+        np.add(stored, np.int16(plane.intercept), out=target, dtype=np.int16, casting="unsafe")
+    elif target.dtype == np.int16:
+        wide = stored.astype(np.int32) * int(plane.slope) + int(plane.intercept)
+        target[...] = np.clip(wide, -(1 << 15), HIGHEST_HU)
     else:
-        values = stored.astype(np.float32) * np.float32(plane.slope) + np.float32(plane.intercept)
+        np.multiply(stored, np.float32(plane.slope), out=target)
+        np.add(target, np.float32(plane.intercept), out=target)
     if plane.unit == "HU":
-        values = np.clip(values, LOWEST_HU, HIGHEST_HU)
+        np.clip(target, LOWEST_HU, HIGHEST_HU, out=target)
         padded = padding_of(stored, plane.header.dataset)
         if padded is not None:
-            values[padded] = LOWEST_HU
-    target[...] = values
+            target[padded] = LOWEST_HU
+
+
+def _fits(declared: Declared, intercept: float) -> bool:
+    """Whether every value that may be stored, and its sum with the intercept, is one of 16 signed bits."""
+    low, high = _range(declared)
+    return min(low, low + intercept) >= -(1 << 15) and max(high, high + intercept) < 1 << 15
