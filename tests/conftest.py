@@ -12,10 +12,18 @@ from psycopg import sql
 
 from pipeline.store.embedded import EmbeddedPostgres
 from pipeline.store.migrations import upgrade
+from tests.fhir_peers import npm_folder, pypi_folder
 from tests.model_server import model_server, served_image_model, served_text_model
 from tests.sites import prefect_url
 
-__all__ = ["model_server", "prefect_url", "served_image_model", "served_text_model"]
+__all__ = [
+    "model_server",
+    "npm_folder",
+    "prefect_url",
+    "pypi_folder",
+    "served_image_model",
+    "served_text_model",
+]
 
 SHARED = "firstread_shared"
 

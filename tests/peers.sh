@@ -5,6 +5,7 @@ packages=""
 command -v Orthanc >/dev/null 2>&1 || packages="$packages orthanc"
 ls /usr/share/orthanc/plugins/libOrthancDicomWeb.so* >/dev/null 2>&1 || packages="$packages orthanc-dicomweb"
 command -v dcmqrscp >/dev/null 2>&1 || packages="$packages dcmtk"
+command -v nginx >/dev/null 2>&1 || packages="$packages nginx-light"
 command -v pgbouncer >/dev/null 2>&1 || packages="$packages pgbouncer"
 command -v chromium >/dev/null 2>&1 || packages="$packages chromium"
 [ -z "$packages" ] && exit 0

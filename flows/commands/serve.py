@@ -9,6 +9,7 @@ from functools import partial
 
 from pipeline.fhir.audit_events import rest_access
 from pipeline.fhir.door_events import door as door_event
+from pipeline.fhir.published import published
 from pipeline.settings import Settings
 from pipeline.store.opening import Purpose, open_store
 from pipeline.store.store import Store
@@ -30,7 +31,12 @@ def serve_forever(settings: Settings, *, host: str | None, port: int | None) -> 
     addresses = Addresses.of(settings.serve.public_url, settings.serve.trusted_proxies)
     with open_store(settings, purpose=Purpose.SERVE) as store:
         app = create_app(
-            store, token=token, audit=auditor(store), clock=lambda: datetime.now(UTC), addresses=addresses
+            store,
+            token=token,
+            audit=auditor(store),
+            clock=lambda: datetime.now(UTC),
+            addresses=addresses,
+            published=published(),
         )
         with _told_at_intervals(app.state.doors):
             serve(app, host, port, ready=partial(_say, token))

@@ -1,11 +1,14 @@
 """The application: FHIR REST and the review page behind one guard."""
 
+from collections.abc import Sequence
+
 from fastapi import FastAPI, Request
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from pipeline.web.access_control import AccessControl
 from pipeline.web.addresses import Addresses
+from pipeline.web.definitions import Definition
 from pipeline.web.doors import Doors
 from pipeline.web.fhir_rest import PREFIX, FhirRest
 from pipeline.web.guard import Guard
@@ -26,12 +29,14 @@ def create_app(
     clock: Clock,
     software_version: str = "",
     addresses: Addresses | None = None,
+    published: Sequence[Definition] = (),
 ) -> FastAPI:
     """The application over ``reader``.
 
     With a ``token`` every request but metadata needs it (a bearer header, or a browser session opened with
     it); with an empty one only this machine is answered. ``audit`` is called before patient data leaves;
     where it raises, nothing leaves. ``addresses`` tell at which address clients call, behind a proxy.
+    ``published`` are the FHIR definitions of what resources use beside the standard.
     """
     addresses = addresses or Addresses()
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
@@ -39,7 +44,7 @@ def create_app(
     app.state.doors = doors
     app.state.token = token
     app.state.behind_proxy = addresses.behind_proxy
-    app.include_router(FhirRest(reader, audit, clock, clock(), software_version).router())
+    app.include_router(FhirRest(reader, audit, clock, clock(), software_version, published).router())
     app.include_router(ReviewPages(reader, audit, clock, control, doors).router())
     app.add_exception_handler(FhirError, _refuse)
     app.add_exception_handler(HTTPException, _refuse)

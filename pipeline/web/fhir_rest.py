@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from email.utils import format_datetime, parsedate_to_datetime
+from functools import partial
 from typing import Annotated, TypeVar
 from urllib.parse import parse_qsl, urlencode
 
@@ -15,6 +16,7 @@ from pipeline.ledger import StoredResource
 from pipeline.lookup import PatientIn, ResourcePage, ResourceSearch, TokenIn
 from pipeline.web.bundles import bundle, history_entry, patients_of, search_entries
 from pipeline.web.capability import capability_statement
+from pipeline.web.definitions import KINDS, Definition, found, searched
 from pipeline.web.history_parameters import parse_history
 from pipeline.web.including import included
 from pipeline.web.negotiation import require_json
@@ -54,6 +56,7 @@ class FhirRest:
     clock: Clock
     started: datetime
     software_version: str
+    published: Sequence[Definition] = ()
     posted: PostedPages = field(default_factory=PostedPages)
 
     def router(self) -> APIRouter:
@@ -62,6 +65,9 @@ class FhirRest:
         reading = ["GET", "HEAD"]
         router.add_api_route("/metadata", self.metadata, methods=reading)
         router.add_api_route("/_history", self.history_of_all, methods=reading)
+        for kind in KINDS:
+            router.add_api_route(f"/{kind}", partial(self.definitions, kind), methods=reading)
+            router.add_api_route(f"/{kind}/{{resource_id}}", partial(self.definition, kind), methods=reading)
         router.add_api_route("/{resource_type}", self.search, methods=reading)
         router.add_api_route("/{resource_type}/_history", self.history_of_type, methods=reading)
         router.add_api_route("/{resource_type}/_search", self.search_form, methods=["POST"])
@@ -74,30 +80,45 @@ class FhirRest:
         """The CapabilityStatement."""
         require_json(request.headers.get("accept"), _query(request))
         statement = capability_statement(
-            base=_base(request), started=self.started, software_version=self.software_version
+            base=_base(request),
+            started=self.started,
+            software_version=self.software_version,
+            published=self.published,
         )
         return fhir_response(json.dumps(statement))
+
+    def definition(self, kind: str, request: Request, resource_id: str) -> Response:
+        """One of the published definitions."""
+        require_json(request.headers.get("accept"), _query(request))
+        return fhir_response(json.dumps(found(self.published, kind, resource_id), ensure_ascii=False))
+
+    def definitions(self, kind: str, request: Request) -> Response:
+        """The published definitions of a type, by canonical URL or id."""
+        parameters = _query(request)
+        require_json(request.headers.get("accept"), parameters)
+        text = searched(self.published, kind, parameters, base=_base(request), when=self.clock())
+        return fhir_response(text)
 
     def read(self, request: Request, resource_type: str, resource_id: str) -> Response:
         """The current version, with ETag and Last-Modified; 304 where the client has it."""
         self._before(request, resource_type, resource_id)
-        found = self.reader.read(resource_type, resource_id)
-        self._record(request, Interaction.READ, resource_type, resource_id, [found] if found else [])
-        if found is None:
+        stored = self.reader.read(resource_type, resource_id)
+        self._record(request, Interaction.READ, resource_type, resource_id, [stored] if stored else [])
+        if stored is None:
             raise FhirError(404, "not-found", "no such resource")
-        if _unchanged(request, found):
-            return Response(status_code=304, headers=_version_headers(found))
-        return fhir_response(found.body, headers=_version_headers(found))
+        if _unchanged(request, stored):
+            return Response(status_code=304, headers=_version_headers(stored))
+        return fhir_response(stored.body, headers=_version_headers(stored))
 
     def vread(self, request: Request, resource_type: str, resource_id: str, version: str) -> Response:
         """One version, current or past."""
         self._before(request, resource_type, resource_id)
         number = int(version) if version.isascii() and version.isdigit() and len(version) < 10 else 0
-        found = self.reader.vread(resource_type, resource_id, number) if number else None
-        self._record(request, Interaction.VREAD, resource_type, resource_id, [found] if found else [])
-        if found is None:
+        stored = self.reader.vread(resource_type, resource_id, number) if number else None
+        self._record(request, Interaction.VREAD, resource_type, resource_id, [stored] if stored else [])
+        if stored is None:
             raise FhirError(404, "not-found", "no such resource, or no such version of it")
-        return fhir_response(found.body, headers=_version_headers(found))
+        return fhir_response(stored.body, headers=_version_headers(stored))
 
     def history(self, request: Request, resource_type: str, resource_id: str) -> Response:
         """The versions of one resource."""
@@ -207,10 +228,10 @@ class FhirRest:
         search = parsed.search
         for tokens in parsed.chained:
             chain = ResourceSearch("Patient", (TokenIn("identifier", tokens),), limit=_MOST_PATIENTS)
-            found = self.reader.search(chain)
-            if found.next:
+            known = self.reader.search(chain)
+            if known.next:
                 raise FhirError(400, "too-costly", "patient.identifier: matches too many patients")
-            patients = PatientIn(tuple(resource.resource_id for resource in found.resources))
+            patients = PatientIn(tuple(resource.resource_id for resource in known.resources))
             search = replace(search, criteria=(*search.criteria, patients))
         return search
 

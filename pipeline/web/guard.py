@@ -19,6 +19,7 @@ from pipeline.unexpected import frames_of
 from pipeline.web.access_control import AccessControl
 from pipeline.web.addresses import Addresses, Seen
 from pipeline.web.connections import CROWDED
+from pipeline.web.definitions import KINDS
 from pipeline.web.doors import Doors
 from pipeline.web.fhir_rest import PREFIX
 from pipeline.web.outcomes import outcome
@@ -28,7 +29,9 @@ from pipeline.web.rendering import message_page
 log = logging.getLogger(__name__)
 
 HEALTH: Final = "/health"
-_OPEN = re.compile(r"/fhir/metadata|/sign-in|/assets/[a-z.]+")
+_OPEN = re.compile(
+    rf"/fhir/metadata|/fhir/(?:{'|'.join(KINDS)})(?:/[A-Za-z0-9.-]+)?|/sign-in|/assets/[a-z.]+"
+)
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
 _HEADERS: Final = {
     "Content-Security-Policy": (

@@ -19,7 +19,7 @@ SEARCHABLE: Final[dict[str, dict[str, str]]] = {
     | {"identifier": "token", "name": "string", "family": "string", "given": "string"}
     | {"birthdate": "date", "gender": "token"},
     "Device": _SHARED | {"identifier": "token"},
-    "Organization": _SHARED | {"identifier": "token"},
+    "Organization": _SHARED,
     "Provenance": _SHARED | {"target": "reference", "recorded": "date"},
 }
 """Resource types served, and the type of each search parameter.

@@ -43,6 +43,8 @@ def test_a_token_is_demanded_where_one_is_set(filled: MemoryReader) -> None:
         right = {"authorization": f"Bearer {token}"}
         checked(client.get("/fhir/DiagnosticReport/report-0", headers=right))
         checked(client.get("/fhir/metadata"))
+        checked(client.get("/fhir/StructureDefinition?url=urn:x"))
+        assert client.get("/fhir/StructureDefinition/../DiagnosticReport").status_code == 401
         page = client.get("/reports/report-0")
         assert (page.status_code, page.headers["location"]) == (303, "/sign-in")
         assert client.post("/sign-in", data={"token": "wrong"}).status_code == 403
