@@ -22,19 +22,24 @@ LONGEST_PAUSE = 30.0
 
 
 async def discover_studies(
-    place: Workplace, archive: str, query: StudyQuery, busy: asyncio.Event | None = None
+    place: Workplace,
+    archive: str,
+    query: StudyQuery,
+    busy: asyncio.Event | None = None,
+    seen: set[int] | None = None,
 ) -> Discovered:
     """Find the studies of ``query`` and record them for this model's recipe; returns how many there are.
 
     A study at rest whose demographics or instances changed goes back to work. An archive that is busy or away is asked
     again for as long as its ``patience``, after what it asks for or a growing pause; ``busy`` is set where it answers
-    and has no time. Raises RetryLater or StopRun as the archive does.
+    and has no time; ``seen`` is given the hash of each Study Instance UID that it lists. Raises RetryLater or StopRun
+    as the archive does.
     """
     deadline = time.monotonic() + archive_named(place.settings, archive).patience
     pause = FIRST_PAUSE
     while True:
         try:
-            return await _discover(place, archive, query)
+            return await _discover(place, archive, query, seen)
         except RetryLater as error:
             wait = min(
                 pause if error.after_seconds is None else max(error.after_seconds, FIRST_PAUSE), LONGEST_PAUSE
@@ -48,7 +53,7 @@ async def discover_studies(
         pause *= 2
 
 
-async def _discover(place: Workplace, archive: str, query: StudyQuery) -> Discovered:
+async def _discover(place: Workplace, archive: str, query: StudyQuery, seen: set[int] | None) -> Discovered:
     observer = OBSERVER.get()
     total = failed = 0
     await asyncio.to_thread(_audit_query, place, archive, query)
@@ -58,8 +63,10 @@ async def _discover(place: Workplace, archive: str, query: StudyQuery) -> Discov
     while page := await asyncio.to_thread(next, pages, None):
         failed += await asyncio.to_thread(_record, place, archive, page)
         total += len(page)
+        if seen is not None:
+            seen.update(hash(study.study_instance_uid) for study in page)
         observer.found(len(page))
-    return Discovered(total, failed, sum(source.passed_over.take().values()))
+    return Discovered(total, failed, source.passed_over.take())
 
 
 def _pages(found: Iterator[FoundStudy]) -> Iterator[list[FoundStudy]]:
@@ -94,7 +101,7 @@ def _audit_query(place: Workplace, archive: str, query: StudyQuery) -> None:
     if query.study_instance_uids:
         asked = "&".join(f"StudyInstanceUID={uid}" for uid in query.study_instance_uids)
     else:
-        asked = f"StudyDate={_day(query.since)}-{_day(query.until)}"
+        asked = "StudyDate=-" if query.undated else f"StudyDate={_day(query.since)}-{_day(query.until)}"
     place.store.append_audit([audit_events.archive_query(place.site(archive), asked, datetime.now(UTC))])
 
 

@@ -88,11 +88,18 @@ def bring(place: Workplace, claim: Claim, *, pushed: bool = False) -> RetrievedS
                 f"{claim.deaths} times the process died while it worked on this study, at last on this one alone; "
                 "see the system's log",
             )
+        if claim.patients > 1:
+            raise FailStudy(
+                "two-patients",
+                f"the archive lists the study under {claim.patients} patients: correct it there",
+            )
         if not pushed and (left := unread(place, claim)) is not None:
             progress.completeness = left.completeness
             raise left.reason
         fetched, known, differing = fetch(place, claim, pushed=pushed)
         completeness = progress.completeness = completeness_of(fetched)
+        if any(one.code == "two-patients" for one in fetched.damaged):
+            raise FailStudy("two-patients", "one instance came under two patients: correct it in the archive")
         if pushed:
             progress.received = (*used(fetched, known=known), *differing)
         again = claim.again or _new_conflict(place, claim, differing)

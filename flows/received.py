@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from flows.environment.workplace import Workplace
+from pipeline.archive.content_digest import content_digest
 from pipeline.archive.spool import moved
 from pipeline.fhir import audit_events
 from pipeline.ledger import Claim, UsedInstance
@@ -141,6 +142,8 @@ def reconcile(place: Workplace) -> Reconciled:
 
 def remove_leftovers(place: Workplace) -> int:
     """Remove files that an outcome released before a crash, and what was kept long enough; returns how many."""
+    while place.store.renew_digests(content_digest):
+        pass
     place.store.release_kept(place.settings.listen.keep_days)
     removed = last = place.store.remove_released(_remove, limit=REMOVED_AT_ONCE)
     while last == REMOVED_AT_ONCE:

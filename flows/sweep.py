@@ -19,11 +19,12 @@ from flows.drain import drain
 from flows.environment.workplace import Workplace
 from flows.received import reconcile
 from flows.standing import reinstate_hidden, reopen_mended
-from flows.tally import Tally
+from flows.tally import Discovered, Tally
+from flows.vanished import look_for_vanished
 from pipeline import settings as configuration
 from pipeline.errors import ConfigurationError, FailStudy, StopRun
 from pipeline.ledger import WorkFilter
-from pipeline.settings import archive_named
+from pipeline.settings import FolderArchive, archive_named
 from pipeline.store.values import SweepBegun
 from pipeline.study import FoundStudy, StudyQuery
 
@@ -63,7 +64,8 @@ async def sweep(
             log.warning("archive %s: swept since this run was due; nothing to do", archive)
             return Tally()
         since = await asyncio.to_thread(onward_since, place, archive, days)
-        return await sweep_window(place, archive, since, None, onward=True)
+        undated = await asyncio.to_thread(_undated_is_due, place, archive)
+        return await sweep_window(place, archive, since, None, onward=True, undated=undated)
 
 
 async def draft(
@@ -127,16 +129,24 @@ async def begin(place: Workplace, archive: str) -> None:
 
 
 async def sweep_window(
-    place: Workplace, archive: str, since: date | None, until: date | None, *, onward: bool = False
+    place: Workplace,
+    archive: str,
+    since: date | None,
+    until: date | None,
+    *,
+    onward: bool = False,
+    undated: bool = False,
 ) -> Tally:
     """Discover, draft, and let the drafts of this recipe stand; its days are covered when all of it is done.
 
     One window of study dates is drafted, and what was pushed whatever its date; ``onward`` all that is open.
+    ``undated`` asks for the studies without a date, too. A reported study of the window that the archive lists no more
+    is looked at again.
     """
     started = time.monotonic()
-    sweep_id = await asyncio.to_thread(_noted, place, archive, since, until, onward)
+    sweep_id = await asyncio.to_thread(_noted, place, archive, since, until, onward, undated)
     busy = asyncio.Event()
-    asking = asyncio.create_task(discover_studies(place, archive, StudyQuery(since=since, until=until), busy))
+    asking = asyncio.create_task(_asked(place, archive, since, until, sweep_id, busy, undated=undated))
     drained = Tally()
     try:
         waiting = asyncio.create_task(busy.wait())
@@ -151,6 +161,40 @@ async def sweep_window(
     reinstated = await asyncio.to_thread(reinstate_hidden, place, archive)
     await asyncio.to_thread(place.store.sweeps.end, sweep_id)
     return drained.of(discovered, time.monotonic() - started, reinstated=reinstated)
+
+
+async def _asked(
+    place: Workplace,
+    archive: str,
+    since: date | None,
+    until: date | None,
+    sweep_id: int,
+    busy: asyncio.Event,
+    *,
+    undated: bool,
+) -> Discovered:
+    """What the archive has of the window, what it has no more, and what was passed over, which is noted."""
+    seen: set[int] = set()
+    query = StudyQuery(since=since, until=until)
+    discovered = await discover_studies(place, archive, query, busy, seen)
+    if undated:
+        log.info("archive %s: asked for studies without a date", archive)
+        discovered = discovered.and_also(
+            await discover_studies(place, archive, StudyQuery(undated=True), busy)
+        )
+    unlisted = await asyncio.to_thread(look_for_vanished, place, archive, since, until, seen)
+    discovered = replace(discovered, passed_over={**discovered.passed_over, **unlisted})
+    await asyncio.to_thread(place.store.sweeps.note_passed_over, sweep_id, discovered.passed_over)
+    return discovered
+
+
+def _undated_is_due(place: Workplace, archive: str) -> bool:
+    """Whether a sweep has to ask for studies without a date: a folder finds them by every search."""
+    configured = archive_named(place.settings, archive)
+    if isinstance(configured, FolderArchive) or not configured.undated_days:
+        return False
+    moment = datetime.now(UTC) - timedelta(days=configured.undated_days)
+    return not place.store.sweeps.undated_since(archive, moment)
 
 
 def check_dates(since: date | None, until: date | None, days: int | None = None) -> None:
@@ -194,10 +238,12 @@ def _today(place: Workplace, archive: str) -> date:
     return datetime.now(ZoneInfo(archive_named(place.settings, archive).time_zone)).date()
 
 
-def _noted(place: Workplace, archive: str, since: date | None, until: date | None, onward: bool) -> int:
+def _noted(
+    place: Workplace, archive: str, since: date | None, until: date | None, onward: bool, undated: bool
+) -> int:
     over = _today(place, archive) - timedelta(days=1)
     whole = over if until is None else min(over, until)
-    begun = SweepBegun(archive, place.recipe, since, until, onward, whole, datetime.now(UTC))
+    begun = SweepBegun(archive, place.recipe, since, until, onward, whole, datetime.now(UTC), undated)
     return place.store.sweeps.begin(begun)
 
 

@@ -1,9 +1,9 @@
 """The outcome of a run: counts, the JSON summary and the exit code (docs/design.md#exit-codes)."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextvars import ContextVar
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 
 from pipeline.ledger import LedgerState
 
@@ -17,12 +17,24 @@ STOPPED = 3
 class Discovered:
     """How many studies the archive has, and how many of them failed before and are as they were.
 
-    ``passed_over`` counts its files, folders and rows that became no study.
+    ``passed_over`` counts its files, folders and rows that became no study, by reason.
     """
 
     studies: int = 0
     failed: int = 0
-    passed_over: int = 0
+    passed_over: Mapping[str, int] = field(default_factory=dict)
+
+    def and_also(self, other: "Discovered") -> "Discovered":
+        """With what a second search of the same archive found; what both passed over is the same."""
+        reasons = {*self.passed_over, *other.passed_over}
+        return Discovered(
+            self.studies + other.studies,
+            self.failed + other.failed,
+            {
+                code: max(self.passed_over.get(code, 0), other.passed_over.get(code, 0))
+                for code in sorted(reasons)
+            },
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +74,7 @@ class Tally:
             seconds=seconds,
             still_failed=still_failed,
             reinstated=reinstated,
-            passed_over=found.passed_over,
+            passed_over=sum(found.passed_over.values()),
         )
 
     def __add__(self, other: "Tally") -> "Tally":

@@ -54,7 +54,8 @@ class Claim:
     this one. ``first_short_at`` is when the study was first found short of instances, or None. ``reported_films`` is
     the digest of the films that report was judged on; ``again`` says that a person wants a new draft though nothing
     changed; ``elsewhere`` that a report of the same Study Instance UID from another archive stands. ``modalities`` is
-    Modalities in Study as the archive told it. ``deaths`` counts processes that died while they worked on it.
+    Modalities in Study as the archive told it. ``deaths`` counts processes that died while they worked on it,
+    ``patients`` under how many patients the archive lists it.
     """
 
     ledger_id: int
@@ -72,6 +73,7 @@ class Claim:
     elsewhere: bool = False
     modalities: tuple[str, ...] = ()
     deaths: int = 0
+    patients: int = 1
 
 
 @dataclass(frozen=True, slots=True)

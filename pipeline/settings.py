@@ -65,6 +65,12 @@ class RetrievalLimits(Table):
     patience: float = Field(
         default=30.0, ge=0, description="how long a query waits for an archive that is busy or away"
     )
+    undated_days: int = Field(
+        default=30,
+        ge=0,
+        le=3650,
+        description="a sweep that goes on by days asks so often without any, for studies that have no date; 0 never",
+    )
     time_zone: str = Field(default="UTC", description="IANA zone in which the archive dates its studies")
     min_free_gib: float = Field(default=2.0, ge=0, description="retrieval stops below this much free disk")
     max_instance_gib: float = Field(default=4.0, gt=0, description="an instance larger than this is refused")

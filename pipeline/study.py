@@ -50,7 +50,8 @@ class StudyQuery:
 
     ``since`` and ``until`` are StudyDate bounds, both inclusive; ``study_instance_uids``, where given, names the
     studies and overrides the dates. ``modalities`` filters by ModalitiesInStudy; empty means any. ``patient_id`` is
-    matched with PatientID, whoever issued it: a caller looks at the headers too.
+    matched with PatientID, whoever issued it: a caller looks at the headers too. ``undated`` asks for the studies that
+    have no StudyDate, which no range finds (PS3.4 C.2.2.2.5), and overrides the dates.
     """
 
     since: date | None = None
@@ -58,6 +59,7 @@ class StudyQuery:
     study_instance_uids: tuple[str, ...] = ()
     modalities: tuple[str, ...] = ()
     patient_id: str = ""
+    undated: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,8 @@ class FoundStudy:
     ``demographics_digest`` is a SHA-256 over PatientID, IssuerOfPatientID, PatientName, PatientBirthDate, PatientSex,
     AccessionNumber, StudyDate and StudyTime as announced, so that a correction is noticed without keeping the
     values. ``announced_instances`` is None where the archive does not count (dcmqrscp, pynetdicom's qrscp).
+    ``patients`` counts the patients that the archive lists the study under: more than one, and nobody knows whose it
+    is.
     """
 
     study_instance_uid: str
@@ -75,6 +79,7 @@ class FoundStudy:
     accession_number: str
     announced_instances: int | None
     demographics_digest: str
+    patients: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +125,7 @@ UNMENDABLE = frozenset(
     {
         "not-dicom", "no-file-meta", "malformed-meta", "no-transfer-syntax", "transfer-syntax-mismatch", "no-dataset",
         "malformed-dataset", "missing-uid", "too-large", "wrong-study", "wrong-instance", "duplicate-conflict",
+        "two-patients",
     }
 )  # fmt: skip
 """Codes of damage that the archive would send again; a cut file may come whole the next time."""

@@ -101,7 +101,11 @@ def take(place: Workplace, arrivals: Sequence[Arrival]) -> None:
 
 def _tell(place: Workplace, refusals: Refusals) -> None:
     try:
-        refusals.flush(place.settings.policy.organization, place.store.append_audit)
+        refusals.flush(
+            place.settings.policy.organization,
+            place.store.append_audit,
+            partial(place.store.sweeps.note_refused, place.settings.listen.archive),
+        )
     except FirstreadError as error:
         log.warning("refusals are not in the audit yet: %s", error)
 

@@ -159,7 +159,9 @@ def run_discover(settings: Settings, archive: str, asked: SweepOptions, *, show:
         query = StudyQuery(since=asked.since, until=asked.until)
         discovered = asyncio.run(discover_studies(place, archive, query))
     seconds = time.monotonic() - started
-    tally = Tally(discovered=discovered.studies, seconds=seconds, passed_over=discovered.passed_over)
+    tally = Tally(
+        discovered=discovered.studies, seconds=seconds, passed_over=sum(discovered.passed_over.values())
+    )
     if show:
         display.tally_table(tally)
     return tally

@@ -14,9 +14,10 @@ from pipeline.ledger import LedgerState
 from pipeline.mending import advice
 from pipeline.settings import Settings
 from pipeline.store.opening import open_store
-from pipeline.store.values import StatusCount, StatusFilter, StatusRow
+from pipeline.store.values import StatusCount, StatusFilter, StatusRow, TurnedAway
 
 PATIENCE_SECONDS = 5.0
+_SEARCH = "search"
 EXPLAINED = (LedgerState.SKIPPED, LedgerState.FAILED)
 
 
@@ -42,15 +43,55 @@ def show_status(settings: Settings, wanted: StatusFilter, *, identify: bool, as_
     )  # fmt: skip
     with open_store(settings, patience_seconds=PATIENCE_SECONDS) as store:
         counts, rows = store.status_counts(wanted), store.status_rows(rows_of)
+        away = store.sweeps.turned_away(wanted.archive)
     if as_json:
-        sys.stdout.write(json.dumps(_plain(counts, rows, identify=identify), ensure_ascii=False) + "\n")
+        told = {**_plain(counts, rows, identify=identify), **_plain_away(away)}
+        sys.stdout.write(json.dumps(told, ensure_ascii=False) + "\n")
         return
     if not counts:
         sys.stdout.write("the ledger has no such study\n")
+        _show_away(away)
         return
     _show_counts(counts)
     _show_reasons(counts)
     _show_rows(rows, "Studies" if asked else "Failed", identify=identify)
+    _show_away(away)
+
+
+def _show_away(away: Sequence[TurnedAway]) -> None:
+    """What became no study: passed over by the last sweep, or refused by the listener."""
+    if not away:
+        return
+    sys.stdout.write("\n")
+    display.rows_table(
+        ("archive", "by", "reason", "count", "last"),
+        [
+            (
+                one.archive,
+                "last sweep" if one.source == _SEARCH else one.source,
+                one.reason,
+                str(one.count),
+                f"{one.last_at:%b %d %H:%M}",
+            )
+            for one in away
+        ],
+        title="Passed over by the last sweep, and refused by listen",
+    )
+
+
+def _plain_away(away: Sequence[TurnedAway]) -> dict[str, Any]:
+    return {
+        "passed_over": [
+            {"archive": one.archive, "reason": one.reason, "count": one.count}
+            for one in away
+            if one.source == _SEARCH
+        ],
+        "refused": [
+            {"archive": one.archive, "sender": one.source, "reason": one.reason, "count": one.count}
+            for one in away
+            if one.source != _SEARCH
+        ],
+    }
 
 
 def _show_counts(counts: Sequence[StatusCount]) -> None:

@@ -71,8 +71,16 @@ class Refusals:
         if first:
             log.warning("%s", _told(*key))
 
-    def flush(self, organization: str, append: Callable[[Sequence[Any]], None]) -> None:
-        """Give the events since the last call to ``append``; what it does not take is told the next time."""
+    def flush(
+        self,
+        organization: str,
+        append: Callable[[Sequence[Any]], None],
+        note: Callable[[Sequence[tuple[str, str, int]]], None] = lambda _: None,
+    ) -> None:
+        """Give the events since the last call to ``append``; what it does not take is told the next time.
+
+        ``note`` is then given sender, reason and count of each.
+        """
         with self._lock:
             counts, self._counts = self._counts, Counter()
         if not counts:
@@ -91,6 +99,7 @@ class Refusals:
             with self._lock:
                 self._counts.update(counts)
             raise
+        note([(str(sender), reason, count) for (sender, reason), count in counts.items()])
 
 
 def _told(sender: Sender, reason: str) -> str:
@@ -106,7 +115,9 @@ def _told(sender: Sender, reason: str) -> str:
         return (
             f"{title} at {sender.address} sent other bytes under a UID that is here already; they are refused"
         )
-    return f"{title} at {sender.address} is refused for now: too many associations at the same time"
+    if reason == "busy":
+        return f"{title} at {sender.address} is refused for now: too many associations at the same time"
+    return f"an instance of {title} at {sender.address} is refused: {reason}"
 
 
 def _entry(text: str) -> AllowedSender:

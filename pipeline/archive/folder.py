@@ -255,7 +255,7 @@ def _patients(entries: list[_Entry]) -> set[str]:
 def _matches(study: FoundStudy, query: StudyQuery) -> bool:
     if query.study_instance_uids:
         return study.study_instance_uid in query.study_instance_uids
-    if query.since is not None or query.until is not None:
+    if not query.undated and (query.since is not None or query.until is not None):
         day = study.study_date
         if day is not None and ((query.since and day < query.since) or (query.until and day > query.until)):
             return False

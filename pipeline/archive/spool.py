@@ -21,6 +21,7 @@ from typing import Self
 from pipeline.archive.content_digest import content_digest
 from pipeline.archive.digesting import InlineDigest, OverlappedDigest, RunningDigest
 from pipeline.archive.part10 import Fault, Part10Header, read_part10_header, rewrapped
+from pipeline.archive.study_answers import PATIENT_ID
 from pipeline.errors import FirstreadError, RetryLater, StopRun
 from pipeline.study import AnnouncedInstance, DamagedInstance, FetchedStudy, HeldInstance, InstanceRef
 
@@ -230,7 +231,7 @@ class Spool:
             damaged = tuple(
                 damage
                 for (uid, code), damage in sorted(self._damaged.items())
-                if code == "duplicate-conflict" or uid not in self._held
+                if code in ("duplicate-conflict", "two-patients") or uid not in self._held
             )
         return FetchedStudy(self.study_instance_uid, tuple(announced), held, damaged, self.folder)
 
@@ -260,16 +261,12 @@ class Spool:
             found.path.replace(path)
             self._held[uid] = moved(found, path)
             return self._held[uid]
-        found.path.unlink(missing_ok=True)
         if earlier.sha256 == found.sha256:
+            found.path.unlink(missing_ok=True)
             return earlier
-        return self._note(
-            Fault(
-                "duplicate-conflict",
-                "the same SOP Instance UID came again with other bytes; the first is kept",
-            ),
-            uid,
-        )
+        patients = {number for one in (earlier, found) if (number := _patient(one.path))}
+        found.path.unlink(missing_ok=True)
+        return self._note(_conflict(patients), uid)
 
     def _note(self, fault: Fault, expected: str) -> DamagedInstance:
         damage = DamagedInstance(expected or fault.sop_instance_uid, fault.code, fault.message)
@@ -297,6 +294,21 @@ def examine(path: Path, sha256: str = "") -> HeldInstance | Fault:
         transfer_syntax_uid=header.transfer_syntax_uid,
         lenience=header.lenience,
     )
+
+
+def _conflict(patients: set[bytes]) -> Fault:
+    """Why an instance that came twice with two contents is not believed."""
+    if len(patients) > 1:
+        return Fault("two-patients", "one SOP Instance UID came under two patient numbers")
+    return Fault(
+        "duplicate-conflict", "the same SOP Instance UID came again with other bytes; the first is kept"
+    )
+
+
+def _patient(path: Path) -> bytes:
+    """The Patient ID in a file, without padding and case."""
+    header = read_part10_header(path, frozenset({PATIENT_ID}))
+    return header.values.get(PATIENT_ID, b"").strip(b" \0").lower()
 
 
 def moved(held: HeldInstance, path: Path) -> HeldInstance:

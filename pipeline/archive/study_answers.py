@@ -2,20 +2,21 @@
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import date
 
-from pipeline.study import AnnouncedInstance, FoundStudy, InstanceRef, StudyQuery
+from pipeline.study import AnnouncedInstance, FoundStudy, InstanceRef, StudyQuery, digest_lines
 
 _STUDY_DATE = 0x00080020
 _ACCESSION_NUMBER = 0x00080050
 
 _STUDY_TIME = 0x00080030
-PATIENT_NAME = 0x00100010
+PATIENT_ID, _ISSUER, PATIENT_NAME = 0x00100020, 0x00100021, 0x00100010
 CHARACTER_SET = 0x00080005
 DIGEST_TAGS = (
-    0x00100020,  # Patient ID
-    0x00100021,  # Issuer of Patient ID
+    PATIENT_ID,
+    _ISSUER,
     PATIENT_NAME,
     0x00100030,  # Patient's Birth Date
     0x00100040,  # Patient's Sex
@@ -70,6 +71,31 @@ def found_study(
     )
 
 
+def one_study(rows: Sequence[tuple[FoundStudy, Mapping[int, str]]]) -> FoundStudy:
+    """The study of all rows that name it, with the announced texts of each.
+
+    An archive lists a study once for each patient it has it under (Orthanc, after a corrected Patient ID was sent).
+    """
+    studies = [study for study, _ in rows]
+    numbers = {number for _, values in rows if (number := _folded(values, PATIENT_ID))}
+    issuers = {issuer for _, values in rows if (issuer := _folded(values, _ISSUER))}
+    patients = max(len(numbers), len(issuers) if len(numbers) == 1 else 1, 1)
+    if patients == 1:
+        return studies[-1]
+    counts = [study.announced_instances for study in studies if study.announced_instances is not None]
+    return replace(
+        studies[-1],
+        modalities=tuple(sorted({one for study in studies for one in study.modalities})),
+        announced_instances=sum(counts) if counts else None,
+        demographics_digest=digest_lines({study.demographics_digest for study in studies}),
+        patients=patients,
+    )
+
+
+def _folded(values: Mapping[int, str], tag: int) -> str:
+    return values.get(tag, "").strip(" \0").casefold()
+
+
 def _as_meant(tag: int, text: str) -> str:
     """A text whose like means the same (PS3.5 6.2): padding, empty name components, a fraction of no time."""
     text = text.strip(" \0")
@@ -112,7 +138,9 @@ def decode_texts(values: Mapping[int, bytes]) -> dict[int, str]:
 
 
 def is_wanted(study: FoundStudy, query: StudyQuery) -> bool:
-    """False where the study's own modalities say that the archive did not filter by the query's."""
+    """False where the study itself says that the archive did not filter as the query asks."""
+    if query.undated and study.study_date is not None:
+        return False
     return not query.modalities or not study.modalities or bool(set(query.modalities) & set(study.modalities))
 
 

@@ -31,6 +31,7 @@ def record_found(
         "accessions": [storable(study.accession_number) for study in found],
         "counts": [study.announced_instances for study in found],
         "digests": [study.demographics_digest for study in found],
+        "patients": [study.patients for study in found],
     }
     with connection.transaction():
         connection.execute(
@@ -179,5 +180,5 @@ def _fenced(
 
 
 def _claim(row: tuple[Any, ...]) -> Claim:
-    *known, modalities, deaths = row
-    return replace(Claim(*known), modalities=tuple(modalities), deaths=deaths)
+    *known, modalities, deaths, patients = row
+    return replace(Claim(*known), modalities=tuple(modalities), deaths=deaths, patients=patients)

@@ -1,6 +1,7 @@
 """Instances received without being asked for: durable before the sender is told Success."""
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
@@ -99,6 +100,23 @@ def remove_released(
         for _, path in rows:
             remove(Path(path))
         connection.execute(statement("inbox", "forget"), {"ids": [number for number, _ in rows]})
+    return len(rows)
+
+
+def renew_digests(connection: Connection, digest: Callable[[Path], str], limit: int) -> int:
+    """Take the digests anew that an earlier version took otherwise; returns how many were looked at.
+
+    Files that are gone keep theirs: nothing can be compared with them.
+    """
+    rows = connection.execute(statement("inbox", "of_former_digests"), {"limit": limit}).fetchall()
+    taken: dict[int, str] = {}
+    for number, path in rows:
+        with suppress(OSError):
+            taken[number] = digest(Path(path))
+    with connection.transaction():
+        values = {"ids": list(taken), "digests": list(taken.values())}
+        connection.execute(statement("inbox", "renew_digests"), values)
+        connection.execute(statement("inbox", "mark_digests"), {"ids": [number for number, _ in rows]})
     return len(rows)
 
 

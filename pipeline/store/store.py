@@ -326,6 +326,30 @@ class Store:
         """Acknowledged instances whose files are gone: settled as "file-missing"; gives how many were not settled."""
         return self._run(lambda c: inbox.note_missing(c, archive, instances))
 
+    def renew_digests(self, digest: Callable[[Path], str], *, limit: int = 500) -> int:
+        """Take digests of received files anew that an earlier version took otherwise; returns how many it looked at."""
+        return self._run(lambda c: inbox.renew_digests(c, digest, limit))
+
+    def standing_within(
+        self,
+        archive: str,
+        recipe: str,
+        since: date | None,
+        until: date | None,
+        *,
+        after: int = 0,
+        limit: int = 500,
+    ) -> tuple[tuple[int, str], ...]:
+        """Ledger id and UID of reported studies of these dates, those behind ``after``."""
+        values = {
+            "archive": archive, "recipe": recipe, "since": since, "until": until, "after": after, "limit": limit
+        }  # fmt: skip
+        return tuple(
+            self._run(
+                lambda c: c.execute(statement("ledger", "standing_within"), values, prepare=False).fetchall()
+            )
+        )
+
     def release_kept(self, days: int) -> int:
         """Release what was kept, after an outcome named it, for more than ``days``; returns how many."""
         return self._run(lambda c: inbox.release_kept(c, days))

@@ -1,11 +1,13 @@
 """What sweeps have covered, pauses by hand, and what was pushed and still waits: ``Store.sweeps``."""
 
+from collections.abc import Mapping, Sequence
 from datetime import date, datetime
 from typing import Any
 
+from pipeline.store.codec import as_json
 from pipeline.store.connections import Connections
 from pipeline.store.statements import statement
-from pipeline.store.values import Pause, SweepBegun
+from pipeline.store.values import Pause, SweepBegun, TurnedAway
 
 
 class Sweeps:
@@ -24,12 +26,36 @@ class Sweeps:
             "onward": sweep.onward,
             "whole_until": sweep.whole_until,
             "begun_at": sweep.begun_at,
+            "undated": sweep.undated,
         }
         return int(self._rows("begin", values)[0][0])
 
     def end(self, sweep_id: int) -> None:
         """Note that the archive was heard to the end and what it has was worked on: its days are covered."""
         self._rows("end", {"sweep_id": sweep_id})
+
+    def note_passed_over(self, sweep_id: int, passed_over: Mapping[str, int]) -> None:
+        """What a sweep's search passed over, by reason."""
+        self._rows("passed_over", {"sweep_id": sweep_id, "passed_over": as_json(dict(passed_over))})
+
+    def note_refused(self, archive: str, refused: Sequence[tuple[str, str, int]]) -> None:
+        """What the listener refused since the last call: sender, reason and how often."""
+        senders, reasons, counts = zip(*refused, strict=True) if refused else ((), (), ())
+        values = {
+            "archive": archive,
+            "senders": list(senders),
+            "reasons": list(reasons),
+            "counts": list(counts),
+        }
+        self._rows("refused", values)
+
+    def turned_away(self, archive: str | None) -> tuple[TurnedAway, ...]:
+        """What the last sweep of each archive passed over, and what its listener refused."""
+        return tuple(TurnedAway(*row) for row in self._rows("turned_away", {"archive": archive}))
+
+    def undated_since(self, archive: str, moment: datetime) -> bool:
+        """Whether studies without a date were asked for at ``moment`` or later."""
+        return bool(self._rows("undated_since", {"archive": archive, "moment": moment})[0][0])
 
     def covered_until(self, archive: str) -> date | None:
         """The last day up to which ended sweeps of the archive cover every day, or None where none has yet."""

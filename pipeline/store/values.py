@@ -258,7 +258,8 @@ class SweepBegun:
     """A sweep of an archive as it begins: study dates asked for, both inclusive, None without that bound.
 
     ``onward``: it goes on from what was covered before. ``whole_until`` is the last asked day that is over, in the
-    archive's time zone, so that nothing new can be dated on it or before.
+    archive's time zone, so that nothing new can be dated on it or before. ``undated``: it asks for studies without a
+    date, too.
     """
 
     archive: str
@@ -268,6 +269,21 @@ class SweepBegun:
     onward: bool
     whole_until: date
     begun_at: datetime
+    undated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TurnedAway:
+    """What became no study: by the last search of an archive ("search"), or by the listener, with who sent it.
+
+    ``last_at`` is when it was last so; ``source`` is a search, or AE title and address of a sender.
+    """
+
+    archive: str
+    source: str
+    reason: str
+    count: int
+    last_at: datetime
 
 
 @dataclass(frozen=True, slots=True)

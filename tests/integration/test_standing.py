@@ -147,12 +147,12 @@ def test_a_study_skipped_after_it_was_reported_keeps_no_draft_in_force(store: St
     assert store.audit_verify().ok
 
 
-def test_a_study_gone_from_its_archive_keeps_its_draft(store: Store) -> None:
+def test_a_study_gone_from_its_archive_keeps_no_draft_in_force(store: Store) -> None:
     discover(store, 1)
     store.save(drafted(claim(store), "first"))
     store.record_found(ARCHIVE, RECIPE, [found(0, demographics_digest="x")])
     store.settle(settled(claim(store), code="study-gone", completeness=None))
-    assert in_force(store) == {"first"}
+    assert in_force(store) == set()
 
 
 def test_the_draft_of_the_recipe_in_force_stands(store: Store, database_url: str) -> None:

@@ -64,9 +64,10 @@ class DicomwebStudies:
                 yield from (study for study in found if study.study_instance_uid == uid)
             return
         seen: set[str] = set()
+        window = Window() if query.undated else Window(query.since, query.until)
         for modality in query.modalities or ("",):
             coverage = Coverage(partial(self._ask, modality=modality, patient=query.patient_id))
-            for study in coverage.studies(Window(query.since, query.until)):
+            for study in coverage.studies(window):
                 if study.study_instance_uid not in seen and is_wanted(study, query):
                     seen.add(study.study_instance_uid)
                     yield study

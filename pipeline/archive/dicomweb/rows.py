@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pipeline.archive.passed_over import PassedOver
-from pipeline.archive.study_answers import DIGEST_TAGS, found_study
+from pipeline.archive.study_answers import DIGEST_TAGS, found_study, one_study
 from pipeline.archive.uids import clean_uid, is_uid
 from pipeline.study import FoundStudy
 
@@ -65,17 +65,21 @@ def _upper(row: Json) -> Json:
 
 def unique_studies(rows: list[Json], passed_over: PassedOver, patient_id: str = "") -> Iterator[FoundStudy]:
     """Each study of the rows once. Rows of another Patient ID than the one asked for are not meant."""
-    by_uid = {uid_of(row, STUDY): row for row in rows}
-    for uid, row in by_uid.items():
+    by_uid: dict[str, list[Json]] = {}
+    for row in rows:
+        by_uid.setdefault(uid_of(row, STUDY), []).append(row)
+    for uid, alike in by_uid.items():
         if not is_uid(uid):
-            passed_over.add("row-without-uid", sum(uid_of(one, STUDY) == uid for one in rows))
-        elif not patient_id or text_of(row, PATIENT_ID) in ("", patient_id):
-            yield _found(row)
+            passed_over.add("row-without-uid", len(alike))
+            continue
+        meant = [row for row in alike if not patient_id or text_of(row, PATIENT_ID) in ("", patient_id)]
+        if meant:
+            yield one_study([(_found(row), _announced(row)) for row in meant])
 
 
 def key_of(row: Json) -> str:
-    """What tells a row from every other of its level."""
-    return f"{uid_of(row, STUDY)} {uid_of(row, INSTANCE)}"
+    """What tells a row from every other of its level; a study may be listed under two patients."""
+    return f"{uid_of(row, STUDY)} {uid_of(row, INSTANCE)} {text_of(row, PATIENT_ID)}"
 
 
 def uid_of(row: Json, tag: str) -> str:
@@ -90,9 +94,12 @@ def text_of(row: Json, tag: str) -> str:
 
 
 def _found(row: Json) -> FoundStudy:
-    values = {tag: _raw(row, f"{tag:08X}") for tag in DIGEST_TAGS}
     modalities = tuple(str(value) for value in _values(row, "00080061") if value)
-    return found_study(uid_of(row, STUDY), values, modalities, text_of(row, "00201208"))
+    return found_study(uid_of(row, STUDY), _announced(row), modalities, text_of(row, "00201208"))
+
+
+def _announced(row: Json) -> Mapping[int, str]:
+    return {tag: _raw(row, f"{tag:08X}") for tag in DIGEST_TAGS}
 
 
 def _values(row: Json, tag: str) -> list[Any]:

@@ -22,7 +22,14 @@ from pipeline.archive.dimse.retrieving import GetRetrieval, MoveReceiver, MoveRe
 from pipeline.archive.dimse.store_server import StoreServer
 from pipeline.archive.passed_over import PassedOver
 from pipeline.archive.spool import DiskLimits, Spool
-from pipeline.archive.study_answers import DIGEST_TAGS, announced, decode_texts, found_study, is_wanted
+from pipeline.archive.study_answers import (
+    DIGEST_TAGS,
+    announced,
+    decode_texts,
+    found_study,
+    is_wanted,
+    one_study,
+)
 from pipeline.archive.uids import clean_uid, is_uid
 from pipeline.errors import ConfigurationError, FirstreadError, RetryLater, SkipStudy
 from pipeline.settings import DimseArchive
@@ -76,13 +83,14 @@ class DimseStudies:
                 yield from (study for study in found[:1] if study.study_instance_uid == uid)
             return
         seen: set[str] = set()
+        window = Window() if query.undated else Window(query.since, query.until)
         for modality in query.modalities or ("",):
             fixed: dict[int, tuple[str, str]] = {_MODALITIES: ("CS", modality)}
             if query.patient_id:
                 fixed[PATIENT] = ("LO", query.patient_id)
             with Queries(self._settings, self.passed_over, self._patients) as queries:
                 coverage = Coverage(partial(_ask, queries, fixed))
-                for study in coverage.studies(Window(query.since, query.until)):
+                for study in coverage.studies(window):
                     if study.study_instance_uid not in seen and is_wanted(study, query):
                         seen.add(study.study_instance_uid)
                         yield study
@@ -222,13 +230,14 @@ def _ask(queries: Queries, fixed: Keys, window: Window | None = None) -> Answers
     keys |= {LEVEL: ("CS", "STUDY"), STUDY: ("UI", ""), _MODALITIES: ("CS", ""), _COUNT: ("IS", "")}
     keys |= {_STUDY_DATE: ("DA", window.dates), _STUDY_TIME: ("TM", window.times), **fixed}
     rows, cut = queries.studies(keys)
-    studies: dict[str, FoundStudy] = {}
-    for study in map(_found, rows):
+    studies: dict[str, list[tuple[FoundStudy, Mapping[int, str]]]] = {}
+    for row in rows:
+        study = _found(row)
         if is_uid(study.study_instance_uid):
-            studies[study.study_instance_uid] = study
+            studies.setdefault(study.study_instance_uid, []).append((study, decode_texts(row)))
         else:
             queries.passed_over.add("row-without-uid")
-    return Answers(tuple(studies.values()), refused=cut)
+    return Answers(tuple(map(one_study, studies.values())), refused=cut)
 
 
 def _found(row: Mapping[int, bytes]) -> FoundStudy:

@@ -7,7 +7,7 @@ WITH came AS (
 ), known AS (
     SELECT c.sop, c.sha256, bool_or(i.sha256 = c.sha256) AS duplicate, bool_or(i.sha256 <> c.sha256) AS conflict
     FROM came AS c
-    JOIN instance AS i ON i.archive = %(archive)s AND i.sop_instance_uid = c.sop
+    JOIN instance AS i ON i.archive = %(archive)s AND i.sop_instance_uid = c.sop AND i.by_content
     GROUP BY c.sop, c.sha256
 ), stored AS (
     INSERT INTO instance AS i (archive, study_instance_uid, series_instance_uid, sop_instance_uid, sha256, size,
@@ -23,6 +23,19 @@ WITH came AS (
 )
 SELECT c.sop, coalesce(k.duplicate, false), coalesce(k.conflict, c.beside)
 FROM came AS c LEFT JOIN known AS k USING (sop, sha256);
+
+-- name: of_former_digests
+SELECT instance_id, path FROM instance WHERE NOT by_content AND path <> '' ORDER BY instance_id LIMIT %(limit)s;
+
+-- name: renew_digests
+UPDATE instance AS i SET sha256 = n.sha256, by_content = true
+FROM unnest(%(ids)s::bigint[], %(digests)s::text[]) AS n (instance_id, sha256)
+WHERE i.instance_id = n.instance_id AND NOT i.by_content
+  AND NOT EXISTS (SELECT FROM instance AS o WHERE o.archive = i.archive AND o.sop_instance_uid = i.sop_instance_uid
+                  AND o.sha256 = n.sha256 AND o.instance_id <> i.instance_id);
+
+-- name: mark_digests
+UPDATE instance SET by_content = true WHERE instance_id = ANY (%(ids)s::bigint[]);
 
 -- name: received_origins
 SELECT sop_instance_uid, sha256, peer, received_at, settled_at IS NULL

@@ -23,12 +23,13 @@ UPDATE ledger AS l SET in_force = true FROM mine WHERE l.ledger_id = mine.ledger
 WITH found AS (
     SELECT DISTINCT ON (uid) *
     FROM unnest(%(uids)s::text[], %(dates)s::date[], %(modalities)s::text[], %(accessions)s::text[],
-                %(counts)s::integer[], %(digests)s::text[])
-         AS f (uid, study_date, modalities, accession_number, announced_instances, demographics_digest)
+                %(counts)s::integer[], %(digests)s::text[], %(patients)s::smallint[])
+         AS f (uid, study_date, modalities, accession_number, announced_instances, demographics_digest, patients)
 ), known AS (
     SELECT l.ledger_id, l.state, l.lease_owner, f.*,
            l.demographics_digest <> f.demographics_digest
-               OR (l.announced_instances <> f.announced_instances) IS TRUE AS changed,
+               OR (l.announced_instances <> f.announced_instances) IS TRUE OR l.patients <> f.patients
+               OR (l.state = 'skipped' AND l.code = 'study-gone') AS changed,
            l.announced_instances IS NULL AND f.announced_instances IS NOT NULL AS counted
     FROM found AS f
     JOIN ledger AS l ON l.archive = %(archive)s AND l.recipe = %(recipe)s AND l.study_instance_uid = f.uid
@@ -44,14 +45,15 @@ WITH found AS (
         modalities = string_to_array(k.modalities, E'\\'),
         accession_number = k.accession_number,
         announced_instances = coalesce(k.announced_instances, l.announced_instances),
-        demographics_digest = k.demographics_digest
+        demographics_digest = k.demographics_digest,
+        patients = k.patients
     FROM known AS k
     WHERE l.ledger_id = k.ledger_id AND (k.changed OR k.counted)
 ), added AS (
     INSERT INTO ledger (archive, recipe, study_instance_uid, study_date, modalities, accession_number,
-                        announced_instances, demographics_digest)
+                        announced_instances, demographics_digest, patients)
     SELECT %(archive)s, %(recipe)s, f.uid, f.study_date, string_to_array(f.modalities, E'\\'), f.accession_number,
-           f.announced_instances, f.demographics_digest
+           f.announced_instances, f.demographics_digest, f.patients
     FROM found AS f
     WHERE NOT EXISTS (SELECT FROM known AS k WHERE k.uid = f.uid)
     ORDER BY f.uid
@@ -69,6 +71,14 @@ WHERE archive = %(archive)s AND recipe = %(recipe)s AND study_instance_uid = ANY
   AND (state IN ('discovered', 'retrieving', 'complete', 'drafted')
        OR (state = 'failed' AND next_attempt_at IS NOT NULL))
 ORDER BY ledger_id;
+
+-- name: standing_within
+-- Reported studies of these dates that the archive itself once listed; what was pushed alone is nobody's to take back.
+SELECT ledger_id, study_instance_uid FROM ledger
+WHERE archive = %(archive)s AND recipe = %(recipe)s AND state = 'reported' AND stands AND demographics_digest <> ''
+  AND (%(since)s::date IS NULL OR study_date >= %(since)s) AND (%(until)s::date IS NULL OR study_date <= %(until)s)
+  AND ledger_id > %(after)s
+ORDER BY ledger_id LIMIT %(limit)s;
 
 -- name: ledger_ids
 SELECT ledger_id FROM ledger
@@ -184,14 +194,14 @@ RETURNING l.ledger_id, l.archive, l.study_instance_uid, l.recipe, l.lease_owner,
           l.lease_expires_at, l.reported_manifest, l.first_short_at, l.reported_films, l.again,
           EXISTS (SELECT FROM ledger AS o
                   WHERE o.study_instance_uid = l.study_instance_uid AND o.archive <> l.archive AND o.stands),
-          coalesce(l.modalities, '{}'), l.deaths;
+          coalesce(l.modalities, '{}'), l.deaths, l.patients;
 
 -- name: claimed_by_call
 SELECT ledger_id, archive, study_instance_uid, recipe, lease_owner, token, attempts,
        lease_expires_at, reported_manifest, first_short_at, reported_films, again,
        EXISTS (SELECT FROM ledger AS o
                WHERE o.study_instance_uid = ledger.study_instance_uid AND o.archive <> ledger.archive AND o.stands),
-       coalesce(modalities, '{}'), deaths
+       coalesce(modalities, '{}'), deaths, patients
 FROM ledger
 WHERE recipe = %(recipe)s AND lease_call = %(call)s AND lease_owner IS NOT NULL
   AND state IN ('discovered', 'retrieving', 'complete', 'drafted')

@@ -1,7 +1,31 @@
 -- name: begin
-INSERT INTO sweep (archive, recipe, since, until, onward, whole_until, begun_at)
-VALUES (%(archive)s, %(recipe)s, %(since)s, %(until)s, %(onward)s, %(whole_until)s, %(begun_at)s)
+INSERT INTO sweep (archive, recipe, since, until, onward, whole_until, begun_at, undated)
+VALUES (%(archive)s, %(recipe)s, %(since)s, %(until)s, %(onward)s, %(whole_until)s, %(begun_at)s, %(undated)s)
 RETURNING sweep_id;
+
+-- name: passed_over
+UPDATE sweep SET passed_over = %(passed_over)s::jsonb WHERE sweep_id = %(sweep_id)s;
+
+-- name: refused
+INSERT INTO refusal AS r (archive, sender, reason, refused, first_at, last_at)
+SELECT %(archive)s, n.sender, n.reason, n.refused, now(), now()
+FROM unnest(%(senders)s::text[], %(reasons)s::text[], %(counts)s::bigint[]) AS n (sender, reason, refused)
+ON CONFLICT (archive, sender, reason) DO UPDATE SET refused = r.refused + EXCLUDED.refused, last_at = now();
+
+-- name: turned_away
+SELECT archive, source, reason, count, last_at FROM (
+    SELECT s.archive, 'search' AS source, p.key AS reason, p.value::bigint AS count, s.begun_at AS last_at
+    FROM (SELECT DISTINCT ON (archive) * FROM sweep ORDER BY archive, begun_at DESC, sweep_id DESC) AS s,
+         jsonb_each_text(s.passed_over) AS p
+    UNION ALL
+    SELECT archive, sender, reason, refused, last_at FROM refusal
+) AS t
+WHERE %(archive)s::text IS NULL OR archive = %(archive)s
+ORDER BY archive, source = 'search' DESC, count DESC, reason, source;
+
+-- name: undated_since
+SELECT EXISTS (SELECT FROM sweep WHERE archive = %(archive)s AND undated AND ended_at IS NOT NULL
+               AND begun_at >= %(moment)s);
 
 -- name: covered_until
 SELECT covered_until FROM sweep WHERE archive = %(archive)s AND ended_at IS NOT NULL
