@@ -27,6 +27,7 @@ _SCHEMES = {
 _LOINC_FORM = re.compile(r"[1-9][0-9]{0,6}-[0-9]")
 _RADIOGRAPHS = frozenset({"CR", "DX"})
 _NOT_IMAGES = frozenset({"PR", "SR", "KO", "DOC", "REG", "SEG", "AU"})
+_AS_FILM = {"DX": "CR", "DR": "CR", "RG": "CR"}
 _CHEST = frozenset({"CHEST", "THORAX"})
 
 
@@ -51,8 +52,7 @@ def report_code(context: StudyContext, image_set: ImageSet, completeness: Comple
     if own:
         first = coding(LOINC, own[0].value.strip(), clean(own[0].meaning))
     else:
-        name = _exam(context, image_set, counted=not completeness.missing)
-        first = loinc(_table("loinc.toml")["report"][name])
+        first = loinc(_exam_code(context, image_set, counted=not completeness.missing))
     others = [
         coding(code_system(code.scheme, site), single_spaced(code.value), clean(code.meaning))
         for code in context.procedure_codes
@@ -120,11 +120,27 @@ def _finding(kind: str) -> Mapping[str, Any]:
     return entry
 
 
-def _exam(context: StudyContext, image_set: ImageSet, *, counted: bool) -> str:
-    """Which entry of [report] describes the study; ``counted`` is False when instances are missing."""
+def _exam_code(context: StudyContext, image_set: ImageSet, *, counted: bool) -> str:
+    """The LOINC code of the study: films of the chest by their views, others by modality and body part.
+
+    ``counted`` is False when instances are missing.
+    """
+    table = _table("loinc.toml")
     images = [one for one in context.instances if one.modality.upper() not in _NOT_IMAGES]
-    if not images or not _chest_radiographs(images, image_set):
-        return "generic"
+    if images and _chest_radiographs(images, image_set):
+        code: str = table["report"][_chest_exam(images, image_set, counted=counted)]
+        return code
+    modalities = {_AS_FILM.get(one.modality.upper(), one.modality.upper()) for one in images}
+    parts = {part for one in images if (part := one.body_part.strip().upper())}
+    if image_set.chest or len(modalities) != 1:
+        return str(table["report"]["generic"])
+    known: Mapping[str, str] = table["exam"].get(next(iter(modalities)), {})
+    part = next(iter(parts)) if len(parts) == 1 else ""
+    return known.get(part) or known.get("") or str(table["report"]["generic"])
+
+
+def _chest_exam(images: list[InstanceDescription], image_set: ImageSet, *, counted: bool) -> str:
+    """Which entry of [report] describes the films of the chest."""
     views = _views(images, image_set)
     if not counted or len(set(views)) < len(views):
         return "chest"

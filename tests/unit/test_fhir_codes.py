@@ -58,6 +58,41 @@ def test_code_of_the_views(study: dict[str, Any], code: str) -> None:
     assert is_loinc(code)
 
 
+@pytest.mark.parametrize(
+    ("modality", "parts", "name"),
+    [
+        ("CT", ("CHEST", "CHEST"), "Chest CT"),
+        ("MR", ("BRAIN", ""), "Brain MRI"),
+        ("CT", ("ABDOMEN", "PELVIS"), "Unspecified body region CT"),
+        ("CT", ("", ""), "Unspecified body region CT"),
+        ("DX", ("HAND", "HAND"), "Hand X-ray"),
+        ("US", ("LIVER", "LIVER"), "Liver US"),
+        ("MG", ("BREAST", "BREAST"), "Breast Mammogram"),
+        ("XC", ("SKIN", "SKIN"), "Diagnostic imaging study"),
+    ],
+)
+def test_code_of_other_kinds_by_modality_and_body_part(
+    modality: str, parts: tuple[str, ...], name: str
+) -> None:
+    study = films("", "", modality=modality)
+    instances = [
+        replace(one, body_part=part) for one, part in zip(study["context"].instances, parts, strict=True)
+    ]
+    context = replace(study["context"], instances=tuple(instances))
+    image_set = replace(study["image_set"], chest=False)
+    (first,) = report_code(context, image_set, COMPLETE, SITE)["coding"]
+    assert first["display"] == name
+    assert is_loinc(first["code"])
+
+
+def test_two_modalities_have_no_code_of_one() -> None:
+    study = films("", "", modality="CT")
+    first, second = study["context"].instances
+    context = replace(study["context"], instances=(first, replace(second, modality="PT")))
+    told = report_code(context, replace(study["image_set"], chest=False), COMPLETE, SITE)
+    assert told["coding"][0]["code"] == "18748-4"
+
+
 def test_views_are_not_counted_in_a_short_study() -> None:
     study = films("PA", "LL")
     assert report_code(study["context"], study["image_set"], SHORT, SITE)["coding"][0]["code"] == "30745-4"
@@ -111,7 +146,8 @@ def test_unknown_schemes_are_local() -> None:
 
 def test_every_loinc_code_of_the_table_has_a_display_and_a_check_digit() -> None:
     table = tomllib.loads(files("pipeline.fhir").joinpath("loinc.toml").read_text("utf-8"))
-    codes = [*table["report"].values(), *(one["code"] for one in table["sections"].values())]
+    codes = {*table["report"].values(), *(one["code"] for one in table["sections"].values())}
+    codes |= {code for parts in table["exam"].values() for code in parts.values()}
     assert sorted(codes) == sorted(table["display"])
     assert all(is_loinc(code) for code in codes)
 
