@@ -8,6 +8,8 @@ an error of ours without patient data, because Prefect stores its text.
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
 from datetime import date
 from functools import cache
 from pathlib import Path
@@ -25,7 +27,7 @@ from flows import sweep as plain
 from flows.environment.recorder import RECORDER
 from flows.tally import Tally
 from pipeline import settings as configuration
-from pipeline.errors import StopRun
+from pipeline.errors import FirstreadError, StopRun
 from pipeline.unexpected import only_ours
 
 log = logging.getLogger(__name__)
@@ -128,10 +130,39 @@ async def backfill(
     return await _recorded(run, config)
 
 
+@dataclass(slots=True)
+class _Ended:
+    """What came of a run, whatever Prefect could be told of it."""
+
+    told: Tally | FirstreadError | None = None
+
+
+_ENDED: ContextVar[_Ended | None] = ContextVar("ended", default=None)
+
+
 async def tally_of(run: Any, **parameters: Any) -> Tally:
-    """Run one of the flows here and return its tally, whatever state it ends in; raises what it raised."""
-    state = await run(**parameters, return_state=True)
-    told = await state.aresult(raise_on_failure=False)
+    """Run one of the flows here and return its tally, whatever state it ends in; raises what it raised.
+
+    Prefect is a record: where its API is lost meanwhile, the run ends as it would have. Raises StopRun("prefect-away")
+    where it was lost before the run began.
+    """
+    ended = _Ended()
+    _ENDED.set(ended)
+    try:
+        state = await run(**parameters, return_state=True)
+        told = await state.aresult(raise_on_failure=False)
+    except FirstreadError as error:
+        told = error
+    except Exception as error:  # noqa: BLE001 - of Prefect's client, whose words may be an answer of the server
+        if ended.told is None:
+            told = StopRun(
+                "prefect-away", f"the Prefect API did not take this run ({type(error).__name__}): see its log"
+            )
+        else:
+            log.warning(
+                "Prefect was not told how this run ended (%s); the ledger has it", type(error).__name__
+            )
+            told = ended.told
     if isinstance(told, BaseException):
         raise told
     tally: Tally = told
@@ -145,9 +176,11 @@ async def _recorded(run: Awaitable[Tally], config: str) -> State[Tally]:
     Only errors of ours leave it: Prefect stores their text.
     """
     RECORDER.set(InPrefect())
+    ended = _ENDED.get() or _Ended()
     try:
-        tally = await run
-    except StopRun as error:
+        ended.told = tally = await run
+    except FirstreadError as error:
+        ended.told = error
         if error.code != "paused":
             raise
         return Cancelled(message=error.message, data=error)

@@ -18,6 +18,13 @@ START_SECONDS = 90.0
 @contextmanager
 def prefect_server(database_url: str, home: Path) -> Iterator[str]:
     """A Prefect server on a free port of loopback for the length of the block; gives its API URL."""
+    with prefect_process(database_url, home) as (url, _):
+        yield url
+
+
+@contextmanager
+def prefect_process(database_url: str, home: Path) -> Iterator[tuple[str, "subprocess.Popen[bytes]"]]:
+    """The same with its process, for whoever wants to end it."""
     port = free_port()
     environment = {**configuration.environment(), "PREFECT_SERVER_DATABASE_CONNECTION_URL": database_url}
     environment["PREFECT_HOME"] = str(home)
@@ -38,7 +45,7 @@ def prefect_server(database_url: str, home: Path) -> Iterator[str]:
     try:
         url = f"http://127.0.0.1:{port}/api"
         _await_health(url, server, home / "server.log")
-        yield url
+        yield url, server
     finally:
         stop(server)
 
