@@ -45,6 +45,10 @@ class Faults:
     gone_instances: set[str] = field(default_factory=set)
     swaps_instances: bool = False
     token: str = ""
+    token_ends_after: int = 0
+    """Answers after which every further one is 401, whatever the token."""
+    wado_status: int = 200
+    """What every retrieval is answered with; queries are well."""
     html: bool = False
     nothing: bytes | None = None
     """The body of 200 that stands for no match, instead of 204."""
@@ -116,7 +120,8 @@ class _Handler(LoopbackHandler):
             self.released.wait(30)
             self.close_connection = True
             return
-        if faults.token and self.headers.get("Authorization") != f"Bearer {faults.token}":
+        ended = faults.token_ends_after and len(self.running.requests) > faults.token_ends_after
+        if ended or (faults.token and self.headers.get("Authorization") != f"Bearer {faults.token}"):
             self._send(401, b"")
         elif faults.first_answers:
             status, headers = faults.first_answers.pop(0)
@@ -134,7 +139,9 @@ class _Handler(LoopbackHandler):
                 self._send(307, b"", {"Location": f"{faults.redirects_to}/moved{self.path}"})
                 return
             parts = parts[1:]
-        if parts == ["studies"] and faults.refuses is not None and faults.refuses(keys):
+        if faults.wado_status != 200 and parts[-1] not in ("studies", "series", "instances"):
+            self._send(faults.wado_status, b"")
+        elif parts == ["studies"] and faults.refuses is not None and faults.refuses(keys):
             self._send(400, b"")
         elif parts == ["studies"]:
             studies = {s.study: s for s in self.stored if _matches(s, keys)}

@@ -63,6 +63,8 @@ class Faults:
     retrieve_stalls: bool = False
     dies_after: int = -1
     """Close the association after so many instances."""
+    stalls_after: int = -1
+    """Say nothing more after so many instances."""
     truncates: bool = False
     renames: bool = False
     """The request names another SOP Instance UID than the data set."""
@@ -254,6 +256,9 @@ class _Server:
             self._answer(association, message, faults.retrieve_status, faults.retrieve_counts)
             time.sleep(faults.sends_late)
         for number, stored in enumerate(wanted):
+            if number == faults.stalls_after:
+                self.released.wait(30)
+                return
             if number == faults.dies_after:
                 association.abort()
                 return
@@ -274,6 +279,9 @@ class _Server:
         if not self._ready(association, message):
             return
         for number, stored in enumerate(wanted):
+            if number == faults.stalls_after:
+                self.released.wait(30)
+                return
             if number == faults.dies_after:
                 association.abort()
                 return

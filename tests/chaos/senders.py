@@ -1,36 +1,38 @@
-"""Modalities that push: pynetdicom, each sender with associations of its own, sending until it is told Success."""
+"""Modalities that push: dcmtk's storescu, an association a batch, sending until each film was told Success."""
 
 import queue
 import random
+import re
+import subprocess
 import threading
 import time
 
 from pynetdicom import AE
-from pynetdicom.association import Association
 
 from pipeline.dicom_writer import DX_IMAGE_STORAGE, EXPLICIT_LITTLE
 from tests.chaos.world import Film, World
+from tests.servers import program
 
-SUCCESS, DUPLICATE = 0x0000, 0x0111
-ABORTED_SHARE = 0.2
-LONGEST_BEFORE_ABORT = 0.08
-PAUSE = 0.4
+KILLED_SHARE = 0.2
+LONGEST_BEFORE_KILL = 0.4
+PAUSE = 0.5
+LONGEST = 60.0
+ANSWER = re.compile(r"Sending file: (\S+)|Received Store Response \(([^)]*)\)")
 
 
 class Sender:
-    """Sends batches of films, one association each; a share of them is cut in the middle, on purpose."""
+    """Sends batches of films, one process and association each; a share of them is killed in the middle, on purpose."""
 
     def __init__(self, world: World, title: str, port: int, seed: int) -> None:
-        self.aborts = 0
+        self.kills = 0
         self._world = world
-        self._port = port
         self._random = random.Random(f"{title}-{seed}")
         self._batches: queue.SimpleQueue[list[Film] | None] = queue.SimpleQueue()
-        self._ae = AE(title)
-        self._ae.acse_timeout, self._ae.dimse_timeout, self._ae.network_timeout = 10, 30, 30
-        self._ae.connection_timeout = 5
-        self._ae.add_requested_context(DX_IMAGE_STORAGE, EXPLICIT_LITTLE)
         self._given_up = threading.Event()
+        self._command = [
+            program("storescu"), "-v", "-nh", "-to", "5", "-ta", "10", "-td", "30", "-xe", "-aet", title,
+            "-aec", "FIRSTREAD", "127.0.0.1", str(port),
+        ]  # fmt: skip
         self._thread = threading.Thread(target=self._send_on, name=title)
 
     def start(self) -> None:
@@ -54,45 +56,44 @@ class Sender:
         while (films := self._batches.get()) is not None:
             waiting = list(films)
             while waiting and not self._given_up.is_set():
-                waiting = self._try(waiting)
+                done = self._try(waiting)
+                waiting = [film for film in waiting if str(film.path) not in done]
                 if waiting:
                     time.sleep(PAUSE)
 
-    def _try(self, films: list[Film]) -> list[Film]:
-        """One association; gives what has to be sent again."""
-        association = self._ae.associate("127.0.0.1", self._port, ae_title="FIRSTREAD")
-        if not association.is_established:
-            self._world.refuse("no association")
-            return films
-        cut: threading.Timer | None = None
-        if self._random.random() < ABORTED_SHARE:
-            cut = threading.Timer(self._random.uniform(0, LONGEST_BEFORE_ABORT), association.abort)
-            cut.start()
-            self.aborts += 1
-        left = [film for film in films if not self._sent(association, film)]
-        if cut is not None:
-            cut.cancel()
-            cut.join()
-        if association.is_established:
-            association.release()
-        return left
-
-    def _sent(self, association: Association, film: Film) -> bool:
-        """Whether nothing more is to be done about ``film``."""
-        if not association.is_established:
-            return False
-        self._world.sent += 1
+    def _try(self, films: list[Film]) -> set[str]:
+        """One association; gives the files about which nothing more is to be done."""
+        kills = self._random.random() < KILLED_SHARE
+        limit = self._random.uniform(0.02, LONGEST_BEFORE_KILL) if kills else LONGEST
+        process = subprocess.Popen(
+            [*self._command, *(str(film.path) for film in films)],
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
         try:
-            status = association.send_c_store(film.path).get("Status")
-        except (RuntimeError, ValueError):  # it was cut before the request was on its way
-            status = None
-        if status == SUCCESS:
-            self._world.acknowledge(film)
-        elif status is None:
-            self._world.refuse("no status")
-        else:
-            self._world.refuse(f"0x{status:04X}")
-        return status in (SUCCESS, DUPLICATE)
+            _, said = process.communicate(timeout=limit)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            _, said = process.communicate()
+            self.kills += kills
+        return self._told(films, said)
+
+    def _told(self, films: list[Film], said: str) -> set[str]:
+        """What the listener answered for each file that was sent, by what storescu says of it."""
+        by_path = {str(film.path): film for film in films}
+        done: set[str] = set()
+        sending = ""
+        for path, answer in ANSWER.findall(said):
+            if path:
+                sending = path
+                self._world.sent += 1
+            elif answer == "Success":
+                self._world.acknowledge(by_path[sending])
+                done.add(sending)
+            else:
+                self._world.refuse(answer)
+        if not sending:
+            self._world.refuse("no association")
+        return done
 
 
 def idle(port: int, many: int, seconds: float) -> None:

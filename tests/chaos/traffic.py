@@ -85,7 +85,7 @@ class Traffic:
     def finish(self) -> None:
         """Wait for the idle associations."""
         for one in self._idlers:
-            one.join()
+            one.join(60)
 
     def _chosen(self, step: Step, fits: Callable[[Study], bool]) -> Study | None:
         fitting = [study for study in self._world.studies if fits(study)]
@@ -153,7 +153,7 @@ class Traffic:
         return study is not None
 
     def _idle(self, step: Step) -> bool:
-        thread = threading.Thread(target=idle, args=(self._port, IDLERS, step.seconds))
+        thread = threading.Thread(target=idle, args=(self._port, IDLERS, step.seconds), daemon=True)
         thread.start()
         self._idlers.append(thread)
         return True

@@ -221,13 +221,18 @@ def test_what_an_archive_ends_early_is_asked_for_again_at_once(
         (Faults(sends=2, retrieve_counts=Counts(0, 4, 0, 0)), "move"),
         (Faults(dies_after=2), "move"),
         (Faults(dies_after=2), "get"),
+        (Faults(stalls_after=2), "move"),
+        (Faults(stalls_after=2), "get"),
     ],
-    ids=["lies-move", "dies-move", "dies-get"],
+    ids=["lies-move", "dies-move", "dies-get", "stalls-move", "stalls-get"],
 )
 def test_a_short_study_is_told_and_completed_by_the_next_fetch(
     films: list[Path], tmp_path: Path, retrieve: str, faults: Faults
 ) -> None:
-    with faulty_dimse(films, faults, free_port()) as server, archive(server, retrieve) as dimse:
+    with (
+        faulty_dimse(films, faults, free_port()) as server,
+        archive(server, retrieve, stall_timeout=1.0) as dimse,
+    ):
         short = dimse.fetch(STUDY, tmp_path)
         assert len(short.held) == len(short.missing) == 2
         server.faults = Faults()
