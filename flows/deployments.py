@@ -185,5 +185,5 @@ async def _recorded(run: Awaitable[Tally], config: str) -> State[Tally]:
             raise
         return Cancelled(message=error.message, data=error)
     policy = configuration.load(Path(config) if config else None).prefect.failed_studies
-    ended = Failed if tally.exit_code and policy == "failed" else Completed
-    return ended(message=tally.sentence(), data=tally)
+    state = Failed if tally.exit_code and policy == "failed" else Completed
+    return state(message=tally.sentence(), data=tally)

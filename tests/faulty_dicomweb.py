@@ -46,7 +46,7 @@ class Faults:
     swaps_instances: bool = False
     token: str = ""
     token_ends_after: int = 0
-    """Answers after which every further one is 401, whatever the token."""
+    """Retrievals after which every further request is 401, whatever the token."""
     wado_status: int = 200
     """What every retrieval is answered with; queries are well."""
     html: bool = False
@@ -120,7 +120,8 @@ class _Handler(LoopbackHandler):
             self.released.wait(30)
             self.close_connection = True
             return
-        ended = faults.token_ends_after and len(self.running.requests) > faults.token_ends_after
+        retrieved = sum("?" not in one for one in self.running.requests)
+        ended = faults.token_ends_after and retrieved > faults.token_ends_after
         if ended or (faults.token and self.headers.get("Authorization") != f"Bearer {faults.token}"):
             self._send(401, b"")
         elif faults.first_answers:

@@ -73,8 +73,8 @@ def lost(site: ChaosSite, world: World) -> Iterator[str]:
         )
     }
     named = _instances_named(site)
-    for film in {(one.sop_instance_uid, one.sha256): one for one in world.acknowledged}.values():
-        row = held.get((film.sop_instance_uid, film.sha256))
+    for film in {(one.sop_instance_uid, one.digest): one for one in world.acknowledged}.values():
+        row = held.get((film.sop_instance_uid, film.digest))
         if row is None:
             yield f"study {film.study}: an acknowledged instance has no row"
             continue

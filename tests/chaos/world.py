@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from models.simulation.film import render
+from pipeline.archive.content_digest import content_digest
 from pipeline.dicom_writer import RadiographHeader, fictitious_moment, uid_from, write_radiograph
 
 SIDE = 160
@@ -20,11 +21,12 @@ PLANTED = ("ZZCHAOS", "ZZPATIENT", "ZZACC")
 
 @dataclass(frozen=True, slots=True)
 class Film:
-    """One instance as a file of ours; ``sha256`` is over its data set, without preamble and file meta group."""
+    """One instance as a file of ours: its digest as the product takes it, and the SHA-256 of its data set's bytes."""
 
     study: int
     sop_instance_uid: str
     path: Path
+    digest: str
     sha256: str
 
 
@@ -116,7 +118,7 @@ class World:
         path = self._folder / str(study.number) / f"{name}.dcm"
         pixels = self._pixels[(study.number * 3 + count) % DRAWN]
         write_radiograph(path, pixels, header, bits_stored=12)
-        return Film(study.number, uid, path, data_set_sha256(path))
+        return Film(study.number, uid, path, content_digest(path), data_set_sha256(path))
 
 
 def data_set_sha256(path: Path) -> str:

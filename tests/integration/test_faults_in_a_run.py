@@ -25,7 +25,7 @@ from tests.servers import Peer, free_port, orthanc, store, store_over_rest
 from tests.sites import environment, firstread, rows, running, summary, until, write_site
 
 ROOT = Path(__file__).resolve().parents[2]
-FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1")
+FAKETIME = next(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"), None)
 QUICK = {"stall_timeout": 1.0, "connect_timeout": 2.0, "patience": 1.0, "attempts": 1}
 
 
@@ -53,7 +53,7 @@ def test_a_token_that_ends_in_mid_download_costs_nothing_but_the_time(
     database_url: str, tmp_path: Path
 ) -> None:
     studies = films_of(tmp_path / "films", 6)
-    faults = Faults(token_ends_after=9)
+    faults = Faults(token_ends_after=3)
     with faulty_dicomweb([path for one in studies for path in one.paths], faults) as pacs:
         config = write_site(
             tmp_path, database_url, {"main": {"kind": "dicomweb", "url": pacs.url, "concurrency": 1, **QUICK}},
@@ -62,11 +62,11 @@ def test_a_token_that_ends_in_mid_download_costs_nothing_but_the_time(
         stopped = run(config)
         assert stopped.returncode == 3
         assert "token" in stopped.stderr
-        assert len(pacs.requests) > 9
         left = rows(
             database_url, "SELECT attempts, lease_owner FROM firstread.ledger WHERE state <> 'reported'"
         )
         assert left
+        assert sum("?" not in one for one in pacs.requests) > 3, "it ended while films were brought"
         assert set(left) == {(0, None)}, "what the archive refused is charged to no study"
         assert not list((tmp_path / "data" / "work").glob("run-*"))
         faults.token_ends_after = 0
@@ -198,7 +198,9 @@ def test_an_image_that_is_pushed_while_its_study_is_drafted_is_drafted_next(
     (study,) = films_of(tmp_path / "films", 1)
     late = tmp_path / "late.dcm"
     film = pydicom.dcmread(study.paths[0])
-    film.SOPInstanceUID = film.file_meta.MediaStorageSOPInstanceUID = f"{film.SOPInstanceUID}.2"
+    film.SOPInstanceUID = film.file_meta.MediaStorageSOPInstanceUID = pydicom.uid.UID(
+        f"{film.SOPInstanceUID}.2"
+    )
     film.InstanceNumber = 2
     film.save_as(late)
     (tmp_path / "archive").mkdir()
@@ -231,7 +233,7 @@ def test_an_image_that_is_pushed_while_its_study_is_drafted_is_drafted_next(
     assert rows(database_url, "SELECT DISTINCT settled_code FROM firstread.instance") == [("reported",)]
 
 
-@pytest.mark.skipif(not FAKETIME.exists(), reason="libfaketime is not installed")
+@pytest.mark.skipif(FAKETIME is None, reason="libfaketime is not installed")
 @pytest.mark.parametrize("jump", ["+1d", "-1d"])
 def test_a_machine_whose_clock_is_a_day_off_claims_and_drafts_nothing_twice(
     jump: str, database_url: str, tmp_path: Path
