@@ -44,6 +44,11 @@ class Accepts:
     most: int = 32
     windows: tuple[tuple[float, float], ...] = ()
 
+    def __str__(self) -> str:
+        """For people: "slices (CT, MR), at most 32"."""
+        among = f" ({', '.join(self.modalities)})" if self.modalities else ""
+        return f"{self.kind}{among}, at most {self.most}"
+
     def __post_init__(self) -> None:
         """Raises ValueError for numbers that make no sense."""
         if not 1 <= self.least <= self.most:

@@ -89,7 +89,9 @@ def show_model(model_id: str, *, as_json: bool) -> None:
     if as_json:
         sys.stdout.write(json.dumps(values) + "\n")
         return
-    shown = {**values, "drafts_hold": _drafts(entry)}
+    accepts = ["films of the chest"] if entry.images else []
+    accepts += [str(one) for one in entry.accepts]
+    shown = {**values, "accepts": "\n".join(accepts) or "no images", "drafts_hold": _drafts(entry)}
     asked = shown.pop("can_be_asked")
     display.rows_table(("key", "value"), [(key, _readable(value)) for key, value in shown.items()])
     for language, words in asked.items():

@@ -89,3 +89,8 @@ def test_what_a_model_accepts_is_retrieved() -> None:
 def test_a_declaration_that_makes_no_sense_is_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=r"slices: (1 <= least|no window)"):
         Accepts(**{"kind": Kind.SLICES, "modalities": ("CT",), **wrong})  # type: ignore[arg-type]
+
+
+def test_people_read_what_a_model_accepts() -> None:
+    assert str(SLICES) == "slices (CT, MR), at most 32"
+    assert str(Accepts(Kind.FILM, most=8)) == "film, at most 8"
