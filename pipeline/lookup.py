@@ -165,7 +165,8 @@ class ReportRow:
     """One report in the list of the review page.
 
     ``patient`` is the logical id of the Patient resource, for the audit. ``warnings`` counts checks that
-    did not pass, ``gap`` the announced instances that were not held.
+    did not pass, ``gap`` the announced instances that were not held. ``sex`` and ``birth_date`` are those of the FHIR
+    Patient, as written there; "" where it has none.
     """
 
     report_id: str
@@ -183,6 +184,9 @@ class ReportRow:
     warnings: int = 0
     gap: int = 0
     archive: str = ""
+    impression: str = ""
+    sex: str = ""
+    birth_date: str = ""
 
 
 @dataclass(frozen=True, slots=True)

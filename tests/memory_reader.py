@@ -246,6 +246,9 @@ def _row(outcome: ReportOutcome, patient: Mapping[str, Any], version: int, momen
         created_at=moment,
         warnings=sum(check.verdict is not Verdict.PASSED for check in outcome.checks),
         gap=len(outcome.completeness.missing),
+        impression=report.get("conclusion", ""),
+        sex=patient.get("gender", ""),
+        birth_date=patient.get("birthDate", ""),
     )
 
 

@@ -1,7 +1,7 @@
 """FHIR R4 REST under ``/fhir``: metadata, read, vread, history, search. Read only (R4 section 3.1.0)."""
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from email.utils import format_datetime, parsedate_to_datetime
@@ -23,6 +23,7 @@ from pipeline.web.negotiation import require_json
 from pipeline.web.outcomes import FhirError, fhir_response
 from pipeline.web.posted_pages import PREFIX as POSTED
 from pipeline.web.posted_pages import PostedPages, nameless
+from pipeline.web.pretty import indented
 from pipeline.web.reader import Access, Audit, Clock, Interaction, Reader
 from pipeline.web.search_parameters import ID, ParsedSearch, parse_search
 from pipeline.web.searchable import SEARCHABLE
@@ -85,19 +86,19 @@ class FhirRest:
             software_version=self.software_version,
             published=self.published,
         )
-        return fhir_response(json.dumps(statement))
+        return _told(request, json.dumps(statement))
 
     def definition(self, kind: str, request: Request, resource_id: str) -> Response:
         """One of the published definitions."""
         require_json(request.headers.get("accept"), _query(request))
-        return fhir_response(json.dumps(found(self.published, kind, resource_id), ensure_ascii=False))
+        return _told(request, json.dumps(found(self.published, kind, resource_id), ensure_ascii=False))
 
     def definitions(self, kind: str, request: Request) -> Response:
         """The published definitions of a type, by canonical URL or id."""
         parameters = _query(request)
         require_json(request.headers.get("accept"), parameters)
         text = searched(self.published, kind, parameters, base=_base(request), when=self.clock())
-        return fhir_response(text)
+        return _told(request, text)
 
     def read(self, request: Request, resource_type: str, resource_id: str) -> Response:
         """The current version, with ETag and Last-Modified; 304 where the client has it."""
@@ -108,7 +109,7 @@ class FhirRest:
             raise FhirError(404, "not-found", "no such resource")
         if _unchanged(request, stored):
             return Response(status_code=304, headers=_version_headers(stored))
-        return fhir_response(stored.body, headers=_version_headers(stored))
+        return _told(request, stored.body, _version_headers(stored))
 
     def vread(self, request: Request, resource_type: str, resource_id: str, version: str) -> Response:
         """One version, current or past."""
@@ -118,7 +119,7 @@ class FhirRest:
         self._record(request, Interaction.VREAD, resource_type, resource_id, [stored] if stored else [])
         if stored is None:
             raise FhirError(404, "not-found", "no such resource, or no such version of it")
-        return fhir_response(stored.body, headers=_version_headers(stored))
+        return _told(request, stored.body, _version_headers(stored))
 
     def history(self, request: Request, resource_type: str, resource_id: str) -> Response:
         """The versions of one resource."""
@@ -162,7 +163,7 @@ class FhirRest:
         if page.next:
             links["next"] = _following(address, wanted.used, page.next)
         entries = [history_entry(base, version) for version in page.resources]
-        return fhir_response(bundle("history", links, entries, when=self.clock(), total=total))
+        return _told(request, bundle("history", links, entries, when=self.clock(), total=total))
 
     def search(self, request: Request, resource_type: str) -> Response:
         """Search by GET; a following page of a search by POST too, whose parameters are kept."""
@@ -205,7 +206,7 @@ class FhirRest:
         self._record(request, Interaction.SEARCH, resource_type, "", shown, query)
         links = self._links(f"{base}/{resource_type}", resource_type, parsed, page, posted=posted)
         entries = search_entries(base, page.resources, beside, parsed.shape)
-        return fhir_response(bundle("searchset", links, entries, when=self.clock(), total=total))
+        return _told(request, bundle("searchset", links, entries, when=self.clock(), total=total))
 
     def _links(
         self, address: str, resource_type: str, parsed: ParsedSearch, page: ResourcePage, *, posted: bool
@@ -313,6 +314,12 @@ def _unchanged(request: Request, resource: StoredResource) -> bool:
         return moment.tzinfo is not None and resource.last_updated.replace(microsecond=0) <= moment
     except (ValueError, OverflowError):
         return False
+
+
+def _told(request: Request, text: str, headers: Mapping[str, str] | None = None) -> Response:
+    """``text`` as it is, or indented for a person who asked for that."""
+    pretty = ("_pretty", "true") in _query(request)
+    return fhir_response(indented(text) if pretty else text, headers=headers)
 
 
 def _query(request: Request) -> list[tuple[str, str]]:

@@ -241,7 +241,7 @@ def test_hostile_values_are_shown_as_text(visit: Visit) -> None:
         ],
     )
     page = visit.open("/")
-    assert page.locator("tbody").get_by_text(script).is_visible()
+    assert page.locator("tbody th").get_by_text(script).is_visible()
     page.locator("tbody").get_by_role("link").click()
     assert page.get_by_role("heading", level=1).inner_text() == script
     text = page.get_by_role("region", name="Findings", exact=True).inner_text()

@@ -30,7 +30,7 @@ from tests.unit.fhir_samples import ANSWERED, CHINESE, CONTEXT, SHORT, SITE, STA
 
 Resource = dict[str, Any]
 UNASKED = {"txt-1", "txt-2", "eld-16", "eld-19"}
-"""HL7's own htmlChecks(), and patterns that JavaScript's regular expressions refuse with the flag u."""
+"""What fhirpath.js cannot be asked: findings/fhirpath-js-asks-the-rules-of-r4.sh."""
 
 
 @cache

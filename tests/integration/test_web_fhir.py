@@ -440,6 +440,12 @@ def test_what_the_pipeline_writes_is_served_found_and_audited(database_url: str)
         assert ids(found) == [body(resources, "ImagingStudy")["id"]]
         page = client.get(f"/reports/{report['id']}").text
         assert "Ada" in page
+        assert "1971-03-14" in page
+        assert "female" in page
+        assert CHINESE.impression_text in client.get("/").text, "the list says what the draft says"
+        pretty = client.get(f"/fhir/DiagnosticReport/{report['id']}?_pretty=true")
+        assert checked(pretty) == checked(client.get(f"/fhir/DiagnosticReport/{report['id']}"))
+        assert '\n  "resourceType": "DiagnosticReport"' in pretty.text or '\n  "id": ' in pretty.text
         assert CHINESE.findings_text in page
         assert "file ends early" in page
         verdict = store.audit_verify()

@@ -9,19 +9,29 @@ FROM resource_history
 WHERE resource_type = %(type)s AND resource_id = %(id)s AND version_id = %(version)s;
 
 -- name: report_rows
-SELECT * FROM report_row
-WHERE status <> 'entered-in-error'
-  AND (%(text)s = '' OR position(lower(%(text)s) IN lower(patient_name)) > 0
-       OR position(lower(%(text)s) IN lower(patient_id)) > 0 OR position(lower(%(text)s) IN lower(accession_number)) > 0)
-  AND (%(study_date)s::date IS NULL OR study_date = %(study_date)s)
-  AND (%(status)s = '' OR status = %(status)s)
-  AND (NOT %(attention)s OR warnings > 0 OR gap > 0)
-  AND (%(before_time)s::timestamptz IS NULL OR (created_at, report_id) < (%(before_time)s, %(before_id)s::text))
-ORDER BY created_at DESC, report_id DESC
-LIMIT %(limit)s;
+SELECT r.*, coalesce((SELECT left(d.body ->> 'conclusion', 400) FROM resource AS d
+                      WHERE d.resource_type = 'DiagnosticReport' AND d.resource_id = r.report_id), '') AS impression
+FROM (
+    SELECT * FROM report_row
+    WHERE status <> 'entered-in-error'
+      AND (%(text)s = '' OR position(lower(%(text)s) IN lower(patient_name)) > 0
+           OR position(lower(%(text)s) IN lower(patient_id)) > 0
+           OR position(lower(%(text)s) IN lower(accession_number)) > 0)
+      AND (%(study_date)s::date IS NULL OR study_date = %(study_date)s)
+      AND (%(status)s = '' OR status = %(status)s)
+      AND (NOT %(attention)s OR warnings > 0 OR gap > 0)
+      AND (%(before_time)s::timestamptz IS NULL
+           OR (created_at, report_id) < (%(before_time)s, %(before_id)s::text))
+    ORDER BY created_at DESC, report_id DESC
+    LIMIT %(limit)s
+) AS r
+ORDER BY r.created_at DESC, r.report_id DESC;
 
 -- name: report_row
-SELECT * FROM report_row WHERE report_id = %(report_id)s;
+SELECT r.*, coalesce(p.body ->> 'gender', '') AS sex, coalesce(p.body ->> 'birthDate', '') AS birth_date
+FROM report_row AS r
+LEFT JOIN resource AS p ON p.resource_type = 'Patient' AND p.resource_id = r.patient
+WHERE r.report_id = %(report_id)s;
 
 -- name: report_parts
 SELECT version, draft, checks, left_out, completeness
