@@ -1,8 +1,8 @@
 """A consumer that asks for what changed after the newest it has seen misses nothing that is committed late."""
 
+import json
 import threading
 import time
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 import psycopg
@@ -36,40 +36,28 @@ def later_than(store: Store, moment: datetime) -> set[str]:
     return {one.resource_id for one in store.search(ResourceSearch("DiagnosticReport", (wanted,))).resources}
 
 
-def until(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
 def test_what_is_committed_late_is_later(database_url: str) -> None:
-    """Two writers at once: the first writes, the second writes and would commit first, a consumer asks in between."""
+    """Two writers at once: the first writes, the second writes and commits first, a consumer asks in between."""
     url = libpq_url(database_url)
-    seen: list[datetime] = []
-    read: set[str] = set()
-    with Store(database_url) as store, psycopg.connect(url) as slow, psycopg.connect(url) as watch:
-        watch.autocommit = True
+    with Store(database_url) as store, psycopg.connect(url) as slow, psycopg.connect(url) as quick:
         write(slow, "slow")
-
-        def quick_writer() -> None:
-            with psycopg.connect(url) as quick:
-                write(quick, "quick")
-            found = store.search(ResourceSearch("DiagnosticReport")).resources
-            read.update(one.resource_id for one in found)
-            seen.append(found[0].last_updated)
-
-        quick = threading.Thread(target=quick_writer)
-        quick.start()
-        waiting = "SELECT count(*) > 0 FROM pg_stat_activity WHERE wait_event = 'advisory'"
-        until(lambda: bool((watch.execute(waiting).fetchone() or [False])[0]) or bool(seen))
+        time.sleep(0.01)
+        write(quick, "quick")
+        quick.commit()
+        seen = newest(store)
         slow.commit()
-        quick.join()
-        with psycopg.connect(url) as third:
-            write(third, "third")
-        assert read | later_than(store, seen[0]) == {"slow", "quick", "third"}, "seen, or still to come"
-        order = [one.resource_id for one in store.history(HistorySearch(("DiagnosticReport",))).resources]
-        assert order == ["third", "quick", "slow"]
+        assert later_than(store, seen) == {"slow"}
+        write(quick, "third")
+        quick.commit()
+        found = store.history(HistorySearch(("DiagnosticReport",))).resources
+        assert [one.resource_id for one in found] == ["third", "slow", "quick"]
+        for one in found:
+            current = store.read("DiagnosticReport", one.resource_id)
+            assert current is not None
+            assert current.last_updated == one.last_updated, "history and current version have one time"
+            assert (
+                json.loads(current.body)["meta"]["lastUpdated"] == json.loads(one.body)["meta"]["lastUpdated"]
+            )
 
 
 def test_a_poller_beside_many_writers_sees_each_report(database_url: str) -> None:
@@ -120,24 +108,51 @@ def test_a_clock_that_is_set_back_changes_no_order(database_url: str) -> None:
             connection.execute("SELECT setval('firstread.resource_clock', %s)", [held[0] if held else 1])
 
 
-def test_a_writer_that_never_ends_is_told_of_in_time(database_url: str) -> None:
-    """It holds up other writers, who give up in the end and try again; nobody waits for ever."""
+def test_a_writer_that_never_ends_holds_up_nobody(database_url: str) -> None:
+    url = libpq_url(database_url)
+    with psycopg.connect(url) as stuck, Store(database_url) as store, psycopg.connect(url) as other:
+        write(stuck, "stuck")
+        write(other, "other")
+        other.commit()
+        seen = newest(store)
+        stuck.commit()
+        assert later_than(store, seen) == {"stuck"}
+
+
+def test_a_commit_that_cannot_be_settled_is_refused_in_time(database_url: str) -> None:
+    """Who settles holds a lock for the moment of its commit; where that does not end, others give up and try again."""
     url = libpq_url(database_url)
     with psycopg.connect(url) as stuck, psycopg.connect(url, autocommit=True) as other:
-        write(stuck, "stuck")
+        stuck.execute("SELECT pg_advisory_xact_lock(hashtextextended('firstread change time', 0))")
         row = other.execute(
-            "SELECT proconfig FROM pg_proc WHERE oid = 'firstread.change_time()'::regprocedure"
+            "SELECT proconfig FROM pg_proc WHERE oid = 'firstread.change_time(boolean)'::regprocedure"
         ).fetchone()
         assert row is not None
         assert "lock_timeout=20s" in row[0]
-        other.execute("ALTER FUNCTION firstread.change_time() SET lock_timeout = '200ms'")
+        other.execute("ALTER FUNCTION firstread.change_time(boolean) SET lock_timeout = '200ms'")
         try:
             with pytest.raises(psycopg.errors.LockNotAvailable):
                 write(other, "other")
         finally:
-            other.execute("ALTER FUNCTION firstread.change_time() SET lock_timeout = '20s'")
+            other.execute("ALTER FUNCTION firstread.change_time(boolean) SET lock_timeout = '20s'")
         stuck.rollback()
         write(other, "other")
+
+
+def test_nobody_but_the_database_settles_a_time(database_url: str) -> None:
+    """A change of the time alone is a new version like any other, with a time of its own."""
+    with psycopg.connect(libpq_url(database_url), autocommit=True) as connection:
+        write(connection, "one")
+        connection.execute("SET ROLE firstread_machine")
+        connection.execute(
+            "UPDATE firstread.resource SET last_updated = '2001-01-01' WHERE resource_id = 'one'"
+        )
+        rows = connection.execute(
+            "SELECT r.version_id, r.last_updated > '2020-01-01', count(*) FROM firstread.resource AS r "
+            "JOIN firstread.resource_history AS h USING (resource_type, resource_id) "
+            "WHERE r.resource_id = 'one' GROUP BY 1, 2"
+        ).fetchall()
+        assert rows == [(2, True, 2)]
 
 
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -152,7 +167,17 @@ def test_a_transaction_has_one_time_and_savepoints_do_not_break_it(
                 write(connection, f"s{mark}-{number}")
                 if not kept:
                     raise psycopg.Rollback(part)
+            with psycopg.connect(libpq_url(database_url), autocommit=True) as other:
+                write(other, f"o{mark}-{number}")
+    with psycopg.connect(libpq_url(database_url), autocommit=True) as connection:
         rows = connection.execute(
-            "SELECT DISTINCT last_updated FROM firstread.resource WHERE resource_id LIKE %s", [f"s{mark}-%"]
+            "SELECT DISTINCT r.last_updated, h.last_updated FROM firstread.resource AS r "
+            "JOIN firstread.resource_history AS h USING (resource_type, resource_id) WHERE resource_id LIKE %s",
+            [f"s{mark}-%"],
         ).fetchall()
-        assert len(rows) <= 1 + keep.count(False)
+        assert len(rows) == any(keep)
+        others = connection.execute(
+            "SELECT max(last_updated) FROM firstread.resource WHERE resource_id LIKE %s", [f"o{mark}-%"]
+        ).fetchone()
+        assert others is not None
+        assert not rows or (rows[0][0] == rows[0][1] > others[0]), "it committed after all others"

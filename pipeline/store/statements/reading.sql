@@ -9,8 +9,8 @@ FROM resource_history
 WHERE resource_type = %(type)s AND resource_id = %(id)s AND version_id = %(version)s;
 
 -- name: report_rows
-SELECT r.*, coalesce((SELECT left(d.body ->> 'conclusion', 400) FROM resource AS d
-                      WHERE d.resource_type = 'DiagnosticReport' AND d.resource_id = r.report_id), '') AS impression
+SELECT r.*, coalesce(left(d.body ->> 'conclusion', 400), '') AS impression,
+       coalesce(p.body ->> 'gender', '') AS sex, coalesce(p.body ->> 'birthDate', '') AS birth_date
 FROM (
     SELECT * FROM report_row
     WHERE status <> 'entered-in-error'
@@ -25,11 +25,15 @@ FROM (
     ORDER BY created_at DESC, report_id DESC
     LIMIT %(limit)s
 ) AS r
+LEFT JOIN resource AS d ON d.resource_type = 'DiagnosticReport' AND d.resource_id = r.report_id
+LEFT JOIN resource AS p ON p.resource_type = 'Patient' AND p.resource_id = r.patient
 ORDER BY r.created_at DESC, r.report_id DESC;
 
 -- name: report_row
-SELECT r.*, coalesce(p.body ->> 'gender', '') AS sex, coalesce(p.body ->> 'birthDate', '') AS birth_date
+SELECT r.*, coalesce(left(d.body ->> 'conclusion', 400), '') AS impression,
+       coalesce(p.body ->> 'gender', '') AS sex, coalesce(p.body ->> 'birthDate', '') AS birth_date
 FROM report_row AS r
+LEFT JOIN resource AS d ON d.resource_type = 'DiagnosticReport' AND d.resource_id = r.report_id
 LEFT JOIN resource AS p ON p.resource_type = 'Patient' AND p.resource_id = r.patient
 WHERE r.report_id = %(report_id)s;
 

@@ -3,33 +3,44 @@ SET LOCAL ROLE firstread_owner;
 SET LOCAL search_path TO firstread;
 
 -- 1. Change times in the order of commits. A consumer that asks for what changed after the newest it has seen would miss for
--- ever what commits later with an earlier time. So a transaction takes its time under a lock that it holds until others can
--- see it: whatever commits later has a later time, to the millisecond, also where the clock is set back.
+-- ever what commits later with an earlier time. So the time of a transaction is settled when it commits, under a lock that
+-- it holds until others can see it: whatever commits later has a later time, to the millisecond, also where the clock is set
+-- back. Until then its rows have the time at which it began to write; where nobody committed meanwhile, that is the time.
 
-CREATE SEQUENCE resource_clock;  -- the last time given, in milliseconds since 1970
+CREATE SEQUENCE resource_clock;  -- the time of the last commit that wrote resources, in milliseconds since 1970
 SELECT setval('resource_clock', greatest(1, (extract(epoch FROM newest) * 1000)::bigint))
 FROM (SELECT max(last_updated) AS newest FROM resource_history) AS h;
 
--- The one change time of this transaction. Waits for other writers of resources, 20 s at most (lock_not_available).
-CREATE FUNCTION change_time() RETURNS timestamptz
+-- The change time of this transaction: a first one while it writes, the final one (p_final) when it commits. The final one
+-- waits for others that commit, 20 s at most (lock_not_available).
+CREATE FUNCTION change_time(p_final boolean) RETURNS timestamptz
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = firstread, pg_temp SET lock_timeout = '20s' AS $$
 DECLARE
     mine text := pg_current_xact_id()::text;
-    taken text[] := string_to_array(current_setting('firstread.change_time', true), ' ');
+    taken text[] := string_to_array(current_setting('firstread.change_time', true), ' ');  -- transaction, time, final
     millisecond bigint;
+    last_commit bigint;
 BEGIN
     IF taken[1] = mine THEN
         millisecond := taken[2];
-    ELSE
-        PERFORM pg_advisory_xact_lock(hashtextextended('firstread change time', 0));
-        SELECT setval('resource_clock', greatest(last_value + 1, (extract(epoch FROM clock_timestamp()) * 1000)::bigint))
-        INTO millisecond FROM resource_clock;
-        PERFORM set_config('firstread.change_time', mine || ' ' || millisecond, true);
+    END IF;
+    IF taken[1] IS DISTINCT FROM mine OR (p_final AND NOT taken[3]::boolean) THEN
+        IF p_final THEN
+            PERFORM pg_advisory_xact_lock(hashtextextended('firstread change time', 0));
+        END IF;
+        SELECT last_value INTO last_commit FROM resource_clock;
+        IF millisecond IS NULL OR millisecond <= last_commit THEN
+            millisecond := greatest(last_commit + 1, (extract(epoch FROM clock_timestamp()) * 1000)::bigint);
+        END IF;
+        IF p_final THEN
+            PERFORM setval('resource_clock', millisecond);
+        END IF;
+        PERFORM set_config('firstread.change_time', concat_ws(' ', mine, millisecond, p_final), true);
     END IF;
     RETURN timestamptz 'epoch' + millisecond * interval '1 millisecond';
 END $$;
 
--- As in 0002, but for last_updated.
+-- As in 0002, but for last_updated; what settles it (keep_history) is left alone.
 CREATE OR REPLACE FUNCTION guard_resource() RETURNS trigger
 LANGUAGE plpgsql SET search_path = firstread, pg_temp AS $$
 DECLARE
@@ -38,6 +49,9 @@ DECLARE
 BEGIN
     IF TG_OP = 'DELETE' THEN
         RAISE EXCEPTION 'resources are not deleted' USING ERRCODE = 'FR004';
+    END IF;
+    IF TG_OP = 'UPDATE' AND current_user = 'firstread_owner' AND pg_trigger_depth() > 1 THEN
+        RETURN NEW;
     END IF;
     IF NEW.body ->> 'resourceType' IS DISTINCT FROM NEW.resource_type
        OR NEW.body ->> 'id' IS DISTINCT FROM NEW.resource_id THEN
@@ -70,13 +84,34 @@ BEGIN
         NEW.report_id := NEW.resource_id;
     END IF;
     NEW.written_by := writer;
-    NEW.last_updated := change_time();
+    NEW.last_updated := change_time(false);
     NEW.patient := coalesce(NEW.body #>> '{subject,reference}', NEW.body #>> '{patient,reference}');
     NEW.effective_at := first_instant(coalesce(NEW.body ->> 'effectiveDateTime', NEW.body ->> 'started'));
     NEW.identifiers := CASE WHEN NEW.body ? 'identifier'
                             THEN identifier_tokens(NEW.body -> 'identifier') ELSE '{}' END;
     RETURN NEW;
 END $$;
+
+-- Every version is kept, whoever wrote it and however; when the transaction commits, with its final time.
+CREATE OR REPLACE FUNCTION keep_history() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = firstread, pg_temp AS $$
+DECLARE
+    settled timestamptz := change_time(true);
+BEGIN
+    INSERT INTO resource_history (resource_type, resource_id, version_id, last_updated, body, written_by)
+    VALUES (NEW.resource_type, NEW.resource_id, NEW.version_id, settled, NEW.body, NEW.written_by);
+    IF NEW.last_updated <> settled THEN
+        UPDATE resource SET last_updated = settled
+        WHERE resource_type = NEW.resource_type AND resource_id = NEW.resource_id AND last_updated <> settled;
+    END IF;
+    RETURN NULL;
+END $$;
+
+DROP TRIGGER keep_history ON resource;
+CREATE CONSTRAINT TRIGGER keep_history AFTER INSERT ON resource DEFERRABLE INITIALLY DEFERRED
+    FOR EACH ROW EXECUTE FUNCTION keep_history();
+CREATE CONSTRAINT TRIGGER keep_history_of_change AFTER UPDATE ON resource DEFERRABLE INITIALLY DEFERRED
+    FOR EACH ROW WHEN (OLD.version_id <> NEW.version_id) EXECUTE FUNCTION keep_history();
 
 -- 2. The date by which a type is searched, twice: as instants (dated_from, dated_until), and as the clock on the wall said
 -- it (local_from, local_until), for searches by a date without a zone (R4 3.1.1.4.6: dates do not have time zones, and time
@@ -137,6 +172,9 @@ DECLARE
     local_begins timestamp;
     local_ends timestamp;
 BEGIN
+    IF TG_OP = 'UPDATE' AND NEW.last_updated <> OLD.last_updated AND NEW.body = OLD.body THEN
+        RETURN NEW;  -- its time is settled, nothing else
+    END IF;
     NEW.tokens := firstread.search_tokens(NEW.body);
     FOREACH element IN ARRAY ARRAY['effectiveDateTime', 'effectiveInstant', 'started', 'birthDate', 'recorded'] LOOP
         said := coalesce(said, NEW.body ->> element);
@@ -168,18 +206,16 @@ BEGIN
 END $$;
 DROP FUNCTION end_of_date(timestamptz, text);
 
--- What is there already: the other triggers sleep, since these are no new versions.
+-- What is there already: guard_resource sleeps, since these are no new versions.
 ALTER TABLE resource DISABLE TRIGGER guard_resource;
-ALTER TABLE resource DISABLE TRIGGER keep_history;
 UPDATE resource SET body = body;
 ALTER TABLE resource ENABLE TRIGGER guard_resource;
-ALTER TABLE resource ENABLE TRIGGER keep_history;
 
 -- 3. Histories of a type and of all, page by page.
 CREATE INDEX resource_history_changed ON resource_history (resource_type, last_updated, resource_id, version_id);
 ANALYZE resource, resource_history;
 
-REVOKE EXECUTE ON FUNCTION change_time(), date_length(text), named_range(text, text) FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION change_time(), date_length(text), named_range(text, text) TO firstread_machine, firstread_signer;
+REVOKE EXECUTE ON FUNCTION change_time(boolean), date_length(text), named_range(text, text) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION change_time(boolean), date_length(text), named_range(text, text) TO firstread_machine, firstread_signer;
 RESET ROLE;
 RESET search_path;
