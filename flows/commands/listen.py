@@ -65,12 +65,13 @@ def listen_forever(settings: Settings) -> None:
             study_event.emit if recorded else None,
         )
         remove_leftovers(place)
+        last_received: list[float] = []
         scp = StorageScp(
             host=settings.listen.host,
             port=settings.listen.port,
             ae_title=settings.listen.ae_title,
             folder=settings.data_dir / "inbox",
-            record=partial(take, place),
+            record=partial(take, place, last_received),
             min_free_gib=settings.listen.min_free_gib,
             allows=partial(is_allowed, allowed=allowed),
             refused=refusals.add,
@@ -82,7 +83,7 @@ def listen_forever(settings: Settings) -> None:
             sys.stderr.flush()
             handing_over.start()
             try:
-                _watch(place, scp, stop, refusals)
+                _watch(place, scp, stop, refusals, last_received)
             finally:
                 handing_over.stop()
                 _tell(place, refusals)
@@ -90,13 +91,14 @@ def listen_forever(settings: Settings) -> None:
                     remove_health(settings.data_dir)
 
 
-def take(place: Workplace, arrivals: Sequence[Arrival]) -> None:
-    """Record what came, before its C-STORE is answered. Raises RetryLater when the database is away."""
+def take(place: Workplace, last_received: list[float], arrivals: Sequence[Arrival]) -> None:
+    """Record what came, before its C-STORE is answered, and when. Raises RetryLater when the database is away."""
     place.store.record_received(
         place.settings.listen.archive,
         [one.instance for one in arrivals],
         [str(one.sender) for one in arrivals],
     )
+    last_received[:] = [time.time()]
 
 
 def _tell(place: Workplace, refusals: Refusals) -> None:
@@ -116,7 +118,9 @@ def _tell_now_and_then(place: Workplace, stop: threading.Event, refusals: Refusa
         _tell(place, refusals)
 
 
-def _watch(place: Workplace, scp: StorageScp, stop: threading.Event, refusals: Refusals) -> None:
+def _watch(
+    place: Workplace, scp: StorageScp, stop: threading.Event, refusals: Refusals, last_received: list[float]
+) -> None:
     """Say how the listener is until it is stopped. Raises StopRun when it is deaf for good."""
     settings, turn, deaf = place.settings, 0, 0
     threading.Thread(target=_tell_now_and_then, args=(place, stop, refusals), daemon=True).start()
@@ -132,6 +136,8 @@ def _watch(place: Workplace, scp: StorageScp, stop: threading.Event, refusals: R
             health = ListenerHealth(
                 heard, hearing.deaf_since is None, scp.recording, hearing.associations, hearing.waiting,
                 hearing.refused, hearing.sent_away, time.time(),
+                f"{settings.listen.ae_title} on {settings.listen.host}:{scp.port}", hearing.places,
+                last_received[0] if last_received else None,
             )  # fmt: skip
             try:
                 write_health(settings.data_dir, health)

@@ -2,11 +2,13 @@
 
 import sys
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
 
+from flows.environment.listener_health import read_health
 from pipeline.fhir.audit_events import rest_access
 from pipeline.fhir.door_events import door as door_event
 from pipeline.fhir.published import published
@@ -37,9 +39,15 @@ def serve_forever(settings: Settings, *, host: str | None, port: int | None) -> 
             clock=lambda: datetime.now(UTC),
             addresses=addresses,
             published=published(),
+            listener=partial(_listener, settings),
         )
         with _told_at_intervals(app.state.doors):
             serve(app, host, port, ready=partial(_say, token))
+
+
+def _listener(settings: Settings) -> dict[str, str | int | None] | None:
+    health = read_health(settings.data_dir)
+    return health.told(time.time()) if health else None
 
 
 def _say(token: str, address: str) -> None:

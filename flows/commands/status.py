@@ -5,10 +5,13 @@ A study is named by its ledger id; by accession number and Study Instance UID on
 
 import json
 import sys
+import time
 from collections.abc import Sequence
 from typing import Any
 
 from flows.commands import table as display
+from flows.environment.listener_health import ListenerHealth, read_health
+from flows.uncovered import UncoveredDays, uncovered_days
 from pipeline.errors import ConfigurationError
 from pipeline.ledger import LedgerState
 from pipeline.mending import advice
@@ -44,18 +47,46 @@ def show_status(settings: Settings, wanted: StatusFilter, *, identify: bool, as_
     with open_store(settings, patience_seconds=PATIENCE_SECONDS) as store:
         counts, rows = store.status_counts(wanted), store.status_rows(rows_of)
         away = store.sweeps.turned_away(wanted.archive)
+        uncovered = uncovered_days(settings, store, wanted.archive)
+    health = read_health(settings.data_dir)
     if as_json:
-        told = {**_plain(counts, rows, identify=identify), **_plain_away(away)}
+        told = {
+            **_plain(counts, rows, identify=identify),
+            **_plain_away(away),
+            "uncovered": [
+                {"archive": one.archive, "since": one.since.isoformat(), "until": one.until.isoformat()}
+                for one in uncovered
+            ],
+            "listener": health.told(time.time()) if health else None,
+        }
         sys.stdout.write(json.dumps(told, ensure_ascii=False) + "\n")
         return
     if not counts:
         sys.stdout.write("the ledger has no such study\n")
         _show_away(away)
+        _show_watch(uncovered, health)
         return
     _show_counts(counts)
     _show_reasons(counts)
     _show_rows(rows, "Studies" if asked else "Failed", identify=identify)
     _show_away(away)
+    _show_watch(uncovered, health)
+
+
+def _show_watch(uncovered: Sequence[UncoveredDays], health: ListenerHealth | None) -> None:
+    """The days that no complete sweep covers, and how the listener of this data folder is."""
+    if uncovered or health:
+        sys.stdout.write("\n")
+    for one in uncovered:
+        days = f"{one.since}" if one.since == one.until else f"{one.since} to {one.until}"
+        sys.stdout.write(f"archive {one.archive}: no complete sweep covers {days}; the next one catches up\n")
+    if health:
+        told = health.told(time.time())
+        received = f"last received {told['received_at']}" if told["received_at"] else "nothing received yet"
+        sys.stdout.write(
+            f"listener {told['listener']}: {told['condition']}; {told['associations']} of {told['places']} places; "
+            f"{received}\n"
+        )
 
 
 def _show_away(away: Sequence[TurnedAway]) -> None:

@@ -7,6 +7,7 @@ that no listener runs, or one that is stuck: both are not well.
 import json
 import os
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 from pipeline.archive.dimse.association import Association
@@ -17,13 +18,18 @@ from pipeline.archive.part10 import IMPLICIT_VR_LITTLE_ENDIAN
 from pipeline.errors import RetryLater, StopRun
 
 FILE = "listener.json"
+SILENT_SECONDS = 60.0
+"""A file older than this is of a listener that does not run any more, or that is stuck."""
 _PROBE_SECONDS = 2.0
 _ANY = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104 - compared with, not listened on
 
 
 @dataclass(frozen=True, slots=True)
 class ListenerHealth:
-    """``at`` is the time of writing (Unix seconds); ``refused`` and ``sent_away`` count since the start."""
+    """``at`` is the time of writing (Unix seconds), ``received_at`` that of the last acknowledged instance, if any.
+
+    ``refused`` and ``sent_away`` count since the start; ``associations`` are those now, ``places`` how many there are.
+    """
 
     hears: bool
     accepts: bool
@@ -33,6 +39,38 @@ class ListenerHealth:
     refused: int
     sent_away: int
     at: float
+    listener: str = ""
+    places: int = 0
+    received_at: float | None = None
+
+    def condition(self, now: float) -> str:
+        """One word for whoever looks at ``now`` (Unix seconds): well, deaf, "database away", or silent."""
+        if now - self.at > SILENT_SECONDS:
+            return "silent"
+        if not (self.hears and self.accepts):
+            return "deaf"
+        return "well" if self.database == "ok" else "database away"
+
+    def told(self, now: float) -> dict[str, str | int | None]:
+        """As plain values: who listens, its condition, places taken of how many, and when it last received."""
+        received = self.received_at and datetime.fromtimestamp(self.received_at, UTC).isoformat(
+            timespec="seconds"
+        )
+        return {
+            "listener": self.listener,
+            "condition": self.condition(now),
+            "associations": self.associations,
+            "places": self.places,
+            "received_at": received or None,
+        }
+
+
+def read_health(data_dir: Path) -> ListenerHealth | None:
+    """What the listener of this folder last wrote; None where none has run since the last one was stopped."""
+    try:
+        return ListenerHealth(**json.loads((data_dir / FILE).read_bytes()))
+    except (OSError, ValueError, TypeError):
+        return None
 
 
 def write_health(data_dir: Path, health: ListenerHealth) -> None:

@@ -1,6 +1,6 @@
 """The application: FHIR REST and the review page behind one guard."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from fastapi import FastAPI, Request
 from starlette.exceptions import HTTPException
@@ -30,13 +30,15 @@ def create_app(
     software_version: str = "",
     addresses: Addresses | None = None,
     published: Sequence[Definition] = (),
+    listener: Callable[[], Mapping[str, object] | None] = lambda: None,
 ) -> FastAPI:
     """The application over ``reader``.
 
     With a ``token`` every request but metadata needs it (a bearer header, or a browser session opened with
     it); with an empty one only this machine is answered. ``audit`` is called before patient data leaves;
     where it raises, nothing leaves. ``addresses`` tell at which address clients call, behind a proxy.
-    ``published`` are the FHIR definitions of what resources use beside the standard.
+    ``published`` are the FHIR definitions of what resources use beside the standard. ``listener`` tells how
+    ``firstread listen`` is.
     """
     addresses = addresses or Addresses()
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
@@ -45,7 +47,7 @@ def create_app(
     app.state.token = token
     app.state.behind_proxy = addresses.behind_proxy
     app.include_router(FhirRest(reader, audit, clock, clock(), software_version, published).router())
-    app.include_router(ReviewPages(reader, audit, clock, control, doors).router())
+    app.include_router(ReviewPages(reader, audit, clock, control, doors, listener).router())
     app.add_exception_handler(FhirError, _refuse)
     app.add_exception_handler(HTTPException, _refuse)
     app.add_middleware(Guard, control=control, addresses=addresses, doors=doors)

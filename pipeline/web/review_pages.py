@@ -1,13 +1,13 @@
 """The review page: a list of reports, and one report with its image, text, regions and checks. Read only."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Annotated
 from urllib.parse import parse_qsl, urlencode
 
 from fastapi import APIRouter, Depends, Request
 from starlette.concurrency import run_in_threadpool
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import JSONResponse, RedirectResponse, Response
 
 from pipeline.lookup import ReportFilter
 from pipeline.web.access_control import SESSION, AccessControl, cookie_name
@@ -50,6 +50,8 @@ class ReviewPages:
     clock: Clock
     control: AccessControl
     doors: Doors
+    listener: Callable[[], Mapping[str, object] | None] = lambda: None
+    """How the listener is that shares our data folder; None where there is none."""
 
     def router(self) -> APIRouter:
         """The routes."""
@@ -143,9 +145,17 @@ class ReviewPages:
         headers = {"Cache-Control": "public, max-age=300"}
         return Response(content, media_type=_MEDIA_TYPES[name.rpartition(".")[2]], headers=headers)
 
-    async def health(self) -> Response:
-        """204 while the server answers; says nothing else, and waits for no thread."""
-        return Response(status_code=204)
+    async def health(self, request: Request) -> Response:
+        """204 while the server answers; says nothing else, and waits for no thread.
+
+        ``?listener``: how the listener is, with 503 where that is not well and 404 where there is none.
+        """
+        if "listener" not in request.query_params:
+            return Response(status_code=204)
+        told = self.listener()
+        if told is None:
+            return JSONResponse({"condition": "none"}, status_code=404)
+        return JSONResponse(dict(told), status_code=200 if told.get("condition") == "well" else 503)
 
     def _record(
         self,

@@ -60,6 +60,7 @@ class Hearing:
     waiting: int
     refused: int
     sent_away: int
+    places: int = 0
 
 
 class StoreServer:
@@ -153,8 +154,9 @@ class StoreServer:
         """How well it hears now."""
         alive = self._thread is not None and self._thread.is_alive()
         return Hearing(
-            alive, self._deaf_since, len(self._open), len(self._waiting), self._refused, self._sent_away
-        )
+            alive, self._deaf_since, len(self._open), len(self._waiting), self._refused, self._sent_away,
+            self._places.associations,
+        )  # fmt: skip
 
     def __enter__(self) -> Self:
         self.start()
