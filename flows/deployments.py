@@ -25,6 +25,7 @@ from pydantic import Field
 
 from flows import sweep as plain
 from flows.environment.recorder import RECORDER
+from flows.environment.stopping import watch_again
 from flows.tally import Tally
 from pipeline import settings as configuration
 from pipeline.errors import FirstreadError, StopRun
@@ -175,6 +176,7 @@ async def _recorded(run: Awaitable[Tally], config: str) -> State[Tally]:
 
     Only errors of ours leave it: Prefect stores their text.
     """
+    watch_again()
     RECORDER.set(InPrefect())
     ended = _ENDED.get() or _Ended()
     try:

@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from flows.environment.stopping import stopped_by
 from flows.environment.workplace import Workplace
 from flows.fetching import fetch_study, transfer_events, unread
 from flows.given import Given, gather
@@ -301,7 +302,8 @@ def settled(
         code, message = "unexpected", f"{type(error).__name__}; see the log of ledger row {claim.ledger_id}"
         # The frames only: the text of a foreign exception may quote a header.
         frames = "".join(traceback.format_tb(error.__traceback__))
-        log.error("ledger row %d: unexpected %s\n%s", claim.ledger_id, type(error).__name__, frames)
+        if not stopped_by():  # a call that nobody waits for meets what is closed already; it stores nothing
+            log.error("ledger row %d: unexpected %s\n%s", claim.ledger_id, type(error).__name__, frames)
     if isinstance(error, SkipStudy):
         state = LedgerState.SKIPPED
     elif isinstance(error, RetryLater) and claim.attempts < policy.max_attempts:

@@ -23,6 +23,8 @@ from pipeline.errors import ConfigurationError, FailStudy, FirstreadError, SkipS
 _told_once = threading.Lock()
 _INTERRUPTED = 130
 """What typer gives for a KeyboardInterrupt."""
+_ENDED_BY_SIGTERM = "TerminationSignal"
+"""What Prefect raises while a flow begins or ends; it is not imported for its name."""
 _USAGE_ERROR = typer.BadParameter.__bases__[0]
 
 
@@ -43,6 +45,10 @@ def run(command: Callable[..., Any], arguments: Sequence[str]) -> int:
         sys.stderr.write("".join(traceback.format_tb(error.__traceback__)))
         message = f"{type(error).__name__}, a fault of Firstread: please report the lines above, they hold no values"
         return _told("unexpected", message, STOPPED, as_json=as_json)
+    except BaseException as error:
+        if type(error).__name__ != _ENDED_BY_SIGTERM:
+            raise
+        return _interrupted(as_json=as_json)
     return _interrupted(as_json=as_json) if code == _INTERRUPTED else int(code or 0)
 
 

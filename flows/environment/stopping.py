@@ -23,6 +23,7 @@ SECONDS = 4.0
 CHILDREN_SECONDS = 0.3
 LANE = "lane"
 _asked: list[int] = []
+_watching: list[bool] = []
 
 
 def watch_signals(last_words: Callable[[], int]) -> None:
@@ -34,8 +35,18 @@ def watch_signals(last_words: Callable[[], int]) -> None:
     writer.setblocking(False)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, _as_interrupt)
+    _watching[:] = [True]
     signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
     threading.Thread(target=_watch, args=(reader, writer, last_words), name="stopping", daemon=True).start()
+
+
+def watch_again() -> None:
+    """A library has put its own handler in place of ours (Prefect does, for the time of a flow): ours again.
+
+    Without effect where no command is watched, and in other threads, which may not.
+    """
+    if _watching and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _as_interrupt)
 
 
 def stopped_by() -> str:

@@ -8,14 +8,16 @@ import fcntl
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from pipeline.folders import make_writable, writing
 
 _LOCK = ".held"
 _WHAT = "the work folder"
+_MOMENT_SECONDS = 60.0
 
 
 @contextmanager
@@ -41,8 +43,13 @@ def _remove_abandoned(parent: Path) -> None:
     for folder in parent.glob("run-*"):
         try:
             descriptor = os.open(folder / _LOCK, os.O_RDWR | os.O_CLOEXEC)
-        except FileNotFoundError:
-            continue  # being made or being removed at this moment
+        except (
+            FileNotFoundError
+        ):  # being made or being removed at this moment, or by one who was killed at it
+            with suppress(OSError):
+                if time.time() - folder.stat().st_mtime > _MOMENT_SECONDS:
+                    shutil.rmtree(folder, ignore_errors=True)
+            continue
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             shutil.rmtree(folder, ignore_errors=True)

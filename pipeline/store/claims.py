@@ -17,6 +17,9 @@ from pipeline.store.statements import statement
 from pipeline.store.values import FoundCounts, SettledStudy
 from pipeline.study import FoundStudy
 
+DAYS_LISTED = 7
+"""Studies of so many days are listed by every sweep that finds them, whatever their count."""
+
 
 def record_found(
     connection: Connection, archive: str, recipe: str, found: Sequence[FoundStudy]
@@ -50,8 +53,8 @@ def record_found(
 def resting_among(
     connection: Connection, archive: str, recipe: str, uids: Sequence[str]
 ) -> tuple[SettledStudy, ...]:
-    """Rows at rest among these studies whose archive announces no counts."""
-    values = {"archive": archive, "recipe": recipe, "uids": list(uids)}
+    """Rows at rest among these studies whose archive announces no counts, and those of the last days."""
+    values = {"archive": archive, "recipe": recipe, "uids": list(uids), "days": DAYS_LISTED}
     rows = connection.execute(statement("ledger", "resting_among"), values).fetchall()
     return tuple(SettledStudy(*row) for row in rows)
 

@@ -125,9 +125,9 @@ class Store:
     def needs_listing(
         self, archive: str, recipe: str, found: Sequence[FoundStudy]
     ) -> tuple[SettledStudy, ...]:
-        """Those of ``found`` that rest and whose archive announces no counts: list their instances, then
-        ``record_announced``."""
-        uids = [study.study_instance_uid for study in found if study.announced_instances is None]
+        """Those of ``found`` that rest and whose archive announces no counts, or whose study date is of the last days:
+        a film that was replaced leaves the count as it is. List their instances, then ``record_announced``."""
+        uids = [study.study_instance_uid for study in found]
         return self._run(lambda c: claims.resting_among(c, archive, recipe, uids)) if uids else ()
 
     def record_announced(self, ledger_id: int, announced_digest: str, count: int) -> bool:

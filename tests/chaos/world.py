@@ -3,7 +3,7 @@
 import hashlib
 import threading
 from dataclasses import dataclass, field, replace
-from datetime import date
+from datetime import date, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from models.simulation.film import render
 from pipeline.archive.content_digest import content_digest
-from pipeline.dicom_writer import RadiographHeader, fictitious_moment, uid_from, write_radiograph
+from pipeline.dicom_writer import RadiographHeader, uid_from, write_radiograph
 
 SIDE = 160
 DRAWN = 24
@@ -73,7 +73,7 @@ class World:
             patient_id=f"ZZPATIENT{number:05d}",
             patient_name=f"ZZCHAOS^Planted {number:05d}",
             accession_number=f"ZZACC{number:06d}",
-            started=fictitious_moment(number),
+            started=datetime.now() - timedelta(minutes=number),  # noqa: DTZ005 - DICOM times are local
             birth_date=date(1951, 2, 3),
             sex="FM"[number % 2],
             window=(2048, 4096),

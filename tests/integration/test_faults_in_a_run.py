@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 
 import psycopg
@@ -18,6 +19,7 @@ from flows.commands.simulate import WrittenStudy, simulate
 from pipeline.store.connections import libpq_url
 from pipeline.store.embedded import EmbeddedPostgres
 from pipeline.store.store import Store
+from tests.chaos.traffic import ArchiveRest
 from tests.conftest import SHARED
 from tests.faulty_dicomweb import Faults, faulty_dicomweb
 from tests.integration.test_listener import mounted
@@ -292,3 +294,30 @@ def held_run(
             os.kill(process.pid, signal.SIGCONT)
             process.kill()
             process.communicate()
+
+
+def test_a_film_that_is_replaced_between_two_sweeps_is_drafted_anew_though_the_count_is_the_same(
+    database_url: str, tmp_path: Path
+) -> None:
+    (study,) = films_of(tmp_path / "films", 1)
+    film = pydicom.dcmread(study.paths[0])
+    film.StudyDate = f"{datetime.now():%Y%m%d}"  # noqa: DTZ005 - DICOM times are local
+    film.save_as(study.paths[0])
+    new = tmp_path / "new.dcm"
+    former, uid = str(film.SOPInstanceUID), pydicom.uid.UID(f"{film.SOPInstanceUID}.2")
+    film.SOPInstanceUID = film.file_meta.MediaStorageSOPInstanceUID = uid
+    film.save_as(new)
+    with orthanc(tmp_path / "orthanc") as peer:
+        store_over_rest(peer, study.paths[0])
+        config = write_site(tmp_path, database_url, {"main": {"kind": "dicomweb", "url": peer.dicomweb}})
+        assert summary(run(config))["reported"] == 1
+        assert summary(run(config))["unchanged"] == 1
+        archive = ArchiveRest(peer.rest)
+        store_over_rest(peer, new)
+        archive.remove(former)
+        assert summary(run(config))["reported"] == 1
+        assert summary(run(config))["unchanged"] == 1
+    ((body,),) = rows(
+        database_url, "SELECT body FROM firstread.resource WHERE resource_type = 'ImagingStudy'"
+    )
+    assert [one["uid"] for one in body["series"][0]["instance"]] == [str(uid)]

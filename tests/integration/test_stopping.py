@@ -24,14 +24,14 @@ http.server.ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Stalled).serve_
 """
 
 
-def start(config: Path) -> "subprocess.Popen[str]":
+def start(config: Path, prefect_api: str = "") -> "subprocess.Popen[str]":
     command = [str(Path(sys.executable).with_name("firstread")), "run", "--json", "--config", str(config)]
     return subprocess.Popen(
         command,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env=environment(),
+        env=environment(prefect_api),
         cwd=config.parent,
     )
 
@@ -45,7 +45,7 @@ def stopped(run: "subprocess.Popen[str]", number: signal.Signals) -> dict[str, o
     assert time.monotonic() - asked < WITHIN
     assert run.returncode == 3, error
     assert "Traceback" not in error
-    assert error.strip().splitlines()[-1].startswith("firstread: interrupted: stopped by")
+    assert any(line.startswith("firstread: interrupted: stopped by") for line in error.splitlines())
     until(lambda: not any(map(_lives, children)), "the end of its children", 5.0)
     told: dict[str, object] = json.loads(out.splitlines()[-1])
     assert {"error", "discovered", "reported", "failed"} <= set(told)
@@ -73,11 +73,14 @@ def films(tmp_path: Path) -> Path:
     return tmp_path / "films"
 
 
+@pytest.mark.parametrize("recorded", [False, True], ids=["plain", "in-prefect"])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_while_drafting(number: signal.Signals, films: Path, database_url: str, tmp_path: Path) -> None:
+def test_while_drafting(
+    number: signal.Signals, recorded: bool, films: Path, database_url: str, prefect_url: str, tmp_path: Path
+) -> None:
     archives = {"main": {"kind": "folder", "path": str(films)}}
     config = write_site(tmp_path, database_url, archives, model={"generate_batch": 2})
-    run = start(config)
+    run = start(config, prefect_url if recorded else "")
     until(lambda: rows(database_url, "SELECT count(*) FROM firstread.reports")[0][0] > 0, "the first report")
     told = stopped(run, number)
     assert 0 < int(str(told["reported"])) < 24

@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import signal
+import time
 from multiprocessing.synchronize import Event
 from pathlib import Path
 
@@ -37,3 +38,13 @@ def test_a_killed_process_leaves_nothing_for_long(tmp_path: Path) -> None:
     process.join()
     with work_folder(tmp_path):
         assert not list(tmp_path.rglob("instance.dcm"))
+
+
+def test_a_folder_whose_maker_was_killed_before_it_was_held_goes_too(tmp_path: Path) -> None:
+    left, new = tmp_path / "run-left", tmp_path / "run-new"
+    left.mkdir()
+    new.mkdir()
+    os.utime(left, (time.time() - 61, time.time() - 61))
+    with work_folder(tmp_path):
+        assert not left.exists()
+        assert new.exists(), "it may be made at this moment"

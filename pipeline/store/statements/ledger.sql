@@ -86,9 +86,10 @@ WHERE archive = %(archive)s AND recipe = %(recipe)s AND study_instance_uid = ANY
 ORDER BY ledger_id;
 
 -- name: resting_among
+-- Of an archive that counts: those of the last days, where a film may be replaced and the count stays as it is.
 SELECT ledger_id, study_instance_uid FROM ledger
 WHERE archive = %(archive)s AND recipe = %(recipe)s AND study_instance_uid = ANY (%(uids)s::text[])
-  AND announced_instances IS NULL
+  AND (announced_instances IS NULL OR study_date IS NULL OR study_date >= current_date - %(days)s::integer)
   AND (state IN ('reported', 'skipped') OR (state = 'failed' AND next_attempt_at IS NULL))
 ORDER BY ledger_id;
 
