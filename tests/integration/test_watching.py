@@ -48,7 +48,9 @@ def test_status_and_health_tell_a_listener_that_is_well_from_one_that_is_not(
         with listening(config, port) as process:
             store(Peer("FIRSTREAD", port), film)
             until(
-                lambda: (status(config)["listener"] or {}).get("received_at"), "word of what it received", 30
+                lambda: bool((status(config)["listener"] or {}).get("received_at")),
+                "word of what it received",
+                30,
             )
             told = status(config)["listener"]
             assert told["listener"] == f"FIRSTREAD on 127.0.0.1:{port}"
