@@ -85,7 +85,7 @@ def _record(place: Workplace, archive: str, page: list[FoundStudy]) -> int:
 
     Returns how many of the page failed before.
     """
-    recipe = place.recipe
+    recipe = place.recipe_of(archive)
     counts = place.store.record_found(archive, recipe, page)
     for resting in place.store.needs_listing(archive, recipe, page):
         try:

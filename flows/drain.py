@@ -231,7 +231,7 @@ def _claim(place: Workplace, wanted: Sequence[WorkFilter], limit: int) -> list[C
     """The next rows of the first of ``wanted`` that has any."""
     for one in wanted:
         claims = place.store.claim(
-            place.recipe,
+            place.recipe_of(one.archive or ""),
             one,
             owner=place.owner,
             limit=limit,
@@ -246,7 +246,7 @@ def _suspects(place: Workplace, wanted: Sequence[WorkFilter]) -> list[WorkFilter
     """Each study over which a process may have died, as a filter of its own; a claim says whether it did."""
     suspects: dict[int, WorkFilter] = {}
     for one in wanted:
-        for ledger_id in place.store.suspects(place.recipe, one):
+        for ledger_id in place.store.suspects(place.recipe_of(one.archive or ""), one):
             suspects.setdefault(ledger_id, replace(one, ledger_ids=(ledger_id,), alone=True))
     return list(suspects.values())
 

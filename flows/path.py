@@ -109,11 +109,17 @@ def bring(place: Workplace, claim: Claim, *, pushed: bool = False) -> RetrievedS
         if fetched.awaited and not _grace_is_over(place, claim):
             raise _incomplete(fetched)
         read = read_headers(fetched)
-        completeness = progress.completeness = with_films(place, fetched, read, completeness)
+        completeness = progress.completeness = with_films(place, claim.archive, fetched, read, completeness)
         if not again and completeness.films_digest == claim.reported_films:
             return unchanged(claim, completeness, progress.received)
         place.store.record_complete(claim, completeness)
-        context, image_set = prepare_for(fetched, read, laterals=place.reads_laterals, accepts=place.accepts)
+        context, image_set = prepare_for(
+            fetched,
+            read,
+            laterals=place.reads_laterals,
+            accepts=place.accepts,
+            trust=place.trust(claim.archive),
+        )
         refuse_duplicate(place, claim, context, completeness)
         previews = shown_to_people(image_set.images)
         compared = Compared(image_set)
@@ -188,10 +194,16 @@ def received_only(place: Workplace, claim: Claim, folder: Path) -> FetchedStudy:
 
 
 def with_films(
-    place: Workplace, fetched: FetchedStudy, read: StudyHeaders, completeness: Completeness
+    place: Workplace, archive: str, fetched: FetchedStudy, read: StudyHeaders, completeness: Completeness
 ) -> Completeness:
     """With what decides whether a new draft is due: the films, the patient and the order."""
-    manifest = film_manifest(fetched, read, laterals=place.reads_laterals, accepts=place.accepts)
+    manifest = film_manifest(
+        fetched,
+        read,
+        laterals=place.reads_laterals,
+        accepts=place.accepts,
+        trust=place.trust(archive),
+    )
     return replace(completeness, films=manifest.films, films_digest=manifest.digest)
 
 
@@ -220,6 +232,7 @@ def draft_outcome(
         draft = replace(
             draft,
             prior=brought.compared.prior,
+            provenance=replace(draft.provenance, recipe=brought.claim.recipe),
             remarks=(
                 *_said_of(brought.image_set),
                 *brought.compared.remarks,

@@ -81,7 +81,9 @@ def with_prior(
     """
     folder = place.private_folder(f"prior-{uuid.uuid4().hex}")
     try:
-        earlier, images = prepare(fetch_study(place, archive, study_instance_uid, folder))
+        earlier, images = prepare(
+            fetch_study(place, archive, study_instance_uid, folder), trust=place.trust(archive)
+        )
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     if not same_patient(earlier.patient, context.patient):

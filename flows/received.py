@@ -131,7 +131,7 @@ def reconcile(place: Workplace) -> Reconciled:
     waiting = store.quiet_studies(QUIETS * listen.quiet_seconds, listen.archive)
     if listen.archive in place.settings.archives:
         for study in waiting:
-            recipe, uid = place.recipe, study.study_instance_uid
+            recipe, uid = place.recipe_of(listen.archive), study.study_instance_uid
             if not store.ledger_ids(listen.archive, recipe, [uid]):
                 store.record_found(listen.archive, recipe, [pushed_study(study)])
             store.hand_over(listen.archive, study.study_instance_uid, study.newest)

@@ -31,7 +31,7 @@ def mended(place: Workplace, archive: str, recipe: str | None = None) -> tuple[S
 
 def reopen_mended(place: Workplace, archive: str) -> int:
     """Make them work again; returns how many."""
-    rows = mended(place, archive, place.recipe)
+    rows = mended(place, archive, place.recipe_of(archive))
     reopened = 0
     for kind in sorted({mended_by(row.code) for row in rows}):
         of_kind = [row for row in rows if mended_by(row.code) is kind]
@@ -66,7 +66,7 @@ def reopen(
 
 def reinstate_hidden(place: Workplace, archive: str) -> int:
     """A setting was taken back: the draft of the recipe in force becomes the current one again. Returns how many."""
-    wanted = SettledFilter((LedgerState.REPORTED,), archive, place.recipe, hidden=True)
+    wanted = SettledFilter((LedgerState.REPORTED,), archive, place.recipe_of(archive), hidden=True)
     done = 0
     for row in place.store.settled(wanted):
         event = audit_events.report_restored(

@@ -59,7 +59,7 @@ async def sweep(
         if days is None:
             return await sweep_window(place, archive, since, until)
         if due is not None and await asyncio.to_thread(
-            place.store.sweeps.swept_since, archive, place.recipe, due
+            place.store.sweeps.swept_since, archive, place.recipe_of(archive), due
         ):
             log.warning("archive %s: swept since this run was due; nothing to do", archive)
             return Tally()
@@ -226,11 +226,11 @@ def row_of_event(place: Workplace, study: str) -> tuple[str, tuple[int, ...]]:
     if row is None:
         raise FailStudy("unknown-study", f"the event names ledger row {ledger_id}, which does not exist")
     uid = row.study_instance_uid
-    named = place.store.ledger_ids(row.archive, place.recipe, [uid])
+    named = place.store.ledger_ids(row.archive, place.recipe_of(row.archive), [uid])
     if not named:  # it was received while another model, language or version was in use
         found = FoundStudy(uid, row.study_date, (), row.accession_number, None, "")
-        place.store.record_found(row.archive, place.recipe, [found])
-        named = place.store.ledger_ids(row.archive, place.recipe, [uid])
+        place.store.record_found(row.archive, place.recipe_of(row.archive), [found])
+        named = place.store.ledger_ids(row.archive, place.recipe_of(row.archive), [uid])
     return row.archive, named
 
 
@@ -243,7 +243,9 @@ def _noted(
 ) -> int:
     over = _today(place, archive) - timedelta(days=1)
     whole = over if until is None else min(over, until)
-    begun = SweepBegun(archive, place.recipe, since, until, onward, whole, datetime.now(UTC), undated)
+    begun = SweepBegun(
+        archive, place.recipe_of(archive), since, until, onward, whole, datetime.now(UTC), undated
+    )
     return place.store.sweeps.begin(begun)
 
 
@@ -251,7 +253,7 @@ def _work(
     place: Workplace, archive: str, since: date | None, until: date | None, onward: bool
 ) -> tuple[WorkFilter, ...]:
     """What a sweep drafts. What was pushed is found by no query where its archive does not know it or its date."""
-    store, recipe = place.store, place.recipe
+    store, recipe = place.store, place.recipe_of(archive)
     if unknown := store.sweeps.received_unknown(archive, recipe):
         store.record_found(archive, recipe, [FoundStudy(uid, None, (), "", None, "") for uid in unknown])
     if onward or (since is None and until is None):

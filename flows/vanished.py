@@ -49,7 +49,9 @@ def look_for_vanished(
         if not any(True for _ in source.find(StudyQuery(study_instance_uids=(uid,))))
     ]
     if gone:
-        wanted = SettledFilter((LedgerState.REPORTED,), archive, place.recipe, ledger_ids=tuple(gone))
+        wanted = SettledFilter(
+            (LedgerState.REPORTED,), archive, place.recipe_of(archive), ledger_ids=tuple(gone)
+        )
         reopened = reopen(place, place.store.settled(wanted), "", "the archive lists the study no more")
         log.warning("archive %s lists %d reported studies no more", archive, len(reopened))
     return {}
@@ -59,6 +61,6 @@ def _standing(
     place: Workplace, archive: str, since: date | None, until: date | None
 ) -> Iterator[tuple[int, str]]:
     after = 0
-    while page := place.store.standing_within(archive, place.recipe, since, until, after=after):
+    while page := place.store.standing_within(archive, place.recipe_of(archive), since, until, after=after):
         yield from page
         after = page[-1][0]

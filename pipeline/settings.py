@@ -27,6 +27,7 @@ from pipeline.setting_addresses import database_url_fault, refuse_clear_secrets
 from pipeline.setting_names import PREFIX, explain, refuse_unknown_variables
 
 DEFAULT_FILE = Path("firstread.toml")
+_CONVERSION_TYPES = frozenset({"DV", "DI", "DF", "WSD", "SD", "SI", "DRW", "SYN"})
 
 
 class Table(BaseModel):
@@ -53,6 +54,29 @@ class DatabaseSettings(Table):
         return value
 
 
+class ArchiveTrust(Table):
+    """What a site knows of an archive's films and their headers leave out; it never speaks against a header."""
+
+    conversion_types: tuple[str, ...] = Field(
+        default=(),
+        description="Conversion Types (0008,0064) of secondary captures that are films here, beside DF and DI",
+    )
+    missing_body_part: Literal["", "chest"] = Field(
+        default="", description="stands where no field of a header names a body part"
+    )
+    missing_view: Literal["", "PA", "AP"] = Field(
+        default="", description="stands where no field of a header names a view"
+    )
+
+    @field_validator("conversion_types")
+    @classmethod
+    def _known_types(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if unknown := sorted(set(value) - _CONVERSION_TYPES):
+            known = ", ".join(sorted(_CONVERSION_TYPES))
+            raise ValueError(f"{unknown[0]!r} is no Conversion Type (PS3.3 C.8.6.1): {known}")
+        return tuple(sorted(set(value)))
+
+
 class RetrievalLimits(Table):
     """Limits every archive shares. Times are in seconds and restart with every sign of progress."""
 
@@ -65,6 +89,7 @@ class RetrievalLimits(Table):
     patience: float = Field(
         default=30.0, ge=0, description="how long a query waits for an archive that is busy or away"
     )
+    trust: ArchiveTrust = ArchiveTrust()
     undated_days: int = Field(
         default=30,
         ge=0,

@@ -145,7 +145,12 @@ def _brought(
     folder = place.private_folder("asked")
     try:
         fetched = fetch_study(place, inquiry.archive, inquiry.study, folder)
-        prepared = prepare_for(fetched, laterals=reader.reads_laterals, accepts=reader.accepts)
+        prepared = prepare_for(
+            fetched,
+            laterals=reader.reads_laterals,
+            accepts=reader.accepts,
+            trust=place.trust(inquiry.archive),
+        )
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     yield prepared

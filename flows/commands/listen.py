@@ -25,7 +25,7 @@ from flows.environment.listener_health import (
 from flows.environment.prefect_api import site_api
 from flows.environment.recipe_process import asked_recipe
 from flows.environment.senders import Refusals, is_allowed, read_senders
-from flows.environment.workplace import Workplace
+from flows.environment.workplace import Workplace, archive_recipe
 from flows.handing_over import HandingOver
 from flows.received import remove_leftovers
 from flows.tally import STOPPED
@@ -61,7 +61,9 @@ def listen_forever(settings: Settings) -> None:
     with _ends_in_time(stop), Workplace(settings) as place:
         handing_over = HandingOver(
             place,
-            lambda: place.known_recipe or asked_recipe(settings),
+            lambda: archive_recipe(
+                settings, settings.listen.archive, place.known_recipe or asked_recipe(settings)
+            ),
             study_event.emit if recorded else None,
         )
         remove_leftovers(place)

@@ -121,7 +121,7 @@ async def _named(
     started = time.monotonic()
     with sweep.open_workplace(asked.config, asked.model, asked.language) as place:
         discovered = await discover_studies(place, archive, StudyQuery(study_instance_uids=studies))
-        ledger_ids = place.store.ledger_ids(archive, place.recipe, studies)
+        ledger_ids = place.store.ledger_ids(archive, place.recipe_of(archive), studies)
         reopened = reopen_named(place, archive, ledger_ids, asked)
     if not ledger_ids:
         return Tally(seconds=time.monotonic() - started), len(studies)
@@ -143,7 +143,9 @@ def reopen_named(place: "Workplace", archive: str, ledger_ids: tuple[int, ...], 
     from flows.standing import reopen
 
     states = SETTLED if asked.again else (LedgerState.FAILED,)
-    rows = place.store.settled(SettledFilter(states, archive, place.recipe, ledger_ids=tuple(ledger_ids)))
+    rows = place.store.settled(
+        SettledFilter(states, archive, place.recipe_of(archive), ledger_ids=tuple(ledger_ids))
+    )
     reopen(place, rows, asked.asked_by or login_name(), "firstread run --study", again=asked.again)
     return sum(1 for row in rows if row.state is LedgerState.FAILED)
 

@@ -31,6 +31,7 @@ from pipeline.archive.opening import open_archive
 from pipeline.errors import FirstreadError, StopRun
 from pipeline.fhir import Site, audit_events
 from pipeline.folders import make_writable
+from pipeline.images.trust import SiteTrust
 from pipeline.ledger import Circumstances
 from pipeline.report import Language
 from pipeline.settings import Settings, archive_named
@@ -103,6 +104,15 @@ class Workplace:
     def recipe(self) -> str:
         """The recipe of the model: known from outside where it was opened before as it is now, else asked of it."""
         return self._recipe or self.drafter.recipe
+
+    def recipe_of(self, archive: str) -> str:
+        """The recipe of an archive's drafts: that of the model, and what the site says of the archive's films."""
+        return archive_recipe(self.settings, archive, self.recipe)
+
+    def trust(self, archive: str) -> SiteTrust:
+        """What the site says of the archive's films where their headers do not."""
+        said = archive_named(self.settings, archive).trust
+        return SiteTrust(frozenset(said.conversion_types), said.missing_body_part, said.missing_view)
 
     @property
     def known_recipe(self) -> str:
@@ -186,3 +196,10 @@ class Workplace:
     def private_folder(self, name: str) -> Path:
         """A folder of this process for files of patients, not yet made; gone with the process."""
         return self._folder / name
+
+
+def archive_recipe(settings: Settings, archive: str, recipe: str) -> str:
+    """``recipe`` with the archive's ``trust`` table, where it has one; "" stays unknown."""
+    configured = settings.archives.get(archive)
+    said = configured.trust.model_dump_json(exclude_defaults=True) if configured is not None else "{}"
+    return recipe if said == "{}" or not recipe else hashlib.sha256(f"{recipe} {said}".encode()).hexdigest()

@@ -11,8 +11,9 @@ from pydicom.dataset import Dataset
 from pipeline.images import wording
 from pipeline.images.headers import Header, integer, items, numbers, text, texts
 from pipeline.images.kinds import SECONDARY_CAPTURE, in_words
+from pipeline.images.trust import DIGITISED, HEADERS_ALONE, SiteTrust, remark
 from pipeline.images.wording import BodyRegion
-from pipeline.study import LATERAL_VIEWS, TAKEN_AS_FRONTAL, View
+from pipeline.study import LATERAL_VIEWS, TAKEN_AS_FRONTAL, Remark, View
 
 RADIOGRAPHY = frozenset({"CR", "DX", "DR", "RG"})
 """DR is no DICOM term, but machines write it."""
@@ -41,10 +42,14 @@ class Reason:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A radiograph the model may see; ``view`` is PA, AP, LL, RL or "" where the header does not say."""
+    """A radiograph the model may see; ``view`` is PA, AP, LL, RL or "" where the header does not say.
+
+    ``trusted`` says what of it rests on the site's word (``SiteTrust``).
+    """
 
     header: Header
     view: str
+    trusted: tuple[Remark, ...] = ()
 
     @property
     def secondary(self) -> bool:
@@ -84,21 +89,32 @@ class Candidate:
 
 
 PROCESSED = Reason("processed-image", "a processed or auxiliary picture, not the film itself")
+_UNKNOWN_PART = Reason("body-part-unknown", "the header does not say that this is a chest")
 LATERAL_NOT_USED = Reason("lateral-view", "lateral view not used by this model")
 
 
-def judge(header: Header, *, laterals: bool = False) -> Candidate | Reason:
+def judge(header: Header, *, laterals: bool = False, trust: SiteTrust = HEADERS_ALONE) -> Candidate | Reason:
     """One instance by itself; ``laterals`` admits lateral films, one whose side is not said as a left lateral."""
     dataset = header.dataset
-    reason = _not_radiograph(dataset) or _not_chest(dataset)
+    trusted: list[Remark] = []
+    reason = _not_radiograph(dataset, trust, trusted)
+    if reason is None:
+        reason = _not_chest(dataset)
+        if reason is _UNKNOWN_PART and trust.fills_body_part(dataset, _described(dataset)):
+            trusted.append(remark(f"the body part is {trust.missing_body_part}"))
+            reason = None
     if reason is not None:
         return reason
     view = view_of(dataset)
+    if not view and trust.fills_view(dataset, _described(dataset)):
+        view = trust.missing_view
+        trusted.append(remark(f"the view is {view}"))
     if view in (*LATERAL_VIEWS, wording.LATERAL):
-        return Candidate(header, view if view in LATERAL_VIEWS else View.LL) if laterals else LATERAL_NOT_USED
+        lateral = view if view in LATERAL_VIEWS else View.LL
+        return Candidate(header, lateral, tuple(trusted)) if laterals else LATERAL_NOT_USED
     if view not in TAKEN_AS_FRONTAL:
         return Reason("other-view", "a view that is neither PA nor AP is not used by this model")
-    return Candidate(header, view)
+    return Candidate(header, view, tuple(trusted))
 
 
 def view_of(dataset: Dataset) -> str:
@@ -132,15 +148,25 @@ def refuse_unpresentable(dataset: Dataset) -> Reason | None:
     return None
 
 
-def _not_radiograph(dataset: Dataset) -> Reason | None:
+def _described(dataset: Dataset) -> tuple[str, ...]:
+    """The texts of a header that may name a body part or a view."""
+    return tuple(text(dataset, keyword) for keyword in (*_NEAR_FIELDS, "StudyDescription"))
+
+
+def _not_radiograph(dataset: Dataset, trust: SiteTrust, trusted: list[Remark]) -> Reason | None:
     sop_class, modality = text(dataset, "SOPClassUID"), text(dataset, "Modality").upper()
+    if not modality and sop_class in (CR_IMAGE, DX_PRESENTATION):
+        modality = "DX"  # emptied by a de-identification; the class says as much
     unpresentable = refuse_unpresentable(dataset)
     if unpresentable is not None and unpresentable.code == "for-processing":
         return unpresentable
     if modality not in RADIOGRAPHY:
         return Reason("not-radiograph", f"{in_words(dataset)}, no projection radiograph")
     if sop_class == SECONDARY_CAPTURE or sop_class.startswith(SECONDARY_CAPTURE + "."):
-        if text(dataset, "ConversionType").upper() not in ("DF", "DI"):
+        conversion = text(dataset, "ConversionType").upper()
+        if trust.takes_as_film(conversion):
+            trusted.append(remark(f"a secondary capture (conversion type {conversion}) is a film"))
+        elif conversion not in DIGITISED:
             return Reason("secondary-capture", "a secondary capture that is not a digitised film")
     elif sop_class not in (CR_IMAGE, DX_PRESENTATION):
         return Reason("not-radiograph", f"{in_words(dataset)}, no CR or DX image (SOP Class)")
@@ -165,7 +191,7 @@ def _not_chest(dataset: Dataset) -> Reason | None:
             else Reason("not-chest", "another body part")
         )
     if BodyRegion.CHEST not in ({declared, study} | near):
-        return Reason("body-part-unknown", "the header does not say that this is a chest")
+        return _UNKNOWN_PART
     return None
 
 

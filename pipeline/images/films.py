@@ -19,6 +19,7 @@ from pipeline.images.orientation import PRESENTATION_STATE
 from pipeline.images.prepare import StudyHeaders
 from pipeline.images.rejection import rejection_of
 from pipeline.images.selection import judge_all
+from pipeline.images.trust import HEADERS_ALONE, SiteTrust
 from pipeline.study import FetchedStudy, digest_lines
 
 
@@ -31,7 +32,12 @@ class FilmManifest:
 
 
 def film_manifest(
-    study: FetchedStudy, read: StudyHeaders, *, laterals: bool = False, accepts: Sequence[Accepts] = ()
+    study: FetchedStudy,
+    read: StudyHeaders,
+    *,
+    laterals: bool = False,
+    accepts: Sequence[Accepts] = (),
+    trust: SiteTrust = HEADERS_ALONE,
 ) -> FilmManifest:
     """The manifest of ``study`` by its headers: its films, and what else ``accepts`` names.
 
@@ -43,7 +49,7 @@ def film_manifest(
     hashes = {held.ref.sop_instance_uid: held.sha256 for held in study.held}
     films, lines = 0, [f"missing {uid}" for uid in study.missing]
     lines += [f"unusable {one.sop_instance_uid} {one.code}" for one in read.left_out]
-    for header, verdict in judge_all(read.headers, laterals=laterals):
+    for header, verdict in judge_all(read.headers, laterals=laterals, trust=trust):
         uid = text(header.dataset, "SOPInstanceUID")
         if isinstance(verdict, Candidate):
             films += 1

@@ -6,6 +6,7 @@ from pipeline.accepts import Accepts
 from pipeline.errors import SkipStudy
 from pipeline.images.pictures import has_pictures, prepare_pictures
 from pipeline.images.prepare import StudyHeaders, prepare, read_headers
+from pipeline.images.trust import HEADERS_ALONE, SiteTrust
 from pipeline.images.volumes.slices import has_slices, prepare_slices
 from pipeline.study import FetchedStudy, ImageSet, StudyContext
 
@@ -16,6 +17,7 @@ def prepare_for(
     *,
     laterals: bool = False,
     accepts: Sequence[Accepts] = (),
+    trust: SiteTrust = HEADERS_ALONE,
 ) -> tuple[StudyContext, ImageSet]:
     """As ``prepare``; of a study without a film of the chest what ``accepts`` names is shown, planes before pictures.
 
@@ -23,7 +25,7 @@ def prepare_for(
     """
     read = read or read_headers(study)
     try:
-        return prepare(study, read, laterals=laterals)
+        return prepare(study, read, laterals=laterals, trust=trust)
     except SkipStudy:
         slices, pictures = has_slices(read.headers, accepts), has_pictures(read.headers, accepts)
         if not slices and not pictures:

@@ -19,6 +19,7 @@ from pipeline.images.limits import ImageLimits
 from pipeline.images.orientation import PRESENTATION_STATE, Presented, apply_shutters, presented
 from pipeline.images.scale import pixel_aspect, resized, spacing_mm, working_size
 from pipeline.images.selection import judge_all
+from pipeline.images.trust import HEADERS_ALONE, SiteTrust
 from pipeline.study import FetchedStudy, ImageSet, LeftOut, Remark, StudyContext, StudyImage
 
 DEFAULT_LIMITS = ImageLimits()
@@ -56,20 +57,21 @@ def prepare(
     longest_side: int = 1024,
     limits: ImageLimits = DEFAULT_LIMITS,
     laterals: bool = False,
+    trust: SiteTrust = HEADERS_ALONE,
 ) -> tuple[StudyContext, ImageSet]:
     """The study's context and its frontal chest films, best first, at most ``longest_side`` pixels on a side.
 
     With ``laterals`` the best lateral film follows the frontal ones; alone it makes no study for a model. Every other
-    instance is in ``left_out`` with a reason. ``read`` is what ``read_headers`` gave, where it was asked before. Raises
-    SkipStudy where no instance is a film for this model, and FailStudy where one may be and cannot be used:
-    "undecodable", "decoder-died", "decoder-slow", "mixed-patients", "no-instances".
+    instance is in ``left_out`` with a reason. ``trust`` fills what headers leave out. ``read`` is what
+    ``read_headers`` gave, where it was asked before. Raises SkipStudy where no instance is a film for this model, and
+    FailStudy where one may be and cannot be used: "undecodable", "mixed-patients", "no-instances".
     """
     read = read or read_headers(study, limits)
     headers, left_out = read.headers, list(read.left_out)
     damaged = bool(left_out)
     remarks = one_patient(headers) + _lenience(study)
     candidates: list[Candidate] = []
-    for header, verdict in judge_all(headers, laterals=laterals):
+    for header, verdict in judge_all(headers, laterals=laterals, trust=trust):
         if isinstance(verdict, Reason):
             left_out.append(_left_out(header, verdict))
         else:
@@ -86,7 +88,7 @@ def prepare(
     used = {image.ref.sop_instance_uid for image in images}
     for candidate in candidates:
         if text(candidate.header.dataset, "SOPInstanceUID") in used:
-            remarks += shown[candidate.header.path].remarks
+            remarks += shown[candidate.header.path].remarks + candidate.trusted
     if any(image.burned_in for image in images):
         remarks += (_BURNED_IN,)
     context = study_context(study.study_instance_uid, list(headers))

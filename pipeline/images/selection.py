@@ -6,6 +6,7 @@ from pipeline.images import wording
 from pipeline.images.choose import PROCESSED, Candidate, Reason, judge
 from pipeline.images.headers import Header, text, texts
 from pipeline.images.rejection import rejected
+from pipeline.images.trust import HEADERS_ALONE, SiteTrust
 
 _RENDERED_BY = (
     "SeriesDescription", "AcquisitionDeviceProcessingDescription", "DerivationDescription", "ImageComments",
@@ -14,7 +15,7 @@ _RENDERED_BY = (
 
 
 def judge_all(
-    headers: Sequence[Header], *, laterals: bool = False
+    headers: Sequence[Header], *, laterals: bool = False, trust: SiteTrust = HEADERS_ALONE
 ) -> list[tuple[Header, Candidate | Reason]]:
     """Each instance with its verdict, in order.
 
@@ -25,7 +26,9 @@ def judge_all(
     verdicts: list[tuple[Header, Candidate | Reason]] = []
     for header in headers:
         why = out.get(text(header.dataset, "SOPInstanceUID"))
-        verdicts.append((header, Reason("rejected", why) if why else judge(header, laterals=laterals)))
+        verdicts.append(
+            (header, Reason("rejected", why) if why else judge(header, laterals=laterals, trust=trust))
+        )
     ordinary = {
         verdict.lateral
         for header, verdict in verdicts

@@ -71,7 +71,13 @@ def folded(text: str) -> str:
     """``text`` in one case, without accents, words apart by single spaces."""
     decomposed = unicodedata.normalize("NFKD", text[:_LONGEST].casefold())
     plain = "".join(c for c in decomposed if not unicodedata.combining(c))
-    return " ".join(re.split(r"[\W_]+", unicodedata.normalize("NFC", plain))).strip()
+    letters = (c if c.isalnum() or _is_mark(c) else " " for c in unicodedata.normalize("NFC", plain))
+    return " ".join("".join(letters).split())
+
+
+def _is_mark(letter: str) -> bool:
+    """Whether it is a vowel sign of a script that writes them apart: a part of a word (Unicode 4.5, categories M)."""
+    return unicodedata.category(letter)[0] == "M"
 
 
 def region_of(text: str) -> BodyRegion:
@@ -85,6 +91,21 @@ def region_of(text: str) -> BodyRegion:
     if chest == other:
         return BodyRegion.UNKNOWN
     return BodyRegion.CHEST if chest else BodyRegion.OTHER
+
+
+def names_region(text: str) -> bool:
+    """Whether ``text`` says anything about a body part, be it of two."""
+    plain = folded(text)
+    rest = _accessories().sub(" ", plain)
+    return bool(_SPINE.search(plain)) or _words("chest").within(plain) or _words("other").within(rest)
+
+
+def names_view(text: str) -> bool:
+    """Whether ``text`` says anything about a view, be it of two."""
+    plain = folded(text)
+    return bool({"pa", "ap"} & set(plain.split())) or any(
+        _words(kind).within(plain) for kind in ("lateral", "other_view")
+    )
 
 
 def view_of(text: str) -> str:
