@@ -19,6 +19,7 @@ from typing import Any
 
 import httpx
 
+from models.families.endpoint.shedding import Shedding
 from models.model_choice import EndpointOptions
 from pipeline.errors import ConfigurationError, FailStudy, FirstreadError, RetryLater, StopRun
 
@@ -34,6 +35,7 @@ TOO_LONG_MARKS = (
     "too many tokens",
     "too long",
     "longer than",
+    "maximum model length",
 )
 """What servers write of a prompt that exceeds their context: vLLM, SGLang, TensorRT-LLM and OpenAI."""
 
@@ -77,6 +79,7 @@ class EndpointClient:
             limits=httpx.Limits(max_connections=options.concurrency),
         )
         self._gate = asyncio.Semaphore(options.concurrency)
+        self._shedding = Shedding()
         self._loop = asyncio.new_event_loop()
         self._thread = Thread(target=self._loop.run_forever, name="endpoint", daemon=True)
         self._thread.start()
@@ -122,7 +125,7 @@ class EndpointClient:
         async with self._gate:
             try:
                 body = await self._ask("POST", "/chat/completions", self._payload(chat, schema))
-                return read_reply(body)
+                return read_reply(body, self._options.model)
             except FirstreadError as error:
                 return error
 
@@ -173,7 +176,7 @@ class EndpointClient:
     async def _repeat(self, method: str, path: str, payload: bytes | None) -> bytes:
         for attempt in range(1, self._options.attempts + 1):
             try:
-                return await self._once(method, path, payload)
+                return await self._sent(method, path, payload)
             except RetryLater as error:
                 if attempt == self._options.attempts:
                     raise
@@ -185,6 +188,23 @@ class EndpointClient:
                     raise  # the ledger waits better than a thread that holds a place
                 await asyncio.sleep(pause)
         raise AssertionError("attempts is at least 1")
+
+    async def _sent(self, method: str, path: str, payload: bytes | None) -> bytes:
+        """One request, unless the server is left alone for now."""
+        self._shedding.enter()
+        try:
+            body = await self._once(method, path, payload)
+        except RetryLater as error:
+            self._shedding.failed(error)
+            raise
+        except asyncio.CancelledError:  # the deadline: it was silent
+            self._shedding.failed(RetryLater("endpoint-slow", "no answer within the deadline"))
+            raise
+        except FirstreadError:
+            self._shedding.answered()
+            raise
+        self._shedding.answered()
+        return body
 
     async def _once(self, method: str, path: str, payload: bytes | None) -> bytes:
         headers = {"Content-Type": "application/json"} if payload is not None else {}
@@ -207,18 +227,35 @@ class EndpointClient:
         raise _refusal(answer.status_code, answer.headers, body)
 
 
-def read_reply(body: bytes) -> Reply:
-    """The text of a chat completion. Raises FailStudy for anything that is not one."""
+def read_reply(body: bytes, model: str = "") -> Reply:
+    """The text of a chat completion by ``model``.
+
+    Raises FailStudy for anything that is not one, ConfigurationError where another model says that it wrote it.
+    """
     try:
-        choice = json.loads(body)["choices"][0]
+        stored = json.loads(body)
+        choice, served = stored["choices"][0], stored.get("model")
         text, reason = choice["message"]["content"], choice.get("finish_reason")
     except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError):
-        text = reason = None
+        text = reason = served = None
+    if isinstance(served, str) and served and model and not _same_model(served, model):
+        message = (
+            f"the endpoint answers as another model than {model}, which endpoint.model asks for: set endpoint.model to "
+            "what it serves, or start it with this model"
+        )
+        raise ConfigurationError("endpoint-model", message)
     if not isinstance(text, str):
         message = "the endpoint's answer is not a chat completion with text; ask its maintainer for its log"
         raise FailStudy("endpoint-answer", message)
     # a lone surrogate can stand in JSON and in no UTF-8 text
     return Reply(text.encode("utf-8", "replace").decode("utf-8"), reason == "length")
+
+
+def _same_model(served: str, asked: str) -> bool:
+    """Whether two names may be of one model: servers add a date or revision, or leave the owner out."""
+    one, other = served.casefold().rstrip("/"), asked.casefold().rstrip("/")
+    ends = one.rpartition("/")[2], other.rpartition("/")[2]
+    return one.startswith(other) or other.startswith(one) or ends[0].startswith(ends[1])
 
 
 async def _bounded(answer: httpx.Response) -> bytes:
@@ -263,6 +300,12 @@ def _refusal(status: int, headers: Mapping[str, str], body: bytes) -> FirstreadE
             "(endpoint.max_side), or serve it with a longer context"
         )
         return FailStudy("endpoint-too-long", message)
+    if status in (400, 422) and "image(s) may be provided" in words:  # vLLM
+        message = (
+            f"the endpoint takes fewer images in one prompt than this family shows ({status}): start it with more "
+            "(vLLM: --limit-mm-per-prompt; docs/serving.md)"
+        )
+        return ConfigurationError("endpoint-images", message)
     message = f"the endpoint refused the request ({status}); its log says why"
     return FailStudy("endpoint-refused", message)
 
