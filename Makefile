@@ -1,26 +1,28 @@
 # make demo          the whole path on a sample archive, then the review page (ONCE=1: run and exit)
-# make test          install what the tests need, run every test
+# make test          run every test; PEERS=install has apt install the peers that they speak to, PEERS=skip does without
 # make test-one      one test file or test, in seconds: make test-one T=tests/unit/test_tally.py
 # make coverage      which lines changed since BASE no test of T runs: make coverage BASE=origin/main T=tests/unit
 # make check         format, lint, types, import rules, lock
-# make lock          compile requirements.lock and requirements-dev.lock anew (UPGRADE=1: with the newest versions)
+# make lock          compile both locks and requirements.sha256 anew (UPGRADE=1: with the newest versions)
+# make sbom          write sbom.json: what ships and what the tests use, by name, version, digest and licence (CycloneDX)
 # make clean         remove the environment, the demo's data and the caches
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 ONCE ?=
+PEERS ?=
 # A worker for each core, at most four (each has servers of its own), with one torch thread; a file is run by one
 # worker, so that its fixtures are made once, and the slow files come first.
 WORKERS ?= --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test test-one coverage check lock clean
+.PHONY: demo test test-one coverage check lock sbom clean
 
 demo: $(VENV)/.runtime
 	$(BIN)/firstread demo $(if $(ONCE),--once)
 
 test: $(VENV)/.dev
-	sh tests/peers.sh
+	PEERS="$(PEERS)" sh tests/peers.sh
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(WORKERS) $(PYTEST_ARGS)
 
 test-one: $(VENV)/.dev
@@ -43,7 +45,7 @@ check: $(VENV)/.dev
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/python -m tests.check_lock
 
-$(VENV)/.runtime: requirements.lock pyproject.toml scripts/environment.sh
+$(VENV)/.runtime: requirements.lock requirements.sha256 pyproject.toml scripts/environment.sh
 	PYTHON="$(PYTHON)" sh scripts/environment.sh $(VENV) requirements.lock
 	touch $@
 
@@ -53,6 +55,9 @@ $(VENV)/.dev: $(VENV)/.runtime requirements-dev.lock
 
 lock: $(VENV)/.dev
 	sh scripts/lock.sh
+
+sbom: $(VENV)/.dev
+	$(BIN)/python -m scripts.sbom > sbom.json
 
 clean:
 	rm -rf $(VENV) firstread-data .mypy_cache .ruff_cache .pytest_cache

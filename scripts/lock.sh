@@ -30,3 +30,7 @@ for version in 3.11.0 3.12 3.13 3.14; do
 done
 LC_ALL=C comm -13 "$fresh/runtime.lock" "$fresh/both.lock" > requirements-dev.lock
 cp "$fresh/runtime.lock" requirements.lock
+# What the index says that the files of each version are; scripts/environment.sh installs no other.
+.venv/bin/uv --quiet --native-tls pip compile --universal --no-deps --python-version 3.11.0 --no-python-downloads \
+  --generate-hashes --no-header --no-annotate "$fresh/both.lock" -o "$fresh/hashed.txt" > "$fresh/log"
+.venv/bin/python scripts/locked.py --hashes "$fresh/hashed.txt" scripts/further-hashes.txt > requirements.sha256

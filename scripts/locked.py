@@ -4,6 +4,11 @@
 
 writes what ``uv pip compile --universal`` compiled as a lock: without what no environment of ours takes, without a
 marker that holds in each of them, without local versions (torch's ``+cpu``) and without the libraries of CUDA.
+
+    python scripts/locked.py --hashes COMPILED FURTHER > requirements.sha256
+
+writes one line a package, ``name==version`` and the SHA-256 of each of its files, from what ``uv pip compile
+--generate-hashes`` compiled; FURTHER has lines of the same form for files that the index does not list.
 """
 
 import sys
@@ -92,5 +97,31 @@ def _condition(rows: list[Requirement]) -> str:
     return " ; " + " or ".join(str(row.marker) for row in rows)
 
 
+def hashes_of(compiled: Path, further: Path) -> list[str]:
+    """The lines of ``requirements.sha256``."""
+    known: dict[str, set[str]] = {}
+    pin = ""
+    for line in compiled.read_text(encoding="utf-8").splitlines():
+        word = line.strip().removesuffix("\\").strip()
+        if word.startswith("--hash=sha256:"):
+            known[pin].add(word.removeprefix("--hash=sha256:"))
+        elif word and not word.startswith("#"):
+            pin = word.partition(" ")[0].partition(";")[0].partition("+")[0]
+            known.setdefault(pin, set())
+    for pin, hashes in read_hashes(further).items():
+        known.setdefault(pin, set()).update(hashes)
+    return [" ".join((pin, *sorted(hashes))) for pin, hashes in sorted(known.items())]
+
+
+def read_hashes(path: Path) -> dict[str, list[str]]:
+    """The SHA-256 of the files of each ``name==version``."""
+    lines = (line.partition("#")[0].split() for line in path.read_text(encoding="utf-8").splitlines())
+    return {words[0]: words[1:] for words in lines if words}
+
+
 if __name__ == "__main__":
-    sys.stdout.write("".join(f"{line}\n" for line in as_locked(Path(sys.argv[1]))))
+    if sys.argv[1] == "--hashes":
+        written = hashes_of(Path(sys.argv[2]), Path(sys.argv[3]))
+    else:
+        written = as_locked(Path(sys.argv[1]))
+    sys.stdout.write("".join(f"{line}\n" for line in written))
