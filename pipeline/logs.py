@@ -10,8 +10,9 @@ import sys
 import warnings
 from typing import TextIO
 
-_UID = re.compile(r"(?<![\w.])[0-2](?:\.\d+){5,}(?![\w.]*\w)")
-_PASSWORD = re.compile(r"(\b[a-z][a-z0-9+.-]*://[^\s/:@]*):[^\s]*@(?=[^\s@]*)", re.I)
+_UID = re.compile(r"(?<![\w.])[0-2](?:\.\d++){5,}+(?!\.*\w)")
+_WORD = re.compile(r"\S+")
+_USER = re.compile(r"[a-z]://[^\s/:@]*+:", re.I)
 _SILENT = (
     "prefect.flow_runs",  # tracebacks of errors that we report ourselves
     "prefect.task_runs",
@@ -40,7 +41,16 @@ class Redact(logging.Formatter):
 
 def mask(text: str) -> str:
     """``text`` with every DICOM UID replaced by ``[uid]``, and the password of every address by ``***``."""
-    return _PASSWORD.sub(r"\1:***@", _UID.sub("[uid]", text))
+    return _WORD.sub(_without_password, _UID.sub("[uid]", text))
+
+
+def _without_password(word: re.Match[str]) -> str:
+    """Each word is looked at once, whatever it holds: from the first address in it to its last at-sign."""
+    text, user = word[0], None
+    last = text.rfind("@")
+    if last > 0:
+        user = _USER.search(text, 0, last)
+    return f"{text[: user.end()]}***{text[last:]}" if user else text
 
 
 def configure(verbose: bool = False, stream: TextIO | None = None) -> None:

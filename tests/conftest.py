@@ -67,6 +67,12 @@ def database_url(postgres_server: EmbeddedPostgres, _shared_database_url: str) -
 
 
 @pytest.fixture
+def work_url(postgres_server: EmbeddedPostgres, database_url: str) -> str:
+    """The same database as the program's own login: a member of the machine's role and of nothing else."""
+    return f"{postgres_server.url.rpartition('/')[0]}/{database_url.rpartition('/')[2]}"
+
+
+@pytest.fixture
 def empty_database_url(postgres_server: EmbeddedPostgres) -> Iterator[str]:
     """A database of the test's own, without a schema; gone after the test."""
     name = f"test_{secrets.token_hex(6)}"

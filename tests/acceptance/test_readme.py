@@ -43,11 +43,11 @@ def test_the_configuration_is_accepted() -> None:
     ]
 
 
-def test_the_commands_of_a_site(database_url: str, prefect_url: str, tmp_path: Path) -> None:
+def test_the_commands_of_a_site(work_url: str, prefect_url: str, tmp_path: Path) -> None:
     films = tmp_path / "films"
     studies = simulate(3, films, seed=21).studies
     port = free_port()
-    write_site(tmp_path, database_url, {"main": {"kind": "folder", "path": str(films)}}, serve={"port": port})
+    write_site(tmp_path, work_url, {"main": {"kind": "folder", "path": str(films)}}, serve={"port": port})
     upgraded = firstread("db", "upgrade", cwd=tmp_path)
     assert upgraded.returncode == 0, upgraded.stderr
     for command in readme.commands("firstread"):
