@@ -1,6 +1,7 @@
 # make demo          the whole path on a sample archive, then the review page (ONCE=1: run and exit)
 # make test          run every test; PEERS=install has apt install the peers that they speak to, PEERS=skip does without
 # make test-one      one test file or test, in seconds: make test-one T=tests/unit/test_tally.py
+# make fuzz          the fuzz of every parser that meets a peer's bytes, for about twenty minutes (make test has a minute of it)
 # make coverage      which lines changed since BASE no test of T runs: make coverage BASE=origin/main T=tests/unit
 # make check         format, lint, types, import rules, lock
 # make lock          compile both locks and requirements.sha256 anew (UPGRADE=1: with the newest versions)
@@ -16,7 +17,7 @@ PEERS ?=
 # worker, so that its fixtures are made once, and the slow files come first.
 WORKERS ?= --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test test-one coverage check lock sbom clean
+.PHONY: demo test test-one fuzz coverage check lock sbom clean
 
 demo: $(VENV)/.runtime
 	$(BIN)/firstread demo $(if $(ONCE),--once)
@@ -28,6 +29,9 @@ test: $(VENV)/.dev
 test-one: $(VENV)/.dev
 	@test -n "$(T)" || { echo "which test? make test-one T=tests/unit/test_tally.py"; exit 2; }
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n0 -q $(PYTEST_ARGS) $(T)
+
+fuzz: $(VENV)/.dev
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n0 -q --hypothesis-profile=long tests/unit/test_fuzz_parsers.py
 
 BASE ?= origin/main
 coverage: T ?= tests/unit

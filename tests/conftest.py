@@ -8,6 +8,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from hypothesis import settings
 from psycopg import sql
 
 from pipeline.store.embedded import EmbeddedPostgres
@@ -26,6 +27,8 @@ __all__ = [
 ]
 
 SHARED = "firstread_shared"
+settings.register_profile("long", max_examples=50_000, deadline=None)
+"""What `make fuzz` runs tests/unit/test_fuzz_parsers.py by."""
 
 
 @pytest.fixture(scope="session")
