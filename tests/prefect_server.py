@@ -16,18 +16,23 @@ START_SECONDS = 90.0
 
 
 @contextmanager
-def prefect_server(database_url: str, home: Path) -> Iterator[str]:
-    """A Prefect server on a free port of loopback for the length of the block; gives its API URL."""
-    with prefect_process(database_url, home) as (url, _):
+def prefect_server(database_url: str, home: Path, **more: str) -> Iterator[str]:
+    """A Prefect server on a free port of loopback for the length of the block; gives its API URL.
+
+    ``more`` are further variables of it.
+    """
+    with prefect_process(database_url, home, **more) as (url, _):
         yield url
 
 
 @contextmanager
-def prefect_process(database_url: str, home: Path) -> Iterator[tuple[str, "subprocess.Popen[bytes]"]]:
+def prefect_process(
+    database_url: str, home: Path, **more: str
+) -> Iterator[tuple[str, "subprocess.Popen[bytes]"]]:
     """The same with its process, for whoever wants to end it."""
     port = free_port()
     environment = {**configuration.environment(), "PREFECT_SERVER_DATABASE_CONNECTION_URL": database_url}
-    environment["PREFECT_HOME"] = str(home)
+    environment |= {"PREFECT_HOME": str(home), **more}
     command = [
         sys.executable,
         "-m",
