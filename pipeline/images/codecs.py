@@ -5,11 +5,15 @@ process of their own (``decoder_process``). RLE is pylibjpeg-rle's, in Rust, whi
 it runs here.
 """
 
+import re
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
+from pydicom.uid import UID
 from rle.rle import decode_frame as decode_rle
 
 from pipeline.errors import FailStudy
@@ -26,6 +30,7 @@ _JPEG = frozenset({Codec.JPEG, Codec.JPEG_LOSSLESS})
 _JPEG_LS = frozenset({Codec.JPEG_LS})
 _JPEG_2000 = frozenset({Codec.JPEG_2000})
 _HTJ2K = frozenset({Codec.HTJ2K})
+_JPEG_XL = frozenset({Codec.JPEG_XL})
 
 CODESTREAMS = {
     "1.2.840.10008.1.2.4.50": _JPEG,
@@ -39,10 +44,16 @@ CODESTREAMS = {
     "1.2.840.10008.1.2.4.201": _HTJ2K,
     "1.2.840.10008.1.2.4.202": _HTJ2K,
     "1.2.840.10008.1.2.4.203": _HTJ2K,
+    "1.2.840.10008.1.2.4.110": _JPEG_XL,
+    "1.2.840.10008.1.2.4.111": _JPEG_XL,
+    "1.2.840.10008.1.2.4.112": _JPEG_XL,
 }
 """Codestreams allowed per transfer syntax (PS3.5 A.4). The JPEG processes are often mislabelled among each
 other and decode all the same; any other mismatch is refused."""
 RLE = "1.2.840.10008.1.2.5"
+UNCOMPRESSED, DEFLATED_FRAME = "1.2.840.10008.1.2.1.98", "1.2.840.10008.1.2.8.1"
+FRAMED = (UNCOMPRESSED, DEFLATED_FRAME)
+"""Native frames in fragments, as they are (PS3.5 A.4.11) or deflated (PS3.5 A.4.13)."""
 NATIVE = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.2")
 
 DECODERS = {
@@ -51,13 +62,33 @@ DECODERS = {
     Codec.JPEG_LS: "jpegls",
     Codec.JPEG_2000: "jpeg2k",
     Codec.HTJ2K: "jpeg2k",
+    Codec.JPEG_XL: "jpegxl",
 }
 """By their names in ``decoder_program``."""
 
 
 def supported(transfer_syntax: str) -> bool:
     """Whether images in this transfer syntax can be decoded here."""
-    return transfer_syntax in CODESTREAMS or transfer_syntax == RLE or transfer_syntax in NATIVE
+    return transfer_syntax in CODESTREAMS or transfer_syntax in (RLE, *FRAMED, *NATIVE)
+
+
+def named(transfer_syntax: str) -> str:
+    """A transfer syntax in words and by its UID; a private one by its UID."""
+    if not re.fullmatch(r"[0-9.]{1,64}", transfer_syntax):
+        return "of no valid UID"
+    words = UID(transfer_syntax).name
+    return transfer_syntax if words == transfer_syntax else f"{words} ({transfer_syntax})"
+
+
+def native_frame(frame: bytes, transfer_syntax: str, frame_bytes: int) -> bytes:
+    """The bytes of one native frame out of its fragments. Raises FailStudy("undecodable", "pixel-data-short")."""
+    if transfer_syntax == DEFLATED_FRAME:
+        with refusing("undecodable", "the deflated frame is damaged"):
+            inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+            frame = inflater.decompress(frame, frame_bytes + 1)
+    if len(frame) < frame_bytes:
+        raise FailStudy("pixel-data-short", "the pixel data is shorter than the header declares")
+    return frame[:frame_bytes]
 
 
 def decode_frame(
@@ -74,8 +105,11 @@ def decode_frame(
     """
     with refusing("undecodable", "the compressed frame has no readable header"):
         seen = read_codestream(frame)
-    with refusing("undecodable", "the compressed frame is cut short"):
-        frame = whole_frame(frame)
+    if seen.codec is Codec.JPEG_XL:  # its decoder tells a cut, and what it holds
+        seen = replace(seen, components=samples, precision=16)
+    else:
+        with refusing("undecodable", "the compressed frame is cut short"):
+            frame = whole_frame(frame)
     if seen.codec not in CODESTREAMS[transfer_syntax]:
         raise FailStudy(
             "codestream-mismatch", f"the transfer syntax does not allow the {seen.codec} frame it holds"

@@ -17,11 +17,16 @@ class Codec(StrEnum):
     JPEG_LS = "JPEG-LS"
     JPEG_2000 = "JPEG 2000"
     HTJ2K = "HTJ2K"
+    JPEG_XL = "JPEG XL"
 
 
 @dataclass(frozen=True, slots=True)
 class Codestream:
-    """Size and depth of one compressed frame; ``tiles`` is 1 but for JPEG 2000."""
+    """Size and depth of one compressed frame; ``tiles`` is 1 but for JPEG 2000.
+
+    ``components`` and ``precision`` are 0 where the header is not read so far: JPEG XL packs them behind optional
+    fields.
+    """
 
     codec: Codec
     rows: int
@@ -34,6 +39,9 @@ class Codestream:
 _FRAME_MARKERS = {0xC0: Codec.JPEG, 0xC1: Codec.JPEG, 0xC3: Codec.JPEG_LOSSLESS, 0xF7: Codec.JPEG_LS}
 """Baseline and extended sequential, lossless (ISO/IEC 10918-1 table B.1), JPEG-LS (ISO/IEC 14495-1 C.1.1)."""
 _CAP = 0xFF50
+_JPEG_XL = b"\xff\x0a"
+_RATIOS = ((0, 1), (1, 1), (12, 10), (4, 3), (3, 2), (16, 9), (5, 4), (2, 1))
+"""Columns to rows that JPEG XL writes in three bits (ISO/IEC 18181-1 annex C.3)."""
 _END_MARKER = b"\xff\xd9"
 """EOI of the JPEG family and EOC of JPEG 2000."""
 MAX_PADDING = 16
@@ -49,6 +57,8 @@ def read_codestream(frame: bytes) -> Codestream:
         start = frame.find(b"\xff\x4f\xff\x51", 0, 4096)
         if start >= 0:
             return _read_jpeg_2000(frame[start:])
+    if frame[:2] == _JPEG_XL or frame[4:8] == b"JXL ":
+        return _read_jpeg_xl(_jpeg_xl_codestream(frame))
     raise ValueError("not a known codestream")
 
 
@@ -64,6 +74,46 @@ def whole_frame(frame: bytes) -> bytes:
     if end < 0 or (end + 2 + MAX_PADDING < len(frame) and frame[end + 2 :].strip(b"\0")):
         raise ValueError("no end marker")
     return frame[: end + 2]
+
+
+def _jpeg_xl_codestream(frame: bytes) -> bytes:
+    """The beginning of the codestream, also within its container (ISO/IEC 18181-2 section 4)."""
+    at = 0
+    while frame[:2] != _JPEG_XL and at + 16 <= len(frame):
+        length, kind = struct.unpack_from(">I4s", frame, at)
+        head = 8
+        if length == 1:
+            length, head = int(struct.unpack_from(">Q", frame, at + 8)[0]), 16
+        if kind in (b"jxlc", b"jxlp"):
+            start = at + head + (4 if kind == b"jxlp" else 0)
+            return frame[start : start + 64]
+        if length < head:
+            break
+        at += length
+    return frame[:64]
+
+
+def _read_jpeg_xl(head: bytes) -> Codestream:
+    """SizeHeader (ISO/IEC 18181-1 annex C.3); bits come from the lowest up."""
+    if head[:2] != _JPEG_XL:
+        raise ValueError("no JPEG XL codestream")
+    bits, at = int.from_bytes(head[2:], "little"), 0
+
+    def take(count: int) -> int:
+        nonlocal at
+        value = bits >> at & ((1 << count) - 1)
+        at += count
+        return value
+
+    def side(*, small: bool) -> int:
+        return 8 * (take(5) + 1) if small else take((9, 13, 18, 30)[take(2)]) + 1
+
+    small = bool(take(1))
+    rows = side(small=small)
+    ratio = take(3)
+    across, down = _RATIOS[ratio]
+    columns = rows * across // down if ratio else side(small=small)
+    return Codestream(Codec.JPEG_XL, rows, columns, 0, 0)
 
 
 def _read_jpeg(frame: bytes) -> Codestream:

@@ -87,7 +87,11 @@ def _check(declared: Declared, header: Header, limits: ImageLimits) -> None:
             f"{declared.bits_stored} bits stored of {declared.bits_allocated}, high bit {declared.high_bit}",
         )
     if not codecs.supported(header.transfer_syntax):
-        raise FailStudy("unsupported-transfer-syntax", "no decoder is pinned for this transfer syntax")
+        raise FailStudy(
+            "unsupported-transfer-syntax",
+            f"no decoder is pinned for transfer syntax {codecs.named(header.transfer_syntax)}: have the archive send "
+            "another one",
+        )
 
 
 def stored_values(
@@ -181,6 +185,11 @@ def _compressed(
     if length != UNDEFINED_LENGTH:
         raise FailStudy("codestream-mismatch", "uncompressed pixels under a compressed transfer syntax")
     content = get_frame(stream, frame, number_of_frames=declared.frames)
+    if header.transfer_syntax in codecs.FRAMED:
+        plain = codecs.native_frame(content, header.transfer_syntax, declared.frame_bytes)
+        values = np.frombuffer(plain, f"<u{declared.bits_allocated // 8}")
+        native = values.astype(values.dtype.newbyteorder("="), copy=False)
+        return _shaped(native, declared), declared.bits_allocated
     if header.transfer_syntax == codecs.RLE:
         decoded = codecs.decode_rle_frame(
             content, declared.rows, declared.columns, declared.samples, declared.bits_allocated

@@ -30,8 +30,11 @@ DECODERS: dict[str, tuple[str, dict[str, Any]]] = {
     "jpeg8-rgb": ("jpeg8_decode", {"colorspace": "RGB", "outcolorspace": "RGB"}),
     "jpegls": ("jpegls_decode", {}),
     "jpeg2k": ("jpeg2k_decode", {"numthreads": THREADS}),
+    "jpegxl": ("jpegxl_decode", {"numthreads": THREADS}),
 }
 """Functions of imagecodecs and their options."""
+RECOMPRESSED = b"jbrd"
+"""The box of a JPEG XL container that says how to give the JPEG back (ISO/IEC 18181-2 section 9)."""
 
 
 def picture_offset(frame_bytes: int) -> int:
@@ -66,8 +69,12 @@ def _answer(shared: mmap.mmap, name: str, frame_bytes: int, offset: int, picture
     import numpy as np
 
     function, options = DECODERS[name]
+    frame = shared[:frame_bytes]
     try:
-        decoded = getattr(imagecodecs, function)(shared[:frame_bytes], **options)
+        if name == "jpegxl" and RECOMPRESSED in frame[:4096]:  # the JPEG that it was made from, to the bit
+            function, options = DECODERS["jpeg8"]
+            frame = bytes(imagecodecs.jpegxl_decode_jpeg(frame, numthreads=THREADS))
+        decoded = getattr(imagecodecs, function)(frame, **options)
         if decoded.nbytes > picture_bytes or not 2 <= decoded.ndim <= 3:
             return ANSWERED
         np.frombuffer(shared, decoded.dtype, decoded.size, offset).reshape(decoded.shape)[...] = decoded

@@ -37,7 +37,7 @@ ROOT = Path(__file__).parents[2]
 HEARD_WITHIN = 2.0
 FIND = "1.2.840.10008.5.1.4.1.2.2.1"
 ENCAPSULATED_PDF = "1.2.840.10008.5.1.4.1.1.104.1"
-JPEG_XL, PRIVATE = "1.2.840.10008.1.2.4.110", "1.2.840.113619.5.2"
+MPEG, PRIVATE = "1.2.840.10008.1.2.4.100", "1.2.840.113619.5.2"
 
 LISTENER = """
 import sys, threading
@@ -312,9 +312,9 @@ def test_the_largest_real_request_is_taken(tmp_path: Path) -> None:
     ("proposed", "taken"),
     [
         ((PRIVATE, IMPLICIT_VR_LITTLE_ENDIAN), IMPLICIT_VR_LITTLE_ENDIAN),
-        ((JPEG_XL, EXPLICIT_LITTLE), EXPLICIT_LITTLE),
+        ((MPEG, EXPLICIT_LITTLE), EXPLICIT_LITTLE),
         (("1.2.840.10008.1.2.4.90", EXPLICIT_LITTLE), "1.2.840.10008.1.2.4.90"),
-        ((JPEG_XL,), JPEG_XL),
+        ((MPEG,), MPEG),
     ],
 )
 def test_a_syntax_that_can_be_decoded_is_taken_where_one_is_offered(

@@ -20,6 +20,11 @@ TRANSFER_SYNTAXES = (
     "1.2.840.10008.1.2.4.201",  # high-throughput JPEG 2000 lossless
     "1.2.840.10008.1.2.4.202",
     "1.2.840.10008.1.2.4.203",
+    "1.2.840.10008.1.2.1.98",  # encapsulated uncompressed
+    "1.2.840.10008.1.2.8.1",  # deflated image frame
+    "1.2.840.10008.1.2.4.110",  # JPEG XL lossless
+    "1.2.840.10008.1.2.4.111",  # JPEG recompressed as JPEG XL
+    "1.2.840.10008.1.2.4.112",  # JPEG XL
 )
 """Those that we can decode, the plain ones first."""
 
