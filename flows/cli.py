@@ -216,6 +216,27 @@ def listen(config: Config = None, verbose: Verbose = False) -> None:
 
 
 @app.command()
+def work(
+    archive: Annotated[
+        str,
+        typer.Option(
+            "--archive",
+            "-a",
+            metavar="NAME",
+            show_default="that of [listen]",
+            help="Name of an [archives.NAME]",
+        ),
+    ] = "",
+    config: Config = None,
+    verbose: Verbose = False,
+) -> None:
+    """Keep the model open and draft what is pushed, at once."""
+    from flows.commands.work import work_forever
+
+    work_forever(opened_settings(config, verbose), archive, str(config or ""))
+
+
+@app.command()
 def serve(
     host: Annotated[
         str, typer.Option(metavar="ADDRESS", show_default="that of [serve]", help="Address to listen on")
@@ -410,6 +431,9 @@ def demo(
 
 def main() -> None:
     """Entry point: see ``flows.commands.ending`` for how a command ends."""
+    # Before pydantic is imported: it would look through every installed package for plugins, a tenth of what `status`
+    # costs, and hand them what it reads, passwords too.
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")  # noqa: TID251 - set, not read
     os.umask(0o077)  # what a command writes is of patients, and this account's alone
     code = ending.run(app, sys.argv[1:])
     early_end.end_with(code)

@@ -37,6 +37,18 @@ def models_show(
     show_model(model, as_json=json)
 
 
+@models_app.command("compare")
+def models_compare(
+    first: Annotated[Path, typer.Argument(metavar="FIRST", help="Folder of --out, or its results.json")],
+    second: Annotated[Path, typer.Argument(metavar="SECOND", help="The same of the other model")],
+    json: Json = False,
+) -> None:
+    """Show two results of `models evaluate` side by side."""
+    from flows.commands.compare import compare
+
+    compare(first, second, as_json=json)
+
+
 @models_app.command("compile")
 def models_compile(
     model: Annotated[

@@ -1,8 +1,8 @@
 """The flows as Prefect knows them: the same path, recorded. ``prefect.yaml`` deploys these.
 
-Nothing else imports Prefect but the event of ``firstread listen``; a command imports this where the site has a Prefect
-API. A flow is a run, a task a batch of one lane; parameters are names, dates and ledger ids, and what leaves a flow is
-an error of ours without patient data, because Prefect stores its text.
+Nothing else imports Prefect but ``lost_runs`` and the event of ``firstread listen``; a command imports this where the
+site has a Prefect API. A flow is a run, a task a batch of one lane; parameters are names, dates and ledger ids, and
+what leaves a flow is an error of ours without patient data, because Prefect stores its text.
 """
 
 import logging
@@ -26,9 +26,11 @@ from pydantic import Field
 from flows import sweep as plain
 from flows.environment.recorder import RECORDER
 from flows.environment.stopping import watch_again
+from flows.lost_runs import note_and_mend
 from flows.tally import Tally
 from pipeline import settings as configuration
 from pipeline.errors import FirstreadError, StopRun
+from pipeline.store.store import Store
 from pipeline.unexpected import only_ours
 
 log = logging.getLogger(__name__)
@@ -44,6 +46,10 @@ class InPrefect:
         """The outcome of ``stage``, recorded as a task run under its name."""
         outcome: Outcome = await _task(stage)(batch)
         return outcome
+
+    async def began(self, store: Store) -> None:
+        """See ``lost_runs``."""
+        await note_and_mend(store)
 
     def place_at(self, archive: str) -> AbstractAsyncContextManager[None]:
         """One slot of the global concurrency limit ``archive-NAME``, where the site made one."""
@@ -129,6 +135,16 @@ async def backfill(
     """See ``flows.sweep.backfill``."""
     run = plain.backfill(since, until, archive, window_days, config, model, language)
     return await _recorded(run, config)
+
+
+async def drafted_warm(batch: Callable[[], Awaitable[Tally]], config: str) -> Tally:
+    """A batch of ``firstread work``, recorded as a run of the flow ``draft`` without parameters."""
+
+    @flow(name="draft", persist_result=False)
+    async def draft_pushed() -> State[Tally]:
+        return await _recorded(batch(), config)
+
+    return await tally_of(draft_pushed)
 
 
 @dataclass(slots=True)

@@ -102,6 +102,7 @@ def _audit_query(place: Workplace, archive: str, query: StudyQuery) -> None:
         asked = "&".join(f"StudyInstanceUID={uid}" for uid in query.study_instance_uids)
     else:
         asked = "StudyDate=-" if query.undated else f"StudyDate={_day(query.since)}-{_day(query.until)}"
+        asked += "".join(f"&ModalitiesInStudy={one}" for one in query.modalities)
     place.store.append_audit([audit_events.archive_query(place.site(archive), asked, datetime.now(UTC))])
 
 

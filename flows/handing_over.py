@@ -8,15 +8,15 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from flows.environment.workplace import Workplace
-from flows.received import pushed_events, pushed_study
+from flows.received import pushed_events, pushed_study, remove_received
 from pipeline.errors import FirstreadError, SkipStudy
 from pipeline.store.values import QuietStudy
-from pipeline.study import AnnouncedInstance, StudyQuery
+from pipeline.study import StudyQuery
 
 log = logging.getLogger(__name__)
 
@@ -38,14 +38,11 @@ class Waiting:
 class HandingOver:
     """Looks for quiet studies from ``start`` to ``stop``; ``recipe`` may take as long as a model takes to open.
 
-    ``announce`` is told the ledger row of each study handed over; without it a sweep finds them.
+    What was pushed again as it was is settled and no work. Who drafts the rest: ``announcing``.
     """
 
-    def __init__(
-        self, place: Workplace, recipe: Callable[[], str], announce: Callable[[int], None] | None = None
-    ) -> None:
+    def __init__(self, place: Workplace, recipe: Callable[[], str]) -> None:
         self._place = place
-        self._announce = announce
         self._archive = place.settings.listen.archive
         self._quiet = place.settings.listen.quiet_seconds
         self._ask_recipe = recipe
@@ -57,6 +54,11 @@ class HandingOver:
         self._studies: queue.SimpleQueue[QuietStudy] = queue.SimpleQueue()
         self._stop = threading.Event()
         place.archive(self._archive)
+
+    @property
+    def recipe(self) -> str:
+        """The recipe under which studies are handed over; "" before the first one."""
+        return self._recipe
 
     def start(self) -> None:
         """Begin to look. The threads end with the process: what they have not written, whoever comes next does."""
@@ -90,7 +92,10 @@ class HandingOver:
         with self._lock:
             waiting = self._waiting.get(uid)
         try:
-            if self._complete(uid) or not self._patient(waiting):
+            announced = self._announced(uid)
+            if self._settled_again(study, announced):
+                self._forget(uid)
+            elif self._complete(uid, announced) or not self._patient(waiting):
                 self._hand_over(study)
                 self._forget(uid)
             else:
@@ -135,18 +140,30 @@ class HandingOver:
     def _patient(self, waiting: Waiting | None) -> bool:
         return waiting is None or time.monotonic() - waiting.since < PATIENCE * self._quiet
 
-    def _complete(self, study_instance_uid: str) -> bool:
-        """Whether the archive knows the study and all that it counts is here."""
-        held = {
-            one.ref.sop_instance_uid
-            for one in self._place.store.received_instances(self._archive, study_instance_uid)
-        }
-        announced: tuple[AnnouncedInstance, ...] = ()
+    def _announced(self, study_instance_uid: str) -> frozenset[str]:
+        """SOP Instance UIDs that the archive counts of a study; none where it does not know it."""
         try:
             announced = self._place.archive(self._archive).instances(study_instance_uid)
         except SkipStudy:
             log.debug("pushed by someone whose archive does not know it yet")
-        return bool(announced) and all(one.ref.sop_instance_uid in held for one in announced)
+            return frozenset()
+        return frozenset(one.ref.sop_instance_uid for one in announced)
+
+    def _complete(self, study_instance_uid: str, announced: Collection[str]) -> bool:
+        """Whether the archive knows the study and all that it counts is here."""
+        received = self._place.store.received_instances(self._archive, study_instance_uid)
+        held = {one.ref.sop_instance_uid for one in received}
+        return bool(announced) and held.issuperset(announced)
+
+    def _settled_again(self, study: QuietStudy, announced: Collection[str]) -> bool:
+        """Whether all of it was pushed before and the outcome in force rests on it: its files go, and that is all."""
+        place, uid = self._place, study.study_instance_uid
+        events = pushed_events(place, self._archive, uid, datetime.now(UTC))
+        settled = place.store.settle_known(self._archive, self._known_recipe(), study, announced, events)
+        if settled:
+            remove_received(place.store, self._archive, (uid,))
+            log.info("%d instances came again as they were; nothing to do", settled)
+        return settled > 0
 
     def _wait(self, study_instance_uid: str, waiting: Waiting | None, *, failed: bool) -> None:
         now = time.monotonic()
@@ -168,7 +185,7 @@ class HandingOver:
             return self._recipe
 
     def _hand_over(self, study: QuietStudy) -> None:
-        """Write the ledger row and announce it. Without a Prefect API the next sweep drafts the study."""
+        """Write the ledger row; from now on the study is work."""
         place, uid = self._place, study.study_instance_uid
         found = list(place.archive(self._archive).find(StudyQuery(study_instance_uids=(uid,))))
         recipe = self._known_recipe()
@@ -176,6 +193,4 @@ class HandingOver:
         place.store.record_found(self._archive, recipe, found or [pushed_study(study)])
         place.store.hand_over(self._archive, uid, study.newest)
         (ledger_id,) = place.store.ledger_ids(self._archive, recipe, [uid])
-        if self._announce is not None:
-            self._announce(ledger_id)
         log.info("ledger row %d is complete", ledger_id)

@@ -8,6 +8,7 @@ Prefect is no part of them: ``flows.deployments`` records the same runs where a 
 import asyncio
 import logging
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -16,6 +17,7 @@ from zoneinfo import ZoneInfo
 from flows import study_event
 from flows.discover import discover_studies
 from flows.drain import drain
+from flows.environment.recorder import RECORDER
 from flows.environment.workplace import Workplace
 from flows.received import reconcile
 from flows.standing import reinstate_hidden, reopen_mended
@@ -54,10 +56,11 @@ async def sweep(
     Raises ConfigurationError for dates that cannot be.
     """
     check_dates(since, until, days)
+    started = time.monotonic()
     with open_workplace(config, model, language) as place:
         await begin(place, archive)
         if days is None:
-            return await sweep_window(place, archive, since, until)
+            return _timed(await sweep_window(place, archive, since, until), started)
         if due is not None and await asyncio.to_thread(
             place.store.sweeps.swept_since, archive, place.recipe_of(archive), due
         ):
@@ -65,7 +68,7 @@ async def sweep(
             return Tally()
         since = await asyncio.to_thread(onward_since, place, archive, days)
         undated = await asyncio.to_thread(_undated_is_due, place, archive)
-        return await sweep_window(place, archive, since, None, onward=True, undated=undated)
+        return _timed(await sweep_window(place, archive, since, None, onward=True, undated=undated), started)
 
 
 async def draft(
@@ -78,17 +81,26 @@ async def draft(
 ) -> Tally:
     """Draft what the ledger holds, without asking the archive what is new.
 
-    ``study`` is the resource id of an event (``firstread.study.<ledger id>``), whose row says which archive;
-    ``ledger_ids`` name rows of ``archive``; neither means all of it. Raises FailStudy for an event without a row.
+    ``study`` is the resource id of an event (``firstread.study.<ledger id>``), whose row says which archive; whatever
+    else was pushed there and waits is drafted with it. ``ledger_ids`` name rows of ``archive``; neither means all.
+    Raises FailStudy for an event without a row.
     """
-    named = tuple(ledger_ids) if ledger_ids is not None else None
+    wanted = [WorkFilter(archive, ledger_ids=tuple(ledger_ids) if ledger_ids is not None else None)]
     started = time.monotonic()
     with open_workplace(config, model, language) as place:
         if study:
             archive, named = await asyncio.to_thread(row_of_event, place, study)
-        await begin(place, archive)
-        tally = await drain(place, WorkFilter(archive, ledger_ids=named))
-        reinstated = await asyncio.to_thread(reinstate_hidden, place, archive)
+            wanted = [WorkFilter(archive, ledger_ids=named), WorkFilter(archive, received=True)]
+        tally = await draft_wanted(place, archive, wanted)
+    return _timed(tally, started)
+
+
+async def draft_wanted(place: Workplace, archive: str, wanted: Sequence[WorkFilter]) -> Tally:
+    """Draft what the ledger holds of ``wanted``, and let the drafts of this recipe stand."""
+    started = time.monotonic()
+    await begin(place, archive)
+    tally = await drain(place, *wanted)
+    reinstated = await asyncio.to_thread(reinstate_hidden, place, archive)
     return replace(tally, seconds=time.monotonic() - started, reinstated=reinstated)
 
 
@@ -105,7 +117,7 @@ async def backfill(
     check_dates(since, until)
     if not 1 <= window_days <= MOST_WINDOW:
         raise ConfigurationError("window-days", f"window_days must be 1 to {MOST_WINDOW}")
-    total = Tally()
+    total, started = Tally(), time.monotonic()
     with open_workplace(config, model, language) as place:
         await begin(place, archive)
         start = since
@@ -113,11 +125,12 @@ async def backfill(
             end = min(start + timedelta(days=window_days - 1), until)
             total = total + await sweep_window(place, archive, start, end)
             start = end + timedelta(days=1)
-    return total
+    return _timed(total, started)
 
 
 async def begin(place: Workplace, archive: str) -> None:
     """Ask whether drafting is paused; put right what a crash left, and take up again what may have been mended."""
+    await RECORDER.get().began(place.store)
     if pause := await asyncio.to_thread(place.store.sweeps.paused):
         raise StopRun(
             "paused",
@@ -175,13 +188,13 @@ async def _asked(
 ) -> Discovered:
     """What the archive has of the window, what it has no more, and what was passed over, which is noted."""
     seen: set[int] = set()
-    query = StudyQuery(since=since, until=until)
+    modalities = archive_named(place.settings, archive).modalities
+    query = StudyQuery(since=since, until=until, modalities=modalities)
     discovered = await discover_studies(place, archive, query, busy, seen)
     if undated:
         log.info("archive %s: asked for studies without a date", archive)
-        discovered = discovered.and_also(
-            await discover_studies(place, archive, StudyQuery(undated=True), busy)
-        )
+        without = StudyQuery(undated=True, modalities=modalities)
+        discovered = discovered.and_also(await discover_studies(place, archive, without, busy))
     unlisted = await asyncio.to_thread(look_for_vanished, place, archive, since, until, seen)
     discovered = replace(discovered, passed_over={**discovered.passed_over, **unlisted})
     await asyncio.to_thread(place.store.sweeps.note_passed_over, sweep_id, discovered.passed_over)
@@ -195,6 +208,11 @@ def _undated_is_due(place: Workplace, archive: str) -> bool:
         return False
     moment = datetime.now(UTC) - timedelta(days=configured.undated_days)
     return not place.store.sweeps.undated_since(archive, moment)
+
+
+def _timed(tally: Tally, started: float) -> Tally:
+    """With the seconds of the whole run: opening the model is most of it where there is little to draft."""
+    return replace(tally, seconds=time.monotonic() - started)
 
 
 def check_dates(since: date | None, until: date | None, days: int | None = None) -> None:
@@ -258,8 +276,7 @@ def _work(
         store.record_found(archive, recipe, [FoundStudy(uid, None, (), "", None, "") for uid in unknown])
     if onward or (since is None and until is None):
         return (WorkFilter(archive),)
-    pushed = store.sweeps.received_open(archive, recipe)
-    return (WorkFilter(archive, since=since, until=until), WorkFilter(archive, ledger_ids=pushed))
+    return (WorkFilter(archive, since=since, until=until), WorkFilter(archive, received=True))
 
 
 def open_workplace(config: str, model: str, language: str) -> Workplace:

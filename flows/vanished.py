@@ -12,6 +12,7 @@ from datetime import date
 from flows.environment.workplace import Workplace
 from flows.standing import reopen
 from pipeline.ledger import LedgerState
+from pipeline.settings import archive_named
 from pipeline.store.values import SettledFilter
 from pipeline.study import StudyQuery
 
@@ -61,6 +62,8 @@ def _standing(
     place: Workplace, archive: str, since: date | None, until: date | None
 ) -> Iterator[tuple[int, str]]:
     after = 0
-    while page := place.store.standing_within(archive, place.recipe_of(archive), since, until, after=after):
+    recipe = place.recipe_of(archive)
+    asked = archive_named(place.settings, archive).modalities  # others are in no list that is asked for
+    while page := place.store.standing_within(archive, recipe, since, until, asked, after=after):
         yield from page
         after = page[-1][0]

@@ -34,8 +34,9 @@ SETTLED = (LedgerState.FAILED, LedgerState.SKIPPED, LedgerState.REPORTED)
 class WorkFilter:
     """Which ledger rows to work on: of one archive, within study dates (both inclusive), or named by ledger id.
 
-    What failed after ``begun`` (the server's time) waits for another run. ``alone``: rows over which a process died
-    instead of all others; to be claimed one by one, with nothing else in work.
+    ``received`` are those of studies that were pushed and handed over, of which something lies in the inbox. What
+    failed after ``begun`` (the server's time) waits for another run. ``alone``: rows over which a process died instead
+    of all others; to be claimed one by one, with nothing else in work.
     """
 
     archive: str | None = None
@@ -44,6 +45,7 @@ class WorkFilter:
     ledger_ids: tuple[int, ...] | None = None
     begun: datetime | None = None
     alone: bool = False
+    received: bool = False
 
 
 @dataclass(frozen=True, slots=True)

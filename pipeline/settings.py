@@ -5,6 +5,7 @@ Unknown keys are refused. A variable names a key with double underscores between
 """
 
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -97,8 +98,22 @@ class RetrievalLimits(Table):
         description="a sweep that goes on by days asks so often without any, for studies that have no date; 0 never",
     )
     time_zone: str = Field(default="UTC", description="IANA zone in which the archive dates its studies")
+    modalities: tuple[str, ...] = Field(
+        default=(),
+        description="only studies with one of these in Modalities in Study are looked for; all where empty",
+    )
     min_free_gib: float = Field(default=2.0, ge=0, description="retrieval stops below this much free disk")
     max_instance_gib: float = Field(default=4.0, gt=0, description="an instance larger than this is refused")
+
+    @field_validator("modalities")
+    @classmethod
+    def _defined_terms(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        """As DICOM writes a Modality: a code string of at most 16 characters (PS3.5 6.2)."""
+        if wrong := [one for one in value if not re.fullmatch(r"[A-Z0-9_]{1,16}", one)]:
+            raise ValueError(
+                f"holds {len(wrong)} that no Modality can be: write them as DICOM does, CR or DX"
+            )
+        return value
 
     @field_validator("time_zone")
     @classmethod

@@ -248,9 +248,60 @@ class Remark:
     message: str
 
 
+class LeftOutReason(StrEnum):
+    """Why an instance that can be read was not shown to the model; the one nearest to a usable film first.
+
+    A study of which nothing is used is skipped by the first of its reasons in this order.
+    """
+
+    LATERAL_VIEW = "lateral-view"
+    OTHER_VIEW = "other-view"
+    OVER_LIMIT = "over-limit"
+    SAME_EXPOSURE = "same-exposure"
+    REJECTED = "rejected"
+    SECONDARY_IMAGE = "secondary-image"
+    PROCESSED_IMAGE = "processed-image"
+    FOR_PROCESSING = "for-processing"
+    BODY_PART_CONTRADICTED = "body-part-contradicted"
+    BODY_PART_UNKNOWN = "body-part-unknown"
+    NOT_CHEST = "not-chest"
+    SECONDARY_CAPTURE = "secondary-capture"
+    NOT_RADIOGRAPH = "not-radiograph"
+    MISSING_PLANES = "missing-planes"
+    IRREGULAR_VOLUME = "irregular-volume"
+    SEVERAL_AT_ONE_PLACE = "several-at-one-place"
+    NO_POSITION = "no-position"
+    NO_SPACING = "no-spacing"
+    MOSAIC = "mosaic"
+    DUPLICATE_PLANE = "duplicate-plane"
+    OTHER_SERIES = "other-series"
+    TOO_FEW_PLANES = "too-few-planes"
+    COLOUR_SLICE = "colour-slice"
+    NOT_A_PLANE = "not-a-plane"
+    NOT_ACCEPTED = "not-accepted"
+
+
+TOLD_ON_THE_REPORT = frozenset(
+    {
+        LeftOutReason.OVER_LIMIT,
+        LeftOutReason.REJECTED,
+        LeftOutReason.MISSING_PLANES,
+        LeftOutReason.IRREGULAR_VOLUME,
+        LeftOutReason.SEVERAL_AT_ONE_PLACE,
+        LeftOutReason.NO_POSITION,
+        LeftOutReason.NO_SPACING,
+        LeftOutReason.MOSAIC,
+    }
+)
+"""Instances that were meant for the model: the draft may not tell all that the study shows, and says so."""
+
+
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """One instance that was not used for the draft, and why; free of patient data but for the UID."""
+    """One instance that was not used for the draft, and why; free of patient data but for the UID.
+
+    ``code`` is a LeftOutReason, or says what is wrong with the file or its pixels.
+    """
 
     sop_instance_uid: str
     code: str

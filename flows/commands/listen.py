@@ -15,6 +15,7 @@ from contextlib import contextmanager, suppress
 from functools import partial
 
 from flows import study_event
+from flows.announcing import Announcing
 from flows.environment.listener_health import (
     ListenerHealth,
     exit_now,
@@ -57,15 +58,17 @@ def listen_forever(settings: Settings) -> None:
     allowed, refusals = read_senders(settings.listen.senders), Refusals()
     recorded = bool(site_api(settings))
     if not recorded:
-        log.warning("no Prefect API is configured: what is received is drafted by the next `firstread run`")
+        log.warning(
+            "no Prefect API is configured: `firstread work`, or the next `firstread run`, drafts what comes"
+        )
     with _ends_in_time(stop), Workplace(settings) as place:
         handing_over = HandingOver(
             place,
             lambda: archive_recipe(
                 settings, settings.listen.archive, place.known_recipe or asked_recipe(settings)
             ),
-            study_event.emit if recorded else None,
         )
+        announcing = Announcing(place, lambda: handing_over.recipe, study_event.emit)
         remove_leftovers(place)
         last_received: list[float] = []
         scp = StorageScp(
@@ -84,9 +87,12 @@ def listen_forever(settings: Settings) -> None:
             )
             sys.stderr.flush()
             handing_over.start()
+            if recorded:
+                announcing.start()
             try:
                 _watch(place, scp, stop, refusals, last_received)
             finally:
+                announcing.stop()
                 handing_over.stop()
                 _tell(place, refusals)
                 with suppress(OSError):

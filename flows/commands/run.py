@@ -158,7 +158,8 @@ def run_discover(settings: Settings, archive: str, asked: SweepOptions, *, show:
     archive_named(settings, archive)
     started = time.monotonic()
     with Workplace(settings, model=asked.model) as place, progress_bars(show):
-        query = StudyQuery(since=asked.since, until=asked.until)
+        modalities = archive_named(settings, archive).modalities
+        query = StudyQuery(since=asked.since, until=asked.until, modalities=modalities)
         discovered = asyncio.run(discover_studies(place, archive, query))
     seconds = time.monotonic() - started
     tally = Tally(

@@ -7,6 +7,7 @@ import json
 import sys
 import time
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 from flows.commands import table as display
@@ -17,7 +18,7 @@ from pipeline.ledger import LedgerState
 from pipeline.mending import advice
 from pipeline.settings import Settings
 from pipeline.store.opening import open_store
-from pipeline.store.values import StatusCount, StatusFilter, StatusRow, TurnedAway
+from pipeline.store.values import QuietStudy, StatusCount, StatusFilter, StatusRow, TurnedAway
 
 PATIENCE_SECONDS = 5.0
 _SEARCH = "search"
@@ -34,7 +35,7 @@ def states_named(names: Sequence[str]) -> tuple[LedgerState, ...]:
 
 
 def show_status(settings: Settings, wanted: StatusFilter, *, identify: bool, as_json: bool) -> None:
-    """Counts by archive, state and code; then the rows that were asked for, or every failure.
+    """What waits in the inbox; counts by archive, state and code; then the rows that were asked for, or every failure.
 
     Naming a study by UID or accession number asks for its identifiers too.
     """
@@ -47,6 +48,7 @@ def show_status(settings: Settings, wanted: StatusFilter, *, identify: bool, as_
     with open_store(settings, patience_seconds=PATIENCE_SECONDS) as store:
         counts, rows = store.status_counts(wanted), store.status_rows(rows_of)
         away = store.sweeps.turned_away(wanted.archive)
+        received = store.quiet_studies(0.0, wanted.archive)
         uncovered = uncovered_days(settings, store, wanted.archive)
     health = read_health(settings.data_dir)
     if as_json:
@@ -57,10 +59,13 @@ def show_status(settings: Settings, wanted: StatusFilter, *, identify: bool, as_
                 {"archive": one.archive, "since": one.since.isoformat(), "until": one.until.isoformat()}
                 for one in uncovered
             ],
+            "received": _received(received),
             "listener": health.told(time.time()) if health else None,
         }
         sys.stdout.write(json.dumps(told, ensure_ascii=False) + "\n")
         return
+    if received and not asked:
+        _show_received(received)
     if not counts:
         sys.stdout.write("the ledger has no such study\n")
         _show_away(away)
@@ -123,6 +128,28 @@ def _plain_away(away: Sequence[TurnedAway]) -> dict[str, Any]:
             if one.source != _SEARCH
         ],
     }
+
+
+def _show_received(received: Sequence[QuietStudy]) -> None:
+    for one in _received(received):
+        sys.stdout.write(
+            f"{one['archive']}: {one['studies']} received and not handed over yet; the last instance came "
+            f"{one['seconds_ago']:.0f} s ago\n"
+        )
+
+
+def _received(received: Sequence[QuietStudy]) -> list[dict[str, Any]]:
+    """By archive: how many studies wait in the inbox for the rest of them, and when the last instance came."""
+    archives = sorted({one.archive for one in received})
+    newest = {name: max(one.newest for one in received if one.archive == name) for name in archives}
+    return [
+        {
+            "archive": name,
+            "studies": sum(one.archive == name for one in received),
+            "seconds_ago": max(0.0, round((datetime.now(UTC) - newest[name]).total_seconds(), 1)),
+        }
+        for name in archives
+    ]
 
 
 def _show_counts(counts: Sequence[StatusCount]) -> None:

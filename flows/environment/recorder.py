@@ -9,6 +9,8 @@ from contextlib import AbstractAsyncContextManager, nullcontext
 from contextvars import ContextVar
 from typing import Protocol, TypeVar
 
+from pipeline.store.store import Store
+
 Batch = TypeVar("Batch")
 Outcome = TypeVar("Outcome")
 
@@ -18,6 +20,10 @@ class Recorder(Protocol):
 
     async def do(self, stage: Callable[[Batch], Awaitable[Outcome]], batch: Batch) -> Outcome:
         """The outcome of ``stage`` for one batch; raises what it raises."""
+        ...
+
+    async def began(self, store: Store) -> None:
+        """The run begins its work on this ledger: note who does it, and put right the record of runs that are gone."""
         ...
 
     def place_at(self, archive: str) -> AbstractAsyncContextManager[None]:
@@ -31,6 +37,9 @@ class Unrecorded:
     async def do(self, stage: Callable[[Batch], Awaitable[Outcome]], batch: Batch) -> Outcome:
         """The outcome of ``stage``."""
         return await stage(batch)
+
+    async def began(self, store: Store) -> None:
+        """Nothing is kept of it."""
 
     def place_at(self, archive: str) -> AbstractAsyncContextManager[None]:
         """Granted at once: ``concurrency`` of the archive bounds this run."""

@@ -12,7 +12,7 @@ from pipeline.checks.reading import MAX_CHARACTERS, mentions, sentences
 from pipeline.checks.term import words
 from pipeline.reference_leakage import gives_away, poses_as_report
 from pipeline.report import Finding
-from pipeline.study import LATERAL_VIEWS
+from pipeline.study import LATERAL_VIEWS, TOLD_ON_THE_REPORT, LeftOutReason
 
 CLASSIFIER_DENIES = 0.05
 """Below this probability the classifier disagrees with a finding stated as present."""
@@ -74,26 +74,7 @@ _CLASSES: Final = {
 }
 """The lexicon's keys for a class of the classifier, where they are not called as the class."""
 
-LEFT_OUT_BY_CHOICE: Final = frozenset(
-    {
-        "lateral-view",
-        "other-view",
-        "not-chest",
-        "body-part-unknown",
-        "body-part-contradicted",
-        "for-processing",
-        "secondary-capture",
-        "processed-image",
-        "not-radiograph",
-        "not-accepted",
-        "not-a-plane",
-        "colour-slice",
-        "duplicate-plane",
-        "other-series",
-        "too-few-planes",
-    }
-)
-"""Codes of instances that are not meant for the model; every other one was meant and could not be used."""
+_LEFT_OUT_BY_CHOICE: Final = frozenset(LeftOutReason) - TOLD_ON_THE_REPORT
 
 
 def measurement(evidence: Evidence) -> Iterator[Problem]:
@@ -157,7 +138,7 @@ def body_part(evidence: Evidence) -> Iterator[Problem]:
 def images(evidence: Evidence) -> Iterator[Problem]:
     """An image of the study could not be read, so the draft may not tell all that the study shows."""
     unread = sorted(
-        {one.message for one in evidence.image_set.left_out if one.code not in LEFT_OUT_BY_CHOICE}
+        {one.message for one in evidence.image_set.left_out if one.code not in _LEFT_OUT_BY_CHOICE}
     )
     for message in unread:
         yield warned(f"an image of the study was not used: {message}")

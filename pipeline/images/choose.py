@@ -13,7 +13,7 @@ from pipeline.images.headers import Header, integer, items, numbers, text, texts
 from pipeline.images.kinds import SECONDARY_CAPTURE, in_words
 from pipeline.images.trust import DIGITISED, HEADERS_ALONE, SiteTrust, remark
 from pipeline.images.wording import BodyRegion
-from pipeline.study import LATERAL_VIEWS, TAKEN_AS_FRONTAL, Remark, View
+from pipeline.study import LATERAL_VIEWS, TAKEN_AS_FRONTAL, LeftOutReason, Remark, View
 
 RADIOGRAPHY = frozenset({"CR", "DX", "DR", "RG"})
 """DR is no DICOM term, but machines write it."""
@@ -34,7 +34,7 @@ _PROCESSED_FIELDS = ("SeriesDescription", "DerivationDescription", "AcquisitionD
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """Why an instance is left out: a stable code, and a sentence free of patient data."""
+    """Why an instance is left out: a LeftOutReason or the code of an error, and a sentence free of patient data."""
 
     code: str
     message: str
@@ -88,9 +88,9 @@ class Candidate:
         )
 
 
-PROCESSED = Reason("processed-image", "a processed or auxiliary picture, not the film itself")
-_UNKNOWN_PART = Reason("body-part-unknown", "the header does not say that this is a chest")
-LATERAL_NOT_USED = Reason("lateral-view", "lateral view not used by this model")
+PROCESSED = Reason(LeftOutReason.PROCESSED_IMAGE, "a processed or auxiliary picture, not the film itself")
+_UNKNOWN_PART = Reason(LeftOutReason.BODY_PART_UNKNOWN, "the header does not say that this is a chest")
+LATERAL_NOT_USED = Reason(LeftOutReason.LATERAL_VIEW, "lateral view not used by this model")
 
 
 def judge(header: Header, *, laterals: bool = False, trust: SiteTrust = HEADERS_ALONE) -> Candidate | Reason:
@@ -113,7 +113,7 @@ def judge(header: Header, *, laterals: bool = False, trust: SiteTrust = HEADERS_
         lateral = view if view in LATERAL_VIEWS else View.LL
         return Candidate(header, lateral, tuple(trusted)) if laterals else LATERAL_NOT_USED
     if view not in TAKEN_AS_FRONTAL:
-        return Reason("other-view", "a view that is neither PA nor AP is not used by this model")
+        return Reason(LeftOutReason.OTHER_VIEW, "a view that is neither PA nor AP is not used by this model")
     return Candidate(header, view, tuple(trusted))
 
 
@@ -142,7 +142,7 @@ def refuse_unpresentable(dataset: Dataset) -> Reason | None:
         text(dataset, "SOPClassUID") in FOR_PROCESSING
         or text(dataset, "PresentationIntentType").upper() == "FOR PROCESSING"
     ):
-        return Reason("for-processing", "raw detector image, not for presentation")
+        return Reason(LeftOutReason.FOR_PROCESSING, "raw detector image, not for presentation")
     if {kind.upper() for kind in texts(dataset, "ImageType")} & {"LOCALIZER", "SCREEN SAVE", "DOSE_INFO"}:
         return PROCESSED
     return None
@@ -158,18 +158,18 @@ def _not_radiograph(dataset: Dataset, trust: SiteTrust, trusted: list[Remark]) -
     if not modality and sop_class in (CR_IMAGE, DX_PRESENTATION):
         modality = "DX"  # emptied by a de-identification; the class says as much
     unpresentable = refuse_unpresentable(dataset)
-    if unpresentable is not None and unpresentable.code == "for-processing":
+    if unpresentable is not None and unpresentable.code == LeftOutReason.FOR_PROCESSING:
         return unpresentable
     if modality not in RADIOGRAPHY:
-        return Reason("not-radiograph", f"{in_words(dataset)}, no projection radiograph")
+        return Reason(LeftOutReason.NOT_RADIOGRAPH, f"{in_words(dataset)}, no projection radiograph")
     if sop_class == SECONDARY_CAPTURE or sop_class.startswith(SECONDARY_CAPTURE + "."):
         conversion = text(dataset, "ConversionType").upper()
         if trust.takes_as_film(conversion):
             trusted.append(remark(f"a secondary capture (conversion type {conversion}) is a film"))
         elif conversion not in DIGITISED:
-            return Reason("secondary-capture", "a secondary capture that is not a digitised film")
+            return Reason(LeftOutReason.SECONDARY_CAPTURE, "a secondary capture that is not a digitised film")
     elif sop_class not in (CR_IMAGE, DX_PRESENTATION):
-        return Reason("not-radiograph", f"{in_words(dataset)}, no CR or DX image (SOP Class)")
+        return Reason(LeftOutReason.NOT_RADIOGRAPH, f"{in_words(dataset)}, no CR or DX image (SOP Class)")
     kinds = {kind.upper() for kind in texts(dataset, "ImageType")}
     said = [text(dataset, keyword) for keyword in _PROCESSED_FIELDS]
     return PROCESSED if any(map(wording.is_processed, (*said, *kinds))) else unpresentable
@@ -181,14 +181,16 @@ def _not_chest(dataset: Dataset) -> Reason | None:
     study = wording.region_of(text(dataset, "StudyDescription"))
     if declared is BodyRegion.OTHER or near == {BodyRegion.OTHER}:
         if BodyRegion.CHEST in ({declared} | near):
-            return Reason("body-part-contradicted", "the header names the chest and another body part")
-        return Reason("not-chest", "another body part")
+            return Reason(
+                LeftOutReason.BODY_PART_CONTRADICTED, "the header names the chest and another body part"
+            )
+        return Reason(LeftOutReason.NOT_CHEST, "another body part")
     if len(near) == 2 or (study is BodyRegion.OTHER and BodyRegion.CHEST not in near):
         contradicted = declared is BodyRegion.CHEST or len(near) == 2
         return (
-            Reason("body-part-contradicted", "the header names the chest and another body part")
+            Reason(LeftOutReason.BODY_PART_CONTRADICTED, "the header names the chest and another body part")
             if contradicted
-            else Reason("not-chest", "another body part")
+            else Reason(LeftOutReason.NOT_CHEST, "another body part")
         )
     if BodyRegion.CHEST not in ({declared, study} | near):
         return _UNKNOWN_PART

@@ -11,6 +11,7 @@ from pipeline.images.kinds import (
     in_words_by_listing,
     modalities_of,
 )
+from pipeline.study import LeftOutReason
 
 
 def names_readable(modalities: Collection[str], accepts: Sequence[Accepts] = ()) -> bool:
@@ -34,14 +35,16 @@ def refuse_unreadable(
         return
     if any(modalities) and not names_readable(modalities, accepts):
         raise SkipStudy(
-            "not-radiograph",
+            LeftOutReason.NOT_RADIOGRAPH,
             f"the archive lists {_listed(told, modalities)} and no projection radiograph (Modalities in Study)",
         )
     if told and DX_PROCESSING in told and not any(map(_may_be_film, told)):
-        raise SkipStudy("for-processing", "the archive lists raw detector images alone (SOP Class)")
+        raise SkipStudy(
+            LeftOutReason.FOR_PROCESSING, "the archive lists raw detector images alone (SOP Class)"
+        )
     if told and not any(map(_may_be_film, told)):
         raise SkipStudy(
-            "not-radiograph",
+            LeftOutReason.NOT_RADIOGRAPH,
             f"the archive lists {_listed(told, modalities)} and no CR or DX image (SOP Class)",
         )
 

@@ -27,7 +27,16 @@ from pipeline.images.orientation import presented
 from pipeline.images.rejection import rejected
 from pipeline.images.sampling import evenly
 from pipeline.images.scale import pixel_aspect, resized, spacing_mm, working_size
-from pipeline.study import FetchedStudy, ImageSet, LeftOut, Remark, StudyContext, StudyImage, Turn
+from pipeline.study import (
+    FetchedStudy,
+    ImageSet,
+    LeftOut,
+    LeftOutReason,
+    Remark,
+    StudyContext,
+    StudyImage,
+    Turn,
+)
 
 FRAMES = frozenset({Kind.CINE, Kind.OCT, Kind.NUCLEAR, Kind.TOMOSYNTHESIS})
 """Kinds of which an instance has several frames, of which some are shown."""
@@ -67,7 +76,7 @@ def prepare_pictures(
     for header in sorted(headers, key=_as_numbered):
         uid = text(header.dataset, "SOPInstanceUID")
         verdict = (
-            Reason("rejected", out[uid])
+            Reason(LeftOutReason.REJECTED, out[uid])
             if out.get(uid)
             else _verdict(header, accepts, used, most - len(images))
         )
@@ -119,9 +128,11 @@ def _verdict(header: Header, accepts: Sequence[Accepts], used: Counter[Kind], ro
     """The declaration by which the instance is shown, or why it is not."""
     accepted = _accepting(header, accepts)
     if accepted is None:
-        return Reason("not-accepted", f"{in_words(header.dataset)}, which this model does not read")
+        return Reason(
+            LeftOutReason.NOT_ACCEPTED, f"{in_words(header.dataset)}, which this model does not read"
+        )
     if not room or used[accepted.kind] >= accepted.most:
-        return Reason("over-limit", "enough pictures of this study are used")
+        return Reason(LeftOutReason.OVER_LIMIT, "enough pictures of this study are used")
     return refuse_unpresentable(header.dataset) or accepted
 
 

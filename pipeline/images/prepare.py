@@ -20,14 +20,10 @@ from pipeline.images.orientation import PRESENTATION_STATE, Presented, apply_shu
 from pipeline.images.scale import pixel_aspect, resized, spacing_mm, working_size
 from pipeline.images.selection import judge_all
 from pipeline.images.trust import HEADERS_ALONE, SiteTrust
-from pipeline.study import FetchedStudy, ImageSet, LeftOut, Remark, StudyContext, StudyImage
+from pipeline.study import FetchedStudy, ImageSet, LeftOut, LeftOutReason, Remark, StudyContext, StudyImage
 
 DEFAULT_LIMITS = ImageLimits()
-_SKIP_ORDER = (
-    "lateral-view", "other-view", "rejected", "secondary-image", "processed-image", "for-processing",
-    "body-part-contradicted", "body-part-unknown", "not-chest", "secondary-capture", "not-radiograph",
-)  # fmt: skip
-"""Which reason names a study that has nothing for the model: the one nearest to a usable film."""
+_SKIP_ORDER = tuple(LeftOutReason)
 _LENIENT = {
     "no-file-meta": "it has no file meta group, its encoding was recognised",
     "no-preamble": "it has no preamble",
@@ -206,16 +202,16 @@ def _superfluous(
     candidate: Candidate, used: int, exposures: set[tuple[str, ...] | None], limits: ImageLimits
 ) -> Reason | None:
     if used and candidate.secondary:
-        return Reason("secondary-image", "made from another image of this study")
+        return Reason(LeftOutReason.SECONDARY_IMAGE, "made from another image of this study")
     if candidate.exposure is not None and candidate.exposure in exposures:
-        return Reason("same-exposure", "another rendering of an exposure that is used")
+        return Reason(LeftOutReason.SAME_EXPOSURE, "another rendering of an exposure that is used")
     if used == limits.max_images:
-        return Reason("over-limit", "enough films of this study are used")
+        return Reason(LeftOutReason.OVER_LIMIT, "enough films of this study are used")
     return None
 
 
 def _left_out(header: Header, reason: Reason) -> LeftOut:
-    return LeftOut(text(header.dataset, "SOPInstanceUID"), reason.code, reason.message)
+    return LeftOut(text(header.dataset, "SOPInstanceUID"), str(reason.code), reason.message)
 
 
 def _nothing_to_use(left_out: list[LeftOut], damaged: bool) -> FailStudy | SkipStudy:

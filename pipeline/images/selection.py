@@ -7,6 +7,7 @@ from pipeline.images.choose import PROCESSED, Candidate, Reason, judge
 from pipeline.images.headers import Header, text, texts
 from pipeline.images.rejection import rejected
 from pipeline.images.trust import HEADERS_ALONE, SiteTrust
+from pipeline.study import LeftOutReason
 
 _RENDERED_BY = (
     "SeriesDescription", "AcquisitionDeviceProcessingDescription", "DerivationDescription", "ImageComments",
@@ -27,7 +28,10 @@ def judge_all(
     for header in headers:
         why = out.get(text(header.dataset, "SOPInstanceUID"))
         verdicts.append(
-            (header, Reason("rejected", why) if why else judge(header, laterals=laterals, trust=trust))
+            (
+                header,
+                Reason(LeftOutReason.REJECTED, why) if why else judge(header, laterals=laterals, trust=trust),
+            )
         )
     ordinary = {
         verdict.lateral

@@ -96,6 +96,7 @@ def claim(
             "since": wanted.since,
             "until": wanted.until,
             "begun": wanted.begun,
+            "received": wanted.received,
             "settle": settle_seconds,
             "alone": wanted.alone,
             "limit": limit,

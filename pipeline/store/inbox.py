@@ -1,6 +1,6 @@
 """Instances received without being asked for: durable before the sender is told Success."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
@@ -78,6 +78,20 @@ def hand_over(connection: Connection, archive: str, study_instance_uid: str, new
     connection.execute(
         statement("inbox", "hand_over"), {"archive": archive, "study": study_instance_uid, "newest": newest}
     )
+
+
+def settle_known(
+    connection: Connection, archive: str, recipe: str, study: QuietStudy, announced: Collection[str]
+) -> int:
+    """Settle what was pushed again as it was; returns how many instances, 0 where anything of the study is new."""
+    values = {
+        "archive": archive,
+        "recipe": recipe,
+        "study": study.study_instance_uid,
+        "newest": study.newest,
+        "announced": list(announced),
+    }
+    return len(connection.execute(statement("inbox", "settle_known"), values).fetchall())
 
 
 def remove_released(

@@ -6,7 +6,7 @@ twice is made harmless by fencing tokens, call numbers and deterministic ids.
 """
 
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import date, datetime
 from pathlib import Path
 from types import TracebackType
@@ -35,7 +35,7 @@ from pipeline.lookup import (
 )
 from pipeline.store import audit, claims, histories, inbox, outcomes, reading, searching, standing
 from pipeline.store.connections import MACHINE, VIEWER, Connection, Connections
-from pipeline.store.presence import Presence
+from pipeline.store.presence import LOCK_CLASS, Presence
 from pipeline.store.rights import excess_rights
 from pipeline.store.statements import statement
 from pipeline.store.sweeps import Sweeps
@@ -44,6 +44,7 @@ from pipeline.store.values import (
     ChainHead,
     Elsewhere,
     FoundCounts,
+    Processes,
     QuietStudy,
     Received,
     ReceivedOrigin,
@@ -224,6 +225,18 @@ class Store:
         """Give claims back untouched, their attempt not counted; returns those that were lost."""
         return self._run(lambda c: claims.release(c, held))
 
+    def processes(self) -> Processes:
+        """Who works on this ledger; this process shows that it lives from now on."""
+
+        def work(connection: Connection) -> Processes:
+            ours = self._presence.hold()
+            row = connection.execute(statement("ledger", "processes"), {"class": LOCK_CLASS}).fetchone()
+            assert row is not None
+            ledger, living = row
+            return Processes(ledger, ours, frozenset(living) | {ours})
+
+        return self._run(work)
+
     def now(self) -> datetime:
         """The server's clock, by which leases and retries are told."""
         row = self._run(lambda c: c.execute(statement("ledger", "now")).fetchone())
@@ -309,6 +322,29 @@ class Store:
         """Mark what had come by ``newest`` as handed to the ledger; a study at rest becomes work again by it."""
         self._run(lambda c: inbox.hand_over(c, archive, study_instance_uid, newest))
 
+    def settle_known(
+        self,
+        archive: str,
+        recipe: str,
+        study: QuietStudy,
+        announced: Collection[str],
+        events: Sequence[Mapping[str, Any]],
+    ) -> int:
+        """Settle what waits of ``study``, with its audit, where all of it came before and the outcome in force has it.
+
+        Returns how many instances, 0 where the study is work; nothing is written then. Those that the archive itself
+        has ``announced`` (SOP Instance UIDs) are released, the others are kept.
+        """
+
+        def work(connection: Connection) -> int:
+            with connection.transaction():
+                settled = inbox.settle_known(connection, archive, recipe, study, announced)
+                if settled and events:
+                    audit.append(connection, ACCESS_CHAIN, events)
+            return settled
+
+        return self._run(work)
+
     def remove_released(
         self,
         remove: Callable[[Path], None],
@@ -336,13 +372,15 @@ class Store:
         recipe: str,
         since: date | None,
         until: date | None,
+        modalities: Sequence[str] = (),
         *,
         after: int = 0,
         limit: int = 500,
     ) -> tuple[tuple[int, str], ...]:
-        """Ledger id and UID of reported studies of these dates, those behind ``after``."""
+        """Ledger id and UID of reported studies of these dates and modalities (any, where empty), behind ``after``."""
         values = {
-            "archive": archive, "recipe": recipe, "since": since, "until": until, "after": after, "limit": limit
+            "archive": archive, "recipe": recipe, "since": since, "until": until, "modalities": list(modalities),
+            "after": after, "limit": limit,
         }  # fmt: skip
         return tuple(
             self._run(

@@ -81,9 +81,9 @@ class Sweeps:
         rows = self._rows("holding", {})
         return Pause(*rows[0]) if rows else None
 
-    def received_open(self, archive: str, recipe: str) -> tuple[int, ...]:
-        """Open ledger rows of studies that were pushed and handed over, whatever their date."""
-        rows = self._rows("received_open", {"archive": archive, "recipe": recipe})
+    def received_ready(self, archive: str, recipe: str, seconds: float = 0.0) -> tuple[int, ...]:
+        """Ledger rows of studies that were handed over at least ``seconds`` ago and nobody works on, oldest first."""
+        rows = self._rows("received_ready", {"archive": archive, "recipe": recipe, "seconds": seconds})
         return tuple(ledger_id for (ledger_id,) in rows)
 
     def received_unknown(self, archive: str, recipe: str) -> tuple[str, ...]:

@@ -24,6 +24,15 @@ class FoundCounts:
 
 
 @dataclass(frozen=True, slots=True)
+class Processes:
+    """Who works on a ledger: ``ledger`` tells it from others (hex), ``ours`` is our number, ``living`` all of them."""
+
+    ledger: str
+    ours: int
+    living: frozenset[int]
+
+
+@dataclass(frozen=True, slots=True)
 class SettledStudy:
     """A study at rest in an archive that announces no counts: only its image-level list tells whether it changed."""
 

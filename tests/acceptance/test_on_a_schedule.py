@@ -1,4 +1,4 @@
-"""README, "On a schedule": its lines, typed into an empty shell, draft a study by the nightly sweep."""
+"""README, "When a PACS pushes, or on a schedule": its lines, typed into an empty shell, draft by the nightly sweep."""
 
 import json
 import os

@@ -20,7 +20,8 @@ from tests.servers import free_port
 from tests.sites import environment, firstread, running, until, write_site
 
 EXAMPLE_UID = "2.25.100"
-"""The study that the README's commands name."""
+"""The study that the commands of the pages name."""
+TASKS = "docs/tasks.md"
 
 
 def test_the_readme_starts_only_what_tests_run() -> None:
@@ -28,8 +29,8 @@ def test_the_readme_starts_only_what_tests_run() -> None:
 
 
 def test_the_configuration_is_accepted() -> None:
-    text = (readme.ROOT / "README.md").read_text(encoding="utf-8")
-    block, tasks = re.findall(r"```toml\n(.*?)```", text, re.S)
+    (block,) = re.findall(r"```toml\n(.*?)```", (readme.ROOT / "README.md").read_text(encoding="utf-8"), re.S)
+    (tasks,) = re.findall(r"```toml\n(.*?)```", (readme.ROOT / TASKS).read_text(encoding="utf-8"), re.S)
     settings = Settings(**tomllib.loads(block))
     assert set(settings.archives) == {"main", "ct", "disk"}
     listed = site_tasks(Settings(**tomllib.loads(tasks)), Language.ENGLISH)
@@ -50,7 +51,7 @@ def test_the_commands_of_a_site(work_url: str, prefect_url: str, tmp_path: Path)
     write_site(tmp_path, work_url, {"main": {"kind": "folder", "path": str(films)}}, serve={"port": port})
     upgraded = firstread("db", "upgrade", cwd=tmp_path)
     assert upgraded.returncode == 0, upgraded.stderr
-    for command in readme.commands("firstread"):
+    for command in (*readme.commands("firstread"), *readme.commands("firstread", TASKS)):
         if command[1] == "serve":
             _serve(command, tmp_path, port)
             continue

@@ -1,15 +1,17 @@
 """What a command costs before and after its work: this build against an older one, in one run, as ratios.
 
-    python -m tests.benchmarks.bench_start /path/of/the/old/checkout [--rounds 7] [--films 200]
+    python -m tests.benchmarks.bench_start /path/of/the/old/checkout [--only times|memory] [--rounds 7] [--films 200]
 
 Both sides run as installed in their own ``.venv``, by turns, on the same films, each with a data folder of its own that
 was used before (graphs are exported, the database is made). Seconds are wall time of the whole process; memory is the
 largest sum of proportional set sizes (PSS, /proc/PID/smaps_rollup) over the command and every process it started, the
-embedded Postgres and, on the old side, its Prefect server included. Times are medians of the rounds.
+embedded Postgres and, on the old side, its Prefect server included. CPU seconds are those of the command and of what
+it waited for, not of the embedded Postgres: they hold on a busy machine too. Times are medians of the rounds.
 """
 
 import argparse
 import os
+import resource
 import shutil
 import statistics
 import subprocess
@@ -33,6 +35,7 @@ class Side:
     root: Path
     site: Path
     seconds: dict[str, list[float]] = field(default_factory=dict)
+    cpu_seconds: dict[str, list[float]] = field(default_factory=dict)
     peak_mb: dict[str, list[float]] = field(default_factory=dict)
 
     def write(self, films: Path) -> None:
@@ -45,7 +48,7 @@ class Side:
     def run(self, *arguments: str, measure: str = "", memory: bool = False) -> None:
         """Run a command; its seconds, or its memory, are kept under ``measure``."""
         command = [str(self.root / ".venv" / "bin" / "firstread"), *arguments]
-        started = time.perf_counter()
+        started, used = time.perf_counter(), _cpu_seconds()
         process = subprocess.Popen(
             command,
             cwd=self.site,
@@ -65,6 +68,7 @@ class Side:
             self.peak_mb.setdefault(measure, []).append(peak)
         elif measure:
             self.seconds.setdefault(measure, []).append(time.perf_counter() - started)
+            self.cpu_seconds.setdefault(measure, []).append(_cpu_seconds() - used)
         self._await_postgres()
 
     def _await_postgres(self) -> None:
@@ -73,6 +77,11 @@ class Side:
         deadline = time.monotonic() + 30
         while pid.exists() and time.monotonic() < deadline:
             time.sleep(0.05)
+
+
+def _cpu_seconds() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def _pss_mb(site: str, root: int) -> float:
@@ -99,13 +108,16 @@ def _pss_mb(site: str, root: int) -> float:
     return total / 1024
 
 
-def measure(sides: tuple[Side, Side], films: Path, rounds: int, many: int) -> None:
-    """All rows, the sides by turns."""
+def prepare(sides: tuple[Side, Side], films: Path) -> None:
+    """A run of each side beforehand: graphs are exported, the database is made."""
     for side in sides:
         side.write(films)
         side.run("run", "--json")
-    spare = films.with_name("spare")
-    written = simulate(3 * rounds + 1, spare, seed=11, size=2048).studies
+
+
+def measure_times(sides: tuple[Side, Side], films: Path, rounds: int) -> None:
+    """The rows of seconds, the sides by turns."""
+    written = simulate(rounds, films.with_name("spare"), seed=11, size=2048).studies
     for number in range(rounds):
         for side in sides:
             side.run("run", "--json", measure="run, nothing new")
@@ -115,8 +127,13 @@ def measure(sides: tuple[Side, Side], films: Path, rounds: int, many: int) -> No
             shutil.copy(path, films / f"new-{number}-{path.name}")
         for side in sides:
             side.run("run", "--json", measure="run, one new film of 2048 x 2048")
+
+
+def measure_memory(sides: tuple[Side, Side], films: Path, many: int) -> None:
+    """The rows of memory: three runs of one study, and a sweep of ``many`` films."""
+    written = simulate(3, films.with_name("more"), seed=13, size=2048).studies
     for number in range(3):
-        for path in written[rounds + number].paths:
+        for path in written[number].paths:
             shutil.copy(path, films / f"mem-{number}-{path.name}")
         for side in sides:
             side.run("run", "--json", measure="peak, run of one study", memory=True)
@@ -129,6 +146,7 @@ def main() -> None:
     """Measure and print one line a row."""
     parser = argparse.ArgumentParser()
     parser.add_argument("old", type=Path)
+    parser.add_argument("--only", choices=("times", "memory"), default="")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--films", type=int, default=200)
     asked = parser.parse_args()
@@ -140,9 +158,13 @@ def main() -> None:
         (films / "truth.jsonl").unlink(missing_ok=True)
         here = Path(__file__).resolve().parents[2]
         sides = (Side("new", here, folder / "new"), Side("old", asked.old, folder / "old"))
-        measure(sides, films, asked.rounds, asked.films)
+        prepare(sides, films)
+        if asked.only != "memory":
+            measure_times(sides, films, asked.rounds)
+        if asked.only != "times":
+            measure_memory(sides, films, asked.films)
     new, old = sides
-    for told, unit in (("seconds", "s"), ("peak_mb", "MB PSS")):
+    for told, unit in (("seconds", "s"), ("cpu_seconds", "s CPU"), ("peak_mb", "MB PSS")):
         for row, values in getattr(new, told).items():
             ours, theirs = statistics.median(values), statistics.median(getattr(old, told)[row])
             print(f"{row:36} {ours:8.2f} {unit}   old {theirs:8.2f}   ratio {ours / theirs:.2f}")

@@ -129,6 +129,28 @@ def test_two_claimers_never_share_a_study(store: Store, database_url: str) -> No
     assert claimed == Counter(ids)
 
 
+def test_what_was_claimed_meanwhile_is_not_taken_for_left_behind(store: Store, database_url: str) -> None:
+    """A row that changed while a claim was on its way is looked at anew, and the living processes are not."""
+    discover(store, 2)
+    values = {
+        "class": 1, "recipe": RECIPE, "archive": ARCHIVE, "ledger_ids": None, "since": None, "until": None,
+        "begun": None, "alone": False, "received": False, "settle": 0, "limit": 4, "owner": "o", "process": 1,
+        "call": uuid.uuid4(), "seconds": 60,
+    }  # fmt: skip
+    with psycopg.connect(libpq_url(database_url)) as slow:
+        slow.execute("SET ROLE firstread_machine")
+        slow.execute("SET search_path TO firstread")
+        slow.execute("SELECT now()")  # the moment at which its claim begins
+        assert len(claim(store, 1)) == 1
+        taken = slow.execute(statement("ledger", "claim"), values).fetchall()
+        assert len(taken) == 1, "the other one alone"
+    with psycopg.connect(libpq_url(database_url)) as later:
+        later.execute("SET ROLE firstread_machine")
+        later.execute("SET search_path TO firstread")
+        again = later.execute(statement("ledger", "claim"), values).fetchall()
+        assert len(again) == 2, "asked by locks that nobody holds both processes are gone"
+
+
 def test_an_expired_lease_is_claimed_again_and_the_old_token_is_refused(store: Store) -> None:
     (ledger_id,) = discover(store, 1)
     (stale,) = claim(store, lease_seconds=0.01)
@@ -321,8 +343,8 @@ def test_claiming_reads_only_open_rows_however_long_the_ledger(store: Store, dat
         connection.execute("SET ROLE firstread_machine")
         values = {
             "class": 1, "recipe": RECIPE, "archive": ARCHIVE, "ledger_ids": None, "since": None, "until": None,
-            "begun": None, "alone": False, "settle": 0, "limit": 4, "owner": "o", "process": 1, "call": uuid.uuid4(),
-            "seconds": 60,
+            "begun": None, "alone": False, "received": False, "settle": 0, "limit": 4, "owner": "o", "process": 1,
+            "call": uuid.uuid4(), "seconds": 60,
         }  # fmt: skip
         plan = "\n".join(
             line

@@ -1,7 +1,10 @@
 """Nights are covered, not clocked: where a sweep goes on, what it drafts, a pause, dates that are refused."""
 
 import asyncio
+import base64
 import hashlib
+import io
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
@@ -63,6 +66,28 @@ def film(folder: Path, day: str, number: int) -> str:
     dataset.StudyDate = day
     dataset.save_as(made)
     return str(dataset.StudyInstanceUID)
+
+
+def test_only_studies_with_the_archives_modalities_are_looked_for(
+    site: Callable[..., Path], tmp_path: Path
+) -> None:
+    """Simulated films are DX; others stay unknown to the ledger, and the audit has what was asked."""
+    film(tmp_path / "films", "20261129", 1)
+    assert night(site(modalities=["CT", "MR"]), days=36_500).discovered == 0
+    config = site(modalities=["CR", "DX"])
+    assert night(config, days=36_500).discovered == 1
+    with open_store(configuration.load(config)) as store:
+        text = io.BytesIO()
+        store.audit_export(text)
+    asked = [
+        base64.b64decode(entity["query"]).decode()
+        for line in text.getvalue().splitlines()
+        for entity in json.loads(line)["event"].get("entity", ())
+        if "query" in entity
+    ]
+    assert any("&ModalitiesInStudy=CT&ModalitiesInStudy=MR" in one for one in asked), asked
+    with pytest.raises(ConfigurationError, match="as DICOM does"):
+        configuration.load(site(modalities=["chest"]))
 
 
 def night(config: Path, **asked: Any) -> Tally:

@@ -17,6 +17,7 @@ from flows.cli import app
 from flows.commands import ending
 from pipeline.ledger import LedgerState
 from pipeline.store.store import Store
+from pipeline.study import HeldInstance, InstanceRef
 from tests.sites import rows, write_site
 from tests.store_samples import claim, discover, found, outcome, settled, study_uid
 
@@ -59,6 +60,26 @@ def told(arguments: list[str], capsys: pytest.CaptureFixture[str], exit_code: in
 def told_json(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> Any:
     """The object on the last line."""
     return json.loads(told([*arguments, "--json"], capsys).splitlines()[-1])
+
+
+def test_status_says_what_was_received_and_waits(
+    site: Path, database_url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert told_json(["status"], capsys)["received"] == []
+    uid = study_uid(90)
+    ref = InstanceRef(uid, f"{uid}.1", f"{uid}.1.1")
+    instance = HeldInstance(ref, Path("/inbox/1.dcm"), "d1", 100, "1.2.840.1", "1.2.840.10008.1.2.1")
+    with Store(database_url) as store:
+        store.record_received("main", [instance])
+    (waiting,) = told_json(["status"], capsys)["received"]
+    assert (waiting["archive"], waiting["studies"]) == ("main", 1)
+    assert 0 <= waiting["seconds_ago"] < 60
+    assert told(["status"], capsys).startswith("main: 1 received and not handed over yet")
+    assert "received" not in told(["status", "--state", "failed"], capsys)
+    with Store(database_url) as store:
+        (quiet,) = store.quiet_studies(0)
+        store.hand_over("main", uid, quiet.newest)
+    assert "not handed over" not in told(["status"], capsys)
 
 
 def test_status_shows_every_failure_and_groups_the_skips(

@@ -9,6 +9,8 @@ import os
 import signal
 import subprocess
 import sys
+import time
+import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date
@@ -131,6 +133,41 @@ def test_deployments_and_pushed_studies(site: Site) -> None:
         assert reported(site) == 4
     versions = {version for (version,) in rows(site.database_url, "SELECT version FROM firstread.reports")}
     assert versions == {1}
+
+
+def test_one_run_drafts_a_batch_of_arrivals(site: Site) -> None:
+    """Four studies pushed at once are one event and one run, and the run is known as ours before it begins."""
+    pool, deploy, work = readme.commands("prefect")[-3:]
+    prefect(site, *pool[1:], "--overwrite")
+    prefect(site, *deploy[1:])
+    before = draft_runs(site)
+    with running(listener(site), site.folder / "listen.log", cwd=site.folder, env=environment()):
+        until(lambda: listens(site), "the listener's start")
+        store(Peer("FIRSTREAD", site.listen_port), *(path for study in site.studies for path in study.paths))
+        waiting = "SELECT FROM firstread.instance WHERE handed_over_at IS NULL"
+        until(lambda: not rows(site.database_url, waiting), "the hand-over of all")
+        until(lambda: len(draft_runs(site)) > len(before), "the run of the event")
+        time.sleep(5)
+        made = {run: tags for run, tags in draft_runs(site).items() if run not in before}
+        assert list(made.values()) == [["firstread"]]
+        variables = environment(site.prefect_api) | by_variables(site)
+        with running(
+            [sys.executable, "-m", *work], site.folder / "worker.log", cwd=readme.ROOT, env=variables
+        ):
+            until(lambda: reported(site) == len(site.studies), "the drafts")
+    assert len(draft_runs(site)) - len(before) <= 2, "one more where a study was handed over in between"
+
+
+def draft_runs(site: Site) -> dict[str, list[str]]:
+    """The runs of the flow ``draft``, each with its tags."""
+    body = {"flows": {"name": {"any_": ["draft"]}}}
+    request = urllib.request.Request(
+        f"{site.prefect_api}/flow_runs/filter",
+        json.dumps(body).encode(),
+        {"Content-Type": "application/json"},
+    )
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        return {run["id"]: run["tags"] for run in json.load(answer)}
 
 
 def test_a_killed_listener_loses_nothing_it_acknowledged(site: Site) -> None:

@@ -4,7 +4,7 @@ import pytest
 
 from pipeline.checks import run_checks
 from pipeline.report import Finding, Region, Verdict
-from pipeline.study import ImageSet, LeftOut
+from pipeline.study import TOLD_ON_THE_REPORT, ImageSet, LeftOut, LeftOutReason
 from tests.check_drafts import CONTEXT, NOTHING, REF, draft, film, verdicts
 
 PLANTED = [
@@ -22,7 +22,13 @@ def test_planted_faults_are_found(check: str, verdict: str, findings: str, impre
     assert verdicts(draft(findings, impression)).get(check) == verdict
 
 
-@pytest.mark.parametrize(("code", "warns"), [("pixel-data-short", True), ("lateral-view", False)])
+@pytest.mark.parametrize(
+    ("code", "warns"),
+    [
+        ("pixel-data-short", True),
+        *((reason.value, reason in TOLD_ON_THE_REPORT) for reason in LeftOutReason),
+    ],
+)
 def test_an_image_that_could_not_be_read_warns(code: str, warns: bool) -> None:
     left_out = (LeftOut("1.2.9", code, "the reason"),)
     made = draft("The lungs are clear.", "No acute abnormality.")

@@ -69,3 +69,21 @@ def test_a_run_without_a_prefect_api_imports_no_prefect(database_url: str, tmp_p
     write_site(tmp_path, database_url, {"main": {"kind": "folder", "path": str(tmp_path / "films")}})
     code, names = loaded(tmp_path, "run", "--json", names=("prefect", "torch", "transformers"))
     assert (code, names) == (0, [])
+
+
+def test_no_plugin_of_another_package_sees_the_settings(database_url: str, tmp_path: Path) -> None:
+    """As installed: what pydantic reads, passwords too, is handed to nobody, and no package is searched for plugins."""
+    write_site(tmp_path, database_url, {})
+    program = (
+        "import sys; sys.argv = ['firstread', 'db', 'url']\n"
+        "from flows.cli import main\n"
+        "try: main()\n"
+        "finally:\n"
+        "    from pydantic.plugin import _loader\n"
+        "    print(_loader._plugins)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path, env=environment(), timeout=120,
+        check=False,
+    )  # fmt: skip
+    assert done.stdout.splitlines()[-1] == "None", done.stdout + done.stderr

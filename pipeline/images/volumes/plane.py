@@ -13,7 +13,7 @@ from pydicom.dataset import Dataset
 from pipeline.images.choose import Reason
 from pipeline.images.context import instance_ref
 from pipeline.images.headers import Header, integer, items, numbers, text, texts
-from pipeline.study import InstanceRef
+from pipeline.study import InstanceRef, LeftOutReason
 
 Vector = tuple[float, float, float]
 
@@ -66,19 +66,23 @@ def planes_of(header: Header) -> tuple[Plane, ...] | Reason:
     """The planes of one instance in the order of its frames, or why it is no part of a volume."""
     dataset = header.dataset
     if (integer(dataset, "SamplesPerPixel") or 1) != 1:
-        return Reason("colour-slice", "a colour picture, not a plane of grey values")
+        return Reason(LeftOutReason.COLOUR_SLICE, "a colour picture, not a plane of grey values")
     if text(dataset, "PhotometricInterpretation").upper() == "PALETTE COLOR":
-        return Reason("colour-slice", "a picture in colours of a palette, not a plane of grey values")
+        return Reason(
+            LeftOutReason.COLOUR_SLICE, "a picture in colours of a palette, not a plane of grey values"
+        )
     kinds = {kind.upper() for kind in texts(dataset, "ImageType")}
     if "MOSAIC" in kinds:
-        return Reason("mosaic", "a mosaic: many planes drawn into one picture")
+        return Reason(LeftOutReason.MOSAIC, "a mosaic: many planes drawn into one picture")
     if kinds & NO_VOLUME_KINDS:
-        return Reason("not-a-plane", "a localiser, projection or screen beside the volume (Image Type)")
+        return Reason(
+            LeftOutReason.NOT_A_PLANE, "a localiser, projection or screen beside the volume (Image Type)"
+        )
     shared = (items(dataset, "SharedFunctionalGroupsSequence") or (Dataset(),))[0]
     frames = items(dataset, "PerFrameFunctionalGroupsSequence")
     if not frames:
         if (integer(dataset, "NumberOfFrames") or 1) != 1:
-            return Reason("no-position", "several frames, and nothing says where each lies")
+            return Reason(LeftOutReason.NO_POSITION, "several frames, and nothing says where each lies")
         plane = _plane(header, 0, (dataset,))
         return plane if isinstance(plane, Reason) else (plane,)
     planes = []
@@ -88,7 +92,7 @@ def planes_of(header: Header) -> tuple[Plane, ...] | Reason:
             return plane
         planes.append(plane)
     if len(planes) != (integer(dataset, "NumberOfFrames") or 1):
-        return Reason("no-position", "the header places more or fewer frames than it holds")
+        return Reason(LeftOutReason.NO_POSITION, "the header places more or fewer frames than it holds")
     return tuple(planes)
 
 
@@ -98,13 +102,19 @@ def _plane(header: Header, frame: int, groups: Sequence[Dataset]) -> Plane | Rea
     cosines = _floats(groups, "PlaneOrientationSequence", "ImageOrientationPatient")
     spacing = _floats(groups, "PixelMeasuresSequence", "PixelSpacing")
     if len(position) != 3 or len(cosines) != 6:
-        return Reason("no-position", "the header does not say where the plane lies in the patient")
+        return Reason(
+            LeftOutReason.NO_POSITION, "the header does not say where the plane lies in the patient"
+        )
     if len(spacing) != 2 or min(spacing) <= 0:
-        return Reason("no-spacing", "the header does not say how far the pixels lie apart (Pixel Spacing)")
+        return Reason(
+            LeftOutReason.NO_SPACING, "the header does not say how far the pixels lie apart (Pixel Spacing)"
+        )
     row, column = np.array(cosines[:3]), np.array(cosines[3:])
     lengths = np.linalg.norm(row), np.linalg.norm(column)
     if max(abs(1 - length) for length in lengths) > UNIT_LENGTH or abs(float(row @ column)) > UNIT_LENGTH:
-        return Reason("no-position", "the directions of rows and columns are no right angle of unit vectors")
+        return Reason(
+            LeftOutReason.NO_POSITION, "the directions of rows and columns are no right angle of unit vectors"
+        )
     return Plane(
         header=header,
         frame=frame,

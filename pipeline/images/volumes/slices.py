@@ -23,7 +23,16 @@ from pipeline.images.scale import resized, working_size
 from pipeline.images.volumes.plane import Plane, planes_of
 from pipeline.images.volumes.stack import Stack, stacks_of
 from pipeline.images.volumes.voxels import PLANE_LIMITS, plane_values
-from pipeline.study import FetchedStudy, ImageSet, LeftOut, Remark, StudyContext, StudyImage, Turn
+from pipeline.study import (
+    FetchedStudy,
+    ImageSet,
+    LeftOut,
+    LeftOutReason,
+    Remark,
+    StudyContext,
+    StudyImage,
+    Turn,
+)
 
 SOFT_TISSUE = (-160.0, 240.0)
 """What CT is shown in where neither model nor header names a window, in HU."""
@@ -93,7 +102,7 @@ def prepare_slices(
         raise _nothing_to_use(reasons, unused)
     ranked.sort(key=lambda one: one.order)
     best = ranked[0]
-    other = Reason("other-series", "another series of the same study is shown to the model")
+    other = Reason(LeftOutReason.OTHER_SERIES, "another series of the same study is shown to the model")
     reasons += [(plane, other) for one in ranked[1:] for plane in one.stack.planes]
     used = {plane.ref for plane in best.stack.planes}
     named = {plane.ref: reason for plane, reason in reasons if plane.ref not in used}
@@ -131,7 +140,8 @@ def _accepting(header: Header, accepts: Sequence[Accepts]) -> Accepts | None:
 def _planes(header: Header, accepts: Sequence[Accepts]) -> Sequence[Plane] | Reason:
     if _accepting(header, accepts) is None:
         return Reason(
-            "not-accepted", f"{in_words(header.dataset)}, which this model does not read beside the series"
+            LeftOutReason.NOT_ACCEPTED,
+            f"{in_words(header.dataset)}, which this model does not read beside the series",
         )
     return planes_of(header)
 
@@ -139,10 +149,11 @@ def _planes(header: Header, accepts: Sequence[Accepts]) -> Sequence[Plane] | Rea
 def _unusable(stack: Stack, accepted: Accepts) -> Reason | None:
     if stack.missing:
         gone = sum(count for _, count in stack.missing)
-        return Reason("missing-planes", f"{gone} planes inside the series are missing")
+        return Reason(LeftOutReason.MISSING_PLANES, f"{gone} planes inside the series are missing")
     if len(stack.planes) < accepted.least:
         return Reason(
-            "too-few-planes", f"{len(stack.planes)} planes; this model is shown {accepted.least} or more"
+            LeftOutReason.TOO_FEW_PLANES,
+            f"{len(stack.planes)} planes; this model is shown {accepted.least} or more",
         )
     return None
 

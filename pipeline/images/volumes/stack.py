@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from pipeline.images.choose import Reason
 from pipeline.images.volumes.plane import Plane, Vector, told_apart_by
+from pipeline.study import LeftOutReason
 
 SAME_DIRECTION = 1e-3
 """Largest difference of a direction cosine between planes of one stack: scanners round them to four digits."""
@@ -86,7 +87,8 @@ def stacks_of(planes: Iterable[Plane]) -> tuple[tuple[Stack, ...], tuple[tuple[P
     for group in _alike(planes):
         single, repeated = _without_duplicates(group)
         left_out += [
-            (plane, Reason("duplicate-plane", "the same plane is stored twice")) for plane in repeated
+            (plane, Reason(LeftOutReason.DUPLICATE_PLANE, "the same plane is stored twice"))
+            for plane in repeated
         ]
         for part, apart in _told_apart(single, ()):
             found = _measured(part, apart)
@@ -203,7 +205,9 @@ def _grouped(planes: Iterable[Plane], key: Callable[[Plane], str]) -> dict[str, 
 def _measured(planes: Sequence[Plane], apart: tuple[tuple[str, str], ...]) -> Stack | Reason:
     """The planes sorted and their steps checked, or why they are no volume."""
     if _excess(planes):
-        return Reason("several-at-one-place", "several planes at one place, and no header tells them apart")
+        return Reason(
+            LeftOutReason.SEVERAL_AT_ONE_PLACE, "several planes at one place, and no header tells them apart"
+        )
     depths = _depths(planes)
     normal = np.array(planes[0].normal)
     if normal[int(np.argmax(np.abs(normal)))] < 0:
@@ -217,13 +221,13 @@ def _measured(planes: Sequence[Plane], apart: tuple[tuple[str, str], ...]) -> St
     counts = np.maximum(1, np.rint(steps / usual)).astype(int)
     tolerance = min(max(UNEVEN_PART * usual, UNEVEN_MM), UNEVEN_MOST * usual)
     if counts.max() > MOST_GAP or np.abs(steps - counts * usual).max() > tolerance:
-        return Reason("irregular-volume", "the planes do not lie at even distances")
+        return Reason(LeftOutReason.IRREGULAR_VOLUME, "the planes do not lie at even distances")
     places = np.concatenate([[0], np.cumsum(counts)])
     positions = np.array([plane.position for plane in sorted_planes])
     step = (positions[-1] - positions[0]) / places[-1]
     beside = positions - (positions[0] + places[:, None] * step)
     if np.linalg.norm(beside, axis=1).max() > max(tolerance, min(planes[0].spacing) / 2):
-        return Reason("irregular-volume", "the planes do not lie on a straight line")
+        return Reason(LeftOutReason.IRREGULAR_VOLUME, "the planes do not lie on a straight line")
     leaning = abs(float(step @ normal)) / float(np.linalg.norm(step))
     return Stack(
         sorted_planes,

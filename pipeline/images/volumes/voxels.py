@@ -12,6 +12,7 @@ from pipeline.images.grey import padding_of
 from pipeline.images.limits import ImageLimits
 from pipeline.images.volumes.plane import Plane
 from pipeline.images.volumes.stack import Stack
+from pipeline.study import LeftOutReason
 
 PLANE_LIMITS = ImageLimits(min_side=16)
 MOST_VOXELS = 1 << 30
@@ -44,7 +45,7 @@ def read_volume(stack: Stack, limits: ImageLimits = PLANE_LIMITS) -> Volume:
         raise FailStudy("single-plane", "a single plane is no volume")
     if stack.missing:
         gone = sum(count for _, count in stack.missing)
-        raise FailStudy("missing-planes", f"{gone} planes inside the volume are missing")
+        raise FailStudy(LeftOutReason.MISSING_PLANES, f"{gone} planes inside the volume are missing")
     first = stack.planes[0]
     shape = (len(stack.planes), first.rows, first.columns)
     if int(np.prod(shape, dtype=np.int64)) > MOST_VOXELS:

@@ -18,7 +18,7 @@ WITH came AS (
     ORDER BY c.sop, c.sha256
     ON CONFLICT (archive, sop_instance_uid, sha256) DO UPDATE
         SET path = EXCLUDED.path, received_at = EXCLUDED.received_at, handed_over_at = NULL, peer = EXCLUDED.peer,
-            settled_at = NULL, settled_by = NULL, settled_code = '', released = false
+            settled_at = NULL, settled_code = '', released = false  -- settled_by: for settle_known
         WHERE i.path = ''
 )
 SELECT c.sop, coalesce(k.duplicate, false), coalesce(k.conflict, c.beside)
@@ -78,6 +78,32 @@ UPDATE ledger AS l SET
     next_attempt_at = NULL
 WHERE EXISTS (SELECT FROM handed)
   AND l.archive = %(archive)s AND l.study_instance_uid = %(study)s AND l.in_force;
+
+-- name: settle_known
+-- All that waits of a study came before, byte for byte, and the outcome of the row in force named it: nothing is to do.
+WITH waiting AS (
+    SELECT instance_id, sop_instance_uid, sha256, settled_by FROM instance
+    WHERE archive = %(archive)s AND study_instance_uid = %(study)s AND path <> '' AND handed_over_at IS NULL
+      AND received_at <= %(newest)s
+    ORDER BY instance_id
+    FOR UPDATE
+), resting AS (
+    SELECT ledger_id FROM ledger
+    WHERE archive = %(archive)s AND study_instance_uid = %(study)s AND recipe = %(recipe)s AND in_force
+      AND lease_owner IS NULL AND state IN ('reported', 'skipped')
+    FOR UPDATE
+)
+UPDATE instance AS i SET
+    settled_at = clock_timestamp(), settled_code = 'unchanged', handed_over_at = clock_timestamp(),
+    released = i.sop_instance_uid = ANY (%(announced)s::text[])
+FROM waiting AS w
+WHERE i.instance_id = w.instance_id
+  AND NOT EXISTS (
+      SELECT FROM waiting AS o
+      WHERE o.settled_by IS NULL OR o.settled_by NOT IN (SELECT ledger_id FROM resting)
+         OR EXISTS (SELECT FROM instance AS other WHERE other.archive = %(archive)s
+                    AND other.sop_instance_uid = o.sop_instance_uid AND other.sha256 <> o.sha256))
+RETURNING i.instance_id;
 
 -- name: removable
 -- Locked until the files are gone and forgotten, so that no other process removes what comes in their place.

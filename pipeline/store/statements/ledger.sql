@@ -4,6 +4,16 @@ SELECT nextval('process_number')::integer;
 -- name: hold_process_number
 SELECT pg_try_advisory_lock(%(class)s, %(number)s);
 
+-- name: processes
+-- Which ledger this is, on which server, and the numbers of the processes that are alive.
+SELECT left(encode(sha256(convert_to(
+           coalesce((SELECT encode(row_hash, 'hex') FROM audit_event ORDER BY seq LIMIT 1), '') || ' '
+           || current_database() || ' ' || coalesce(host(inet_server_addr()), '') || ' '
+           || coalesce(inet_server_port()::text, ''), 'UTF8')), 'hex'), 12),
+       coalesce((SELECT array_agg(objid::bigint) FROM pg_locks
+                 WHERE locktype = 'advisory' AND classid = %(class)s::integer::oid AND objsubid = 2 AND granted
+                   AND database = (SELECT oid FROM pg_database WHERE datname = current_database())), '{}');
+
 -- name: take_force
 -- The recipe asked for is the one in force for these studies; in the usual case it is already.
 WITH mine AS (
@@ -77,6 +87,7 @@ ORDER BY ledger_id;
 SELECT ledger_id, study_instance_uid FROM ledger
 WHERE archive = %(archive)s AND recipe = %(recipe)s AND state = 'reported' AND stands AND demographics_digest <> ''
   AND (%(since)s::date IS NULL OR study_date >= %(since)s) AND (%(until)s::date IS NULL OR study_date <= %(until)s)
+  AND (%(modalities)s::text[] = '{}' OR modalities && %(modalities)s::text[])
   AND ledger_id > %(after)s
 ORDER BY ledger_id LIMIT %(limit)s;
 
@@ -160,14 +171,19 @@ WITH alive AS (
       AND (%(ledger_ids)s::bigint[] IS NULL OR ledger_id = ANY (%(ledger_ids)s::bigint[]))
       AND (%(since)s::date IS NULL OR study_date IS NULL OR study_date >= %(since)s)
       AND (%(until)s::date IS NULL OR study_date IS NULL OR study_date <= %(until)s)
+      AND (NOT %(received)s OR EXISTS (
+              SELECT FROM instance AS i
+              WHERE i.archive = ledger.archive AND i.study_instance_uid = ledger.study_instance_uid
+                AND i.path <> '' AND i.handed_over_at IS NOT NULL))
       AND CASE
               WHEN state = 'discovered' THEN true
               -- A run does not come back to what failed in it: that is for the next one.
               WHEN state = 'failed' THEN next_attempt_at <= now()
                    AND (%(begun)s::timestamptz IS NULL OR failed_at < %(begun)s)
               WHEN lease_owner IS NULL OR lease_expires_at <= now() THEN true
-              -- After a restart of the server living processes need a moment to take their locks again.
-              ELSE NOT lease_process = ANY (coalesce((SELECT processes FROM alive), '{}'))
+              -- After a restart of the server living processes need a moment to take their locks again. What changed
+              -- after this statement began was claimed by a process that may not have been alive when it was asked.
+              ELSE updated_at < now() AND NOT lease_process = ANY (coalesce((SELECT processes FROM alive), '{}'))
                    AND pg_postmaster_start_time() <= now() - make_interval(secs => %(settle)s)
           END
       -- Whom a process died over is given to nobody together with others.

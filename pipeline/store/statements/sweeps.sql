@@ -67,14 +67,15 @@ RETURNING paused_at, paused_by, reason;
 -- name: holding
 SELECT paused_at, paused_by, reason FROM pause WHERE resumed_at IS NULL;
 
--- name: received_open
--- Open rows of studies that were pushed: whatever their date, and whether their archive knows them or not.
+-- name: received_ready
+-- Rows of studies that were pushed, handed over so many seconds ago, and nobody works on.
 SELECT l.ledger_id FROM ledger AS l
 WHERE l.archive = %(archive)s AND l.recipe = %(recipe)s
-  AND (l.state IN ('discovered', 'retrieving', 'complete', 'drafted')
-       OR (l.state = 'failed' AND l.next_attempt_at IS NOT NULL))
+  AND (l.state = 'discovered' OR (l.state = 'failed' AND l.next_attempt_at <= now())
+       OR (l.state IN ('retrieving', 'complete', 'drafted') AND l.lease_expires_at <= now()))
   AND EXISTS (SELECT FROM instance AS i WHERE i.archive = l.archive
-              AND i.study_instance_uid = l.study_instance_uid AND i.path <> '' AND i.handed_over_at IS NOT NULL)
+              AND i.study_instance_uid = l.study_instance_uid AND i.path <> ''
+              AND i.handed_over_at <= clock_timestamp() - make_interval(secs => %(seconds)s))
 ORDER BY l.ledger_id;
 
 -- name: received_unknown
