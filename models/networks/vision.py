@@ -55,7 +55,8 @@ class VisionOutput(NamedTuple):
     ``presence`` logits [n, kinds, 3] for present at all, present on the patient's right, on the left (on a lateral
     film: in front, behind); ``features`` [n, widths[2], heat_size, heat_size]; ``geometry`` [n, kinds, 2, 5], centre,
     spread and root of the hot area per slot; ``pooled`` [n, pooled_width], mean and standard deviation over the film of
-    the features at strides 4 to 32.
+    the features at strides 4 to 32; ``cells`` [n, widths[2], image_size / 32, image_size / 32], the features at stride
+    8 averaged over squares of 32 pixels.
     """
 
     tokens: Tensor
@@ -64,6 +65,7 @@ class VisionOutput(NamedTuple):
     features: Tensor
     geometry: Tensor
     pooled: Tensor
+    cells: Tensor
 
 
 def _convolution(inputs: int, outputs: int, kernel: int, stride: int) -> nn.Sequential:
@@ -204,7 +206,8 @@ class VisionTower(nn.Module):
         heat = self.heat(features)
         slots, presence, geometry = self.slots(features, heat)
         pooled = _pooled([finest, fine, middle, square])
-        return VisionOutput(torch.cat([slots, grid], dim=1), heat, presence, features, geometry, pooled)
+        tokens, cells = torch.cat([slots, grid], dim=1), functional.avg_pool2d(fine, 4)
+        return VisionOutput(tokens, heat, presence, features, geometry, pooled, cells)
 
 
 def _average(maps: Tensor) -> Tensor:

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from torch import Tensor
 
+from models.families.mini.certainty import RealReader, Shown, write_certain
+from models.families.mini.films import Reading, thumbnail_and_histogram
 from models.families.mini.places import Places, write_places
 from models.networks.mini import EOS_ID, PAD_ID, FirstreadMini, Joined, Readout
 from models.runners.encoder import VisionEncoder
@@ -45,36 +47,47 @@ class Asker:
         tokenizer: Tokenizer,
         films: NDArray[np.generic],
         encoder: VisionEncoder | None = None,
+        real: RealReader | None = None,
     ) -> None:
         """Read every frontal film, by ``encoder`` in place of the network's own tower and heads where one is given.
 
-        The other films are read when they are first shown.
+        The other films are read when they are first shown. ``real`` says of real films what the family writes of them.
         """
         self.network, self.tokenizer, self._films, self._encoder = network, tokenizer, films, encoder
-        self.frontal, self.heat, self.pooled = self._read(0)
+        self.frontal, self.heat, self.pooled, cells = self._read(0)
         self._others: dict[int, Readout] = {}
+        self.readings: list[Reading | None] = [None] * len(films)
+        if real is not None:
+            scale = np.float32(255 if films.dtype == np.uint8 else 1)
+            thumbnail = thumbnail_and_histogram(films[:, 0].astype(np.float32) / scale)
+            read = {name: getattr(self.frontal, name).numpy() for name in ("presence", "organs", "landmarks")}
+            self.readings = real.read(
+                {"pooled": self.pooled.numpy(), "cells": cells.numpy(), "thumbnail": thumbnail, **read}
+            )
 
     @torch.no_grad()
-    def _read(self, role: int) -> tuple[Readout, Tensor, Tensor]:
-        parts, heats, pools = [], [], []
+    def _read(self, role: int) -> tuple[Readout, Tensor, Tensor, Tensor]:
+        """What is read off the films of a role: for the joiner, the heat maps, the pooled features and the cells."""
+        parts, others = [], []
         for start in range(0, len(self._films), BATCH):
             films = self._films[start : start + BATCH, role : role + 1]
             scale = np.float32(255 if films.dtype == np.uint8 else 1)
-            out, heat, pooled = self._see(films.astype(np.float32) / scale)
+            out, *other = self._see(films.astype(np.float32) / scale)
             parts.append(out)
-            heats.append(heat)
-            pools.append(pooled)
+            others.append(other)
         out = Readout(*(torch.cat(values) for values in zip(*parts, strict=True)))
-        return out, torch.cat(heats), torch.cat(pools)
+        heat, pooled, cells = (torch.cat(values) for values in zip(*others, strict=True))
+        return out, heat, pooled, cells
 
-    def _see(self, films: NDArray[np.float32]) -> tuple[Readout, Tensor, Tensor]:
+    def _see(self, films: NDArray[np.float32]) -> tuple[Readout, Tensor, Tensor, Tensor]:
         if self._encoder is None:
             reading = self.network.read(torch.from_numpy(films))
-            return reading.out, reading.seen.heat, reading.seen.pooled
+            return reading.out, reading.seen.heat, reading.seen.pooled, reading.seen.cells
         seen = {
             name: torch.from_numpy(values) for name, values in self._encoder.encode({"pixels": films}).items()
         }
-        return Readout(*(seen[name] for name in Readout._fields)), seen["heat"], seen["pooled"]
+        whole = Readout(*(seen[name] for name in Readout._fields))
+        return whole, seen["heat"], seen["pooled"], seen["cells"]
 
     def _other(self, role: int) -> Readout:
         if role not in self._others:
@@ -98,10 +111,15 @@ class Asker:
         return answers
 
     def _placed(self, ask: Ask, text: str) -> str:
-        """The answer as the family gives it: its places are those of the heads."""
+        """The answer as the family gives it: places are those of the heads, certainty that of real films."""
         read = self.frontal
         values = (read.boxes, read.organs, read.landmarks, read.presence)
-        return write_places(ask.prompt, text, Places(*(one[ask.study].numpy() for one in values)))
+        places = Places(*(one[ask.study].numpy() for one in values))
+        text, reading = write_places(ask.prompt, text, places), self.readings[ask.study]
+        if reading is None:
+            return text
+        graded = (one[ask.study].numpy() for one in (read.severity, read.zone))
+        return write_certain(ask.prompt, text, Shown(reading, places, *graded))
 
     @torch.no_grad()
     def _write(self, asks: Sequence[Ask], ids: Sequence[list[int]]) -> list[str]:

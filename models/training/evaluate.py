@@ -1,25 +1,25 @@
-"""Measure a trained model against its bars: ``python -m models.training.evaluate --studies 1000 --shared DIR``.
+"""Measure a trained model against its bars on simulated studies: ``python -m models.training.evaluate --studies 1000``.
 
-Simulated studies use poses and seeds that training never sees. Real films are those of the held-back patients; without
-``--shared`` they are left out. Prints tables, then one line of JSON.
+They use poses and seeds that training never sees. Prints tables, then one line of JSON. With ``--shared`` and
+``--readings`` the bars on real films follow (``models.training.evaluate_real``, which is also a command of its own).
 """
 
 import argparse
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 
 import torch
 
 from models.catalog import show
+from models.families.mini.certainty import RealReader
 from models.families.mini.int8 import open_small_encoder
 from models.families.mini.mini_family import ensure_mini_graphs
 from models.networks.mini import load_mini, load_tokenizer
 from models.runners.encoder import VisionEncoder
 from models.training.bars import Bar, read_bars
-from models.training.evaluate_real import Real, evaluate_real, real_tables
+from models.training.evaluate_real import evaluate_real
 from models.training.measure import Examiner, Measured
 from models.training.scoring import FindingScore
 from models.training.unseen import unseen_studies
@@ -66,7 +66,7 @@ def _task_table(measured: Measured) -> str:
     return "\n".join(lines)
 
 
-def _json(measured: Measured, bars: list[Bar], real: Real | None) -> str:
+def _json(measured: Measured, bars: list[Bar]) -> str:
     result: dict[str, object] = {
         "simulated": {name: score.to_dict() for name, score in measured.reports.items()},
         "shuffled_macro_f1": measured.shuffled.macro_f1,
@@ -74,8 +74,6 @@ def _json(measured: Measured, bars: list[Bar], real: Real | None) -> str:
         "bars": {bar.name: round(bar.measured, 4) for bar in bars},
         "bars_missed": [bar.name for bar in bars if not bar.held],
     }
-    if real is not None:
-        result["real"] = {name: asdict(source) for name, source in real.items()}
     return json.dumps(result, allow_nan=False)
 
 
@@ -92,7 +90,8 @@ def main() -> None:
     )
     parser.add_argument("--model", type=Path, default=WEIGHTS)
     parser.add_argument("--studies", type=int, default=1000)
-    parser.add_argument("--shared", type=Path, default=None, help="folder that holds data/nih and data/nih64")
+    parser.add_argument("--shared", type=Path, default=None, help="folder that holds data/nih and the others")
+    parser.add_argument("--readings", type=Path, default=None, help="folder that keeps what was read of them")
     parser.add_argument("--cache", type=Path, default=None, help="folder that keeps the rendered studies")
     parser.add_argument(
         "--quick", action="store_true", help="leave out the second language of the smaller tasks"
@@ -112,7 +111,8 @@ def main() -> None:
     encoder = None
     if chosen.int8 is not None:
         encoder = small_encoder(chosen.model, chosen.int8, network.config.vision.image_size, chosen.threads)
-    measured = Examiner(network, tokenizer, samples, encoder).measure(quick=chosen.quick)
+    reader = RealReader.of(chosen.model)
+    measured = Examiner(network, tokenizer, samples, encoder, reader).measure(quick=chosen.quick)
     bars = list(read_bars(measured))
     title = f"{chosen.studies} simulated studies, poses held out, frontal film alone, English"
     print(_score_table(title, measured.reports["en/frontal"]))
@@ -121,11 +121,9 @@ def main() -> None:
     print(_task_table(measured))
     print("bars")
     print("\n".join(str(bar) for bar in bars), flush=True)
-    real = None
-    if chosen.shared:
-        real = evaluate_real(network, tokenizer, chosen.shared, encoder)
-        print(real_tables(real))
-    print(_json(measured, bars, real))
+    print(_json(measured, bars))
+    if chosen.shared and chosen.readings:
+        bars += evaluate_real(chosen.model, chosen.shared, chosen.readings)
     raise SystemExit(0 if all(bar.held for bar in bars) else 1)
 
 

@@ -1,9 +1,9 @@
 """Measure what the model declines: ``python -m models.training.evaluate_domain --shared DIR --images DIR``.
 
-In domain: unseen simulated studies (frontal, lateral and prior films) and the NIH films of held-back patients. Out of
-it: noise of several kinds, and every folder of ``--images``, a group each, of PNG or JPEG files; a folder whose name
-begins with "chest" holds chest films, told for information. Turned and inverted chest films are told apart as well.
-``--int8 GRAPHS`` reads the films by the encoder of ``model.precision = "int8"``, its graphs kept in that folder.
+In domain: unseen simulated studies (frontal, lateral and prior films) and the films of held-back adults. Out of it:
+noise of several kinds, and every folder of ``--images``, a group each, of PNG or JPEG files; a folder whose name begins
+with "chest" holds chest films, told for information. Children's films, and turned and inverted chest films, are told
+apart as well. ``--int8 GRAPHS`` reads the films by the encoder of ``model.precision = "int8"``, its graphs kept there.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from models.families.mini.domain import Domain
 from models.networks.mini import FirstreadMini, load_mini
 from models.training.evaluate import WEIGHTS, small_encoder
 from models.training.fit_domain import pool
-from models.training.real_films import SOURCES, held_back, load_film, read_source
+from models.training.real_sources import CHILDREN, load_film, read_films
 from models.training.unseen import unseen_studies
 
 NOISES = ("gaussian", "uniform", "salt", "poisson", "pink", "flat", "stripes")
@@ -64,9 +64,10 @@ def known_groups(
     for role, name in enumerate(("frontal", "lateral", "prior")):
         films = np.stack([sample.images[role] for sample in samples])
         yield f"simulated {name}", films.astype(np.float32) / np.float32(255)
-    for source in SOURCES:
-        kept = [film for film in read_source(shared, source) if held_back(film.patient)]
-        yield f"real {source}", np.stack([load_film(film.path, size) for film in kept])
+    kept = [film for film in read_films(shared) if film.held_back]
+    for source in dict.fromkeys(film.source for film in kept):
+        some = [load_film(film.path, size) for film in kept if film.source == source]
+        yield f"real {source}{' (children)' if source == CHILDREN else ''}", np.stack(some)
 
 
 def odd_groups(images: Path | None, size: int) -> Iterator[tuple[str, Films]]:
@@ -96,7 +97,7 @@ def main() -> None:
     )
     parser.add_argument("--model", type=Path, default=WEIGHTS)
     parser.add_argument(
-        "--shared", type=Path, required=True, help="folder that holds data/nih and data/nih64"
+        "--shared", type=Path, required=True, help="folder that holds data/nih and the others"
     )
     parser.add_argument("--images", type=Path, default=None, help="folder of folders of images out of domain")
     parser.add_argument("--cache", type=Path, default=None, help="folder that keeps the rendered studies")
@@ -121,7 +122,7 @@ def main() -> None:
         counts[part][name] = declined, len(films)
 
     for name, films in known_groups(network, chosen.shared, chosen.cache, chosen.studies):
-        count("in domain", name, films)
+        count("for information" if name.endswith("(children)") else "in domain", name, films)
         if name in ("simulated frontal", "real nih"):
             for turned, others in turned_groups(films, name):
                 count("for information", turned, others)

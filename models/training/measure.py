@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from tokenizers import Tokenizer
 
+from models.families.mini.certainty import RealReader
 from models.networks.mini import FirstreadMini
 from models.runners.encoder import VisionEncoder
 from models.simulation.task_texts import StudyFacts, answer_text, draw_closed, draw_open, task_example
@@ -55,10 +56,12 @@ class Examiner:
         tokenizer: Tokenizer,
         samples: Sequence[ShardSample],
         encoder: VisionEncoder | None = None,
+        real: RealReader | None = None,
     ) -> None:
-        """Encode the films of ``samples``, each with lateral and prior; ``encoder`` as in ``Asker``."""
+        """Encode the films of ``samples``, each with lateral and prior; ``encoder`` and ``real`` as in ``Asker``."""
         self.known = [study_facts(sample) for sample in samples]
-        self.asker = Asker(network, tokenizer, np.stack([sample.images for sample in samples]), encoder)
+        films = np.stack([sample.images for sample in samples])
+        self.asker = Asker(network, tokenizer, films, encoder, real)
 
     def _studies(self, lateral: bool, prior: bool) -> list[StudyFacts]:
         return [

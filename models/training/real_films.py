@@ -6,9 +6,7 @@ are brought to the attenuation scale of the organ maps. Findings are then added 
 """
 
 import argparse
-import csv
 import logging
-from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -17,7 +15,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from torch.nn import functional
 
 from models.simulation.anatomy import FilmAnatomy
@@ -33,6 +30,7 @@ from models.simulation.maps import (
 )
 from models.simulation.study import PRIOR_SHARE, SimulatedStudy, render_study_from
 from models.training import registration
+from models.training.real_sources import Film, load_film, read_source
 from models.training.registration import Alignment, align, sampling_grid
 from models.training.render_shards import TRAINING_SHARE, shard_numbers
 from models.training.shards import SHARD_FILMS, save_shard, shard_path, to_sample
@@ -47,53 +45,11 @@ LUNG_ATTENUATION_PER_MM = 0.0042
 UNTOUCHED_SHARE = 0.35
 RECESS_ROWS = 9
 """Map rows of lung kept below the diaphragm, where fluid gathers."""
-HELD_BACK = 0.3
-SOURCES = {"nih": "films512", "nih64": "films"}
-"""Folders of films: of 512 pixels a side, and of 64."""
+SOURCES = ("nih", "nih64")
+"""Folders whose normal films are drawn into."""
 COARSE_SHARE = 0.25
 """How often a draw shows a coarse film, always as it is: findings put into it would be sharper than the film."""
 ALIGNED_TOGETHER = 14
-
-
-@dataclass(frozen=True, slots=True)
-class RealFilm:
-    """One labelled film of the collection; ``labels`` as published; ``coarse``: 64 pixels a side."""
-
-    path: Path
-    patient: int
-    view: str
-    labels: tuple[str, ...]
-    coarse: bool
-
-    @property
-    def normal(self) -> bool:
-        """Labelled 'No Finding'."""
-        return self.labels == ("No Finding",)
-
-
-def held_back(patient: int) -> bool:
-    """Whether a patient's films are for evaluation only: fixed by the patient's number, whatever the folder."""
-    return (patient * 2654435761 % 2**32) / 2**32 < HELD_BACK
-
-
-def read_source(shared: Path, name: str) -> Iterator[RealFilm]:
-    """The films of one source of ``shared``/data, a key of SOURCES."""
-    folder = shared / "data" / name
-    with (folder / "labels.csv").open(newline="") as table:
-        for row in csv.DictReader(table):
-            labels = tuple(row["finding_labels"].split("|"))
-            path = folder / SOURCES[name] / row["image"]
-            yield RealFilm(path, int(row["patient_id"]), row["view"], labels, name == "nih64")
-
-
-def load_film(path: Path, size: int) -> FloatMap:
-    """Grey levels 0..1 of a whole film resized to ``size`` x ``size``: box averages where it divides evenly."""
-    with Image.open(path) as film:
-        even = film.width % size == 0 and film.height % size == 0
-        resampling = Image.Resampling.BOX if even else Image.Resampling.BILINEAR
-        resized = film.convert("L").resize((size, size), resampling)
-    grey: FloatMap = np.asarray(resized, dtype=np.float32) / np.float32(255)
-    return grey
 
 
 def _attenuation(film: FloatMap, depth: FloatMap, heart: FloatMap, pose: PoseMaps) -> FloatMap:
@@ -166,7 +122,7 @@ def _plausible(maps: PoseMaps) -> bool:
     return all(0.2 < (box[3] - box[1]) / MAP_SIZE < 0.98 for box in (right, left)) and right[0] < left[0]
 
 
-def load_chests(films: list[RealFilm]) -> list[RealChest]:
+def load_chests(films: list[Film]) -> list[RealChest]:
     """Align a group of films to the first pose."""
     torch.set_num_threads(1)
     pose, chests = load_pose(0), []
@@ -178,13 +134,10 @@ def load_chests(films: list[RealFilm]) -> list[RealChest]:
     return chests
 
 
-def training_normals(shared: Path) -> list[RealFilm]:
+def training_normals(shared: Path) -> list[Film]:
     """The 'No Finding' films of the patients that are not held back."""
     return [
-        film
-        for name in SOURCES
-        for film in read_source(shared, name)
-        if film.normal and not held_back(film.patient)
+        film for name in SOURCES for film in read_source(shared, name) if film.normal and not film.held_back
     ]
 
 

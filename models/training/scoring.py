@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from models.training.label_reader import StatedFinding, UnreadableReportError, read_report
 from models.vocabulary.english import KINDS, FindingFact, merge_sides
@@ -109,11 +108,3 @@ def score_reports(texts: Sequence[str], facts: Sequence[Sequence[FindingFact]]) 
         compared=share(sum(any(s.change for s in draft.values()) for draft in drafts), len(drafts)),
         kinds=kinds,
     )
-
-
-def area_under_curve(positive: NDArray[np.floating], negative: NDArray[np.floating]) -> float | None:
-    """Chance that a random positive scores above a random negative, ties counting half; None without either."""
-    if not len(positive) or not len(negative):
-        return None
-    above = (positive[:, None] > negative[None]).mean() + 0.5 * (positive[:, None] == negative[None]).mean()
-    return round(float(above), 4)

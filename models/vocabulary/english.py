@@ -169,12 +169,13 @@ ABSENCES: dict[tuple[str, ...], tuple[str, ...]] = {
     ("cardiomegaly",): ("The cardiac silhouette is normal in size.", "The heart is not enlarged."),
 }
 """What is said of kinds of one group that are absent; of devices nothing is."""
-_ORDER = (
+ORDER = (
     ("consolidation", "nodule"),
     ("pleural_effusion", "pneumothorax"),
     ("cardiomegaly",),
     ("pacemaker", "central_venous_catheter"),
 )
+"""The groups of Findings, in the order in which they are spoken of."""
 
 
 def english_sentences(fact: FindingFact) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -224,7 +225,7 @@ def choose_sentences(
     present = {fact.kind: fact for fact in merge_sides(facts)}
     findings: list[tuple[str, FindingFact | None]] = []
     impression: list[str] = []
-    for kinds in _ORDER:
+    for kinds in ORDER:
         for kind in kinds:
             if kind in present:
                 long, short = wording(present[kind])

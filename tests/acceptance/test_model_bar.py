@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from flows.commands.simulate import hand_pixels
+from models.families.mini.certainty import RealReader
 from models.families.mini.domain import Domain
 from models.networks.mini import WEIGHTS_FILE, FirstreadMini, load_mini, load_tokenizer
 from models.training.evaluate import WEIGHTS
@@ -29,7 +30,7 @@ def network() -> FirstreadMini:
 @pytest.fixture(scope="module")
 def examiner(network: FirstreadMini) -> Examiner:
     samples = unseen_studies(STUDIES, network.config.vision.image_size)
-    return Examiner(network, load_tokenizer(WEIGHTS), samples)
+    return Examiner(network, load_tokenizer(WEIGHTS), samples, real=RealReader.of(WEIGHTS))
 
 
 def test_drafts_in_both_languages_state_what_is_on_the_film_and_depend_on_it(examiner: Examiner) -> None:

@@ -220,6 +220,7 @@ def test_features_hold_no_pixels(family: MiniFamily) -> None:
     assert set(features.arrays) == {
         "heat",
         "pooled",
+        "cells",
         "thumbnail",
         *READ,
         "side",

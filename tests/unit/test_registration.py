@@ -2,7 +2,8 @@ import numpy as np
 
 from models.simulation.film import MAX_VALUE, render
 from models.simulation.maps import load_pose
-from models.training.real_films import MAP_SIZE, held_back, to_maps
+from models.training.real_films import MAP_SIZE, to_maps
+from models.training.real_sources import held_back
 from models.training.registration import SIZE, align
 
 

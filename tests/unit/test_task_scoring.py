@@ -1,12 +1,10 @@
 """Counting answers: each count on a hand-made case whose result is known."""
 
-import numpy as np
 import pytest
 
 from models.simulation.task_texts import PlacedFact, StudyFacts
 from models.training.label_reader import StatedFinding, read_report
-from models.training.logistic import choose_penalty, fit_chosen
-from models.training.scoring import area_under_curve, score_reports
+from models.training.scoring import score_reports
 from models.training.task_scoring import (
     overlap,
     score_classes,
@@ -133,17 +131,3 @@ def test_a_chinese_report_is_read() -> None:
         "pneumothorax",
         "cardiomegaly",
     }
-
-
-def test_a_logistic_regression_finds_the_direction_that_tells() -> None:
-    generator = np.random.default_rng(0)
-    target = generator.random(400) < 0.3
-    features = generator.standard_normal((400, 30)).astype(np.float32)
-    features[:, 3] += 2 * target
-    groups = list(range(400))
-    assert choose_penalty(features, target, groups) > 0
-    fitted = fit_chosen(features[:300], target[:300], groups[:300])
-    scores, held = fitted.logits(features[300:]), target[300:]
-    assert (area_under_curve(scores[held], scores[~held]) or 0) > 0.85
-    with pytest.raises(ValueError, match="films with the label"):
-        fit_chosen(features, np.zeros(400, bool), groups)

@@ -1,9 +1,10 @@
 """Whether a film is like those that firstread-mini learned from: a distance in the encoder's pooled features.
 
-Known films form a few groups (simulated frontals, simulated laterals, the real sources). Each group is a Gaussian whose
-covariance is shrunk to its leading directions and one variance for all the rest (probabilistic PCA: Tipping and Bishop,
-J. R. Stat. Soc. B 61, 1999). A film's score is the Mahalanobis distance to its nearest group over that group's own
-threshold: above 1 the model declines. Numpy alone; the statistics are fitted by ``models.training.fit_domain``.
+Known films form a few groups (simulated frontals, simulated laterals, the real sources, and children, to be declined).
+Each group is a Gaussian whose covariance is shrunk to its leading directions and one variance for all the rest
+(probabilistic PCA: Tipping and Bishop, J. R. Stat. Soc. B 61, 1999). A film's score is the Mahalanobis distance to its
+nearest group over that group's own threshold: above 1 the model declines. Numpy alone; the statistics are fitted by
+``models.training.fit_domain``.
 """
 
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ from safetensors.numpy import load_file, save_file
 from pipeline.errors import StopRun
 
 DOMAIN_FILE = "domain.safetensors"
+CHILDREN, SIMULATED = "children", "simulated"
+"""The group of children's films, of which nothing was learned, and how names of groups of simulated films begin."""
 Array = NDArray[np.float32]
 
 
@@ -63,8 +66,22 @@ class Domain:
 
     def known(self, pooled: Array) -> NDArray[np.bool_]:
         """Which rows of ``pooled`` [n, d] are like the training films."""
-        within: NDArray[np.bool_] = self.score(pooled) <= 1
+        within: NDArray[np.bool_] = (self.score(pooled) <= 1) & ~self.childlike(pooled)
         return within
+
+    def childlike(self, pooled: Array) -> NDArray[np.bool_]:
+        """Which rows of ``pooled`` [n, d] are nearer to children's films than to any other."""
+        return np.array([name == CHILDREN for name in self.nearest(pooled)], bool)
+
+    def nearest(self, pooled: Array) -> list[str]:
+        """The name of the group that each row of ``pooled`` [n, d] is nearest to."""
+        features, names = (pooled - self.mean) / self.scale, list(self.groups)
+        distances = [group.distance(features) / group.threshold for group in self.groups.values()]
+        return [names[int(place)] for place in np.argmin(distances, axis=0)]
+
+    def simulated(self, pooled: Array) -> NDArray[np.bool_]:
+        """Which rows of ``pooled`` [n, d] are nearer to simulated films than to real ones."""
+        return np.array([name.startswith(SIMULATED) for name in self.nearest(pooled)], bool)
 
     def save(self, folder: Path) -> None:
         """Write ``domain.safetensors`` beside the weights."""

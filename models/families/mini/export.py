@@ -39,7 +39,7 @@ from pipeline.errors import StopRun
 FILES = (WEIGHTS_FILE, CONFIG_FILE, TOKENIZER_FILE)
 BESIDE = (FILMS_FILE, DOMAIN_FILE)
 """Files that a weights folder may have, checked like the others."""
-OUTPUTS = ("heat", *Readout._fields, "pooled")
+OUTPUTS = ("heat", *Readout._fields, "pooled", "cells")
 JOINED = ("film", "region_token")
 TIED = ("language.lm_head.weight", "language.model.embed_tokens.weight")
 FIXED_IMAGES = 2
@@ -55,7 +55,7 @@ class _Encoder(nn.Module):
     def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
         seen = self.vision(pixels.to(next(self.vision.parameters()).dtype))
         out = Readout(seen.tokens, seen.presence, *self.heads(seen))
-        return tuple(values.float() for values in (seen.heat, *out, seen.pooled))
+        return tuple(values.float() for values in (seen.heat, *out, seen.pooled, seen.cells))
 
 
 class _Joiner(nn.Module):

@@ -23,8 +23,8 @@ from PIL import Image
 from tokenizers import Tokenizer
 
 from models.catalog import CatalogEntry
-from models.families.mini.domain import DOMAIN_FILE, Domain
-from models.families.mini.films import read_film_rule, thumbnail_and_histogram
+from models.families.mini.certainty import RealReader, Shown, join_possible, split_possible, write_certain
+from models.families.mini.films import ABNORMAL, Reading, thumbnail_and_histogram
 from models.families.mini.heat import find_region, sigmoid
 from models.families.mini.int8 import check_precision, open_small_encoder
 from models.families.mini.joining import READ, fixed_joining
@@ -38,6 +38,7 @@ from models.runners.engine import EngineEncoder, open_best_engine
 from models.runners.graph_cache import Exported, GraphFolder, ensure_graphs
 from models.runners.language import OnnxLanguageModel
 from models.runners.quantize import INT8_TOLERANCE
+from models.vocabulary.task_words import NORMAL
 from models.weight_loading.verified import fixed_pixels, read_self_check, verify_files, verify_outputs
 from pipeline.errors import FailStudy, SkipStudy, StopRun
 from pipeline.report import Label, Region, Side
@@ -109,8 +110,7 @@ class MiniFamily:
             self._tasks: tuple[str, ...] = tuple(settings["tasks"])
             self._limit: int = settings["max_new_tokens"]
             self._embedding = np.load(graphs.embedding, allow_pickle=False)
-            self._domain = Domain.load(weights) if (weights / DOMAIN_FILE).exists() else None
-            self._film_rule = read_film_rule(weights)
+            self._real = RealReader.of(weights)
             self._tokenizer = Tokenizer.from_file(str(weights / TOKENIZER_FILE))
             self.model_id, self.model_version = entry.id, entry.version
             self.tasks, self.languages = frozenset(entry.tasks), frozenset(entry.languages)
@@ -144,10 +144,7 @@ class MiniFamily:
         pixels = [self.prepare(study) for study in studies]
         outputs = self._encoder.encode({"pixels": np.concatenate(pixels)})
         starts = np.cumsum([0, *(len(one) for one in pixels)])
-        if self._domain is not None and not self._domain.known(outputs["pooled"]).all():
-            raise SkipStudy(
-                "unlike-training", "a film of the study is unlike the chest films this model learned from"
-            )
+        self._refuse_unlike(outputs["pooled"])
         features: list[Features] = []
         for (frontal, lateral, prior), start in zip(films, starts[:-1].tolist(), strict=True):
             arrays = {name: values[start : start + 1] for name, values in outputs.items()}
@@ -161,6 +158,18 @@ class MiniFamily:
             seen = tuple(_seen(film) for film in (frontal, lateral) if film is not None)
             features.append(Features(seen, arrays))
         return features
+
+    def _refuse_unlike(self, pooled: NDArray[np.float32]) -> None:
+        """Raises SkipStudy where a film is unlike those that the model learned from."""
+        domain = self._real.domain
+        if domain is None:
+            return
+        if domain.childlike(pooled).any():
+            raise SkipStudy("child", "a film looks like a child's, and this model learned from adults alone")
+        if not domain.known(pooled).all():
+            raise SkipStudy(
+                "unlike-training", "a film of the study is unlike the chest films this model learned from"
+            )
 
     def answer(self, features: Sequence[Features], requests: Sequence[Request]) -> list[Answer]:
         """See ``models.family.Family``. What was encoded serves every task of this model."""
@@ -194,6 +203,8 @@ class MiniFamily:
             raise FailStudy(
                 "no-film", "this model answers about a film, its text too; name the study's images"
             )
+        if request.task is Task.SUMMARIZE:
+            request = replace(request, text=split_possible(request.text, request.language.value)[0])
         encoded = self._tokenizer.encode(prompt_for(request, features.images[0] if features.images else None))
         if UNKNOWN in encoded.tokens:
             raise FailStudy(
@@ -218,27 +229,42 @@ class MiniFamily:
 
     def _answer(self, features: Features, request: Request, text: str, truncated: bool) -> Answer:
         image = features.images[0] if features.images else None
-        if image is not None:
-            heads = (features.arrays[name][0] for name in ("boxes", "organs", "landmarks", "presence"))
-            text = write_places(prompt_for(request, image), text, Places(*heads))
-        labels, places = read_answer(request, text, image)
-        seen, chances = self._see(features)
+        reading = self._read_real(features)
+        if request.task is Task.SUMMARIZE:
+            language = request.language.value
+            text = join_possible(text, split_possible(request.text, language)[1], language)
+        elif image is not None:
+            prompt = prompt_for(request, image)
+            places = Places(
+                *(features.arrays[name][0] for name in ("boxes", "organs", "landmarks", "presence"))
+            )
+            text = write_places(prompt, text, places)
+            if reading is not None and not truncated:
+                graded = (features.arrays[name][0] for name in ("severity", "zone"))
+                text = write_certain(prompt, text, Shown(reading, places, *graded))
+        labels, told = read_answer(request, text, image)
+        seen, chances = self._see(features, reading)
         if labels and request.task is Task.CLASSIFY:
-            scores = {**chances, **self._film_scores(features)}
+            scores = chances if reading is None else {**chances, NORMAL: 1 - reading.chances[ABNORMAL]}
             labels = tuple(
                 Label(label.name, label.chosen, scores.get(label_key(label.name))) for label in labels
             )
-        return Answer(text, truncated, seen, chances, labels, places)
+        return Answer(text, truncated, seen, chances, labels, told)
 
-    def _film_scores(self, features: Features) -> dict[str, float]:
-        """Probabilities by the rule of real labelled films, of the labels it knows."""
-        if self._film_rule is None:
-            return {}
-        return self._film_rule.scores(features.arrays)[0]
+    def _read_real(self, features: Features) -> Reading | None:
+        """What real labelled films say of the frontal film; None where it looks simulated, or there is no rule."""
+        if not features.arrays:
+            return None
+        return self._real.read(features.arrays)[0]
 
-    def _see(self, features: Features) -> tuple[tuple[SeenFinding, ...], dict[str, float]]:
-        """What the heads say: per kind and side, probability and region; and the probability per kind."""
+    def _see(
+        self, features: Features, reading: Reading | None
+    ) -> tuple[tuple[SeenFinding, ...], dict[str, float]]:
+        """Per kind and side, probability and region; and the probability per kind: by ``reading`` where it has one."""
         chance = sigmoid(features.arrays["presence"][0])
+        if reading is not None:
+            for row, kind in enumerate(self._kinds):
+                chance[row, 0] = reading.chances.get(kind, chance[row, 0])
         heat, image = features.arrays["heat"][0], features.images[0]
         boxes = features.arrays["boxes"][0].reshape(len(self._kinds), len(SIDES), 4)
         seen = []

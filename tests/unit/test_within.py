@@ -1,0 +1,54 @@
+"""Learning and ranking inside collections: what tells the collections apart teaches and counts nothing."""
+
+import numpy as np
+import pytest
+
+from models.training.within import Design, fit_within, rank_interval, rank_within
+
+
+def films(count: int = 600) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Inputs, target and collection: feature 0 tells the collection, feature 1 the target; one has more of it."""
+    generator = np.random.default_rng(0)
+    collections = np.array(["a", "b"])[generator.integers(0, 2, count)]
+    target = generator.random(count) < np.where(collections == "a", 0.6, 0.1)
+    inputs = generator.normal(size=(count, 4)) * 0.3
+    inputs[:, 0] += collections == "a"
+    inputs[:, 1] += 0.5 * target
+    return inputs, target, collections
+
+
+def test_what_tells_the_collection_gets_no_weight() -> None:
+    inputs, target, collections = films()
+    (rule,) = fit_within(inputs, target[None], collections, np.arange(len(target)) % 5)
+    assert abs(rule.weights[0]) < 0.1 * rule.weights[1]
+    assert (rank_within(rule.unseen, target, collections) or 0) > 0.8
+    assert (rank_within(inputs[:, 0], target, collections) or 0) < 0.6, (
+        "though it tells the target over all films"
+    )
+
+
+def test_ridge_in_its_dual_form_is_ridge() -> None:
+    inputs, target, collections = films(80)
+    centred = inputs - np.stack([inputs[collections == one].mean(axis=0) for one in collections])
+    wanted = target - np.array([target[collections == one].mean() for one in collections])
+    plain = np.linalg.solve(centred.T @ centred + 2 * np.eye(4), centred.T @ wanted)
+    np.testing.assert_allclose(Design.of(inputs, collections).weights(target, 2.0), plain, rtol=1e-6)
+
+
+def test_ranks_of_a_case_counted_by_hand() -> None:
+    scores = np.array([0.9, 0.8, 0.1, 0.7, 0.2, 0.3, 0.3])
+    target = np.array([True, False, True, True, False, False, False])
+    every = np.full(7, "a")
+    pairs = [1, 1, 1, 1, 0, 0, 0, 0, 0, 1, 1, 1]
+    assert rank_within(scores, target, every) == pytest.approx(sum(pairs) / 12)
+    assert rank_within(np.ones(7), target, every) == 0.5
+    assert rank_within(scores, target, np.array(list("abcdefg"))) is None
+
+
+def test_the_interval_holds_the_value_and_the_difference() -> None:
+    inputs, target, collections = films()
+    patients = np.array([str(place // 2) for place in range(len(target))])
+    good, poor, apart = rank_interval([inputs[:, 1], inputs[:, 2]], target, collections, patients)
+    assert good[0] < (rank_within(inputs[:, 1], target, collections) or 0) < good[1]
+    assert poor[0] < 0.5 < poor[1]
+    assert apart[0] > 0
