@@ -1,7 +1,8 @@
 """Prove a brought folder: what ``firstread models prove`` shows, one row for each thing that was looked at.
 
-The folder is opened as a run would open it, one film of noise goes through tower and text, and the memory is told. The
-first row that is not sound is the last: what comes after it would be of another model.
+The folder is opened as a run would open it, every file read whatever digests are kept of it; one film of noise goes
+through tower and text, and the memory is told. The first row that is not sound is the last: what comes after it would
+be of another model.
 """
 
 import hashlib
@@ -78,7 +79,7 @@ def prove(entry: CatalogEntry, choice: ModelChoice, cache: Path) -> Proven:
     try:
         rows += [] if entry.weights else _files(check_brought(entry, folder, precision=choice.precision,
                                                               sha256=choice.sha256))  # fmt: skip
-        with open_family(entry, choice, cache) as family:
+        with open_family(entry, choice, cache, read_all=True) as family:
             rows += [Proof(what, True, found) for what, found in _own(family).items()]
             rows += _tried(family, entry)
             return Proven((*rows, _memory()), dict(family.parts))

@@ -13,6 +13,7 @@ from models.catalog import ENDPOINT_ADAPTER, CatalogEntry, State
 from models.families.guarded import GuardedFamily
 from models.family import Family
 from models.model_choice import ModelChoice
+from models.weight_loading.kept_digests import keeping_digests
 from models.weight_loading.memory import QUANTISED, explaining_out_of_memory
 from pipeline.errors import ConfigurationError
 
@@ -35,8 +36,10 @@ REDUCING = frozenset({"causal-lm", "uni-med", "internvl", "llava", "gemma3", "qw
 """Adapters that load a language model at the precision that a site chose."""
 
 
-def open_family(entry: CatalogEntry, choice: ModelChoice, cache: Path) -> Family:
-    """The loaded family; ``cache`` keeps its graphs and engines.
+def open_family(entry: CatalogEntry, choice: ModelChoice, cache: Path, *, read_all: bool = False) -> Family:
+    """The loaded family; ``cache`` keeps its graphs, its engines and the digests of weights that have not changed.
+
+    ``read_all`` reads all weights again to name them, whatever is kept.
 
     Raises ConfigurationError for a family that cannot run here or whose limits of use are not accepted, StopRun
     for unsound weights or an unmet runner.
@@ -46,12 +49,17 @@ def open_family(entry: CatalogEntry, choice: ModelChoice, cache: Path) -> Family
     opener = find_opener(entry, adapter)
     if adapter != ENDPOINT_ADAPTER and not entry.weights:
         refuse_unread_precision(entry, choice.precision)
-        from models.families.checked_weights import check_brought  # torch is asked what memory is free
-
-        brought = check_brought(entry, choice.folder(entry), precision=choice.precision, sha256=choice.sha256)
-        with explaining_out_of_memory(entry.id, brought.need, brought.free):
-            return GuardedFamily(opener(entry, choice, cache), brought.need, brought.free)
+        with keeping_digests(cache, read_all=read_all):
+            return _open_brought(entry, choice, cache, opener)
     return opener(entry, choice, cache)
+
+
+def _open_brought(entry: CatalogEntry, choice: ModelChoice, cache: Path, opener: Opener) -> Family:
+    from models.families.checked_weights import check_brought  # torch is asked what memory is free
+
+    brought = check_brought(entry, choice.folder(entry), precision=choice.precision, sha256=choice.sha256)
+    with explaining_out_of_memory(entry.id, brought.need, brought.free):
+        return GuardedFamily(opener(entry, choice, cache), brought.need, brought.free)
 
 
 def check_use_limits(entry: CatalogEntry, choice: ModelChoice) -> None:

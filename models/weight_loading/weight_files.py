@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from models.weight_loading.verified import file_digest
+from models.weight_loading.kept_digests import weight_digest
 from pipeline.errors import ConfigurationError, StopRun
 
 ADAPTER_FILE, CONFIG_FILE, ADAPTER_STEM = "adapter_config.json", "config.json", "adapter_model"
@@ -255,7 +255,7 @@ def weight_digests(folder: WeightFolder) -> dict[str, str]:
             and not any(part.startswith(".") for part in inside.parts)
         ):
             check_inside(path, root)
-            digests[inside.as_posix()] = file_digest(path)
+            digests[inside.as_posix()] = weight_digest(path)
     return digests
 
 

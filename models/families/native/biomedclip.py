@@ -27,8 +27,9 @@ from models.family import Answer, Features, Request, SeenImage, Task, unsupporte
 from models.model_choice import ModelChoice
 from models.prompts import read_prompts
 from models.runners.encoder import EncoderSource
+from models.weight_loading.kept_digests import weight_digest
 from models.weight_loading.tensors import open_tensors
-from models.weight_loading.verified import check_keys, file_digest
+from models.weight_loading.verified import check_keys
 from pipeline.errors import ConfigurationError, FailStudy, SkipStudy, StopRun
 from pipeline.report import Label, Language
 from pipeline.study import FRONTAL_VIEWS, ImageSet, StudyImage
@@ -120,7 +121,7 @@ def load_biomedclip(folder: Path) -> LoadedClip:
         network.eval(),
         tokenizer,
         processor(size={"shortest_edge": size}, crop_size={"height": size, "width": size}, **given),
-        {path.name: file_digest(path) for path in read},
+        {path.name: weight_digest(path) for path in read},
     )
 
 

@@ -8,11 +8,11 @@ from typing import Any
 from models.families.native.internvl_chat import load_internvl_chat, read_layout
 from models.families.native.square import SquarePadding, read_framing
 from models.families.text.loading import check_report
+from models.weight_loading.kept_digests import weight_digest
 from models.weight_loading.piece_file import open_tokenizer
 from models.weight_loading.placement import Placing, choose_placing
 from models.weight_loading.tensors import load_placed
 from models.weight_loading.tokenizer_check import chat_template, read_json
-from models.weight_loading.verified import file_digest
 from pipeline.errors import ConfigurationError, StopRun
 
 IMAGENET_MEAN, IMAGENET_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -192,7 +192,7 @@ def describe_network(
     network.generation_config = settings(do_sample=False)
     positions = network.config.get_text_config().max_position_embeddings
     suffixes = (".safetensors", ".json", ".model")
-    files = {path.name: file_digest(path) for path in sorted(folder.iterdir()) if path.suffix in suffixes}
+    files = {path.name: weight_digest(path) for path in sorted(folder.iterdir()) if path.suffix in suffixes}
     return ChatNetwork(
         folder,
         network,

@@ -33,6 +33,7 @@ from models.families.native.qwen_words import WORDS, LingshuWords
 from models.families.towers import Tower
 from models.family import Answer, Features, Request, Task
 from models.model_choice import ModelChoice
+from models.weight_loading.kept_digests import weight_digest
 from models.weight_loading.placement import choose_placing
 from pipeline.errors import ConfigurationError, StopRun
 from pipeline.study import ImageSet, StudyImage
@@ -243,9 +244,7 @@ def _study_again(features: Features, patch: int) -> ImageSet:
 
 
 def _digests(folder: Path) -> dict[str, str]:
-    from models.weight_loading.verified import file_digest
-
-    return {path.name: file_digest(path) for path in sorted(folder.glob("*.safetensors"))}
+    return {path.name: weight_digest(path) for path in sorted(folder.glob("*.safetensors"))}
 
 
 def open_qwen(entry: CatalogEntry, choice: ModelChoice, cache: Path) -> QwenFamily | PerTaskFamily:

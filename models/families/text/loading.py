@@ -7,10 +7,10 @@ from typing import Any
 
 from models.families.decoding import Decoding, read_decoding
 from models.families.text.recipes import TextRecipe
+from models.weight_loading.kept_digests import weight_digest
 from models.weight_loading.piece_file import open_tokenizer
 from models.weight_loading.placement import Placing, choose_placing
 from models.weight_loading.tensors import load_placed
-from models.weight_loading.verified import file_digest
 from pipeline.errors import ConfigurationError, StopRun
 
 _MADE_AT_LOAD = ("rotary_emb.inv_freq", ".attn.bias", ".attn.masked_bias")
@@ -135,7 +135,7 @@ def _described(
     read = gguf or sorted(
         path for path in folder.rglob("*") if path.suffix in (".safetensors", ".json", ".model")
     )
-    files = {str(path.relative_to(folder)): file_digest(path) for path in read}
+    files = {str(path.relative_to(folder)): weight_digest(path) for path in read}
     return LoadedText(
         network, tokenizer, tuple(dict.fromkeys(ends)), ends[0], positions, files, placing, decoding
     )

@@ -36,8 +36,8 @@ from models.model_choice import ModelChoice
 from models.prompts import read_prompts
 from models.runners.encoder import EncoderSource
 from models.runners.language import TransformersLanguageModel, WrittenText
+from models.weight_loading.kept_digests import weight_digest
 from models.weight_loading.placement import choose_placing
-from models.weight_loading.verified import file_digest
 from pipeline.errors import ConfigurationError, FailStudy, SkipStudy, StopRun
 from pipeline.study import FRONTAL_VIEWS, ImageSet, StudyImage
 
@@ -287,7 +287,7 @@ def weight_files(folder: Path) -> dict[str, str]:
                 for path in (folder / name).iterdir()
                 if path.suffix in (".safetensors", ".json", ".model")
             )
-    return {str(path.relative_to(folder)): file_digest(path) for path in paths}
+    return {str(path.relative_to(folder)): weight_digest(path) for path in paths}
 
 
 def uni_med_tower(entry: CatalogEntry, folder: Path, files: Mapping[str, str]) -> Tower:
