@@ -225,15 +225,20 @@ def rest_access(access: RestAccess) -> tuple[Body, ...]:
 
 def _access(access: RestAccess, patient: str) -> Body:
     search = access.interaction.startswith("search")
-    many = search or access.interaction in ("history-type", "history-system")
+    many = search or access.interaction in ("history-type", "history-system", "operation")
     named = ("Patient" if patient else "") + ("Query" if search else "Read")
-    profile = named if access.succeeded and "history" not in access.interaction else ""
+    profile = (
+        named
+        if access.succeeded and (search or not many) and access.interaction != "history-instance"
+        else ""
+    )
     body = _rest(str(access.interaction), "E" if search else "R", access.recorded, "", profile)
     body["outcome"] = SUCCESS if access.succeeded else MINOR_FAILURE
     client, server = (_SOURCE, _DESTINATION) if search else (_DESTINATION, _SOURCE)
     body["agent"] = [_peer(client, access.agent), _ours(server, requestor=False)]
     if many:
-        path = access.resource_type if search else f"{access.resource_type}/_history".removeprefix("/")
+        part = "$export" if access.interaction == "operation" else "_history"
+        path = access.resource_type if search else f"{access.resource_type}/{part}".removeprefix("/")
         shown = _query_entity(f"{path}?{access.query}")
     else:
         shown = _resource_entity(access.resource_type, access.resource_id)

@@ -15,6 +15,7 @@ OF_RESOURCES: Final = (
     Interaction.HISTORY_OF_TYPE,
     Interaction.SEARCH,
 )
+_EXPORT = "http://hl7.org/fhir/uv/bulkdata/OperationDefinition/export"
 _STUDY_UID = (
     "Our own parameter: Study Instance UID of the DICOM study, plain or as urn:oid:. "
     "R4 has no search parameter from DiagnosticReport to its ImagingStudy."
@@ -49,6 +50,7 @@ def capability_statement(
                     *(_definitions(kind) for kind in sorted({one["resourceType"] for one in published})),
                 ],
                 "interaction": [{"code": Interaction.HISTORY_OF_ALL.value}],
+                "operation": [{"name": "export", "definition": _EXPORT}],
             }
         ],
     }

@@ -10,10 +10,11 @@ from typing import Annotated, TypeVar
 from urllib.parse import parse_qsl, urlencode
 
 from fastapi import APIRouter, Depends, Request
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 
 from pipeline.ledger import StoredResource
 from pipeline.lookup import PatientIn, ResourcePage, ResourceSearch, TokenIn
+from pipeline.web.bulk_export import NDJSON, lines, manifest, newest_change, parse_export, parse_until
 from pipeline.web.bundles import bundle, history_entry, patients_of, search_entries
 from pipeline.web.capability import capability_statement
 from pipeline.web.definitions import KINDS, Definition, found, searched
@@ -26,6 +27,7 @@ from pipeline.web.posted_pages import PostedPages, nameless
 from pipeline.web.pretty import indented
 from pipeline.web.reader import Access, Audit, Clock, Interaction, Reader
 from pipeline.web.search_parameters import ID, ParsedSearch, parse_search
+from pipeline.web.search_values import invalid
 from pipeline.web.searchable import SEARCHABLE
 
 PREFIX = "/fhir"
@@ -65,6 +67,9 @@ class FhirRest:
         router = APIRouter(prefix=PREFIX)
         reading = ["GET", "HEAD"]
         router.add_api_route("/metadata", self.metadata, methods=reading)
+        router.add_api_route("/$export", self.export, methods=["GET"])
+        router.add_api_route("/$export-status", self.export_status, methods=["GET"])
+        router.add_api_route("/$export-file", self.export_file, methods=["GET"])
         router.add_api_route("/_history", self.history_of_all, methods=reading)
         for kind in KINDS:
             router.add_api_route(f"/{kind}", partial(self.definitions, kind), methods=reading)
@@ -87,6 +92,33 @@ class FhirRest:
             published=self.published,
         )
         return _told(request, json.dumps(statement))
+
+    def export(self, request: Request) -> Response:
+        """Begin a bulk export: 202 and the address of the list of files."""
+        if "respond-async" not in request.headers.get("prefer", "").lower():
+            raise FhirError(400, "invalid", "$export is asked for with Prefer: respond-async")
+        wanted = parse_export(_query(request))
+        until = newest_change(self.reader)
+        where = f"{_base(request)}/$export-status?{wanted.query(until, wanted.kinds)}"
+        return Response(status_code=202, headers={"Content-Location": where})
+
+    def export_status(self, request: Request) -> Response:
+        """The list of files, which can be had at once."""
+        wanted, until = parse_until(_query(request))
+        told = manifest(_base(request), wanted, until, token_needed=bool(request.app.state.token))
+        return Response(json.dumps(told), media_type="application/json")
+
+    def export_file(self, request: Request) -> Response:
+        """One file of an export, audited part by part."""
+        wanted, until = parse_until(_query(request))
+        if len(wanted.kinds) != 1:
+            raise invalid("_type", "one type a file")
+        (kind,) = wanted.kinds
+
+        def shown(part: Iterable[StoredResource]) -> None:
+            self._record(request, Interaction.EXPORT, kind, "", part, request.url.query, succeeded=True)
+
+        return StreamingResponse(lines(self.reader, kind, wanted, until, shown), media_type=NDJSON)
 
     def definition(self, kind: str, request: Request, resource_id: str) -> Response:
         """One of the published definitions."""

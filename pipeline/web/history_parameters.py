@@ -41,14 +41,15 @@ def parse_history(
     search = HistorySearch(
         resource_types,
         resource_id,
-        since=_instant(given["_since"]) if "_since" in given else None,
+        since=instant_of(given["_since"]) if "_since" in given else None,
         limit=max(1, min(int(count), LARGEST_COUNT)),
         after=given.get("_page", ""),
     )
     return HistoryWanted(search, tuple(given.items()), count_only=int(count) == 0)
 
 
-def _instant(value: str) -> datetime:
+def instant_of(value: str) -> datetime:
+    """A date without a prefix as its first instant, in UTC where it names no zone. Raises FhirError 400."""
     try:
         prefix, start, _ = date_range(value)
     except ValueError as error:

@@ -69,6 +69,7 @@ class Interaction(StrEnum):
     HISTORY_OF_TYPE = "history-type"
     HISTORY_OF_ALL = "history-system"
     SEARCH = "search-type"
+    EXPORT = "operation"
 
 
 @dataclass(frozen=True, slots=True)
