@@ -106,6 +106,14 @@ def _at_work(batch: ModelBatch, work: Callable[[ModelBatch], Answer]) -> Answer:
 
 
 def _encode(batch: ModelBatch) -> list[ModelBatch]:
+    """Encoded batches, each of one model's studies."""
+    by_model: dict[int, list[RetrievedStudy]] = {}
+    for one in batch.brought:
+        by_model.setdefault(id(batch.place.drafter_for(one.image_set)), []).append(one)
+    return [part for studies in by_model.values() for part in _encode_alike(ModelBatch(batch.place, studies))]
+
+
+def _encode_alike(batch: ModelBatch) -> list[ModelBatch]:
     place, brought = batch.place, batch.brought
     try:
         return [ModelBatch(place, brought, _encoded(place, brought))]
@@ -113,7 +121,7 @@ def _encode(batch: ModelBatch) -> list[ModelBatch]:
         raise
     except Exception as error:  # noqa: BLE001 - isolated below, recorded per study
         if len(brought) > 1:
-            return [part for one in brought for part in _encode(ModelBatch(place, [one]))]
+            return [part for one in brought for part in _encode_alike(ModelBatch(place, [one]))]
         return [
             ModelBatch(
                 place, (), outcomes=[path.settled(place, brought[0].claim, error, brought[0].completeness)]
@@ -122,7 +130,8 @@ def _encode(batch: ModelBatch) -> list[ModelBatch]:
 
 
 def _encoded(place: Workplace, brought: Sequence[RetrievedStudy]) -> Encoded:
-    return place.drafter.encode([one.image_set for one in brought], [one.told.context for one in brought])
+    drafter = place.drafter_for(brought[0].image_set)
+    return drafter.encode([one.image_set for one in brought], [one.told.context for one in brought])
 
 
 def _write(batch: ModelBatch) -> list[Outcome]:
@@ -130,7 +139,7 @@ def _write(batch: ModelBatch) -> list[Outcome]:
     if batch.encoded is None:
         return list(batch.outcomes)
     try:
-        drafts = place.drafter.write(batch.encoded)
+        drafts = place.drafter_for(brought[0].image_set).write(batch.encoded)
     except StopRun:
         raise
     except Exception as error:  # noqa: BLE001 - isolated below, recorded per study

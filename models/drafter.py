@@ -101,6 +101,12 @@ class Drafter:
         }
         self.recipe = Recipe(self.parts).digest
 
+    def under(self, recipe: str, route: str = "") -> None:
+        """Name ``recipe`` on the drafts, that of a site whose models share its studies, and the ``route`` here."""
+        self.recipe = recipe
+        if route:
+            self.parts = {**self.parts, "route": route}
+
     def encode(self, studies: Sequence[ImageSet], contexts: Sequence[PromptContext] = ()) -> Encoded:
         """Run the vision encoder over a batch. May be called from several threads.
 

@@ -1,5 +1,6 @@
 """What a model takes beside films, said by its catalogue entry: values that the path compares a study with."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -26,6 +27,23 @@ class Kind(StrEnum):
     RESULT = "result"
     """Somebody's result (segmentation, report, measurement): never an input of a draft."""
     UNKNOWN = "unknown"
+
+
+MODALITIES: Mapping[Kind, frozenset[str]] = {
+    Kind.FILM: frozenset({"CR", "DX", "DR", "RG", "IO", "PX"}),
+    Kind.MAMMOGRAM: frozenset({"MG"}),
+    Kind.TOMOSYNTHESIS: frozenset({"MG", "CT"}),
+    Kind.SLICES: frozenset({"CT", "MR", "PT"}),
+    Kind.PHOTOGRAPH: frozenset({"ES", "GM", "XC", "DMS"}),
+    Kind.OPHTHALMIC: frozenset({"OP"}),
+    Kind.OCT: frozenset({"OPT", "OPTENF", "IVOCT"}),
+    Kind.ULTRASOUND: frozenset({"US"}),
+    Kind.SLIDE: frozenset({"SM"}),
+    Kind.CINE: frozenset({"US", "IVUS", "XA", "RF"}),
+    Kind.VIDEO: frozenset({"ES", "GM", "XC"}),
+    Kind.NUCLEAR: frozenset({"NM"}),
+}
+"""What instances of a kind say in Modality (0008,0060)."""
 
 
 @dataclass(frozen=True, slots=True)

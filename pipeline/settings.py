@@ -13,8 +13,6 @@ from typing import Annotated, Any, Literal, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import (
-    BaseModel,
-    ConfigDict,
     Field,
     SecretStr,
     ValidationError,
@@ -25,16 +23,11 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from pipeline.errors import ConfigurationError
 from pipeline.setting_addresses import database_url_fault, refuse_clear_secrets
+from pipeline.setting_lists import RouteSettings, Table, TaskSettings
 from pipeline.setting_names import PREFIX, explain, refuse_unknown_variables
 
 DEFAULT_FILE = Path("firstread.toml")
 _CONVERSION_TYPES = frozenset({"DV", "DI", "DF", "WSD", "SD", "SI", "DRW", "SYN"})
-
-
-class Table(BaseModel):
-    """A table of the configuration file: frozen, unknown keys refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class DatabaseSettings(Table):
@@ -250,36 +243,6 @@ class ModelSettings(Table):
     )
 
 
-class TaskSettings(Table):
-    """One [[tasks]] table: what is asked of every study beside its report.
-
-    ``questions``, ``targets``: one answer each. ``labels``: the classes to choose among (classify), or what to speak of
-    (grounded_report). ``options`` close a question. ``schema_file`` is a JSON Schema. ``variant`` is another wording
-    that the model has for the task. ``model`` names a [models.NAME] table that answers instead of the one that drafts.
-    """
-
-    task: str = Field(min_length=1)
-    questions: tuple[str, ...] = ()
-    labels: tuple[str, ...] = ()
-    options: tuple[str, ...] = ()
-    targets: tuple[str, ...] = ()
-    schema_file: Path | None = None
-    language: Literal["", "en", "zh"] = Field(default="", description="the policy's where not set")
-    modalities: tuple[str, ...] = Field(
-        default=(), description="only studies with one of these; all where empty"
-    )
-    model: str = ""
-    variant: str = ""
-
-    @field_validator("questions", "labels", "options", "targets", "modalities")
-    @classmethod
-    def _words(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        trimmed = tuple(one.strip() for one in value)
-        if not all(trimmed) or len(set(trimmed)) < len(trimmed):
-            raise ValueError("holds an empty word or one twice")
-        return trimmed
-
-
 class PolicySettings(Table):
     """Choices a site makes about drafts."""
 
@@ -362,6 +325,7 @@ class Settings(BaseSettings):
     model: ModelSettings = ModelSettings()
     models: dict[str, ModelSettings] = Field(default_factory=dict)
     tasks: tuple[TaskSettings, ...] = ()
+    routes: tuple[RouteSettings, ...] = ()
     policy: PolicySettings = PolicySettings()
     listen: ListenSettings = ListenSettings()
     serve: ServeSettings = ServeSettings()

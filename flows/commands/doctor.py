@@ -120,7 +120,8 @@ def _data_dir(settings: Settings) -> str:
 
 def _model(place: Workplace) -> str:
     drafter = place.drafter
-    return f"{place.model.id} is loaded and passed its self-check; the encoder runs on {drafter.runner}"
+    told = f"{place.model.id} is loaded and passed its self-check; the encoder runs on {drafter.runner}"
+    return told + "".join(f"; {', '.join(sorted(one.modalities))}: {one.model.id}" for one in place.routes)
 
 
 def _archive(place: Workplace, name: str) -> Iterator[Examination]:

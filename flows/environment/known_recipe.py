@@ -76,7 +76,8 @@ class KnownRecipe:
 
 def fingerprint(settings: Settings, model: ModelChoice, language: str) -> str:
     """SHA-256 (hex) over what a recipe is made of beside the graphs, from outside; "" where that cannot be told."""
-    named = {name for name in (model.impression, *(one.model for one in settings.tasks)) if name}
+    told = [*(one.model for one in settings.tasks), *(one.model for one in settings.routes)]
+    named = {name for name in (model.impression, *told) if name}
     choices = [settings.models[name] for name in named if name in settings.models]
     if model.endpoint is not None or any(one.endpoint is not None for one in choices):
         return ""
@@ -88,7 +89,7 @@ def fingerprint(settings: Settings, model: ModelChoice, language: str) -> str:
     parts = (
         repr(model),
         language,
-        settings.model_dump_json(include={"model", "models", "tasks", "policy"}),
+        settings.model_dump_json(include={"model", "models", "tasks", "routes", "policy"}),
         sys.version,
         configuration.environment().get("CUDA_VISIBLE_DEVICES", ""),
         *_stated(_files(folders, None)),

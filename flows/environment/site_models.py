@@ -1,13 +1,17 @@
 """A site's [[tasks]] and models as the drafter takes them."""
 
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from models.catalog import show
 from models.drafting.tasks import SiteTask, TaskWording, requests_of, task_named
 from models.family import Task
 from models.model_choice import EndpointOptions, ModelChoice
+from pipeline.accepts import MODALITIES, Accepts
 from pipeline.errors import ConfigurationError
 from pipeline.report import Language
-from pipeline.settings import EndpointSettings, ModelSettings, Settings, TaskSettings, model_named
+from pipeline.setting_lists import TaskSettings
+from pipeline.settings import EndpointSettings, ModelSettings, Settings, model_named
 
 
 def site_tasks(settings: Settings, language: Language) -> tuple[SiteTask, ...]:
@@ -34,6 +38,55 @@ def check_site_tasks(settings: Settings, model: ModelChoice, language: Language)
 
         further = {name: model_choice(one) for name, one in settings.models.items()}
         check_tasks(tasks, model, further)
+
+
+@dataclass(frozen=True, slots=True)
+class SiteRoute:
+    """Studies of some modalities, films of the chest aside, and the model that drafts them."""
+
+    modalities: frozenset[str]
+    name: str
+    model: ModelChoice
+    accepts: tuple[Accepts, ...]
+    """What the model reads of these modalities."""
+
+
+def site_routes(settings: Settings) -> tuple[SiteRoute, ...]:
+    """The site's [[routes]], in order; opens no model.
+
+    Raises ConfigurationError for a model that is not configured or reads nothing of the modalities, and for a modality
+    or a model that two routes name.
+    """
+    routes: list[SiteRoute] = []
+    for number, table in enumerate(settings.routes, 1):
+        wanted = frozenset(table.modalities)
+        if twice := wanted & frozenset().union(*(one.modalities for one in routes)):
+            raise ConfigurationError(
+                "route-twice", f"[[routes]] number {number}: {min(twice)} has a route already"
+            )
+        if table.model in {one.name for one in routes}:
+            raise ConfigurationError(
+                "route-twice",
+                f"[[routes]] number {number}: {table.model} has a route already; name all it reads there",
+            )
+        choice = model_choice(model_named(settings, table.model))
+        accepts = _of_modalities(show(choice.id).accepts, wanted)
+        if not accepts:
+            told = "; ".join(map(str, show(choice.id).accepts)) or "films of the chest alone"
+            message = f"[[routes]] number {number}: {choice.id} reads nothing of {', '.join(sorted(wanted))}: {told}"
+            raise ConfigurationError("route-unread", message)
+        routes.append(SiteRoute(wanted, table.model, choice, accepts))
+    return tuple(routes)
+
+
+def _of_modalities(accepts: tuple[Accepts, ...], wanted: frozenset[str]) -> tuple[Accepts, ...]:
+    """The declarations that have to do with the modalities, narrowed to them."""
+    found = []
+    for one in accepts:
+        known = frozenset(one.modalities) or MODALITIES.get(one.kind, frozenset())
+        if both := known & wanted:
+            found.append(replace(one, modalities=tuple(sorted(both))))
+    return tuple(found)
 
 
 def model_choice(settings: ModelSettings) -> ModelChoice:

@@ -9,7 +9,7 @@ import os
 import socket
 import threading
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from functools import cached_property
@@ -22,9 +22,17 @@ from flows.environment.code_version import code_version, program_digest
 from flows.environment.known_recipe import KnownRecipe
 from flows.environment.malloc_arenas import limit_arenas
 from flows.environment.noted_configuration import note_configuration
-from flows.environment.site_models import check_site_tasks, chosen_model, model_choice, site_tasks
+from flows.environment.site_models import (
+    check_site_tasks,
+    chosen_model,
+    model_choice,
+    site_routes,
+    site_tasks,
+)
 from flows.environment.work_folder import work_folder
 from models.catalog import show
+from models.drafting.tasks import SiteTask
+from models.model_choice import ModelChoice
 from pipeline.accepts import Accepts
 from pipeline.archive import Archive
 from pipeline.archive.opening import open_archive
@@ -37,6 +45,7 @@ from pipeline.report import Language
 from pipeline.settings import Settings, archive_named
 from pipeline.store.opening import open_store
 from pipeline.store.store import Store
+from pipeline.study import ImageSet
 
 if TYPE_CHECKING:
     from models.drafter import Drafter
@@ -56,11 +65,13 @@ class Workplace:
         self.model = chosen_model(settings, model)
         self.language = Language(language or settings.policy.language)
         check_site_tasks(settings, self.model, self.language)
+        self.routes = site_routes(settings)
         self.owner = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
         self._stack = ExitStack()
         self._archives: dict[str, Archive] = {}
         self._opening = threading.RLock()
         self._drafter: Drafter | None = None
+        self._routed: dict[str, Drafter] = {}
         self._known = KnownRecipe(settings, self.model, self.language)
         self._recipe = self._known.recall()
 
@@ -135,19 +146,45 @@ class Workplace:
                 self._known.remember(self._recipe)
             return self._drafter
 
+    def drafter_for(self, image_set: ImageSet) -> "Drafter":
+        """The model that drafts a study: its route's, [model]'s for films of the chest and where no route is."""
+        drafter = self.drafter
+        if image_set.chest or not image_set.images:
+            return drafter
+        shown = image_set.images[0].modality.upper()
+        return next((self._routed[one.name] for one in self.routes if shown in one.modalities), drafter)
+
     def _open_drafter(self) -> "Drafter":
-        from models.drafter import open_drafter  # with all that runs a model: not for a run with nothing new
+        from models.recipe import Recipe  # with all that runs a model: not for a run with nothing new
+
+        tasks, priors = site_tasks(self.settings, self.language), self.settings.policy.priors
+        drafter = self._open_model(self.model, tasks=tasks, priors=priors)
+        for route in self.routes:
+            self._routed[route.name] = self._open_model(route.model)
+        if self.routes:
+            ways = {one.name: ", ".join(sorted(one.modalities)) for one in self.routes}
+            shared = {f"route {way}": self._routed[name].recipe for name, way in ways.items()}
+            recipe = Recipe({"model": drafter.recipe, **shared}).digest
+            drafter.under(recipe)
+            for name, way in ways.items():
+                self._routed[name].under(recipe, way)
+        return drafter
+
+    def _open_model(
+        self, model: ModelChoice, *, tasks: Sequence[SiteTask] = (), priors: str = "off"
+    ) -> "Drafter":
+        from models.drafter import open_drafter
 
         return self._stack.enter_context(
             open_drafter(
-                self.model,
+                model,
                 cache_dir=self.settings.data_dir / "engines",
                 language=self.language,
                 code_version=code_version(),
-                tasks=site_tasks(self.settings, self.language),
+                tasks=tasks,
                 further={name: model_choice(one) for name, one in self.settings.models.items()},
                 batch=self.settings.model.generate_batch,
-                priors=self.settings.policy.priors,
+                priors=priors,
             )
         )
 
@@ -158,14 +195,15 @@ class Workplace:
 
     @property
     def accepts(self) -> tuple[Accepts, ...]:
-        """What the model reads beside films of the chest."""
-        return show(self.model.id).accepts
+        """What is read beside films of the chest, by the models of routes before [model]'s."""
+        routed = tuple(accepted for one in self.routes for accepted in one.accepts)
+        return (*routed, *show(self.model.id).accepts)
 
     @cached_property
     def circumstances(self) -> Circumstances:
         """The whole program and the settings, as digests: what failed under others may be tried again."""
         told = self.settings.model_dump_json(
-            include={"archives", "listen", "model", "models", "policy", "tasks"}
+            include={"archives", "listen", "model", "models", "policy", "routes", "tasks"}
         )
         return Circumstances(program_digest(), hashlib.sha256(told.encode()).hexdigest())
 

@@ -15,10 +15,14 @@ SAFETY = "Machine-made drafts for a radiologist to read. Not a medical device; n
 
 
 def device(made_by: Provenance, owner: Body) -> Body:
-    """The Device of one recipe: another recipe is another Device. ``made_by.parts`` become its properties."""
+    """The Device of one recipe: another recipe is another Device, and so is each model that a site routes studies to.
+
+    ``made_by.parts`` become its properties.
+    """
+    routed = (made_by.parts["route"],) if "route" in made_by.parts else ()
     body: Body = {
         "resourceType": "Device",
-        "id": resource_id("device", made_by.recipe),
+        "id": resource_id("device", made_by.recipe, *routed),
         "extension": [
             {"url": AI_KIND, "valueCodeableConcept": concept(coding(AI_DEVICE_TYPES, *kind))}
             for kind in _KINDS

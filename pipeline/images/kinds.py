@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from pydicom.dataset import Dataset
 
-from pipeline.accepts import Accepts, Kind
+from pipeline.accepts import MODALITIES, Accepts, Kind
 from pipeline.images.headers import integer, text, texts
 
 _ROOT = "1.2.840.10008.5.1.4.1.1."
@@ -123,11 +123,7 @@ def accepted_by_listing(sop_class_uid: str, accepts: Sequence[Accepts]) -> bool:
 def modalities_of(accepts: Sequence[Accepts]) -> frozenset[str]:
     """The modalities that ``accepts`` name, all of its kind where one names none."""
     return frozenset(
-        modality
-        for one in accepts
-        for modality in (
-            one.modalities or [name for name, (kind, _) in _MODALITIES.items() if kind is one.kind]
-        )
+        modality for one in accepts for modality in (one.modalities or MODALITIES.get(one.kind, ()))
     )
 
 

@@ -22,6 +22,7 @@ from models.simulation.film import render
 from pipeline import settings as configuration
 from pipeline.errors import ConfigurationError, RetryLater
 from pipeline.ledger import LedgerState, ReportOutcome
+from pipeline.setting_lists import TaskSettings
 from pipeline.settings import Settings
 from pipeline.study import PatientIdentity, StudyQuery
 from tests.answering_family import AnsweringFamily
@@ -206,7 +207,7 @@ def test_an_earlier_study_is_compared_with_only_where_it_is_the_patients(
 def drafted(site: Site, policy: str, *tasks: dict[str, Any]) -> dict[str, Any]:
     """Draft today's study; gives its stored draft."""
     updated = site.settings.policy.model_copy(update={"priors": policy})
-    listed = tuple(configuration.TaskSettings(**one) for one in tasks)
+    listed = tuple(TaskSettings(**one) for one in tasks)
     settings = site.settings.model_copy(update={"policy": updated, "tasks": listed})
     with Workplace(settings) as place:
         found = list(place.archive("main").find(StudyQuery(study_instance_uids=(UID,))))

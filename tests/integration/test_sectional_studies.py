@@ -38,7 +38,7 @@ def ct(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 def served(url: str) -> dict[str, Any]:
     return {
         "model": {"id": "openai-endpoint", "accept_use_limits": True},
-        "model.endpoint": {"url": url, "model": "served", "inside": True},
+        "model.endpoint": {"url": url, "model": "served"},
     }
 
 

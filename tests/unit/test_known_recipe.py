@@ -13,6 +13,7 @@ from flows.environment.workplace import Workplace
 from models.catalog import show
 from pipeline import settings as configuration
 from pipeline.errors import StopRun
+from pipeline.setting_lists import TaskSettings
 from pipeline.settings import Settings
 from tests.sites import write_site
 
@@ -70,7 +71,7 @@ def test_another_setting_has_to_be_asked(site: Callable[..., Settings], changed:
     opened(site())
     tables = dict(changed)
     if "tasks" in tables:
-        settings = site().model_copy(update={"tasks": (configuration.TaskSettings(**tables["tasks"][0]),)})
+        settings = site().model_copy(update={"tasks": (TaskSettings(**tables["tasks"][0]),)})
     else:
         if "model" in tables:
             tables["model"] = {"weights": site().model.weights.as_posix(), **tables["model"]}  # type: ignore[union-attr]

@@ -54,6 +54,8 @@ SHAPES = {
     "tasks.modalities": "other studies are asked",
     "tasks.model": "another model answers",
     "tasks.variant": "another wording asks",
+    "routes.modalities": "another model drafts them (test_routes.py)",
+    "routes.model": "another model drafts them (test_routes.py)",
 }
 LEAVES_ALONE = {
     "model.require_runner": "a demand; the runner that runs is a part of the recipe, and here it is the same",

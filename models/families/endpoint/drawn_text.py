@@ -47,9 +47,13 @@ class _Glyph:
 
 
 def text_boxes(pixels: NDArray[np.float32]) -> tuple[Box, ...]:
-    """Boxes (x0, y0, x1, y1, the last two outside) around the lines of text in ``pixels`` [rows, columns] of 0..1."""
-    grey = (np.clip(pixels, 0.0, 1.0) * 255 + 0.5).astype(np.uint8)
-    found = [box for one in (grey, 255 - grey) for box in _lines(_glyphs(one))]
+    """Boxes (x0, y0, x1, y1, the last two outside) around the lines of text in ``pixels`` of 0..1.
+
+    ``pixels`` is [rows, columns], or [rows, columns, 3]: letters in a colour stand out in one of its channels.
+    """
+    eight = (np.clip(pixels, 0.0, 1.0) * 255 + 0.5).astype(np.uint8)
+    channels = [eight] if eight.ndim == 2 else [np.ascontiguousarray(eight[..., one]) for one in range(3)]
+    found = {box for grey in channels for one in (grey, 255 - grey) for box in _lines(_glyphs(one))}
     return tuple(sorted(found, key=lambda box: (box[1], box[0])))
 
 

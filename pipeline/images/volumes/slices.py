@@ -112,7 +112,7 @@ def prepare_slices(
     remarks += _remarks(best.stack, len(shown), len(ranked))
     context = study_context(study.study_instance_uid, list(headers))
     return context, ImageSet(
-        study.study_instance_uid, images, tuple(unused), remarks=tuple(dict.fromkeys(remarks))
+        study.study_instance_uid, images, tuple(unused), remarks=tuple(dict.fromkeys(remarks)), chest=False
     )
 
 
