@@ -1,6 +1,7 @@
 """What a draft says depends on the numbers of real films, and every answer about a film on the same ones."""
 
 import re
+from itertools import product
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from models.vocabulary.chinese import NO_ABNORMALITY_ZH
 from models.vocabulary.english import KIND_PATTERNS, KINDS, NO_ABNORMALITY, every_fact
 from models.vocabulary.hedges import UNSURE_FINDINGS, UNSURE_IMPRESSION, possible_sentences
 from models.vocabulary.prompts import prompt_text
+from tests.check_drafts import spoken, verdicts
 
 NORMAL = (
     "Findings: The lungs are clear. No pleural effusion or pneumothorax. The heart is not enlarged.\n"
@@ -130,3 +132,16 @@ def test_every_hedge_speaks_of_its_finding_and_ends_once() -> None:
                     assert text.count(stop) == 1
                     assert text.endswith(stop)
             assert re.search(KIND_PATTERNS[fact.kind], possible_sentences(fact, "en")[0].lower())
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+@pytest.mark.parametrize("kind", RULED)
+def test_no_check_objects_to_what_is_written(kind: str, language: str) -> None:
+    own = {"en": (NORMAL, SICK), "zh": (NORMAL_ZH,)}[language]
+    for level, text in product(Certainty, own):
+        film = shown(**{kind: level, "abnormal": Certainty.UNSAID})
+        read = parse_draft(write("report", language, text, film))
+        chances = dict(film.reading.chances)
+        chances.pop(ABNORMAL)
+        made = spoken(read.findings_text, read.impression_text, findings=read.findings, probabilities=chances)
+        assert verdicts(made) == {}, read
