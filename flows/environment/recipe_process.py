@@ -5,7 +5,10 @@ every thread of its process waiting, does not keep a sender waiting.
 """
 
 import multiprocessing
-from multiprocessing.connection import Connection
+import os
+import threading
+from contextlib import suppress
+from multiprocessing.connection import Connection, wait
 
 from flows.environment.workplace import Workplace
 from pipeline.errors import ConfigurationError, FirstreadError, RetryLater, StopRun
@@ -46,9 +49,20 @@ def asked_recipe(settings: Settings) -> str:
 
 
 def _say_recipe(settings: Settings, listener: Connection) -> None:
+    threading.Thread(target=_end_with_the_parent, name="parent", daemon=True).start()
     try:
-        listener.send(("", "", Workplace(settings).drafter.recipe))
+        answer = ("", "", Workplace(settings).drafter.recipe)
     except FirstreadError as error:
-        listener.send((type(error).__name__, error.code, error.message))
+        answer = (type(error).__name__, error.code, error.message)
     except Exception as error:  # noqa: BLE001 - the class is told, the text may hold anything
-        listener.send(("StopRun", "model", f"the model cannot be opened ({type(error).__name__})"))
+        answer = ("StopRun", "model", f"the model cannot be opened ({type(error).__name__})")
+    with suppress(OSError):  # who asked may have been killed at this moment
+        listener.send(answer)
+
+
+def _end_with_the_parent() -> None:
+    """A daemon ends with a parent that ends well, not with one that is killed."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(1)

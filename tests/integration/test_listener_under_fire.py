@@ -15,6 +15,7 @@ from pipeline.archive.dimse.association import Association
 from pipeline.archive.dimse.pdu import Associate, PresentationContext
 from pipeline.dicom_writer import DX_IMAGE_STORAGE, EXPLICIT_LITTLE
 from pipeline.errors import FirstreadError
+from tests.chaos.programs import family
 from tests.chaos.world import data_set_sha256
 from tests.integration.test_listener import echo_seconds, listening, send
 from tests.servers import LOOPBACK, free_port
@@ -131,3 +132,29 @@ def _peak(pid: int) -> int:
     """The most bytes that were resident."""
     status = Path(f"/proc/{pid}/status").read_text()
     return int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM"))) << 10
+
+
+def test_killed_while_it_asks_for_the_recipe_it_leaves_no_process_and_says_nothing(
+    site: tuple[Path, int], database_url: str, tmp_path: Path
+) -> None:
+    config, port = site
+    config.write_text(config.read_text().replace("quiet_seconds = 60.0", "quiet_seconds = 0.1"))
+    header = radiograph_header("recipe")
+    film = write_chest(tmp_path / "film.dcm", header, pixels=chest_pixels(64, 64))
+    for known in (tmp_path / "data").glob("*recipe*"):
+        known.unlink()
+    with listening(config, port) as process:
+        assert send(port, film, header.sop_instance_uid) == 0
+        deadline = time.monotonic() + 60
+        while not (children := family(process.pid)[1:]):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+    deadline = time.monotonic() + 10
+    while any(
+        Path(f"/proc/{pid}/maps").exists() and Path(f"/proc/{pid}/maps").read_bytes() for pid in children
+    ):
+        assert time.monotonic() < deadline, "a child lives on"
+        time.sleep(0.05)
+    assert "Traceback" not in (tmp_path / "listen.log").read_text()
