@@ -398,7 +398,7 @@ def doctor(
     """Try every part for real and say in plain words what to change."""
     from flows.commands.doctor import examine
 
-    raise typer.Exit(examine(opened_settings(config, verbose), archive or None, as_json=json))
+    raise typer.Exit(examine(opened_settings(config, verbose), archive or None, config, as_json=json))
 
 
 @app.command()

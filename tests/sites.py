@@ -50,6 +50,7 @@ def write_site(
         lines += [f"[{name}]", *_assignments(table)]
     path = folder / "firstread.toml"
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    path.chmod(0o600)  # the address of the database has a password
     return path
 
 

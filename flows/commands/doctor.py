@@ -4,11 +4,13 @@ A part that fails does not keep the others from being tried; the database is ask
 """
 
 import json
+import re
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from itertools import islice
+from pathlib import Path
 
 from flows.commands import table as display
 from flows.environment.person import login_name
@@ -23,11 +25,12 @@ from pipeline.fhir import door_events
 from pipeline.folders import keep_private, make_writable
 from pipeline.images import probe_decoders
 from pipeline.report import Language
-from pipeline.settings import FolderArchive, Settings, archive_named
+from pipeline.settings import DEFAULT_FILE, FolderArchive, Settings, archive_named
 from pipeline.store.opening import Purpose, open_store
 from pipeline.study import FoundStudy, StudyQuery
 
 STUDIES_TRIED = 3
+_SECRET = re.compile(r"""^\s*(?:token|password|api_key)\s*=\s*["'][^"']|://[^\s/:@"']+:[^\s@"']+@""", re.M)
 CONNECT_SECONDS = 2
 
 
@@ -40,14 +43,14 @@ class Examination:
     verdict: str
 
 
-def examine(settings: Settings, archive: str | None, *, as_json: bool) -> int:
+def examine(settings: Settings, archive: str | None, config: Path | None = None, *, as_json: bool) -> int:
     """Try decoders, tasks, database, model and each archive (or the one named); returns 0 when all is well, else 1.
 
     Raises ConfigurationError for an unknown archive.
     """
     if archive:
         archive_named(settings, archive)
-    done = list(_parts(settings, archive))
+    done = [_try("configuration", lambda: _file(config or DEFAULT_FILE)), *_parts(settings, archive)]
     well = all(one.well for one in done)
     if as_json:
         told = {"well": well, "parts": [asdict(one) for one in done]}
@@ -91,6 +94,19 @@ def _tasks(settings: Settings) -> str:
 def _database(settings: Settings) -> str:
     with open_store(settings, patience_seconds=0, connect_seconds=CONNECT_SECONDS) as store:
         return f"the schema is current, {store.audit_verify().rows} audit rows hold"
+
+
+def _file(path: Path) -> str:
+    """See that a file of settings that holds a secret is for this account alone."""
+    try:
+        mode, text = path.stat().st_mode, path.read_text(encoding="utf-8")
+    except OSError:
+        return "no file; the settings are the usual ones, or variables"
+    if mode & 0o066 and _SECRET.search(text):
+        raise FirstreadError(
+            "file-of-secrets", f"{path} holds a secret and other accounts may read it: chmod 600 {path}"
+        )
+    return "other accounts are told no secret by it"
 
 
 def _logins(settings: Settings) -> str:

@@ -53,7 +53,7 @@ def door(event: Door) -> Body:
         body = _event(_AUTHENTICATION, "E", event.recorded, "")
         body["subtype"] = [_LOGIN if event.kind == "signed-in" else _LOGOUT]
     else:
-        wrong = event.kind == "wrong-token"
+        wrong = event.kind in ("wrong-token", "wrong-bearer")
         body = _event(_AUTHENTICATION if wrong else _ALERT, "E", event.recorded, "", MINOR_FAILURE)
         body["subtype"] = [_LOGIN if wrong else _NODE]
         body["outcomeDesc"] = clean(f"refused {event.count} times: {event.kind}")

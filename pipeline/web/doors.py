@@ -1,8 +1,8 @@
 """Who came to the door: sign-ins and sign-outs for the audit, refusals counted, and guesses slowed down.
 
-A wrong token is answered later and later to its address; the right one is never made to wait, whoever else guesses from
-there. An event of refusals is written at the first one of an address and then with their number at intervals: a
-stranger cannot fill the audit.
+A wrong token is answered later and later to its address, one after another; the right one is never made to wait,
+whoever else guesses from there. An event of refusals is written at the first one of an address and then with their
+number at intervals: a stranger cannot fill the audit.
 """
 
 import asyncio
@@ -24,7 +24,9 @@ log = logging.getLogger(__name__)
 
 FREE_TRIES: Final = 3
 FIRST_DELAY: Final = 0.25
-LONGEST_DELAY: Final = 10.0
+LONGEST_DELAY: Final = 1.0
+LONGEST_WAIT: Final = 30.0
+"""Wrong tokens of one address that come at the same time are answered one after another, none later than this."""
 FORGOTTEN_SECONDS: Final = 900.0
 """How long an address has to keep quiet before its wrong tokens are forgotten."""
 TELL_SECONDS: Final = 60.0
@@ -34,10 +36,11 @@ OTHERS: Final = "others"
 
 @dataclass(slots=True)
 class _Caller:
-    """What one address did: wrong tokens in a row and when the last came; refusals not told yet, and when last."""
+    """What one address did: wrong tokens in a row, when the last came and the next is answered; what is not told."""
 
     wrong: int = 0
     last: float = 0.0
+    free: float = 0.0
     untold: Counter[DoorKind] = field(default_factory=Counter)
     told: dict[DoorKind, float] = field(default_factory=dict)
 
@@ -60,7 +63,7 @@ class Doors:
             caller = self._caller(key)
             caller.untold[kind] += 1
             due = self._due(caller, kind)
-            delay = self._delay(caller) if kind is DoorKind.WRONG_TOKEN else 0.0
+            delay = 0.0 if kind is DoorKind.FOREIGN_PEER else self._delay(caller)
         if due:
             await run_in_threadpool(self._tell, key, kind)
         await asyncio.sleep(delay)
@@ -94,7 +97,9 @@ class Doors:
         caller.wrong = caller.wrong + 1 if now - caller.last < FORGOTTEN_SECONDS else 1
         caller.last = now
         beyond = caller.wrong - FREE_TRIES
-        return 0.0 if beyond <= 0 else min(LONGEST_DELAY, FIRST_DELAY * 2.0 ** min(beyond - 1, 16))
+        delay = 0.0 if beyond <= 0 else min(LONGEST_DELAY, FIRST_DELAY * 2.0 ** min(beyond - 1, 16))
+        caller.free = max(now, caller.free) + delay
+        return min(LONGEST_WAIT, caller.free - now)
 
     def _due(self, caller: _Caller, kind: DoorKind) -> bool:
         now = self._monotonic()

@@ -97,7 +97,7 @@ class Guard:
         if _OPEN.fullmatch(request.url.path) or self._control.admits(request):
             return None
         if self._control.offers_token(request):
-            await self._doors.refuse(address, DoorKind.WRONG_TOKEN)
+            await self._doors.refuse(address, DoorKind.WRONG_BEARER)
         if _is_fhir(request):
             headers = {"WWW-Authenticate": 'Bearer realm="firstread"'}
             return outcome(401, "login", "send the token of this server: Authorization: Bearer ...", headers)

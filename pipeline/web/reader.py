@@ -98,6 +98,8 @@ class DoorKind(StrEnum):
     SIGNED_IN = "signed-in"
     SIGNED_OUT = "signed-out"
     WRONG_TOKEN = "wrong-token"  # noqa: S105 - no password
+    WRONG_BEARER = "wrong-bearer"
+    """A read that was refused for the token it brought."""
     FOREIGN_PEER = "foreign-peer"
     """Without a token only this machine is answered."""
 

@@ -177,9 +177,11 @@ def test_it_goes_on_after_a_part_that_fails(
     assert doctor.examine(settings, None, as_json=True) == 1
     told = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert {one["part"]: one["well"] for one in told["parts"]} == {
+        "configuration": True,
         "decoders": True,
         "tasks": False,
         "database": False,
+        "data_dir": True,
         "model": True,
         "main: echo": True,
         "main: find": True,

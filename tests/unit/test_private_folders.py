@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from flows.commands import doctor
 from pipeline import settings as configuration
-from pipeline.errors import StopRun
+from pipeline.errors import FirstreadError, StopRun
 from pipeline.folders import keep_private, make_writable, open_private
 from pipeline.store.embedded import EmbeddedPostgres
 from tests.sites import environment, firstread, write_site
@@ -116,6 +117,29 @@ def test_all_that_a_command_writes_is_this_accounts_alone(tmp_path: Path) -> Non
     open_to_others = {str(one): oct(mode(one)) for one in seen if not one.is_symlink() and mode(one) & 0o066}
     assert open_to_others == {}
     assert (data / "postgres" / "cluster").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "mode_of_file", "well"),
+    [
+        ('[serve]\ntoken = "abcdefghijklmnop"\n', 0o644, False),
+        ('[serve]\ntoken = "abcdefghijklmnop"\n', 0o600, True),
+        ('[database]\nurl = "postgresql://drafts:word@db/x"\n', 0o640, False),
+        ('[archives.main]\nkind = "folder"\npath = "/data"\n', 0o644, True),
+        ('[serve]\ntoken = ""\n', 0o644, True),
+    ],
+)
+def test_doctor_tells_of_a_file_with_a_secret(
+    tmp_path: Path, text: str, mode_of_file: int, *, well: bool
+) -> None:
+    path = tmp_path / "firstread.toml"
+    path.write_text(text)
+    path.chmod(mode_of_file)
+    if well:
+        assert doctor._file(path)
+    else:
+        with pytest.raises(FirstreadError, match="chmod 600"):
+            doctor._file(path)
 
 
 def test_settings_reach_no_program_that_is_started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
