@@ -57,7 +57,8 @@ def with_last_prior(place: Workplace, archive: str, context: StudyContext, image
     """
     if not image_set.chest:
         return Compared(image_set)
-    if _NOT_SEARCHABLE & set(context.patient.patient_id):
+    number = context.patient.patient_id.strip()
+    if _NOT_SEARCHABLE & set(number) or not number.isascii():
         return Compared(image_set, remarks=(_UNSEARCHABLE,))
     try:
         for uid in _earlier_studies(place, archive, context):

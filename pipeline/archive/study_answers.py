@@ -27,6 +27,7 @@ DIGEST_TAGS = (
 
 _DATE = re.compile(r"([0-9]{4})([./-]?)([0-9]{2})\2([0-9]{2})(?:$|[ T0-9])", re.ASCII)
 
+EARLIEST_YEAR = 1800
 _COUNT = re.compile("[0-9]{1,9}")
 """A count beyond it is nonsense, and no database takes it."""
 
@@ -146,10 +147,10 @@ def is_wanted(study: FoundStudy, query: StudyQuery) -> bool:
 
 def parse_date(text: str) -> date | None:
     """A DA value (PS3.5 section 6.2), also with dots, dashes or slashes, or with a time behind it; None where it is
-    no date.
+    no date, or one before there was any film (year 1 stands where a system has none).
     """
     found = _DATE.match(text.strip(" \0"))
-    if found is None:
+    if found is None or int(found[1]) < EARLIEST_YEAR:
         return None
     try:
         return date(int(found[1]), int(found[3]), int(found[4]))

@@ -1,12 +1,13 @@
 """What the headers say about patient and study, as values. Everything here is patient data."""
 
+from collections.abc import Callable
 from datetime import datetime, time, timedelta, timezone
 
 from pydicom.dataset import Dataset
 
 from pipeline.images.headers import Header, integer, items, read_date, text, texts
 from pipeline.images.identity import patient_of
-from pipeline.study import Code, InstanceDescription, InstanceRef, StudyContext
+from pipeline.study import Code, InstanceDescription, InstanceRef, Remark, StudyContext
 
 _PERSONS = (
     "OtherPatientNames", "PatientBirthName", "PatientMotherBirthName", "ResponsiblePerson",
@@ -68,16 +69,45 @@ def started(dataset: Dataset) -> datetime | None:
 
 def read_time(value: str) -> time | None:
     """A TM value (PS3.5 6.2), whole seconds; None where it is no time. A leap second counts as the second
-    before.
+    before, and so does 24:00:00.
     """
     digits = value.replace(":", "").split(".")[0]
     if len(digits) not in (2, 4, 6) or not (digits.isascii() and digits.isdecimal()):
         return None
     hour, minute, second = (int(part or 0) for part in (digits[:2], digits[2:4], digits[4:6]))
+    if (hour, minute, second) == (24, 0, 0):
+        hour, minute, second = 23, 59, 59
     try:
         return time(hour, minute, min(second, 59) if second <= 60 else second)
     except ValueError:
         return None
+
+
+def odd_values(datasets: list[Dataset]) -> tuple[Remark, ...]:
+    """What headers say that no date, time or number can be (PS3.5 6.2): left out, or the nearest that can."""
+    odd = {
+        name
+        for dataset in datasets
+        for keyword, name, can_be in _BOUNDED
+        if (value := text(dataset, keyword)) and not can_be(dataset, keyword, value)
+    }
+    return tuple(
+        Remark("header-value", f"the header's {name} is out of range and was left out or cut")
+        for name in sorted(odd)
+    )
+
+
+def _is_time(_: Dataset, __: str, value: str) -> bool:
+    return read_time(value) is not None and not value.replace(":", "").startswith("24")
+
+
+_BOUNDED: tuple[tuple[str, str, Callable[[Dataset, str, str], bool]], ...] = (
+    ("StudyDate", "study date", lambda _, __, value: read_date(value) is not None),
+    ("StudyTime", "study time", _is_time),
+    ("PatientBirthDate", "birth date", lambda _, __, value: read_date(value) is not None),
+    ("SeriesNumber", "series number", lambda dataset, keyword, _: _ordinal(dataset, keyword) is not None),
+    ("InstanceNumber", "instance number", lambda dataset, keyword, _: _ordinal(dataset, keyword) is not None),
+)
 
 
 def _each(datasets: list[Dataset], keywords: tuple[str, ...]) -> tuple[str, ...]:

@@ -137,9 +137,13 @@ def clean(value: str) -> str:
 
 
 def read_date(value: str) -> date | None:
-    """A DA value (PS3.5 6.2), also in the form YYYY.MM.DD of ACR-NEMA; None if it is not a date."""
+    """A DA value (PS3.5 6.2), also in the form YYYY.MM.DD of ACR-NEMA; None if it is not a date.
+
+    Nor is one before 1800, which stands where a system has none: nobody alive was born then, and no time zone can be
+    reckoned from the year 1.
+    """
     digits = value.replace(".", "").replace("-", "")
-    if len(digits) != 8 or not (digits.isascii() and digits.isdecimal()):
+    if len(digits) != 8 or not (digits.isascii() and digits.isdecimal()) or digits < "1800":
         return None
     try:
         return date(int(digits[:4]), int(digits[4:6]), int(digits[6:]))

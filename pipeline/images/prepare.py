@@ -10,7 +10,7 @@ import numpy as np
 
 from pipeline.errors import FailStudy, SkipStudy
 from pipeline.images.choose import LATERAL_NOT_USED, Candidate, Reason
-from pipeline.images.context import instance_ref, study_context
+from pipeline.images.context import instance_ref, odd_values, study_context
 from pipeline.images.decode import declared_pixels, stored_values
 from pipeline.images.grey import display
 from pipeline.images.headers import Header, integer, read_header, text
@@ -65,7 +65,7 @@ def prepare(
     read = read or read_headers(study, limits)
     headers, left_out = read.headers, list(read.left_out)
     damaged = bool(left_out)
-    remarks = one_patient(headers) + _lenience(study)
+    remarks = one_patient(headers) + _lenience(study) + odd_values([header.dataset for header in headers])
     candidates: list[Candidate] = []
     for header, verdict in judge_all(headers, laterals=laterals, trust=trust):
         if isinstance(verdict, Reason):

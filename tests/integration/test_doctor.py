@@ -135,6 +135,22 @@ def test_tls_faults_are_told_with_their_repair(films: list[Path], tmp_path: Path
         assert "url should begin with http://" in mixed
 
 
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_a_demanded_client_certificate_is_named(
+    films: list[Path], tmp_path: Path, version: ssl.TLSVersion
+) -> None:
+    """With TLS 1.3 a client without one is thrown out only after the connection is open."""
+    public, key = certificate(tmp_path, "IP:127.0.0.1")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = context.maximum_version = version
+    context.load_cert_chain(public, key)
+    context.load_verify_locations(public)
+    context.verify_mode = ssl.CERT_REQUIRED
+    with faulty_dicomweb(films, Faults(), tls=context) as server:
+        said = verdicts(tmp_path, kind="dicomweb", min_free_gib=0.1, url=server.url, ca_file=str(public))
+    assert "client certificate" in said
+
+
 def database_verdict(folder: Path, url: str) -> tuple[str, float]:
     """What is said of a database, and the seconds that it took."""
     settings = Settings(data_dir=folder, database={"url": url})  # type: ignore[arg-type]

@@ -188,6 +188,15 @@ class HttpArchive:
             connection.close()
 
 
+_CERTIFICATE_DEMANDED = frozenset(
+    {
+        "TLSV13_ALERT_CERTIFICATE_REQUIRED",  # RFC 8446 6.2
+        "SSLV3_ALERT_HANDSHAKE_FAILURE",  # what TLS 1.2 has for it (RFC 5246 7.4.6)
+        "SSLV3_ALERT_NO_CERTIFICATE", "SSLV3_ALERT_BAD_CERTIFICATE", "TLSV1_ALERT_ACCESS_DENIED",
+    }
+)  # fmt: skip
+
+
 def _untrusted(error: ssl.SSLCertVerificationError, host: str, names: Callable[[], str]) -> StopRun:
     """Why the certificate is not believed (verify codes of OpenSSL, x509_vfy.h), and what to do."""
     if error.verify_code in (_WRONG_HOST, _WRONG_ADDRESS):
@@ -204,7 +213,11 @@ def _untrusted(error: ssl.SSLCertVerificationError, host: str, names: Callable[[
 
 def _closed(error: OSError | http.client.HTTPException, *, secure: bool) -> RetryLater:
     """A connection that was closed instead of an answer; a TLS server does so that is spoken to in the clear."""
-    advice = "" if secure else ": if it speaks TLS, url must begin with https://"
+    advice = (
+        ": it may demand a client certificate"
+        if secure
+        else ": if it speaks TLS, url must begin with https://"
+    )
     return RetryLater("archive-unreachable", f"the archive closed the connection{advice}")
 
 
@@ -221,6 +234,14 @@ def _send(
 
 def unreachable(error: OSError | http.client.HTTPException) -> RetryLater | StopRun:
     """What a transport error means for the caller."""
+    if isinstance(error, ssl.SSLError) and error.reason in _CERTIFICATE_DEMANDED:
+        return StopRun(
+            "archive-client-certificate",
+            "the archive ended the TLS connection: it demands a client certificate, which cannot be given here; let it "
+            "accept us without, by token, password or address, or ask it through a proxy that has one",
+        )
+    if isinstance(error, ssl.SSLEOFError):
+        return _closed(error, secure=True)
     if isinstance(error, ssl.SSLError):
         return StopRun("archive-tls", "no TLS connection: check whether url should begin with http://")
     return transport.unreachable(error, "check host and port in url, and that it runs")

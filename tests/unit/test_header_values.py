@@ -1,0 +1,71 @@
+"""Numbers, dates and times that FHIR or Python cannot hold: left out or cut, with a remark; the study is drafted."""
+
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+import pydicom
+import pytest
+
+from pipeline.archive.study_answers import parse_date
+from pipeline.images import prepare
+from pipeline.study import ImageSet, StudyContext
+from tests.synthetic import chest_pixels, fetched, radiograph_header, write_chest
+
+
+def prepared(tmp_path: Path, **values: Any) -> tuple[StudyContext, ImageSet]:
+    path = write_chest(tmp_path / "1.dcm", radiograph_header("values"), pixels=chest_pixels(160, 144))
+    dataset = pydicom.dcmread(path)
+    for keyword, value in values.items():
+        if keyword in ("SeriesNumber", "InstanceNumber"):
+            dataset.add_new(keyword, "LO", value)  # pydicom refuses to write such an IS
+        else:
+            setattr(dataset, keyword, value)
+    dataset.save_as(path)
+    return prepare(fetched(tmp_path, [path], "values"))
+
+
+@pytest.mark.parametrize(
+    ("values", "name"),
+    [
+        ({"StudyDate": "00010101", "TimezoneOffsetFromUTC": "+1400"}, "study date"),
+        ({"StudyDate": "00010101"}, "study date"),
+        ({"StudyDate": "20260230"}, "study date"),
+        ({"StudyTime": "240000"}, "study time"),
+        ({"StudyTime": "24:00:00"}, "study time"),
+        ({"StudyTime": "999999"}, "study time"),
+        ({"PatientBirthDate": "00010101"}, "birth date"),
+        ({"PatientBirthDate": "16000101"}, "birth date"),
+        ({"SeriesNumber": "456115117112105110101"}, "series number"),
+        ({"SeriesNumber": "-5"}, "series number"),
+        ({"InstanceNumber": "2147483648"}, "instance number"),
+        ({"InstanceNumber": "1e400"}, "instance number"),
+    ],
+)
+def test_what_cannot_be_is_a_remark_and_costs_nothing(
+    tmp_path: Path, values: dict[str, str], name: str
+) -> None:
+    context, images = prepared(tmp_path, **values)
+    assert len(images.images) == 1
+    assert [one.code for one in images.remarks] == ["header-value"]
+    assert name in images.remarks[0].message
+    assert not any(value in images.remarks[0].message for value in values.values())
+    (instance,) = context.instances
+    for number in (instance.series_number, instance.instance_number):
+        assert number is None or 0 <= number < 1 << 31
+
+
+def test_the_end_of_a_day_is_its_last_second(tmp_path: Path) -> None:
+    context, _ = prepared(tmp_path, StudyDate="20260102", StudyTime="240000")
+    assert context.started == datetime(2026, 1, 2, 23, 59, 59, tzinfo=UTC)
+
+
+def test_a_sound_header_has_no_remark(tmp_path: Path) -> None:
+    assert prepared(tmp_path)[1].remarks == ()
+    assert prepared(tmp_path, StudyTime="", PatientBirthDate="", StudyDate="2026.01.02")[1].remarks == ()
+
+
+@pytest.mark.parametrize("text", ["00010101", "00000000", "17991231", "10101"])
+def test_no_range_of_days_begins_in_the_year_1(text: str) -> None:
+    assert parse_date(text) is None
+    assert parse_date("18000101") == date(1800, 1, 1)
