@@ -96,13 +96,25 @@ def _same(one: _Identity, known: _Identity) -> bool:
 def _names_agree(one: tuple[frozenset[str], ...], other: tuple[frozenset[str], ...]) -> bool | None:
     """True where two names may be one written twice, None where they cannot be compared.
 
-    Component groups are compared with their like (PS3.5 6.2.1): one alphabetic, one ideographic say nothing. A name
-    that leaves out a component, say the second given name, is the same.
+    Component groups are compared with those in the same script, wherever they stand (PS3.5 6.2.1): devices write a
+    Chinese name into the first group, too. One alphabetic, one ideographic say nothing. A name that leaves out a
+    component, say the second given name, is the same.
     """
-    pairs = [(mine, theirs) for mine, theirs in zip(one, other, strict=False) if mine and theirs]
+    pairs = [
+        (mine, theirs)
+        for mine in one
+        for theirs in other
+        if mine and theirs and _script(mine) == _script(theirs)
+    ]
     if not pairs:
         return None
     return any(mine <= theirs or theirs <= mine for mine, theirs in pairs)
+
+
+def _script(pieces: frozenset[str]) -> str:
+    """The script of a name, as Unicode names its letters: LATIN, CJK, HANGUL, CYRILLIC."""
+    letter = next((one for one in "".join(sorted(pieces)) if one.isalpha()), "")
+    return unicodedata.name(letter, "").partition(" ")[0]
 
 
 def _identity(dataset: Dataset) -> _Identity:

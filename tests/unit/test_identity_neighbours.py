@@ -1,0 +1,56 @@
+"""Whose study it is: names in several scripts, placeholders, and a number of two hospitals."""
+
+from pathlib import Path
+
+import pytest
+from pydicom.dataset import Dataset
+
+from pipeline.errors import FailStudy
+from pipeline.images.headers import Header
+from pipeline.images.identity import one_patient
+
+
+def header(number: str, name: str, birth: str = "19710314", issuer: str = "") -> Header:
+    dataset = Dataset()
+    dataset.SpecificCharacterSet = "ISO_IR 192"
+    dataset.PatientID, dataset.PatientName, dataset.PatientBirthDate = number, name, birth
+    dataset.IssuerOfPatientID = issuer
+    return Header(Path("x"), dataset, "1.2.840.10008.1.2.1", implicit=False, little=True, pixel_offset=None)
+
+
+ONE = [
+    (("100", "Wang^XiaoDong=王^小东"), ("100", "王^小东")),
+    (("100", "Wang^XiaoDong"), ("100", "王^小东")),
+    (("100", "Yamada^Tarou=山田^太郎=やまだ^たろう"), ("100", "ﾔﾏﾀﾞ^ﾀﾛｳ=山田^太郎")),
+    (("100", "Hong^Gildong=洪^吉洞=홍^길동"), ("100", "홍^길동")),
+    (("100", "Ivanova^Anna"), ("100", "Иванова^Анна")),
+    (("100", "Müller^Anna"), ("100", "MUELLER^ANNA")),
+    (("100", "Müller^Anna^Maria"), ("100", "Muller^Anna")),
+    (("100", "García López^José"), ("100", "GARCIA LOPEZ^JOSE")),
+    (("100", "Nguyễn^Văn An"), ("100", "NGUYEN^VAN AN")),
+]
+TWO = [
+    (("100", "王^小东"), ("100", "李^小东")),
+    (("100", "Wang^XiaoDong=王^小东"), ("100", "Li^XiaoMing=李^小明")),
+    (("100", "Ivanova^Anna"), ("100", "Petrova^Olga")),
+    (("0", "Ivanova^Anna"), ("0", "Иванова^Анна")),
+    (("UNKNOWN", "Alpha^A"), ("UNKNOWN", "Beta^B")),
+    (("000000", "Alpha^A"), ("", "Beta^B")),
+    (("100", "Alpha^A", "19710314"), ("100", "Alpha^A", "19720314")),
+    (("100", "Alpha^A", "19710314", "HOSPITAL A"), ("100", "Alpha^A", "19710314", "HOSPITAL B")),
+    (("100", "Alpha^A"), ("200", "Alpha^A")),
+    (("100", "Alpha^A", ""), ("", "Alpha^A", "")),
+]
+
+
+@pytest.mark.parametrize(("first", "second"), ONE)
+def test_one_patient_written_in_two_ways(first: tuple[str, ...], second: tuple[str, ...]) -> None:
+    for order in ((first, second), (second, first)):
+        assert "patient-spelling" in {one.code for one in one_patient([header(*one) for one in order])}
+
+
+@pytest.mark.parametrize(("first", "second"), TWO)
+def test_two_patients_are_never_one(first: tuple[str, ...], second: tuple[str, ...]) -> None:
+    for order in ((first, second), (second, first)):
+        with pytest.raises(FailStudy, match="mixed-patients"):
+            one_patient([header(*one) for one in order])
