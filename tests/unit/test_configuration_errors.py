@@ -42,7 +42,7 @@ def refusal(text: str, folder: Path) -> str:
         ),
         ('[models.a]\nid = "x"\n[models.a.endpoint]\nurl = "h"\nmodell = "m"', "models.a.endpoint.modell:"),
         (
-            '[archives.w]\nkind = "dicomweb"\nurl = "http://h"\ntoken = "SECRET"\nusername = "u"',
+            '[archives.w]\nkind = "dicomweb"\nurl = "https://h"\ntoken = "SECRET"\nusername = "u"',
             "archives.w: set token, or username and password, not both",
         ),
         ('policy = "x"', "policy: must be a table"),

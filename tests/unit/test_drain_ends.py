@@ -98,7 +98,7 @@ def place(trouble: Trouble) -> Any:
     drafter = SimpleNamespace(recipe="recipe", batches_together=2)
     settings = SimpleNamespace(model=model, policy=policy, archives=archives)
     return SimpleNamespace(
-        settings=settings, drafter=drafter, recipe="recipe", owner="me", store=Ledger(trouble)
+        settings=settings, drafter=drafter, recipe_of=lambda _: "recipe", owner="me", store=Ledger(trouble)
     )
 
 
