@@ -12,7 +12,7 @@ from models.catalog import show
 from models.drafter import Drafter, open_drafter
 from models.families.mini.export import load_network
 from models.families.mini.mini_family import MiniFamily
-from models.family import Request
+from models.family import Request, Task
 from models.model_choice import ModelChoice
 from models.networks.mini import EOS_ID, load_tokenizer, prompt_ids
 from models.runners.language import TransformersLanguageModel
@@ -102,8 +102,12 @@ def test_regions_lie_on_what_was_simulated(
 def test_the_text_is_what_transformers_writes(studies: list[ImageSet]) -> None:
     assert WEIGHTS is not None
     network, tokenizer = load_network(WEIGHTS), load_tokenizer(Path(WEIGHTS))
+    asked = Request(Task.CLASSIFY, labels=("normal", "pneumothorax"))
     with MiniFamily(show("firstread-mini"), WEIGHTS, ENGINES) as family:
         features = family.encode(studies)
+        for answer in family.answer(features, [asked] * FILMS):
+            normal, _ = answer.labels
+            assert normal.probability == 1 - max(answer.probabilities.values())
         texts = [answer.text for answer in family.answer(features, [Request()] * FILMS)]
         films = [family.embeddings([one], [Request()])[0] for one in features]
     table = cast(Any, network.language).get_input_embeddings().weight.detach().numpy()

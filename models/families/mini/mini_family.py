@@ -245,7 +245,8 @@ class MiniFamily:
         labels, told = read_answer(request, text, image)
         seen, chances = self._see(features, reading)
         if labels and request.task is Task.CLASSIFY:
-            scores = chances if reading is None else {**chances, NORMAL: 1 - reading.chances[ABNORMAL]}
+            abnormal = max(chances.values()) if reading is None else reading.chances[ABNORMAL]
+            scores = {**chances, NORMAL: 1 - abnormal}
             labels = tuple(
                 Label(label.name, label.chosen, scores.get(label_key(label.name))) for label in labels
             )
