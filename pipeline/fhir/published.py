@@ -1,14 +1,18 @@
 """What our resources use beside the standard, as FHIR says it: extensions, code systems, a search parameter.
 
 The canonicals are URNs, so that they are the same at every site; each server gives them by ``url`` and by id, and
-docs/definitions has them as files. R4 sections 5.3 (StructureDefinition) and 2.4 (extensions).
+docs/definitions has them as files: ``python -m pipeline.fhir.published docs/definitions`` writes them. R4 sections 5.3
+(StructureDefinition) and 2.4 (extensions).
 """
 
+import json
+import sys
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+from pathlib import Path
 from typing import Final
 
 from pipeline.fhir.answers import POINT, SCHEMA, TASK_SYSTEM
@@ -289,3 +293,11 @@ def _study_uid() -> Body:
         "type": "token",
         "expression": "DiagnosticReport.imagingStudy.resolve().identifier",
     }
+
+
+if __name__ == "__main__":
+    for one in published():
+        name = f"{one['resourceType']}-{one['id']}.json"
+        Path(sys.argv[1], name).write_text(
+            json.dumps(one, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
+        )
