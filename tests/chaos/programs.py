@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-START_SECONDS = 120.0
+START_SECONDS = 300.0
 
 
 class Program:
