@@ -137,9 +137,9 @@ class DicomwebArchive(RetrievalLimits):
 
     @model_validator(mode="after")
     def _one_login(self) -> Self:
-        refuse_clear_secrets(self.url, self.plain_http, self.token, self.password)
         if self.token.get_secret_value() and (self.username or self.password.get_secret_value()):
             raise ValueError("set token, or username and password, not both: one of them would be ignored")
+        refuse_clear_secrets(self.url, self.plain_http, self.token, self.password)
         return self
 
 
