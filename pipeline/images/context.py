@@ -75,7 +75,7 @@ def read_time(value: str) -> time | None:
     if len(digits) not in (2, 4, 6) or not (digits.isascii() and digits.isdecimal()):
         return None
     hour, minute, second = (int(part or 0) for part in (digits[:2], digits[2:4], digits[4:6]))
-    if (hour, minute, second) == (24, 0, 0):
+    if digits == "240000":
         hour, minute, second = 23, 59, 59
     try:
         return time(hour, minute, min(second, 59) if second <= 60 else second)

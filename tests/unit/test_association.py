@@ -213,7 +213,7 @@ def test_a_peer_that_speaks_otherwise_is_retry_later(answer: bytes) -> None:
         thread.join()
 
 
-def test_an_archive_of_patient_root_alone_is_told_what_to_offer() -> None:
+def test_a_service_that_an_archive_does_not_offer_is_named() -> None:
     ae = AE(ae_title="PEER")
     ae.add_supported_context("1.2.840.10008.5.1.4.1.2.1.1")  # Patient Root Query, and no Study Root
     server = ae.start_server((LOOPBACK, 0), block=False)
@@ -224,7 +224,9 @@ def test_an_archive_of_patient_root_alone_is_told_what_to_offer() -> None:
         asked = Association.request(address, proposal(study_root), connect_timeout=5, stall_timeout=5)
         with (
             asked,
-            pytest.raises(StopRun, match=r"Study Root Query \(C-FIND\) was not accepted: let the archive"),
+            pytest.raises(
+                StopRun, match=r"Study Root Query \(C-FIND\) was not accepted, nor its Patient Root: let the"
+            ),
         ):
             asked.accepted(study_root)
     finally:
