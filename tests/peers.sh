@@ -8,7 +8,6 @@ ls /usr/share/orthanc/plugins/libOrthancDicomWeb.so* >/dev/null 2>&1 || packages
 command -v dcmqrscp >/dev/null 2>&1 || packages="$packages dcmtk"
 command -v nginx >/dev/null 2>&1 || packages="$packages nginx-light"
 command -v pgbouncer >/dev/null 2>&1 || packages="$packages pgbouncer"
-ls /usr/lib/*/faketime/libfaketimeMT.so.1 >/dev/null 2>&1 || packages="$packages libfaketime"
 command -v chromium >/dev/null 2>&1 || packages="$packages chromium"
 [ -z "$packages" ] && exit 0
 install="apt-get install --no-install-recommends$packages"
