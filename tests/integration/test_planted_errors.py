@@ -19,7 +19,7 @@ from tests.sites import environment, rows, write_site
 PLANTED = "ZZPLANTED^JIŘÍ"
 PER_STUDY = (
     "flows.path.fetch",
-    "flows.path.prepare",
+    "flows.path.prepare_for",
     "flows.path.gather",
     "flows.path.run_checks",
     "flows.path.build_resources",
@@ -93,6 +93,7 @@ def test_no_sink_holds_the_words_of_an_error(
         check=False,
     )  # fmt: skip
     assert done.returncode in (1, 3), done.stderr
+    assert done.stdout, done.stderr
     said = json.loads(done.stdout.splitlines()[-1])
     assert ("error" in said) == (done.returncode == 3)
     if once:

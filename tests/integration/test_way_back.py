@@ -129,7 +129,8 @@ def place(store: Store, present: Circumstances) -> Workplace:
     """What ``flows.standing`` needs of a workplace; no model is opened."""
     site = Site(ARCHIVE, "site", "urn:site")
     return cast(
-        Workplace, SimpleNamespace(store=store, circumstances=present, recipe=RECIPE, site=lambda _: site)
+        Workplace,
+        SimpleNamespace(store=store, circumstances=present, recipe_of=lambda _: RECIPE, site=lambda _: site),
     )
 
 
