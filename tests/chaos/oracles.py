@@ -97,11 +97,15 @@ def twice_in_force(site: ChaosSite) -> Iterator[str]:
 
 
 def drafted_twice(site: ChaosSite) -> Iterator[str]:
-    """Consecutive versions of a report over one manifest by one recipe; one that changed and changed back is none."""
+    """Consecutive versions of a report over one manifest by one recipe; one that changed and changed back is none.
+
+    Nor is a former draft that is current again because its study came back: no model wrote that.
+    """
     former: dict[str, tuple[str, str]] = {}
     for report, version, manifest, recipe in rows(
         site.database_url,
-        "SELECT report_id, version, manifest_digest, recipe FROM firstread.report_version ORDER BY report_id, version",
+        "SELECT report_id, version, manifest_digest, recipe FROM firstread.report_version "
+        "WHERE reinstated_from IS NULL ORDER BY report_id, version",
     ):
         if former.get(report) == (manifest, recipe):
             yield f"report {report}, version {version}"
