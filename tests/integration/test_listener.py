@@ -229,7 +229,7 @@ def test_a_data_folder_that_cannot_be_written_is_one_line(
         listen={"port": free_port(), "min_free_gib": 0.0}, prefect={"api_url": prefect_url},
     )  # fmt: skip
     with ExitStack() as stack:
-        stack.enter_context(mounted(tmp_path / "data", options))
+        stack.enter_context(mounted(tmp_path / "data", f"{options},mode=700"))
         done = firstread(command, "--config", str(config), cwd=tmp_path)
     assert done.returncode in (2, 3)
     (line,) = [one for one in done.stderr.splitlines() if "firstread:" in one]
