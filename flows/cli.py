@@ -439,6 +439,8 @@ def main() -> None:
     early_end.end_with(code)
     if stopping.stopped_by() or stopping.left_over():
         stopping.leave(code)
+    if "prefect" in sys.modules:
+        stopping.leave_in_time(code)
     sys.exit(code)
 
 

@@ -21,6 +21,8 @@ from typing import Any, NoReturn
 
 SECONDS = 4.0
 CHILDREN_SECONDS = 0.3
+PREFECT_SECONDS = 20.0
+"""What Prefect is given to send its last events."""
 LANE = "lane"
 _asked: list[int] = []
 _watching: list[bool] = []
@@ -74,6 +76,20 @@ def leave(code: int) -> NoReturn:
         if children and number == signal.SIGTERM:
             time.sleep(CHILDREN_SECONDS)
     os._exit(code)
+
+
+def leave_in_time(code: int, seconds: float = PREFECT_SECONDS) -> None:
+    """All is said and stored: end the process after ``seconds`` should something keep it from ending by itself.
+
+    Prefect waits at the interpreter's exit until its events are taken, without a limit, and a server that was lost in
+    the middle of a run never takes them.
+    """
+
+    def end() -> None:
+        time.sleep(seconds)
+        leave(code)
+
+    threading.Thread(target=end, name="leaving", daemon=True).start()
 
 
 class LaneThreads(ThreadPoolExecutor):
