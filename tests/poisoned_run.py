@@ -22,7 +22,7 @@ WITH_OTHERS_SECONDS = 0.5
 
 def poison(number: signal.Signals, study_instance_uid: str) -> None:
     """Make the images of this study deadly."""
-    prepare: Callable[..., Any] = vars(path)["prepare"]
+    prepare: Callable[..., Any] = vars(path)["prepare_for"]
 
     def deadly(study: Any, *arguments: Any, **options: Any) -> Any:
         if study.study_instance_uid == study_instance_uid:
@@ -30,7 +30,7 @@ def poison(number: signal.Signals, study_instance_uid: str) -> None:
             os.kill(os.getpid(), number)
         return prepare(study, *arguments, **options)
 
-    vars(path)["prepare"] = deadly
+    vars(path)["prepare_for"] = deadly
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from models.catalog import show
 from models.families.native.chat import ChatFamily, picture_of
 from models.families.native.medrega import MedRegaDialect
 from models.families.native.networks import load_medrega
-from models.families.native.qwen import MOST_PIXELS, QwenFamily, load_qwen
+from models.families.native.qwen import MOST_PIXELS, QwenFamily, load_checkpoint
 from models.families.native.qwen_words import WORDS
 from models.family import Request
 from pipeline.study import ImageSet
@@ -98,7 +98,7 @@ def write_taught_qwen(folder: Path, model_id: str, study: ImageSet, texts: Mappi
     """A folder of a taught Qwen2.5-VL, for CheXOne or Lingshu."""
     entry = show(model_id)
     write_qwen(folder, "qwen2.5-vl", MOST_PIXELS.get(entry.prompts, 262_144))
-    loaded = load_qwen(folder, entry.network_class)
+    loaded = load_checkpoint(entry, folder, "auto")  # at the sizes that the product shows films in
     blind(loaded.network)
     words = WORDS[entry.prompts](entry.prompts, entry.images)
     with QwenFamily(entry, loaded, words, folder, require_runner="torch") as family:

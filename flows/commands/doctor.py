@@ -30,7 +30,10 @@ from pipeline.store.opening import Purpose, open_store
 from pipeline.study import FoundStudy, StudyQuery
 
 STUDIES_TRIED = 3
-_SECRET = re.compile(r"""^\s*(?:token|password|api_key)\s*=\s*["'][^"']|://[^\s/:@"']+:[^\s@"']+@""", re.M)
+_SECRET = re.compile(
+    r"""^[ \t]{0,16}(?:token|password|api_key)[ \t]{0,16}=[ \t]{0,16}["'][^"']|://[^\s/:@"']{1,64}:[^\s@"']{1,256}@""",
+    re.M,
+)
 CONNECT_SECONDS = 2
 
 

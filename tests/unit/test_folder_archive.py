@@ -262,6 +262,7 @@ def test_a_folder_that_may_not_be_read_costs_itself_alone() -> None:
 def _read_as_nobody(root: Path) -> None:
     film(root / "1.dcm")
     film(root / "lost+found" / "2.dcm", instance=2)
+    (root / "1.dcm").chmod(0o644)
     (root / "lost+found").chmod(0o700)
     root.chmod(0o755)
     code = (
