@@ -10,11 +10,14 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+
+_Number = TypeVar("_Number", int, float)
 
 
 class View(StrEnum):
@@ -322,6 +325,10 @@ class Turn:
         """``film`` [rows, columns] as it is shown."""
         shown = film.T if self.transposed else film
         return shown[:: -1 if self.upside_down else 1, :: -1 if self.mirrored else 1]
+
+    def sides(self, of_stored: tuple[_Number, _Number]) -> tuple[_Number, _Number]:
+        """A pair of (rows, columns) of the stored picture, their count or their spacing, as it is of the shown one."""
+        return (of_stored[1], of_stored[0]) if self.transposed else of_stored
 
     def stored_box(
         self, box: tuple[float, float, float, float], rows: int, columns: int

@@ -6,7 +6,6 @@ frames some are shown, evenly chosen and read one by one; videos are left out.
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -161,14 +160,15 @@ def _picture(header: Header, declared: Declared, frame: int, longest_side: int) 
         grey = display(stored_values(header, declared, frame, STILL_LIMITS), dataset, little=header.little)
         turn = presented(dataset, (), lateral=False).turn if kind_of(dataset) in _UPRIGHT else Turn()
         pixels = np.ascontiguousarray(turn.of(resized(grey, size)))
-    rows, columns, spacing = declared.rows, declared.columns, spacing_mm(dataset)
-    image = StudyImage(
+    rows, columns = turn.sides((declared.rows, declared.columns))
+    spacing = spacing_mm(dataset)
+    return StudyImage(
         ref=instance_ref(dataset),
         frame=frame,
         pixels=pixels,
         original_rows=rows,
         original_columns=columns,
-        spacing_mm=spacing,
+        spacing_mm=spacing and turn.sides(spacing),
         modality=text(dataset, "Modality"),
         body_part=text(dataset, "BodyPartExamined").upper(),
         view="",
@@ -176,10 +176,6 @@ def _picture(header: Header, declared: Declared, frame: int, longest_side: int) 
         turn=turn,
         burned_in=text(dataset, "BurnedInAnnotation").upper() == "YES",
     )
-    if not turn.transposed:
-        return image
-    turned = spacing and (spacing[1], spacing[0])
-    return replace(image, original_rows=columns, original_columns=rows, spacing_mm=turned)
 
 
 def _colours(

@@ -107,16 +107,15 @@ def prepare_image(
     film = display(stored_values(header, declared, frame, limits), dataset, little=header.little)
     film = apply_shutters(film, shown.shutters)
     size = working_size(declared.rows, declared.columns, pixel_aspect(dataset), longest_side)
-    rows, columns, spacing = declared.rows, declared.columns, spacing_mm(dataset)
-    if shown.turn.transposed:
-        rows, columns, spacing = columns, rows, spacing and (spacing[1], spacing[0])
+    rows, columns = shown.turn.sides((declared.rows, declared.columns))
+    spacing = spacing_mm(dataset)
     return StudyImage(
         ref=instance_ref(dataset),
         frame=frame,
         pixels=np.ascontiguousarray(shown.turn.of(resized(film, size))),
         original_rows=rows,
         original_columns=columns,
-        spacing_mm=spacing,
+        spacing_mm=spacing and shown.turn.sides(spacing),
         modality=text(dataset, "Modality"),
         body_part="CHEST",
         view=candidate.view,

@@ -177,9 +177,7 @@ def _picture(
 ) -> StudyImage:
     dataset, turn = plane.header.dataset, upright(plane, orientation)
     size = working_size(plane.rows, plane.columns, plane.spacing[0] / plane.spacing[1], longest_side)
-    rows, columns, spacing = plane.rows, plane.columns, plane.spacing
-    if turn.transposed:
-        rows, columns, spacing = columns, rows, (spacing[1], spacing[0])
+    rows, columns = turn.sides((plane.rows, plane.columns))
     shown = [turn.of(resized(np.ascontiguousarray(channel, np.float32), size)) for channel in channels]
     return StudyImage(
         ref=plane.ref,
@@ -187,7 +185,7 @@ def _picture(
         pixels=np.ascontiguousarray(shown[0] if len(shown) == 1 else np.stack(shown, axis=-1)),
         original_rows=rows,
         original_columns=columns,
-        spacing_mm=spacing,
+        spacing_mm=turn.sides(plane.spacing),
         modality=modality_of(dataset),
         body_part=text(dataset, "BodyPartExamined").upper(),
         view="",
