@@ -19,10 +19,10 @@ from pipeline.images.context import instance_ref, study_context
 from pipeline.images.decode import Declared, declared_pixels, stored_values
 from pipeline.images.grey import display
 from pipeline.images.headers import Header, integer, text
-from pipeline.images.identity import one_patient
 from pipeline.images.kinds import accepting, in_words, kind_of
 from pipeline.images.limits import ImageLimits
 from pipeline.images.orientation import presented
+from pipeline.images.prepare import study_remarks
 from pipeline.images.rejection import rejected
 from pipeline.images.sampling import evenly
 from pipeline.images.scale import pixel_aspect, resized, spacing_mm, working_size
@@ -64,7 +64,7 @@ def prepare_pictures(
     Every other instance is in ``left_out`` with a reason. Raises SkipStudy where none is a picture for this model,
     FailStudy: "mixed-patients", "undecodable" where one may be and none can be decoded.
     """
-    remarks = one_patient(headers)
+    remarks = study_remarks(study, headers)
     unused = list(left_out)
     out = rejected(headers)
     images: list[StudyImage] = []

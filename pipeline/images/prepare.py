@@ -2,7 +2,7 @@
 why.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,7 +65,7 @@ def prepare(
     read = read or read_headers(study, limits)
     headers, left_out = read.headers, list(read.left_out)
     damaged = bool(left_out)
-    remarks = one_patient(headers) + _lenience(study) + odd_values([header.dataset for header in headers])
+    remarks = study_remarks(study, headers)
     candidates: list[Candidate] = []
     for header, verdict in judge_all(headers, laterals=laterals, trust=trust):
         if isinstance(verdict, Reason):
@@ -152,6 +152,14 @@ def read_headers(study: FetchedStudy, limits: ImageLimits = DEFAULT_LIMITS) -> S
             seen.add(ref.sop_instance_uid)
             headers.append(header)
     return StudyHeaders(tuple(headers), tuple(left_out))
+
+
+def study_remarks(study: FetchedStudy, headers: Sequence[Header]) -> tuple[Remark, ...]:
+    """What of the study's headers and files a reader should know, whatever of it is shown.
+
+    Raises FailStudy("mixed-patients").
+    """
+    return one_patient(headers) + _lenience(study) + odd_values([header.dataset for header in headers])
 
 
 def _lenience(study: FetchedStudy) -> tuple[Remark, ...]:

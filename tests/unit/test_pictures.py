@@ -16,7 +16,7 @@ from pipeline.errors import FailStudy, SkipStudy
 from pipeline.images.headers import Header, read_header
 from pipeline.images.limits import ImageLimits
 from pipeline.images.pictures import prepare_pictures
-from pipeline.study import FetchedStudy, ImageSet
+from pipeline.study import FetchedStudy, HeldInstance, ImageSet, InstanceRef
 from tests.synthetic import radiograph_header
 
 ROOT = "1.2.840.10008.5.1.4.1.1."
@@ -133,3 +133,16 @@ def test_colour_clips_of_others_are_read() -> None:
     for image in shown.images:
         assert image.pixels.shape == (240, 320, 3)
         assert np.abs(image.pixels * 255 - frames[image.frame].astype(np.float32)).max() <= 6
+
+
+def test_what_is_odd_of_headers_and_files_is_remarked_as_of_films(tmp_path: Path) -> None:
+    path = clip(tmp_path / "a.dcm", "6.1", 1, name="odd")
+    dataset = dcmread(path)
+    dataset.PatientBirthDate = "00010101"
+    dataset.save_as(path)
+    header = read_header(path, ImageLimits())
+    ref = InstanceRef(uid_of(header), "2.25.1", str(dataset.SOPInstanceUID))
+    held = HeldInstance(ref, path, "", 0, "", "", lenience=("meta-length",))
+    study = FetchedStudy(uid_of(header), (), (held,), (), tmp_path)
+    told = {remark.code for remark in prepare_pictures(study, [header], (), STILLS)[1].remarks}
+    assert {"file-form", "header-value"} <= told

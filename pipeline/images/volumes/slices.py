@@ -16,8 +16,8 @@ from pipeline.images.choose import Reason
 from pipeline.images.context import study_context
 from pipeline.images.grey import PERCENTILES
 from pipeline.images.headers import Header, integer, numbers, text
-from pipeline.images.identity import one_patient
 from pipeline.images.kinds import accepting, in_words, modality_of
+from pipeline.images.prepare import study_remarks
 from pipeline.images.sampling import evenly
 from pipeline.images.scale import resized, working_size
 from pipeline.images.volumes.plane import Plane, planes_of
@@ -78,7 +78,7 @@ def prepare_slices(
     (the code names the nearest reason: "too-few-planes", "missing-planes", "irregular-volume", ...), FailStudy:
     "mixed-patients", "undecodable".
     """
-    remarks = one_patient(headers)
+    remarks = study_remarks(study, headers)
     unused = list(left_out)
     planes: list[Plane] = []
     for header in headers:
