@@ -28,8 +28,10 @@ class Announcing:
     ``recipe`` says for which recipe, once it is known, else "".
     """
 
-    def __init__(self, place: Workplace, recipe: Callable[[], str], announce: Callable[[int], None]) -> None:
-        self._place = place
+    def __init__(
+        self, workplace: Workplace, recipe: Callable[[], str], announce: Callable[[int], None]
+    ) -> None:
+        self._workplace = workplace
         self._recipe = recipe
         self._announce = announce
         self._stop = threading.Event()
@@ -50,8 +52,8 @@ class Announcing:
         recipe = self._recipe()
         if not recipe:
             return
-        archive = self._place.settings.listen.archive
-        waiting = self._place.store.sweeps.received_ready(archive, recipe, UNCLAIMED_SECONDS)
+        archive = self._workplace.settings.listen.archive
+        waiting = self._workplace.store.sweeps.received_ready(archive, recipe, UNCLAIMED_SECONDS)
         if self._told not in waiting:
             self._told, self._again_at, self._pause = None, now, AGAIN_SECONDS
         if waiting and now >= self._again_at:

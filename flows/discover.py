@@ -22,7 +22,7 @@ LONGEST_PAUSE = 30.0
 
 
 async def discover_studies(
-    place: Workplace,
+    workplace: Workplace,
     archive: str,
     query: StudyQuery,
     busy: asyncio.Event | None = None,
@@ -35,11 +35,11 @@ async def discover_studies(
     and has no time; ``seen`` is given the hash of each Study Instance UID that it lists. Raises RetryLater or StopRun
     as the archive does.
     """
-    deadline = time.monotonic() + archive_named(place.settings, archive).patience
+    deadline = time.monotonic() + archive_named(workplace.settings, archive).patience
     pause = FIRST_PAUSE
     while True:
         try:
-            return await _discover(place, archive, query, seen)
+            return await _discover(workplace, archive, query, seen)
         except RetryLater as error:
             wait = min(
                 pause if error.after_seconds is None else max(error.after_seconds, FIRST_PAUSE), LONGEST_PAUSE
@@ -53,15 +53,17 @@ async def discover_studies(
         pause *= 2
 
 
-async def _discover(place: Workplace, archive: str, query: StudyQuery, seen: set[int] | None) -> Discovered:
+async def _discover(
+    workplace: Workplace, archive: str, query: StudyQuery, seen: set[int] | None
+) -> Discovered:
     observer = OBSERVER.get()
     total = failed = 0
-    await asyncio.to_thread(_audit_query, place, archive, query)
-    source = place.archive(archive)
+    await asyncio.to_thread(_audit_query, workplace, archive, query)
+    source = workplace.archive(archive)
     source.passed_over.take()  # of a try that ended early
     pages = _pages(source.find(query))
     while page := await asyncio.to_thread(next, pages, None):
-        failed += await asyncio.to_thread(_record, place, archive, page)
+        failed += await asyncio.to_thread(_record, workplace, archive, page)
         total += len(page)
         if seen is not None:
             seen.update(hash(study.study_instance_uid) for study in page)
@@ -80,30 +82,32 @@ def _pages(found: Iterator[FoundStudy]) -> Iterator[list[FoundStudy]]:
         yield page
 
 
-def _record(place: Workplace, archive: str, page: list[FoundStudy]) -> int:
+def _record(workplace: Workplace, archive: str, page: list[FoundStudy]) -> int:
     """Write one page to the ledger; where the archive announces no counts, list the instances of what is at rest.
 
     Returns how many of the page failed before.
     """
-    recipe = place.recipe_of(archive)
-    counts = place.store.record_found(archive, recipe, page)
-    for resting in place.store.needs_listing(archive, recipe, page):
+    recipe = workplace.recipe_of(archive)
+    counts = workplace.store.record_found(archive, recipe, page)
+    for resting in workplace.store.needs_listing(archive, recipe, page):
         try:
-            announced = place.archive(archive).instances(resting.study_instance_uid)
+            announced = workplace.archive(archive).instances(resting.study_instance_uid)
         except SkipStudy:
             continue  # gone since it was found: its stored report stays as it is
-        place.store.record_announced(resting.ledger_id, announced_digest(announced), len(announced))
+        workplace.store.record_announced(resting.ledger_id, announced_digest(announced), len(announced))
     return counts.failed
 
 
-def _audit_query(place: Workplace, archive: str, query: StudyQuery) -> None:
+def _audit_query(workplace: Workplace, archive: str, query: StudyQuery) -> None:
     """Say in the audit what the archive is asked, before it is asked; never what it answers."""
     if query.study_instance_uids:
         asked = "&".join(f"StudyInstanceUID={uid}" for uid in query.study_instance_uids)
     else:
         asked = "StudyDate=-" if query.undated else f"StudyDate={_day(query.since)}-{_day(query.until)}"
         asked += "".join(f"&ModalitiesInStudy={one}" for one in query.modalities)
-    place.store.append_audit([audit_events.archive_query(place.site(archive), asked, datetime.now(UTC))])
+    workplace.store.append_audit(
+        [audit_events.archive_query(workplace.site(archive), asked, datetime.now(UTC))]
+    )
 
 
 def _day(day: date | None) -> str:

@@ -67,37 +67,39 @@ class _Lanes:
             self.idle.set()
 
 
-async def drain(place: Workplace, *wanted: WorkFilter) -> Tally:
+async def drain(workplace: Workplace, *wanted: WorkFilter) -> Tally:
     """Work until no wanted row of one archive can be claimed; returns the tally of what came to rest.
 
     The model is opened by the first batch that has to be encoded, while the next studies are retrieved.
 
     Raises StopRun when the run is unsound, RetryLater when Postgres stays away; claims are given back either way.
     """
-    concurrency = place.settings.archives[wanted[0].archive or ""].concurrency
+    concurrency = workplace.settings.archives[wanted[0].archive or ""].concurrency
     asyncio.get_running_loop().set_default_executor(LaneThreads(concurrency + LANE_THREADS))
-    begun = await asyncio.to_thread(place.store.now)
-    lanes = _Lanes(place.settings.model.generate_batch)
+    begun = await asyncio.to_thread(workplace.store.now)
+    lanes = _Lanes(workplace.settings.model.generate_batch)
     try:
         async with asyncio.TaskGroup() as group:
-            renewing = group.create_task(_renew(place, lanes))
+            renewing = group.create_task(_renew(workplace, lanes))
             group.create_task(
-                _retrieve(place, [replace(one, begun=begun) for one in wanted], concurrency, lanes)
+                _retrieve(workplace, [replace(one, begun=begun) for one in wanted], concurrency, lanes)
             )
-            group.create_task(_encode(place, lanes))
-            group.create_task(_write(place, lanes))
-            await group.create_task(_store(place, lanes))
+            group.create_task(_encode(workplace, lanes))
+            group.create_task(_write(workplace, lanes))
+            await group.create_task(_store(workplace, lanes))
             renewing.cancel()
     except BaseExceptionGroup as errors:
         raise _first(errors) from None
     finally:
         count(Tally().plus(lanes.settled))
         if lanes.claims:
-            await asyncio.to_thread(place.store.release, list(lanes.claims.values()))
+            await asyncio.to_thread(workplace.store.release, list(lanes.claims.values()))
     return Tally().plus(lanes.settled)
 
 
-async def _retrieve(place: Workplace, wanted: Sequence[WorkFilter], concurrency: int, lanes: _Lanes) -> None:
+async def _retrieve(
+    workplace: Workplace, wanted: Sequence[WorkFilter], concurrency: int, lanes: _Lanes
+) -> None:
     """Claim batch after batch, two in flight so that one stalled study holds nobody up.
 
     Those over whom a process died come last, each alone: the next death is nobody else's.
@@ -114,21 +116,23 @@ async def _retrieve(place: Workplace, wanted: Sequence[WorkFilter], concurrency:
 
     async def retrieve(claims: Sequence[Claim]) -> None:
         try:
-            await RECORDER.get().do(stages.retrieve, stages.RetrieveBatch(place, claims, studies, deliver))
+            await RECORDER.get().do(
+                stages.retrieve, stages.RetrieveBatch(workplace, claims, studies, deliver)
+            )
         finally:
             batches.release()
 
     async with asyncio.TaskGroup() as group:
         while True:
             await batches.acquire()
-            claims = await _claimed(place, wanted, lanes)
+            claims = await _claimed(workplace, wanted, lanes)
             if not claims:
                 break
             OBSERVER.get().claimed(len(claims))
             group.create_task(retrieve(claims))
-    for alone in await asyncio.to_thread(_suspects, place, wanted):
+    for alone in await asyncio.to_thread(_suspects, workplace, wanted):
         await lanes.idle.wait()
-        if claims := await _claimed(place, [alone], lanes):
+        if claims := await _claimed(workplace, [alone], lanes):
             log.warning(
                 "ledger row %d: a process died while it worked on it; it is tried alone", claims[0].ledger_id
             )
@@ -138,9 +142,9 @@ async def _retrieve(place: Workplace, wanted: Sequence[WorkFilter], concurrency:
     await lanes.brought.put(None)
 
 
-async def _claimed(place: Workplace, wanted: Sequence[WorkFilter], lanes: _Lanes) -> list[Claim]:
+async def _claimed(workplace: Workplace, wanted: Sequence[WorkFilter], lanes: _Lanes) -> list[Claim]:
     """The next batch of claims, held. Those whose answer comes with a cancellation are held too, to be given back."""
-    return await _kept(asyncio.to_thread(_claim, place, wanted, lanes.batch), lanes.hold)
+    return await _kept(asyncio.to_thread(_claim, workplace, wanted, lanes.batch), lanes.hold)
 
 
 async def _kept(work: Coroutine[Any, Any, Answer], keep: Callable[[Answer], None]) -> Answer:
@@ -157,13 +161,13 @@ async def _kept(work: Coroutine[Any, Any, Answer], keep: Callable[[Answer], None
     return answer
 
 
-async def _encode(place: Workplace, lanes: _Lanes) -> None:
+async def _encode(workplace: Workplace, lanes: _Lanes) -> None:
     """Batch what has been brought; a batch is full, or nothing more arrived for a moment."""
     ended = False
     while not ended:
         batch, ended = await _fill(lanes)
         if batch:
-            for encoded in await RECORDER.get().do(stages.encode, stages.ModelBatch(place, batch)):
+            for encoded in await RECORDER.get().do(stages.encode, stages.ModelBatch(workplace, batch)):
                 if encoded.outcomes:
                     await lanes.outcomes.put(encoded.outcomes)
                 else:
@@ -185,11 +189,11 @@ async def _fill(lanes: _Lanes) -> tuple[list[RetrievedStudy], bool]:
     return batch, False
 
 
-async def _write(place: Workplace, lanes: _Lanes) -> None:
+async def _write(workplace: Workplace, lanes: _Lanes) -> None:
     """Write batch after batch, as many at the same time as the model joins into one."""
     encoded = await lanes.encoded.get()
     if encoded is not None:  # so the model is open
-        await _write_from(encoded, asyncio.Semaphore(place.drafter.batches_together), lanes)
+        await _write_from(encoded, asyncio.Semaphore(workplace.drafter.batches_together), lanes)
     await lanes.outcomes.put(None)
 
 
@@ -209,44 +213,44 @@ async def _write_from(first: stages.ModelBatch, free: asyncio.Semaphore, lanes: 
             encoded = await lanes.encoded.get()
 
 
-async def _store(place: Workplace, lanes: _Lanes) -> None:
+async def _store(workplace: Workplace, lanes: _Lanes) -> None:
     while (outcomes := await lanes.outcomes.get()) is not None:
         done = partial(lanes.done, outcomes)
-        await _kept(RECORDER.get().do(stages.store, stages.OutcomeBatch(place, outcomes)), done)
+        await _kept(RECORDER.get().do(stages.store, stages.OutcomeBatch(workplace, outcomes)), done)
         OBSERVER.get().settled(len(outcomes))
 
 
-async def _renew(place: Workplace, lanes: _Lanes) -> None:
+async def _renew(workplace: Workplace, lanes: _Lanes) -> None:
     """Keep the leases of what is in flight; a lost one is refused by its token when it is stored."""
-    lease = place.settings.policy.lease_seconds
+    lease = workplace.settings.policy.lease_seconds
     while True:
         await asyncio.sleep(lease / 3)
         if lanes.claims:
-            lost = await asyncio.to_thread(place.store.renew, list(lanes.claims.values()), lease)
+            lost = await asyncio.to_thread(workplace.store.renew, list(lanes.claims.values()), lease)
             if lost:
                 log.warning("%d leases were lost; their studies are worked on elsewhere", len(lost))
 
 
-def _claim(place: Workplace, wanted: Sequence[WorkFilter], limit: int) -> list[Claim]:
+def _claim(workplace: Workplace, wanted: Sequence[WorkFilter], limit: int) -> list[Claim]:
     """The next rows of the first of ``wanted`` that has any."""
     for one in wanted:
-        claims = place.store.claim(
-            place.recipe_of(one.archive or ""),
+        claims = workplace.store.claim(
+            workplace.recipe_of(one.archive or ""),
             one,
-            owner=place.owner,
+            owner=workplace.owner,
             limit=limit,
-            lease_seconds=place.settings.policy.lease_seconds,
+            lease_seconds=workplace.settings.policy.lease_seconds,
         )
         if claims:
             return claims
     return []
 
 
-def _suspects(place: Workplace, wanted: Sequence[WorkFilter]) -> list[WorkFilter]:
+def _suspects(workplace: Workplace, wanted: Sequence[WorkFilter]) -> list[WorkFilter]:
     """Each study over which a process may have died, as a filter of its own; a claim says whether it did."""
     suspects: dict[int, WorkFilter] = {}
     for one in wanted:
-        for ledger_id in place.store.suspects(place.recipe_of(one.archive or ""), one):
+        for ledger_id in workplace.store.suspects(workplace.recipe_of(one.archive or ""), one):
             suspects.setdefault(ledger_id, replace(one, ledger_ids=(ledger_id,), alone=True))
     return list(suspects.values())
 

@@ -19,17 +19,17 @@ BACK_OFF_SECONDS = (0.5, 2.0, 5.0)
 LONGEST_PAUSE = 30.0
 
 
-def fetch_study(place: Workplace, archive: str, study_instance_uid: str, folder: Path) -> FetchedStudy:
+def fetch_study(workplace: Workplace, archive: str, study_instance_uid: str, folder: Path) -> FetchedStudy:
     """Bring the study's files; a short study or a busy archive is tried again, as often as its settings say.
 
     What came and can never be used is not asked for again. Returns the last attempt even if it is short. Raises what
     the archive raised last when nothing came.
     """
-    attempts = place.settings.archives[archive].attempts
+    attempts = workplace.settings.archives[archive].attempts
     for attempt in range(1, attempts + 1):
         last = attempt == attempts
         try:
-            fetched = place.archive(archive).fetch(study_instance_uid, folder)
+            fetched = workplace.archive(archive).fetch(study_instance_uid, folder)
         except RetryLater as error:
             if last:
                 raise
@@ -50,31 +50,31 @@ class Unread:
     completeness: Completeness
 
 
-def unread(place: Workplace, claim: Claim) -> Unread | None:
+def unread(workplace: Workplace, claim: Claim) -> Unread | None:
     """Why the study is not retrieved, by its listing alone; None where it may hold what the model reads.
 
     Raises SkipStudy("study-gone"). A study whose modalities name films is not listed a second time for it, and one that
     has a draft is looked at whole: that draft must not fall by a listing.
     """
-    if claim.again or claim.reported_manifest or names_readable(claim.modalities, place.accepts):
+    if claim.again or claim.reported_manifest or names_readable(claim.modalities, workplace.accepts):
         return None
     try:
-        announced = place.archive(claim.archive).instances(claim.study_instance_uid)
+        announced = workplace.archive(claim.archive).instances(claim.study_instance_uid)
     except RetryLater:
         return None  # fetching asks again, with patience
     try:
-        refuse_unreadable(claim.modalities, [one.sop_class_uid for one in announced], place.accepts)
+        refuse_unreadable(claim.modalities, [one.sop_class_uid for one in announced], workplace.accepts)
     except SkipStudy as reason:
         return Unread(reason, Completeness(len(announced), 0, (), "", announced_digest(announced)))
     return None
 
 
 def transfer_events(
-    place: Workplace, archive: str, context: StudyContext, begun: datetime, now: datetime
+    workplace: Workplace, archive: str, context: StudyContext, begun: datetime, now: datetime
 ) -> tuple[Mapping[str, Any], ...]:
     """What the audit says of how the study's instances came here: asked for at ``begun``, here by ``now``."""
-    site = place.site(archive)
-    if isinstance(place.settings.archives[archive], FolderArchive):
+    site = workplace.site(archive)
+    if isinstance(workplace.settings.archives[archive], FolderArchive):
         return (audit_events.study_received(site, context, now, imported=True),)
     return (
         audit_events.transfer_begun(site, context.study_instance_uid, begun),

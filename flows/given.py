@@ -38,11 +38,15 @@ class Given:
 
 
 def gather(
-    place: Workplace, archive: str, context: StudyContext, image_set: ImageSet, earlier: StudyContext | None
+    workplace: Workplace,
+    archive: str,
+    context: StudyContext,
+    image_set: ImageSet,
+    earlier: StudyContext | None,
 ) -> Given:
     """What is told of a study that was compared with the ``earlier`` one, if there is one."""
-    told = signed_report(place, archive, earlier) if earlier else ""
-    unseen = own_report(place, archive, context)
+    told = signed_report(workplace, archive, earlier) if earlier else ""
+    unseen = own_report(workplace, archive, context)
     known, remarks = without_reports(given_context(context, image_set, told), unseen)
     if len(context.indication) > LONGEST_TEXT:
         remarks += (_CUT,)
@@ -68,15 +72,15 @@ def technique(images: tuple[StudyImage, ...]) -> str:
     return f"{exam[0].upper()}{exam[1:]}{', ' if views else ''}{' and '.join(views)}."
 
 
-def signed_report(place: Workplace, archive: str, earlier: StudyContext) -> str:
+def signed_report(workplace: Workplace, archive: str, earlier: StudyContext) -> str:
     """The conclusion of the earlier study's report where a radiologist has signed it, else ""."""
-    conclusion = shortened(_conclusion(_signed(place, archive, earlier)))
+    conclusion = shortened(_conclusion(_signed(workplace, archive, earlier)))
     return without_identifiers(f"IMPRESSION: {conclusion}", earlier) if conclusion else ""
 
 
-def own_report(place: Workplace, archive: str, context: StudyContext) -> tuple[str, ...]:
+def own_report(workplace: Workplace, archive: str, context: StudyContext) -> tuple[str, ...]:
     """What a radiologist has signed of this very study, which no model may see: its conclusion, and its whole text."""
-    body = _signed(place, archive, context)
+    body = _signed(workplace, archive, context)
     return tuple(filter(None, (_conclusion(body), *_plain_forms(body))))
 
 
@@ -103,9 +107,9 @@ def without_reports(
     return replace(given, **dict.fromkeys(withheld, "")), remarks
 
 
-def _signed(place: Workplace, archive: str, context: StudyContext) -> dict[str, Any]:
+def _signed(workplace: Workplace, archive: str, context: StudyContext) -> dict[str, Any]:
     """The study's DiagnosticReport where a radiologist has signed it, else an empty one."""
-    stored = place.store.read("DiagnosticReport", report_id(archive, context.study_instance_uid))
+    stored = workplace.store.read("DiagnosticReport", report_id(archive, context.study_instance_uid))
     body: dict[str, Any] = json.loads(stored.body) if stored is not None else {}
     return body if body.get("status") in SIGNED else {}
 

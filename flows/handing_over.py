@@ -41,10 +41,10 @@ class HandingOver:
     What was pushed again as it was is settled and no work. Who drafts the rest: ``announcing``.
     """
 
-    def __init__(self, place: Workplace, recipe: Callable[[], str]) -> None:
-        self._place = place
-        self._archive = place.settings.listen.archive
-        self._quiet = place.settings.listen.quiet_seconds
+    def __init__(self, workplace: Workplace, recipe: Callable[[], str]) -> None:
+        self._workplace = workplace
+        self._archive = workplace.settings.listen.archive
+        self._quiet = workplace.settings.listen.quiet_seconds
         self._ask_recipe = recipe
         self._recipe = ""
         self._opening = threading.Lock()
@@ -53,7 +53,7 @@ class HandingOver:
         self._lock = threading.Lock()
         self._studies: queue.SimpleQueue[QuietStudy] = queue.SimpleQueue()
         self._stop = threading.Event()
-        place.archive(self._archive)
+        workplace.archive(self._archive)
 
     @property
     def recipe(self) -> str:
@@ -73,7 +73,7 @@ class HandingOver:
 
     def look(self) -> None:
         """Have every quiet study that is due asked about, those that failed least first."""
-        quiet = self._place.store.quiet_studies(self._quiet, self._archive)
+        quiet = self._workplace.store.quiet_studies(self._quiet, self._archive)
         now = time.monotonic()
         with self._lock:
             known = {one.study_instance_uid for one in quiet}
@@ -143,7 +143,7 @@ class HandingOver:
     def _announced(self, study_instance_uid: str) -> frozenset[str]:
         """SOP Instance UIDs that the archive counts of a study; none where it does not know it."""
         try:
-            announced = self._place.archive(self._archive).instances(study_instance_uid)
+            announced = self._workplace.archive(self._archive).instances(study_instance_uid)
         except SkipStudy:
             log.debug("pushed by someone whose archive does not know it yet")
             return frozenset()
@@ -151,17 +151,17 @@ class HandingOver:
 
     def _complete(self, study_instance_uid: str, announced: Collection[str]) -> bool:
         """Whether the archive knows the study and all that it counts is here."""
-        received = self._place.store.received_instances(self._archive, study_instance_uid)
+        received = self._workplace.store.received_instances(self._archive, study_instance_uid)
         held = {one.ref.sop_instance_uid for one in received}
         return bool(announced) and held.issuperset(announced)
 
     def _settled_again(self, study: QuietStudy, announced: Collection[str]) -> bool:
         """Whether all of it was pushed before and the outcome in force rests on it: its files go, and that is all."""
-        place, uid = self._place, study.study_instance_uid
-        events = pushed_events(place, self._archive, uid, datetime.now(UTC))
-        settled = place.store.settle_known(self._archive, self._known_recipe(), study, announced, events)
+        workplace, uid = self._workplace, study.study_instance_uid
+        events = pushed_events(workplace, self._archive, uid, datetime.now(UTC))
+        settled = workplace.store.settle_known(self._archive, self._known_recipe(), study, announced, events)
         if settled:
-            remove_received(place.store, self._archive, (uid,))
+            remove_received(workplace.store, self._archive, (uid,))
             log.info("%d instances came again as they were; nothing to do", settled)
         return settled > 0
 
@@ -186,11 +186,11 @@ class HandingOver:
 
     def _hand_over(self, study: QuietStudy) -> None:
         """Write the ledger row; from now on the study is work."""
-        place, uid = self._place, study.study_instance_uid
-        found = list(place.archive(self._archive).find(StudyQuery(study_instance_uids=(uid,))))
+        workplace, uid = self._workplace, study.study_instance_uid
+        found = list(workplace.archive(self._archive).find(StudyQuery(study_instance_uids=(uid,))))
         recipe = self._known_recipe()
-        place.store.append_audit(pushed_events(place, self._archive, uid, datetime.now(UTC)))
-        place.store.record_found(self._archive, recipe, found or [pushed_study(study)])
-        place.store.hand_over(self._archive, uid, study.newest)
-        (ledger_id,) = place.store.ledger_ids(self._archive, recipe, [uid])
+        workplace.store.append_audit(pushed_events(workplace, self._archive, uid, datetime.now(UTC)))
+        workplace.store.record_found(self._archive, recipe, found or [pushed_study(study)])
+        workplace.store.hand_over(self._archive, uid, study.newest)
+        (ledger_id,) = workplace.store.ledger_ids(self._archive, recipe, [uid])
         log.info("ledger row %d is complete", ledger_id)

@@ -73,13 +73,13 @@ class _Progress:
     received: tuple[UsedInstance, ...] = ()
 
 
-def bring(place: Workplace, claim: Claim, *, pushed: bool = False) -> RetrievedStudy | SettledOutcome:
+def bring(workplace: Workplace, claim: Claim, *, pushed: bool = False) -> RetrievedStudy | SettledOutcome:
     """Retrieve and decode one claimed study; files are removed before it returns. ``pushed``: the inbox holds some.
 
     Returns a SettledOutcome where the study ends here: unchanged since its last report, skipped, failed or to be tried
     again. Raises StopRun only.
     """
-    folder = place.study_folder(claim.ledger_id)
+    folder = workplace.study_folder(claim.ledger_id)
     begun = datetime.now(UTC)
     progress = _Progress()
     try:
@@ -94,45 +94,47 @@ def bring(place: Workplace, claim: Claim, *, pushed: bool = False) -> RetrievedS
                 "two-patients",
                 f"the archive lists the study under {claim.patients} patients: correct it there",
             )
-        if not pushed and (left := unread(place, claim)) is not None:
+        if not pushed and (left := unread(workplace, claim)) is not None:
             progress.completeness = left.completeness
             raise left.reason
-        fetched, known, differing = fetch(place, claim, pushed=pushed)
+        fetched, known, differing = fetch(workplace, claim, pushed=pushed)
         completeness = progress.completeness = completeness_of(fetched)
         if any(one.code == "two-patients" for one in fetched.damaged):
             raise FailStudy("two-patients", "one instance came under two patients: correct it in the archive")
         if pushed:
             progress.received = (*used(fetched, known=known), *differing)
-        again = claim.again or _new_conflict(place, claim, differing)
+        again = claim.again or _new_conflict(workplace, claim, differing)
         if not again and fetched.manifest_digest == claim.reported_manifest:
             return unchanged(claim, completeness, progress.received)
-        if fetched.awaited and not _grace_is_over(place, claim):
+        if fetched.awaited and not _grace_is_over(workplace, claim):
             raise _incomplete(fetched)
         read = read_headers(fetched)
-        completeness = progress.completeness = with_films(place, claim.archive, fetched, read, completeness)
+        completeness = progress.completeness = with_films(
+            workplace, claim.archive, fetched, read, completeness
+        )
         if not again and completeness.films_digest == claim.reported_films:
             return unchanged(claim, completeness, progress.received)
-        place.store.record_complete(claim, completeness)
+        workplace.store.record_complete(claim, completeness)
         context, image_set = prepare_for(
             fetched,
             read,
-            laterals=place.reads_laterals,
-            accepts=place.accepts,
-            trust=place.trust(claim.archive),
+            laterals=workplace.reads_laterals,
+            accepts=workplace.accepts,
+            trust=workplace.trust(claim.archive),
         )
-        refuse_duplicate(place, claim, context, completeness)
+        refuse_duplicate(workplace, claim, context, completeness)
         previews = shown_to_people(image_set.images)
         compared = Compared(image_set)
-        if place.settings.policy.priors == "last":
-            compared = with_last_prior(place, claim.archive, context, image_set)
-        told = gather(place, claim.archive, context, compared.image_set, compared.earlier)
+        if workplace.settings.policy.priors == "last":
+            compared = with_last_prior(workplace, claim.archive, context, image_set)
+        told = gather(workplace, claim.archive, context, compared.image_set, compared.earlier)
         return RetrievedStudy(
             claim, context, compared, told, previews, completeness, begun, progress.received
         )
     except StopRun:
         raise
     except Exception as error:  # noqa: BLE001 - one bad study never stops a batch; the class is recorded
-        return settled(place, claim, error, progress.completeness, progress.received)
+        return settled(workplace, claim, error, progress.completeness, progress.received)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -143,23 +145,23 @@ def _said_of(image_set: ImageSet) -> tuple[CheckOutcome, ...]:
 
 
 def fetch(
-    place: Workplace, claim: Claim, *, pushed: bool = False
+    workplace: Workplace, claim: Claim, *, pushed: bool = False
 ) -> tuple[FetchedStudy, bool, tuple[UsedInstance, ...]]:
     """Bring the study's files, whether the archive knows the study, and what was pushed with other bytes than its own.
 
     What was pushed stands in for what the archive lacks, never for what it has. Returns the last attempt even if it is
     short.
     """
-    folder = place.study_folder(claim.ledger_id)
+    folder = workplace.study_folder(claim.ledger_id)
     try:
-        fetched = fetch_study(place, claim.archive, claim.study_instance_uid, folder)
+        fetched = fetch_study(workplace, claim.archive, claim.study_instance_uid, folder)
     except SkipStudy:
-        if not pushed or not link_received(place.store, claim, folder):
+        if not pushed or not link_received(workplace.store, claim, folder):
             raise
-        return received_only(place, claim, folder), False, ()
+        return received_only(workplace, claim, folder), False, ()
     if not pushed:
         return fetched, True, ()
-    fetched, differing = with_received(place.store, claim, folder, fetched)
+    fetched, differing = with_received(workplace.store, claim, folder, fetched)
     return fetched, True, differing
 
 
@@ -172,21 +174,21 @@ def _incomplete(fetched: FetchedStudy) -> RetryLater:
     return RetryLater("incomplete", message)
 
 
-def _new_conflict(place: Workplace, claim: Claim, differing: tuple[UsedInstance, ...]) -> bool:
+def _new_conflict(workplace: Workplace, claim: Claim, differing: tuple[UsedInstance, ...]) -> bool:
     """Whether a report does not say yet that two contents came under one UID."""
     if not differing:
         return False
     unsettled = {
         (one.sop_instance_uid, one.sha256)
-        for one in place.store.received_origins(claim.archive, claim.study_instance_uid)
+        for one in workplace.store.received_origins(claim.archive, claim.study_instance_uid)
         if one.unsettled
     }
     return any((one.sop, one.sha256) in unsettled for one in differing)
 
 
-def received_only(place: Workplace, claim: Claim, folder: Path) -> FetchedStudy:
+def received_only(workplace: Workplace, claim: Claim, folder: Path) -> FetchedStudy:
     """A study that was pushed to us and that its archive does not know: what was acknowledged is all there is."""
-    settings = place.settings.archives[claim.archive]
+    settings = workplace.settings.archives[claim.archive]
     limits = DiskLimits(settings.min_free_gib, settings.max_instance_gib)
     spool = Spool(claim.study_instance_uid, folder, limits)
     held = spool.fetched(()).held
@@ -194,21 +196,21 @@ def received_only(place: Workplace, claim: Claim, folder: Path) -> FetchedStudy:
 
 
 def with_films(
-    place: Workplace, archive: str, fetched: FetchedStudy, read: StudyHeaders, completeness: Completeness
+    workplace: Workplace, archive: str, fetched: FetchedStudy, read: StudyHeaders, completeness: Completeness
 ) -> Completeness:
     """With what decides whether a new draft is due: the films, the patient and the order."""
     manifest = film_manifest(
         fetched,
         read,
-        laterals=place.reads_laterals,
-        accepts=place.accepts,
-        trust=place.trust(archive),
+        laterals=workplace.reads_laterals,
+        accepts=workplace.accepts,
+        trust=workplace.trust(archive),
     )
     return replace(completeness, films=manifest.films, films_digest=manifest.digest)
 
 
 def refuse_duplicate(
-    place: Workplace, claim: Claim, context: StudyContext, completeness: Completeness
+    workplace: Workplace, claim: Claim, context: StudyContext, completeness: Completeness
 ) -> None:
     """One study in several archives has one report: that of the archive with most films, the first where they are even.
 
@@ -216,7 +218,7 @@ def refuse_duplicate(
     """
     if not claim.elsewhere or not (patient := patient_key(context)):
         return
-    other = place.store.standing_elsewhere(claim.archive, claim.study_instance_uid, patient)
+    other = workplace.store.standing_elsewhere(claim.archive, claim.study_instance_uid, patient)
     if other is not None and other.films >= completeness.films:
         raise SkipStudy(
             "duplicate-study",
@@ -225,7 +227,7 @@ def refuse_duplicate(
 
 
 def draft_outcome(
-    place: Workplace, brought: RetrievedStudy, draft: DraftReport
+    workplace: Workplace, brought: RetrievedStudy, draft: DraftReport
 ) -> ReportOutcome | SettledOutcome:
     """Check the draft and build all that is stored of it, or the failure that keeps it from being stored."""
     try:
@@ -252,7 +254,7 @@ def draft_outcome(
         checks = outcomes + draft.remarks
         refuse_if_failed(checks)
         now = datetime.now(UTC)
-        site = place.site(brought.claim.archive)
+        site = workplace.site(brought.claim.archive)
         stated = in_stored_pixels(draft, brought.image_set)
         resources = build_resources(
             stated, brought.context, brought.image_set, checks, brought.completeness, site, now
@@ -270,7 +272,7 @@ def draft_outcome(
             resources=resources,
             previews=brought.previews,
             audit=(
-                *retrieval_events(place, brought, now),
+                *retrieval_events(workplace, brought, now),
                 audit_events.report_written(
                     site, resources, now, updated=bool(brought.claim.reported_manifest)
                 ),
@@ -281,32 +283,32 @@ def draft_outcome(
     except StopRun:
         raise
     except Exception as error:  # noqa: BLE001 - one bad study never stops a batch; the class is recorded
-        return settled(place, brought.claim, error, brought.completeness)
+        return settled(workplace, brought.claim, error, brought.completeness)
 
 
 def retrieval_events(
-    place: Workplace, brought: RetrievedStudy, now: datetime
+    workplace: Workplace, brought: RetrievedStudy, now: datetime
 ) -> tuple[Mapping[str, Any], ...]:
     """What the audit says of how the instances came here, those of an earlier study included."""
     archive = brought.claim.archive
     if brought.received and not any(one.announced for one in brought.received):
-        events = pushed_events(place, archive, brought.context.study_instance_uid, now, brought.context)
+        events = pushed_events(workplace, archive, brought.context.study_instance_uid, now, brought.context)
     else:
-        events = transfer_events(place, archive, brought.context, brought.begun, now)
+        events = transfer_events(workplace, archive, brought.context, brought.begun, now)
     if brought.compared.earlier is not None:
-        events += transfer_events(place, archive, brought.compared.earlier, brought.begun, now)
+        events += transfer_events(workplace, archive, brought.compared.earlier, brought.begun, now)
     return events
 
 
 def settled(
-    place: Workplace,
+    workplace: Workplace,
     claim: Claim,
     error: Exception,
     completeness: Completeness | None,
     received: tuple[UsedInstance, ...] = (),
 ) -> SettledOutcome:
     """Where a study comes to rest after ``error``: named for what the caller does next (pipeline.errors)."""
-    policy = place.settings.policy
+    policy = workplace.settings.policy
     next_attempt_at = None
     state = LedgerState.FAILED
     if isinstance(error, FirstreadError):
@@ -322,7 +324,9 @@ def settled(
     elif isinstance(error, RetryLater) and claim.attempts < policy.max_attempts:
         minutes = timedelta(minutes=policy.retry_minutes * 2 ** (claim.attempts - 1))
         next_attempt_at = datetime.now(UTC) + min(minutes, LONGEST_RETRY)
-    audit = (audit_events.study_settled(place.site(claim.archive), claim, state, code, datetime.now(UTC)),)
+    audit = (
+        audit_events.study_settled(workplace.site(claim.archive), claim, state, code, datetime.now(UTC)),
+    )
     return SettledOutcome(
         claim,
         state,
@@ -332,7 +336,7 @@ def settled(
         completeness,
         audit,
         received=received,
-        circumstances=place.circumstances,
+        circumstances=workplace.circumstances,
     )
 
 
@@ -357,20 +361,20 @@ def completeness_of(fetched: FetchedStudy) -> Completeness:
 
 
 def outcome_of(
-    place: Workplace, brought: RetrievedStudy, draft: DraftReport | FailStudy
+    workplace: Workplace, brought: RetrievedStudy, draft: DraftReport | FailStudy
 ) -> ReportOutcome | SettledOutcome:
     """What the model's answer for one study comes to."""
     if isinstance(draft, FailStudy):
-        return settled(place, brought.claim, draft, brought.completeness)
-    return draft_outcome(place, brought, draft)
+        return settled(workplace, brought.claim, draft, brought.completeness)
+    return draft_outcome(workplace, brought, draft)
 
 
 def _report_id(resources: tuple[Resource, ...]) -> str:
     return next(one.resource_id for one in resources if one.resource_type == "DiagnosticReport")
 
 
-def _grace_is_over(place: Workplace, claim: Claim) -> bool:
+def _grace_is_over(workplace: Workplace, claim: Claim) -> bool:
     """Whether a short study has waited long enough to be drafted with its gap recorded."""
-    grace = timedelta(minutes=place.settings.policy.grace_minutes)
+    grace = timedelta(minutes=workplace.settings.policy.grace_minutes)
     since = claim.first_short_at
     return grace == timedelta(0) or (since is not None and datetime.now(UTC) - since >= grace)

@@ -49,7 +49,9 @@ class Compared:
     remarks: tuple[CheckOutcome, ...] = ()
 
 
-def with_last_prior(place: Workplace, archive: str, context: StudyContext, image_set: ImageSet) -> Compared:
+def with_last_prior(
+    workplace: Workplace, archive: str, context: StudyContext, image_set: ImageSet
+) -> Compared:
     """With the frontal film of the patient's newest study of an earlier day, where there is one.
 
     Films of the chest alone are compared. A search or retrieval that fails costs the comparison, not the draft: it is a
@@ -61,9 +63,9 @@ def with_last_prior(place: Workplace, archive: str, context: StudyContext, image
     if _NOT_SEARCHABLE & set(number) or not number.isascii():
         return Compared(image_set, remarks=(_UNSEARCHABLE,))
     try:
-        for uid in _earlier_studies(place, archive, context):
+        for uid in _earlier_studies(workplace, archive, context):
             try:
-                return with_prior(place, archive, context, image_set, uid)
+                return with_prior(workplace, archive, context, image_set, uid)
             except (SkipStudy, FailStudy) as error:
                 log.info("an earlier study is not compared with: %s", error.code)
     except RetryLater as error:
@@ -73,17 +75,17 @@ def with_last_prior(place: Workplace, archive: str, context: StudyContext, image
 
 
 def with_prior(
-    place: Workplace, archive: str, context: StudyContext, image_set: ImageSet, study_instance_uid: str
+    workplace: Workplace, archive: str, context: StudyContext, image_set: ImageSet, study_instance_uid: str
 ) -> Compared:
     """With the frontal film of a named study.
 
     Raises FailStudy where it is not of the same patient or not earlier, SkipStudy where it has no film for a model,
     RetryLater where it could not be fetched.
     """
-    folder = place.private_folder(f"prior-{uuid.uuid4().hex}")
+    folder = workplace.private_folder(f"prior-{uuid.uuid4().hex}")
     try:
         earlier, images = prepare(
-            fetch_study(place, archive, study_instance_uid, folder), trust=place.trust(archive)
+            fetch_study(workplace, archive, study_instance_uid, folder), trust=workplace.trust(archive)
         )
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -102,7 +104,7 @@ def same_patient(one: PatientIdentity, other: PatientIdentity) -> bool:
     return len(numbers) == 1 and bool(one.patient_id.strip()) and len(births) <= 1
 
 
-def _earlier_studies(place: Workplace, archive: str, context: StudyContext) -> Iterator[str]:
+def _earlier_studies(workplace: Workplace, archive: str, context: StudyContext) -> Iterator[str]:
     """Study Instance UIDs of earlier days, newest first."""
     number = context.patient.patient_id.strip()
     if not number or not number.isascii() or _NOT_SEARCHABLE & set(number) or context.started is None:
@@ -110,7 +112,7 @@ def _earlier_studies(place: Workplace, archive: str, context: StudyContext) -> I
     query = StudyQuery(until=_day(context) - timedelta(days=1), patient_id=number)
     found = [
         study
-        for study in place.archive(archive).find(query)
+        for study in workplace.archive(archive).find(query)
         if study.study_date is not None and study.study_instance_uid != context.study_instance_uid
     ]
     found.sort(key=lambda study: (study.study_date or date.min, study.study_instance_uid), reverse=True)

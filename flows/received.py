@@ -76,7 +76,7 @@ def with_received(
 
 
 def pushed_events(
-    place: Workplace,
+    workplace: Workplace,
     archive: str,
     study_instance_uid: str,
     now: datetime,
@@ -84,10 +84,10 @@ def pushed_events(
 ) -> tuple[Mapping[str, Any], ...]:
     """One audit event for each sender of what no outcome names yet of a received study, with digests and times."""
     by_sender: dict[str, list[tuple[str, str, datetime]]] = {}
-    for one in place.store.received_origins(archive, study_instance_uid):
+    for one in workplace.store.received_origins(archive, study_instance_uid):
         if one.unsettled:
             by_sender.setdefault(one.peer, []).append((one.sop_instance_uid, one.sha256, one.received_at))
-    site = place.site(archive)
+    site = workplace.site(archive)
     return tuple(
         audit_events.instances_pushed(site, study_instance_uid, sender, instances, now, context)
         for sender, instances in by_sender.items()
@@ -124,14 +124,14 @@ class Reconciled:
     handed_over: int
 
 
-def reconcile(place: Workplace) -> Reconciled:
+def reconcile(workplace: Workplace) -> Reconciled:
     """Bring inbox and ledger together after a crash; at the start of a run, and as a command."""
-    store, listen = place.store, place.settings.listen
-    removed = remove_leftovers(place)
+    store, listen = workplace.store, workplace.settings.listen
+    removed = remove_leftovers(workplace)
     waiting = store.quiet_studies(QUIETS * listen.quiet_seconds, listen.archive)
-    if listen.archive in place.settings.archives:
+    if listen.archive in workplace.settings.archives:
         for study in waiting:
-            recipe, uid = place.recipe_of(listen.archive), study.study_instance_uid
+            recipe, uid = workplace.recipe_of(listen.archive), study.study_instance_uid
             if not store.ledger_ids(listen.archive, recipe, [uid]):
                 store.record_found(listen.archive, recipe, [pushed_study(study)])
             store.hand_over(listen.archive, study.study_instance_uid, study.newest)
@@ -140,14 +140,14 @@ def reconcile(place: Workplace) -> Reconciled:
     return Reconciled(removed, len(waiting))
 
 
-def remove_leftovers(place: Workplace) -> int:
+def remove_leftovers(workplace: Workplace) -> int:
     """Remove files that an outcome released before a crash, and what was kept long enough; returns how many."""
-    while place.store.renew_digests(content_digest):
+    while workplace.store.renew_digests(content_digest):
         pass
-    place.store.release_kept(place.settings.listen.keep_days)
-    removed = last = place.store.remove_released(_remove, limit=REMOVED_AT_ONCE)
+    workplace.store.release_kept(workplace.settings.listen.keep_days)
+    removed = last = workplace.store.remove_released(_remove, limit=REMOVED_AT_ONCE)
     while last == REMOVED_AT_ONCE:
-        last = place.store.remove_released(_remove, limit=REMOVED_AT_ONCE)
+        last = workplace.store.remove_released(_remove, limit=REMOVED_AT_ONCE)
         removed += last
     return removed
 

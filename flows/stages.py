@@ -29,12 +29,12 @@ class RetrieveBatch:
 
     def __init__(
         self,
-        place: Workplace,
+        workplace: Workplace,
         claims: Sequence[Claim],
         studies: asyncio.Semaphore,
         deliver: Callable[[RetrievedStudy | SettledOutcome], Awaitable[None]],
     ) -> None:
-        self.place = place
+        self.workplace = workplace
         self.claims = claims
         self.studies = studies
         self.deliver = deliver
@@ -45,12 +45,12 @@ class ModelBatch:
 
     def __init__(
         self,
-        place: Workplace,
+        workplace: Workplace,
         brought: Sequence[RetrievedStudy],
         encoded: Encoded | None = None,
         outcomes: Sequence[Outcome] = (),
     ) -> None:
-        self.place = place
+        self.workplace = workplace
         self.brought = brought
         self.encoded = encoded
         self.outcomes = outcomes
@@ -59,21 +59,21 @@ class ModelBatch:
 class OutcomeBatch:
     """Outcomes to be committed."""
 
-    def __init__(self, place: Workplace, outcomes: Sequence[Outcome]) -> None:
-        self.place = place
+    def __init__(self, workplace: Workplace, outcomes: Sequence[Outcome]) -> None:
+        self.workplace = workplace
         self.outcomes = outcomes
 
 
 async def retrieve(batch: RetrieveBatch) -> None:
     """Bring each study of the batch; the limit that a site sets for all its runs at this archive is respected."""
-    store, archive = batch.place.store, batch.claims[0].archive
+    store, archive = batch.workplace.store, batch.claims[0].archive
     uids = [claim.study_instance_uid for claim in batch.claims]
     pushed = await asyncio.to_thread(store.received_among, archive, uids)
 
     async def one(claim: Claim) -> None:
         async with batch.studies:
             in_inbox = claim.study_instance_uid in pushed
-            arrived = await asyncio.to_thread(_bring, batch.place, claim, in_inbox)
+            arrived = await asyncio.to_thread(_bring, batch.workplace, claim, in_inbox)
             await batch.deliver(arrived)
 
     async with RECORDER.get().place_at(archive):
@@ -95,13 +95,13 @@ async def store(batch: OutcomeBatch) -> list[LedgerState | None]:
     return await asyncio.to_thread(_store, batch)
 
 
-def _bring(place: Workplace, claim: Claim, pushed: bool) -> RetrievedStudy | SettledOutcome:
-    with place.at_work.on([claim]):
-        return path.bring(place, claim, pushed=pushed)
+def _bring(workplace: Workplace, claim: Claim, pushed: bool) -> RetrievedStudy | SettledOutcome:
+    with workplace.at_work.on([claim]):
+        return path.bring(workplace, claim, pushed=pushed)
 
 
 def _at_work(batch: ModelBatch, work: Callable[[ModelBatch], Answer]) -> Answer:
-    with batch.place.at_work.on([one.claim for one in batch.brought]):
+    with batch.workplace.at_work.on([one.claim for one in batch.brought]):
         return work(batch)
 
 
@@ -109,70 +109,76 @@ def _encode(batch: ModelBatch) -> list[ModelBatch]:
     """Encoded batches, each of one model's studies."""
     by_model: dict[int, list[RetrievedStudy]] = {}
     for one in batch.brought:
-        by_model.setdefault(id(batch.place.drafter_for(one.image_set)), []).append(one)
-    return [part for studies in by_model.values() for part in _encode_alike(ModelBatch(batch.place, studies))]
+        by_model.setdefault(id(batch.workplace.drafter_for(one.image_set)), []).append(one)
+    return [
+        part for studies in by_model.values() for part in _encode_alike(ModelBatch(batch.workplace, studies))
+    ]
 
 
 def _encode_alike(batch: ModelBatch) -> list[ModelBatch]:
-    place, brought = batch.place, batch.brought
+    workplace, brought = batch.workplace, batch.brought
     try:
-        return [ModelBatch(place, brought, _encoded(place, brought))]
+        return [ModelBatch(workplace, brought, _encoded(workplace, brought))]
     except StopRun:
         raise
     except Exception as error:  # noqa: BLE001 - isolated below, recorded per study
         if len(brought) > 1:
-            return [part for one in brought for part in _encode_alike(ModelBatch(place, [one]))]
+            return [part for one in brought for part in _encode_alike(ModelBatch(workplace, [one]))]
         return [
             ModelBatch(
-                place, (), outcomes=[path.settled(place, brought[0].claim, error, brought[0].completeness)]
+                workplace,
+                (),
+                outcomes=[path.settled(workplace, brought[0].claim, error, brought[0].completeness)],
             )
         ]
 
 
-def _encoded(place: Workplace, brought: Sequence[RetrievedStudy]) -> Encoded:
-    drafter = place.drafter_for(brought[0].image_set)
+def _encoded(workplace: Workplace, brought: Sequence[RetrievedStudy]) -> Encoded:
+    drafter = workplace.drafter_for(brought[0].image_set)
     return drafter.encode([one.image_set for one in brought], [one.told.context for one in brought])
 
 
 def _write(batch: ModelBatch) -> list[Outcome]:
-    place, brought = batch.place, batch.brought
+    workplace, brought = batch.workplace, batch.brought
     if batch.encoded is None:
         return list(batch.outcomes)
     try:
-        drafts = place.drafter_for(brought[0].image_set).write(batch.encoded)
+        drafts = workplace.drafter_for(brought[0].image_set).write(batch.encoded)
     except StopRun:
         raise
     except Exception as error:  # noqa: BLE001 - isolated below, recorded per study
         if len(brought) == 1:
-            return [path.settled(place, brought[0].claim, error, brought[0].completeness)]
-        alone = (part for one in brought for part in _encode(ModelBatch(place, [one])))
+            return [path.settled(workplace, brought[0].claim, error, brought[0].completeness)]
+        alone = (part for one in brought for part in _encode(ModelBatch(workplace, [one])))
         return [outcome for part in alone for outcome in _write(part)]
-    place.store.advance([one.claim for one in brought], LedgerState.DRAFTED)
-    return [path.outcome_of(place, one, draft) for one, draft in zip(brought, drafts, strict=True)]
+    workplace.store.advance([one.claim for one in brought], LedgerState.DRAFTED)
+    return [path.outcome_of(workplace, one, draft) for one, draft in zip(brought, drafts, strict=True)]
 
 
 def _store(batch: OutcomeBatch) -> list[LedgerState | None]:
-    place = batch.place
+    workplace = batch.workplace
     named = {outcome.claim.ledger_id for outcome in batch.outcomes if outcome.received}
     reports = [outcome for outcome in batch.outcomes if isinstance(outcome, ReportOutcome)]
     others = [outcome for outcome in batch.outcomes if isinstance(outcome, SettledOutcome)]
     states: list[LedgerState | None] = []
     done: list[Claim] = []
     archive = batch.outcomes[0].claim.archive if batch.outcomes else ""
-    for outcome, saved in zip(reports, place.store.save_many(reports), strict=True):
+    for outcome, saved in zip(reports, workplace.store.save_many(reports), strict=True):
         if isinstance(saved, LostClaim):
             states.append(None)
         elif isinstance(saved, Exception):
-            others.append(path.settled(place, outcome.claim, saved, outcome.completeness, outcome.received))
+            others.append(
+                path.settled(workplace, outcome.claim, saved, outcome.completeness, outcome.received)
+            )
         else:
             states.append(LedgerState.REPORTED)
             done.append(outcome.claim)
-    for other, refused in zip(others, place.store.settle_many(others), strict=True):
+    for other, refused in zip(others, workplace.store.settle_many(others), strict=True):
         lost = isinstance(refused, LostClaim)
         states.append(None if lost or other.code == path.UNCHANGED else other.state)
         if refused is None and other.state is not LedgerState.FAILED:
             done.append(other.claim)
     remove_received(
-        place.store, archive, [claim.study_instance_uid for claim in done if claim.ledger_id in named]
+        workplace.store, archive, [claim.study_instance_uid for claim in done if claim.ledger_id in named]
     )
     return states

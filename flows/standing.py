@@ -18,10 +18,10 @@ log = logging.getLogger(__name__)
 AT_ONCE = 500
 
 
-def mended(place: Workplace, archive: str, recipe: str | None = None) -> tuple[SettledRow, ...]:
+def mended(workplace: Workplace, archive: str, recipe: str | None = None) -> tuple[SettledRow, ...]:
     """Studies that failed for good and that an upgrade, a changed setting or enough time may have mended."""
-    now, present = place.store.now(), place.circumstances
-    failed = place.store.settled(SettledFilter(archive=archive, recipe=recipe))
+    now, present = workplace.store.now(), workplace.circumstances
+    failed = workplace.store.settled(SettledFilter(archive=archive, recipe=recipe))
     return tuple(
         row
         for row in failed
@@ -29,29 +29,29 @@ def mended(place: Workplace, archive: str, recipe: str | None = None) -> tuple[S
     )
 
 
-def reopen_mended(place: Workplace, archive: str) -> int:
+def reopen_mended(workplace: Workplace, archive: str) -> int:
     """Make them work again; returns how many."""
-    rows = mended(place, archive, place.recipe_of(archive))
+    rows = mended(workplace, archive, workplace.recipe_of(archive))
     reopened = 0
     for kind in sorted({mended_by(row.code) for row in rows}):
         of_kind = [row for row in rows if mended_by(row.code) is kind]
-        reopened += len(reopen(place, of_kind, "", f"may be mended by: {kind.value}"))
+        reopened += len(reopen(workplace, of_kind, "", f"may be mended by: {kind.value}"))
     if reopened:
         log.info("archive %s: %d failed studies may be mended and are tried again", archive, reopened)
     return reopened
 
 
 def reopen(
-    place: Workplace, rows: Sequence[SettledRow], asked_by: str, why: str, *, again: bool = False
+    workplace: Workplace, rows: Sequence[SettledRow], asked_by: str, why: str, *, again: bool = False
 ) -> tuple[int, ...]:
     """Make rows at rest work again; ``asked_by`` "" is the machine. Gives those that were still at rest."""
     opened: list[int] = []
     for start in range(0, len(rows), AT_ONCE):
         part = rows[start : start + AT_ONCE]
-        now = place.store.now()
+        now = workplace.store.now()
         events = [
             audit_events.study_reopened(
-                place.site(row.archive),
+                workplace.site(row.archive),
                 row.study_instance_uid,
                 asked_by,
                 f"{why} ({row.code or row.state})",
@@ -60,33 +60,33 @@ def reopen(
             )
             for row in part
         ]
-        opened += place.store.reopen([row.ledger_id for row in part], events, again=again)
+        opened += workplace.store.reopen([row.ledger_id for row in part], events, again=again)
     return tuple(opened)
 
 
-def reinstate_hidden(place: Workplace, archive: str) -> int:
+def reinstate_hidden(workplace: Workplace, archive: str) -> int:
     """A setting was taken back: the draft of the recipe in force becomes the current one again. Returns how many."""
-    wanted = SettledFilter((LedgerState.REPORTED,), archive, place.recipe_of(archive), hidden=True)
+    wanted = SettledFilter((LedgerState.REPORTED,), archive, workplace.recipe_of(archive), hidden=True)
     done = 0
-    for row in place.store.settled(wanted):
+    for row in workplace.store.settled(wanted):
         event = audit_events.report_restored(
-            place.site(archive), row.study_instance_uid, row.report_id, row.patient, place.store.now()
+            workplace.site(archive), row.study_instance_uid, row.report_id, row.patient, workplace.store.now()
         )
-        done += place.store.reinstate(row.ledger_id, event)
+        done += workplace.store.reinstate(row.ledger_id, event)
     if done:
         log.info("archive %s: %d former drafts of this recipe are current again", archive, done)
     return done
 
 
-def retire(place: Workplace, row: SettledRow, asked_by: str, why: str) -> bool:
+def retire(workplace: Workplace, row: SettledRow, asked_by: str, why: str) -> bool:
     """Withdraw the wrong draft of a study; False where none of it stands. Raises FailStudy("report-signed")."""
     event = audit_events.report_retired(
-        place.site(row.archive),
+        workplace.site(row.archive),
         row.study_instance_uid,
         row.report_id,
         row.patient,
         asked_by,
         why,
-        place.store.now(),
+        workplace.store.now(),
     )
-    return place.store.retire(row.ledger_id, event)
+    return workplace.store.retire(row.ledger_id, event)

@@ -57,18 +57,20 @@ async def sweep(
     """
     check_dates(since, until, days)
     started = time.monotonic()
-    with open_workplace(config, model, language) as place:
-        await begin(place, archive)
+    with open_workplace(config, model, language) as workplace:
+        await begin(workplace, archive)
         if days is None:
-            return _timed(await sweep_window(place, archive, since, until), started)
+            return _timed(await sweep_window(workplace, archive, since, until), started)
         if due is not None and await asyncio.to_thread(
-            place.store.sweeps.swept_since, archive, place.recipe_of(archive), due
+            workplace.store.sweeps.swept_since, archive, workplace.recipe_of(archive), due
         ):
             log.warning("archive %s: swept since this run was due; nothing to do", archive)
             return Tally()
-        since = await asyncio.to_thread(onward_since, place, archive, days)
-        undated = await asyncio.to_thread(_undated_is_due, place, archive)
-        return _timed(await sweep_window(place, archive, since, None, onward=True, undated=undated), started)
+        since = await asyncio.to_thread(onward_since, workplace, archive, days)
+        undated = await asyncio.to_thread(_undated_is_due, workplace, archive)
+        return _timed(
+            await sweep_window(workplace, archive, since, None, onward=True, undated=undated), started
+        )
 
 
 async def draft(
@@ -87,20 +89,20 @@ async def draft(
     """
     wanted = [WorkFilter(archive, ledger_ids=tuple(ledger_ids) if ledger_ids is not None else None)]
     started = time.monotonic()
-    with open_workplace(config, model, language) as place:
+    with open_workplace(config, model, language) as workplace:
         if study:
-            archive, named = await asyncio.to_thread(row_of_event, place, study)
+            archive, named = await asyncio.to_thread(row_of_event, workplace, study)
             wanted = [WorkFilter(archive, ledger_ids=named), WorkFilter(archive, received=True)]
-        tally = await draft_wanted(place, archive, wanted)
+        tally = await draft_wanted(workplace, archive, wanted)
     return _timed(tally, started)
 
 
-async def draft_wanted(place: Workplace, archive: str, wanted: Sequence[WorkFilter]) -> Tally:
+async def draft_wanted(workplace: Workplace, archive: str, wanted: Sequence[WorkFilter]) -> Tally:
     """Draft what the ledger holds of ``wanted``, and let the drafts of this recipe stand."""
     started = time.monotonic()
-    await begin(place, archive)
-    tally = await drain(place, *wanted)
-    reinstated = await asyncio.to_thread(reinstate_hidden, place, archive)
+    await begin(workplace, archive)
+    tally = await drain(workplace, *wanted)
+    reinstated = await asyncio.to_thread(reinstate_hidden, workplace, archive)
     return replace(tally, seconds=time.monotonic() - started, reinstated=reinstated)
 
 
@@ -118,31 +120,31 @@ async def backfill(
     if not 1 <= window_days <= MOST_WINDOW:
         raise ConfigurationError("window-days", f"window_days must be 1 to {MOST_WINDOW}")
     total, started = Tally(), time.monotonic()
-    with open_workplace(config, model, language) as place:
-        await begin(place, archive)
+    with open_workplace(config, model, language) as workplace:
+        await begin(workplace, archive)
         start = since
         while start <= until:
             end = min(start + timedelta(days=window_days - 1), until)
-            total = total + await sweep_window(place, archive, start, end)
+            total = total + await sweep_window(workplace, archive, start, end)
             start = end + timedelta(days=1)
     return _timed(total, started)
 
 
-async def begin(place: Workplace, archive: str) -> None:
+async def begin(workplace: Workplace, archive: str) -> None:
     """Ask whether drafting is paused; put right what a crash left, and take up again what may have been mended."""
-    await RECORDER.get().began(place.store)
-    if pause := await asyncio.to_thread(place.store.sweeps.paused):
+    await RECORDER.get().began(workplace.store)
+    if pause := await asyncio.to_thread(workplace.store.sweeps.paused):
         raise StopRun(
             "paused",
             f"drafting is paused since {pause.paused_at:%Y-%m-%d %H:%M} UTC by {pause.paused_by} ({pause.reason}); "
             "`firstread resume` ends that",
         )
-    await asyncio.to_thread(reconcile, place)
-    await asyncio.to_thread(reopen_mended, place, archive)
+    await asyncio.to_thread(reconcile, workplace)
+    await asyncio.to_thread(reopen_mended, workplace, archive)
 
 
 async def sweep_window(
-    place: Workplace,
+    workplace: Workplace,
     archive: str,
     since: date | None,
     until: date | None,
@@ -157,27 +159,27 @@ async def sweep_window(
     is looked at again.
     """
     started = time.monotonic()
-    sweep_id = await asyncio.to_thread(_noted, place, archive, since, until, onward, undated)
+    sweep_id = await asyncio.to_thread(_noted, workplace, archive, since, until, onward, undated)
     busy = asyncio.Event()
-    asking = asyncio.create_task(_asked(place, archive, since, until, sweep_id, busy, undated=undated))
+    asking = asyncio.create_task(_asked(workplace, archive, since, until, sweep_id, busy, undated=undated))
     drained = Tally()
     try:
         waiting = asyncio.create_task(busy.wait())
         await asyncio.wait({asking, waiting}, return_when=asyncio.FIRST_COMPLETED)
         waiting.cancel()
         if not asking.done():  # the archive is busy: what the ledger holds is drafted meanwhile
-            drained = await drain(place, *_work(place, archive, since, until, onward))
+            drained = await drain(workplace, *_work(workplace, archive, since, until, onward))
         discovered = await asking
     finally:
         asking.cancel()
-    drained += await drain(place, *_work(place, archive, since, until, onward))
-    reinstated = await asyncio.to_thread(reinstate_hidden, place, archive)
-    await asyncio.to_thread(place.store.sweeps.end, sweep_id)
+    drained += await drain(workplace, *_work(workplace, archive, since, until, onward))
+    reinstated = await asyncio.to_thread(reinstate_hidden, workplace, archive)
+    await asyncio.to_thread(workplace.store.sweeps.end, sweep_id)
     return drained.of(discovered, time.monotonic() - started, reinstated=reinstated)
 
 
 async def _asked(
-    place: Workplace,
+    workplace: Workplace,
     archive: str,
     since: date | None,
     until: date | None,
@@ -188,26 +190,26 @@ async def _asked(
 ) -> Discovered:
     """What the archive has of the window, what it has no more, and what was passed over, which is noted."""
     seen: set[int] = set()
-    modalities = archive_named(place.settings, archive).modalities
+    modalities = archive_named(workplace.settings, archive).modalities
     query = StudyQuery(since=since, until=until, modalities=modalities)
-    discovered = await discover_studies(place, archive, query, busy, seen)
+    discovered = await discover_studies(workplace, archive, query, busy, seen)
     if undated:
         log.info("archive %s: asked for studies without a date", archive)
         without = StudyQuery(undated=True, modalities=modalities)
-        discovered = discovered.and_also(await discover_studies(place, archive, without, busy))
-    unlisted = await asyncio.to_thread(look_for_vanished, place, archive, since, until, seen)
+        discovered = discovered.and_also(await discover_studies(workplace, archive, without, busy))
+    unlisted = await asyncio.to_thread(look_for_vanished, workplace, archive, since, until, seen)
     discovered = replace(discovered, passed_over={**discovered.passed_over, **unlisted})
-    await asyncio.to_thread(place.store.sweeps.note_passed_over, sweep_id, discovered.passed_over)
+    await asyncio.to_thread(workplace.store.sweeps.note_passed_over, sweep_id, discovered.passed_over)
     return discovered
 
 
-def _undated_is_due(place: Workplace, archive: str) -> bool:
+def _undated_is_due(workplace: Workplace, archive: str) -> bool:
     """Whether a sweep has to ask for studies without a date: a folder finds them by every search."""
-    configured = archive_named(place.settings, archive)
+    configured = archive_named(workplace.settings, archive)
     if isinstance(configured, FolderArchive) or not configured.undated_days:
         return False
     moment = datetime.now(UTC) - timedelta(days=configured.undated_days)
-    return not place.store.sweeps.undated_since(archive, moment)
+    return not workplace.store.sweeps.undated_since(archive, moment)
 
 
 def _timed(tally: Tally, started: float) -> Tally:
@@ -225,10 +227,10 @@ def check_dates(since: date | None, until: date | None, days: int | None = None)
         raise ConfigurationError("days", "give days, or since and until, not both")
 
 
-def onward_since(place: Workplace, archive: str, days: int) -> date:
+def onward_since(workplace: Workplace, archive: str, days: int) -> date:
     """The first day that a sweep has to ask for: so many before today, or earlier where a day is not covered."""
-    wanted = _today(place, archive) - timedelta(days=days)
-    covered = place.store.sweeps.covered_until(archive)
+    wanted = _today(workplace, archive) - timedelta(days=days)
+    covered = workplace.store.sweeps.covered_until(archive)
     if covered is None:
         return wanted
     uncovered = covered + timedelta(days=1)
@@ -237,41 +239,41 @@ def onward_since(place: Workplace, archive: str, days: int) -> date:
     return min(wanted, uncovered - OVERLAP)
 
 
-def row_of_event(place: Workplace, study: str) -> tuple[str, tuple[int, ...]]:
+def row_of_event(workplace: Workplace, study: str) -> tuple[str, tuple[int, ...]]:
     """Archive and ledger row of an event, of the recipe in use. Raises FailStudy where there is no such row."""
     ledger_id = study_event.ledger_id(study)
-    row = place.store.study(ledger_id)
+    row = workplace.store.study(ledger_id)
     if row is None:
         raise FailStudy("unknown-study", f"the event names ledger row {ledger_id}, which does not exist")
     uid = row.study_instance_uid
-    named = place.store.ledger_ids(row.archive, place.recipe_of(row.archive), [uid])
+    named = workplace.store.ledger_ids(row.archive, workplace.recipe_of(row.archive), [uid])
     if not named:  # it was received while another model, language or version was in use
         found = FoundStudy(uid, row.study_date, (), row.accession_number, None, "")
-        place.store.record_found(row.archive, place.recipe_of(row.archive), [found])
-        named = place.store.ledger_ids(row.archive, place.recipe_of(row.archive), [uid])
+        workplace.store.record_found(row.archive, workplace.recipe_of(row.archive), [found])
+        named = workplace.store.ledger_ids(row.archive, workplace.recipe_of(row.archive), [uid])
     return row.archive, named
 
 
-def _today(place: Workplace, archive: str) -> date:
-    return datetime.now(ZoneInfo(archive_named(place.settings, archive).time_zone)).date()
+def _today(workplace: Workplace, archive: str) -> date:
+    return datetime.now(ZoneInfo(archive_named(workplace.settings, archive).time_zone)).date()
 
 
 def _noted(
-    place: Workplace, archive: str, since: date | None, until: date | None, onward: bool, undated: bool
+    workplace: Workplace, archive: str, since: date | None, until: date | None, onward: bool, undated: bool
 ) -> int:
-    over = _today(place, archive) - timedelta(days=1)
+    over = _today(workplace, archive) - timedelta(days=1)
     whole = over if until is None else min(over, until)
     begun = SweepBegun(
-        archive, place.recipe_of(archive), since, until, onward, whole, datetime.now(UTC), undated
+        archive, workplace.recipe_of(archive), since, until, onward, whole, datetime.now(UTC), undated
     )
-    return place.store.sweeps.begin(begun)
+    return workplace.store.sweeps.begin(begun)
 
 
 def _work(
-    place: Workplace, archive: str, since: date | None, until: date | None, onward: bool
+    workplace: Workplace, archive: str, since: date | None, until: date | None, onward: bool
 ) -> tuple[WorkFilter, ...]:
     """What a sweep drafts. What was pushed is found by no query where its archive does not know it or its date."""
-    store, recipe = place.store, place.recipe_of(archive)
+    store, recipe = workplace.store, workplace.recipe_of(archive)
     if unknown := store.sweeps.received_unknown(archive, recipe):
         store.record_found(archive, recipe, [FoundStudy(uid, None, (), "", None, "") for uid in unknown])
     if onward or (since is None and until is None):

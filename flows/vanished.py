@@ -24,7 +24,7 @@ FEW = 20
 
 
 def look_for_vanished(
-    place: Workplace, archive: str, since: date | None, until: date | None, seen: Set[int]
+    workplace: Workplace, archive: str, since: date | None, until: date | None, seen: Set[int]
 ) -> dict[str, int]:
     """Take up again each reported study of these dates that the archive does not know any more.
 
@@ -32,7 +32,7 @@ def look_for_vanished(
     reason. Raises as the archive does.
     """
     total, missing = 0, []
-    for ledger_id, uid in _standing(place, archive, since, until):
+    for ledger_id, uid in _standing(workplace, archive, since, until):
         total += 1
         if hash(uid) not in seen:
             missing.append((ledger_id, uid))
@@ -43,7 +43,7 @@ def look_for_vanished(
             archive, len(missing), total,
         )  # fmt: skip
         return {NOT_LISTED: len(missing)}
-    source = place.archive(archive)
+    source = workplace.archive(archive)
     gone = [
         ledger_id
         for ledger_id, uid in missing
@@ -51,19 +51,21 @@ def look_for_vanished(
     ]
     if gone:
         wanted = SettledFilter(
-            (LedgerState.REPORTED,), archive, place.recipe_of(archive), ledger_ids=tuple(gone)
+            (LedgerState.REPORTED,), archive, workplace.recipe_of(archive), ledger_ids=tuple(gone)
         )
-        reopened = reopen(place, place.store.settled(wanted), "", "the archive lists the study no more")
+        reopened = reopen(
+            workplace, workplace.store.settled(wanted), "", "the archive lists the study no more"
+        )
         log.warning("archive %s lists %d reported studies no more", archive, len(reopened))
     return {}
 
 
 def _standing(
-    place: Workplace, archive: str, since: date | None, until: date | None
+    workplace: Workplace, archive: str, since: date | None, until: date | None
 ) -> Iterator[tuple[int, str]]:
     after = 0
-    recipe = place.recipe_of(archive)
-    asked = archive_named(place.settings, archive).modalities  # others are in no list that is asked for
-    while page := place.store.standing_within(archive, recipe, since, until, asked, after=after):
+    recipe = workplace.recipe_of(archive)
+    asked = archive_named(workplace.settings, archive).modalities  # others are in no list that is asked for
+    while page := workplace.store.standing_within(archive, recipe, since, until, asked, after=after):
         yield from page
         after = page[-1][0]

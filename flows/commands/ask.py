@@ -77,12 +77,12 @@ def ask(settings: Settings, inquiry: Inquiry, *, as_json: bool) -> int:
     archive_named(settings, inquiry.archive)
     request = inquiry.request(settings.policy.language)
     choice = chosen_model(settings, inquiry.model)
-    with Workplace(settings) as place, open_model(choice, settings.data_dir / "engines") as family:
+    with Workplace(settings) as workplace, open_model(choice, settings.data_dir / "engines") as family:
         check_family(family, request)
         if inquiry.prior:
             refuse_prior_unread(family)
         try:
-            answer = _answer(place, inquiry, request, choice, family)
+            answer = _answer(workplace, inquiry, request, choice, family)
         except (SkipStudy, FailStudy, RetryLater) as error:
             _say_failed(error, as_json=as_json)
             return SOME_FAILED
@@ -110,24 +110,24 @@ def read_region(text: str) -> Region | None:
 
 
 def _answer(
-    place: Workplace, inquiry: Inquiry, request: Request, choice: ModelChoice, family: Family
+    workplace: Workplace, inquiry: Inquiry, request: Request, choice: ModelChoice, family: Family
 ) -> TaskAnswer:
     begun = datetime.now(UTC)
-    reader = place.model.id if request.task in TEXT_TASKS else choice.id
-    with _brought(place, inquiry, show(reader)) as (context, image_set):
+    reader = workplace.model.id if request.task in TEXT_TASKS else choice.id
+    with _brought(workplace, inquiry, show(reader)) as (context, image_set):
         earlier = None
         if inquiry.prior:
-            compared = with_prior(place, inquiry.archive, context, image_set, inquiry.prior)
+            compared = with_prior(workplace, inquiry.archive, context, image_set, inquiry.prior)
             image_set, earlier = compared.image_set, compared.earlier
-        _audit(place, inquiry, context, choice.id, begun)
-        told = gather(place, inquiry.archive, context, image_set, earlier)
+        _audit(workplace, inquiry, context, choice.id, begun)
+        told = gather(workplace, inquiry.archive, context, image_set, earlier)
         known = told.context
         for remark in told.remarks:
             sys.stderr.write(f"{remark.message}\n")
         request = replace(request, context=known.only(traits_of(family).context))
         features = NO_FEATURES
         if request.task in TEXT_TASKS:
-            text, features = _drafted(place, context, image_set, known, request.language, choice, family)
+            text, features = _drafted(workplace, context, image_set, known, request.language, choice, family)
             request = replace(request, text=text)
         else:
             (features,) = family.encode([image_set])
@@ -139,17 +139,17 @@ def _answer(
 
 @contextmanager
 def _brought(
-    place: Workplace, inquiry: Inquiry, reader: CatalogEntry
+    workplace: Workplace, inquiry: Inquiry, reader: CatalogEntry
 ) -> Iterator[tuple[StudyContext, ImageSet]]:
     """The study decoded; its files are gone from disk before it is given."""
-    folder = place.private_folder("asked")
+    folder = workplace.private_folder("asked")
     try:
-        fetched = fetch_study(place, inquiry.archive, inquiry.study, folder)
+        fetched = fetch_study(workplace, inquiry.archive, inquiry.study, folder)
         prepared = prepare_for(
             fetched,
             laterals=reader.reads_laterals,
             accepts=reader.accepts,
-            trust=place.trust(inquiry.archive),
+            trust=workplace.trust(inquiry.archive),
         )
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -157,7 +157,7 @@ def _brought(
 
 
 def _drafted(
-    place: Workplace,
+    workplace: Workplace,
     context: StudyContext,
     image_set: ImageSet,
     known: PromptContext,
@@ -169,11 +169,11 @@ def _drafted(
 
     With them the features to ask ``family`` with: it needs the study's own where it drafts itself.
     """
-    drafting = chosen_model(place.settings, "")
+    drafting = chosen_model(workplace.settings, "")
     plan = draft_plan(show(drafting.id), language, drafting.report, NO_IMPRESSION)
     if drafting == choice:
         return _findings(family, plan, context, image_set, known, language)
-    with open_model(drafting, place.settings.data_dir / "engines") as other:
+    with open_model(drafting, workplace.settings.data_dir / "engines") as other:
         text, _ = _findings(other, plan, context, image_set, known, language)
     return text, NO_FEATURES
 
@@ -206,12 +206,14 @@ def _laid(region: Region, features: Features) -> Region:
     return replace(region, ref=image.ref, frame=image.frame)
 
 
-def _audit(place: Workplace, inquiry: Inquiry, context: StudyContext, model: str, begun: datetime) -> None:
-    site = place.site(inquiry.archive)
+def _audit(
+    workplace: Workplace, inquiry: Inquiry, context: StudyContext, model: str, begun: datetime
+) -> None:
+    site = workplace.site(inquiry.archive)
     now = datetime.now(UTC)
-    place.store.append_audit(
+    workplace.store.append_audit(
         [
-            *transfer_events(place, inquiry.archive, context, begun, now),
+            *transfer_events(workplace, inquiry.archive, context, begun, now),
             audit_events.study_asked(site, context, inquiry.task, model, now),
         ]
     )

@@ -79,10 +79,10 @@ def _parts(settings: Settings, archive: str | None) -> Iterator[Examination]:
         yield _try("prefect", lambda: check_site_api(site))
     if not tasks.well:  # said above; the model is tried without them
         settings = settings.model_copy(update={"tasks": ()})
-    with Workplace.without_store(settings) as place:
-        yield _try("model", lambda: _model(place))
+    with Workplace.without_store(settings) as workplace:
+        yield _try("model", lambda: _model(workplace))
         for name in (archive,) if archive else tuple(settings.archives):
-            yield from _archive(place, name)
+            yield from _archive(workplace, name)
     if not settings.archives:
         advice = "none is configured: add an [archives.main] table to firstread.toml"
         yield Examination("archives", False, advice)
@@ -137,29 +137,31 @@ def _data_dir(settings: Settings) -> str:
     return "this account's alone"
 
 
-def _model(place: Workplace) -> str:
-    drafter = place.drafter
-    told = f"{place.model.id} is loaded and passed its self-check; the encoder runs on {drafter.runner}"
-    return told + "".join(f"; {', '.join(sorted(one.modalities))}: {one.model.id}" for one in place.routes)
+def _model(workplace: Workplace) -> str:
+    drafter = workplace.drafter
+    told = f"{workplace.model.id} is loaded and passed its self-check; the encoder runs on {drafter.runner}"
+    return told + "".join(
+        f"; {', '.join(sorted(one.modalities))}: {one.model.id}" for one in workplace.routes
+    )
 
 
-def _archive(place: Workplace, name: str) -> Iterator[Examination]:
-    echo = _try(f"{name}: echo", lambda: place.archive(name).echo())
+def _archive(workplace: Workplace, name: str) -> Iterator[Examination]:
+    echo = _try(f"{name}: echo", lambda: workplace.archive(name).echo())
     yield echo
     if not echo.well:
         return
     found: list[FoundStudy] = []
-    if said := _trusted(place, name):
+    if said := _trusted(workplace, name):
         yield Examination(f"{name}: trust", True, said)
-    find = _try(f"{name}: find", lambda: _find(place.archive(name), found))
+    find = _try(f"{name}: find", lambda: _find(workplace.archive(name), found))
     yield find
     if find.well and found:
-        yield _try(f"{name}: retrieve", lambda: _retrieve(place, name, found))
+        yield _try(f"{name}: retrieve", lambda: _retrieve(workplace, name, found))
 
 
-def _trusted(place: Workplace, name: str) -> str:
+def _trusted(workplace: Workplace, name: str) -> str:
     """What stands where the headers of an archive say nothing, "" where that is nothing."""
-    trust = place.trust(name)
+    trust = workplace.trust(name)
     fills = {
         "secondary captures taken for films by conversion type": ", ".join(sorted(trust.conversion_types)),
         "body part where none is named": trust.missing_body_part,
@@ -174,12 +176,12 @@ def _find(archive: Archive, found: list[FoundStudy]) -> str:
     return "the archive answers" if found else "the archive answers, and has no study"
 
 
-def _retrieve(place: Workplace, name: str, found: list[FoundStudy]) -> str:
+def _retrieve(workplace: Workplace, name: str, found: list[FoundStudy]) -> str:
     """Retrieve one study; where it fails further ones, since one may be broken in an archive that is well."""
     failures: list[FirstreadError] = []
     for study in found:
         try:
-            came = _fetch(place, name, study)
+            came = _fetch(workplace, name, study)
         except FirstreadError as error:
             failures.append(error)
             if len({one.code for one in failures}) < len(failures):
@@ -191,25 +193,25 @@ def _retrieve(place: Workplace, name: str, found: list[FoundStudy]) -> str:
     raise failures[0]
 
 
-def _fetch(place: Workplace, name: str, study: FoundStudy) -> str:
-    make_writable("data_dir", place.settings.data_dir)
+def _fetch(workplace: Workplace, name: str, study: FoundStudy) -> str:
+    make_writable("data_dir", workplace.settings.data_dir)
     with work_folder(
-        place.settings.data_dir / "work"
+        workplace.settings.data_dir / "work"
     ) as folder:  # a killed doctor's is removed by whoever comes next
-        fetched = place.archive(name).fetch(study.study_instance_uid, folder / "study")
+        fetched = workplace.archive(name).fetch(study.study_instance_uid, folder / "study")
     came = f"{len(fetched.held)} of {len(fetched.announced)} announced instances of a study came"
-    if not _is_told(place, name, study.study_instance_uid, len(fetched.held), complete=fetched.complete):
+    if not _is_told(workplace, name, study.study_instance_uid, len(fetched.held), complete=fetched.complete):
         came += " (the audit does not know: the database is away)"
     if not fetched.complete:
         raise FirstreadError("short", came)
     return came + (f", {len(fetched.damaged)} damaged" if fetched.damaged else "")
 
 
-def _is_told(place: Workplace, name: str, study: str, count: int, *, complete: bool) -> bool:
+def _is_told(workplace: Workplace, name: str, study: str, count: int, *, complete: bool) -> bool:
     """Tell the audit of the retrieval; False where there is no database to tell."""
-    settings = place.settings
+    settings = workplace.settings
     event = door_events.study_tried(
-        place.site(name), study, login_name(), count, datetime.now(UTC), succeeded=complete,
+        workplace.site(name), study, login_name(), count, datetime.now(UTC), succeeded=complete,
         imported=isinstance(archive_named(settings, name), FolderArchive),
     )  # fmt: skip
     try:

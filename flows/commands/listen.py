@@ -61,22 +61,22 @@ def listen_forever(settings: Settings) -> None:
         log.warning(
             "no Prefect API is configured: `firstread work`, or the next `firstread run`, drafts what comes"
         )
-    with _ends_in_time(stop), Workplace(settings) as place:
+    with _ends_in_time(stop), Workplace(settings) as workplace:
         handing_over = HandingOver(
-            place,
+            workplace,
             lambda: archive_recipe(
-                settings, settings.listen.archive, place.known_recipe or asked_recipe(settings)
+                settings, settings.listen.archive, workplace.known_recipe or asked_recipe(settings)
             ),
         )
-        announcing = Announcing(place, lambda: handing_over.recipe, study_event.emit)
-        remove_leftovers(place)
+        announcing = Announcing(workplace, lambda: handing_over.recipe, study_event.emit)
+        remove_leftovers(workplace)
         last_received: list[float] = []
         scp = StorageScp(
             host=settings.listen.host,
             port=settings.listen.port,
             ae_title=settings.listen.ae_title,
             folder=settings.data_dir / "inbox",
-            record=partial(take, place, last_received),
+            record=partial(take, workplace, last_received),
             min_free_gib=settings.listen.min_free_gib,
             allows=partial(is_allowed, allowed=allowed),
             refused=refusals.add,
@@ -90,48 +90,52 @@ def listen_forever(settings: Settings) -> None:
             if recorded:
                 announcing.start()
             try:
-                _watch(place, scp, stop, refusals, last_received)
+                _watch(workplace, scp, stop, refusals, last_received)
             finally:
                 announcing.stop()
                 handing_over.stop()
-                _tell(place, refusals)
+                _tell(workplace, refusals)
                 with suppress(OSError):
                     remove_health(settings.data_dir)
 
 
-def take(place: Workplace, last_received: list[float], arrivals: Sequence[Arrival]) -> None:
+def take(workplace: Workplace, last_received: list[float], arrivals: Sequence[Arrival]) -> None:
     """Record what came, before its C-STORE is answered, and when. Raises RetryLater when the database is away."""
-    place.store.record_received(
-        place.settings.listen.archive,
+    workplace.store.record_received(
+        workplace.settings.listen.archive,
         [one.instance for one in arrivals],
         [str(one.sender) for one in arrivals],
     )
     last_received[:] = [time.time()]
 
 
-def _tell(place: Workplace, refusals: Refusals) -> None:
+def _tell(workplace: Workplace, refusals: Refusals) -> None:
     try:
         refusals.flush(
-            place.settings.policy.organization,
-            place.store.append_audit,
-            partial(place.store.sweeps.note_refused, place.settings.listen.archive),
+            workplace.settings.policy.organization,
+            workplace.store.append_audit,
+            partial(workplace.store.sweeps.note_refused, workplace.settings.listen.archive),
         )
     except FirstreadError as error:
         log.warning("refusals are not in the audit yet: %s", error)
 
 
-def _tell_now_and_then(place: Workplace, stop: threading.Event, refusals: Refusals) -> None:
+def _tell_now_and_then(workplace: Workplace, stop: threading.Event, refusals: Refusals) -> None:
     """One event for each sender and reason at most every ``TELL_SECONDS``, with how many they were."""
     while not stop.wait(TELL_SECONDS):
-        _tell(place, refusals)
+        _tell(workplace, refusals)
 
 
 def _watch(
-    place: Workplace, scp: StorageScp, stop: threading.Event, refusals: Refusals, last_received: list[float]
+    workplace: Workplace,
+    scp: StorageScp,
+    stop: threading.Event,
+    refusals: Refusals,
+    last_received: list[float],
 ) -> None:
     """Say how the listener is until it is stopped. Raises StopRun when it is deaf for good."""
-    settings, turn, deaf = place.settings, 0, 0
-    threading.Thread(target=_tell_now_and_then, args=(place, stop, refusals), daemon=True).start()
+    settings, turn, deaf = workplace.settings, 0, 0
+    threading.Thread(target=_tell_now_and_then, args=(workplace, stop, refusals), daemon=True).start()
     while not stop.wait(WATCH_SECONDS):
         hearing = scp.hearing()
         if not hearing.alive:

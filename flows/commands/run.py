@@ -119,10 +119,10 @@ async def _named(
     from flows.discover import discover_studies
 
     started = time.monotonic()
-    with sweep.open_workplace(asked.config, asked.model, asked.language) as place:
-        discovered = await discover_studies(place, archive, StudyQuery(study_instance_uids=studies))
-        ledger_ids = place.store.ledger_ids(archive, place.recipe_of(archive), studies)
-        reopened = reopen_named(place, archive, ledger_ids, asked)
+    with sweep.open_workplace(asked.config, asked.model, asked.language) as workplace:
+        discovered = await discover_studies(workplace, archive, StudyQuery(study_instance_uids=studies))
+        ledger_ids = workplace.store.ledger_ids(archive, workplace.recipe_of(archive), studies)
+        reopened = reopen_named(workplace, archive, ledger_ids, asked)
     if not ledger_ids:
         return Tally(seconds=time.monotonic() - started), len(studies)
     drafted = await runs(
@@ -138,15 +138,17 @@ async def _named(
     return tally, len(studies) - len(ledger_ids)
 
 
-def reopen_named(place: "Workplace", archive: str, ledger_ids: tuple[int, ...], asked: SweepOptions) -> int:
+def reopen_named(
+    workplace: "Workplace", archive: str, ledger_ids: tuple[int, ...], asked: SweepOptions
+) -> int:
     """Named studies are tried again where they failed; all of them ``again``. Gives how many had failed."""
     from flows.standing import reopen
 
     states = SETTLED if asked.again else (LedgerState.FAILED,)
-    rows = place.store.settled(
-        SettledFilter(states, archive, place.recipe_of(archive), ledger_ids=tuple(ledger_ids))
+    rows = workplace.store.settled(
+        SettledFilter(states, archive, workplace.recipe_of(archive), ledger_ids=tuple(ledger_ids))
     )
-    reopen(place, rows, asked.asked_by or login_name(), "firstread run --study", again=asked.again)
+    reopen(workplace, rows, asked.asked_by or login_name(), "firstread run --study", again=asked.again)
     return sum(1 for row in rows if row.state is LedgerState.FAILED)
 
 
@@ -157,10 +159,10 @@ def run_discover(settings: Settings, archive: str, asked: SweepOptions, *, show:
 
     archive_named(settings, archive)
     started = time.monotonic()
-    with Workplace(settings, model=asked.model) as place, progress_bars(show):
+    with Workplace(settings, model=asked.model) as workplace, progress_bars(show):
         modalities = archive_named(settings, archive).modalities
         query = StudyQuery(since=asked.since, until=asked.until, modalities=modalities)
-        discovered = asyncio.run(discover_studies(place, archive, query))
+        discovered = asyncio.run(discover_studies(workplace, archive, query))
     seconds = time.monotonic() - started
     tally = Tally(
         discovered=discovered.studies, seconds=seconds, passed_over=sum(discovered.passed_over.values())

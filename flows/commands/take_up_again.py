@@ -49,15 +49,15 @@ def run_retry(settings: Settings, options: RetryOptions, *, as_json: bool) -> in
     """
     if options.wanted.archive:
         archive_named(settings, options.wanted.archive)
-    with Workplace(settings) as place:
-        rows = [row for row in place.store.settled(options.wanted) if row.archive in settings.archives]
+    with Workplace(settings) as workplace:
+        rows = [row for row in workplace.store.settled(options.wanted) if row.archive in settings.archives]
         if options.mended:
-            may = {row.ledger_id for archive in settings.archives for row in mended(place, archive)}
+            may = {row.ledger_id for archive in settings.archives for row in mended(workplace, archive)}
             rows = [row for row in rows if row.ledger_id in may]
         done = len(rows)
         if not options.dry_run:
             asked_by = options.asked_by or login_name()
-            done = len(reopen(place, rows, asked_by, "firstread retry"))
+            done = len(reopen(workplace, rows, asked_by, "firstread retry"))
     _tell(rows, done, options.dry_run, as_json)
     return 0 if rows else 1
 
@@ -97,13 +97,13 @@ def run_retire(
     archive_named(settings, archive)
     retired = 0
     refused: list[str] = []
-    with Workplace(settings) as place:
+    with Workplace(settings) as workplace:
         wanted = SettledFilter(SETTLED, archive, study_instance_uids=tuple(studies), standing=True)
-        standing = {row.study_instance_uid: row for row in place.store.settled(wanted)}
+        standing = {row.study_instance_uid: row for row in workplace.store.settled(wanted)}
         for study in studies:
             row = standing.get(study)
             try:
-                if row is not None and retire(place, row, asked_by or login_name(), reason):
+                if row is not None and retire(workplace, row, asked_by or login_name(), reason):
                     retired += 1
                     continue
                 refused.append("no draft of it stands")
@@ -118,8 +118,8 @@ def run_retire(
 
 def run_reconcile(settings: Settings, *, as_json: bool) -> None:
     """Bring inbox and ledger together, as every run does when it starts."""
-    with Workplace(settings) as place:
-        done = reconcile(place)
+    with Workplace(settings) as workplace:
+        done = reconcile(workplace)
     if as_json:
         sys.stdout.write(json.dumps({"removed": done.removed, "handed_over": done.handed_over}) + "\n")
     else:

@@ -40,29 +40,29 @@ def work_forever(settings: Settings, archive: str, config: str) -> None:
     archive_named(settings, archive)
     recorded = _recorder(settings, config)
     try:
-        with Workplace(settings) as place:
-            runner = place.drafter.runner
+        with Workplace(settings) as workplace:
+            runner = workplace.drafter.runner
             sys.stderr.write(f"ready to draft what is pushed to {archive}, on {runner} (stop with Ctrl-C)\n")
             sys.stderr.flush()
-            _work_on(place, archive, recorded)
+            _work_on(workplace, archive, recorded)
     except KeyboardInterrupt:
         log.info("stopped; claims are given back")
 
 
-def _work_on(place: Workplace, archive: str, recorded: Callable[[Batch], Tally]) -> None:
+def _work_on(workplace: Workplace, archive: str, recorded: Callable[[Batch], Tally]) -> None:
     pause = FIRST_PAUSE
     begun = False
     while True:
         try:
-            if place.store.sweeps.paused():
+            if workplace.store.sweeps.paused():
                 time.sleep(LOOK_SECONDS)
                 continue
-            if not begun or place.store.sweeps.received_ready(archive, place.recipe_of(archive)):
-                tally = recorded(partial(_batch, place, archive))
+            if not begun or workplace.store.sweeps.received_ready(archive, workplace.recipe_of(archive)):
+                tally = recorded(partial(_batch, workplace, archive))
                 log.info("%s", tally.sentence())
                 begun = True
             else:
-                place.store.wait_for_work(LOOK_SECONDS)
+                workplace.store.wait_for_work(LOOK_SECONDS)
             pause = FIRST_PAUSE
         except RetryLater as error:
             log.warning("%s; tried again in %.0f s", error, pause)
@@ -73,8 +73,8 @@ def _work_on(place: Workplace, archive: str, recorded: Callable[[Batch], Tally])
                 raise
 
 
-async def _batch(place: Workplace, archive: str) -> Tally:
-    return await sweep.draft_wanted(place, archive, [WorkFilter(archive, received=True)])
+async def _batch(workplace: Workplace, archive: str) -> Tally:
+    return await sweep.draft_wanted(workplace, archive, [WorkFilter(archive, received=True)])
 
 
 def _recorder(settings: Settings, config: str) -> Callable[[Batch], Tally]:

@@ -93,9 +93,9 @@ class Workplace:
     @contextmanager
     def without_store(cls, settings: Settings) -> Iterator[Self]:
         """Model and archives alone, for a look at each while the database may be away."""
-        place = cls(settings)
-        with place._stack:
-            yield place
+        workplace = cls(settings)
+        with workplace._stack:
+            yield workplace
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -82,9 +82,9 @@ def _child(config: Path) -> None:
 
     @flow(name="benchmark", persist_result=False)
     async def measured() -> Tally:
-        with open_workplace(str(config), "", "") as place:
-            _ = place.drafter.recipe
-            return await sweep_window(place, "main", None, None)
+        with open_workplace(str(config), "", "") as workplace:
+            _ = workplace.drafter.recipe
+            return await sweep_window(workplace, "main", None, None)
 
     tally = asyncio.run(measured())
     # Not ru_maxrss: a child inherits that of the process it was forked from.

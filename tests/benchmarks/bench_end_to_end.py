@@ -82,9 +82,9 @@ def _sweep(config: Path, api: str) -> float:
 
     @flow(name="benchmark", persist_result=False)
     async def measured() -> float:
-        with open_workplace(str(config), "", "") as place:
-            _ = place.drafter.recipe
-            tally = await sweep_window(place, "main", None, None)
+        with open_workplace(str(config), "", "") as workplace:
+            _ = workplace.drafter.recipe
+            tally = await sweep_window(workplace, "main", None, None)
         assert tally.reported + tally.failed + tally.skipped == tally.discovered, tally
         return tally.seconds
 

@@ -209,18 +209,18 @@ def drafted(site: Site, policy: str, *tasks: dict[str, Any]) -> dict[str, Any]:
     updated = site.settings.policy.model_copy(update={"priors": policy})
     listed = tuple(TaskSettings(**one) for one in tasks)
     settings = site.settings.model_copy(update={"policy": updated, "tasks": listed})
-    with Workplace(settings) as place:
-        found = list(place.archive("main").find(StudyQuery(study_instance_uids=(UID,))))
-        recipe = place.drafter.recipe
-        place.store.record_found("main", recipe, found)
-        (claim,) = place.store.claim(recipe, owner="tests", limit=9, lease_seconds=60)
-        brought = path.bring(place, claim)
+    with Workplace(settings) as workplace:
+        found = list(workplace.archive("main").find(StudyQuery(study_instance_uids=(UID,))))
+        recipe = workplace.drafter.recipe
+        workplace.store.record_found("main", recipe, found)
+        (claim,) = workplace.store.claim(recipe, owner="tests", limit=9, lease_seconds=60)
+        brought = path.bring(workplace, claim)
         assert isinstance(brought, RetrievedStudy)
-        (draft,) = place.drafter.write(place.drafter.encode([brought.image_set]))
-        place.store.advance([claim], LedgerState.DRAFTED)
-        outcome = path.outcome_of(place, brought, draft)
+        (draft,) = workplace.drafter.write(workplace.drafter.encode([brought.image_set]))
+        workplace.store.advance([claim], LedgerState.DRAFTED)
+        outcome = path.outcome_of(workplace, brought, draft)
         assert isinstance(outcome, ReportOutcome), outcome
-        place.store.save(outcome)
+        workplace.store.save(outcome)
     (stored,) = rows(site.url, "SELECT draft FROM firstread.report_version")[0]
     return dict(stored)
 

@@ -66,14 +66,14 @@ def test_only_the_film_is_retrieved(
             database={"url": database_url},  # type: ignore[arg-type]
             archives={"main": {"min_free_gib": 0.1, **archive}},  # type: ignore[dict-item]
         )
-        with Workplace(settings) as place:
-            found = list(place.archive("main").find(StudyQuery()))
+        with Workplace(settings) as workplace:
+            found = list(workplace.archive("main").find(StudyQuery()))
             assert len(found) == 1 + len(OTHERS)
-            place.store.record_found("main", RECIPE, found)
-            claims = place.store.claim(RECIPE, owner=place.owner, limit=10, lease_seconds=60)
-            outcomes = [bring(place, one) for one in claims]
-            place.store.settle_many([one for one in outcomes if isinstance(one, SettledOutcome)])
-            skipped = [row for row in place.store.studies() if row.state is LedgerState.SKIPPED]
+            workplace.store.record_found("main", RECIPE, found)
+            claims = workplace.store.claim(RECIPE, owner=workplace.owner, limit=10, lease_seconds=60)
+            outcomes = [bring(workplace, one) for one in claims]
+            workplace.store.settle_many([one for one in outcomes if isinstance(one, SettledOutcome)])
+            skipped = [row for row in workplace.store.studies() if row.state is LedgerState.SKIPPED]
     assert retrieved == [str(dcmread(film).SOPInstanceUID)]
     assert sum(isinstance(one, RetrievedStudy) for one in outcomes) == 1
     assert [row.code for row in skipped] == ["not-radiograph"] * len(OTHERS)

@@ -144,8 +144,8 @@ def test_today_is_that_of_the_archive(site: Callable[..., Path], clock: type[Clo
     night(config)
     with open_store(configuration.load(config)) as store:
         assert store.sweeps.covered_until(MAIN) == date(2026, 11, 29)
-    with Workplace(configuration.load(config)) as place:
-        assert place.site(MAIN).time_zone == "America/New_York", "reports say whose day it is"
+    with Workplace(configuration.load(config)) as workplace:
+        assert workplace.site(MAIN).time_zone == "America/New_York", "reports say whose day it is"
     with pytest.raises(ConfigurationError, match="time_zone"):
         configuration.load(site(time_zone="Mars/Olympus"))
 

@@ -25,7 +25,7 @@ STUDY = HEADER.study_instance_uid
 
 
 @pytest.fixture
-def place(database_url: str, tmp_path: Path) -> Iterator[Workplace]:
+def workplace(database_url: str, tmp_path: Path) -> Iterator[Workplace]:
     folder = tmp_path / "archive"
     folder.mkdir()
     write_chest(folder / "1.dcm", HEADER, pixels=chest_pixels(512, 480))
@@ -34,28 +34,30 @@ def place(database_url: str, tmp_path: Path) -> Iterator[Workplace]:
         yield opened
 
 
-def pushed(place: Workplace, tmp_path: Path, *, rows: int = 512, instance: int = 1) -> HeldInstance:
+def pushed(workplace: Workplace, tmp_path: Path, *, rows: int = 512, instance: int = 1) -> HeldInstance:
     """An instance that SENDER pushed, with its row; other rows make other bytes."""
     header = radiograph_header("conflict", instance=instance)
     path = tmp_path / f"pushed-{rows}-{instance}.dcm"
     write_chest(path, header, pixels=chest_pixels(rows, 480))
     held = examine(path)
     assert isinstance(held, HeldInstance)
-    place.store.record_received("main", [held], [SENDER])
+    workplace.store.record_received("main", [held], [SENDER])
     return held
 
 
-def claimed(place: Workplace) -> Claim:
-    place.store.record_found("main", "recipe", [FoundStudy(STUDY, None, (), "", None, "")])
-    (claim,) = place.store.claim("recipe", WorkFilter("main"), owner=place.owner, limit=1, lease_seconds=60)
+def claimed(workplace: Workplace) -> Claim:
+    workplace.store.record_found("main", "recipe", [FoundStudy(STUDY, None, (), "", None, "")])
+    (claim,) = workplace.store.claim(
+        "recipe", WorkFilter("main"), owner=workplace.owner, limit=1, lease_seconds=60
+    )
     return claim
 
 
 def test_the_archives_own_is_drafted_and_the_difference_is_on_the_report(
-    place: Workplace, tmp_path: Path
+    workplace: Workplace, tmp_path: Path
 ) -> None:
-    forged = pushed(place, tmp_path, rows=448)
-    brought = bring(place, claimed(place), pushed=True)
+    forged = pushed(workplace, tmp_path, rows=448)
+    brought = bring(workplace, claimed(workplace), pushed=True)
     assert isinstance(brought, RetrievedStudy)
     (image,) = brought.image_set.images
     assert image.original_rows == 512
@@ -64,16 +66,16 @@ def test_the_archives_own_is_drafted_and_the_difference_is_on_the_report(
     assert forged.sha256 in {one.sha256 for one in brought.received}
 
 
-def test_the_same_bytes_are_no_conflict(place: Workplace, tmp_path: Path) -> None:
-    pushed(place, tmp_path)
-    brought = bring(place, claimed(place), pushed=True)
+def test_the_same_bytes_are_no_conflict(workplace: Workplace, tmp_path: Path) -> None:
+    pushed(workplace, tmp_path)
+    brought = bring(workplace, claimed(workplace), pushed=True)
     assert isinstance(brought, RetrievedStudy)
     assert not brought.completeness.damaged
 
 
-def test_what_the_archive_lacks_is_taken_from_the_inbox(place: Workplace, tmp_path: Path) -> None:
-    more = pushed(place, tmp_path, instance=2)
-    fetched, known, differing = fetch(place, claimed(place), pushed=True)
+def test_what_the_archive_lacks_is_taken_from_the_inbox(workplace: Workplace, tmp_path: Path) -> None:
+    more = pushed(workplace, tmp_path, instance=2)
+    fetched, known, differing = fetch(workplace, claimed(workplace), pushed=True)
     assert known
     assert not differing
     assert {one.ref.sop_instance_uid for one in fetched.held} == {
@@ -83,33 +85,33 @@ def test_what_the_archive_lacks_is_taken_from_the_inbox(place: Workplace, tmp_pa
     assert all(content_digest(one.path) == one.sha256 for one in fetched.held)
 
 
-def test_a_conflict_that_comes_after_the_report_is_told_once(place: Workplace, tmp_path: Path) -> None:
-    claim = claimed(place)
-    first = bring(place, claim)
+def test_a_conflict_that_comes_after_the_report_is_told_once(workplace: Workplace, tmp_path: Path) -> None:
+    claim = claimed(workplace)
+    first = bring(workplace, claim)
     assert isinstance(first, RetrievedStudy)
     reported = replace(
         claim,
         reported_manifest=first.completeness.manifest_digest,
         reported_films=first.completeness.films_digest,
     )
-    assert isinstance(bring(place, reported), SettledOutcome)
-    pushed(place, tmp_path, rows=448)
-    again = bring(place, reported, pushed=True)
+    assert isinstance(bring(workplace, reported), SettledOutcome)
+    pushed(workplace, tmp_path, rows=448)
+    again = bring(workplace, reported, pushed=True)
     assert isinstance(again, RetrievedStudy)
     assert [one.code for one in again.completeness.damaged] == ["duplicate-conflict"]
 
 
-def test_the_audit_names_who_sent_what(place: Workplace, tmp_path: Path) -> None:
-    held = pushed(place, tmp_path)
-    place.store.record_received("main", [held], [SENDER])
-    (quiet,) = place.store.quiet_studies(0.0, "main")
+def test_the_audit_names_who_sent_what(workplace: Workplace, tmp_path: Path) -> None:
+    held = pushed(workplace, tmp_path)
+    workplace.store.record_received("main", [held], [SENDER])
+    (quiet,) = workplace.store.quiet_studies(0.0, "main")
     assert isinstance(quiet, QuietStudy)
-    (event,) = pushed_events(place, "main", STUDY, datetime.now(UTC))
+    (event,) = pushed_events(workplace, "main", STUDY, datetime.now(UTC))
     sender = event["agent"][0]
     assert event["type"]["code"] == "110104"
     assert sender["who"]["display"] == "EVIL"
     assert sender["network"]["address"] == "10.0.0.9"
     (detail,) = [one for one in event["entity"][0]["detail"] if one["type"] == HEADER.sop_instance_uid]
     assert held.sha256 in detail["valueString"]
-    place.store.append_audit([event])
-    assert place.store.audit_verify().ok
+    workplace.store.append_audit([event])
+    assert workplace.store.audit_verify().ok

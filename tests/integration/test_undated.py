@@ -60,11 +60,11 @@ def test_digests_of_an_earlier_version_are_taken_again(database_url: str, tmp_pa
     held = examine(path)
     assert isinstance(held, HeldInstance)
     config = write_site(tmp_path, database_url, {"main": {"kind": "folder", "path": str(tmp_path)}})
-    with runs.open_workplace(str(config), "", "") as place:
-        place.store.record_received("main", [held], ["CT1@127.0.0.1"])
+    with runs.open_workplace(str(config), "", "") as workplace:
+        workplace.store.record_received("main", [held], ["CT1@127.0.0.1"])
         with psycopg.connect(libpq_url(database_url)) as connection:
             connection.execute("UPDATE firstread.instance SET sha256 = repeat('0', 64), by_content = false")
-        remove_leftovers(place)
+        remove_leftovers(workplace)
     assert rows(database_url, "SELECT sha256, by_content FROM firstread.instance") == [
         (content_digest(path), True)
     ]

@@ -154,11 +154,11 @@ def _messages(api: str) -> str:
 def test_one_announcement_stands_for_all_that_waits(site: Site) -> None:
     """Not for what a warm worker takes at once; again where nobody came, ever more seldom."""
     told: list[int] = []
-    with Workplace(load(site.config)) as place:
-        recipe = place.recipe_of("main")
-        announcing = Announcing(place, lambda: recipe, told.append)
-        handing_over = HandingOver(place, lambda: recipe)
-        _receive_and_hand_over(site, place, handing_over, site.studies[:3])
+    with Workplace(load(site.config)) as workplace:
+        recipe = workplace.recipe_of("main")
+        announcing = Announcing(workplace, lambda: recipe, told.append)
+        handing_over = HandingOver(workplace, lambda: recipe)
+        _receive_and_hand_over(site, workplace, handing_over, site.studies[:3])
         announcing.look(0.0)
         assert told == [], "a moment for a warm worker"
         time.sleep(UNCLAIMED_SECONDS + 0.1)
@@ -169,24 +169,24 @@ def test_one_announcement_stands_for_all_that_waits(site: Site) -> None:
         assert told == told[:1] * 2
         announcing.look(2.0 + 2 * AGAIN_SECONDS)
         assert len(told) == 2, "twice as long the second time"
-        claims = place.store.claim(
-            recipe, WorkFilter("main", received=True), owner=place.owner, limit=9, lease_seconds=60
+        claims = workplace.store.claim(
+            recipe, WorkFilter("main", received=True), owner=workplace.owner, limit=9, lease_seconds=60
         )
         assert len(claims) == 3
         announcing.look(5000.0)
         assert len(told) == 2, "claimed"
-        _receive_and_hand_over(site, place, handing_over, site.studies[3:4])
+        _receive_and_hand_over(site, workplace, handing_over, site.studies[3:4])
         time.sleep(UNCLAIMED_SECONDS + 0.1)
         announcing.look(5001.0)
         assert len(told) == 3
         assert told[2] not in told[:2]
-        place.store.release(claims)
+        workplace.store.release(claims)
 
 
 def _receive_and_hand_over(
-    site: Site, place: Workplace, handing_over: HandingOver, studies: tuple[WrittenStudy, ...]
+    site: Site, workplace: Workplace, handing_over: HandingOver, studies: tuple[WrittenStudy, ...]
 ) -> None:
     with at_work(site, "listen", "listening as"):
         site.push(*studies)
-    for quiet in place.store.quiet_studies(0, "main"):
+    for quiet in workplace.store.quiet_studies(0, "main"):
         handing_over.consider(quiet)

@@ -121,7 +121,7 @@ def stand_in(monkeypatch: pytest.MonkeyPatch, trouble: Trouble) -> None:
 
     async def store(batch: stages.OutcomeBatch) -> list[LedgerState | None]:
         await trouble.pause("store")
-        at: Any = batch.place
+        at: Any = batch.workplace
         at.store.held.difference_update(outcome.claim.ledger_id for outcome in batch.outcomes)
         return [LedgerState.REPORTED for _ in batch.outcomes]
 

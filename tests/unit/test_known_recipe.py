@@ -117,11 +117,11 @@ def test_a_model_that_says_another_recipe_stops_the_run_once(site: Callable[...,
     recipe = opened(settings)
     path = settings.data_dir / FILE
     path.write_text(path.read_text().replace(recipe, "0" * 64))
-    place = Workplace(settings)
-    assert place.recipe == "0" * 64
+    workplace = Workplace(settings)
+    assert workplace.recipe == "0" * 64
     with pytest.raises(StopRun) as stopped:
-        _ = place.drafter
-    place._stack.close()
+        _ = workplace.drafter
+    workplace._stack.close()
     assert stopped.value.code == "recipe"
     assert opened(settings) == recipe
 

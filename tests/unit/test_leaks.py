@@ -77,8 +77,8 @@ def test_only_what_a_radiologist_has_signed_of_this_study_is_a_report(
         read.append(asked)
         return held if status else None
 
-    place = cast("Workplace", SimpleNamespace(store=SimpleNamespace(read=answer)))
-    assert own_report(place, "main", StudyContext("1.2", PatientIdentity())) == texts
+    workplace = cast("Workplace", SimpleNamespace(store=SimpleNamespace(read=answer)))
+    assert own_report(workplace, "main", StudyContext("1.2", PatientIdentity())) == texts
     assert read[0][0] == "DiagnosticReport"
 
 
