@@ -73,7 +73,7 @@ class HandingOver:
 
     def look(self) -> None:
         """Have every quiet study that is due asked about, those that failed least first."""
-        quiet = self._workplace.store.quiet_studies(self._quiet, self._archive)
+        quiet = self._workplace.store.inbox.quiet_studies(self._quiet, self._archive)
         now = time.monotonic()
         with self._lock:
             known = {one.study_instance_uid for one in quiet}
@@ -151,7 +151,7 @@ class HandingOver:
 
     def _complete(self, study_instance_uid: str, announced: Collection[str]) -> bool:
         """Whether the archive knows the study and all that it counts is here."""
-        received = self._workplace.store.received_instances(self._archive, study_instance_uid)
+        received = self._workplace.store.inbox.instances(self._archive, study_instance_uid)
         held = {one.ref.sop_instance_uid for one in received}
         return bool(announced) and held.issuperset(announced)
 
@@ -159,7 +159,9 @@ class HandingOver:
         """Whether all of it was pushed before and the outcome in force rests on it: its files go, and that is all."""
         workplace, uid = self._workplace, study.study_instance_uid
         events = pushed_events(workplace, self._archive, uid, datetime.now(UTC))
-        settled = workplace.store.settle_known(self._archive, self._known_recipe(), study, announced, events)
+        settled = workplace.store.inbox.settle_known(
+            self._archive, self._known_recipe(), study, announced, events
+        )
         if settled:
             remove_received(workplace.store, self._archive, (uid,))
             log.info("%d instances came again as they were; nothing to do", settled)
@@ -191,6 +193,6 @@ class HandingOver:
         recipe = self._known_recipe()
         workplace.store.append_audit(pushed_events(workplace, self._archive, uid, datetime.now(UTC)))
         workplace.store.record_found(self._archive, recipe, found or [pushed_study(study)])
-        workplace.store.hand_over(self._archive, uid, study.newest)
+        workplace.store.inbox.hand_over(self._archive, uid, study.newest)
         (ledger_id,) = workplace.store.ledger_ids(self._archive, recipe, [uid])
         log.info("ledger row %d is complete", ledger_id)

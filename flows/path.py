@@ -180,7 +180,7 @@ def _new_conflict(workplace: Workplace, claim: Claim, differing: tuple[UsedInsta
         return False
     unsettled = {
         (one.sop_instance_uid, one.sha256)
-        for one in workplace.store.received_origins(claim.archive, claim.study_instance_uid)
+        for one in workplace.store.inbox.origins(claim.archive, claim.study_instance_uid)
         if one.unsettled
     }
     return any((one.sop, one.sha256) in unsettled for one in differing)

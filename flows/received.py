@@ -37,7 +37,7 @@ def link_received(store: Store, claim: Claim, folder: Path) -> int:
 
     A fetch then asks the archive only for what is missing. An acknowledged file that is gone is settled by name.
     """
-    received = store.received_instances(claim.archive, claim.study_instance_uid)
+    received = store.inbox.instances(claim.archive, claim.study_instance_uid)
     if received:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     gone: list[HeldInstance] = []
@@ -47,7 +47,7 @@ def link_received(store: Store, claim: Claim, folder: Path) -> int:
                 _link(instance.path, folder / f"{instance.ref.sop_instance_uid}.dcm")
         except FileNotFoundError:
             gone.append(instance)
-    if gone and (lost := store.note_missing(claim.archive, gone)):
+    if gone and (lost := store.inbox.note_missing(claim.archive, gone)):
         log.error("ledger row %d: %d received files are gone from the inbox", claim.ledger_id, lost)
     return len(received) - len(gone)
 
@@ -63,7 +63,7 @@ def with_received(
     link_received(store, claim, folder / _PUSHED)
     held = {one.ref.sop_instance_uid: one for one in fetched.held}
     damaged, differing = list(fetched.damaged), []
-    for instance in store.received_instances(claim.archive, claim.study_instance_uid):
+    for instance in store.inbox.instances(claim.archive, claim.study_instance_uid):
         uid = instance.ref.sop_instance_uid
         path = folder / _PUSHED / f"{uid}.dcm"
         if uid not in held and path.exists():
@@ -84,7 +84,7 @@ def pushed_events(
 ) -> tuple[Mapping[str, Any], ...]:
     """One audit event for each sender of what no outcome names yet of a received study, with digests and times."""
     by_sender: dict[str, list[tuple[str, str, datetime]]] = {}
-    for one in workplace.store.received_origins(archive, study_instance_uid):
+    for one in workplace.store.inbox.origins(archive, study_instance_uid):
         if one.unsettled:
             by_sender.setdefault(one.peer, []).append((one.sop_instance_uid, one.sha256, one.received_at))
     site = workplace.site(archive)
@@ -110,7 +110,7 @@ def remove_received(store: Store, archive: str, study_instance_uids: Sequence[st
     """Remove the files of these studies that an outcome released."""
     if study_instance_uids:
         while (
-            store.remove_released(_remove, archive, study_instance_uids, limit=REMOVED_AT_ONCE)
+            store.inbox.remove_released(_remove, archive, study_instance_uids, limit=REMOVED_AT_ONCE)
             == REMOVED_AT_ONCE
         ):
             pass
@@ -128,13 +128,13 @@ def reconcile(workplace: Workplace) -> Reconciled:
     """Bring inbox and ledger together after a crash; at the start of a run, and as a command."""
     store, listen = workplace.store, workplace.settings.listen
     removed = remove_leftovers(workplace)
-    waiting = store.quiet_studies(QUIETS * listen.quiet_seconds, listen.archive)
+    waiting = store.inbox.quiet_studies(QUIETS * listen.quiet_seconds, listen.archive)
     if listen.archive in workplace.settings.archives:
         for study in waiting:
             recipe, uid = workplace.recipe_of(listen.archive), study.study_instance_uid
             if not store.ledger_ids(listen.archive, recipe, [uid]):
                 store.record_found(listen.archive, recipe, [pushed_study(study)])
-            store.hand_over(listen.archive, study.study_instance_uid, study.newest)
+            store.inbox.hand_over(listen.archive, study.study_instance_uid, study.newest)
     if removed or waiting:
         log.info("reconciled: %d inbox files removed, %d received studies handed over", removed, len(waiting))
     return Reconciled(removed, len(waiting))
@@ -142,12 +142,12 @@ def reconcile(workplace: Workplace) -> Reconciled:
 
 def remove_leftovers(workplace: Workplace) -> int:
     """Remove files that an outcome released before a crash, and what was kept long enough; returns how many."""
-    while workplace.store.renew_digests(content_digest):
+    while workplace.store.inbox.renew_digests(content_digest):
         pass
-    workplace.store.release_kept(workplace.settings.listen.keep_days)
-    removed = last = workplace.store.remove_released(_remove, limit=REMOVED_AT_ONCE)
+    workplace.store.inbox.release_kept(workplace.settings.listen.keep_days)
+    removed = last = workplace.store.inbox.remove_released(_remove, limit=REMOVED_AT_ONCE)
     while last == REMOVED_AT_ONCE:
-        last = workplace.store.remove_released(_remove, limit=REMOVED_AT_ONCE)
+        last = workplace.store.inbox.remove_released(_remove, limit=REMOVED_AT_ONCE)
         removed += last
     return removed
 

@@ -68,7 +68,7 @@ async def retrieve(batch: RetrieveBatch) -> None:
     """Bring each study of the batch; the limit that a site sets for all its runs at this archive is respected."""
     store, archive = batch.workplace.store, batch.claims[0].archive
     uids = [claim.study_instance_uid for claim in batch.claims]
-    pushed = await asyncio.to_thread(store.received_among, archive, uids)
+    pushed = await asyncio.to_thread(store.inbox.studies_among, archive, uids)
 
     async def one(claim: Claim) -> None:
         async with batch.studies:

@@ -101,7 +101,7 @@ def listen_forever(settings: Settings) -> None:
 
 def take(workplace: Workplace, last_received: list[float], arrivals: Sequence[Arrival]) -> None:
     """Record what came, before its C-STORE is answered, and when. Raises RetryLater when the database is away."""
-    workplace.store.record_received(
+    workplace.store.inbox.record(
         workplace.settings.listen.archive,
         [one.instance for one in arrivals],
         [str(one.sender) for one in arrivals],

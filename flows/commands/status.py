@@ -48,7 +48,7 @@ def show_status(settings: Settings, wanted: StatusFilter, *, identify: bool, as_
     with open_store(settings, patience_seconds=PATIENCE_SECONDS) as store:
         counts, rows = store.status_counts(wanted), store.status_rows(rows_of)
         away = store.sweeps.turned_away(wanted.archive)
-        received = store.quiet_studies(0.0, wanted.archive)
+        received = store.inbox.quiet_studies(0.0, wanted.archive)
         uncovered = uncovered_days(settings, store, wanted.archive)
     health = read_health(settings.data_dir)
     if as_json:

@@ -17,6 +17,8 @@ from pipeline.store.connections import Connection
 from pipeline.store.statements import statement
 from pipeline.store.values import AuditVerdict, ChainHead
 
+ACCESS_CHAIN = "access"
+"""What was read, searched and started, by whom."""
 ROWS_AT_ONCE = 1000
 
 

@@ -6,15 +6,12 @@ twice is made harmless by fencing tokens, call numbers and deterministic ids.
 """
 
 import uuid
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import date, datetime
-from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Self, TypeVar
 
-import psycopg
-
-from pipeline.errors import FirstreadError, StopRun
+from pipeline.errors import FirstreadError
 from pipeline.ledger import (
     Claim,
     Completeness,
@@ -33,10 +30,12 @@ from pipeline.lookup import (
     ResourcePage,
     ResourceSearch,
 )
-from pipeline.store import audit, claims, histories, inbox, outcomes, reading, searching, standing
+from pipeline.store import audit, claims, histories, outcomes, reading, searching, standing
 from pipeline.store.connections import MACHINE, VIEWER, Connection, Connections
+from pipeline.store.inbox import Inbox
 from pipeline.store.presence import LOCK_CLASS, Presence
 from pipeline.store.rights import excess_rights
+from pipeline.store.schema_revision import require_revision
 from pipeline.store.statements import statement
 from pipeline.store.sweeps import Sweeps
 from pipeline.store.values import (
@@ -45,9 +44,6 @@ from pipeline.store.values import (
     Elsewhere,
     FoundCounts,
     Processes,
-    QuietStudy,
-    Received,
-    ReceivedOrigin,
     SavedVersion,
     SettledFilter,
     SettledRow,
@@ -58,11 +54,10 @@ from pipeline.store.values import (
     StoredDraft,
     StudyRow,
 )
-from pipeline.study import FoundStudy, HeldInstance
+from pipeline.study import FoundStudy
 
 Answer = TypeVar("Answer")
 
-ACCESS_CHAIN = "access"
 RESTART_SETTLE_SECONDS = 15.0
 
 
@@ -95,13 +90,14 @@ class Store:
         )
         self._presence = Presence(self._connections)
         self.sweeps = Sweeps(self._connections)
+        self.inbox = Inbox(self._connections)
         self._revision = revision
         self._settle_seconds = settle_seconds
 
     def __enter__(self) -> Self:
         try:
             if self._revision:
-                self._check_revision()
+                self._run(lambda c: require_revision(c, self._revision))
         except BaseException:
             self._connections.close()
             raise
@@ -146,6 +142,28 @@ class Store:
     def settled(self, wanted: SettledFilter) -> tuple[SettledRow, ...]:
         """Rows at rest, oldest first."""
         return self._run(lambda c: standing.settled(c, wanted))
+
+    def standing_within(
+        self,
+        archive: str,
+        recipe: str,
+        since: date | None,
+        until: date | None,
+        modalities: Sequence[str] = (),
+        *,
+        after: int = 0,
+        limit: int = 500,
+    ) -> tuple[tuple[int, str], ...]:
+        """Ledger id and UID of reported studies of these dates and modalities (any, where empty), behind ``after``."""
+        values = {
+            "archive": archive, "recipe": recipe, "since": since, "until": until, "modalities": list(modalities),
+            "after": after, "limit": limit,
+        }  # fmt: skip
+        return tuple(
+            self._run(
+                lambda c: c.execute(statement("ledger", "standing_within"), values, prepare=False).fetchall()
+            )
+        )
 
     def reopen(
         self, ledger_ids: Sequence[int], events: Sequence[Mapping[str, Any]], *, again: bool = False
@@ -289,112 +307,9 @@ class Store:
         pairs = [(outcome, outcomes.settled_values(outcome)) for outcome in many]
         return self._run(lambda c: outcomes.each(c, pairs, outcomes.settle))
 
-    # -- the inbox
-
-    def record_received(
-        self, archive: str, instances: Sequence[HeldInstance], peer: str | Sequence[str] = ""
-    ) -> tuple[Received, ...]:
-        """Write received instances; they are durable when this returns, and Success may be answered.
-
-        ``peer`` is who sent them ("AE title@address"), one for all or one for each. The same bytes again are a
-        duplicate; other bytes under a known SOP Instance UID are kept beside and marked as a conflict.
-        """
-        peers = [peer] * len(instances) if isinstance(peer, str) else peer
-        return self._run(lambda c: inbox.record_received(c, archive, instances, peers))
-
-    def received_origins(self, archive: str, study_instance_uid: str) -> tuple[ReceivedOrigin, ...]:
-        """Who sent what of a study is still in the inbox, and when."""
-        return self._run(lambda c: inbox.received_origins(c, archive, study_instance_uid))
-
-    def quiet_studies(self, quiet_seconds: float, archive: str | None = None) -> tuple[QuietStudy, ...]:
-        """Received studies, not handed over yet, of which nothing has come for ``quiet_seconds``."""
-        return self._run(lambda c: inbox.quiet_studies(c, quiet_seconds, archive))
-
-    def received_instances(self, archive: str, study_instance_uid: str) -> tuple[HeldInstance, ...]:
-        """The received instances of a study whose files are still in the inbox."""
-        return self._run(lambda c: inbox.received_instances(c, archive, study_instance_uid))
-
-    def received_among(self, archive: str, study_instance_uids: Sequence[str]) -> frozenset[str]:
-        """Those of the studies of which something is still in the inbox; ask by batches."""
-        return self._run(lambda c: inbox.received_among(c, archive, study_instance_uids))
-
-    def hand_over(self, archive: str, study_instance_uid: str, newest: datetime) -> None:
-        """Mark what had come by ``newest`` as handed to the ledger; a study at rest becomes work again by it."""
-        self._run(lambda c: inbox.hand_over(c, archive, study_instance_uid, newest))
-
-    def settle_known(
-        self,
-        archive: str,
-        recipe: str,
-        study: QuietStudy,
-        announced: Collection[str],
-        events: Sequence[Mapping[str, Any]],
-    ) -> int:
-        """Settle what waits of ``study``, with its audit, where all of it came before and the outcome in force has it.
-
-        Returns how many instances, 0 where the study is work; nothing is written then. Those that the archive itself
-        has ``announced`` (SOP Instance UIDs) are released, the others are kept.
-        """
-
-        def work(connection: Connection) -> int:
-            with connection.transaction():
-                settled = inbox.settle_known(connection, archive, recipe, study, announced)
-                if settled and events:
-                    audit.append(connection, ACCESS_CHAIN, events)
-            return settled
-
-        return self._run(work)
-
-    def remove_released(
-        self,
-        remove: Callable[[Path], None],
-        archive: str | None = None,
-        study_instance_uids: Sequence[str] | None = None,
-        *,
-        limit: int = 500,
-    ) -> int:
-        """Remove, by ``remove``, inbox files that a stored outcome released, and forget them; returns how many, at most
-        ``limit``. ``remove`` must bear a file that is gone already.
-        """
-        return self._run(lambda c: inbox.remove_released(c, remove, archive, study_instance_uids, limit))
-
-    def note_missing(self, archive: str, instances: Sequence[HeldInstance]) -> int:
-        """Acknowledged instances whose files are gone: settled as "file-missing"; gives how many were not settled."""
-        return self._run(lambda c: inbox.note_missing(c, archive, instances))
-
-    def renew_digests(self, digest: Callable[[Path], str], *, limit: int = 500) -> int:
-        """Take digests of received files anew that an earlier version took otherwise; returns how many it looked at."""
-        return self._run(lambda c: inbox.renew_digests(c, digest, limit))
-
-    def standing_within(
-        self,
-        archive: str,
-        recipe: str,
-        since: date | None,
-        until: date | None,
-        modalities: Sequence[str] = (),
-        *,
-        after: int = 0,
-        limit: int = 500,
-    ) -> tuple[tuple[int, str], ...]:
-        """Ledger id and UID of reported studies of these dates and modalities (any, where empty), behind ``after``."""
-        values = {
-            "archive": archive, "recipe": recipe, "since": since, "until": until, "modalities": list(modalities),
-            "after": after, "limit": limit,
-        }  # fmt: skip
-        return tuple(
-            self._run(
-                lambda c: c.execute(statement("ledger", "standing_within"), values, prepare=False).fetchall()
-            )
-        )
-
-    def release_kept(self, days: int) -> int:
-        """Release what was kept, after an outcome named it, for more than ``days``; returns how many."""
-        return self._run(lambda c: inbox.release_kept(c, days))
-
     # -- the audit
 
-    def append_audit(self, events: Sequence[Mapping[str, Any]], chain: str = ACCESS_CHAIN) -> None:
+    def append_audit(self, events: Sequence[Mapping[str, Any]], chain: str = audit.ACCESS_CHAIN) -> None:
         """Append AuditEvents that belong to no study's transaction (reads, searches, starts)."""
         if events:
             self._run(lambda c: audit.append(c, chain, events, viewing=self._connections.role == VIEWER))
@@ -480,19 +395,3 @@ class Store:
 
     def _run(self, work: Callable[[Connection], Answer]) -> Answer:
         return self._connections.run(work)
-
-    def _check_revision(self) -> None:
-        def work(connection: Connection) -> str:
-            try:
-                row = connection.execute(statement("reading", "schema_revision")).fetchone()
-            except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName):
-                return ""
-            return str(row[0]) if row else ""
-
-        found = self._run(work)
-        if found != self._revision:
-            raise StopRun(
-                "schema",
-                f"the database's schema is revision {found or 'none'}, this program needs {self._revision}; "
-                "run firstread db upgrade",
-            )

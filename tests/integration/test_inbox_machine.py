@@ -98,7 +98,7 @@ class Inbox(RuleBasedStateMachine):
     def receive(self, number: int, variant: int) -> None:
         held = self.place(number, variant)
         if held is not None:
-            self.store.record_received(ARCHIVE, [held], "PACS")
+            self.store.inbox.record(ARCHIVE, [held], "PACS")
             self.acknowledged.add((held.ref.sop_instance_uid, held.sha256))
             self.waiting = True
 
@@ -122,11 +122,11 @@ class Inbox(RuleBasedStateMachine):
     @rule()
     def hand_over(self) -> None:
         self.waiting = False
-        for quiet in self.store.quiet_studies(0, ARCHIVE):
+        for quiet in self.store.inbox.quiet_studies(0, ARCHIVE):
             if quiet.study_instance_uid == self.uid:
                 if not self.store.ledger_ids(ARCHIVE, RECIPE, [self.uid]):
                     self.store.record_found(ARCHIVE, RECIPE, [FoundStudy(self.uid, None, (), "", None, "")])
-                self.store.hand_over(ARCHIVE, self.uid, quiet.newest)
+                self.store.inbox.hand_over(ARCHIVE, self.uid, quiet.newest)
 
     @precondition(lambda self: len(self.workers) < 3)
     @rule()
@@ -229,7 +229,7 @@ class Inbox(RuleBasedStateMachine):
             raise Crash
 
         with suppress(Crash):
-            self.store.remove_released(dies, ARCHIVE, [self.uid])
+            self.store.inbox.remove_released(dies, ARCHIVE, [self.uid])
 
     # -- the promise
 

@@ -32,54 +32,46 @@ def held(number: int, digest: str = "d1") -> HeldInstance:
 
 def test_duplicates_and_conflicts(store: Store) -> None:
     sop = held(1).ref.sop_instance_uid
-    assert store.record_received(ARCHIVE, [held(1)], "PACS") == (
-        Received(sop, duplicate=False, conflict=False),
-    )
-    assert store.record_received(ARCHIVE, [held(1)], "PACS") == (
-        Received(sop, duplicate=True, conflict=False),
-    )
-    assert store.record_received(ARCHIVE, [held(1, "d2")], "PACS") == (
+    assert store.inbox.record(ARCHIVE, [held(1)], "PACS") == (Received(sop, duplicate=False, conflict=False),)
+    assert store.inbox.record(ARCHIVE, [held(1)], "PACS") == (Received(sop, duplicate=True, conflict=False),)
+    assert store.inbox.record(ARCHIVE, [held(1, "d2")], "PACS") == (
         Received(sop, duplicate=False, conflict=True),
     )
-    assert store.record_received("another", [held(1, "d2")]) == (
-        Received(sop, duplicate=False, conflict=False),
-    )
-    assert store.received_instances(ARCHIVE, UID) == (held(1),), (
-        "of other bytes under one UID the first is used"
-    )
+    assert store.inbox.record("another", [held(1, "d2")]) == (Received(sop, duplicate=False, conflict=False),)
+    assert store.inbox.instances(ARCHIVE, UID) == (held(1),), "of other bytes under one UID the first is used"
 
 
 def test_two_versions_in_one_call_are_a_conflict(store: Store) -> None:
-    store.record_received(ARCHIVE, [held(1), held(1, "d2"), held(2)])
-    assert [one.sha256 for one in store.received_instances(ARCHIVE, UID)] == ["d1", "d1"]
+    store.inbox.record(ARCHIVE, [held(1), held(1, "d2"), held(2)])
+    assert [one.sha256 for one in store.inbox.instances(ARCHIVE, UID)] == ["d1", "d1"]
 
 
 def test_a_study_is_quiet_when_nothing_came_for_a_while(store: Store) -> None:
-    store.record_received(ARCHIVE, [held(1), held(2)])
-    assert store.quiet_studies(60) == ()
+    store.inbox.record(ARCHIVE, [held(1), held(2)])
+    assert store.inbox.quiet_studies(60) == ()
     time.sleep(0.05)
-    (quiet,) = store.quiet_studies(0.02, ARCHIVE)
+    (quiet,) = store.inbox.quiet_studies(0.02, ARCHIVE)
     assert (quiet.study_instance_uid, quiet.instances) == (UID, 2)
-    assert store.quiet_studies(0.02, "another") == ()
-    store.record_received(ARCHIVE, [held(3)])
-    store.hand_over(ARCHIVE, UID, quiet.newest)
-    (again,) = store.quiet_studies(0)
+    assert store.inbox.quiet_studies(0.02, "another") == ()
+    store.inbox.record(ARCHIVE, [held(3)])
+    store.inbox.hand_over(ARCHIVE, UID, quiet.newest)
+    (again,) = store.inbox.quiet_studies(0)
     assert again.instances == 1, "what came after the look is not handed over by it"
 
 
 def test_late_images_reopen_a_reported_study(store: Store) -> None:
     (ledger_id,) = discover(store, 1)
     store.save(outcome(claim(store)[0]))
-    store.record_received(ARCHIVE, [held(1)])
-    (quiet,) = store.quiet_studies(0)
+    store.inbox.record(ARCHIVE, [held(1)])
+    (quiet,) = store.inbox.quiet_studies(0)
     store.record_found(ARCHIVE, RECIPE, [found(0)])
-    store.hand_over(ARCHIVE, UID, quiet.newest)
+    store.inbox.hand_over(ARCHIVE, UID, quiet.newest)
     row = store.study(ledger_id)
     assert row is not None
     assert row.state == LedgerState.DISCOVERED
-    store.hand_over(ARCHIVE, UID, quiet.newest)
+    store.inbox.hand_over(ARCHIVE, UID, quiet.newest)
     store.save(outcome(claim(store)[0]))
-    store.hand_over(ARCHIVE, UID, quiet.newest)
+    store.inbox.hand_over(ARCHIVE, UID, quiet.newest)
     assert claim(store) == [], "handing over nothing opens nothing"
 
 
@@ -89,70 +81,70 @@ def used(*numbers: int, announced: bool = True) -> tuple[UsedInstance, ...]:
 
 def removed(store: Store) -> list[str]:
     gone: list[str] = []
-    store.remove_released(lambda path: gone.append(path.name))
+    store.inbox.remove_released(lambda path: gone.append(path.name))
     return gone
 
 
 def test_only_what_an_outcome_names_by_digest_is_removed(store: Store) -> None:
     discover(store, 1)
-    store.record_received(ARCHIVE, [held(1), held(2)])
+    store.inbox.record(ARCHIVE, [held(1), held(2)])
     (claimed,) = claim(store)
-    store.record_received(ARCHIVE, [held(3)])  # while the study is drafted
+    store.inbox.record(ARCHIVE, [held(3)])  # while the study is drafted
     assert removed(store) == []
     store.save(outcome(claimed, received=used(1)))
     assert removed(store) == ["1-d1.dcm"]
-    assert [one.ref.sop_instance_uid for one in store.received_instances(ARCHIVE, UID)] == [
+    assert [one.ref.sop_instance_uid for one in store.inbox.instances(ARCHIVE, UID)] == [
         f"{UID}.1.2",
         f"{UID}.1.3",
     ]
-    assert store.quiet_studies(0)[0].instances == 2, "the others wait to be handed over"
+    assert store.inbox.quiet_studies(0)[0].instances == 2, "the others wait to be handed over"
 
 
 def test_other_bytes_under_the_same_uid_are_not_removed_by_it(store: Store) -> None:
     discover(store, 1)
-    store.record_received(ARCHIVE, [held(1), held(1, "d2")])
+    store.inbox.record(ARCHIVE, [held(1), held(1, "d2")])
     store.save(outcome(claim(store)[0], received=used(1)))
     assert removed(store) == ["1-d1.dcm"]
-    assert store.received_instances(ARCHIVE, UID) == (held(1, "d2"),)
+    assert store.inbox.instances(ARCHIVE, UID) == (held(1, "d2"),)
 
 
 def test_a_failure_leaves_the_inbox_as_it_is(store: Store) -> None:
     discover(store, 1)
-    store.record_received(ARCHIVE, [held(1)])
+    store.inbox.record(ARCHIVE, [held(1)])
     store.settle(settled(claim(store)[0], LedgerState.FAILED, received=used(1)))
     assert removed(store) == []
 
 
 def test_what_no_archive_has_is_kept_for_a_late_image_and_then_released(store: Store) -> None:
     discover(store, 1)
-    store.record_received(ARCHIVE, [held(1)])
+    store.inbox.record(ARCHIVE, [held(1)])
     store.save(outcome(claim(store)[0], received=used(1, announced=False)))
     assert removed(store) == []
-    assert store.received_instances(ARCHIVE, UID) == (held(1),)
-    assert store.quiet_studies(0) == (), "it is settled: nothing waits"
-    assert store.release_kept(1) == 0
-    assert store.release_kept(0) == 1
+    assert store.inbox.instances(ARCHIVE, UID) == (held(1),)
+    assert store.inbox.quiet_studies(0) == (), "it is settled: nothing waits"
+    assert store.inbox.release_kept(1) == 0
+    assert store.inbox.release_kept(0) == 1
     assert removed(store) == ["1-d1.dcm"]
 
 
 def test_removed_files_may_come_again(store: Store) -> None:
     discover(store, 1)
-    store.record_received(ARCHIVE, [held(1)])
+    store.inbox.record(ARCHIVE, [held(1)])
     store.save(outcome(claim(store)[0], received=used(1)))
     assert removed(store) == ["1-d1.dcm"]
-    assert store.received_instances(ARCHIVE, UID) == ()
-    assert store.quiet_studies(0) == ()
-    store.record_received(ARCHIVE, [held(1)])
-    assert store.received_instances(ARCHIVE, UID) == (held(1),)
-    assert len(store.quiet_studies(0)) == 1
+    assert store.inbox.instances(ARCHIVE, UID) == ()
+    assert store.inbox.quiet_studies(0) == ()
+    store.inbox.record(ARCHIVE, [held(1)])
+    assert store.inbox.instances(ARCHIVE, UID) == (held(1),)
+    assert len(store.inbox.quiet_studies(0)) == 1
     assert removed(store) == []
 
 
 def test_a_file_that_is_gone_is_settled_by_name(store: Store, database_url: str) -> None:
     discover(store, 1)
-    store.record_received(ARCHIVE, [held(1), held(2)])
-    assert store.note_missing(ARCHIVE, [held(2)]) == 1
-    assert store.received_instances(ARCHIVE, UID) == (held(1),)
+    store.inbox.record(ARCHIVE, [held(1), held(2)])
+    assert store.inbox.note_missing(ARCHIVE, [held(2)]) == 1
+    assert store.inbox.instances(ARCHIVE, UID) == (held(1),)
     with psycopg.connect(libpq_url(database_url)) as connection:
         rows = connection.execute(
             "SELECT settled_code FROM firstread.instance ORDER BY sop_instance_uid"
@@ -162,7 +154,7 @@ def test_a_file_that_is_gone_is_settled_by_name(store: Store, database_url: str)
 
 @pytest.mark.parametrize("forget", ["SET path = ''", "SET released = true", "SET path = '', released = true"])
 def test_no_program_forgets_what_is_not_settled(store: Store, database_url: str, forget: str) -> None:
-    store.record_received(ARCHIVE, [held(1)])
+    store.inbox.record(ARCHIVE, [held(1)])
     with psycopg.connect(libpq_url(database_url)) as connection:
         connection.execute("SET ROLE firstread_machine")
         with pytest.raises(psycopg.errors.CheckViolation):

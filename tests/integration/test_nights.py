@@ -262,9 +262,9 @@ def test_what_was_pushed_is_drafted_by_the_next_sweep_whatever_its_date(
                 hashlib.sha256(kept.read_bytes()).hexdigest(), kept.stat().st_size, str(head.SOPClassUID),
                 str(head.file_meta.TransferSyntaxUID),
             )  # fmt: skip
-            store.record_received(MAIN, [held])
+            store.inbox.record(MAIN, [held])
             store.record_found(MAIN, "another recipe", [FoundStudy(uid, None, (), "", None, "")])
-            store.hand_over(MAIN, uid, datetime.now(UTC) + timedelta(minutes=1))
+            store.inbox.hand_over(MAIN, uid, datetime.now(UTC) + timedelta(minutes=1))
     yesterday = datetime.now(UTC).date() - timedelta(days=1)
     assert asyncio.run(runs.sweep(config=str(config), since=yesterday)).reported == 2
     assert rows(database_url, "SELECT count(*) FROM firstread.reports") == [(2,)]

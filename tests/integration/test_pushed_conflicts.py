@@ -41,7 +41,7 @@ def pushed(workplace: Workplace, tmp_path: Path, *, rows: int = 512, instance: i
     write_chest(path, header, pixels=chest_pixels(rows, 480))
     held = examine(path)
     assert isinstance(held, HeldInstance)
-    workplace.store.record_received("main", [held], [SENDER])
+    workplace.store.inbox.record("main", [held], [SENDER])
     return held
 
 
@@ -103,8 +103,8 @@ def test_a_conflict_that_comes_after_the_report_is_told_once(workplace: Workplac
 
 def test_the_audit_names_who_sent_what(workplace: Workplace, tmp_path: Path) -> None:
     held = pushed(workplace, tmp_path)
-    workplace.store.record_received("main", [held], [SENDER])
-    (quiet,) = workplace.store.quiet_studies(0.0, "main")
+    workplace.store.inbox.record("main", [held], [SENDER])
+    (quiet,) = workplace.store.inbox.quiet_studies(0.0, "main")
     assert isinstance(quiet, QuietStudy)
     (event,) = pushed_events(workplace, "main", STUDY, datetime.now(UTC))
     sender = event["agent"][0]

@@ -70,15 +70,15 @@ def test_status_says_what_was_received_and_waits(
     ref = InstanceRef(uid, f"{uid}.1", f"{uid}.1.1")
     instance = HeldInstance(ref, Path("/inbox/1.dcm"), "d1", 100, "1.2.840.1", "1.2.840.10008.1.2.1")
     with Store(database_url) as store:
-        store.record_received("main", [instance])
+        store.inbox.record("main", [instance])
     (waiting,) = told_json(["status"], capsys)["received"]
     assert (waiting["archive"], waiting["studies"]) == ("main", 1)
     assert 0 <= waiting["seconds_ago"] < 60
     assert told(["status"], capsys).startswith("main: 1 received and not handed over yet")
     assert "received" not in told(["status", "--state", "failed"], capsys)
     with Store(database_url) as store:
-        (quiet,) = store.quiet_studies(0)
-        store.hand_over("main", uid, quiet.newest)
+        (quiet,) = store.inbox.quiet_studies(0)
+        store.inbox.hand_over("main", uid, quiet.newest)
     assert "not handed over" not in told(["status"], capsys)
 
 

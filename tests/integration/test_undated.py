@@ -61,7 +61,7 @@ def test_digests_of_an_earlier_version_are_taken_again(database_url: str, tmp_pa
     assert isinstance(held, HeldInstance)
     config = write_site(tmp_path, database_url, {"main": {"kind": "folder", "path": str(tmp_path)}})
     with runs.open_workplace(str(config), "", "") as workplace:
-        workplace.store.record_received("main", [held], ["CT1@127.0.0.1"])
+        workplace.store.inbox.record("main", [held], ["CT1@127.0.0.1"])
         with psycopg.connect(libpq_url(database_url)) as connection:
             connection.execute("UPDATE firstread.instance SET sha256 = repeat('0', 64), by_content = false")
         remove_leftovers(workplace)

@@ -188,5 +188,5 @@ def _receive_and_hand_over(
 ) -> None:
     with at_work(site, "listen", "listening as"):
         site.push(*studies)
-    for quiet in workplace.store.quiet_studies(0, "main"):
+    for quiet in workplace.store.inbox.quiet_studies(0, "main"):
         handing_over.consider(quiet)
