@@ -34,6 +34,7 @@ MINI = "firstread-mini"
 TOWERS = {
     "uni-med": "models.families.uni_med.uni_med_family:uni_med_towers",
     "internvl": "models.families.native.chat:chat_towers",
+    "internvl3": "models.families.native.internvl:internvl_towers",
     "llava": "models.families.native.chat:chat_towers",
     "gemma3": "models.families.native.chat:chat_towers",
     "biomedclip": "models.families.native.biomedclip:clip_towers",

@@ -1,4 +1,4 @@
-"""A plain reading of InternVL-Chat-V1-2's published arithmetic, on its published tensor names; and a small one."""
+"""A plain reading of InternVL's published arithmetic, on its published tensor names; and small ones, V1-2 and V3."""
 
 import json
 from pathlib import Path
@@ -8,11 +8,12 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
 SIDE, PATCH, WIDTH, HEADS, LAYERS, LANGUAGE = 84, 14, 40, 5, 3, 32
 GRID = SIDE // PATCH
 TOKENS = (GRID // 2) ** 2
+QKV = ("q_proj", "k_proj", "v_proj")
 
 
 def chat_config(vocabulary: int, **changed: Any) -> dict[str, Any]:
@@ -60,6 +61,22 @@ def chat_config(vocabulary: int, **changed: Any) -> dict[str, Any]:
     }
 
 
+def later_config(vocabulary: int, text: str = "Qwen2ForCausalLM", **changed: Any) -> dict[str, Any]:
+    """The published ``config.json`` of a small InternVL3: layer norms, tiles, another language model."""
+    config = chat_config(vocabulary)
+    config["vision_config"] |= {
+        "norm_type": "layer_norm", "qkv_bias": True, "qk_normalization": False, "drop_path_rate": 0.1,
+    }  # fmt: skip
+    kind = {"Qwen2ForCausalLM": "qwen2", "InternLM2ForCausalLM": "internlm2"}.get(text, "llama")
+    config["llm_config"] |= {"architectures": [text], "model_type": kind, "rope_scaling": None}
+    if kind == "internlm2":
+        config["llm_config"] |= {"bias": False, "rope_scaling": {"factor": 2.0, "type": "dynamic"}}
+    return config | {
+        "template": "internvl2_5", "ps_version": "v2", "dynamic_image_size": True, "min_dynamic_patch": 1,
+        "max_dynamic_patch": 12, "use_thumbnail": True, **changed,
+    }  # fmt: skip
+
+
 def chat_weights(config: dict[str, Any], seed: int = 0) -> dict[str, Tensor]:
     """Random tensors under their published names."""
     generator = torch.Generator().manual_seed(seed)
@@ -83,10 +100,12 @@ def chat_weights(config: dict[str, Any], seed: int = 0) -> dict[str, Tensor]:
     }
     for layer in range(vision["num_hidden_layers"]):
         at = f"vision_model.encoder.layers.{layer}"
-        names |= {
-            f"{at}.{one}.weight": 1 + random(width)
-            for one in ("norm1", "norm2", "attn.q_norm", "attn.k_norm")
-        }
+        normed = ("attn.q_norm", "attn.k_norm") if vision["qk_normalization"] else ()
+        names |= {f"{at}.{one}.weight": 1 + random(width) for one in ("norm1", "norm2", *normed)}
+        if vision.get("norm_type") == "layer_norm":
+            names |= {f"{at}.{one}.bias": random(width) for one in ("norm1", "norm2")}
+        if vision["qkv_bias"]:
+            names[f"{at}.attn.qkv.bias"] = random(3 * width)
         names |= {f"{at}.{one}": random(width, scale=0.5) for one in ("ls1", "ls2")}
         names |= {
             f"{at}.attn.qkv.weight": random(3 * width, width),
@@ -102,7 +121,30 @@ def chat_weights(config: dict[str, Any], seed: int = 0) -> dict[str, Tensor]:
         names[f"language_model.{name}"] = (
             random(*value.shape, scale=0.3) if wide else 1 + random(*value.shape)
         )
-    return names
+    return (
+        internlm2(config, names) if "InternLM2ForCausalLM" in config["llm_config"]["architectures"] else names
+    )
+
+
+def internlm2(config: dict[str, Any], names: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The language model's tensors as InternLM2 names and joins them: the queries of a group, its key, its value."""
+    text = config["llm_config"]
+    keys, values = text["num_key_value_heads"], text["hidden_size"] // text["num_attention_heads"]
+    other = {
+        "embed_tokens": "tok_embeddings", "self_attn.o_proj": "attention.wo", "mlp.gate_proj": "feed_forward.w1",
+        "mlp.down_proj": "feed_forward.w2", "mlp.up_proj": "feed_forward.w3", "input_layernorm": "attention_norm",
+        "post_attention_layernorm": "ffn_norm", "language_model.lm_head": "language_model.output",
+    }  # fmt: skip
+    made: dict[str, Tensor] = {}
+    for name, value in names.items():
+        if ".self_attn.q_proj." in name:
+            rows = [names[name.replace("q_proj", one)].unflatten(0, (keys, -1, values)) for one in QKV]
+            made[name.replace("self_attn.q_proj", "attention.wqkv")] = torch.cat(rows, 1).flatten(0, 2)
+        elif ".self_attn.k_proj." not in name and ".self_attn.v_proj." not in name:
+            for old, new in other.items():
+                name = name.replace(old, new)
+            made[name] = value
+    return made
 
 
 def save_chat(folder: Path, config: dict[str, Any], weights: dict[str, Tensor]) -> Path:
@@ -122,12 +164,25 @@ def save_chat(folder: Path, config: dict[str, Any], weights: dict[str, Tensor]) 
 
 def llama(config: dict[str, Any]) -> Any:
     """The language model of the published configuration."""
-    return LlamaForCausalLM(LlamaConfig(**config["llm_config"])).eval()
+    settings = {name: value for name, value in config["llm_config"].items() if value is not None}
+    if settings["architectures"] == ["Qwen2ForCausalLM"]:
+        return Qwen2ForCausalLM(Qwen2Config(**settings)).eval()
+    settings = {name: value for name, value in settings.items() if name not in ("rope_scaling", "bias")}
+    return LlamaForCausalLM(LlamaConfig(**settings)).eval()
 
 
 def rms(values: Tensor, weight: Tensor) -> Tensor:
     """Root mean square norm."""
     return weight * values * torch.rsqrt(values.pow(2).mean(-1, keepdim=True) + 1e-6)
+
+
+def normed(values: Tensor, weights: dict[str, Tensor], name: str) -> Tensor:
+    """The norm ``name``: a layer norm where it has a bias."""
+    if f"{name}.bias" in weights:
+        return functional.layer_norm(
+            values, values.shape[-1:], weights[f"{name}.weight"], weights[f"{name}.bias"], 1e-6
+        )
+    return rms(values, weights[f"{name}.weight"])
 
 
 def tower(weights: dict[str, Tensor], pixels: Tensor, layers: int) -> Tensor:
@@ -144,16 +199,18 @@ def tower(weights: dict[str, Tensor], pixels: Tensor, layers: int) -> Tensor:
     )
     for layer in range(layers):
         at = f"vision_model.encoder.layers.{layer}"
-        given = rms(x, weights[f"{at}.norm1.weight"])
-        query, key, value = (given @ weights[f"{at}.attn.qkv.weight"].T).split(WIDTH, -1)
-        query = rms(query, weights[f"{at}.attn.q_norm.weight"])
-        key = rms(key, weights[f"{at}.attn.k_norm.weight"])
+        given = normed(x, weights, f"{at}.norm1")
+        joined = given @ weights[f"{at}.attn.qkv.weight"].T + weights.get(f"{at}.attn.qkv.bias", 0)
+        query, key, value = joined.split(WIDTH, -1)
+        if f"{at}.attn.q_norm.weight" in weights:
+            query = rms(query, weights[f"{at}.attn.q_norm.weight"])
+            key = rms(key, weights[f"{at}.attn.k_norm.weight"])
         heads = [one.reshape(n, -1, HEADS, WIDTH // HEADS).transpose(1, 2) for one in (query, key, value)]
         scores = heads[0] @ heads[1].transpose(2, 3) / (WIDTH // HEADS) ** 0.5
         mixed = (scores.softmax(-1) @ heads[2]).transpose(1, 2).reshape(n, -1, WIDTH)
         mixed = mixed @ weights[f"{at}.attn.proj.weight"].T + weights[f"{at}.attn.proj.bias"]
         x = x + mixed * weights[f"{at}.ls1"]
-        given = rms(x, weights[f"{at}.norm2.weight"])
+        given = normed(x, weights, f"{at}.norm2")
         inner = functional.gelu(given @ weights[f"{at}.mlp.fc1.weight"].T + weights[f"{at}.mlp.fc1.bias"])
         x = (
             x
@@ -195,6 +252,8 @@ def logits(
     pixels: Tensor,
     image_token: int,
     layers: int,
+    *,
+    transposed: bool = True,
 ) -> Tensor:
     """[1, length, vocabulary] of one prompt whose image tokens are replaced by the image's features."""
     network = llama(config)
@@ -202,6 +261,8 @@ def logits(
         {n.removeprefix("language_model."): v for n, v in weights.items() if n.startswith("language_model.")}
     )
     embeds = network.get_input_embeddings()(ids).clone()
-    embeds[ids == image_token] = features(weights, pixels, layers).reshape(-1, LANGUAGE)
+    embeds[ids == image_token] = features(weights, pixels, layers, transposed=transposed).reshape(
+        -1, LANGUAGE
+    )
     logits: Tensor = network(inputs_embeds=embeds).logits
     return logits

@@ -1,4 +1,4 @@
-"""Small MedRegA, LLaVA-Med and MedGemma with random weights and real marks, saved in their published formats."""
+"""Small MedRegA, InternVL3, LLaVA-Med and MedGemma: random weights, real marks, in their published formats."""
 
 from pathlib import Path
 from typing import Any, cast
@@ -17,7 +17,7 @@ from transformers import (
 )
 
 from pipeline.study import ImageSet, InstanceRef, StudyImage
-from tests.plain_internvl import chat_config, chat_weights, save_chat
+from tests.plain_internvl import chat_config, chat_weights, later_config, save_chat
 
 MARKS = {
     "medrega": (
@@ -36,6 +36,7 @@ MARKS = {
         "<box>",
         "</box>",
     ),
+    "internvl": ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<img>", "</img>", "<IMG_CONTEXT>", "<unk>"),
     "llava-med": ("<unk>", "<s>", "</s>", "<image>", "<pad>"),
     "medgemma": (
         "<pad>",
@@ -79,6 +80,7 @@ def build_tokenizer(kind: str) -> PreTrainedTokenizerFast:
     backend.train_from_iterator(CORPUS, trainer)
     names = {
         "medrega": {"bos_token": "<s>", "eos_token": "<|im_end|>"},
+        "internvl": {"eos_token": "<|im_end|>"},
         "llava-med": {"bos_token": "<s>", "eos_token": "</s>"},
         "medgemma": {"bos_token": "<bos>", "eos_token": "<eos>"},
     }[kind]
@@ -90,8 +92,8 @@ def write_chat_model(folder: Path, kind: str) -> Path:
     torch.set_num_threads(1)
     torch.manual_seed(3)
     tokenizer = build_tokenizer(kind)
-    if kind == "medrega":
-        config = chat_config(len(tokenizer))
+    if kind in ("medrega", "internvl"):
+        config = chat_config(len(tokenizer)) if kind == "medrega" else later_config(len(tokenizer))
         save_chat(folder, config, chat_weights(config, seed=5))
     else:
         network = _llava(tokenizer) if kind == "llava-med" else _gemma(tokenizer)

@@ -9,12 +9,15 @@ from models.families.mini.mini_family import MiniFamily
 from models.families.native.biomedclip import BiomedClipFamily, load_biomedclip
 from models.families.native.chat import ChatFamily
 from models.families.native.dialect import Dialect
+from models.families.native.internvl import conversation, load_internvl
+from models.families.native.internvl_words import WORDS as INTERN_WORDS
 from models.families.native.llava_med import LlavaMedDialect
 from models.families.native.medgemma import MedGemmaDialect
 from models.families.native.medrega import MedRegaDialect
 from models.families.native.networks import ChatNetwork, load_llava_med, load_medgemma, load_medrega
 from models.families.native.qwen import QwenFamily, load_qwen
 from models.families.native.qwen_words import WORDS
+from models.families.native.tiles import TiledFamily
 from models.families.text.recipes import recipe_of
 from models.families.text.text_family import TextFamily
 from models.families.uni_med.uni_med_family import UniMedFamily
@@ -84,6 +87,12 @@ def _open_chat(
     return lambda entry, folder: ChatFamily(entry, load(folder), dialect, ENGINES, limit=LIMIT, threads=1)
 
 
+def _open_internvl(entry: CatalogEntry, folder: Path) -> Family:
+    words = INTERN_WORDS[entry.prompts](entry.prompts, entry.images, conversation(folder))
+    untiled = entry.id == "fleming-vl-8b"
+    return TiledFamily(entry, load_internvl(folder, untiled=untiled), words, ENGINES, limit=LIMIT, threads=1)
+
+
 def _open_qwen(entry: CatalogEntry, folder: Path) -> Family:
     loaded = load_qwen(folder, entry.network_class, MOST_PIXELS)
     words = WORDS[entry.prompts](entry.prompts, entry.images)
@@ -104,6 +113,8 @@ TINY: Mapping[str, Making] = {
     "text-llm": Making(write_text_model, _open_text),
     "ming-moe": Making(write_ming_moe, _open_text),
     "medrega": Making(_write_chat("medrega"), _open_chat(load_medrega, MedRegaDialect())),
+    "lingshu-i-8b": Making(_write_chat("internvl"), _open_internvl),
+    "fleming-vl-8b": Making(_write_chat("internvl"), _open_internvl),
     "llava-med": Making(_write_chat("llava-med"), _open_chat(load_llava_med, LlavaMedDialect())),
     "medgemma-1.5-4b-it": Making(
         _write_chat("medgemma"), _open_chat(load_medgemma, MedGemmaDialect(most_images=3))

@@ -22,6 +22,7 @@ ADAPTERS = {
     "uni-med": "models.families.uni_med.uni_med_family:open_uni_med",
     "causal-lm": "models.families.text.text_family:open_text",
     "internvl": "models.families.native.chat:open_medrega",
+    "internvl3": "models.families.native.internvl:open_internvl",
     "llava": "models.families.native.chat:open_llava_med",
     "gemma3": "models.families.native.chat:open_medgemma",
     "biomedclip": "models.families.native.biomedclip:open_biomedclip",
@@ -32,7 +33,9 @@ ADAPTERS = {
 """Module and function of each adapter."""
 Opener = Callable[[CatalogEntry, ModelChoice, Path], Family]
 """Takes the entry, the site's choice and the folder for graphs and engines; returns the loaded family."""
-REDUCING = frozenset({"causal-lm", "uni-med", "internvl", "llava", "gemma3", "qwen2-vl", "qwen2.5-vl"})
+REDUCING = frozenset(
+    {"causal-lm", "uni-med", "internvl", "internvl3", "llava", "gemma3", "qwen2-vl", "qwen2.5-vl"}
+)
 """Adapters that load a language model at the precision that a site chose."""
 
 

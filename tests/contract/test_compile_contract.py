@@ -43,6 +43,7 @@ NAMES = (
     "firstread-mini",
     "uni-med",
     "medrega",
+    "lingshu-i-8b",
     "llava-med",
     "medgemma-1.5-4b-it",
     "biomedclip",

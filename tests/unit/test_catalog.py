@@ -78,6 +78,9 @@ SYSTEMS = [
     "medgemma-1.5-4b-it",
     "lingshu-7b",
     "lingshu-32b",
+    "lingshu-i-8b",
+    "fleming-vl-8b",
+    "fleming-vl-38b",
     "chexone",
     "biomedclip",
     "wingpt2-7b",
@@ -110,9 +113,10 @@ SYSTEMS = [
     "helm",
 ]
 CONCLUDES = {
-    "report": ["firstread-mini", "medrega", "lingshu-7b", "lingshu-32b", "openai-endpoint"],
+    "report": ["firstread-mini", "medrega", "lingshu-7b", "lingshu-32b", "lingshu-i-8b", "openai-endpoint"],
     "own-summary": ["medgemma-4b-it", "medgemma-27b-it", "medgemma-1.5-4b-it", "chexone", "chexagent-2"],
     "other-model-or-unwritten": [
+        "fleming-vl-8b", "fleming-vl-38b",
         "uni-med", "umit", "llava-med", "maira-2", "llava-rad", "libra-7b", "libra-3b", "hulu-med-7b", "hulu-med-14b",
         "hulu-med-32b", "radfm",
     ],

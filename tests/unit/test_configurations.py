@@ -57,6 +57,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         "causal-lm": write_text_model(root / "text"),
         "uni-med": write_uni_med(root / "uni-med"),
         "internvl": write_chat_model(root / "medrega", "medrega"),
+        "internvl3": write_chat_model(root / "internvl", "internvl"),
         "llava": write_chat_model(root / "llava-med", "llava-med"),
         "gemma3": write_chat_model(root / "medgemma", "medgemma"),
         "qwen2-vl": write_qwen(root / "umit", "qwen2-vl"),

@@ -12,6 +12,7 @@ from models.drafter import Drafter
 from models.drafting.draft_plan import DraftPlan
 from models.drafting.tasks import SiteTask
 from models.families.endpoint.wording import wording_of
+from models.families.native.internvl_words import WORDS as INTERN
 from models.families.native.llava_med import LlavaMedDialect
 from models.families.native.medgemma import MedGemmaDialect
 from models.families.native.medrega import MedRegaDialect
@@ -61,6 +62,8 @@ def prompt(entry: CatalogEntry, wording: str) -> str:
         return read_prompts(entry.prompts).texts[task, Language.ENGLISH]
     if entry.adapter.startswith("qwen"):
         return WORDS[entry.prompts](entry.prompts, entry.images).word(request, [IMAGE], "DX")
+    if entry.adapter == "internvl3":
+        return str(INTERN[entry.prompts](entry.prompts).word(request, [IMAGE], "DX"))
     dialects: dict[str, Any] = {
         "gemma3": MedGemmaDialect,
         "llava": LlavaMedDialect,

@@ -1,11 +1,13 @@
-"""InternVL-Chat-V1-2 checkpoints (``internvl_chat``) as transformers' own InternVL network.
+"""InternVL checkpoints as published by their authors (``internvl_chat``, V1-2 to InternVL3) in transformers' network.
 
 The published code is never run: transformers 5 builds networks without memory, which it does not bear. Its layout is
-mapped name by name, the joined query, key and value split. Two things differ from newer InternVL and are kept: all
-norms of the tower are RMS norms, queries and keys included, and under ``ps_version`` "v1" the pixel shuffle leaves
-height and width exchanged, so that the language model reads the image column by column.
+mapped name by name, the joined query, key and value split. The tower's norms are RMS norms (InternViT-6B, queries and
+keys included) or layer norms (InternViT-300M); under ``ps_version`` "v1" the pixel shuffle leaves height and width
+exchanged, so that the language model reads the image column by column; the language model is a Llama, a Qwen2, or an
+InternLM2, which is a Llama whose query, key and value are joined by group.
 
-Source of the layout: OpenGVLab/InternVL ``modeling_intern_vit.py``, ``modeling_internvl_chat.py``.
+Source of the layout: OpenGVLab/InternVL ``modeling_intern_vit.py``, ``modeling_internvl_chat.py``,
+``modeling_internlm2.py``.
 """
 
 import json
@@ -54,14 +56,46 @@ _NAMES = (
     (r"language_model\.lm_head\.weight", r"lm_head.weight"),
     (r"language_model\.model\.(.+)", r"model.language_model.\1"),
 )
-_RULES = tuple((re.compile(pattern), target) for pattern, target in _NAMES)
+_TEXT = "model.language_model."
+_INTERNLM2 = (
+    (r"language_model\.output\.weight", r"lm_head.weight"),
+    (r"language_model\.model\.tok_embeddings\.(.+)", rf"{_TEXT}embed_tokens.\1"),
+    (
+        r"language_model\.model\.layers\.(\d+)\.attention\.wqkv\.(.+)",
+        rf"{_TEXT}layers.\1.self_attn.{{qkv}}.\2",
+    ),
+    (r"language_model\.model\.layers\.(\d+)\.attention\.wo\.(.+)", rf"{_TEXT}layers.\1.self_attn.o_proj.\2"),
+    (r"language_model\.model\.layers\.(\d+)\.feed_forward\.w1\.(.+)", rf"{_TEXT}layers.\1.mlp.gate_proj.\2"),
+    (r"language_model\.model\.layers\.(\d+)\.feed_forward\.w2\.(.+)", rf"{_TEXT}layers.\1.mlp.down_proj.\2"),
+    (r"language_model\.model\.layers\.(\d+)\.feed_forward\.w3\.(.+)", rf"{_TEXT}layers.\1.mlp.up_proj.\2"),
+    (r"language_model\.model\.layers\.(\d+)\.attention_norm\.(.+)", rf"{_TEXT}layers.\1.input_layernorm.\2"),
+    (
+        r"language_model\.model\.layers\.(\d+)\.ffn_norm\.(.+)",
+        rf"{_TEXT}layers.\1.post_attention_layernorm.\2",
+    ),
+)
+_RULES = tuple((re.compile(pattern), target) for pattern, target in (*_INTERNLM2, *_NAMES))
+LANGUAGE = {
+    "LlamaForCausalLM": "LlamaConfig",
+    "Qwen2ForCausalLM": "Qwen2Config",
+    "InternLM2ForCausalLM": "LlamaConfig",
+}
+"""The native configuration of each language model, by the published class."""
+GROUPED = "InternLM2ForCausalLM"
+_NOT_TEXT = ("model_type", "auto_map", "attn_implementation", "bias", "rope_scaling")
+"""Of a published language model: what names its code, InternLM2's word for attention_bias, and what is made anew."""
 _MADE_AT_LOAD = "rotary_emb.inv_freq"
 """Stored by old checkpoints; holds no weights."""
 
 
 @dataclass(frozen=True, slots=True)
 class ChatLayout:
-    """The published ``config.json``: ``size`` is the image side in pixels, ``transposed`` means ps_version v1."""
+    """The published ``config.json``.
+
+    ``size`` is the side of an image or tile in pixels, ``transposed`` means ps_version v1, ``tiles`` the least and the
+    most tiles of one image (one and one: it is not cut), ``thumbnail`` that the whole image follows its tiles, and
+    ``template`` the name of the conversation it was trained on.
+    """
 
     vision: Mapping[str, Any]
     language: Mapping[str, Any]
@@ -69,19 +103,39 @@ class ChatLayout:
     select_layer: int
     downsample_ratio: float
     transposed: bool
+    tiles: tuple[int, int] = (1, 1)
+    thumbnail: bool = False
+    template: str = ""
 
     @property
     def tokens(self) -> int:
-        """Visual tokens of one image."""
+        """Visual tokens of one image or tile."""
         return int((self.size // int(self.vision["patch_size"])) ** 2 * self.downsample_ratio**2)
 
+    @property
+    def text_class(self) -> str:
+        """The published class of the language model."""
+        return str(self.language["architectures"][0])
 
-def read_layout(folder: Path) -> ChatLayout:
-    """The layout of a published folder. Raises ConfigurationError where it is one that this mapping does not cover."""
+    @property
+    def joined(self) -> tuple[int, int]:
+        """Query heads that share a key and a value, and the values of a head."""
+        heads = int(self.language["num_attention_heads"])
+        sharing = heads // int(self.language.get("num_key_value_heads") or heads)
+        return sharing, int(self.language["hidden_size"]) // heads
+
+
+def read_layout(folder: Path, *, tiled: bool = False) -> ChatLayout:
+    """The layout of a published folder; ``tiled`` allows images that are cut into tiles.
+
+    Raises ConfigurationError where it is one that this mapping does not cover.
+    """
     try:
         stored = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         vision, language = dict(stored["vision_config"]), dict(stored["llm_config"])
         size = int(stored.get("force_image_size") or vision["image_size"])
+        cut = bool(stored.get("dynamic_image_size", False))
+        tiles = (int(stored.get("min_dynamic_patch", 1)), int(stored.get("max_dynamic_patch", 6)))
         layout = ChatLayout(
             vision,
             language,
@@ -89,27 +143,40 @@ def read_layout(folder: Path) -> ChatLayout:
             int(stored.get("select_layer", -4)),
             float(stored.get("downsample_ratio", 0.5)),
             stored.get("ps_version", "v1") == "v1",
+            tiles if cut else (1, 1),
+            cut and bool(stored.get("use_thumbnail", False)),
+            str(stored.get("template", "")),
         )
         known = stored["model_type"] == "internvl_chat"
+        normed = vision.get("qk_normalization", True)
         needs = {
-            "a Llama language model": language["architectures"] == ["LlamaForCausalLM"],
+            "a language model that is a Llama, a Qwen2 or an InternLM2": language["architectures"][0]
+            in LANGUAGE,
             "an output matrix of its own": not language.get("tie_word_embeddings", False),
             "one size for image and positions": size == int(vision["image_size"]),
-            f"norms with epsilon {NORM_EPSILON}": float(vision.get("layer_norm_eps", NORM_EPSILON))
-            == NORM_EPSILON,
-            "images that are not tiled or padded": not stored.get("dynamic_image_size", False)
-            and not stored.get("pad2square", False),
+            "norms of kind rms_norm or layer_norm": _norms(vision) in ("rms_norm", "layer_norm"),
+            f"norms with epsilon {NORM_EPSILON}": not normed
+            or float(vision.get("layer_norm_eps", NORM_EPSILON)) == NORM_EPSILON,
+            "images that are not tiled": tiled or not cut,
+            "tiles from 1 to at most 64": 1 <= tiles[0] <= tiles[1] <= 64,
+            "images that are not padded": not stored.get("pad2square", False),
             "pixel shuffle v1 or v2": stored.get("ps_version", "v1") in ("v1", "v2"),
         }
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
         raise ConfigurationError(
             "weights-folder", f"config.json of {folder} is not that of an internvl_chat model ({error})"
         ) from None
     unmet = [what for what, met in needs.items() if not met]
     if not known or unmet:
         what = ", ".join(unmet) or "the model type internvl_chat"
-        raise ConfigurationError("weights-folder", f"{folder} is not InternVL-Chat-V1-2: it needs {what}")
+        raise ConfigurationError(
+            "weights-folder", f"{folder} is not an InternVL that is read here: it needs {what}"
+        )
     return layout
+
+
+def _norms(vision: Mapping[str, Any]) -> str:
+    return str(vision.get("norm_type", "rms_norm"))
 
 
 def native_names(name: str) -> tuple[str, ...]:
@@ -118,7 +185,7 @@ def native_names(name: str) -> tuple[str, ...]:
         if pattern.fullmatch(name):
             new = pattern.sub(target, name)
             return tuple(new.replace("{qkv}", part) for part in QKV) if "{qkv}" in new else (new,)
-    raise StopRun("weights", f"the weights hold a tensor {name} that InternVL-Chat-V1-2 does not have")
+    raise StopRun("weights", f"the weights hold a tensor {name} that InternVL does not have")
 
 
 def native_config(layout: ChatLayout, image_token: int) -> Any:
@@ -135,15 +202,13 @@ def native_config(layout: ChatLayout, image_token: int) -> Any:
             "hidden_act": vision.get("hidden_act", "gelu"),
             "attention_bias": vision.get("qkv_bias", False),
             "use_qk_norm": vision.get("qk_normalization", True),
-            "norm_type": "rms_norm",
-            "layer_norm_eps": NORM_EPSILON,
+            "norm_type": _norms(vision),
+            "layer_norm_eps": float(vision.get("layer_norm_eps", NORM_EPSILON)),
             "image_size": layout.size,
             "patch_size": vision["patch_size"],
             "use_mean_pooling": True,  # there is no norm after the last layer
         },
-        text_config=transformers.LlamaConfig(
-            **{k: v for k, v in layout.language.items() if k != "model_type"}
-        ),
+        text_config=getattr(transformers, LANGUAGE[layout.text_class])(**_text_settings(layout)),
         image_token_id=image_token,
         image_seq_length=layout.tokens,
         downsample_ratio=layout.downsample_ratio,
@@ -152,7 +217,19 @@ def native_config(layout: ChatLayout, image_token: int) -> Any:
     )
 
 
-def load_internvl_chat(folder: Path, image_token: int, placing: Placing) -> Any:
+def _text_settings(layout: ChatLayout) -> dict[str, Any]:
+    """The language model's published settings as the native class takes them."""
+    settings = {name: value for name, value in layout.language.items() if name not in _NOT_TEXT}
+    if layout.text_class == GROUPED:
+        settings["attention_bias"] = bool(layout.language.get("bias", False))
+    scaling = layout.language.get("rope_scaling")
+    if scaling:  # both names of its kind are published; the native class takes one
+        kind = scaling.get("rope_type", scaling.get("type"))
+        settings["rope_scaling"] = {k: v for k, v in scaling.items() if k != "type"} | {"rope_type": kind}
+    return settings
+
+
+def load_internvl_chat(folder: Path, image_token: int, placing: Placing, *, tiled: bool = False) -> Any:
     """The native network with the published weights, tokens in the order that they were trained in.
 
     Tensors are read one at a time, each once, into a network that was built without memory. Raises
@@ -161,7 +238,7 @@ def load_internvl_chat(folder: Path, image_token: int, placing: Placing) -> Any:
     import accelerate
     import transformers
 
-    layout = read_layout(folder)
+    layout = read_layout(folder, tiled=tiled)
     with accelerate.init_empty_weights(include_buffers=False):
         network: Any = transformers.InternVLForConditionalGeneration(native_config(layout, image_token))
     if placing.reduced:
@@ -175,7 +252,7 @@ def load_internvl_chat(folder: Path, image_token: int, placing: Placing) -> Any:
         targets = {name: native_names(name) for name in tensors if not name.endswith(_MADE_AT_LOAD)}
         check_keys(network.state_dict().keys(), (name for names in targets.values() for name in names))
         for name, names in targets.items():
-            for new, tensor in _parts(tensors[name], names):
+            for new, tensor in _parts(tensors[name], names, layout.joined if ".wqkv." in name else None):
                 _place(network, new, tensor, placing)
     if layout.transposed:
         network.model.pixel_shuffle = keep_transposed(network.model.pixel_shuffle)
@@ -191,9 +268,23 @@ def keep_transposed(shuffle: Callable[..., Any]) -> Callable[..., Any]:
     return transposed
 
 
-def _parts(tensor: Any, targets: tuple[str, ...]) -> Iterator[tuple[str, Any]]:
+def _parts(
+    tensor: Any, targets: tuple[str, ...], joined: tuple[int, int] | None
+) -> Iterator[tuple[str, Any]]:
+    """The tensors that a published one holds: itself, thirds of it, or what InternLM2 joins by group.
+
+    ``joined`` are the query heads of a group and the values of a head: rows are the queries of a group, its key, its
+    value, group after group.
+    """
     if len(targets) == 1:
         yield targets[0], tensor[...]
+        return
+    if joined is not None:
+        heads, values = joined
+        whole = tensor[...]
+        rows = whole.reshape(-1, heads + 2, values, *whole.shape[1:])
+        for target, part in zip(targets, (rows[:, :heads], rows[:, heads], rows[:, heads + 1]), strict=True):
+            yield target, part.reshape(-1, *whole.shape[1:]).contiguous()
         return
     third = tensor.get_shape()[0] // len(targets)
     for place, target in enumerate(targets):
