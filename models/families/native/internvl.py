@@ -14,7 +14,7 @@ from PIL import Image
 
 from models.catalog import CatalogEntry
 from models.families.native.internvl_chat import load_internvl_chat, read_layout
-from models.families.native.internvl_words import WORDS, Conversation, conversation_of
+from models.families.native.internvl_words import WORDS, ChatFrame, conversation_of
 from models.families.native.networks import (
     IMAGENET_DEVIATION,
     IMAGENET_MEAN,
@@ -170,7 +170,7 @@ def open_internvl(entry: CatalogEntry, choice: ModelChoice, cache: Path) -> Tile
     )
 
 
-def conversation(folder: Path) -> Conversation:
+def conversation(folder: Path) -> ChatFrame:
     """The conversation that the folder's config.json names. Raises ConfigurationError for one that is not known."""
     stored = read_json(folder / "config.json")
     return conversation_of(str(stored.get("template") or "internvl2_5"), stored.get("system_message"))

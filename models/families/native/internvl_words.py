@@ -31,7 +31,7 @@ _THINK = "</think>"
 
 
 @dataclass(frozen=True, slots=True)
-class Conversation:
+class ChatFrame:
     """One of the conversations that InternVL was trained on: its system line and what ends a turn."""
 
     name: str
@@ -46,15 +46,15 @@ class Conversation:
 CONVERSATIONS = {
     one.name: one
     for one in (
-        Conversation("Hermes-2", _FIRST, "<|im_end|>"),
-        Conversation("internlm2-chat", _FIRST, "<|im_end|>"),
-        Conversation("internvl2_5", _LATER, "<|im_end|>\n"),
+        ChatFrame("Hermes-2", _FIRST, "<|im_end|>"),
+        ChatFrame("internlm2-chat", _FIRST, "<|im_end|>"),
+        ChatFrame("internvl2_5", _LATER, "<|im_end|>\n"),
     )
 }
 """By the ``template`` of config.json."""
 
 
-def conversation_of(name: str, system: Any = None) -> Conversation:
+def conversation_of(name: str, system: Any = None) -> ChatFrame:
     """The conversation ``name``, with the system line of config.json where it sets one.
 
     Raises ConfigurationError for one that is not known here.
@@ -66,7 +66,7 @@ def conversation_of(name: str, system: Any = None) -> Conversation:
         )
         raise ConfigurationError("weights-folder", message)
     found = CONVERSATIONS[name]
-    return found if not isinstance(system, str) else Conversation(name, system, found.end)
+    return found if not isinstance(system, str) else ChatFrame(name, system, found.end)
 
 
 class FlemingWords:
@@ -84,7 +84,7 @@ class FlemingWords:
         self,
         prompts: str = "fleming-vl.toml",
         most_images: int = 1,
-        conversation: Conversation = CONVERSATIONS["internvl2_5"],
+        conversation: ChatFrame = CONVERSATIONS["internvl2_5"],
     ) -> None:
         self._wordings, self._conversation = read_wordings(prompts), conversation
         self.digest, self.most_images = self._wordings.digest, most_images
@@ -133,10 +133,10 @@ class LingshuIWords(LingshuWords):
     system = ""
 
     def __init__(
-        self, prompts: str = "lingshu-i.toml", most_images: int = 6, conversation: Conversation | None = None
+        self, prompts: str = "lingshu-i.toml", most_images: int = 6, conversation: ChatFrame | None = None
     ) -> None:
         super().__init__(prompts, most_images)
-        self._conversation = Conversation("internvl2_5", "", "<|im_end|>\n")
+        self._conversation = ChatFrame("internvl2_5", "", "<|im_end|>\n")
 
     def frame(self, prompt: str) -> str:
         """See Dialect."""
