@@ -123,6 +123,11 @@ def _modality_values(values: Values, dataset: Dataset, *, little: bool) -> Value
         entries = _lut(table, signed=integer(dataset, "PixelRepresentation") == 1, little=little)
         if entries is not None:
             return _looked_up(values, *entries)
+    return _rescaled(values, dataset)
+
+
+def _rescaled(values: Values, dataset: Dataset) -> Values:
+    """By Rescale Slope and Intercept (PS3.3 C.11.1.1.2)."""
     slope, intercept = numbers(dataset, "RescaleSlope")[:1], numbers(dataset, "RescaleIntercept")[:1]
     return values * (slope[0] if slope and slope[0] != 0 else 1.0) + (intercept[0] if intercept else 0.0)
 
@@ -131,7 +136,13 @@ def _shown(modality: Values, levels: Levels, dataset: Dataset, *, little: bool) 
     """0..1 per level: the header's own VOI transformation where it shows the film, else a range from the film
     itself.
     """
-    for candidate in (_voi_lut(modality, dataset, little=little), _window(modality, dataset)):
+    signed = _may_be_negative(dataset)
+    candidates = (
+        _voi_lut(modality, dataset, signed=signed, little=little),
+        _voi_lut(modality, dataset, signed=not signed, little=little),  # of a writer who took the other sign
+        _window(modality, dataset),
+    )
+    for candidate in candidates:
         if candidate is not None and _clipped(candidate, levels) <= MAX_CLIPPED:
             return _polarity(candidate, levels, dataset)
     cumulative = np.cumsum(levels.weights) * 100
@@ -154,14 +165,26 @@ def _clipped(shown: Values, levels: Levels) -> float:
     return float(max(levels.weights[shown <= 0].sum(), levels.weights[shown >= 1].sum()))
 
 
-def _voi_lut(modality: Values, dataset: Dataset, *, little: bool) -> Values | None:
+def _voi_lut(modality: Values, dataset: Dataset, *, signed: bool, little: bool) -> Values | None:
     for table in items(dataset, "VOILUTSequence"):
-        entries = _lut(table, signed=bool(modality.min() < 0), little=little)
+        entries = _lut(table, signed=signed, little=little)
         if entries is not None:
             found = _looked_up(modality, *entries)
             top = float(entries[1].max())
             return found / top if top > 0 else None
     return None
+
+
+def _may_be_negative(dataset: Dataset) -> bool:
+    """Whether the Modality LUT step can give a negative value, whatever this film holds: then the first value that a
+    VOI LUT maps is signed (PS3.3 C.11.2.1.1).
+    """
+    if items(dataset, "ModalityLUTSequence"):
+        return False
+    bits = min(max(integer(dataset, "BitsStored") or 16, 1), 16)
+    lowest = -(1 << bits - 1) if integer(dataset, "PixelRepresentation") == 1 else 0
+    ends = np.array([lowest, lowest + (1 << bits) - 1], np.float64)
+    return bool(_rescaled(ends, dataset).min() < 0)
 
 
 def _window(modality: Values, dataset: Dataset) -> Values | None:

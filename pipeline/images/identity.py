@@ -4,6 +4,7 @@ A Patient ID identifies only together with its issuer, and a number that a devic
 nobody. Headers that disagree as a typing error does (case, accents, a name's further groups) are of one patient.
 """
 
+import itertools
 import re
 import unicodedata
 from collections.abc import Sequence
@@ -47,7 +48,8 @@ def one_patient(headers: Sequence[Header]) -> tuple[Remark, ...]:
     if not found:
         return ()
     known = max(found, key=lambda one: one.told)
-    if not all(_same(one, known) for one in found) or len({one.issuer for one in found if one.issuer}) > 1:
+    apart = any(_contradict(*pair) for pair in itertools.combinations(dict.fromkeys(found), 2))
+    if apart or not all(_same(one, known) for one in found):
         raise FailStudy(
             "mixed-patients", "the study's instances name different patients; correct them in the archive"
         )
@@ -80,17 +82,23 @@ def patient_of(datasets: Sequence[Dataset]) -> PatientIdentity:
     )
 
 
+def _contradict(one: _Identity, other: _Identity) -> bool:
+    """Whether two headers cannot be of one patient.
+
+    Each is compared with each: a header that tells little agrees with two patients as well as with one.
+    """
+    told = ((one.number, other.number), (one.issuer, other.issuer), (one.birth, other.birth))
+    differ = any(mine and theirs and mine != theirs for mine, theirs in told)
+    return differ or _names_agree(one.names, other.names) is False
+
+
 def _same(one: _Identity, known: _Identity) -> bool:
-    """Whether a header is of the known patient: nothing contradicts it, and something proves it."""
-    names = _names_agree(one.names, known.names)
-    if names is False or (one.birth and known.birth and one.birth != known.birth):
-        return False
+    """Whether a header, which contradicts none, is proved to be of the known patient."""
     if one.number and known.number:
-        return one.number == known.number
-    if not one.number and not known.number:
-        alike = one.names == known.names and one.birth == known.birth
-        return alike or names is True
-    return names is True and one.birth is not None and one.birth == known.birth
+        return True
+    if not one.number and not known.number and (one.names, one.birth) == (known.names, known.birth):
+        return True
+    return _names_agree(one.names, known.names) is True and one.birth is not None and one.birth == known.birth
 
 
 def _names_agree(one: tuple[frozenset[str], ...], other: tuple[frozenset[str], ...]) -> bool | None:

@@ -13,6 +13,7 @@ from PIL import Image, ImageDraw
 from pydicom.dataset import Dataset
 
 from pipeline.images.headers import Header, integer, items, numbers, text, texts
+from pipeline.images.rejection import rejected
 from pipeline.study import Remark, Turn
 
 PRESENTATION_STATE = "1.2.840.10008.5.1.4.1.1.11.1"
@@ -37,12 +38,23 @@ class Presented:
     remarks: tuple[Remark, ...] = ()
 
 
+def presentation_states(headers: Sequence[Header]) -> list[Header]:
+    """The presentation states of a study that no rejection note takes out of use."""
+    out = rejected(headers)
+    return [
+        header
+        for header in headers
+        if text(header.dataset, "SOPClassUID") == PRESENTATION_STATE
+        and text(header.dataset, "SOPInstanceUID") not in out
+    ]
+
+
 def presented(dataset: Dataset, states: Sequence[Header], *, lateral: bool) -> Presented:
     """How the film is shown, beside the presentation states of its study."""
     uid = text(dataset, "SOPInstanceUID")
     own = [state.dataset for state in states if uid in _referenced(state.dataset)]
     by_header = turn_of(dataset, lateral=lateral)
-    asked = {_turn_of_state(state) for state in own}
+    asked = {turn for state in own if (turn := _turn_of_state(state)) is not None}
     remarks = []
     if _contradicts(dataset, lateral=lateral):
         remarks.append(_AGAINST)
@@ -105,8 +117,10 @@ def _within_shutter(dataset: Dataset, rows: int, columns: int) -> npt.NDArray[np
     return shown
 
 
-def _turn_of_state(state: Dataset) -> Turn:
-    """Rotated clockwise first, then flipped (PS3.3 C.10.6)."""
+def _turn_of_state(state: Dataset) -> Turn | None:
+    """Rotated clockwise first, then flipped (PS3.3 C.10.6); None where the state has no Spatial Transformation."""
+    if not text(state, "ImageRotation") and not text(state, "ImageHorizontalFlip"):
+        return None
     transposed, mirrored, upside_down = {
         90: (True, True, False), 180: (False, True, True), 270: (True, False, True),
     }.get((integer(state, "ImageRotation") or 0) % 360, (False, False, False))  # fmt: skip

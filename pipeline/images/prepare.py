@@ -16,7 +16,7 @@ from pipeline.images.grey import display
 from pipeline.images.headers import Header, integer, read_header, text
 from pipeline.images.identity import one_patient
 from pipeline.images.limits import ImageLimits
-from pipeline.images.orientation import PRESENTATION_STATE, Presented, apply_shutters, presented
+from pipeline.images.orientation import Presented, apply_shutters, presentation_states, presented
 from pipeline.images.scale import pixel_aspect, resized, spacing_mm, working_size
 from pipeline.images.selection import judge_all
 from pipeline.images.trust import HEADERS_ALONE, SiteTrust
@@ -75,7 +75,7 @@ def prepare(
     if all(candidate.lateral for candidate in candidates):
         left_out += [_left_out(candidate.header, LATERAL_NOT_USED) for candidate in candidates]
         raise _nothing_to_use(left_out, damaged)
-    states = [header for header in headers if text(header.dataset, "SOPClassUID") == PRESENTATION_STATE]
+    states = presentation_states(headers)
     shown = {
         candidate.header.path: presented(candidate.header.dataset, states, lateral=candidate.lateral)
         for candidate in candidates

@@ -1,5 +1,6 @@
 """Whose study it is: names in several scripts, placeholders, and a number of two hospitals."""
 
+import itertools
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,25 @@ TWO = [
 def test_one_patient_written_in_two_ways(first: tuple[str, ...], second: tuple[str, ...]) -> None:
     for order in ((first, second), (second, first)):
         assert "patient-spelling" in {one.code for one in one_patient([header(*one) for one in order])}
+
+
+MIXED = [
+    [("100", ""), ("100", "Alpha^Anna"), ("100", "Beta^Bert")],  # nothing contradicts the first
+    [("100", "", "", "HOSPITAL A"), ("100", "Alpha^Anna"), ("100", "Beta^Bert")],
+    [("100", "Alpha"), ("100", "Alpha^Anna"), ("100", "Alpha^Bert")],  # siblings
+    [("100", "Alpha^Anna", ""), ("100", "Alpha^Anna", "19710314"), ("100", "Alpha^Anna", "19720314")],
+    [("100", "王^小东"), ("100", "Ivanova^Anna"), ("100", "Petrova^Olga")],
+    [("", "Alpha^Anna", "19710314"), ("100", "Alpha^Anna", "19710314"), ("200", "Alpha^Anna", "19710314")],
+    [("0", "Smith^John", "19710314"), ("0", "Smith^John", "")],  # a number would be needed
+    [("100", "Alpha^Anna"), ("", "Alpha^Anna", "")],
+]
+
+
+@pytest.mark.parametrize("headers", MIXED)
+def test_each_header_is_compared_with_each(headers: list[tuple[str, ...]]) -> None:
+    for order in itertools.permutations(headers):
+        with pytest.raises(FailStudy, match="mixed-patients"):
+            one_patient([header(*one) for one in order])
 
 
 @pytest.mark.parametrize(("first", "second"), TWO)
