@@ -40,6 +40,7 @@ TOWERS = {
     "biomedclip": "models.families.native.biomedclip:clip_towers",
     "qwen2-vl": "models.families.native.qwen:qwen_towers",
     "qwen2.5-vl": "models.families.native.qwen:qwen_towers",
+    "qwen3-vl": "models.families.native.qwen:qwen_towers",
 }
 """Module and function that give a loader of each tower in a folder of weights, by adapter."""
 MOST_IMAGES = 8

@@ -15,8 +15,9 @@ from models.catalog import show
 from models.families.native.chat import ChatFamily, picture_of
 from models.families.native.medrega import MedRegaDialect
 from models.families.native.networks import load_medrega
-from models.families.native.qwen import MOST_PIXELS, QwenFamily, load_checkpoint
-from models.families.native.qwen_words import WORDS
+from models.families.native.qwen import QwenFamily
+from models.families.native.qwen_dialects import WORDS
+from models.families.native.qwen_loading import MOST_PIXELS, load_checkpoint
 from models.family import Request
 from pipeline.study import ImageSet
 from tests.tiny_chat import write_chat_model

@@ -15,8 +15,9 @@ from models.families.native.llava_med import LlavaMedDialect
 from models.families.native.medgemma import MedGemmaDialect
 from models.families.native.medrega import MedRegaDialect
 from models.families.native.networks import ChatNetwork, load_llava_med, load_medgemma, load_medrega
-from models.families.native.qwen import QwenFamily, load_qwen
-from models.families.native.qwen_words import WORDS
+from models.families.native.qwen import QwenFamily
+from models.families.native.qwen_dialects import WORDS
+from models.families.native.qwen_loading import load_qwen
 from models.families.native.tiles import TiledFamily
 from models.families.text.recipes import recipe_of
 from models.families.text.text_family import TextFamily
@@ -122,6 +123,8 @@ TINY: Mapping[str, Making] = {
     "umit": Making(_write_qwen("qwen2-vl"), _open_qwen),
     "lingshu-7b": Making(_write_qwen("qwen2.5-vl"), _open_qwen),
     "chexone": Making(_write_qwen("qwen2.5-vl"), _open_qwen),
+    "unirg-cxr": Making(_write_qwen("qwen3-vl"), _open_qwen),
+    "qwen3-vl": Making(_write_qwen("qwen3-vl"), _open_qwen),
     "biomedclip": Making(lambda folder: write_clip(folder, clip_weights()), _open_clip),
 }
 """By catalogue id."""

@@ -1,4 +1,4 @@
-"""Small Qwen2-VL and Qwen2.5-VL networks with random weights and the real marks, saved in their published format."""
+"""Small Qwen2-VL, Qwen2.5-VL and Qwen3-VL networks with random weights and the real marks, as published."""
 
 from pathlib import Path
 from typing import Any
@@ -45,7 +45,7 @@ def build_tokenizer() -> Any:
 
 
 def build_network(kind: str, tokenizer: Any) -> Any:
-    """The network of ``kind``, "qwen2-vl" or "qwen2.5-vl": two or three blocks, one of them seeing the whole image."""
+    """The network of ``kind``, "qwen2-vl", "qwen2.5-vl" (one block sees the whole image) or "qwen3-vl"."""
     torch.manual_seed(7)
     number = tokenizer.convert_tokens_to_ids
     text = {
@@ -78,6 +78,22 @@ def build_network(kind: str, tokenizer: Any) -> Any:
         }
         config: Any = transformers.Qwen2VLConfig(text_config=text, vision_config=vision, **ids)
         network: Any = transformers.Qwen2VLForConditionalGeneration(config)
+    elif kind == "qwen3-vl":
+        vision = {
+            "depth": 4,
+            "hidden_size": 32,
+            "intermediate_size": 48,
+            "num_heads": 2,
+            "out_hidden_size": 32,
+            "num_position_embeddings": 49,
+            "deepstack_visual_indexes": [2, 0],
+        }
+        text |= {"head_dim": 16, "num_hidden_layers": 3}
+        text["rope_parameters"] = {
+            "rope_type": "default", "rope_theta": 10000.0, "mrope_section": [4, 2, 2], "mrope_interleaved": True,
+        }  # fmt: skip
+        config = transformers.Qwen3VLConfig(text_config=text, vision_config=vision, **ids)
+        network = transformers.Qwen3VLForConditionalGeneration(config)
     else:
         vision = {
             "depth": 3,
@@ -103,5 +119,7 @@ def write_qwen(folder: Path, kind: str, most_pixels: int = 20_000) -> Path:
     build_network(kind, tokenizer).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     size = {"shortest_edge": 56 * 56, "longest_edge": most_pixels}
-    transformers.Qwen2VLImageProcessorPil(size=size).save_pretrained(folder)
+    own: dict[str, Any] = {"patch_size": 16, "image_mean": [0.5] * 3, "image_std": [0.5] * 3}
+    processor: Any = transformers.Qwen2VLImageProcessorPil
+    processor(size=size, **(own if kind == "qwen3-vl" else {})).save_pretrained(folder)
     return folder

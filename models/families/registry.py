@@ -28,13 +28,14 @@ ADAPTERS = {
     "biomedclip": "models.families.native.biomedclip:open_biomedclip",
     "qwen2-vl": "models.families.native.qwen:open_qwen",
     "qwen2.5-vl": "models.families.native.qwen:open_qwen",
+    "qwen3-vl": "models.families.native.qwen:open_qwen",
     "openai-endpoint": "models.families.endpoint.endpoint_family:open_endpoint",
 }
 """Module and function of each adapter."""
 Opener = Callable[[CatalogEntry, ModelChoice, Path], Family]
 """Takes the entry, the site's choice and the folder for graphs and engines; returns the loaded family."""
 REDUCING = frozenset(
-    {"causal-lm", "uni-med", "internvl", "internvl3", "llava", "gemma3", "qwen2-vl", "qwen2.5-vl"}
+    {"causal-lm", "uni-med", "internvl", "internvl3", "llava", "gemma3", "qwen2-vl", "qwen2.5-vl", "qwen3-vl"}
 )
 """Adapters that load a language model at the precision that a site chose."""
 

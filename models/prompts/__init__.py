@@ -46,8 +46,13 @@ class Wordings:
 
 def read_wordings(name: str) -> Wordings:
     """As :func:`read_prompts`, for a file that also holds variants. Raises StopRun when it cannot be read."""
+    return read_own_wordings(_FOLDER / name)
+
+
+def read_own_wordings(path: Path) -> Wordings:
+    """As :func:`read_wordings`, of a file anywhere. Raises StopRun when it cannot be read."""
     try:
-        content = (_FOLDER / name).read_bytes()
+        content = path.read_bytes()
         stored = tomllib.loads(content.decode("utf-8"))
         texts = {
             (key, Language(language)): str(text)
@@ -55,5 +60,5 @@ def read_wordings(name: str) -> Wordings:
             for language, text in by_language.items()
         }
     except (OSError, ValueError, AttributeError) as error:
-        raise StopRun("prompts", f"the prompt file {name} cannot be read: {error}") from None
+        raise StopRun("prompts", f"the prompt file {path.name} cannot be read: {error}") from None
     return Wordings(texts, hashlib.sha256(content).hexdigest())

@@ -82,6 +82,8 @@ SYSTEMS = [
     "fleming-vl-8b",
     "fleming-vl-38b",
     "chexone",
+    "unirg-cxr",
+    "qwen3-vl",
     "biomedclip",
     "wingpt2-7b",
     "wingpt2-14b",
@@ -111,9 +113,13 @@ SYSTEMS = [
     "huatuo",
     "pubmedbert",
     "helm",
+    "holoct-4b",
 ]
 CONCLUDES = {
-    "report": ["firstread-mini", "medrega", "lingshu-7b", "lingshu-32b", "lingshu-i-8b", "openai-endpoint"],
+    "report": [
+        "firstread-mini", "medrega", "lingshu-7b", "lingshu-32b", "lingshu-i-8b", "openai-endpoint", "qwen3-vl",
+        "unirg-cxr",
+    ],
     "own-summary": ["medgemma-4b-it", "medgemma-27b-it", "medgemma-1.5-4b-it", "chexone", "chexagent-2"],
     "other-model-or-unwritten": [
         "fleming-vl-8b", "fleming-vl-38b",

@@ -62,6 +62,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         "gemma3": write_chat_model(root / "medgemma", "medgemma"),
         "qwen2-vl": write_qwen(root / "umit", "qwen2-vl"),
         "qwen2.5-vl": write_qwen(root / "qwen", "qwen2.5-vl"),
+        "qwen3-vl": write_qwen(root / "qwen3", "qwen3-vl"),
     }
 
 

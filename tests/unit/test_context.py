@@ -16,7 +16,7 @@ from models.families.native.internvl_words import WORDS as INTERN
 from models.families.native.llava_med import LlavaMedDialect
 from models.families.native.medgemma import MedGemmaDialect
 from models.families.native.medrega import MedRegaDialect
-from models.families.native.qwen_words import WORDS
+from models.families.native.qwen_dialects import WORDS
 from models.families.uni_med.questions import word_instruction
 from models.family import Answer, Features, PromptContext, Request, SeenImage, Task, Traits
 from models.prompts import read_prompts
@@ -39,10 +39,15 @@ EXPECTED = {
     ("medgemma-4b-it", "findings"): {"indication", "technique"},
     ("medgemma-27b-it", "findings"): {"indication", "technique"},
     ("medgemma-1.5-4b-it", "findings"): {"indication", "technique"},
+    ("unirg-cxr", "report"): {"indication"},
+    ("unirg-cxr", "findings"): {"indication"},
+    ("qwen3-vl", "report"): {"indication", "technique"},
+    ("qwen3-vl", "findings"): {"indication", "technique"},
     ("openai-endpoint", "report"): {"indication"},
     ("openai-endpoint", "findings"): {"indication"},
 }
-"""The wordings whose published text (Libra's and the plain endpoint's: our own) has a place for it."""
+"""The wordings whose published text has a place for it. Libra's, Qwen3-VL's and the plain endpoint's
+are ours, UniRG-CXR's a reproduction's."""
 
 
 def prompt(entry: CatalogEntry, wording: str) -> str:

@@ -14,7 +14,7 @@ from transformers import LlamaForCausalLM
 from models.catalog import show
 from models.families.checked_weights import kept_parameters
 from models.families.native.networks import ChatNetwork, load_llava_med, load_medgemma, load_medrega
-from models.families.native.qwen import load_qwen
+from models.families.native.qwen_loading import load_qwen
 from models.families.registry import find_opener, open_family
 from models.family import Request, Task
 from models.model_choice import ModelChoice

@@ -1,4 +1,4 @@
-"""UMIT, Lingshu and CheXOne on small random networks: loaded, exported, built, written; their answers read."""
+"""Qwen-VL families on small random networks: loaded, exported, built, written; their answers read."""
 
 import shutil
 from pathlib import Path
@@ -15,7 +15,10 @@ from models.catalog import show
 from models.drafting.tasks import check_family
 from models.families.native.chat import picture_of
 from models.families.native.dialect import IMAGE_MARK
-from models.families.native.qwen import QwenFamily, _study_again, load_qwen, open_checkpoint, open_qwen
+from models.families.native.qwen import QwenFamily, _study_again, open_checkpoint, open_qwen
+from models.families.native.qwen3_tower import qwen3_source, shape_of_qwen3
+from models.families.native.qwen_dialects import find_dialect
+from models.families.native.qwen_loading import load_qwen
 from models.families.native.qwen_tower import qwen_source, see_images, shape_of_tower
 from models.families.native.qwen_words import (
     CheXOneWords,
@@ -38,7 +41,7 @@ from tests.tiny_qwen import write_qwen
 
 LIMIT = 12
 IMAGE = SeenImage(InstanceRef("1", "1.1", "1.1.1"), 0, 1000, 2000)
-ENTRIES = {"qwen2-vl": "umit", "qwen2.5-vl": "chexone"}
+ENTRIES = {"qwen2-vl": "umit", "qwen2.5-vl": "chexone", "qwen3-vl": "qwen3-vl"}
 
 
 HOSTILE = [
@@ -70,7 +73,7 @@ class Opened:
         write_qwen(self.folder, kind)
         self.entry = show(ENTRIES[kind])
         self.loaded = load_qwen(self.folder, self.entry.network_class, 20_000)
-        self.words = UmitWords() if kind == "qwen2-vl" else CheXOneWords()
+        self.words = find_dialect(self.entry, self.folder)
         self.family = QwenFamily(self.entry, self.loaded, self.words, ENGINES, limit=LIMIT, threads=1)
 
 
@@ -146,7 +149,7 @@ def test_twenty_texts_are_those_of_the_networks_own_generate(opened: Opened) -> 
 
 
 def test_features_are_transformers_own_at_every_size(opened: Opened) -> None:
-    network, shape = opened.loaded.network, shape_of_tower(opened.loaded.network)
+    network = opened.loaded.network
     assert opened.family.runner == "onnxruntime-cpu"
     sizes = set()
     for number in range(20):
@@ -155,16 +158,27 @@ def test_features_are_transformers_own_at_every_size(opened: Opened) -> None:
         made = opened.loaded.processor(images=pictures, return_tensors="pt")
         sizes |= {tuple(grid) for grid in made["image_grid_thw"].tolist()}
         with torch.inference_mode():
-            wanted = network.model.visual(
-                made["pixel_values"], grid_thw=made["image_grid_thw"]
-            ).pooler_output.numpy()
-        got = opened.family.encode([study])[0].arrays["features"]
-        assert float(np.abs(got - wanted).max()) <= 1e-4 * float(np.abs(wanted).max())
+            own = network.model.visual(made["pixel_values"], grid_thw=made["image_grid_thw"])
+        wanted = {"features": own.pooler_output.numpy()}
+        if opened.kind == "qwen3-vl":
+            wanted["deep"] = torch.stack(list(own.deepstack_features), dim=1).numpy()
+        got = opened.family.encode([study])[0].arrays
+        assert set(got) == {*wanted, "grids", "modality"}
+        for name, values in wanted.items():
+            assert float(np.abs(got[name] - values).max()) <= 1e-4 * float(np.abs(values).max()), name
     assert len(sizes) > 5
-    with TorchEncoder(qwen_source(network.model, shape)) as plain:
-        patches = np.ones((24, 1176), np.float32)
+    if opened.kind == "qwen3-vl":
+        shape: Any = shape_of_qwen3(network)
+        source = qwen3_source(network.model, shape)
+    else:
+        shape = shape_of_tower(network)
+        source = qwen_source(network.model, shape)
+    with TorchEncoder(source) as plain:
+        patches = np.ones((24, source.inputs["pixels"].shape[-1]), np.float32)
         apart = see_images(plain, [patches, patches], [(4, 6), (6, 4)], shape)
-    assert not np.allclose(apart[0], apart[1])  # the grid counts, not only the number of patches
+    assert not np.allclose(
+        apart[0]["features"], apart[1]["features"]
+    )  # the grid counts, not only the number of patches
 
 
 def test_a_missing_tensor_stops_the_run(opened: Opened, tmp_path: Path) -> None:
@@ -364,7 +378,7 @@ def test_umit_keeps_small_pictures_and_no_study_for_its_other_checkpoints(
 
 
 def test_chexones_modes(opened: Opened) -> None:
-    if opened.kind == "qwen2-vl":
+    if opened.kind != "qwen2.5-vl":
         pytest.skip("CheXOne's modes")
     instruct = Request(Task.FINDINGS, variant="findings-instruct")
     assert prompt(CheXOneWords(), instruct) == "<image>Write an example findings section for the CXR."

@@ -18,8 +18,8 @@ from models.families.native.llava_med import LlavaMedDialect
 from models.families.native.medgemma import MedGemmaDialect
 from models.families.native.medrega import MedRegaDialect
 from models.families.native.networks import load_llava_med, load_medgemma, load_medrega
-from models.families.native.qwen import IMAGE_TOKEN, VISION_END, VISION_START, load_checkpoint
-from models.families.native.qwen_words import WORDS
+from models.families.native.qwen_dialects import WORDS
+from models.families.native.qwen_loading import IMAGE_TOKEN, VISION_END, VISION_START, load_checkpoint
 from models.families.prompt_proof import tokens_of
 from models.families.text.recipes import RECIPES
 from models.families.uni_med.uni_med_family import normalise, squash

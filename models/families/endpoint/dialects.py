@@ -26,6 +26,8 @@ DIALECTS: Mapping[str, str] = {
     "lingshu-i-8b": "models.families.native.internvl_words:LingshuIWords",
     "fleming-vl-8b": "models.families.native.internvl_words:FlemingWords",
     "fleming-vl-38b": "models.families.native.internvl_words:FlemingWords",
+    "unirg-cxr": "models.families.native.qwen3_words:UniRgWords",
+    "qwen3-vl": "models.families.native.qwen3_words:Qwen3Words",
 }
 """Module and class of the dialect of each catalogue id that a server can speak."""
 

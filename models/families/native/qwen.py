@@ -1,4 +1,4 @@
-"""Qwen2-VL and Qwen2.5-VL as families: UMIT, Lingshu, CheXOne.
+"""Qwen2-VL, Qwen2.5-VL and Qwen3-VL as families: UMIT, Lingshu, CheXOne, UniRG-CXR and other fine-tunes.
 
 Images keep their aspect ratio and have as many tokens as their size asks for, so the features of a study are one row of
 tokens with the grid of each image beside it. UMIT ships a checkpoint per task: its folder then holds a folder for each,
@@ -6,8 +6,6 @@ named as the task, and one is held in memory at a time.
 """
 
 import gc
-import json
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,48 +19,54 @@ from numpy.typing import NDArray
 from models.catalog import CatalogEntry
 from models.families.native.chat import ChatFamily, grey_picture, picture_of, seen_image
 from models.families.native.dialect import IMAGE_MARK, ParsedAnswer
-from models.families.native.networks import (
-    ChatNetwork,
-    describe_network,
-    load_native,
-    load_tokenizer,
-    token_id,
+from models.families.native.networks import ChatNetwork
+from models.families.native.qwen3_tower import DEEP, qwen3_tower, shape_of_qwen3
+from models.families.native.qwen_dialects import find_dialect, limit_to_words
+from models.families.native.qwen_loading import (
+    ADAPTER_FILE,
+    CONFIG_FILE,
+    IMAGE_TOKEN,
+    VISION_END,
+    VISION_START,
+    load_checkpoint,
+    weight_digests,
 )
-from models.families.native.qwen_tower import MERGE, TowerShape, qwen_tower, see_images, shape_of_tower
-from models.families.native.qwen_words import WORDS, LingshuWords
+from models.families.native.qwen_tower import MERGE, GridInputs, qwen_tower, see_images, shape_of_tower
+from models.families.native.qwen_words import LingshuWords
 from models.families.towers import Tower
 from models.family import Answer, Features, Request, Task
 from models.model_choice import ModelChoice
-from models.weight_loading.kept_digests import weight_digest
-from models.weight_loading.placement import choose_placing
-from pipeline.errors import ConfigurationError, StopRun
+from pipeline.errors import ConfigurationError
 from pipeline.study import ImageSet, StudyImage
 
-IMAGE_TOKEN, VISION_START, VISION_END = "<|image_pad|>", "<|vision_start|>", "<|vision_end|>"
-MOST_PIXELS = {"umit.toml": 602_112, "chexone.toml": 262_144}
-"""Pixels an image is shrunk to at most, as the authors trained: 768 tokens (UMIT), 512 x 512 (CheXOne)."""
-FEWEST_PIXELS = {"chexone.toml": 256 * 28 * 28}
-"""Pixels that a smaller image is enlarged to: as CheXOne's authors recommend (448 x 448)."""
-USUAL_FEWEST = 56 * 56
-CONFIG_FILE, ADAPTER_FILE, BASE_FOLDER = "config.json", "adapter_config.json", "base"
+QWEN3 = "qwen3_vl"
+"""The kind of model in the config.json of Qwen3-VL."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Seen:
-    """Features [tokens, width] of the images of one prompt and their grids [images, 3] (1, rows, columns)."""
+    """What of the images of one prompt goes to the language model.
+
+    ``features`` [tokens, width], ``grids`` [images, 3] (1, rows, columns) and, of Qwen3-VL, ``deep`` [tokens, layers,
+    width] for its first layers.
+    """
 
     features: NDArray[np.float32]
     grids: NDArray[np.int64]
+    deep: NDArray[np.float32] | None = None
 
 
 class QwenFamily(ChatFamily):
-    """See ``models.family.Family``. Features: ``features`` [tokens, width] and ``grids`` [images, 3]."""
+    """See ``models.family.Family``. Features: ``features`` [tokens, width] and ``grids`` [images, 3].
 
-    _shape: TowerShape
+    Those of Qwen3-VL have ``deep`` [tokens, layers, width] too.
+    """
+
+    _shape: GridInputs
 
     def _tower(self, loaded: ChatNetwork) -> Tower:
-        self._shape = shape_of_tower(loaded.network)
-        return qwen_tower(loaded, self._entry.id)
+        self._shape, tower = _seeing(loaded, self._entry.id)
+        return tower
 
     def prepare(self, study: ImageSet) -> NDArray[np.float32]:
         """The patches [n, values] of all images of the study, one after the other. Raises SkipStudy."""
@@ -75,19 +79,16 @@ class QwenFamily(ChatFamily):
         if not prepared:
             return []
         grids = [(int(grid[1]), int(grid[2])) for _, grid in prepared]
-        rows = iter(see_images(self._encoder, [patches for patches, _ in prepared], grids, self._shape))
-        known = iter([grid for _, grid in prepared])
-        return [
-            Features(
-                tuple(seen_image(image) for image in images),
-                {
-                    "features": np.concatenate([next(rows) for _ in images]),
-                    "grids": np.stack([next(known) for _ in images]),
-                    "modality": np.array([image.modality for image in images]),
-                },
-            )
-            for images in chosen
-        ]
+        seen = see_images(self._encoder, [patches for patches, _ in prepared], grids, self._shape)
+        encoded, start = [], 0
+        for images in chosen:
+            part = slice(start, start + len(images))
+            arrays = {name: np.concatenate([one[name] for one in seen[part]]) for name in seen[start]}
+            arrays["grids"] = np.stack([grid for _, grid in prepared[part]])
+            arrays["modality"] = np.array([image.modality for image in images])
+            encoded.append(Features(tuple(seen_image(image) for image in images), arrays))
+            start = part.stop
+        return encoded
 
     @property
     def patch(self) -> int:
@@ -120,18 +121,30 @@ class QwenFamily(ChatFamily):
         pieces = text.split(IMAGE_MARK)
         for place, number in enumerate(tokens.tolist()):
             pieces[place] += f"{VISION_START}{IMAGE_TOKEN * number}{VISION_END}"
-        return "".join(pieces), _Seen(features.arrays["features"][: int(tokens.sum())], grids)
+        held = slice(0, int(tokens.sum()))
+        deep = features.arrays.get(DEEP)
+        return "".join(pieces), _Seen(
+            features.arrays["features"][held], grids, None if deep is None else deep[held]
+        )
 
     def _give(self, seen: Sequence[Any], ids: Any) -> dict[str, Any]:
         import torch
         from transformers.modeling_outputs import BaseModelOutputWithPooling
+        from transformers.models.qwen3_vl.modeling_qwen3_vl import BaseModelOutputWithDeepstackFeatures
 
         if not seen:
             return {}
         network = self._loaded.network
-        values = torch.from_numpy(np.concatenate([one.features for one in seen]))
-        images: Any = [values.to(network.device, network.dtype)]
-        output = BaseModelOutputWithPooling(pooler_output=images)
+
+        def given(values: NDArray[np.float32]) -> Any:
+            return torch.from_numpy(np.ascontiguousarray(values)).to(network.device, network.dtype)
+
+        pooled: Any = [given(np.concatenate([one.features for one in seen]))]
+        output: Any = BaseModelOutputWithPooling(pooler_output=pooled)
+        deep = [one.deep for one in seen if one.deep is not None]
+        if deep:
+            layers: Any = [[given(layer)] for layer in np.concatenate(deep).transpose(1, 0, 2)]
+            output = BaseModelOutputWithDeepstackFeatures(pooler_output=pooled, deepstack_features=layers)
         return {
             "mm_encoder_outputs": {"image": output},
             "image_grid_thw": torch.from_numpy(np.concatenate([one.grids for one in seen])).to(
@@ -146,6 +159,13 @@ class QwenFamily(ChatFamily):
             sizes = [(int(rows) * side, int(columns) * side) for _, rows, columns in features.arrays["grids"]]
             return self._dialect.read_resized(text, request, features.images, sizes)
         return super()._read(text, request, features)
+
+
+def _seeing(loaded: ChatNetwork, model_id: str) -> tuple[GridInputs, Tower]:
+    """What the graph of a network's tower is given, and the tower."""
+    if loaded.network.config.model_type == QWEN3:
+        return shape_of_qwen3(loaded.network), qwen3_tower(loaded, model_id)
+    return shape_of_tower(loaded.network), qwen_tower(loaded, model_id)
 
 
 class PerTaskFamily:
@@ -172,7 +192,9 @@ class PerTaskFamily:
         self.parts = {f"{self._task}/{name}": value for name, value in self._family.parts.items()}
         for task, folder in self._folders.items():
             if task is not self._task:
-                self.parts |= {f"{task}/weights/{name}": digest for name, digest in _digests(folder).items()}
+                self.parts |= {
+                    f"{task}/weights/{name}": digest for name, digest in weight_digests(folder).items()
+                }
 
     def _open(self, task: Task) -> QwenFamily:
         return open_checkpoint(self._entry, self._folders[task], self._choice, self._cache)
@@ -243,12 +265,8 @@ def _study_again(features: Features, patch: int) -> ImageSet:
     return ImageSet(features.images[0].ref.study_instance_uid, tuple(images))
 
 
-def _digests(folder: Path) -> dict[str, str]:
-    return {path.name: weight_digest(path) for path in sorted(folder.glob("*.safetensors"))}
-
-
 def open_qwen(entry: CatalogEntry, choice: ModelChoice, cache: Path) -> QwenFamily | PerTaskFamily:
-    """A Qwen2-VL or Qwen2.5-VL family with the weights of ``choice``: one checkpoint, or a folder per task.
+    """A Qwen2-VL, Qwen2.5-VL or Qwen3-VL family with the weights of ``choice``: one checkpoint, or a folder per task.
 
     Raises ConfigurationError for a folder that holds neither, StopRun for weights that are not this network's.
     """
@@ -277,23 +295,17 @@ def qwen_towers(entry: CatalogEntry, folder: Path, precision: str) -> list[Calla
     """A loader of the tower of each checkpoint in a folder of weights. Raises as ``open_qwen``."""
 
     def loader(one: Path) -> Callable[[], Tower]:
-        return lambda: qwen_tower(load_checkpoint(entry, one, precision), entry.id)
+        return lambda: _seeing(load_checkpoint(entry, one, precision), entry.id)[1]
 
     found = find_checkpoints(entry, folder)
     return [loader(one) for one in ([found] if isinstance(found, Path) else found.values())]
 
 
-def load_checkpoint(entry: CatalogEntry, folder: Path, precision: str) -> ChatNetwork:
-    """The network of one checkpoint. Raises ConfigurationError, StopRun."""
-    fewest, most = FEWEST_PIXELS.get(entry.prompts, USUAL_FEWEST), MOST_PIXELS.get(entry.prompts, 0)
-    return load_qwen(folder, entry.network_class, most, precision, fewest)
-
-
 def open_checkpoint(entry: CatalogEntry, folder: Path, choice: ModelChoice, cache: Path) -> QwenFamily:
     """One checkpoint: merged weights, or a LoRA adapter with its base in the folder ``base`` beside it."""
-    dialect = WORDS[entry.prompts](entry.prompts, entry.images or 1)
+    dialect = find_dialect(entry, folder)
     return QwenFamily(
-        entry,
+        limit_to_words(entry, dialect),
         load_checkpoint(entry, folder, choice.precision),
         dialect,
         cache,
@@ -301,63 +313,3 @@ def open_checkpoint(entry: CatalogEntry, folder: Path, choice: ModelChoice, cach
         threads=choice.threads,
         release=True,
     )
-
-
-def load_qwen(
-    folder: Path,
-    network_class: str,
-    most_pixels: int = 0,
-    precision: str = "auto",
-    fewest_pixels: int = USUAL_FEWEST,
-) -> ChatNetwork:
-    """A published Qwen2-VL or Qwen2.5-VL checkpoint; ``most_pixels`` 0 keeps the processor's own limits.
-
-    Raises ConfigurationError, StopRun.
-    """
-    import transformers
-
-    adapted = (folder / ADAPTER_FILE).is_file() and not (folder / CONFIG_FILE).is_file()
-    source = folder / BASE_FOLDER if adapted else folder
-    tokenizer, placing = load_tokenizer(source), choose_placing(precision, stored=True)
-    if adapted and placing.reduced:
-        message = "a LoRA adapter is not merged into 8 or 4 bits: set model.precision to bf16, or bring merged weights"
-        raise ConfigurationError("precision", message)
-    network, processor = load_native(
-        source, getattr(transformers, network_class), transformers.Qwen2VLImageProcessorPil, placing
-    )
-    if most_pixels:
-        processor.size = {"shortest_edge": min(fewest_pixels, most_pixels), "longest_edge": most_pixels}
-    for mark in ("<|im_start|>", "<|im_end|>"):
-        token_id(tokenizer, mark)
-    token_id(tokenizer, VISION_START, network.config.vision_start_token_id)
-    token_id(tokenizer, VISION_END, network.config.vision_end_token_id)
-    token = token_id(tokenizer, IMAGE_TOKEN, network.config.image_token_id)
-    if adapted:
-        network = merge_adapter(network, folder)
-    image = f"{VISION_START}{IMAGE_TOKEN}{VISION_END}"
-    loaded = describe_network(
-        source, network, tokenizer, processor, image, token, placing, template_image=image
-    )
-    return replace(loaded, files={**loaded.files, **_digests(folder)}) if adapted else loaded
-
-
-def merge_adapter(network: Any, folder: Path) -> Any:
-    """``network`` with the LoRA weights of ``folder`` merged into it.
-
-    Raises StopRun where the adapter has a tensor that the network does not, or lacks one.
-    """
-    from peft import PeftModel, get_peft_model_state_dict
-    from safetensors import safe_open
-
-    try:
-        settings = json.loads((folder / ADAPTER_FILE).read_text(encoding="utf-8"))
-        with safe_open(folder / "adapter_model.safetensors", framework="numpy") as stored:
-            held = set(stored.keys())
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # peft asks transformers by a name that will go
-            adapted = PeftModel.from_pretrained(network, folder, local_files_only=True, use_safetensors=True)
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise StopRun("weights", f"the LoRA adapter cannot be read ({type(error).__name__})") from error
-    if settings.get("peft_type") != "LORA" or held != set(get_peft_model_state_dict(adapted)):
-        raise StopRun("weights", "the LoRA adapter's tensors are not those of this network")
-    return adapted.merge_and_unload().eval()

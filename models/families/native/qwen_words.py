@@ -11,7 +11,7 @@ import json
 import math
 import re
 import string
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from models.families.native.dialect import (
@@ -25,7 +25,7 @@ from models.families.native.dialect import (
     whole_image_region,
 )
 from models.family import TEXT_TASKS, Request, SeenImage, Task
-from models.prompts import read_wordings
+from models.prompts import Wordings, read_wordings
 from pipeline.report import Label, Language, Place, Point, Region
 
 THOUSAND, HUNDRED = 1000, 100
@@ -45,7 +45,7 @@ _PLURAL = re.compile(r"^impressions\s*:", re.I | re.M)
 BOXED = "\\boxed{"
 
 
-class _QwenWords:
+class QwenWords:
     """What the three share; see ``models.families.native.dialect.Dialect``."""
 
     marks, reasons = True, False
@@ -53,14 +53,19 @@ class _QwenWords:
     system, blanks, greedy, most_tokens = "You are a helpful assistant.", False, False, 0
     ends: tuple[str, ...] = ("<|im_end|>", "<|endoftext|>")
 
-    def __init__(self, prompts: str, most_images: int) -> None:
-        self._wordings = read_wordings(prompts)
-        self.digest, self.most_images = self._wordings.digest, most_images
+    def __init__(self, prompts: str | Wordings, most_images: int) -> None:
+        self.wordings = read_wordings(prompts) if isinstance(prompts, str) else prompts
+        self.digest, self.most_images = self.wordings.digest, most_images
 
     def word(self, request: Request, seen: Sequence[SeenImage], modality: str) -> str:
         """See Dialect."""
         check_request(request)
-        values = {
+        template = find_wording(self.wordings, request, self.variant(request, seen, modality))
+        return self.frame(fill_slots(template, self.values(request, seen)))
+
+    def values(self, request: Request, seen: Sequence[SeenImage]) -> dict[str, str]:
+        """What goes into the slots of a wording."""
+        return {
             "images": IMAGE_MARK * len(seen) if request.task not in TEXT_TASKS else "",
             "numbered": "".join(f"<image_{number}>: {IMAGE_MARK}" for number in range(1, len(seen) + 1)),
             "question": self.question(request),
@@ -69,12 +74,10 @@ class _QwenWords:
             "target": request.target.strip(),
             "text": request.text.strip(),
         }
-        template = find_wording(self._wordings, request, self.variant(request, seen, modality))
-        return self.frame(fill_slots(template, values))
 
     def frame(self, prompt: str) -> str:
         """See Dialect."""
-        return fill_slots(self._wordings.texts["chat", Language.ENGLISH], {"prompt": prompt})
+        return fill_slots(self.wordings.texts["chat", Language.ENGLISH], {"prompt": prompt})
 
     def variant(self, request: Request, seen: Sequence[SeenImage], modality: str) -> str:
         """The name of the wording, "" for that of the task."""
@@ -90,15 +93,19 @@ class _QwenWords:
         """The options, a line each."""
         return "\n".join(request.options)
 
+    def read(self, text: str, request: Request, seen: Sequence[SeenImage]) -> ParsedAnswer:
+        """See Dialect: the text, and the options or classes that it names."""
+        return ParsedAnswer(text.strip(), labels=read_labels(text, request))
 
-class UmitWords(_QwenWords):
+
+class UmitWords(QwenWords):
     """UMIT; a series of slices has wordings of its own."""
 
     def __init__(self, prompts: str = "umit.toml", most_images: int = 32) -> None:
         super().__init__(prompts, most_images)
 
     def variant(self, request: Request, seen: Sequence[SeenImage], modality: str) -> str:
-        """See _QwenWords; more than a frontal and a lateral are a series."""
+        """See QwenWords; more than a frontal and a lateral are a series."""
         if len(seen) > 2 and request.task in (Task.REPORT, Task.DETECT):
             return f"{request.task}-series"
         return super().variant(request, seen, modality)
@@ -172,7 +179,7 @@ def _umit_landmark(text: str, name: str, image: SeenImage) -> tuple[Place, ...]:
     return (Place(name, point=Point(image.ref, image.frame, x * image.columns, y * image.rows)),)
 
 
-class LingshuWords(_QwenWords):
+class LingshuWords(QwenWords):
     """Lingshu; its boxes need the size that the processor gave the image, so ``read_resized`` reads them."""
 
     repetition_penalty: float | None = 1.0  # its authors' evaluation passes it, whatever the checkpoint says
@@ -191,7 +198,7 @@ class LingshuWords(_QwenWords):
     def read(self, text: str, request: Request, seen: Sequence[SeenImage]) -> ParsedAnswer:
         """See Dialect. A report's Impression starts a line of its own, as readers of reports expect."""
         if request.task is Task.REPORT:
-            return ParsedAnswer(_PLURAL.sub("Impression:", _IMPRESSION.sub("\n", text.strip())))
+            return ParsedAnswer(apart_impression(text))
         return ParsedAnswer(text.strip(), labels=read_labels(text, request))
 
     def read_resized(
@@ -203,6 +210,11 @@ class LingshuWords(_QwenWords):
                 text.strip(), places=read_bbox_2d(text, seen[0], sizes[0], request.target.strip())
             )
         return self.read(text, request, seen)
+
+
+def apart_impression(text: str) -> str:
+    """A report whose Impression starts a line of its own, under its heading in the singular."""
+    return _PLURAL.sub("Impression:", _IMPRESSION.sub("\n", text.strip()))
 
 
 def read_bbox_2d(text: str, image: SeenImage, size: tuple[int, int], name: str) -> tuple[Place, ...]:
@@ -230,7 +242,7 @@ def read_bbox_2d(text: str, image: SeenImage, size: tuple[int, int], name: str) 
     return tuple(places)
 
 
-class CheXOneWords(_QwenWords):
+class CheXOneWords(QwenWords):
     """CheXOne, in its reasoning mode: the answer is what the last ``\\boxed{...}`` holds.
 
     Its instruct mode is the wording ``findings-instruct``, whose answer stands alone.
@@ -276,11 +288,3 @@ def read_chexone(text: str, request: Request, image: SeenImage) -> tuple[Place, 
             if region is not None:
                 places.append(Place(found[1].strip(), region))
     return tuple(places)
-
-
-WORDS: Mapping[str, type[UmitWords] | type[LingshuWords] | type[CheXOneWords]] = {
-    "umit.toml": UmitWords,
-    "lingshu.toml": LingshuWords,
-    "chexone.toml": CheXOneWords,
-}
-"""The words that go with each prompt file of the catalogue."""
