@@ -46,8 +46,8 @@ EXPECTED = {
     ("openai-endpoint", "report"): {"indication"},
     ("openai-endpoint", "findings"): {"indication"},
 }
-"""The wordings whose published text has a place for it. Libra's, Qwen3-VL's and the plain endpoint's
-are ours, UniRG-CXR's a reproduction's."""
+"""The wordings whose published text has a place for it. Libra's, Qwen3-VL's and the plain endpoint's are ours,
+UniRG-CXR's a reproduction's."""
 
 
 def prompt(entry: CatalogEntry, wording: str) -> str:

@@ -86,8 +86,8 @@ class FlemingWords:
         most_images: int = 1,
         conversation: ChatFrame = CONVERSATIONS["internvl2_5"],
     ) -> None:
-        self._wordings, self._conversation = read_wordings(prompts), conversation
-        self.digest, self.most_images = self._wordings.digest, most_images
+        self.wordings, self._conversation = read_wordings(prompts), conversation
+        self.digest, self.most_images = self.wordings.digest, most_images
         self.system = conversation.system
 
     def frame(self, prompt: str) -> str:
@@ -106,7 +106,7 @@ class FlemingWords:
             ),
             "options": " ".join(f"{letter}. {option}" for letter, option in letters),
         }
-        return self.frame(fill_slots(find_wording(self._wordings, request, key), values))
+        return self.frame(fill_slots(find_wording(self.wordings, request, key), values))
 
     def read(self, text: str, request: Request, seen: Sequence[SeenImage]) -> ParsedAnswer:
         """See Dialect. What stands before the answer's mark is thinking, and no part of it."""
@@ -153,7 +153,7 @@ class LingshuIWords(LingshuWords):
             "options": self.number_options(request),
             "label_list": list_names(request.labels, request.language),
         }
-        template = find_wording(self._wordings, request, self.variant(request, seen, modality))
+        template = find_wording(self.wordings, request, self.variant(request, seen, modality))
         return self.frame(fill_slots(template, values))
 
 
