@@ -6,10 +6,8 @@ contradicted is left out, never guessed (a hand labelled CHEST by a machine's de
 
 from dataclasses import dataclass
 
-from pydicom.dataset import Dataset
-
 from pipeline.images import wording
-from pipeline.images.headers import Header, integer, items, numbers, text, texts
+from pipeline.images.headers import Elements, Header, integer, items, numbers, text, texts
 from pipeline.images.kinds import SECONDARY_CAPTURE, in_words
 from pipeline.images.trust import DIGITISED, HEADERS_ALONE, SiteTrust, remark
 from pipeline.images.wording import BodyRegion
@@ -117,7 +115,7 @@ def judge(header: Header, *, laterals: bool = False, trust: SiteTrust = HEADERS_
     return Candidate(header, view, tuple(trusted))
 
 
-def view_of(dataset: Dataset) -> str:
+def view_of(dataset: Elements) -> str:
     """PA, AP, LL, RL, lateral, other or "": by code, View Position, Patient Orientation, descriptions."""
     for item in items(dataset, "ViewCodeSequence"):
         view = wording.view_of_code(text(item, "CodeValue"), text(item, "CodeMeaning"))
@@ -136,7 +134,7 @@ def view_of(dataset: Dataset) -> str:
     return ""
 
 
-def refuse_unpresentable(dataset: Dataset) -> Reason | None:
+def refuse_unpresentable(dataset: Elements) -> Reason | None:
     """Why an instance is no picture to look at, whatever its kind; None where it is one."""
     if (
         text(dataset, "SOPClassUID") in FOR_PROCESSING
@@ -148,12 +146,12 @@ def refuse_unpresentable(dataset: Dataset) -> Reason | None:
     return None
 
 
-def _described(dataset: Dataset) -> tuple[str, ...]:
+def _described(dataset: Elements) -> tuple[str, ...]:
     """The texts of a header that may name a body part or a view."""
     return tuple(text(dataset, keyword) for keyword in (*_NEAR_FIELDS, "StudyDescription"))
 
 
-def _not_radiograph(dataset: Dataset, trust: SiteTrust, trusted: list[Remark]) -> Reason | None:
+def _not_radiograph(dataset: Elements, trust: SiteTrust, trusted: list[Remark]) -> Reason | None:
     sop_class, modality = text(dataset, "SOPClassUID"), text(dataset, "Modality").upper()
     if not modality and sop_class in (CR_IMAGE, DX_PRESENTATION):
         modality = "DX"  # emptied by a de-identification; the class says as much
@@ -175,7 +173,7 @@ def _not_radiograph(dataset: Dataset, trust: SiteTrust, trusted: list[Remark]) -
     return PROCESSED if any(map(wording.is_processed, (*said, *kinds))) else unpresentable
 
 
-def _not_chest(dataset: Dataset) -> Reason | None:
+def _not_chest(dataset: Elements) -> Reason | None:
     declared = _declared_region(dataset)
     near = {wording.region_of(text(dataset, keyword)) for keyword in _NEAR_FIELDS} - {BodyRegion.UNKNOWN}
     study = wording.region_of(text(dataset, "StudyDescription"))
@@ -197,7 +195,7 @@ def _not_chest(dataset: Dataset) -> Reason | None:
     return None
 
 
-def _declared_region(dataset: Dataset) -> BodyRegion:
+def _declared_region(dataset: Elements) -> BodyRegion:
     """Anatomic BodyRegion Sequence, else Body Part Examined."""
     for item in items(dataset, "AnatomicRegionSequence"):
         if text(item, "CodeValue") in wording.CHEST_CODES:

@@ -9,14 +9,14 @@ import io
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageCms
-from pydicom.dataset import Dataset
 from pydicom.pixels.processing import apply_color_lut
 
 from pipeline.errors import FailStudy
 from pipeline.images.codecs import CODESTREAMS
 from pipeline.images.decode import Declared, stored_bits
-from pipeline.images.headers import Header, items, refusing
+from pipeline.images.headers import Elements, Header, items, refusing
 from pipeline.images.limits import ImageLimits
+from pipeline.images.stored_elements import StoredElements
 
 PALETTE = "PALETTE COLOR"
 _RGB_FROM_CODEC = frozenset({"RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT"})
@@ -84,15 +84,16 @@ def _to_eight(values: npt.NDArray[np.unsignedinteger], stored: int) -> npt.NDArr
     return np.asarray(held.astype(np.uint16) * 255 // ((1 << stored) - 1)).astype(np.uint8)
 
 
-def _looked_up(indices: npt.NDArray[np.unsignedinteger], dataset: Dataset) -> npt.NDArray[np.uint8]:
+def _looked_up(indices: npt.NDArray[np.unsignedinteger], dataset: Elements) -> npt.NDArray[np.uint8]:
     with refusing("palette", "the palette's tables are not what their descriptors say"):
-        colours = apply_color_lut(indices, dataset)
+        palette = dataset.whole() if isinstance(dataset, StoredElements) else dataset
+        colours = apply_color_lut(indices, palette)
     if colours.shape != (*indices.shape, 3):
         raise FailStudy("palette", "the palette gives other colours than three")
     return _to_eight(colours, colours.dtype.itemsize * 8)
 
 
-def _profile(dataset: Dataset) -> bytes:
+def _profile(dataset: Elements) -> bytes:
     """The ICC profile of the picture or of its first optical path (PS3.3 C.11.15), b"" where there is none."""
     for holder in (dataset, *items(dataset, "OpticalPathSequence")):
         found = holder.get("ICCProfile")

@@ -3,9 +3,7 @@
 from collections.abc import Callable
 from datetime import datetime, time, timedelta, timezone
 
-from pydicom.dataset import Dataset
-
-from pipeline.images.headers import Header, integer, items, read_date, text, texts
+from pipeline.images.headers import Elements, Header, integer, items, read_date, text, texts
 from pipeline.images.identity import patient_of
 from pipeline.study import Code, InstanceDescription, InstanceRef, Remark, StudyContext
 
@@ -44,14 +42,14 @@ def study_context(study_instance_uid: str, headers: list[Header]) -> StudyContex
     )
 
 
-def instance_ref(dataset: Dataset) -> InstanceRef:
+def instance_ref(dataset: Elements) -> InstanceRef:
     """The three UIDs as the header has them, "" where absent."""
     return InstanceRef(
         text(dataset, "StudyInstanceUID"), text(dataset, "SeriesInstanceUID"), text(dataset, "SOPInstanceUID")
     )
 
 
-def started(dataset: Dataset) -> datetime | None:
+def started(dataset: Elements) -> datetime | None:
     """Study Date and Time; aware where Timezone Offset From UTC says so, midnight where only the date can be
     read.
     """
@@ -83,7 +81,7 @@ def read_time(value: str) -> time | None:
         return None
 
 
-def odd_values(datasets: list[Dataset]) -> tuple[Remark, ...]:
+def odd_values(datasets: list[Elements]) -> tuple[Remark, ...]:
     """What headers say that no date, time or number can be (PS3.5 6.2): left out, or the nearest that can."""
     odd = {
         name
@@ -97,11 +95,11 @@ def odd_values(datasets: list[Dataset]) -> tuple[Remark, ...]:
     )
 
 
-def _is_time(_: Dataset, __: str, value: str) -> bool:
+def _is_time(_: Elements, __: str, value: str) -> bool:
     return read_time(value) is not None and not value.replace(":", "").startswith("24")
 
 
-_BOUNDED: tuple[tuple[str, str, Callable[[Dataset, str, str], bool]], ...] = (
+_BOUNDED: tuple[tuple[str, str, Callable[[Elements, str, str], bool]], ...] = (
     ("StudyDate", "study date", lambda _, __, value: read_date(value) is not None),
     ("StudyTime", "study time", _is_time),
     ("PatientBirthDate", "birth date", lambda _, __, value: read_date(value) is not None),
@@ -110,16 +108,16 @@ _BOUNDED: tuple[tuple[str, str, Callable[[Dataset, str, str], bool]], ...] = (
 )
 
 
-def _each(datasets: list[Dataset], keywords: tuple[str, ...]) -> tuple[str, ...]:
+def _each(datasets: list[Elements], keywords: tuple[str, ...]) -> tuple[str, ...]:
     found = (one for dataset in datasets for keyword in keywords for one in texts(dataset, keyword))
     return tuple(dict.fromkeys(one for one in found if one))
 
 
-def _first(datasets: list[Dataset], keyword: str) -> str:
+def _first(datasets: list[Elements], keyword: str) -> str:
     return next((found for dataset in datasets if (found := text(dataset, keyword))), "")
 
 
-def _issuer(datasets: list[Dataset], keyword: str) -> str:
+def _issuer(datasets: list[Elements], keyword: str) -> str:
     for dataset in datasets:
         for item in items(dataset, keyword):
             found = text(item, "UniversalEntityID") or text(item, "LocalNamespaceEntityID")
@@ -128,7 +126,7 @@ def _issuer(datasets: list[Dataset], keyword: str) -> str:
     return ""
 
 
-def _procedure_codes(datasets: list[Dataset]) -> tuple[Code, ...]:
+def _procedure_codes(datasets: list[Elements]) -> tuple[Code, ...]:
     found: dict[tuple[str, str], Code] = {}
     for dataset in datasets:
         requests = items(dataset, "RequestAttributesSequence")
@@ -141,7 +139,7 @@ def _procedure_codes(datasets: list[Dataset]) -> tuple[Code, ...]:
     return tuple(found.values())
 
 
-def _indication(datasets: list[Dataset]) -> str:
+def _indication(datasets: list[Elements]) -> str:
     for dataset in datasets:
         for holder in (*items(dataset, "RequestAttributesSequence"), dataset):
             for keyword in _INDICATIONS:
@@ -166,7 +164,7 @@ def _description(header: Header) -> InstanceDescription:
     )
 
 
-def _ordinal(dataset: Dataset, keyword: str) -> int | None:
+def _ordinal(dataset: Elements, keyword: str) -> int | None:
     """A number as FHIR's unsignedInt can hold it (R4 2.24.0.1; PS3.5 6.2 bounds IS alike), else None."""
     value = integer(dataset, keyword)
     return value if value is not None and 0 <= value < 1 << 31 else None

@@ -1,6 +1,7 @@
 """From a file to the stored values of one frame (PS3.3 C.7.6.3, PS3.5 section 8)."""
 
 import struct
+import sys
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -128,6 +129,43 @@ def stored_bits(header: Header, declared: Declared, frame: int, limits: ImageLim
         return _compressed(stream, header, declared, frame, length)
 
 
+def native_values_into(
+    target: npt.NDArray[np.int16], header: Header, declared: Declared, frame: int, limits: ImageLimits
+) -> bool:
+    """Read frame ``frame`` (from 0) straight into ``target`` [rows, columns] where its values lie in the file as they
+    are: grey, 16 bits allocated from the lowest on, little endian, neither compressed nor deflated.
+
+    Stored values of 16 bits without a sign wrap around. False, and nothing is read, for any other frame. Raises as
+    ``stored_values``.
+    """
+    as_they_are = header.transfer_syntax in codecs.NATIVE[:2] and header.little
+    if not as_they_are or (declared.samples, declared.bits_allocated) != (1, 16):
+        return False
+    if declared.high_bit + 1 != declared.bits_stored or not target.flags.c_contiguous:
+        return False
+    with (
+        refusing("undecodable", "the pixel data cannot be read"),
+        header.path.open("rb", buffering=0) as stream,
+    ):
+        stream.seek(header.pixel_offset or 0)
+        _, length = _pixel_element(stream, header)
+        _at_native(stream, declared, frame, length)
+        content = target.data.cast("B")
+        while content and (read := stream.readinto(content)):
+            content = content[read:]
+    if content:
+        raise FailStudy("pixel-data-short", "the pixel data is shorter than the header declares")
+    if sys.byteorder == "big":
+        target.byteswap(inplace=True)
+    unused = 16 - declared.bits_stored
+    if unused and declared.signed:
+        np.left_shift(target, unused, out=target)
+        np.right_shift(target, unused, out=target)
+    elif unused:
+        np.bitwise_and(target, np.int16((1 << declared.bits_stored) - 1), out=target)
+    return True
+
+
 def _opened(header: Header, limits: ImageLimits) -> BinaryIO:
     if header.transfer_syntax == "1.2.840.10008.1.2.1.99":
         return inflated(header.path, limits)
@@ -151,11 +189,9 @@ def _pixel_element(stream: BinaryIO, header: Header) -> tuple[str, int]:
 
 
 def _native(stream: BinaryIO, header: Header, declared: Declared, frame: int, vr: str, length: int) -> Stored:
-    if length == UNDEFINED_LENGTH:
-        raise FailStudy("codestream-mismatch", "compressed pixels under an uncompressed transfer syntax")
     size = declared.frame_bytes
-    stream.seek(frame * size, 1)
-    content = stream.read(size) if (frame + 1) * size <= length + 1 else b""
+    _at_native(stream, declared, frame, length)
+    content = stream.read(size)
     if len(content) < size:
         raise FailStudy("pixel-data-short", "the pixel data is shorter than the header declares")
     order = "<" if header.little else ">"
@@ -163,6 +199,15 @@ def _native(stream: BinaryIO, header: Header, declared: Declared, frame: int, vr
     if declared.bits_allocated == 8 and not header.little and vr == "OW":
         bits = bits[: size - size % 2].reshape(-1, 2)[:, ::-1].reshape(-1)
     return _shaped(bits.astype(bits.dtype.newbyteorder("="), copy=False), declared)
+
+
+def _at_native(stream: BinaryIO, declared: Declared, frame: int, length: int) -> None:
+    """Leave ``stream``, which stands at the value of the pixel element, at a frame of it."""
+    if length == UNDEFINED_LENGTH:
+        raise FailStudy("codestream-mismatch", "compressed pixels under an uncompressed transfer syntax")
+    if (frame + 1) * declared.frame_bytes > length + 1:
+        raise FailStudy("pixel-data-short", "the pixel data is shorter than the header declares")
+    stream.seek(frame * declared.frame_bytes, 1)
 
 
 def _shaped(bits: Stored, declared: Declared) -> Stored:

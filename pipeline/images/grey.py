@@ -11,7 +11,7 @@ import numpy.typing as npt
 from pydicom.dataset import Dataset
 
 from pipeline.errors import FailStudy
-from pipeline.images.headers import MALFORMED, integer, items, numbers, text
+from pipeline.images.headers import MALFORMED, Elements, integer, items, numbers, text
 
 Values = npt.NDArray[np.float64]
 PERCENTILES = (0.5, 99.5)
@@ -33,7 +33,7 @@ class Levels:
 
 
 def display(
-    stored: npt.NDArray[np.integer], dataset: Dataset, *, little: bool = True
+    stored: npt.NDArray[np.integer], dataset: Elements, *, little: bool = True
 ) -> npt.NDArray[np.float32]:
     """float32 [rows, columns] in 0..1, dense tissue bright, from stored values and the film's header.
 
@@ -56,7 +56,7 @@ def display(
     return np.asarray(np.take(shown.astype(np.float32), index), np.float32)
 
 
-def inverted(dataset: Dataset) -> bool:
+def inverted(dataset: Elements) -> bool:
     """Whether low values are meant bright: MONOCHROME1, which DX says again as Presentation LUT Shape
     INVERSE.
     """
@@ -66,14 +66,14 @@ def inverted(dataset: Dataset) -> bool:
     )
 
 
-def padding_of(stored: npt.NDArray[np.integer], dataset: Dataset) -> npt.NDArray[np.bool_] | None:
+def padding_of(stored: npt.NDArray[np.integer], dataset: Elements) -> npt.NDArray[np.bool_] | None:
     """Where ``stored`` is padding, of its shape; None where the header names no padding value."""
     if _pixel_value(dataset, "PixelPaddingValue") is None:
         return None
     return _padding(stored, dataset)
 
 
-def _levels(stored: npt.NDArray[np.integer], dataset: Dataset) -> Levels:
+def _levels(stored: npt.NDArray[np.integer], dataset: Elements) -> Levels:
     lowest, highest = int(stored.min()), int(stored.max())
     if lowest == highest:
         raise FailStudy("constant", "every pixel has the same value")
@@ -89,7 +89,7 @@ def _levels(stored: npt.NDArray[np.integer], dataset: Dataset) -> Levels:
     return Levels(values, weights / weights.sum(), padding)
 
 
-def _padding(values: Values | npt.NDArray[np.integer], dataset: Dataset) -> npt.NDArray[np.bool_]:
+def _padding(values: Values | npt.NDArray[np.integer], dataset: Elements) -> npt.NDArray[np.bool_]:
     """Where ``values`` lie in the padding range (PS3.3 C.7.5.1.1.2)."""
     first = _pixel_value(dataset, "PixelPaddingValue")
     if first is None:
@@ -99,7 +99,7 @@ def _padding(values: Values | npt.NDArray[np.integer], dataset: Dataset) -> npt.
     return (values >= low) & (values <= high)
 
 
-def _pixel_value(dataset: Dataset, keyword: str) -> int | None:
+def _pixel_value(dataset: Elements, keyword: str) -> int | None:
     """A value that is of the kind that Pixel Representation says, whether it was written as US or as SS.
 
     A positive one that is too large for a signed pixel by its highest stored bit is the negative of that bit.
@@ -117,7 +117,7 @@ def _pixel_value(dataset: Dataset, keyword: str) -> int | None:
     return value - 0x10000 if value > 0x7FFF else value
 
 
-def _modality_values(values: Values, dataset: Dataset, *, little: bool) -> Values:
+def _modality_values(values: Values, dataset: Elements, *, little: bool) -> Values:
     """Modality LUT or rescale (PS3.3 C.11.1)."""
     for table in items(dataset, "ModalityLUTSequence"):
         entries = _lut(table, signed=integer(dataset, "PixelRepresentation") == 1, little=little)
@@ -126,13 +126,13 @@ def _modality_values(values: Values, dataset: Dataset, *, little: bool) -> Value
     return _rescaled(values, dataset)
 
 
-def _rescaled(values: Values, dataset: Dataset) -> Values:
+def _rescaled(values: Values, dataset: Elements) -> Values:
     """By Rescale Slope and Intercept (PS3.3 C.11.1.1.2)."""
     slope, intercept = numbers(dataset, "RescaleSlope")[:1], numbers(dataset, "RescaleIntercept")[:1]
     return values * (slope[0] if slope and slope[0] != 0 else 1.0) + (intercept[0] if intercept else 0.0)
 
 
-def _shown(modality: Values, levels: Levels, dataset: Dataset, *, little: bool) -> Values:
+def _shown(modality: Values, levels: Levels, dataset: Elements, *, little: bool) -> Values:
     """0..1 per level: the header's own VOI transformation where it shows the film, else a range from the film
     itself.
     """
@@ -154,7 +154,7 @@ def _shown(modality: Values, levels: Levels, dataset: Dataset, *, little: bool) 
     return _polarity(1 - ramp if falling else ramp, levels, dataset)
 
 
-def _polarity(shown: Values, levels: Levels, dataset: Dataset) -> Values:
+def _polarity(shown: Values, levels: Levels, dataset: Elements) -> Values:
     bright = 1.0 - shown if inverted(dataset) else shown.copy()
     bright[levels.padding] = 0.0
     return bright
@@ -165,7 +165,7 @@ def _clipped(shown: Values, levels: Levels) -> float:
     return float(max(levels.weights[shown <= 0].sum(), levels.weights[shown >= 1].sum()))
 
 
-def _voi_lut(modality: Values, dataset: Dataset, *, signed: bool, little: bool) -> Values | None:
+def _voi_lut(modality: Values, dataset: Elements, *, signed: bool, little: bool) -> Values | None:
     for table in items(dataset, "VOILUTSequence"):
         entries = _lut(table, signed=signed, little=little)
         if entries is not None:
@@ -175,7 +175,7 @@ def _voi_lut(modality: Values, dataset: Dataset, *, signed: bool, little: bool) 
     return None
 
 
-def _may_be_negative(dataset: Dataset) -> bool:
+def _may_be_negative(dataset: Elements) -> bool:
     """Whether the Modality LUT step can give a negative value, whatever this film holds: then the first value that a
     VOI LUT maps is signed (PS3.3 C.11.2.1.1).
     """
@@ -187,7 +187,7 @@ def _may_be_negative(dataset: Dataset) -> bool:
     return bool(_rescaled(ends, dataset).min() < 0)
 
 
-def _window(modality: Values, dataset: Dataset) -> Values | None:
+def _window(modality: Values, dataset: Elements) -> Values | None:
     """The first window of the header (PS3.3 C.11.2.1.2 and .3), or None where there is no valid one."""
     centers, widths = numbers(dataset, "WindowCenter"), numbers(dataset, "WindowWidth")
     if not centers or not widths:

@@ -27,6 +27,10 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from pipeline.errors import FailStudy
 from pipeline.images.limits import ImageLimits
+from pipeline.images.stored_elements import PIXEL_TAGS, StoredElements, read_elements
+
+Elements = Dataset | StoredElements
+"""A data set as ``text``, ``numbers`` and their like ask it."""
 
 MALFORMED = (
     ArithmeticError, AttributeError, EOFError, LookupError, NotImplementedError, OSError, RuntimeError,
@@ -34,7 +38,6 @@ MALFORMED = (
 )  # fmt: skip
 """What pydicom and the codecs raise on malformed input."""
 
-PIXEL_TAGS = (0x7FE00008, 0x7FE00009, 0x7FE00010)
 LARGE_VALUE = 1 << 20
 """Header values above this many bytes are not read: nothing we use is larger."""
 
@@ -48,7 +51,7 @@ class Header:
     """
 
     path: Path
-    dataset: Dataset
+    dataset: Elements
     transfer_syntax: str
     implicit: bool
     little: bool
@@ -59,6 +62,9 @@ def read_header(path: Path, limits: ImageLimits) -> Header:
     """Read ``path`` up to its pixels. Raises FailStudy("not-dicom" or "unreadable")."""
     quieten_pydicom()
     with refusing("unreadable", "the header cannot be read: the file is damaged"), path.open("rb") as file:
+        if (plain := read_elements(file)) is not None:
+            elements, syntax, implicit, pixels = plain
+            return Header(path, elements, syntax, implicit, little=True, pixel_offset=pixels)
         syntax = _transfer_syntax(file, path)
         if syntax == DeflatedExplicitVRLittleEndian:
             stream: BinaryIO = inflated(path, limits)
@@ -119,20 +125,22 @@ def quieten_pydicom() -> None:
         logger.setLevel(logging.CRITICAL)
 
 
-def text(dataset: Dataset, keyword: str) -> str:
+def text(dataset: Elements, keyword: str) -> str:
     """The element as Unicode without control characters; several values keep their backslash; "" where
     absent.
     """
     return "\\".join(texts(dataset, keyword))
 
 
-def texts(dataset: Dataset, keyword: str) -> tuple[str, ...]:
+def texts(dataset: Elements, keyword: str) -> tuple[str, ...]:
     """The element's values, each as :func:`text` gives it."""
     return tuple(clean(str(value)) for value in _values(dataset, keyword))
 
 
 def clean(value: str) -> str:
     """``value`` without control and unpaired surrogate characters, and without outer white space."""
+    if value.isascii() and value.isprintable():
+        return value.strip()
     return "".join(c if c.isprintable() else " " for c in unicodedata.normalize("NFC", value)).strip()
 
 
@@ -151,7 +159,7 @@ def read_date(value: str) -> date | None:
         return None
 
 
-def numbers(dataset: Dataset, keyword: str) -> tuple[float, ...]:
+def numbers(dataset: Elements, keyword: str) -> tuple[float, ...]:
     """The element's values as finite numbers, or () where absent or any of them is not one."""
     found = []
     for value in _values(dataset, keyword):
@@ -165,19 +173,23 @@ def numbers(dataset: Dataset, keyword: str) -> tuple[float, ...]:
     return tuple(found)
 
 
-def integer(dataset: Dataset, keyword: str) -> int | None:
+def integer(dataset: Elements, keyword: str) -> int | None:
     """The element's first value as an integer, or None."""
     found = numbers(dataset, keyword)
     return int(found[0]) if found else None
 
 
-def items(dataset: Dataset, keyword: str) -> tuple[Dataset, ...]:
+def items(dataset: Elements, keyword: str) -> tuple[Dataset, ...]:
     """The items of a sequence, () where absent or not a sequence."""
     return tuple(value for value in _values(dataset, keyword) if isinstance(value, Dataset))
 
 
-def _values(dataset: Dataset, keyword: str) -> tuple[object, ...]:
+def _values(dataset: Elements, keyword: str) -> tuple[object, ...]:
     try:
+        if isinstance(dataset, StoredElements):
+            plain = dataset.plain_values(keyword)
+            if plain is not None:
+                return plain
         value: object = dataset.get(keyword)
     except MALFORMED:
         return ()

@@ -11,10 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 
-from pydicom.dataset import Dataset
-
 from pipeline.errors import FailStudy
-from pipeline.images.headers import Header, items, read_date, text
+from pipeline.images.headers import Elements, Header, items, read_date, text
 from pipeline.study import PatientIdentity, Remark
 
 _PLACEHOLDER = re.compile(
@@ -67,7 +65,7 @@ def one_patient(headers: Sequence[Header]) -> tuple[Remark, ...]:
     return tuple(remarks)
 
 
-def patient_of(datasets: Sequence[Dataset]) -> PatientIdentity:
+def patient_of(datasets: Sequence[Elements]) -> PatientIdentity:
     """The patient whom the headers agree on: number and issuer of one header, that which tells most."""
     ordered = sorted(datasets, key=lambda dataset: -_identity(dataset).told)
     groups = [group.strip().rstrip("^") for group in _first(ordered, "PatientName").split("=")][:3]
@@ -125,7 +123,7 @@ def _script(pieces: frozenset[str]) -> str:
     return unicodedata.name(letter, "").partition(" ")[0]
 
 
-def _identity(dataset: Dataset) -> _Identity:
+def _identity(dataset: Elements) -> _Identity:
     number, name = text(dataset, "PatientID"), text(dataset, "PatientName")
     issuers = [text(dataset, "IssuerOfPatientID")]
     issuers += [
@@ -151,5 +149,5 @@ def _pieces(group: str) -> frozenset[str]:
     return frozenset(piece for piece in re.split(r"[\W_]+", plain) if piece)
 
 
-def _first(datasets: Sequence[Dataset], keyword: str) -> str:
+def _first(datasets: Sequence[Elements], keyword: str) -> str:
     return next((found for dataset in datasets if (found := text(dataset, keyword))), "")

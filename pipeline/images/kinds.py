@@ -6,10 +6,8 @@ for others to say.
 
 from collections.abc import Mapping, Sequence
 
-from pydicom.dataset import Dataset
-
 from pipeline.accepts import MODALITIES, Accepts, Kind
-from pipeline.images.headers import integer, text, texts
+from pipeline.images.headers import Elements, integer, text, texts
 
 _ROOT = "1.2.840.10008.5.1.4.1.1."
 SECONDARY_CAPTURE = f"{_ROOT}7"
@@ -83,12 +81,12 @@ _PLANES = {"a CT": "CT", "an MR": "MR", "a PET": "PT"}
 _TOMOSYNTHESIS_AS_CT = (Kind.TOMOSYNTHESIS, "a breast tomosynthesis")
 
 
-def kind_of(dataset: Dataset) -> Kind:
+def kind_of(dataset: Elements) -> Kind:
     """What the instance is."""
     return _named(dataset)[0]
 
 
-def in_words(dataset: Dataset) -> str:
+def in_words(dataset: Elements) -> str:
     """What the instance is, as a reader of a refusal knows it: "a CT", "a pathology slide"."""
     return _named(dataset)[1]
 
@@ -99,7 +97,7 @@ def in_words_by_listing(sop_class_uid: str, modality: str = "") -> str:
     return found[1] if found else ""
 
 
-def accepting(dataset: Dataset, accepts: Sequence[Accepts]) -> Accepts | None:
+def accepting(dataset: Elements, accepts: Sequence[Accepts]) -> Accepts | None:
     """The declaration that takes the instance, by its kind and modality; None where there is none."""
     kind, words = _named(dataset)
     modality = modality_of(dataset) or words
@@ -109,7 +107,7 @@ def accepting(dataset: Dataset, accepts: Sequence[Accepts]) -> Accepts | None:
     )
 
 
-def modality_of(dataset: Dataset) -> str:
+def modality_of(dataset: Elements) -> str:
     """The modality, by the class where it is one of planes: the header's own is wrong now and then."""
     return _PLANES.get(in_words(dataset)) or text(dataset, "Modality").upper()
 
@@ -127,7 +125,7 @@ def modalities_of(accepts: Sequence[Accepts]) -> frozenset[str]:
     )
 
 
-def _named(dataset: Dataset) -> tuple[Kind, str]:
+def _named(dataset: Elements) -> tuple[Kind, str]:
     sop_class, modality = text(dataset, "SOPClassUID"), text(dataset, "Modality").upper()
     found = _of_class(sop_class)
     if found is not None:
@@ -153,7 +151,7 @@ def _of_class(sop_class_uid: str) -> tuple[Kind, str] | None:
     return (Kind.RESULT, "a result or record") if sop_class_uid.startswith(_RESULT_ROOTS) else None
 
 
-def _is_tomosynthesis(dataset: Dataset) -> bool:
+def _is_tomosynthesis(dataset: Elements) -> bool:
     """A breast tomosynthesis sold as CT: its values are no Hounsfield units."""
     kinds = {one.upper() for one in texts(dataset, "ImageType")}
     return "TOMO" in kinds and text(dataset, "BodyPartExamined").upper() == "BREAST"

@@ -10,9 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw
-from pydicom.dataset import Dataset
 
-from pipeline.images.headers import Header, integer, items, numbers, text, texts
+from pipeline.images.headers import Elements, Header, integer, items, numbers, text, texts
 from pipeline.images.rejection import rejected
 from pipeline.study import Remark, Turn
 
@@ -34,7 +33,7 @@ class Presented:
     """How one film is shown: turned, with what lies outside a shutter black; and what a reader should know."""
 
     turn: Turn = _UPRIGHT
-    shutters: tuple[Dataset, ...] = ()
+    shutters: tuple[Elements, ...] = ()
     remarks: tuple[Remark, ...] = ()
 
 
@@ -49,7 +48,7 @@ def presentation_states(headers: Sequence[Header]) -> list[Header]:
     ]
 
 
-def presented(dataset: Dataset, states: Sequence[Header], *, lateral: bool) -> Presented:
+def presented(dataset: Elements, states: Sequence[Header], *, lateral: bool) -> Presented:
     """How the film is shown, beside the presentation states of its study."""
     uid = text(dataset, "SOPInstanceUID")
     own = [state.dataset for state in states if uid in _referenced(state.dataset)]
@@ -67,7 +66,7 @@ def presented(dataset: Dataset, states: Sequence[Header], *, lateral: bool) -> P
     return Presented(turn, (dataset, *own), tuple(dict.fromkeys(remarks)))
 
 
-def turn_of(dataset: Dataset, *, lateral: bool = False) -> Turn | None:
+def turn_of(dataset: Elements, *, lateral: bool = False) -> Turn | None:
     """What Patient Orientation asks for, None where it does not say how the film lies in its plane."""
     directions = [value[:1].upper() for value in texts(dataset, "PatientOrientation")]
     if len(directions) != 2:
@@ -81,7 +80,7 @@ def turn_of(dataset: Dataset, *, lateral: bool = False) -> Turn | None:
     return Turn(transposed, not lateral and across == "R", down == "H")
 
 
-def apply_shutters(film: npt.NDArray[np.float32], shutters: Sequence[Dataset]) -> npt.NDArray[np.float32]:
+def apply_shutters(film: npt.NDArray[np.float32], shutters: Sequence[Elements]) -> npt.NDArray[np.float32]:
     """``film`` as stored, black outside the display shutters (PS3.3 C.7.6.11)."""
     for dataset in shutters:
         shown = _within_shutter(dataset, film.shape[0], film.shape[1])
@@ -90,7 +89,7 @@ def apply_shutters(film: npt.NDArray[np.float32], shutters: Sequence[Dataset]) -
     return film
 
 
-def _within_shutter(dataset: Dataset, rows: int, columns: int) -> npt.NDArray[np.bool_] | None:
+def _within_shutter(dataset: Elements, rows: int, columns: int) -> npt.NDArray[np.bool_] | None:
     """Where the shutter lets the film be seen; rows and columns count from 1."""
     shapes = {shape.upper() for shape in texts(dataset, "ShutterShape")}
     if not shapes & {"RECTANGULAR", "CIRCULAR", "POLYGONAL"}:
@@ -117,7 +116,7 @@ def _within_shutter(dataset: Dataset, rows: int, columns: int) -> npt.NDArray[np
     return shown
 
 
-def _turn_of_state(state: Dataset) -> Turn | None:
+def _turn_of_state(state: Elements) -> Turn | None:
     """Rotated clockwise first, then flipped (PS3.3 C.10.6); None where the state has no Spatial Transformation."""
     if not text(state, "ImageRotation") and not text(state, "ImageHorizontalFlip"):
         return None
@@ -127,13 +126,13 @@ def _turn_of_state(state: Dataset) -> Turn | None:
     return Turn(transposed, mirrored != (text(state, "ImageHorizontalFlip").upper() == "Y"), upside_down)
 
 
-def _referenced(state: Dataset) -> Iterator[str]:
+def _referenced(state: Elements) -> Iterator[str]:
     for series in items(state, "ReferencedSeriesSequence"):
         for image in items(series, "ReferencedImageSequence"):
             yield text(image, "ReferencedSOPInstanceUID")
 
 
-def _contradicts(dataset: Dataset, *, lateral: bool) -> bool:
+def _contradicts(dataset: Elements, *, lateral: bool) -> bool:
     """Whether orientation, view and laterality cannot all be true of one film."""
     directions = {value[:1].upper() for value in texts(dataset, "PatientOrientation")}
     wrong = {"L", "R"} if lateral else {"A", "P"}

@@ -4,9 +4,7 @@ IHE Radiology Imaging Object Change Management, RAD-66).
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from pydicom.dataset import Dataset
-
-from pipeline.images.headers import Header, items, text
+from pipeline.images.headers import Elements, Header, items, text
 
 KEY_OBJECT = "1.2.840.10008.5.1.4.1.1.88.59"
 REJECTIONS: Mapping[str, str] = {
@@ -39,7 +37,7 @@ def rejected(headers: Sequence[Header]) -> Mapping[str, str]:
     return {uid: why for own, (why, named) in notes.items() if own not in withdrawn for uid in sorted(named)}
 
 
-def _referenced(dataset: Dataset) -> Iterator[str]:
+def _referenced(dataset: Elements) -> Iterator[str]:
     """Instances that the note's content names, and those of its evidence (PS3.3 C.17.2.1)."""
     for item in items(dataset, "ContentSequence"):
         for image in items(item, "ReferencedSOPSequence"):

@@ -3,15 +3,14 @@
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
-from pydicom.dataset import Dataset
 
-from pipeline.images.headers import numbers
+from pipeline.images.headers import Elements, numbers
 
 MAX_ASPECT = 4.0
 SPACINGS = ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing")
 
 
-def spacing_mm(dataset: Dataset) -> tuple[float, float] | None:
+def spacing_mm(dataset: Elements) -> tuple[float, float] | None:
     """(row, column) spacing in mm: Pixel Spacing, else at the detector, else of the scanned film; None where
     absent.
     """
@@ -22,7 +21,7 @@ def spacing_mm(dataset: Dataset) -> tuple[float, float] | None:
     return None
 
 
-def pixel_aspect(dataset: Dataset) -> float:
+def pixel_aspect(dataset: Elements) -> float:
     """Height of a pixel over its width, from its spacing or Pixel Aspect Ratio (PS3.3 C.7.6.3.1.7); 1 where
     unknown.
     """

@@ -3,10 +3,8 @@
 import re
 from dataclasses import dataclass
 
-from pydicom.dataset import Dataset
-
 from pipeline.images import wording
-from pipeline.images.headers import items, text
+from pipeline.images.headers import Elements, items, text
 from pipeline.study import Remark
 
 DIGITISED = ("DF", "DI")
@@ -30,7 +28,7 @@ class SiteTrust:
         """Whether a secondary capture with this Conversion Type is one only because the site says so."""
         return conversion_type not in DIGITISED and conversion_type in self.conversion_types
 
-    def fills_body_part(self, dataset: Dataset, described: tuple[str, ...]) -> bool:
+    def fills_body_part(self, dataset: Elements, described: tuple[str, ...]) -> bool:
         """Whether the site's body part stands; ``described`` are the texts that may name one."""
         coded = [
             text(item, "CodeValue") or text(item, "CodeMeaning")
@@ -43,7 +41,7 @@ class SiteTrust:
             and not any(map(wording.names_region, described))
         )
 
-    def fills_view(self, dataset: Dataset, described: tuple[str, ...]) -> bool:
+    def fills_view(self, dataset: Elements, described: tuple[str, ...]) -> bool:
         """Whether the site's view stands; ``described`` are the texts that may name one."""
         return (
             bool(self.missing_view)

@@ -13,7 +13,7 @@ from pydicom.uid import UID, RLELossless
 from pipeline.accepts import Accepts, Kind
 from pipeline.dicom_writer import EXPLICIT_LITTLE, radiograph_dataset
 from pipeline.errors import FailStudy, SkipStudy
-from pipeline.images.headers import Header, read_header
+from pipeline.images.headers import Header, read_header, text
 from pipeline.images.limits import ImageLimits
 from pipeline.images.pictures import prepare_pictures
 from pipeline.study import FetchedStudy, HeldInstance, ImageSet, InstanceRef
@@ -31,7 +31,7 @@ def prepared(paths: list[Path], accepts: tuple[Accepts, ...]) -> ImageSet:
 
 
 def uid_of(header: Header) -> str:
-    return str(header.dataset.StudyInstanceUID)
+    return text(header.dataset, "StudyInstanceUID")
 
 
 def clip(

@@ -4,15 +4,15 @@ Classic objects hold one plane each (PS3.3 C.7.6.2); enhanced and legacy-convert
 attributes stand in functional groups, those of a frame before the shared ones (PS3.3 C.7.6.16).
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 from pydicom.dataset import Dataset
 
 from pipeline.images.choose import Reason
 from pipeline.images.context import instance_ref
-from pipeline.images.headers import Header, integer, items, numbers, text, texts
+from pipeline.images.headers import Elements, Header, integer, items, numbers, text, texts
 from pipeline.study import InstanceRef, LeftOutReason
 
 Vector = tuple[float, float, float]
@@ -49,7 +49,7 @@ class Plane:
     along_row: Vector
     down_column: Vector
     same: tuple[str, ...]
-    groups: tuple[Dataset, ...]
+    groups: tuple[Elements, ...]
     slope: float
     intercept: float
     unit: str
@@ -58,8 +58,9 @@ class Plane:
     @property
     def normal(self) -> Vector:
         """The direction across the plane: row times column, of length one."""
-        across = np.cross(self.along_row, self.down_column)
-        return _vector(across / np.linalg.norm(across))
+        (a, b, c), (d, e, f) = self.along_row, self.down_column
+        across = b * f - c * e, c * d - a * f, a * e - b * d
+        return _of_length_one(across, math.hypot(*across))
 
 
 def planes_of(header: Header) -> tuple[Plane, ...] | Reason:
@@ -78,13 +79,13 @@ def planes_of(header: Header) -> tuple[Plane, ...] | Reason:
         return Reason(
             LeftOutReason.NOT_A_PLANE, "a localiser, projection or screen beside the volume (Image Type)"
         )
-    shared = (items(dataset, "SharedFunctionalGroupsSequence") or (Dataset(),))[0]
     frames = items(dataset, "PerFrameFunctionalGroupsSequence")
     if not frames:
         if (integer(dataset, "NumberOfFrames") or 1) != 1:
             return Reason(LeftOutReason.NO_POSITION, "several frames, and nothing says where each lies")
         plane = _plane(header, 0, (dataset,))
         return plane if isinstance(plane, Reason) else (plane,)
+    shared = (items(dataset, "SharedFunctionalGroupsSequence") or (Dataset(),))[0]
     planes = []
     for number, frame in enumerate(frames):
         plane = _plane(header, number, (frame, shared, dataset))
@@ -96,7 +97,7 @@ def planes_of(header: Header) -> tuple[Plane, ...] | Reason:
     return tuple(planes)
 
 
-def _plane(header: Header, frame: int, groups: Sequence[Dataset]) -> Plane | Reason:
+def _plane(header: Header, frame: int, groups: Sequence[Elements]) -> Plane | Reason:
     dataset = header.dataset
     position = _floats(groups, "PlanePositionSequence", "ImagePositionPatient")
     cosines = _floats(groups, "PlaneOrientationSequence", "ImageOrientationPatient")
@@ -109,9 +110,10 @@ def _plane(header: Header, frame: int, groups: Sequence[Dataset]) -> Plane | Rea
         return Reason(
             LeftOutReason.NO_SPACING, "the header does not say how far the pixels lie apart (Pixel Spacing)"
         )
-    row, column = np.array(cosines[:3]), np.array(cosines[3:])
-    lengths = np.linalg.norm(row), np.linalg.norm(column)
-    if max(abs(1 - length) for length in lengths) > UNIT_LENGTH or abs(float(row @ column)) > UNIT_LENGTH:
+    row, column = cosines[:3], cosines[3:]
+    lengths = math.hypot(*row), math.hypot(*column)
+    leaning = sum(one * other for one, other in zip(row, column, strict=True))
+    if max(abs(1 - length) for length in lengths) > UNIT_LENGTH or abs(leaning) > UNIT_LENGTH:
         return Reason(
             LeftOutReason.NO_POSITION, "the directions of rows and columns are no right angle of unit vectors"
         )
@@ -122,9 +124,9 @@ def _plane(header: Header, frame: int, groups: Sequence[Dataset]) -> Plane | Rea
         rows=integer(dataset, "Rows") or 0,
         columns=integer(dataset, "Columns") or 0,
         spacing=(spacing[0], spacing[1]),
-        position=_vector(np.array(position)),
-        along_row=_vector(row / lengths[0]),
-        down_column=_vector(column / lengths[1]),
+        position=(position[0], position[1], position[2]),
+        along_row=_of_length_one(row, lengths[0]),
+        down_column=_of_length_one(column, lengths[1]),
         same=(
             text(dataset, "SeriesInstanceUID"),
             text(dataset, "SOPClassUID"),
@@ -140,7 +142,7 @@ def _plane(header: Header, frame: int, groups: Sequence[Dataset]) -> Plane | Rea
     )
 
 
-def _image_type(groups: Sequence[Dataset]) -> tuple[str, ...]:
+def _image_type(groups: Sequence[Elements]) -> tuple[str, ...]:
     """Image Type values 1 to 4, a frame's own before the object's (Frame Type, PS3.3 C.8.16.1)."""
     for sequence in ("CTImageFrameTypeSequence", "MRImageFrameTypeSequence", "PETFrameTypeSequence"):
         for group in groups:
@@ -189,7 +191,7 @@ def told_apart_by(plane: Plane) -> tuple[tuple[str, str], ...]:
     )  # fmt: skip
 
 
-def _unit(groups: Sequence[Dataset]) -> str:
+def _unit(groups: Sequence[Elements]) -> str:
     modality = text(groups[-1], "Modality").upper()
     said = _said(groups, "PixelValueTransformationSequence", "RescaleType").upper()
     if modality == "PT":
@@ -199,12 +201,12 @@ def _unit(groups: Sequence[Dataset]) -> str:
     return "HU" if modality == "CT" and said in ("", "HOUNSFIELD", "HU_MOD") else said
 
 
-def _rescale(groups: Sequence[Dataset], keyword: str, default: float) -> float:
+def _rescale(groups: Sequence[Elements], keyword: str, default: float) -> float:
     found = _floats(groups, "PixelValueTransformationSequence", keyword)
     return found[0] if found else default
 
 
-def _floats(groups: Sequence[Dataset], sequence: str, keyword: str) -> tuple[float, ...]:
+def _floats(groups: Sequence[Elements], sequence: str, keyword: str) -> tuple[float, ...]:
     """A functional group's numbers of the first group that has them, else the attribute beside them."""
     for group in groups:
         for item in (*items(group, sequence), group):
@@ -214,7 +216,7 @@ def _floats(groups: Sequence[Dataset], sequence: str, keyword: str) -> tuple[flo
     return ()
 
 
-def _said(groups: Sequence[Dataset], sequence: str, *keywords: str) -> str:
+def _said(groups: Sequence[Elements], sequence: str, *keywords: str) -> str:
     for group in groups:
         for item in (*items(group, sequence), group):
             for keyword in keywords:
@@ -223,7 +225,7 @@ def _said(groups: Sequence[Dataset], sequence: str, *keywords: str) -> str:
     return ""
 
 
-def _nested(groups: Sequence[Dataset], outer: str, inner: str, keyword: str) -> str:
+def _nested(groups: Sequence[Elements], outer: str, inner: str, keyword: str) -> str:
     return next(
         (
             found
@@ -235,5 +237,5 @@ def _nested(groups: Sequence[Dataset], outer: str, inner: str, keyword: str) -> 
     )
 
 
-def _vector(values: np.ndarray) -> Vector:
-    return float(values[0]), float(values[1]), float(values[2])
+def _of_length_one(vector: Sequence[float], length: float) -> Vector:
+    return vector[0] / length, vector[1] / length, vector[2] / length

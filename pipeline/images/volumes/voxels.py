@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import FailStudy
-from pipeline.images.decode import Declared, declared_pixels, stored_values
+from pipeline.images.decode import Declared, declared_pixels, native_values_into, stored_values
 from pipeline.images.grey import padding_of
 from pipeline.images.limits import ImageLimits
 from pipeline.images.volumes.plane import Plane
@@ -88,21 +88,42 @@ def plane_values(plane: Plane, limits: ImageLimits) -> tuple[NDArray[np.float32]
 
 
 def _read_into(target: NDArray[np.generic], plane: Plane, declared: Declared, limits: ImageLimits) -> None:
-    stored = stored_values(plane.header, declared, plane.frame, limits)
     if target.dtype == np.int16 and plane.slope == 1 and _fits(declared, plane.intercept):
+        values = target.view(np.int16)
+        stored = _stored_in(values, plane, declared, limits)
+        padded = padding_of(stored, plane.header.dataset) if plane.unit == "HU" else None
         # no wider copy: the sums are whole numbers of 16 bits whatever is stored
-        np.add(stored, np.int16(plane.intercept), out=target, dtype=np.int16, casting="unsafe")
-    elif target.dtype == np.int16:
-        wide = stored.astype(np.int32) * int(plane.slope) + int(plane.intercept)
-        target[...] = np.clip(wide, -(1 << 15), HIGHEST_HU)
+        np.add(stored, np.int16(plane.intercept), out=values, dtype=np.int16, casting="unsafe")
+        _clip(values, declared, plane)
     else:
-        np.multiply(stored, np.float32(plane.slope), out=target)
-        np.add(target, np.float32(plane.intercept), out=target)
-    if plane.unit == "HU":
-        np.clip(target, LOWEST_HU, HIGHEST_HU, out=target)
-        padded = padding_of(stored, plane.header.dataset)
-        if padded is not None:
-            target[padded] = LOWEST_HU
+        stored = stored_values(plane.header, declared, plane.frame, limits)
+        padded = padding_of(stored, plane.header.dataset) if plane.unit == "HU" else None
+        if target.dtype == np.int16:
+            wide = stored.astype(np.int32) * int(plane.slope) + int(plane.intercept)
+            target[...] = np.clip(wide, LOWEST_HU if plane.unit == "HU" else -(1 << 15), HIGHEST_HU)
+        else:
+            np.multiply(stored, np.float32(plane.slope), out=target)
+            np.add(target, np.float32(plane.intercept), out=target)
+            if plane.unit == "HU":
+                np.clip(target, LOWEST_HU, HIGHEST_HU, out=target)
+    if padded is not None:
+        target[padded] = LOWEST_HU
+
+
+def _stored_in(
+    target: NDArray[np.int16], plane: Plane, declared: Declared, limits: ImageLimits
+) -> NDArray[np.integer]:
+    """The stored values, in ``target`` itself where they can be read there."""
+    unsigned = not declared.signed and declared.bits_stored == 16
+    if not unsigned and native_values_into(target, plane.header, declared, plane.frame, limits):
+        return target
+    return stored_values(plane.header, declared, plane.frame, limits)
+
+
+def _clip(values: NDArray[np.int16], declared: Declared, plane: Plane) -> None:
+    """Bring HU that lie below all tissue to the lowest, where any can."""
+    if plane.unit == "HU" and _range(declared)[0] + plane.intercept < LOWEST_HU:
+        np.maximum(values, np.int16(LOWEST_HU), out=values)
 
 
 def _fits(declared: Declared, intercept: float) -> bool:
