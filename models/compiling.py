@@ -36,6 +36,7 @@ TOWERS = {
     "internvl": "models.families.native.chat:chat_towers",
     "internvl3": "models.families.native.internvl:internvl_towers",
     "llava": "models.families.native.chat:chat_towers",
+    "llava-onevision": "models.families.native.onevision:onevision_towers",
     "gemma3": "models.families.native.chat:chat_towers",
     "biomedclip": "models.families.native.biomedclip:clip_towers",
     "qwen2-vl": "models.families.native.qwen:qwen_towers",

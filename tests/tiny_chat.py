@@ -13,6 +13,9 @@ from transformers import (
     Gemma3ImageProcessorPil,
     LlavaConfig,
     LlavaForConditionalGeneration,
+    LlavaOnevisionConfig,
+    LlavaOnevisionForConditionalGeneration,
+    LlavaOnevisionImageProcessorPil,
     PreTrainedTokenizerFast,
 )
 
@@ -37,6 +40,7 @@ MARKS = {
         "</box>",
     ),
     "internvl": ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<img>", "</img>", "<IMG_CONTEXT>", "<unk>"),
+    "radvlm": ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<image>", "<video>", "<unk>"),
     "llava-med": ("<unk>", "<s>", "</s>", "<image>", "<pad>"),
     "medgemma": (
         "<pad>",
@@ -81,6 +85,7 @@ def build_tokenizer(kind: str) -> PreTrainedTokenizerFast:
     names = {
         "medrega": {"bos_token": "<s>", "eos_token": "<|im_end|>"},
         "internvl": {"eos_token": "<|im_end|>"},
+        "radvlm": {"eos_token": "<|im_end|>"},
         "llava-med": {"bos_token": "<s>", "eos_token": "</s>"},
         "medgemma": {"bos_token": "<bos>", "eos_token": "<eos>"},
     }[kind]
@@ -96,16 +101,18 @@ def write_chat_model(folder: Path, kind: str) -> Path:
         config = chat_config(len(tokenizer)) if kind == "medrega" else later_config(len(tokenizer))
         save_chat(folder, config, chat_weights(config, seed=5))
     else:
-        network = _llava(tokenizer) if kind == "llava-med" else _gemma(tokenizer)
+        network = {"llava-med": _llava, "radvlm": _onevision, "medgemma": _gemma}[kind](tokenizer)
         with torch.no_grad():
             for name, parameter in network.named_parameters():
                 if parameter.dim() > 1 and "embed" not in name:
-                    parameter.mul_(8)
+                    parameter.mul_(3 if kind == "radvlm" else 8)
                 if "mm_input_projection" in name:
                     parameter.normal_(std=0.5)  # transformers starts it at zero: no image would be seen
         network.save_pretrained(folder)
         _processor(kind).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+    if kind == "radvlm":
+        (folder / "chat_template.jinja").write_text(RADVLM_TEMPLATE)
     return folder
 
 
@@ -134,6 +141,30 @@ def _llava(tokenizer: Any) -> Any:
     ).eval()
 
 
+GRIDS = [[rows * 56, columns * 56] for rows in (1, 2, 3) for columns in (1, 2, 3)]
+RADVLM_TEMPLATE = (
+    "{% for message in messages %}{{'<|im_start|>' + message['role'] + '\n'}}{% for content in message['content'] | "
+    "selectattr('type', 'equalto', 'image') %}{{ '<image>\n' }}{% endfor %}{% for content in message['content'] | "
+    "selectattr('type', 'equalto', 'text') %}{{ content['text'] }}{% endfor %}{{'<|im_end|>' + '\n'}}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+"""What the template of RadVLM's conversion writes of images and texts."""
+
+
+def _onevision(tokenizer: Any) -> Any:
+    return LlavaOnevisionForConditionalGeneration(
+        cast(Any, LlavaOnevisionConfig)(
+            vision_config={"model_type": "siglip_vision_model", "vision_use_head": False, **VISION},
+            text_config={"model_type": "qwen2", **_text(len(tokenizer))},
+            image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
+            video_token_index=tokenizer.convert_tokens_to_ids("<video>"),
+            image_grid_pinpoints=GRIDS,
+            vision_aspect_ratio="anyres_max_4",
+            tie_word_embeddings=False,
+        )
+    ).eval()
+
+
 def _gemma(tokenizer: Any) -> Any:
     return Gemma3ForConditionalGeneration(
         cast(Any, Gemma3Config)(
@@ -151,6 +182,13 @@ def _processor(kind: str) -> Any:
     side = VISION["image_size"]
     if kind == "llava-med":
         return CLIPImageProcessorPil(size={"shortest_edge": side}, crop_size={"height": side, "width": side})
+    if kind == "radvlm":
+        return LlavaOnevisionImageProcessorPil(
+            size={"height": side, "width": side},
+            image_grid_pinpoints=GRIDS,
+            image_mean=(0.5,) * 3,
+            image_std=(0.5,) * 3,
+        )
     return Gemma3ImageProcessorPil(size={"height": side, "width": side})
 
 

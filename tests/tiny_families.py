@@ -15,9 +15,11 @@ from models.families.native.llava_med import LlavaMedDialect
 from models.families.native.medgemma import MedGemmaDialect
 from models.families.native.medrega import MedRegaDialect
 from models.families.native.networks import ChatNetwork, load_llava_med, load_medgemma, load_medrega
+from models.families.native.onevision import load_onevision
 from models.families.native.qwen import QwenFamily
 from models.families.native.qwen_dialects import WORDS
 from models.families.native.qwen_loading import load_qwen
+from models.families.native.radvlm import RadVlmWords
 from models.families.native.tiles import TiledFamily
 from models.families.text.recipes import recipe_of
 from models.families.text.text_family import TextFamily
@@ -94,6 +96,12 @@ def _open_internvl(entry: CatalogEntry, folder: Path) -> Family:
     return TiledFamily(entry, load_internvl(folder, untiled=untiled), words, ENGINES, limit=LIMIT, threads=1)
 
 
+def _open_radvlm(entry: CatalogEntry, folder: Path) -> Family:
+    return TiledFamily(
+        entry, load_onevision(folder), RadVlmWords(entry.prompts), ENGINES, limit=LIMIT, threads=1
+    )
+
+
 def _open_qwen(entry: CatalogEntry, folder: Path) -> Family:
     loaded = load_qwen(folder, entry.network_class, MOST_PIXELS)
     words = WORDS[entry.prompts](entry.prompts, entry.images)
@@ -116,6 +124,7 @@ TINY: Mapping[str, Making] = {
     "medrega": Making(_write_chat("medrega"), _open_chat(load_medrega, MedRegaDialect())),
     "lingshu-i-8b": Making(_write_chat("internvl"), _open_internvl),
     "fleming-vl-8b": Making(_write_chat("internvl"), _open_internvl),
+    "radvlm": Making(_write_chat("radvlm"), _open_radvlm),
     "llava-med": Making(_write_chat("llava-med"), _open_chat(load_llava_med, LlavaMedDialect())),
     "medgemma-1.5-4b-it": Making(
         _write_chat("medgemma"), _open_chat(load_medgemma, MedGemmaDialect(most_images=3))

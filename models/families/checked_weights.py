@@ -18,7 +18,7 @@ from models.weight_loading.tokenizer_check import check_tokenizer, read_json
 from models.weight_loading.weight_files import SUMS_FILE, WeightFolder, inspect_folder, verify_folder
 from pipeline.errors import ConfigurationError
 
-READ_TEMPLATE = frozenset({"qwen2-vl", "qwen2.5-vl", "qwen3-vl", "gemma3"})
+READ_TEMPLATE = frozenset({"qwen2-vl", "qwen2.5-vl", "qwen3-vl", "gemma3", "llava-onevision"})
 """Adapters whose weights are published with a chat template that places images; others carry a text model's."""
 TOKENS = 2048
 """Positions that the estimate of the cache counts, where the model has as many."""

@@ -24,6 +24,7 @@ ADAPTERS = {
     "internvl": "models.families.native.chat:open_medrega",
     "internvl3": "models.families.native.internvl:open_internvl",
     "llava": "models.families.native.chat:open_llava_med",
+    "llava-onevision": "models.families.native.onevision:open_onevision",
     "gemma3": "models.families.native.chat:open_medgemma",
     "biomedclip": "models.families.native.biomedclip:open_biomedclip",
     "qwen2-vl": "models.families.native.qwen:open_qwen",
@@ -35,7 +36,18 @@ ADAPTERS = {
 Opener = Callable[[CatalogEntry, ModelChoice, Path], Family]
 """Takes the entry, the site's choice and the folder for graphs and engines; returns the loaded family."""
 REDUCING = frozenset(
-    {"causal-lm", "uni-med", "internvl", "internvl3", "llava", "gemma3", "qwen2-vl", "qwen2.5-vl", "qwen3-vl"}
+    {
+        "causal-lm",
+        "uni-med",
+        "internvl",
+        "internvl3",
+        "llava",
+        "llava-onevision",
+        "gemma3",
+        "qwen2-vl",
+        "qwen2.5-vl",
+        "qwen3-vl",
+    }
 )
 """Adapters that load a language model at the precision that a site chose."""
 

@@ -44,6 +44,7 @@ NAMES = (
     "uni-med",
     "medrega",
     "lingshu-i-8b",
+    "radvlm",
     "llava-med",
     "medgemma-1.5-4b-it",
     "biomedclip",

@@ -44,6 +44,10 @@ WRITES: dict[str, tuple[str, tuple[float, float, float, float] | None]] = {
         'Final Answer: [{"box_2d": [100, 200, 500, 800], "label": "heart"}]',
         (0.125, 0.1, 0.875, 0.5),
     ),
+    "radvlm": (
+        "The heart is located at the coordinates [0.1, 0.25, 0.5, 1.0] on the image.",
+        (0.1, 0.25, 0.5, 1.0),
+    ),
     "umit": ("<|box_start|>(0,0),(500,250)<|box_end|>", (0.0, 0.0, 0.5, 0.25)),
     "lingshu-7b": ('[{"bbox_2d": [14, 14, 28, 56], "label": "heart"}]', None),  # in pixels of its own size
     "qwen3-vl": ('```json\n[{"bbox_2d": [0, 0, 500, 250], "label": "heart"}]\n```', (0.0, 0.0, 0.5, 0.25)),

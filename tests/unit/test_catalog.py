@@ -78,6 +78,7 @@ SYSTEMS = [
     "medgemma-1.5-4b-it",
     "lingshu-7b",
     "lingshu-32b",
+    "radvlm",
     "lingshu-i-8b",
     "fleming-vl-8b",
     "fleming-vl-38b",
@@ -122,7 +123,7 @@ CONCLUDES = {
     ],
     "own-summary": ["medgemma-4b-it", "medgemma-27b-it", "medgemma-1.5-4b-it", "chexone", "chexagent-2"],
     "other-model-or-unwritten": [
-        "fleming-vl-8b", "fleming-vl-38b",
+        "fleming-vl-8b", "fleming-vl-38b", "radvlm",
         "uni-med", "umit", "llava-med", "maira-2", "llava-rad", "libra-7b", "libra-3b", "hulu-med-7b", "hulu-med-14b",
         "hulu-med-32b", "radfm",
     ],

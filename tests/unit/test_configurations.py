@@ -59,6 +59,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         "internvl": write_chat_model(root / "medrega", "medrega"),
         "internvl3": write_chat_model(root / "internvl", "internvl"),
         "llava": write_chat_model(root / "llava-med", "llava-med"),
+        "llava-onevision": write_chat_model(root / "radvlm", "radvlm"),
         "gemma3": write_chat_model(root / "medgemma", "medgemma"),
         "qwen2-vl": write_qwen(root / "umit", "qwen2-vl"),
         "qwen2.5-vl": write_qwen(root / "qwen", "qwen2.5-vl"),

@@ -17,6 +17,7 @@ from models.families.native.llava_med import LlavaMedDialect
 from models.families.native.medgemma import MedGemmaDialect
 from models.families.native.medrega import MedRegaDialect
 from models.families.native.qwen_dialects import WORDS
+from models.families.native.radvlm import RadVlmWords
 from models.families.uni_med.questions import word_instruction
 from models.family import Answer, Features, PromptContext, Request, SeenImage, Task, Traits
 from models.prompts import read_prompts
@@ -72,6 +73,7 @@ def prompt(entry: CatalogEntry, wording: str) -> str:
     dialects: dict[str, Any] = {
         "gemma3": MedGemmaDialect,
         "llava": LlavaMedDialect,
+        "llava-onevision": RadVlmWords,
         "internvl": MedRegaDialect,
     }
     return str(dialects[entry.adapter](entry.prompts).word(request, [IMAGE], "DX"))

@@ -23,6 +23,7 @@ DIALECTS: Mapping[str, str] = {
     "lingshu-7b": "models.families.native.qwen_words:LingshuWords",
     "lingshu-32b": "models.families.native.qwen_words:LingshuWords",
     "chexone": "models.families.native.qwen_words:CheXOneWords",
+    "radvlm": "models.families.native.radvlm:RadVlmWords",
     "lingshu-i-8b": "models.families.native.internvl_words:LingshuIWords",
     "fleming-vl-8b": "models.families.native.internvl_words:FlemingWords",
     "fleming-vl-38b": "models.families.native.internvl_words:FlemingWords",

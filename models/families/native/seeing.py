@@ -40,8 +40,8 @@ def _tower(model: Any) -> Any:
 
         def forward(self, pixels: Any) -> Any:
             given = pixels.to(self.model.dtype)
-            if self.model.config.model_type == "llava":
-                # its own method lists the images one by one, which would fix their number in the graph
+            if self.model.config.model_type in ("llava", "llava_onevision"):
+                # its own method lists or joins the images one by one, which would fix their number in the graph
                 config = self.model.config
                 layers = self.model.vision_tower(given, output_hidden_states=True, return_dict=True)
                 chosen = layers.hidden_states[config.vision_feature_layer]
