@@ -59,6 +59,18 @@ def _words(kind: str) -> Words:
 
 
 @cache
+def _thoracic_spine() -> re.Pattern[str]:
+    """The thoracic spine in languages that say it by two words, in either order."""
+    source = resources.files(__package__).joinpath("wording.toml").read_text(encoding="utf-8")
+    table = tomllib.loads(source)["thoracic_spine"]
+    thoracic, spine, between = (
+        "|".join(folded(table[name]).split()) for name in ("thoracic", "spine", "between")
+    )
+    step = rf"\w*\s+(?:(?:{between})\w*\s+)?"
+    return re.compile(rf"\b(?:(?:{thoracic}){step}(?:{spine})|(?:{spine}){step}(?:{thoracic}))\w*")
+
+
+@cache
 def _accessories() -> re.Pattern[str]:
     """What names a body part beside a chest film and means something else."""
     source = resources.files(__package__).joinpath("wording.toml").read_text(encoding="utf-8")
@@ -85,7 +97,7 @@ def region_of(text: str) -> BodyRegion:
     others.
     """
     plain = folded(text)
-    if _SPINE.search(plain):
+    if _SPINE.search(plain) or _thoracic_spine().search(plain):
         return BodyRegion.OTHER
     chest, other = _words("chest").within(plain), _words("other").within(_accessories().sub(" ", plain))
     if chest == other:
@@ -97,7 +109,11 @@ def names_region(text: str) -> bool:
     """Whether ``text`` says anything about a body part, be it of two."""
     plain = folded(text)
     rest = _accessories().sub(" ", plain)
-    return bool(_SPINE.search(plain)) or _words("chest").within(plain) or _words("other").within(rest)
+    return (
+        region_of(text) is not BodyRegion.UNKNOWN
+        or _words("chest").within(plain)
+        or _words("other").within(rest)
+    )
 
 
 def names_view(text: str) -> bool:

@@ -147,6 +147,8 @@ def test_a_busy_archive_says_when_to_come_back(
         (404, StopRun, "archive-url"),
         (302, StopRun, "archive-url"),
         (500, RetryLater, "archive-error"),
+        (408, RetryLater, "archive-error"),
+        (425, RetryLater, "archive-error"),
         (400, FailStudy, "archive-refused"),
     ],
 )
@@ -184,6 +186,11 @@ ODD_PAGES: dict[str, Callable[[bytes], bytes]] = {
     "gzip-unasked": gzip.compress,
     "padded-uids": lambda page: re.sub(rb"\"(2\.25\.\d+)\"", rb'"\1\\u0000"', page),
     "lower-case-tags": lower_case_tags,
+    "lone-surrogate": lambda page: page.replace(b"Fictitious", b"Fict\\ud800tious"),
+    "values-without-an-array": lambda page: re.sub(rb'"Value": ?\[("[^"{}]*")\]', rb'"Value":\1', page),
+    "a-number-without-end": lambda page: page.replace(
+        b"[{", b'[{"00201206": {"vr": "IS", "Value": [' + b"9" * 5000 + b"]}, ", 1
+    ),
 }
 
 
@@ -195,13 +202,22 @@ def test_a_page_that_is_written_oddly_is_read(study: list[Path], odd: str, tmp_p
         assert web.passed_over.take() == {}
 
 
-@pytest.mark.parametrize("nothing", [b"", b"\r\n", b"[]"])
+@pytest.mark.parametrize("nothing", [b"", b"\r\n", b"[]", b"null"])
 def test_an_empty_answer_is_no_match(study: list[Path], nothing: bytes, tmp_path: Path) -> None:
     """PS3.18 8.3.4: 200 with an empty body, since CP-2473."""
     with faulty_dicomweb(study, Faults(nothing=nothing)) as server, archive(server) as web:
         assert len(list(web.find(StudyQuery()))) == 1
         assert not list(web.find(StudyQuery(date(2025, 1, 1), date(2025, 1, 2))))
         assert len(web.instances(STUDY)) == 4
+
+
+def test_one_row_without_its_array_is_a_row(study: list[Path]) -> None:
+    def bare(page: bytes) -> bytes:
+        rows = json.loads(page)
+        return json.dumps(rows[0] if len(rows) == 1 else rows).encode()
+
+    with faulty_dicomweb(study, Faults(rewrites=bare)) as server, archive(server) as web:
+        assert [found.study_instance_uid for found in web.find(StudyQuery())] == [STUDY]
 
 
 def test_rows_that_cannot_be_used_are_counted(study: list[Path]) -> None:

@@ -137,3 +137,29 @@ def test_the_usual_words_for_a_chest_film(language: str, text: str) -> None:
 @pytest.mark.parametrize(("language", "text"), [(one, text) for one, some in OTHER.items() for text in some])
 def test_the_usual_words_for_another_film(language: str, text: str) -> None:
     assert region_of(text) is BodyRegion.OTHER, language
+
+
+BESIDE = (
+    "PA arms above head", "central line right arm", "PICC line left upper arm", "Port-a-cath neck",
+    "pacemaker left shoulder", "shoulder to shoulder", "cervical collar", "with spine board", "arm in cast",
+    "AP sitting on knee of parent", "Arme hochgelagert", "swing arm", "O-arm", "teeth marker", "knee pillow",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("text", BESIDE)
+def test_what_lies_beside_a_chest_film_contradicts_nothing(text: str) -> None:
+    assert region_of(text) is BodyRegion.UNKNOWN
+    assert region_of(f"Chest {text}") is BodyRegion.CHEST
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "грудной отдел позвоночника", "позвоночник, грудной отдел", "Kręgosłup piersiowy",
+        "kręgosłup odc. piersiowy", "Hrudní páteř", "Brustwirbelsäule", "bröstrygg", "Rintaranka",
+        "prsna hrbtenica", "Coloana toracală", "σπονδυλική στήλη θωρακική",
+    ],
+)  # fmt: skip
+def test_the_thoracic_spine_is_no_chest_film(text: str) -> None:
+    """Its words name the chest, too: a film of it labelled CHEST would be taken for one."""
+    assert region_of(text) is BodyRegion.OTHER

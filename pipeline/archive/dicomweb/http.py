@@ -28,6 +28,8 @@ log = logging.getLogger(__name__)
 
 _DRAIN_BYTES = 1 << 16
 _EXPIRED, _SELF_SIGNED, _WRONG_HOST, _WRONG_ADDRESS = 10, (18, 19), 62, 64
+_IN_A_WHILE = frozenset({408, 425})
+"""Request Timeout and Too Early: the same request may be sent again (RFC 9110 15.5.9, RFC 8470 5.2)."""
 _REDIRECTS = (301, 302, 303, 307, 308)
 _MOST_REDIRECTS = 5
 
@@ -272,7 +274,7 @@ def refusal(status: int, headers: Message) -> RetryLater | StopRun | FailStudy:
         return StopRun(
             "archive-url", f"the archive answered {status}: check the path in url (for instance /dicom-web)"
         )
-    if status >= 500:
+    if status >= 500 or status in _IN_A_WHILE:
         return RetryLater("archive-error", f"the archive answered {status}: look into its log")
     return FailStudy(
         "archive-refused",

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import re
 import zlib
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -16,24 +17,25 @@ Json = Mapping[str, Any]
 STUDY, SERIES, INSTANCE, SOP_CLASS = "0020000D", "0020000E", "00080018", "00080016"
 PATIENT_ID = "00100020"
 LARGEST_JSON = 256 << 20
+_TAG = re.compile(r"[0-9A-Fa-f]{8}", re.ASCII)
 _NAME_GROUPS = ("Alphabetic", "Ideographic", "Phonetic")
 
 
 def parse_rows(body: bytes, passed_over: PassedOver) -> list[Json]:
     """The rows of an answer; an empty one is none (PS3.18 8.3.4).
 
-    Text in another character set than UTF-8 and control characters cost what they spoil, not the answer. Raises
-    ValueError where the answer is no JSON array.
+    Text in another character set than UTF-8, control characters and numbers beyond all bounds cost what they spoil, not
+    the answer. null is no match, one row without an array is that row. Raises ValueError where the answer is something
+    else.
     """
     body = _plain(body)
     if not body.strip(b" \t\r\n\0"):
         return []
-    try:
-        rows = json.loads(body, strict=False)
-    except UnicodeDecodeError:
-        rows = json.loads(body.decode("utf-8", "replace"), strict=False)
-    except RecursionError:
-        raise ValueError("nested too deeply") from None
+    rows = _parsed(body)
+    if rows is None:
+        return []
+    if isinstance(rows, dict) and any(map(_TAG.fullmatch, rows)):
+        rows = [rows]
     if not isinstance(rows, list):
         raise ValueError("not an array")
     sound = [_upper(row) for row in rows if isinstance(row, dict)]
@@ -42,6 +44,19 @@ def parse_rows(body: bytes, passed_over: PassedOver) -> list[Json]:
     if len(sound) < len(rows):
         passed_over.add("row-unreadable", len(rows) - len(sound))
     return sound
+
+
+def _parsed(body: bytes) -> Any:
+    try:
+        return json.loads(body, strict=False)
+    except UnicodeDecodeError:
+        return json.loads(body.decode("utf-8", "replace"), strict=False)
+    except json.JSONDecodeError:
+        raise
+    except ValueError:  # a number of more digits than Python turns into one
+        return json.loads(body, strict=False, parse_int=str)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
 
 
 def _plain(body: bytes) -> bytes:
@@ -90,11 +105,16 @@ def uid_of(row: Json, tag: str) -> str:
 def text_of(row: Json, tag: str) -> str:
     """The first value as text, "" where absent."""
     values = _values(row, tag)
-    return str(values[0]).strip() if values and values[0] is not None else ""
+    return _text(values[0]).strip() if values and values[0] is not None else ""
+
+
+def _text(value: object) -> str:
+    """As text without lone surrogates, which JSON can write (RFC 8259 8.2) and no database holds."""
+    return str(value).encode("utf-8", "replace").decode("utf-8")
 
 
 def _found(row: Json) -> FoundStudy:
-    modalities = tuple(str(value) for value in _values(row, "00080061") if value)
+    modalities = tuple(_text(value) for value in _values(row, "00080061") if value)
     return found_study(uid_of(row, STUDY), _announced(row), modalities, text_of(row, "00201208"))
 
 
@@ -105,15 +125,15 @@ def _announced(row: Json) -> Mapping[int, str]:
 def _values(row: Json, tag: str) -> list[Any]:
     element = row.get(tag)
     values = element.get("Value") if isinstance(element, dict) else None
-    return values if isinstance(values, list) else []
+    return values if isinstance(values, list) else [] if values is None else [values]
 
 
 def _raw(row: Json, tag: str) -> str:
     """The values as an element of a data set would have them; a name's component groups too (PS3.18 F.2.2)."""
     return "\\".join(
-        "=".join(str(value.get(group) or "") for group in _NAME_GROUPS).rstrip("=")
+        "=".join(_text(value.get(group) or "") for group in _NAME_GROUPS).rstrip("=")
         if isinstance(value, dict)
-        else str(value)
+        else _text(value)
         for value in _values(row, tag)
         if value is not None
     )
