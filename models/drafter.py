@@ -230,7 +230,7 @@ class Drafter:
             findings=findings,
             probabilities=answer.probabilities,
             images=tuple(image.ref for image in images),
-            provenance=provenance,
+            provenance=replace(provenance, reasoning=_thought(answer, impression)),
             supports=supports(
                 parsed.findings_text,
                 impression.text,
@@ -254,6 +254,12 @@ class Drafter:
         with ExitStack() as stack:
             for one in (self._family, *self._others.values()):
                 stack.push(one)
+
+
+def _thought(answer: Answer, impression: WrittenImpression) -> dict[str, str]:
+    """What was thought before each part of a draft, where anything was."""
+    told = {"report": answer.reasoning, "impression": impression.reasoning}
+    return {name: text for name, text in told.items() if text}
 
 
 def _encode(family: Family, studies: Sequence[ImageSet]) -> tuple[Features | FirstreadError, ...]:

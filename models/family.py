@@ -129,6 +129,7 @@ class Answer:
 
     ``text`` is what was written, without the family's own marks. ``labels``, ``places`` and ``structured`` are read
     from it by the family, in pixels of the original image. ``seen`` and ``probabilities`` are independent of it.
+    ``reasoning`` is what the model thought in words before it: kept with the provenance, never part of a draft.
     """
 
     text: str
@@ -138,6 +139,7 @@ class Answer:
     labels: tuple[Label, ...] = ()
     places: tuple[Place, ...] = ()
     structured: str = ""
+    reasoning: str = ""
 
 
 @dataclass(frozen=True, slots=True)

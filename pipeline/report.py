@@ -115,6 +115,8 @@ class TaskAnswer:
     """SHA-256 (hex) of the JSON Schema text that ``structured`` is valid under, or ""."""
     model_id: str = ""
     """The family that answered, where it is not the one that drafted the report."""
+    reasoning: str = ""
+    """What the model thought in words before it answered: kept here, and in no resource, page or message."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +164,8 @@ class Provenance:
     """What made the draft. ``recipe`` is the digest over weights, engine manifest, prompts, schema and code version.
 
     ``runner`` names what really ran the encoder ("tensorrt", "tensorrt-rtx", "onnxruntime-cuda", "onnxruntime-cpu",
-    "torch"); ``parts`` holds the digests and versions that the recipe was made of.
+    "torch"); ``parts`` holds the digests and versions that the recipe was made of. ``reasoning`` is what a model
+    thought in words before it wrote the "report" or the "impression": kept here, and in no resource, page or message.
     """
 
     model_id: str
@@ -172,6 +175,7 @@ class Provenance:
     started: datetime
     finished: datetime
     parts: Mapping[str, str] = field(default_factory=dict)
+    reasoning: Mapping[str, str] = field(default_factory=dict)
 
 
 class ImpressionSource(StrEnum):

@@ -132,6 +132,7 @@ TINY: Mapping[str, Making] = {
     "umit": Making(_write_qwen("qwen2-vl"), _open_qwen),
     "lingshu-7b": Making(_write_qwen("qwen2.5-vl"), _open_qwen),
     "chexone": Making(_write_qwen("qwen2.5-vl"), _open_qwen),
+    "nv-reason-cxr": Making(_write_qwen("qwen2.5-vl"), _open_qwen),
     "unirg-cxr": Making(_write_qwen("qwen3-vl"), _open_qwen),
     "qwen3-vl": Making(_write_qwen("qwen3-vl"), _open_qwen),
     "biomedclip": Making(lambda folder: write_clip(folder, clip_weights()), _open_clip),

@@ -87,6 +87,7 @@ class WrittenImpression:
     source: ImpressionSource = ImpressionSource.UNWRITTEN
     model_id: str = ""
     remarks: tuple[CheckOutcome, ...] = ()
+    reasoning: str = ""
 
 
 class ImpressionWriter:
@@ -117,7 +118,8 @@ class ImpressionWriter:
             answer = next(iter(answered.answers), None)
             text = "" if answer is None or answer.truncated else summary_text(answer.text)
             if text and answer is not None:
-                written.append(WrittenImpression(text, ImpressionSource.SUMMARY, answer.model_id))
+                source, thought = ImpressionSource.SUMMARY, answer.reasoning
+                written.append(WrittenImpression(text, source, answer.model_id, reasoning=thought))
                 continue
             cut = CheckOutcome(
                 REMARK, Verdict.WARNED, "the summary that was to be the impression is of no use"

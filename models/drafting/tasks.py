@@ -284,6 +284,7 @@ def task_answer(
         truncated=answer.truncated,
         schema_digest=hashlib.sha256(request.schema.encode()).hexdigest() if request.schema else "",
         model_id=model_id,
+        reasoning=answer.reasoning,
     )
     if not (told.text or told.labels or told.places or told.structured):
         raise FailStudy("answer-empty", "the model gave an empty answer")

@@ -55,6 +55,9 @@ WRITES: dict[str, tuple[str, tuple[float, float, float, float] | None]] = {
 }
 """How each family writes a box, and where that lies in shares of the image's columns and rows; None: see there."""
 
+FORMAL = ("chexone", "nv-reason-cxr")
+"""Their answers stand in a box, or are names of a list: what random weights write is none."""
+
 
 @dataclass(frozen=True)
 class Subject:
@@ -283,7 +286,7 @@ def test_answers_can_be_kept(subject: Subject) -> None:
     assert set(refused) <= {"answer-empty"}, (
         "random weights may write nothing, but no place outside the image"
     )
-    assert len(kept) > len(refused)
+    assert len(kept) > len(refused) or subject.kind in FORMAL
 
 
 class Saying:

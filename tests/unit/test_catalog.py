@@ -83,6 +83,7 @@ SYSTEMS = [
     "fleming-vl-8b",
     "fleming-vl-38b",
     "chexone",
+    "nv-reason-cxr",
     "unirg-cxr",
     "qwen3-vl",
     "biomedclip",
@@ -125,7 +126,7 @@ CONCLUDES = {
     "other-model-or-unwritten": [
         "fleming-vl-8b", "fleming-vl-38b", "radvlm",
         "uni-med", "umit", "llava-med", "maira-2", "llava-rad", "libra-7b", "libra-3b", "hulu-med-7b", "hulu-med-14b",
-        "hulu-med-32b", "radfm",
+        "hulu-med-32b", "radfm", "nv-reason-cxr",
     ],
 }  # fmt: skip
 """Where the Impression of each system that drafts comes from."""

@@ -137,14 +137,15 @@ def own_text(opened: Opened, study: ImageSet, request: Request) -> str:
         )[0, ids.shape[1] :].tolist()
     cut = next((place for place, token in enumerate(row) if token in (end, stop)), len(row))
     written = loaded.tokenizer.decode(row[:cut], skip_special_tokens=False).strip()
-    return opened.words.read(written, request, seen).text
+    reading = opened.words.read(written, request, seen)
+    return reading.text + reading.reasoning.strip()
 
 
 def test_twenty_texts_are_those_of_the_networks_own_generate(opened: Opened) -> None:
     studies, requests = asked(opened)
     answers = opened.family.answer(opened.family.encode(studies), requests)
     own = [own_text(opened, study, request) for study, request in zip(studies, requests, strict=True)]
-    assert [answer.text for answer in answers] == own
+    assert [answer.text + answer.reasoning for answer in answers] == own
     assert len(set(own)) > 5  # they depend on the image and the question
 
 

@@ -50,10 +50,14 @@ class ChatMessage:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """The text that came back; ``truncated`` when it reached its limit."""
+    """The text that came back; ``truncated`` when it reached its limit.
+
+    ``reasoning`` is what the server told apart from it as thinking.
+    """
 
     text: str
     truncated: bool
+    reasoning: str = ""
 
 
 class EndpointClient:
@@ -235,20 +239,28 @@ def read_reply(body: bytes, model: str = "") -> Reply:
     try:
         stored = json.loads(body)
         choice, served = stored["choices"][0], stored.get("model")
-        text, reason = choice["message"]["content"], choice.get("finish_reason")
+        told, reason = choice["message"], choice.get("finish_reason")
+        text, reasoning = told.get("content"), told.get("reasoning") or told.get("reasoning_content")
     except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError):
-        text = reason = served = None
+        text = reason = served = reasoning = None
     if isinstance(served, str) and served and model and not _same_model(served, model):
         message = (
             f"the endpoint answers as another model than {model}, which endpoint.model asks for: set endpoint.model to "
             "what it serves, or start it with this model"
         )
         raise ConfigurationError("endpoint-model", message)
+    thought = _unicode(reasoning) if isinstance(reasoning, str) else ""
+    if text is None and thought:  # it never came to its answer
+        text = ""
     if not isinstance(text, str):
         message = "the endpoint's answer is not a chat completion with text; ask its maintainer for its log"
         raise FailStudy("endpoint-answer", message)
-    # a lone surrogate can stand in JSON and in no UTF-8 text
-    return Reply(text.encode("utf-8", "replace").decode("utf-8"), reason == "length")
+    return Reply(_unicode(text), reason == "length", thought)
+
+
+def _unicode(text: str) -> str:
+    """``text`` without lone surrogates, which can stand in JSON and in no UTF-8 text."""
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def _same_model(served: str, asked: str) -> bool:

@@ -27,6 +27,7 @@ DIALECTS: Mapping[str, str] = {
     "lingshu-i-8b": "models.families.native.internvl_words:LingshuIWords",
     "fleming-vl-8b": "models.families.native.internvl_words:FlemingWords",
     "fleming-vl-38b": "models.families.native.internvl_words:FlemingWords",
+    "nv-reason-cxr": "models.families.native.nv_reason:NvReasonWords",
     "unirg-cxr": "models.families.native.qwen3_words:UniRgWords",
     "qwen3-vl": "models.families.native.qwen3_words:Qwen3Words",
 }
@@ -85,7 +86,13 @@ class DialectWording:
     def read(self, text: str, request: Request, seen: Sequence[SeenImage]) -> Answer:
         """See ``Speaking``."""
         reading = self._dialect.read(text, request, seen)
-        return Answer(reading.text, truncated=False, labels=reading.labels, places=reading.places)
+        return Answer(
+            reading.text,
+            truncated=False,
+            labels=reading.labels,
+            places=reading.places,
+            reasoning=reading.reasoning,
+        )
 
     def padded(self, task: Task) -> bool:
         """See ``Speaking``."""

@@ -17,18 +17,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.catalog import CatalogEntry
+from models.families import reasoning
 from models.families.endpoint import template, wording
 from models.families.endpoint.client import ChatMessage, EndpointClient
 from models.families.endpoint.drawn_text import text_boxes, without_text
 from models.families.endpoint.pictures import padded_picture, picture
+from models.families.reasoning import keep, part_reasoning
 from models.family import TEXT_TASKS, Answer, Features, Request, SeenImage, Task, unsupported
 from models.model_choice import EndpointOptions, ModelChoice
 from pipeline.errors import ConfigurationError, FailStudy, FirstreadError, RetryLater, SkipStudy, StopRun
 from pipeline.study import FRONTAL_VIEWS, LATERAL_VIEWS, ImageSet, StudyImage
 
 ROLES = ("image", "lateral", "prior")
-SOURCES = tuple(
-    Path(template.__file__).with_name(name) for name in ("wording.py", "template.py", "dialects.py")
+SOURCES = (
+    *(Path(template.__file__).with_name(name) for name in ("wording.py", "template.py", "dialects.py")),
+    Path(reasoning.__file__),
 )
 
 
@@ -95,10 +98,12 @@ class EndpointFamily:
         answers = []
         for one, request, reply in zip(features, requests, replies, strict=True):
             assert not isinstance(reply, FirstreadError)
-            read = self._wording.read(reply.text, request, one.images)
+            parted = part_reasoning(reply.text)
+            read = self._wording.read(parted.answer, request, one.images)
             structured = ""
             if request.task is Task.STRUCTURED and not reply.truncated:
-                structured = wording.read_json(reply.text, request.schema)
+                structured = wording.read_json(parted.answer, request.schema)
+            thought = (keep(reply.reasoning), parted.reasoning, keep(read.reasoning))
             answers.append(
                 Answer(
                     read.text,
@@ -106,6 +111,7 @@ class EndpointFamily:
                     labels=read.labels,
                     places=read.places,
                     structured=structured,
+                    reasoning="\n".join(filter(None, thought)),
                 )
             )
         return answers

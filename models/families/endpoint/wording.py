@@ -30,7 +30,9 @@ _MAIRA_BOX = re.compile(
 )
 _MAIRA_MARKS = re.compile(r"</?(?:obj|box)>|<[xy]\d{1,2}>")
 _MARKS100 = re.compile(r"<\|/?ref\|>|<\|box\|>.*?<\|/box\|>", re.S)
-_MARKS = re.compile(r"<\|[^|>]{1,40}\|>|</?s>|\[/?INST\]|<(?:image|Img)", re.I)
+_MARKS = re.compile(
+    r"<\|[^|>]{1,40}\|>|</?s>|\[/?INST\]|<(?:image|Img)|</?(?:think|thinking|answer)>|<unused9[45]>", re.I
+)
 """What served models read as the end of a turn or the place of an image: vLLM and its kind tokenise it as such."""
 _SEPARATORS = re.compile(r"\s*(?:[,;\n、，；]|\band\b)\s*")
 _LETTERED = re.compile(r"^\(?([a-z])[).:]\s*", re.I)

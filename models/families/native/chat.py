@@ -28,6 +28,7 @@ from models.families.native.networks import ChatNetwork, load_llava_med, load_me
 from models.families.native.proof import end_tokens, prove_words
 from models.families.native.seeing import chat_tower
 from models.families.prompt_proof import tokens_of
+from models.families.reasoning import Parted, keep, opens_reasoning, part_reasoning
 from models.families.text.writing import OwnTokensPenalty, until_end
 from models.families.towers import Tower, open_tower
 from models.family import TEXT_TASKS, Answer, Features, Request, SeenImage, Task, unsupported
@@ -83,6 +84,7 @@ class ChatFamily:
         self.parts |= loaded.placing.parts
         self._ends = end_tokens(loaded, dialect, self._decoding)
         self.parts |= {"decoding": self._decoding.words, **loaded.settings}
+        self._opened = opens_reasoning(dialect.frame(""))
         self._pads = isinstance(dialect, MedGemmaDialect) and Task.DETECT in self.tasks
         self._constraint: JsonConstraint | None = None
         self._lock = Lock()
@@ -133,15 +135,23 @@ class ChatFamily:
                     schemas = [_schema(requests[row]) for row in part]
                     texts = self._write([prompts[row] for row in part], limit, schemas)
                     for row, schema, (text, truncated) in zip(part, schemas, texts, strict=True):
-                        reading = self._read(text, requests[row], features[row])
-                        answers[row] = Answer(
-                            reading.text,
-                            truncated,
-                            labels=reading.labels,
-                            places=reading.places,
-                            structured=read_structured(text, schema, truncated=truncated) if schema else "",
-                        )
+                        answers[row] = self._answer(text, truncated, requests[row], features[row], schema)
         return [answers[row] for row in range(len(requests))]
+
+    def _answer(
+        self, text: str, truncated: bool, request: Request, features: Features, schema: str
+    ) -> Answer:
+        """The answer that a written text is; JSON under a schema is written without thinking."""
+        parted = Parted(text) if schema else part_reasoning(text, opened=self._opened)
+        reading = self._read(parted.answer, request, features)
+        return Answer(
+            reading.text,
+            truncated,
+            labels=reading.labels,
+            places=reading.places,
+            structured=read_structured(text, schema, truncated=truncated) if schema else "",
+            reasoning="\n".join(filter(None, (parted.reasoning, keep(reading.reasoning)))),
+        )
 
     def _word(
         self, features: Sequence[Features], requests: Sequence[Request]
@@ -206,7 +216,9 @@ class ChatFamily:
         reasons = self._dialect.reasons and request.task is not Task.DETECT
         long = request.task is Task.STRUCTURED or (self._pads and request.task is Task.DETECT)
         usual = self._dialect.most_tokens or LIMITS.get(request.task, LIMIT)
-        return self._decoding.room(REASONING_LIMIT if reasons or long else usual)
+        return self._decoding.room(
+            max(REASONING_LIMIT, self._dialect.most_tokens) if reasons or long else usual
+        )
 
     def _write(
         self, prompts: Sequence[tuple[list[int], NDArray[Any] | None]], limit: int, schemas: Sequence[str]

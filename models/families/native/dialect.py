@@ -19,7 +19,7 @@ IMAGE_MARK = "<image>"
 _SLOT = re.compile(r"\{([a-z_]+)\}")
 _MARKS = re.compile(
     r"<\|[^|>]{1,40}\|>|</?s>|<bos>|<eos>|\[/?INST\]|</?(?:img|image|ref|box|IMG_CONTEXT|image_soft_token)\b[^>]*>"
-    r"|<(?:start|end)_of_(?:turn|image)>",
+    r"|<(?:start|end)_of_(?:turn|image)>|</?(?:think|thinking|answer)>|<unused9[45]>",
     re.I,
 )
 SCANS = {
@@ -33,11 +33,15 @@ SCANS = {
 
 @dataclass(frozen=True, slots=True)
 class ParsedAnswer:
-    """What an answer says: its text without the family's marks, labels, and places in pixels of the original."""
+    """What an answer says: its text without the family's marks, labels, and places in pixels of the original.
+
+    ``reasoning`` is what stood around the answer and is no part of it.
+    """
 
     text: str
     labels: tuple[Label, ...] = ()
     places: tuple[Place, ...] = ()
+    reasoning: str = ""
 
 
 class Dialect(Protocol):

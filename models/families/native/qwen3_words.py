@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from models.families.native.dialect import ParsedAnswer
 from models.families.native.qwen_words import THOUSAND, QwenWords, apart_impression, read_bbox_2d
+from models.families.reasoning import opens_reasoning
 from models.family import Request, SeenImage, Task
 from models.prompts import Wordings
 from pipeline.errors import StopRun
@@ -16,6 +17,8 @@ from pipeline.report import Language
 _SLOTS = re.compile(r"\{([a-z_]+)\}")
 _SYSTEM = re.compile(r"\A<\|im_start\|>system\n(.*?)<\|im_end\|>", re.S)
 _TABLE = re.compile(r"[a-z_]+")
+LIMIT, THINKING_LIMIT = 1024, 4096
+"""New tokens of an answer, and where the turns end in the beginning of thinking."""
 NO_CONTEXT = "No additional clinical context."
 """What stands for the context of a study of which nothing is known."""
 
@@ -23,12 +26,12 @@ NO_CONTEXT = "No additional clinical context."
 class Qwen3Words(QwenWords):
     """Any Qwen3-VL fine-tune. Its system line is what its chat wording begins with, "" where that has none."""
 
-    most_tokens = 1024
-
     def __init__(self, prompts: str | Wordings = "qwen3-vl.toml", most_images: int = 8) -> None:
         super().__init__(prompts, most_images)
         began = _SYSTEM.match(self.frame(""))
         self.system = began[1] if began else ""
+        self.reasons = opens_reasoning(self.frame(""))
+        self.most_tokens = THINKING_LIMIT if self.reasons else LIMIT
 
     def values(self, request: Request, seen: Sequence[SeenImage]) -> dict[str, str]:
         """See QwenWords; with what is known of the study."""

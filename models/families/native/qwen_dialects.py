@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from models.catalog import CatalogEntry
+from models.families.native.nv_reason import NvReasonWords
 from models.families.native.qwen3_words import Qwen3Words, UniRgWords, check_own_words
 from models.families.native.qwen_words import CheXOneWords, LingshuWords, QwenWords, UmitWords
 from models.prompts import read_own_wordings
@@ -18,6 +19,7 @@ WORDS: Mapping[str, Callable[[str, int], QwenWords]] = {
     "umit.toml": UmitWords,
     "lingshu.toml": LingshuWords,
     "chexone.toml": CheXOneWords,
+    "nv-reason-cxr.toml": NvReasonWords,
     "unirg-cxr.toml": UniRgWords,
     BRINGS_WORDS: Qwen3Words,
 }

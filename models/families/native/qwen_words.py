@@ -43,6 +43,8 @@ _FENCE = re.compile(r"```(?:json)?\s*(.*?)```", re.S)
 _IMPRESSION = re.compile(r"\s+(?=impressions?\s*:)", re.I)
 _PLURAL = re.compile(r"^impressions\s*:", re.I | re.M)
 BOXED = "\\boxed{"
+INSTRUCT = "-instruct"
+"""How the wordings of CheXOne end that ask for the answer alone."""
 
 
 class QwenWords:
@@ -254,13 +256,17 @@ class CheXOneWords(QwenWords):
         super().__init__(prompts, most_images)
 
     def read(self, text: str, request: Request, seen: Sequence[SeenImage]) -> ParsedAnswer:
-        """See Dialect. A text without a box of its own is kept whole."""
+        """See Dialect. What was asked for in a box and closes none holds thinking alone: it has no answer."""
         if request.task is Task.DETECT:
             plain = " ".join(_CHEXONE_BOX.sub("", _QWEN_MARKS.sub("", text)).split())
             return ParsedAnswer(plain, places=read_chexone(text, request, seen[0]) if seen else ())
+        if request.variant.endswith(INSTRUCT):
+            return super().read(text, request, seen)
         boxed = last_boxed(text)
-        answer = text.strip() if boxed is None else boxed.strip()
-        return ParsedAnswer(answer, labels=read_labels(answer, request))
+        if boxed is None:
+            return ParsedAnswer("", reasoning=text)
+        answer, around = boxed.strip(), text.replace(f"{BOXED}{boxed}}}", "")
+        return ParsedAnswer(answer, labels=read_labels(answer, request), reasoning=around)
 
 
 def last_boxed(text: str) -> str | None:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from models.catalog import CatalogEntry
 from models.drafting.structured import JsonConstraint, JsonProcessor, read_structured, report_schema
 from models.families.prompt_proof import marks_of, prove_prompt, render_template, special_tokens
+from models.families.reasoning import Parted, opens_reasoning, part_reasoning
 from models.families.text.asking import read_choice, read_text_prompts, word_question
 from models.families.text.loading import load_text_model
 from models.families.text.recipes import QUESTION, TextRecipe, recipe_of
@@ -88,13 +89,16 @@ class TextFamily:
             )
         answers = []
         for request, schema, text in zip(requests, schemas, texts, strict=True):
-            words = self._loaded.tokenizer.decode(list(text.ids), skip_special_tokens=True).strip()
+            whole = self._loaded.tokenizer.decode(list(text.ids), skip_special_tokens=True).strip()
+            parted = Parted(whole) if schema else part_reasoning(whole, opened=self._opened)
+            words = parted.answer
             answers.append(
                 Answer(
                     words,
                     text.truncated,
                     labels=read_choice(words, request.options) if request.options else (),
                     structured=read_structured(words, schema, truncated=text.truncated) if schema else "",
+                    reasoning=parted.reasoning,
                 )
             )
         return answers
@@ -130,6 +134,7 @@ class TextFamily:
         text = literal.replace(QUESTION, "") or tokenizer.apply_chat_template(
             turns, tokenize=False, add_generation_prompt=True
         )
+        self._opened = opens_reasoning(text)
         ids = self.prompt_ids("")
         prove_prompt(tokenizer, text, ids, blanks=self._recipe.blanks)
         named = ", ".join(
