@@ -16,7 +16,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from flows import tally
-from flows.command_groups import audit_app, db_app, models_app
+from flows.command_groups import audit_app, db_app, models_app, rules_app
 from flows.commands import ending
 from flows.commands.options import (
     AnyArchive,
@@ -42,6 +42,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(models_app, name="models")
+app.add_typer(rules_app, name="rules")
 app.add_typer(audit_app, name="audit")
 app.add_typer(db_app, name="db")
 

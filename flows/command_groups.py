@@ -1,11 +1,11 @@
-"""The commands in groups: ``firstread models``, ``audit`` and ``db``."""
+"""The commands in groups: ``firstread models``, ``audit``, ``db`` and ``rules``."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from flows.commands.options import Config, Json, Model, Verbose, opened_settings
+from flows.commands.options import ArchiveName, Config, Json, Model, Verbose, opened_settings
 
 models_app = typer.Typer(
     rich_markup_mode=None,
@@ -16,6 +16,24 @@ audit_app = typer.Typer(rich_markup_mode=None, help="Prove or export the audit c
 db_app = typer.Typer(
     rich_markup_mode=None, help="The database: its schema, its address, a prompt.", no_args_is_help=True
 )
+
+rules_app = typer.Typer(
+    rich_markup_mode=None, help="A site's rules of what instances are: try them.", no_args_is_help=True
+)
+
+
+@rules_app.command("test")
+def rules_test(
+    study: Annotated[str, typer.Option("--study", metavar="UID", help="Study Instance UID")],
+    archive: ArchiveName = "main",
+    config: Config = None,
+    json: Json = False,
+    verbose: Verbose = False,
+) -> None:
+    """Show what a study's instances are, which field or rule says so, and what becomes of the study."""
+    from flows.commands.explain_rules import explain_rules
+
+    raise typer.Exit(explain_rules(opened_settings(config, verbose), archive, study, as_json=json))
 
 
 @models_app.command("list")

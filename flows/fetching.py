@@ -56,14 +56,16 @@ def unread(workplace: Workplace, claim: Claim) -> Unread | None:
     Raises SkipStudy("study-gone"). A study whose modalities name films is not listed a second time for it, and one that
     has a draft is looked at whole: that draft must not fall by a listing.
     """
-    if claim.again or claim.reported_manifest or names_readable(claim.modalities, workplace.accepts):
+    if any("modality" in dict(rule.says) for rule in workplace.rules(claim.archive)):
+        return None  # what is listed is not what the site takes it for
+    if claim.again or claim.reported_manifest or names_readable(claim.modalities, workplace.reader.accepts):
         return None
     try:
         announced = workplace.archive(claim.archive).instances(claim.study_instance_uid)
     except RetryLater:
         return None  # fetching asks again, with patience
     try:
-        refuse_unreadable(claim.modalities, [one.sop_class_uid for one in announced], workplace.accepts)
+        refuse_unreadable(claim.modalities, [one.sop_class_uid for one in announced], workplace.reader)
     except SkipStudy as reason:
         return Unread(reason, Completeness(len(announced), 0, (), "", announced_digest(announced)))
     return None

@@ -108,7 +108,7 @@ def bring(workplace: Workplace, claim: Claim, *, pushed: bool = False) -> Retrie
             return unchanged(claim, completeness, progress.received)
         if fetched.awaited and not _grace_is_over(workplace, claim):
             raise _incomplete(fetched)
-        read = read_headers(fetched)
+        read = read_headers(fetched, rules=workplace.rules(claim.archive))
         completeness = progress.completeness = with_films(
             workplace, claim.archive, fetched, read, completeness
         )
@@ -118,8 +118,7 @@ def bring(workplace: Workplace, claim: Claim, *, pushed: bool = False) -> Retrie
         context, image_set = prepare_for(
             fetched,
             read,
-            laterals=workplace.reads_laterals,
-            accepts=workplace.accepts,
+            workplace.reader,
             trust=workplace.trust(claim.archive),
         )
         refuse_duplicate(workplace, claim, context, completeness)
@@ -202,8 +201,7 @@ def with_films(
     manifest = film_manifest(
         fetched,
         read,
-        laterals=workplace.reads_laterals,
-        accepts=workplace.accepts,
+        workplace.reader,
         trust=workplace.trust(archive),
     )
     return replace(completeness, films=manifest.films, films_digest=manifest.digest)

@@ -14,7 +14,7 @@ from datetime import date, timedelta
 from flows.environment.workplace import Workplace
 from flows.fetching import fetch_study
 from pipeline.errors import FailStudy, RetryLater, SkipStudy
-from pipeline.images import prepare
+from pipeline.images import prepare, read_headers
 from pipeline.report import CheckOutcome, PriorStudy, Verdict
 from pipeline.study import ImageSet, PatientIdentity, StudyContext, StudyQuery
 
@@ -84,9 +84,9 @@ def with_prior(
     """
     folder = workplace.private_folder(f"prior-{uuid.uuid4().hex}")
     try:
-        earlier, images = prepare(
-            fetch_study(workplace, archive, study_instance_uid, folder), trust=workplace.trust(archive)
-        )
+        fetched = fetch_study(workplace, archive, study_instance_uid, folder)
+        read = read_headers(fetched, rules=workplace.rules(archive))
+        earlier, images = prepare(fetched, read, trust=workplace.trust(archive))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     if not same_patient(earlier.patient, context.patient):

@@ -11,7 +11,7 @@ from typing import Any
 from models.family import PromptContext, Sections, Task, Traits
 from models.prompts import read_wordings
 from models.weight_loading.memory import Precision, weights_gib
-from pipeline.accepts import Accepts, Kind
+from pipeline.accepts import Accepts, Kind, StudyReader
 from pipeline.errors import ConfigurationError, StopRun
 from pipeline.report import Language
 from pipeline.study import LATERAL_VIEWS
@@ -94,6 +94,11 @@ class CatalogEntry:
     def reads_laterals(self) -> bool:
         """Whether a lateral film is given to it beside the frontal one; no ``views`` means any."""
         return self.images > 1 and (not self.views or any(view in LATERAL_VIEWS for view in self.views))
+
+    @property
+    def reader(self) -> StudyReader:
+        """What it reads, for admission."""
+        return StudyReader(self.id, self.reads_laterals, self.accepts)
 
     @property
     def card(self) -> Path | None:
@@ -202,6 +207,7 @@ def _accepts(values: Mapping[str, Any]) -> Accepts:
         "kind": Kind(values["kind"]),
         "modalities": tuple(values.get("modalities", ())),
         "windows": windows,
+        **{name: tuple(values.get(name, ())) for name in ("body_parts", "views", "planes")},
     }
     return Accepts(**{**values, **plain})
 

@@ -29,29 +29,83 @@ class Kind(StrEnum):
     UNKNOWN = "unknown"
 
 
-MODALITIES: Mapping[Kind, frozenset[str]] = {
-    Kind.FILM: frozenset({"CR", "DX", "DR", "RG", "IO", "PX"}),
-    Kind.MAMMOGRAM: frozenset({"MG"}),
-    Kind.TOMOSYNTHESIS: frozenset({"MG", "CT"}),
-    Kind.SLICES: frozenset({"CT", "MR", "PT"}),
-    Kind.PHOTOGRAPH: frozenset({"ES", "GM", "XC", "DMS"}),
-    Kind.OPHTHALMIC: frozenset({"OP"}),
-    Kind.OCT: frozenset({"OPT", "OPTENF", "IVOCT"}),
-    Kind.ULTRASOUND: frozenset({"US"}),
-    Kind.SLIDE: frozenset({"SM"}),
-    Kind.CINE: frozenset({"US", "IVUS", "XA", "RF"}),
-    Kind.VIDEO: frozenset({"ES", "GM", "XC"}),
-    Kind.NUCLEAR: frozenset({"NM"}),
+@dataclass(frozen=True, slots=True)
+class Modality:
+    """A term of Modality (0008,0060): the kinds of which its instances are, that of a secondary capture first, and what
+    one is called.
+    """
+
+    kinds: tuple[Kind, ...]
+    words: str
+
+
+MODALITIES: Mapping[str, Modality] = {
+    "CR": Modality((Kind.FILM,), "a radiograph"),
+    "DX": Modality((Kind.FILM,), "a radiograph"),
+    "DR": Modality((Kind.FILM,), "a radiograph"),
+    "RG": Modality((Kind.FILM,), "a radiograph"),
+    "IO": Modality((Kind.FILM,), "a dental radiograph"),
+    "PX": Modality((Kind.FILM,), "a panoramic film"),
+    "MG": Modality((Kind.MAMMOGRAM, Kind.TOMOSYNTHESIS), "a mammogram"),
+    "CT": Modality((Kind.SLICES, Kind.TOMOSYNTHESIS), "a CT"),
+    "MR": Modality((Kind.SLICES,), "an MR"),
+    "PT": Modality((Kind.SLICES,), "a PET"),
+    "US": Modality((Kind.ULTRASOUND, Kind.CINE), "an ultrasound picture"),
+    "IVUS": Modality((Kind.CINE,), "an ultrasound of a vessel"),
+    "XA": Modality((Kind.CINE,), "an angiogram"),
+    "RF": Modality((Kind.CINE,), "a fluoroscopy"),
+    "NM": Modality((Kind.NUCLEAR,), "a nuclear medicine image"),
+    "ES": Modality((Kind.PHOTOGRAPH, Kind.VIDEO), "an endoscopic picture"),
+    "GM": Modality((Kind.PHOTOGRAPH, Kind.VIDEO), "a microscopic picture"),
+    "XC": Modality((Kind.PHOTOGRAPH, Kind.VIDEO), "a photograph"),
+    "DMS": Modality((Kind.PHOTOGRAPH,), "a dermoscopic picture"),
+    "SM": Modality((Kind.SLIDE,), "a pathology slide"),
+    "OP": Modality((Kind.OPHTHALMIC,), "an eye photograph"),
+    "OPT": Modality((Kind.OCT,), "an OCT of the eye"),
+    "OPTENF": Modality((Kind.OCT,), "an OCT of the eye"),
+    "IVOCT": Modality((Kind.OCT,), "an OCT of a vessel"),
+    "SEG": Modality((Kind.RESULT,), "a segmentation"),
+    "SR": Modality((Kind.RESULT,), "a report"),
+    "KO": Modality((Kind.RESULT,), "a selection of images"),
+    "PR": Modality((Kind.RESULT,), "a presentation state"),
+    "DOC": Modality((Kind.RESULT,), "a document"),
 }
-"""What instances of a kind say in Modality (0008,0060)."""
+"""The one table of modalities (PS3.3 C.7.3.1.1.1; DR is no term of it, but machines write it)."""
+
+_MANY: Mapping[Kind, str] = {
+    Kind.FILM: "films",
+    Kind.MAMMOGRAM: "mammograms",
+    Kind.TOMOSYNTHESIS: "breast tomosyntheses",
+    Kind.PHOTOGRAPH: "photographs, endoscopy and microscopy",
+    Kind.OPHTHALMIC: "eye photographs",
+    Kind.OCT: "OCT",
+    Kind.ULTRASOUND: "ultrasound pictures",
+    Kind.SLIDE: "pathology slides",
+    Kind.CINE: "clips",
+    Kind.VIDEO: "videos",
+    Kind.NUCLEAR: "nuclear medicine images",
+}
+"""What people call several of a kind; of planes they say the modality."""
+FRONTAL_CHEST_FILMS = "frontal chest films"
+ORIENTATIONS = frozenset({"axial", "coronal", "sagittal", "oblique"})
+
+
+def modalities_of_kind(kind: Kind) -> frozenset[str]:
+    """What instances of a kind say in Modality."""
+    return frozenset(term for term, modality in MODALITIES.items() if kind in modality.kinds)
 
 
 @dataclass(frozen=True, slots=True)
 class Accepts:
     """One kind that a model reads.
 
-    ``modalities`` as DICOM names them, any where empty. Of slices: a stack has at least ``least`` planes; of more than
-    ``most`` so many are shown, evenly chosen, the first and the last among them; ``windows`` are ranges (low, high) in
+    ``modalities`` as DICOM names them, ``body_parts`` as Body Part Examined does (a part that holds a named one is
+    read, too), ``views`` as View Position or its codes do: any where empty. Where parts or views are named, one that
+    the header does not say is read only with ``unknown_body_part`` and ``unknown_view``.
+
+    Of slices: ``planes`` are the orientations that are shown (axial, coronal, sagittal, oblique; any where empty), a
+    stack has at least ``least`` of them and no gap, or with ``gaps`` one that the report names; of more than ``most``
+    so many are shown, evenly chosen, the first and the last among them; ``windows`` are ranges (low, high) in
     Hounsfield units that CT is shown in: one gives grey pictures, three give the channels of a colour picture; none:
     the window of the header, else -160 to 240. Of pictures: at most ``most`` of a study are shown.
     """
@@ -61,11 +115,30 @@ class Accepts:
     least: int = 1
     most: int = 32
     windows: tuple[tuple[float, float], ...] = ()
+    body_parts: tuple[str, ...] = ()
+    unknown_body_part: bool = False
+    views: tuple[str, ...] = ()
+    unknown_view: bool = False
+    planes: tuple[str, ...] = ()
+    gaps: bool = False
 
     def __str__(self) -> str:
-        """For people: "slices (CT, MR), at most 32"."""
+        """For people: "slices (CT, MR) of the chest, at most 32"."""
         among = f" ({', '.join(self.modalities)})" if self.modalities else ""
-        return f"{self.kind}{among}, at most {self.most}"
+        parts = (
+            f" of the {' or the '.join(one.lower() for one in self.body_parts)}" if self.body_parts else ""
+        )
+        how = "".join(f", {' or '.join(said)}" for said in (self.planes, self.views) if said)
+        return f"{self.kind}{among}{parts}{how}, at most {self.most}"
+
+    @property
+    def in_words(self) -> str:
+        """For a radiographer: "CT and MR of the chest", "mammograms"."""
+        named = tuple(self.modalities) or tuple(sorted(modalities_of_kind(self.kind)))
+        what = _MANY.get(self.kind) or " and ".join("PET" if one == "PT" else one for one in named)
+        return what + (
+            f" of the {' or the '.join(one.lower() for one in self.body_parts)}" if self.body_parts else ""
+        )
 
     def __post_init__(self) -> None:
         """Raises ValueError for numbers that make no sense."""
@@ -73,3 +146,28 @@ class Accepts:
             raise ValueError(f"{self.kind}: 1 <= least <= most")
         if len(self.windows) not in (0, 1, 3) or any(low >= high for low, high in self.windows):
             raise ValueError(f"{self.kind}: no window, one or three, each low < high")
+        if unknown := set(self.planes) - ORIENTATIONS:
+            raise ValueError(f"{self.kind}: {min(unknown)} is no orientation of planes")
+
+
+@dataclass(frozen=True, slots=True)
+class StudyReader:
+    """Who reads the studies of a site, for admission and for the words of a refusal.
+
+    ``name`` is the model's, or "the models of this site". ``films`` says that frontal films of the chest are read,
+    ``laterals`` that a lateral one is shown beside them, ``accepts`` what else.
+    """
+
+    name: str
+    laterals: bool = False
+    accepts: tuple[Accepts, ...] = ()
+
+    @property
+    def reads(self) -> str:
+        """ "firstread-mini reads frontal chest films"."""
+        verb = "read" if self.name.startswith("the ") else "reads"
+        *but_last, last = dict.fromkeys((FRONTAL_CHEST_FILMS, *(one.in_words for one in self.accepts)))
+        return f"{self.name} {verb} {', '.join(but_last)}{' and ' if but_last else ''}{last}"
+
+
+FILMS_ALONE = StudyReader("this model")

@@ -1,9 +1,10 @@
-"""The tables of the configuration that a site may write several times: [[tasks]] and [[routes]]."""
+"""The tables of the configuration that a site may write several times: [[tasks]], [[routes]], [[archives.X.rules]]."""
 
+import re
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 
 class Table(BaseModel):
@@ -40,6 +41,47 @@ class TaskSettings(Table):
         if not all(trimmed) or len(set(trimmed)) < len(trimmed):
             raise ValueError("holds an empty word or one twice")
         return trimmed
+
+
+class RuleVerdict(Table):
+    """What a rule says that an instance is; at least one of them."""
+
+    modality: str = Field(default="", pattern="^([A-Z]{2,16})?$")
+    body_part: str = Field(default="", pattern="^([A-Z]{2,16})?$", description="a term of Body Part Examined")
+    view: Literal["", "PA", "AP", "LL", "RL", "CC", "MLO", "ML", "LM"] = ""
+    laterality: Literal["", "L", "R", "B"] = ""
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Self:
+        if not any(self.model_dump(exclude_defaults=True).values()):
+            raise ValueError(
+                'says nothing: name modality, body_part, view or laterality, or write "leave-out"'
+            )
+        return self
+
+
+class RuleSettings(Table):
+    """One [[archives.X.rules]] table: what instances are whose header says it wrongly or not at all.
+
+    ``when`` holds attributes by keyword and what their value must be ("*" and "?" stand for any letters, "" for
+    absent). ``then`` is "leave-out", or what the instance is: modality, body_part, view, laterality. The first rule of
+    an archive whose comparisons all hold decides.
+    """
+
+    when: dict[str, str] = Field(min_length=1, max_length=16)
+    then: Literal["leave-out"] | RuleVerdict
+
+    @field_validator("when")
+    @classmethod
+    def _keywords(cls, value: dict[str, str]) -> dict[str, str]:
+        if wrong := [key for key in value if not re.fullmatch(r"[A-Z][A-Za-z0-9]{1,63}", key)]:
+            raise ValueError(f"{wrong[0][:64]!r} is no attribute's keyword (PS3.6), such as StudyDescription")
+        return value
+
+    @property
+    def says(self) -> dict[str, str]:
+        """What stands instead of the header; nothing where the instance is left out."""
+        return {} if isinstance(self.then, str) else self.then.model_dump(exclude_defaults=True)
 
 
 class RouteSettings(Table):

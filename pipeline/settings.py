@@ -23,7 +23,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from pipeline.errors import ConfigurationError
 from pipeline.setting_addresses import database_url_fault, refuse_clear_secrets
-from pipeline.setting_lists import RouteSettings, Table, TaskSettings
+from pipeline.setting_lists import RouteSettings, RuleSettings, Table, TaskSettings
 from pipeline.setting_names import PREFIX, explain, refuse_unknown_variables
 
 DEFAULT_FILE = Path("firstread.toml")
@@ -84,6 +84,11 @@ class RetrievalLimits(Table):
         default=30.0, ge=0, description="how long a query waits for an archive that is busy or away"
     )
     trust: ArchiveTrust = ArchiveTrust()
+    rules: tuple[RuleSettings, ...] = Field(
+        default=(),
+        max_length=200,
+        description="what instances are whose headers say it wrongly; the first that holds",
+    )
     undated_days: int = Field(
         default=30,
         ge=0,

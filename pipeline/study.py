@@ -282,6 +282,10 @@ class LeftOutReason(StrEnum):
     COLOUR_SLICE = "colour-slice"
     NOT_A_PLANE = "not-a-plane"
     NOT_ACCEPTED = "not-accepted"
+    NOT_ACCEPTED_BODY_PART = "not-accepted-body-part"
+    NOT_ACCEPTED_VIEW = "not-accepted-view"
+    NOT_ACCEPTED_PLANES = "not-accepted-planes"
+    SITE_RULE = "site-rule"
 
 
 TOLD_ON_THE_REPORT = frozenset(

@@ -28,7 +28,7 @@ from models.model_choice import ModelChoice
 from pipeline.checks import refuse_if_failed, run_checks
 from pipeline.errors import ConfigurationError, FailStudy, RetryLater, SkipStudy
 from pipeline.fhir import audit_events
-from pipeline.images import prepare_for
+from pipeline.images import prepare_for, read_headers
 from pipeline.report import Language, Place, Region, TaskAnswer
 from pipeline.settings import Settings, archive_named
 from pipeline.study import ImageSet, InstanceRef, StudyContext
@@ -147,8 +147,8 @@ def _brought(
         fetched = fetch_study(workplace, inquiry.archive, inquiry.study, folder)
         prepared = prepare_for(
             fetched,
-            laterals=reader.reads_laterals,
-            accepts=reader.accepts,
+            read_headers(fetched, rules=workplace.rules(inquiry.archive)),
+            reader.reader,
             trust=workplace.trust(inquiry.archive),
         )
     finally:

@@ -153,6 +153,8 @@ def _archive(workplace: Workplace, name: str) -> Iterator[Examination]:
     found: list[FoundStudy] = []
     if said := _trusted(workplace, name):
         yield Examination(f"{name}: trust", True, said)
+    if archive_named(workplace.settings, name).rules:
+        yield _try(f"{name}: rules", lambda: _ruled(workplace, name))
     find = _try(f"{name}: find", lambda: _find(workplace.archive(name), found))
     yield find
     if find.well and found:
@@ -169,6 +171,11 @@ def _trusted(workplace: Workplace, name: str) -> str:
     }
     said = "; ".join(f"{what}: {value}" for what, value in fills.items() if value)
     return f"as the site says, and on every report that it touches: {said}" if said else ""
+
+
+def _ruled(workplace: Workplace, name: str) -> str:
+    told = "; ".join(map(str, workplace.rules(name)))
+    return f"the first that holds, and on every report that it touches: {told}"
 
 
 def _find(archive: Archive, found: list[FoundStudy]) -> str:

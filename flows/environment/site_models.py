@@ -7,7 +7,7 @@ from models.catalog import show
 from models.drafting.tasks import SiteTask, TaskWording, requests_of, task_named
 from models.family import Task
 from models.model_choice import EndpointOptions, ModelChoice
-from pipeline.accepts import MODALITIES, Accepts
+from pipeline.accepts import Accepts, modalities_of_kind
 from pipeline.errors import ConfigurationError
 from pipeline.report import Language
 from pipeline.setting_lists import TaskSettings
@@ -83,7 +83,7 @@ def _of_modalities(accepts: tuple[Accepts, ...], wanted: frozenset[str]) -> tupl
     """The declarations that have to do with the modalities, narrowed to them."""
     found = []
     for one in accepts:
-        known = frozenset(one.modalities) or MODALITIES.get(one.kind, frozenset())
+        known = frozenset(one.modalities) or modalities_of_kind(one.kind)
         if both := known & wanted:
             found.append(replace(one, modalities=tuple(sorted(both))))
     return tuple(found)

@@ -33,12 +33,13 @@ from flows.environment.work_folder import work_folder
 from models.catalog import show
 from models.drafting.tasks import SiteTask
 from models.model_choice import ModelChoice
-from pipeline.accepts import Accepts
+from pipeline.accepts import StudyReader
 from pipeline.archive import Archive
 from pipeline.archive.opening import open_archive
 from pipeline.errors import FirstreadError, StopRun
 from pipeline.fhir import Site, audit_events
 from pipeline.folders import make_writable
+from pipeline.images.site_rules import SiteRule, site_rule
 from pipeline.images.trust import SiteTrust
 from pipeline.ledger import Circumstances
 from pipeline.report import Language
@@ -125,6 +126,11 @@ class Workplace:
         said = archive_named(self.settings, archive).trust
         return SiteTrust(frozenset(said.conversion_types), said.missing_body_part, said.missing_view)
 
+    def rules(self, archive: str) -> tuple[SiteRule, ...]:
+        """The site's rules for the archive, in order. Raises ConfigurationError for one that DICOM does not know."""
+        tables = archive_named(self.settings, archive).rules
+        return tuple(site_rule(number, table.when, table.says) for number, table in enumerate(tables, 1))
+
     @property
     def known_recipe(self) -> str:
         """The recipe as far as it is known without opening the model, else ""."""
@@ -188,16 +194,13 @@ class Workplace:
             )
         )
 
-    @property
-    def reads_laterals(self) -> bool:
-        """Whether the model is given the lateral film of a study beside the frontal one."""
-        return show(self.model.id).reads_laterals
-
-    @property
-    def accepts(self) -> tuple[Accepts, ...]:
-        """What is read beside films of the chest, by the models of routes before [model]'s."""
+    @cached_property
+    def reader(self) -> StudyReader:
+        """What is read: films of the chest by [model], and what else by the models of routes before [model]'s own."""
+        entry = show(self.model.id)
         routed = tuple(accepted for one in self.routes for accepted in one.accepts)
-        return (*routed, *show(self.model.id).accepts)
+        name = "the models of this site" if self.routes else self.model.id
+        return StudyReader(name, entry.reads_laterals, (*routed, *entry.accepts))
 
     @cached_property
     def circumstances(self) -> Circumstances:
@@ -237,7 +240,9 @@ class Workplace:
 
 
 def archive_recipe(settings: Settings, archive: str, recipe: str) -> str:
-    """``recipe`` with the archive's ``trust`` table, where it has one; "" stays unknown."""
+    """``recipe`` with the archive's ``trust`` table and its rules, where it has any; "" stays unknown."""
     configured = settings.archives.get(archive)
     said = configured.trust.model_dump_json(exclude_defaults=True) if configured is not None else "{}"
+    if configured is not None and configured.rules:
+        said += "".join(rule.model_dump_json(by_alias=True) for rule in configured.rules)
     return recipe if said == "{}" or not recipe else hashlib.sha256(f"{recipe} {said}".encode()).hexdigest()

@@ -7,7 +7,7 @@ contradicted is left out, never guessed (a hand labelled CHEST by a machine's de
 from dataclasses import dataclass
 
 from pipeline.images import wording
-from pipeline.images.headers import Elements, Header, integer, items, numbers, text, texts
+from pipeline.images.headers import Elements, Header, decided_by, integer, items, numbers, text, texts
 from pipeline.images.kinds import SECONDARY_CAPTURE, in_words
 from pipeline.images.trust import DIGITISED, HEADERS_ALONE, SiteTrust, remark
 from pipeline.images.wording import BodyRegion
@@ -174,6 +174,9 @@ def _not_radiograph(dataset: Elements, trust: SiteTrust, trusted: list[Remark]) 
 
 
 def _not_chest(dataset: Elements) -> Reason | None:
+    if decided_by(dataset, "BodyPartExamined"):
+        chest = _declared_region(dataset) is BodyRegion.CHEST
+        return None if chest else Reason(LeftOutReason.NOT_CHEST, "another body part")
     declared = _declared_region(dataset)
     near = {wording.region_of(text(dataset, keyword)) for keyword in _NEAR_FIELDS} - {BodyRegion.UNKNOWN}
     study = wording.region_of(text(dataset, "StudyDescription"))

@@ -14,9 +14,8 @@ from pydicom.pixels.processing import apply_color_lut
 from pipeline.errors import FailStudy
 from pipeline.images.codecs import CODESTREAMS
 from pipeline.images.decode import Declared, stored_bits
-from pipeline.images.headers import Elements, Header, items, refusing
+from pipeline.images.headers import Elements, Header, as_pydicom, items, refusing
 from pipeline.images.limits import ImageLimits
-from pipeline.images.stored_elements import StoredElements
 
 PALETTE = "PALETTE COLOR"
 _RGB_FROM_CODEC = frozenset({"RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT"})
@@ -86,8 +85,7 @@ def _to_eight(values: npt.NDArray[np.unsignedinteger], stored: int) -> npt.NDArr
 
 def _looked_up(indices: npt.NDArray[np.unsignedinteger], dataset: Elements) -> npt.NDArray[np.uint8]:
     with refusing("palette", "the palette's tables are not what their descriptors say"):
-        palette = dataset.whole() if isinstance(dataset, StoredElements) else dataset
-        colours = apply_color_lut(indices, palette)
+        colours = apply_color_lut(indices, as_pydicom(dataset))
     if colours.shape != (*indices.shape, 3):
         raise FailStudy("palette", "the palette gives other colours than three")
     return _to_eight(colours, colours.dtype.itemsize * 8)

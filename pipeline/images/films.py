@@ -6,15 +6,14 @@ CID 7011) or a presentation state (PS3.3 C.11.10) does change it.
 """
 
 import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pipeline.accepts import Accepts
+from pipeline.accepts import FILMS_ALONE, StudyReader
+from pipeline.images.admission import accepting
 from pipeline.images.choose import Candidate
 from pipeline.images.context import study_context
 from pipeline.images.headers import text
 from pipeline.images.identity import one_patient
-from pipeline.images.kinds import accepting
 from pipeline.images.orientation import PRESENTATION_STATE
 from pipeline.images.prepare import StudyHeaders
 from pipeline.images.rejection import rejection_of
@@ -34,12 +33,11 @@ class FilmManifest:
 def film_manifest(
     study: FetchedStudy,
     read: StudyHeaders,
+    reader: StudyReader = FILMS_ALONE,
     *,
-    laterals: bool = False,
-    accepts: Sequence[Accepts] = (),
     trust: SiteTrust = HEADERS_ALONE,
 ) -> FilmManifest:
-    """The manifest of ``study`` by its headers: its films, and what else ``accepts`` names.
+    """The manifest of ``study`` by its headers: its films, and what else ``reader`` accepts.
 
     Raises FailStudy("mixed-patients").
 
@@ -49,12 +47,12 @@ def film_manifest(
     hashes = {held.ref.sop_instance_uid: held.sha256 for held in study.held}
     films, lines = 0, [f"missing {uid}" for uid in study.missing]
     lines += [f"unusable {one.sop_instance_uid} {one.code}" for one in read.left_out]
-    for header, verdict in judge_all(read.headers, laterals=laterals, trust=trust):
+    for header, verdict in judge_all(read.headers, laterals=reader.laterals, trust=trust):
         uid = text(header.dataset, "SOPInstanceUID")
         if isinstance(verdict, Candidate):
             films += 1
             lines.append(f"film {uid} {hashes.get(uid, '')}")
-        elif accepting(header.dataset, accepts):
+        elif accepting(header.dataset, reader.accepts):
             lines.append(f"shown {uid} {hashes.get(uid, '')}")
         elif rejection_of(header):
             lines.append(f"rejects {uid} {hashes.get(uid, '')}")

@@ -1,9 +1,8 @@
 """Which of a study's instances a model is shown: its films, or what else it reads: planes of one series, pictures."""
 
-from collections.abc import Sequence
-
-from pipeline.accepts import Accepts
+from pipeline.accepts import FILMS_ALONE, StudyReader
 from pipeline.errors import SkipStudy
+from pipeline.images.admission import refusal
 from pipeline.images.pictures import has_pictures, prepare_pictures
 from pipeline.images.prepare import StudyHeaders, prepare, read_headers
 from pipeline.images.trust import HEADERS_ALONE, SiteTrust
@@ -14,21 +13,21 @@ from pipeline.study import FetchedStudy, ImageSet, StudyContext
 def prepare_for(
     study: FetchedStudy,
     read: StudyHeaders | None = None,
+    reader: StudyReader = FILMS_ALONE,
     *,
-    laterals: bool = False,
-    accepts: Sequence[Accepts] = (),
     trust: SiteTrust = HEADERS_ALONE,
 ) -> tuple[StudyContext, ImageSet]:
-    """As ``prepare``; of a study without a film of the chest what ``accepts`` names is shown, planes before pictures.
+    """As ``prepare``; of a study without a film of the chest what ``reader`` accepts is shown, planes before pictures.
 
-    Raises as ``prepare``, ``prepare_slices`` and ``prepare_pictures``.
+    Raises as ``prepare``, ``prepare_slices`` and ``prepare_pictures``; what is no kind that is read is refused in
+    words.
     """
     read = read or read_headers(study)
     try:
-        return prepare(study, read, laterals=laterals, trust=trust)
-    except SkipStudy:
-        slices, pictures = has_slices(read.headers, accepts), has_pictures(read.headers, accepts)
-        if not slices and not pictures:
-            raise
+        return prepare(study, read, laterals=reader.laterals, trust=trust)
+    except SkipStudy as reason:
+        slices = has_slices(read.headers, reader.accepts)
+        if not slices and not has_pictures(read.headers, reader.accepts):
+            raise refusal(read.headers, reader, reason) from None
     how = prepare_slices if slices else prepare_pictures
-    return how(study, read.headers, read.left_out, accepts)
+    return how(study, read.headers, read.left_out, reader.accepts)

@@ -11,7 +11,7 @@ import struct
 import unicodedata
 import warnings
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
@@ -29,9 +29,6 @@ from pipeline.errors import FailStudy
 from pipeline.images.limits import ImageLimits
 from pipeline.images.stored_elements import PIXEL_TAGS, StoredElements, read_elements
 
-Elements = Dataset | StoredElements
-"""A data set as ``text``, ``numbers`` and their like ask it."""
-
 MALFORMED = (
     ArithmeticError, AttributeError, EOFError, LookupError, NotImplementedError, OSError, RuntimeError,
     TypeError, ValueError, struct.error, zlib.error, BytesLengthException, InvalidDicomError,
@@ -40,6 +37,23 @@ MALFORMED = (
 
 LARGE_VALUE = 1 << 20
 """Header values above this many bytes are not read: nothing we use is larger."""
+
+
+@dataclass(frozen=True, slots=True)
+class RuledElements:
+    """A data set in which a site's rule puts some values by keyword in place of the header's; ``rule`` says which."""
+
+    header: Dataset | StoredElements
+    puts: Mapping[str, tuple[str, ...]]
+    rule: str
+
+    def get(self, keyword: str) -> object:
+        """As pydicom's ``Dataset.get`` of the header: no rule puts what is asked for in this way."""
+        return self.header.get(keyword)
+
+
+Elements = Dataset | StoredElements | RuledElements
+"""A data set as ``text``, ``numbers`` and their like ask it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +198,24 @@ def items(dataset: Elements, keyword: str) -> tuple[Dataset, ...]:
     return tuple(value for value in _values(dataset, keyword) if isinstance(value, Dataset))
 
 
+def decided_by(dataset: Elements, keyword: str) -> str:
+    """The site's rule that stands for an attribute of the header ("rule 2"), "" where the header itself does."""
+    ruled = isinstance(dataset, RuledElements) and keyword in dataset.puts
+    return dataset.rule.partition(":")[0] if ruled and isinstance(dataset, RuledElements) else ""
+
+
+def as_pydicom(dataset: Elements) -> Dataset:
+    """The whole header as pydicom's data set, without what a rule puts."""
+    if isinstance(dataset, RuledElements):
+        dataset = dataset.header
+    return dataset.whole() if isinstance(dataset, StoredElements) else dataset
+
+
 def _values(dataset: Elements, keyword: str) -> tuple[object, ...]:
+    if isinstance(dataset, RuledElements):
+        if keyword in dataset.puts:
+            return dataset.puts[keyword]
+        dataset = dataset.header
     try:
         if isinstance(dataset, StoredElements):
             plain = dataset.plain_values(keyword)

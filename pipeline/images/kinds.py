@@ -6,7 +6,7 @@ for others to say.
 
 from collections.abc import Mapping, Sequence
 
-from pipeline.accepts import MODALITIES, Accepts, Kind
+from pipeline.accepts import MODALITIES, Accepts, Kind, modalities_of_kind
 from pipeline.images.headers import Elements, integer, text, texts
 
 _ROOT = "1.2.840.10008.5.1.4.1.1."
@@ -64,19 +64,6 @@ _RESULT_ROOTS = (f"{_ROOT}88.", f"{_ROOT}11.", f"{_ROOT}9.", f"{_ROOT}481.", f"{
 """Structured reports and key objects, presentation states, waveforms, radiotherapy, annotations."""
 _NO_PATIENT_ROOTS = (f"{_ROOT}501.", f"{_ROOT}601.")
 """DICOS and DICONDE: security and material testing."""
-_MODALITIES: Mapping[str, tuple[Kind, str]] = {
-    "CR": (Kind.FILM, "a radiograph"), "DX": (Kind.FILM, "a radiograph"), "DR": (Kind.FILM, "a radiograph"),
-    "RG": (Kind.FILM, "a radiograph"), "IO": (Kind.FILM, "a dental radiograph"), "PX": (Kind.FILM, "a panoramic film"),
-    "MG": (Kind.MAMMOGRAM, "a mammogram"), "CT": (Kind.SLICES, "a CT"), "MR": (Kind.SLICES, "an MR"),
-    "PT": (Kind.SLICES, "a PET"), "US": (Kind.ULTRASOUND, "an ultrasound picture"), "XA": (Kind.CINE, "an angiogram"),
-    "RF": (Kind.CINE, "a fluoroscopy"), "NM": (Kind.NUCLEAR, "a nuclear medicine image"),
-    "ES": (Kind.PHOTOGRAPH, "an endoscopic picture"), "GM": (Kind.PHOTOGRAPH, "a microscopic picture"),
-    "SM": (Kind.SLIDE, "a pathology slide"), "XC": (Kind.PHOTOGRAPH, "a photograph"),
-    "DMS": (Kind.PHOTOGRAPH, "a dermoscopic picture"), "OP": (Kind.OPHTHALMIC, "an eye photograph"),
-    "OPT": (Kind.OCT, "an OCT of the eye"), "SEG": (Kind.RESULT, "a segmentation"), "SR": (Kind.RESULT, "a report"),
-    "KO": (Kind.RESULT, "a selection of images"), "PR": (Kind.RESULT, "a presentation state"),
-    "DOC": (Kind.RESULT, "a document"),
-}  # fmt: skip
 _PLANES = {"a CT": "CT", "an MR": "MR", "a PET": "PT"}
 _TOMOSYNTHESIS_AS_CT = (Kind.TOMOSYNTHESIS, "a breast tomosynthesis")
 
@@ -93,18 +80,10 @@ def in_words(dataset: Elements) -> str:
 
 def in_words_by_listing(sop_class_uid: str, modality: str = "") -> str:
     """The same by an archive's listing alone; "" where it does not say."""
-    found = _of_class(sop_class_uid) or _MODALITIES.get(modality.strip().upper())
-    return found[1] if found else ""
-
-
-def accepting(dataset: Elements, accepts: Sequence[Accepts]) -> Accepts | None:
-    """The declaration that takes the instance, by its kind and modality; None where there is none."""
-    kind, words = _named(dataset)
-    modality = modality_of(dataset) or words
-    return next(
-        (one for one in accepts if one.kind is kind and (not one.modalities or modality in one.modalities)),
-        None,
-    )
+    if found := _of_class(sop_class_uid):
+        return found[1]
+    named = MODALITIES.get(modality.strip().upper())
+    return named.words if named else ""
 
 
 def modality_of(dataset: Elements) -> str:
@@ -121,7 +100,7 @@ def accepted_by_listing(sop_class_uid: str, accepts: Sequence[Accepts]) -> bool:
 def modalities_of(accepts: Sequence[Accepts]) -> frozenset[str]:
     """The modalities that ``accepts`` name, all of its kind where one names none."""
     return frozenset(
-        modality for one in accepts for modality in (one.modalities or MODALITIES.get(one.kind, ()))
+        modality for one in accepts for modality in (one.modalities or modalities_of_kind(one.kind))
     )
 
 
@@ -130,16 +109,14 @@ def _named(dataset: Elements) -> tuple[Kind, str]:
     found = _of_class(sop_class)
     if found is not None:
         return _TOMOSYNTHESIS_AS_CT if found[0] is Kind.SLICES and _is_tomosynthesis(dataset) else found
-    of_modality = _MODALITIES.get(modality)
+    named = MODALITIES.get(modality)
     if f"{sop_class}.".startswith(f"{SECONDARY_CAPTURE}."):
-        if of_modality is None or of_modality[0] is Kind.SLICES:
+        if named is None or named.kinds[0] is Kind.SLICES:
             return Kind.CAPTURE, "a secondary capture"
-        return of_modality[0], f"{of_modality[1]} as a secondary capture"
-    if of_modality is not None and not sop_class:
-        several = (integer(dataset, "NumberOfFrames") or 1) > 1
-        return (Kind.CINE if several and of_modality[0] is Kind.ULTRASOUND else of_modality[0]), of_modality[
-            1
-        ]
+        return named.kinds[0], f"{named.words} as a secondary capture"
+    if named is not None and not sop_class:
+        several = (integer(dataset, "NumberOfFrames") or 1) > 1 and Kind.CINE in named.kinds
+        return (Kind.CINE if several else named.kinds[0]), named.words
     return Kind.UNKNOWN, "an object of an unknown class"
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Sequence
 
-from pipeline.accepts import Accepts
+from pipeline.accepts import FILMS_ALONE, Accepts, StudyReader
 from pipeline.errors import SkipStudy
 from pipeline.images.choose import CR_IMAGE, DX_PRESENTATION, DX_PROCESSING, RADIOGRAPHY
 from pipeline.images.kinds import (
@@ -21,9 +21,9 @@ def names_readable(modalities: Collection[str], accepts: Sequence[Accepts] = ())
 
 
 def refuse_unreadable(
-    modalities: Collection[str], sop_class_uids: Sequence[str], accepts: Sequence[Accepts] = ()
+    modalities: Collection[str], sop_class_uids: Sequence[str], reader: StudyReader = FILMS_ALONE
 ) -> None:
-    """Raises SkipStudy if every instance would be left out for this model, by what is listed alone.
+    """Raises SkipStudy if every instance would be left out for ``reader``, by what is listed alone.
 
     ``modalities`` is Modalities in Study, ``sop_class_uids`` has one for each instance, "" where the archive does not
     say. Where it says some and not others the files are looked at: one may be damaged.
@@ -31,12 +31,12 @@ def refuse_unreadable(
     told = [uid for uid in sop_class_uids if uid]
     if told and len(told) < len(sop_class_uids):
         return
-    if any(accepted_by_listing(uid, accepts) for uid in told):
+    if any(accepted_by_listing(uid, reader.accepts) for uid in told):
         return
-    if any(modalities) and not names_readable(modalities, accepts):
+    if any(modalities) and not names_readable(modalities, reader.accepts):
         raise SkipStudy(
             LeftOutReason.NOT_RADIOGRAPH,
-            f"the archive lists {_listed(told, modalities)} and no projection radiograph (Modalities in Study)",
+            f"the archive lists {_listed(told, modalities)} (Modalities in Study); {reader.reads}",
         )
     if told and DX_PROCESSING in told and not any(map(_may_be_film, told)):
         raise SkipStudy(
@@ -45,7 +45,7 @@ def refuse_unreadable(
     if told and not any(map(_may_be_film, told)):
         raise SkipStudy(
             LeftOutReason.NOT_RADIOGRAPH,
-            f"the archive lists {_listed(told, modalities)} and no CR or DX image (SOP Class)",
+            f"the archive lists {_listed(told, modalities)} (SOP Class); {reader.reads}",
         )
 
 

@@ -13,13 +13,14 @@ from PIL import Image
 
 from pipeline.accepts import Accepts, Kind
 from pipeline.errors import FailStudy, SkipStudy
+from pipeline.images.admission import accepting
 from pipeline.images.choose import Reason, refuse_unpresentable
 from pipeline.images.colour import is_colour, srgb
 from pipeline.images.context import instance_ref, study_context
 from pipeline.images.decode import Declared, declared_pixels, stored_values
 from pipeline.images.grey import display
 from pipeline.images.headers import Header, integer, text
-from pipeline.images.kinds import accepting, in_words, kind_of
+from pipeline.images.kinds import in_words, kind_of
 from pipeline.images.limits import ImageLimits
 from pipeline.images.orientation import presented
 from pipeline.images.prepare import study_remarks

@@ -19,6 +19,7 @@ from pipeline.images.limits import ImageLimits
 from pipeline.images.orientation import Presented, apply_shutters, presentation_states, presented
 from pipeline.images.scale import pixel_aspect, resized, spacing_mm, working_size
 from pipeline.images.selection import judge_all
+from pipeline.images.site_rules import SiteRule, rule_remarks, ruled
 from pipeline.images.trust import HEADERS_ALONE, SiteTrust
 from pipeline.study import FetchedStudy, ImageSet, LeftOut, LeftOutReason, Remark, StudyContext, StudyImage
 
@@ -64,7 +65,7 @@ def prepare(
     """
     read = read or read_headers(study, limits)
     headers, left_out = read.headers, list(read.left_out)
-    damaged = bool(left_out)
+    damaged = any(one.code != LeftOutReason.SITE_RULE for one in left_out)
     remarks = study_remarks(study, headers)
     candidates: list[Candidate] = []
     for header, verdict in judge_all(headers, laterals=laterals, trust=trust):
@@ -131,8 +132,10 @@ def chosen_frame(header: Header, frames: int) -> int:
     return representative - 1 if representative is not None and 1 <= representative <= frames else 0
 
 
-def read_headers(study: FetchedStudy, limits: ImageLimits = DEFAULT_LIMITS) -> StudyHeaders:
-    """Read every held instance up to its pixels, in the order of their UIDs."""
+def read_headers(
+    study: FetchedStudy, limits: ImageLimits = DEFAULT_LIMITS, *, rules: Sequence[SiteRule] = ()
+) -> StudyHeaders:
+    """Read every held instance up to its pixels, in the order of their UIDs, and put it as the site's ``rules`` say."""
     left_out = [LeftOut(one.sop_instance_uid, one.code, one.message) for one in study.damaged]
     headers: list[Header] = []
     seen: set[str] = set()
@@ -150,7 +153,11 @@ def read_headers(study: FetchedStudy, limits: ImageLimits = DEFAULT_LIMITS) -> S
             left_out.append(LeftOut(uid, "duplicate-uid", "another instance has the same SOP Instance UID"))
         else:
             seen.add(ref.sop_instance_uid)
-            headers.append(header)
+            header, rule = ruled(header, rules)
+            if rule is not None and not rule.says:
+                left_out.append(LeftOut(uid, LeftOutReason.SITE_RULE, f"by this site's {rule}"))
+            else:
+                headers.append(header)
     return StudyHeaders(tuple(headers), tuple(left_out))
 
 
@@ -159,7 +166,8 @@ def study_remarks(study: FetchedStudy, headers: Sequence[Header]) -> tuple[Remar
 
     Raises FailStudy("mixed-patients").
     """
-    return one_patient(headers) + _lenience(study) + odd_values([header.dataset for header in headers])
+    odd = odd_values([header.dataset for header in headers])
+    return one_patient(headers) + rule_remarks(headers) + _lenience(study) + odd
 
 
 def _lenience(study: FetchedStudy) -> tuple[Remark, ...]:

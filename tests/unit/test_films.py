@@ -9,6 +9,7 @@ import pytest
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import UID, ExplicitVRLittleEndian
 
+from pipeline.accepts import StudyReader
 from pipeline.errors import FailStudy
 from pipeline.images import film_manifest, read_headers
 from pipeline.study import AnnouncedInstance, FetchedStudy, InstanceRef
@@ -57,7 +58,7 @@ def beside(film: Path, sop_class: str, modality: str, **more: object) -> Path:
 
 
 def manifest(study: FetchedStudy, *, laterals: bool = False) -> tuple[int, str]:
-    found = film_manifest(study, read_headers(study), laterals=laterals)
+    found = film_manifest(study, read_headers(study), StudyReader("a model", laterals))
     return found.films, found.digest
 
 

@@ -4,7 +4,7 @@ import pytest
 from pydicom._uid_dict import UID_dictionary
 from pydicom.dataset import Dataset
 
-from pipeline.accepts import Accepts, Kind
+from pipeline.accepts import Accepts, Kind, StudyReader
 from pipeline.errors import SkipStudy
 from pipeline.images import refuse_unreadable
 from pipeline.images.kinds import in_words, kind_of
@@ -73,10 +73,10 @@ def test_a_listing_is_refused_in_words_that_name_it(suffix: str) -> None:
 
 
 def test_what_a_model_accepts_is_retrieved() -> None:
-    refuse_unreadable(["CT"], [f"{ROOT}2"], (SLICES,))
-    refuse_unreadable(["MR"], [""], (SLICES,))
+    refuse_unreadable(["CT"], [f"{ROOT}2"], StudyReader("umit", accepts=(SLICES,)))
+    refuse_unreadable(["MR"], [""], StudyReader("umit", accepts=(SLICES,)))
     with pytest.raises(SkipStudy):
-        refuse_unreadable(["US"], [f"{ROOT}6.1"], (SLICES,))
+        refuse_unreadable(["US"], [f"{ROOT}6.1"], StudyReader("umit", accepts=(SLICES,)))
 
 
 @pytest.mark.parametrize(

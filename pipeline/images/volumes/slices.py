@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 
 from pipeline.accepts import Accepts, Kind
 from pipeline.errors import FailStudy, SkipStudy
+from pipeline.images.admission import accepting
 from pipeline.images.choose import Reason
 from pipeline.images.context import study_context
 from pipeline.images.grey import PERCENTILES
 from pipeline.images.headers import Header, integer, numbers, text
-from pipeline.images.kinds import accepting, in_words, modality_of
+from pipeline.images.kinds import in_words, modality_of
 from pipeline.images.prepare import study_remarks
 from pipeline.images.sampling import evenly
 from pipeline.images.scale import resized, working_size
@@ -147,15 +148,24 @@ def _planes(header: Header, accepts: Sequence[Accepts]) -> Sequence[Plane] | Rea
 
 
 def _unusable(stack: Stack, accepted: Accepts) -> Reason | None:
-    if stack.missing:
-        gone = sum(count for _, count in stack.missing)
-        return Reason(LeftOutReason.MISSING_PLANES, f"{gone} planes inside the series are missing")
+    if accepted.planes and stack.orientation not in accepted.planes:
+        return Reason(
+            LeftOutReason.NOT_ACCEPTED_PLANES,
+            f"{stack.orientation} planes; this model is shown {' or '.join(accepted.planes)} ones",
+        )
+    if stack.missing and not accepted.gaps:
+        return Reason(LeftOutReason.MISSING_PLANES, _gap(stack))
     if len(stack.planes) < accepted.least:
         return Reason(
             LeftOutReason.TOO_FEW_PLANES,
             f"{len(stack.planes)} planes; this model is shown {accepted.least} or more",
         )
     return None
+
+
+def _gap(stack: Stack) -> str:
+    gone = sum(count for _, count in stack.missing)
+    return f"{gone} plane{'s' if gone > 1 else ''} inside the series {'are' if gone > 1 else 'is'} missing"
 
 
 def _pictures(best: _Ranked, shown: Sequence[Plane], longest_side: int) -> tuple[StudyImage, ...]:
@@ -242,6 +252,8 @@ def _remarks(stack: Stack, shown: int, stacks: int) -> tuple[Remark, ...]:
                 "part-of-series", f"of several images at each place one set was shown, told apart by {names}"
             )
         )
+    if stack.missing:
+        told.append(Remark("planes-missing", f"{_gap(stack)}; what lies there was not looked at"))
     if stack.sheared:
         told.append(
             Remark("tilted-planes", f"the planes are tilted by {stack.tilt:.0f} degrees and shown as stored")
