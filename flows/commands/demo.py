@@ -7,7 +7,7 @@ from pathlib import Path
 
 from flows.commands import table as display
 from flows.commands.run import SweepOptions, run_sweep
-from flows.commands.simulate import sample_archive
+from flows.commands.simulate import PUBLIC_ORIGIN, PUBLIC_STUDY, sample_archive
 from flows.tally import Tally
 from pipeline import settings as configuration
 from pipeline.archive.dimse.embedded_pacs import AE_TITLE, embedded_pacs, store_files
@@ -15,6 +15,7 @@ from pipeline.child_process import free_port
 from pipeline.lookup import ReportFilter
 from pipeline.settings import Settings
 from pipeline.store.opening import open_store
+from pipeline.store.values import StudyRow
 
 ARCHIVE = "demo"
 CALLING = "FIRSTREAD"
@@ -24,7 +25,7 @@ def run_demo(settings: Settings, *, once: bool, show: bool) -> Tally:
     """One sweep of the sample archive, a table of the drafts, then (unless ``once``) the review page.
 
     One study of the sample is no chest and is skipped; one holds a corrupt film beside a sound one: its report
-    says so.
+    says so. One shows a real film.
     """
     folder = settings.data_dir / "demo"
     folder.mkdir(parents=True, exist_ok=True)
@@ -91,12 +92,19 @@ def _show_drafts(settings: Settings) -> None:
         [
             (
                 str(one.ledger_id),
-                f"{one.state}, with remarks" if one.report_id in remarked else one.state,
+                _state(one, one.report_id in remarked),
                 one.findings or one.reason,
                 one.impression,
             )
             for one in sorted(newest.values(), key=lambda one: one.ledger_id)
         ],
         title="Drafts of the sample archive",
-        caption=display.BANNER,
+        caption=f"{display.BANNER} The real film is {PUBLIC_ORIGIN}. "
+        "It was chosen because its draft tells what it shows; of most real disease drafts tell nothing (the "
+        "model card). All others are simulated.",
     )
+
+
+def _state(study: StudyRow, remarked: bool) -> str:
+    told = f"{study.state}, with remarks" if remarked else study.state
+    return f"{told} (a real film)" if study.study_instance_uid == PUBLIC_STUDY else told

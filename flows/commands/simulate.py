@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from models.simulation.film import MAX_VALUE, FilmFinding, SimulatedFilm, render
 from pipeline.dicom_writer import (
@@ -40,15 +41,25 @@ SYNTAXES = (
 )
 """Transfer syntaxes of simulated studies, in turn."""
 SAMPLE_SEED = 2000
-NOT_CHEST, WITH_CORRUPT, IN_JPEG_2000, INVERTED, JAPANESE = 3, 5, 7, 9, 11
+NOT_CHEST, WITH_CORRUPT, IN_JPEG_2000, INVERTED, JAPANESE, PUBLIC = 3, 5, 7, 9, 11, 12
 """Which studies of the sample archive (from 0) are special."""
+PUBLIC_STUDY = uid_from("sample", str(PUBLIC))
+PUBLIC_FILM = Path(__file__).parent / "public_film" / "00008008_061.jpg"
+PUBLIC_INSTITUTION = "NIH Clinical Center"
+PUBLIC_ORIGIN = (
+    "film 00008008_061 of NIH ChestX-ray14, provided by the NIH Clinical Center (Wang et al., CVPR 2017), "
+    "published with the labels pleural thickening and pneumothorax"
+)
 FINGERS = ((0.30, 0.12, 0.40), (0.43, 0.05, 0.47), (0.56, 0.08, 0.54), (0.69, 0.18, 0.61), (0.12, 0.42, 0.36))
 """Tip x and y and root x of each finger drawn, in parts of the film."""
 
 
 @dataclass(frozen=True, slots=True)
 class WrittenStudy:
-    """One study on disk and what is on it; ``expected`` is "reported" or "skipped"."""
+    """One study on disk and what is on it; ``expected`` is "reported" or "skipped".
+
+    ``origin`` says whose film it is; of a real one nobody put anything on it, and its texts are empty.
+    """
 
     study_instance_uid: str
     sop_instance_uid: str
@@ -57,6 +68,7 @@ class WrittenStudy:
     findings: tuple[FilmFinding, ...] = ()
     findings_text: str = ""
     impression_text: str = ""
+    origin: str = "simulated"
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +107,7 @@ def simulate(
 
 
 def sample_archive(out: Path) -> SimulatedArchive:
-    """Write the demo's twelve studies under ``out``.
+    """Write the demo's thirteen studies under ``out``: twelve simulated, and last a real film that is public.
 
     One is a hand; one holds a second film whose pixels are cut short; one is in JPEG 2000, one in
     MONOCHROME1, and one patient's name has ideographic and phonetic groups in ISO 2022.
@@ -117,6 +129,7 @@ def sample_archive(out: Path) -> SimulatedArchive:
         photometric = "MONOCHROME1" if number == INVERTED else "MONOCHROME2"
         study = _write(out, header, film, transfer_syntax=syntax, photometric=photometric)
         written.append(_with_corrupt(study, header, film) if number == WITH_CORRUPT else study)
+    written.append(_write_public(out, _header("sample", PUBLIC)))
     return SimulatedArchive(tuple(written), _write_truth(out, written))
 
 
@@ -181,6 +194,18 @@ def _write_hand(out: Path, header: RadiographHeader) -> WrittenStudy:
     return WrittenStudy(hand.study_instance_uid, hand.sop_instance_uid, (path,), "skipped")
 
 
+def _write_public(out: Path, header: RadiographHeader) -> WrittenStudy:
+    """The real film under an invented patient: of the person whose chest it is nothing is known here."""
+    film = replace(header, description="Chest PA (public film)", institution=PUBLIC_INSTITUTION)
+    path = _path(out, film)
+    with Image.open(PUBLIC_FILM) as picture:
+        greys = np.asarray(picture.convert("L"))
+    write_radiograph(path, greys, replace(film, window=(128.0, 256.0)))
+    return WrittenStudy(
+        film.study_instance_uid, film.sop_instance_uid, (path,), "reported", origin=PUBLIC_ORIGIN
+    )
+
+
 def _path(out: Path, header: RadiographHeader) -> Path:
     return out / header.accession_number / f"{header.instance_number}.dcm"
 
@@ -232,6 +257,7 @@ def _truth(out: Path, study: WrittenStudy) -> dict[str, object]:
         "sop_instance_uid": study.sop_instance_uid,
         "paths": [path.relative_to(out).as_posix() for path in study.paths],
         "expected": study.expected,
+        "origin": study.origin,
         "findings": [asdict(finding) for finding in study.findings],
         "findings_text": study.findings_text,
         "impression_text": study.impression_text,

@@ -3,10 +3,20 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pydicom
 import pytest
+from PIL import Image
 
-from flows.commands.simulate import NOT_CHEST, SYNTAXES, SimulatedArchive, sample_archive, simulate
+from flows.commands.simulate import (
+    NOT_CHEST,
+    PUBLIC,
+    PUBLIC_FILM,
+    SYNTAXES,
+    SimulatedArchive,
+    sample_archive,
+    simulate,
+)
 from pipeline.errors import SkipStudy
 from pipeline.images import prepare
 from pipeline.study import FetchedStudy
@@ -29,8 +39,8 @@ def study(archive: SimulatedArchive, number: int) -> FetchedStudy:
     )
 
 
-def test_the_sample_archive_has_its_twelve_studies(sample: SimulatedArchive) -> None:
-    assert len({one.study_instance_uid for one in sample.studies}) == 12
+def test_the_sample_archive_has_its_thirteen_studies(sample: SimulatedArchive) -> None:
+    assert len({one.study_instance_uid for one in sample.studies}) == 13
     headers = [pydicom.dcmread(one.paths[0], stop_before_pixels=True) for one in sample.studies]
     assert (
         sum(
@@ -68,11 +78,27 @@ def test_the_truth_is_written_beside_the_studies(sample: SimulatedArchive) -> No
     ]
     for line, written in zip(lines, sample.studies, strict=True):
         assert [sample.truth.parent / path for path in line["paths"]] == list(written.paths)
-        assert bool(line["findings_text"]) == (written.expected == "reported")
+        simulated = written.origin == "simulated"
+        assert bool(line["findings_text"]) == (written.expected == "reported" and simulated)
+        assert line["origin"] == written.origin
         for finding in line["findings"]:
             x1, y1, x2, y2 = finding["box"]
             assert 0 <= x1 < x2 <= 512
             assert 0 <= y1 < y2 <= 512
+
+
+def test_the_last_study_is_the_public_film_pixel_for_pixel_and_says_whose_it_is(
+    sample: SimulatedArchive,
+) -> None:
+    written = sample.studies[PUBLIC]
+    assert [one.origin for one in sample.studies].index(written.origin) == PUBLIC == 12
+    assert "NIH Clinical Center" in written.origin
+    assert "Wang" in written.origin
+    header = pydicom.dcmread(written.paths[0])
+    with Image.open(PUBLIC_FILM) as picture:
+        np.testing.assert_array_equal(header.pixel_array, np.asarray(picture.convert("L")))
+    assert (header.InstitutionName, header.PatientName.family_name) == ("NIH Clinical Center", "Fictitious")
+    assert "CVPR 2017" in PUBLIC_FILM.with_name("ATTRIBUTION.md").read_text(encoding="utf-8")
 
 
 def test_simulate_repeats_itself_and_turns_through_the_syntaxes(tmp_path: Path) -> None:
