@@ -297,7 +297,8 @@ class ServeSettings(Table):
     """The review page and FHIR REST. Off loopback and behind a proxy a token is demanded.
 
     Behind a TLS proxy ``public_url`` is the address that clients use, for every link; or what the ``trusted_proxies``
-    (IP addresses or networks) say by X-Forwarded-Proto, -Host, -Prefix and -For, or by Forwarded, is believed.
+    (IP addresses or networks) say by X-Forwarded-Proto, -Host, -Prefix and -For, or by Forwarded, is believed. So is
+    the person whom they name in ``person_header``, for the audit.
     """
 
     host: str = "127.0.0.1"
@@ -305,6 +306,7 @@ class ServeSettings(Table):
     token: SecretStr = SecretStr("")
     public_url: str = ""
     trusted_proxies: tuple[str, ...] = ()
+    person_header: str = ""
 
 
 class PrefectSettings(Table):

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from functools import partial
 
 from flows.environment.listener_health import read_health
+from flows.environment.noted_configuration import note_configuration
 from pipeline.fhir.audit_events import rest_access
 from pipeline.fhir.door_events import door as door_event
 from pipeline.fhir.published import published
@@ -30,8 +31,11 @@ def serve_forever(settings: Settings, *, host: str | None, port: int | None) -> 
     host = host or settings.serve.host
     port = settings.serve.port if port is None else port
     token = settings.serve.token.get_secret_value()
-    addresses = Addresses.of(settings.serve.public_url, settings.serve.trusted_proxies)
+    addresses = Addresses.of(
+        settings.serve.public_url, settings.serve.trusted_proxies, settings.serve.person_header
+    )
     with open_store(settings, purpose=Purpose.SERVE) as store:
+        note_configuration(settings, store)
         app = create_app(
             store,
             token=token,

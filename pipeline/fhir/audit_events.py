@@ -5,37 +5,39 @@ only for success. Events name the study and the patient: the audit lies inside t
 function gives a body without an id; the store chains it.
 """
 
-import base64
-import re
-import socket
 from collections.abc import Sequence
 from datetime import datetime
-from functools import cache
 from typing import Protocol
 
-from pipeline.fhir.elements import DICOM, Body, clean, coding, concept, instant, reference
+from pipeline.fhir.audit_parts import (
+    ACTIVITY,
+    DESTINATION,
+    MINOR_FAILURE,
+    SOURCE,
+    SUCCESS,
+    acting,
+    activity,
+    archive_agent,
+    bare_study,
+    event_body,
+    ourselves,
+    patient_entity,
+    peer_agent,
+    query_entity,
+    resource_entity,
+    sender_agent,
+    study_entity,
+)
+from pipeline.fhir.elements import DICOM, Body, clean, coding, instant, reference
 from pipeline.fhir.patient import patient_reference
-from pipeline.fhir.site import Site, uid_identifier
+from pipeline.fhir.site import Site
 from pipeline.ledger import Claim, LedgerState, Resource
 from pipeline.study import StudyContext
 
-SUCCESS, MINOR_FAILURE = "0", "4"
-APPLICATION = "Firstread"
 _BALP = "https://profiles.ihe.net/ITI/BALP/StructureDefinition/IHE.BasicAudit."
 _X_REQUEST_ID = coding("https://profiles.ihe.net/ITI/BALP/CodeSystem/BasicAuditEntityType", "XrequestId")
-_ENTITY_TYPES = "http://terminology.hl7.org/CodeSystem/audit-entity-type"
-_ROLES = "http://terminology.hl7.org/CodeSystem/object-role"
 _INTERACTIONS = "http://hl7.org/fhir/restful-interaction"
 _REST = coding("http://terminology.hl7.org/CodeSystem/audit-event-type", "rest", "RESTful Operation")
-_APPLICATION_SERVER = coding(
-    "http://terminology.hl7.org/CodeSystem/security-source-type", "4", "Application Server"
-)
-_PERSON = coding(_ENTITY_TYPES, "1", "Person")
-_SYSTEM_OBJECT = coding(_ENTITY_TYPES, "2", "System Object")
-_SOURCE = coding(DICOM, "110153", "Source Role ID")
-_DESTINATION = coding(DICOM, "110152", "Destination Role ID")
-_LAUNCHER = coding(DICOM, "110151", "Application Launcher")
-_ACTIVITY = coding(DICOM, "110100", "Application Activity")
 _BEGIN = coding(DICOM, "110102", "Begin Transferring DICOM Instances")
 _TRANSFERRED = coding(DICOM, "110104", "DICOM Instances Transferred")
 _EXPORT = coding(DICOM, "110106", "Export")
@@ -46,8 +48,6 @@ _ACCESSED = coding(DICOM, "110103", "DICOM Instances Accessed")
 _QUERY = coding(DICOM, "110112", "Query")
 _STARTED = coding(DICOM, "110120", "Application Start")
 _STOPPED = coding(DICOM, "110121", "Application Stop")
-_ADDRESS, _MACHINE = "2", "1"
-_RESOURCE = re.compile(r"[A-Z][A-Za-z]+/[A-Za-z0-9\-.]{1,64}", re.ASCII)
 
 
 class RestAccess(Protocol):
@@ -71,41 +71,43 @@ class RestAccess(Protocol):
     def succeeded(self) -> bool: ...
     @property
     def request_id(self) -> str: ...
+    @property
+    def person(self) -> str: ...
 
 
 def application_started(organization: str, when: datetime) -> Body:
     """A command that works on studies or serves reports began."""
-    return _activity(_STARTED, organization, when)
+    return activity(_STARTED, organization, when)
 
 
 def application_stopped(organization: str, when: datetime) -> Body:
     """It ended in order."""
-    return _activity(_STOPPED, organization, when)
+    return activity(_STOPPED, organization, when)
 
 
 def archive_query(site: Site, query: str, when: datetime, *, succeeded: bool = True) -> Body:
     """The archive was asked for studies; ``query`` is what was asked, never what came."""
-    body = _event(_QUERY, "E", when, site.organization, SUCCESS if succeeded else MINOR_FAILURE)
-    body["agent"] = [_ours(_SOURCE, requestor=True), _archive(_DESTINATION, site)]
-    body["entity"] = [_query_entity(query)]
+    body = event_body(_QUERY, "E", when, site.organization, SUCCESS if succeeded else MINOR_FAILURE)
+    body["agent"] = [ourselves(SOURCE, requestor=True), archive_agent(DESTINATION, site)]
+    body["entity"] = [query_entity(query)]
     return body
 
 
 def transfer_begun(site: Site, study_instance_uid: str, when: datetime) -> Body:
     """Retrieval of a study was asked for."""
-    body = _event(_BEGIN, "E", when, site.organization)
-    body["agent"] = [_archive(_SOURCE, site), _ours(_DESTINATION, requestor=True)]
-    body["entity"] = [_study_entity(study_instance_uid)]
+    body = event_body(_BEGIN, "E", when, site.organization)
+    body["agent"] = [archive_agent(SOURCE, site), ourselves(DESTINATION, requestor=True)]
+    body["entity"] = [study_entity(study_instance_uid)]
     return body
 
 
 def study_received(site: Site, context: StudyContext, when: datetime, *, imported: bool = False) -> Body:
     """A study's instances came here: transferred by an archive, or ``imported`` from a folder."""
-    body = _event(_IMPORT if imported else _TRANSFERRED, "C", when, site.organization)
-    body["agent"] = [_archive(_SOURCE, site), _ours(_DESTINATION, requestor=True)]
-    study = _study_entity(context.study_instance_uid)
+    body = event_body(_IMPORT if imported else _TRANSFERRED, "C", when, site.organization)
+    body["agent"] = [archive_agent(SOURCE, site), ourselves(DESTINATION, requestor=True)]
+    study = study_entity(context.study_instance_uid)
     study["detail"] = [{"type": "instances", "valueString": str(len(context.instances))}]
-    body["entity"] = [study, _patient_entity(patient_reference(context, site))]
+    body["entity"] = [study, patient_entity(patient_reference(context, site))]
     return body
 
 
@@ -119,9 +121,9 @@ def instances_pushed(
 ) -> Body:
     """Instances that ``sender`` ("AE title@address") sent on its own: SOP Instance UID, SHA-256 and time of each."""
     title, _, address = sender.rpartition("@")
-    body = _event(_TRANSFERRED, "C", when, site.organization)
-    body["agent"] = [_sender(title or sender, address), _ours(_DESTINATION, requestor=False)]
-    study = _study_entity(study_instance_uid)
+    body = event_body(_TRANSFERRED, "C", when, site.organization)
+    body["agent"] = [sender_agent(title or sender, address), ourselves(DESTINATION, requestor=False)]
+    study = study_entity(study_instance_uid)
     study["detail"] = [{"type": "instances", "valueString": str(len(instances))}]
     study["detail"] += [
         {"type": uid, "valueString": f"sha256 {digest}, received {instant(at)}"}
@@ -129,7 +131,7 @@ def instances_pushed(
     ]
     body["entity"] = [study]
     if context is not None:
-        body["entity"].append(_patient_entity(patient_reference(context, site)))
+        body["entity"].append(patient_entity(patient_reference(context, site)))
     return body
 
 
@@ -137,23 +139,23 @@ def sender_refused(
     organization: str, calling: str, address: str, reason: str, count: int, when: datetime
 ) -> Body:
     """A sender was turned away ``count`` times since the last event about it (PS3.15 A.5.3, Security Alert)."""
-    body = _event(_ALERT, "E", when, organization, MINOR_FAILURE)
+    body = event_body(_ALERT, "E", when, organization, MINOR_FAILURE)
     body["subtype"] = [_NODE_AUTHENTICATION]
     body["outcomeDesc"] = clean(f"refused {count} times: {reason}")
-    body["agent"] = [_sender(calling, address), _ours(_DESTINATION, requestor=False)]
+    body["agent"] = [sender_agent(calling, address), ourselves(DESTINATION, requestor=False)]
     return body
 
 
 def study_asked(site: Site, context: StudyContext, task: str, model: str, when: datetime) -> Body:
     """A person asked a model about a study; the answer was shown and not kept."""
-    body = _event(_ACCESSED, "R", when, site.organization)
-    body["agent"] = [_ours(_SOURCE, requestor=True)]
-    study = _study_entity(context.study_instance_uid)
+    body = event_body(_ACCESSED, "R", when, site.organization)
+    body["agent"] = [ourselves(SOURCE, requestor=True)]
+    study = study_entity(context.study_instance_uid)
     study["detail"] = [
         {"type": "task", "valueString": clean(task)},
         {"type": "model", "valueString": clean(model)},
     ]
-    body["entity"] = [study, _patient_entity(patient_reference(context, site))]
+    body["entity"] = [study, patient_entity(patient_reference(context, site))]
     return body
 
 
@@ -164,21 +166,25 @@ def report_written(
     report = next(one.body for one in resources if one.resource_type == "DiagnosticReport")
     code, action, profile = ("update", "U", "PatientUpdate") if updated else ("create", "C", "PatientCreate")
     body = _rest(code, action, when, site.organization, profile)
-    body["agent"] = [_ours(_SOURCE, requestor=True), _ours(_DESTINATION, requestor=False)]
-    written = _resource_entity("DiagnosticReport", report["id"])
+    body["agent"] = [ourselves(SOURCE, requestor=True), ourselves(DESTINATION, requestor=False)]
+    written = resource_entity("DiagnosticReport", report["id"])
     written["detail"] = [{"type": "status", "valueString": report["status"]}]
-    study = _study_entity(report["imagingStudy"][0]["identifier"]["value"].removeprefix("urn:oid:"))
-    body["entity"] = [written, _patient_entity({"reference": report["subject"]["reference"]}), _bare(study)]
+    study = study_entity(report["imagingStudy"][0]["identifier"]["value"].removeprefix("urn:oid:"))
+    body["entity"] = [
+        written,
+        patient_entity({"reference": report["subject"]["reference"]}),
+        bare_study(study),
+    ]
     return body
 
 
 def study_settled(site: Site, claim: Claim, state: LedgerState, code: str, when: datetime) -> Body:
     """A study came to rest without a report; ``code`` says why. Skipping is a success, failing is not."""
     failed = state is LedgerState.FAILED
-    body = _event(_ACTIVITY, "E", when, site.organization, MINOR_FAILURE if failed else SUCCESS)
+    body = event_body(ACTIVITY, "E", when, site.organization, MINOR_FAILURE if failed else SUCCESS)
     body["outcomeDesc"] = clean(f"{state.value}: {code}")
-    body["agent"] = [_ours(_SOURCE, requestor=True)]
-    body["entity"] = [_study_entity(claim.study_instance_uid)]
+    body["agent"] = [ourselves(SOURCE, requestor=True)]
+    body["entity"] = [study_entity(claim.study_instance_uid)]
     return body
 
 
@@ -186,10 +192,10 @@ def study_reopened(
     site: Site, study_instance_uid: str, asked_by: str, why: str, when: datetime, *, again: bool = False
 ) -> Body:
     """A study at rest was made to be worked on again: by a person, or by the machine (``asked_by`` "") for ``why``."""
-    body = _event(_ACTIVITY, "E", when, site.organization)
+    body = event_body(ACTIVITY, "E", when, site.organization)
     body["outcomeDesc"] = clean(f"reopened{' to be drafted anew' if again else ''}: {why}")
-    body["agent"] = _agents(asked_by)
-    body["entity"] = [_study_entity(study_instance_uid)]
+    body["agent"] = acting(asked_by)
+    body["entity"] = [study_entity(study_instance_uid)]
     return body
 
 
@@ -211,9 +217,9 @@ def report_retired(
 
 def drafts_exported(organization: str, asked_by: str, query: str, when: datetime) -> Body:
     """A person wrote reports out of the store; ``query`` is what was asked for, never what came."""
-    body = _event(_EXPORT, "R", when, organization)
-    body["agent"] = _agents(asked_by)
-    body["entity"] = [_query_entity(query)]
+    body = event_body(_EXPORT, "R", when, organization)
+    body["agent"] = acting(asked_by)
+    body["entity"] = [query_entity(query)]
     return body
 
 
@@ -234,17 +240,17 @@ def _access(access: RestAccess, patient: str) -> Body:
     )
     body = _rest(str(access.interaction), "E" if search else "R", access.recorded, "", profile)
     body["outcome"] = SUCCESS if access.succeeded else MINOR_FAILURE
-    client, server = (_SOURCE, _DESTINATION) if search else (_DESTINATION, _SOURCE)
-    body["agent"] = [_peer(client, access.agent), _ours(server, requestor=False)]
+    client, server = (SOURCE, DESTINATION) if search else (DESTINATION, SOURCE)
+    body["agent"] = [peer_agent(client, access.agent, access.person), ourselves(server, requestor=False)]
     if many:
         part = "$export" if access.interaction == "operation" else "_history"
         path = access.resource_type if search else f"{access.resource_type}/{part}".removeprefix("/")
-        shown = _query_entity(f"{path}?{access.query}")
+        shown = query_entity(f"{path}?{access.query}")
     else:
-        shown = _resource_entity(access.resource_type, access.resource_id)
+        shown = resource_entity(access.resource_type, access.resource_id)
     body["entity"] = [shown]
     if patient:
-        body["entity"].append(_patient_entity(reference("Patient", patient)))
+        body["entity"].append(patient_entity(reference("Patient", patient)))
     if request_id := clean(access.request_id):
         body["entity"].append({"type": _X_REQUEST_ID, "what": {"identifier": {"value": request_id}}})
     return body
@@ -261,113 +267,17 @@ def _report_changed(
 ) -> Body:
     body = _rest("update", "U", when, site.organization, "PatientUpdate" if patient else "")
     body["outcomeDesc"] = clean(said)
-    body["agent"] = [*_agents(asked_by), _ours(_DESTINATION, requestor=False)]
-    body["entity"] = [_resource_entity("DiagnosticReport", report_id)]
+    body["agent"] = [*acting(asked_by), ourselves(DESTINATION, requestor=False)]
+    body["entity"] = [resource_entity("DiagnosticReport", report_id)]
     if patient:
-        body["entity"].append(_patient_entity(reference("Patient", patient)))
-    body["entity"].append(_bare(_study_entity(study_instance_uid)))
-    return body
-
-
-def _agents(asked_by: str) -> list[Body]:
-    """Who acts: the person who asked, by the name that they gave or log in by, and this program."""
-    if not (name := clean(asked_by)):
-        return [_ours(_SOURCE, requestor=True)]
-    person = {"who": {"identifier": {"system": "urn:firstread:person", "value": name}, "display": name}}
-    return [
-        {**person, "type": concept(_LAUNCHER), "name": name, "requestor": True},
-        _ours(_SOURCE, requestor=False),
-    ]
-
-
-def _activity(subtype: Body, organization: str, when: datetime) -> Body:
-    body = _event(_ACTIVITY, "E", when, organization)
-    body["subtype"] = [subtype]
-    body["agent"] = [_ours(_LAUNCHER, requestor=True)]
+        body["entity"].append(patient_entity(reference("Patient", patient)))
+    body["entity"].append(bare_study(study_entity(study_instance_uid)))
     return body
 
 
 def _rest(code: str, action: str, when: datetime, organization: str, profile: str) -> Body:
-    body = _event(_REST, action, when, organization)
+    body = event_body(_REST, action, when, organization)
     body["subtype"] = [coding(_INTERACTIONS, code, code)]
     if profile:
         body["meta"] = {"profile": [_BALP + profile]}
     return body
-
-
-def _event(kind: Body, action: str, when: datetime, organization: str, outcome: str = SUCCESS) -> Body:
-    source: Body = {"observer": _application(), "type": [_APPLICATION_SERVER]}
-    if site := clean(organization):
-        source["site"] = site
-    return {
-        "resourceType": "AuditEvent",
-        "type": kind,
-        "action": action,
-        "recorded": instant(when),
-        "outcome": outcome,
-        "source": source,
-    }
-
-
-def _application() -> Body:
-    return {
-        "identifier": {"system": "urn:firstread:application", "value": APPLICATION},
-        "display": APPLICATION,
-    }
-
-
-def _ours(role: Body, *, requestor: bool) -> Body:
-    network = {"address": _machine(), "type": _MACHINE}
-    return {"type": concept(role), "who": _application(), "requestor": requestor, "network": network}
-
-
-def _archive(role: Body, site: Site) -> Body:
-    who = {"identifier": {"system": "urn:firstread:archive", "value": site.archive}, "display": site.archive}
-    return {"type": concept(role), "who": who, "requestor": False}
-
-
-def _peer(role: Body, address: str) -> Body:
-    known = clean(address) or "unknown"
-    who = {"identifier": {"system": "urn:firstread:peer", "value": known}}
-    network = {"address": known, "type": _ADDRESS}
-    return {"type": concept(role), "who": who, "requestor": True, "network": network}
-
-
-def _sender(title: str, address: str) -> Body:
-    name = clean(title) or "unknown"
-    who = {"identifier": {"system": "urn:firstread:ae-title", "value": name}, "display": name}
-    network = {"address": clean(address) or "unknown", "type": _ADDRESS}
-    return {"type": concept(_SOURCE), "who": who, "name": name, "requestor": True, "network": network}
-
-
-def _study_entity(study_instance_uid: str) -> Body:
-    what = {"type": "ImagingStudy", "identifier": uid_identifier(study_instance_uid)}
-    return {"what": what, "type": _SYSTEM_OBJECT, "role": coding(_ROLES, "3", "Report")}
-
-
-def _bare(study: Body) -> Body:
-    """A study beside the written resource: BALP has one System Object, so this one goes without a type."""
-    return {"what": study["what"], "role": study["role"]}
-
-
-def _patient_entity(patient: Body) -> Body:
-    return {"what": patient, "type": _PERSON, "role": coding(_ROLES, "1", "Patient")}
-
-
-def _resource_entity(resource_type: str, resource_id: str) -> Body:
-    """A resource by reference; what was asked for and cannot be an id is shown as it was asked."""
-    what = reference(resource_type, resource_id)
-    if not _RESOURCE.fullmatch(what["reference"]):
-        what = {"display": clean(what["reference"])}
-    return {"what": what, "type": _SYSTEM_OBJECT, "role": coding(_ROLES, "4", "Domain Resource")}
-
-
-def _query_entity(query: str) -> Body:
-    """The query as it was asked, in base64; the empty one, which asks for all, as an asterisk."""
-    encoded = base64.b64encode((query or "*").encode("utf-8", "surrogatepass")).decode("ascii")
-    return {"type": _SYSTEM_OBJECT, "role": coding(_ROLES, "24", "Query"), "query": encoded}
-
-
-@cache
-def _machine() -> str:
-    return socket.gethostname() or "localhost"

@@ -7,18 +7,18 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Protocol
 
-from pipeline.fhir.audit_events import (
-    _DESTINATION,
-    _SOURCE,
+from pipeline.fhir.audit_parts import (
+    DESTINATION,
     MINOR_FAILURE,
+    SOURCE,
     SUCCESS,
-    _activity,
-    _agents,
-    _archive,
-    _event,
-    _ours,
-    _peer,
-    _study_entity,
+    acting,
+    activity,
+    archive_agent,
+    event_body,
+    ourselves,
+    peer_agent,
+    study_entity,
 )
 from pipeline.fhir.elements import DICOM, Body, clean, coding
 from pipeline.fhir.site import Site
@@ -50,29 +50,29 @@ class Door(Protocol):
 def door(event: Door) -> Body:
     """A sign-in or sign-out, or how often an address was refused since the last event about it."""
     if event.kind in ("signed-in", "signed-out"):
-        body = _event(_AUTHENTICATION, "E", event.recorded, "")
+        body = event_body(_AUTHENTICATION, "E", event.recorded, "")
         body["subtype"] = [_LOGIN if event.kind == "signed-in" else _LOGOUT]
     else:
         wrong = event.kind in ("wrong-token", "wrong-bearer")
-        body = _event(_AUTHENTICATION if wrong else _ALERT, "E", event.recorded, "", MINOR_FAILURE)
+        body = event_body(_AUTHENTICATION if wrong else _ALERT, "E", event.recorded, "", MINOR_FAILURE)
         body["subtype"] = [_LOGIN if wrong else _NODE]
         body["outcomeDesc"] = clean(f"refused {event.count} times: {event.kind}")
-    body["agent"] = [_peer(_SOURCE, event.agent), _ours(_DESTINATION, requestor=False)]
+    body["agent"] = [peer_agent(SOURCE, event.agent), ourselves(DESTINATION, requestor=False)]
     return body
 
 
 def audit_read(organization: str, asked_by: str, when: datetime) -> Body:
     """A person wrote the audit out of the store."""
-    body = _event(_LOG_USED, "R", when, organization)
-    body["agent"] = _agents(asked_by)
+    body = event_body(_LOG_USED, "R", when, organization)
+    body["agent"] = acting(asked_by)
     return body
 
 
 def configuration_changed(organization: str, asked_by: str, keys: Sequence[str], when: datetime) -> Body:
     """A command began with other settings than the one before it on this machine: their names, never values."""
-    body = _activity(_SOFTWARE, organization, when)
+    body = activity(_SOFTWARE, organization, when)
     body["outcomeDesc"] = clean(f"settings changed: {', '.join(keys)}")
-    body["agent"] = _agents(asked_by)
+    body["agent"] = acting(asked_by)
     return body
 
 
@@ -88,10 +88,10 @@ def study_tried(
 ) -> Body:
     """A person had a study retrieved to see whether it comes; it is not kept."""
     outcome = SUCCESS if succeeded else MINOR_FAILURE
-    body = _event(_IMPORT if imported else _TRANSFERRED, "C", when, site.organization, outcome)
+    body = event_body(_IMPORT if imported else _TRANSFERRED, "C", when, site.organization, outcome)
     body["outcomeDesc"] = "tried by doctor, not kept"
-    body["agent"] = [*_agents(asked_by), _archive(_SOURCE, site)]
-    study = _study_entity(study_instance_uid)
+    body["agent"] = [*acting(asked_by), archive_agent(SOURCE, site)]
+    study = study_entity(study_instance_uid)
     study["detail"] = [{"type": "instances", "valueString": str(count)}]
     body["entity"] = [study]
     return body

@@ -290,9 +290,9 @@ def _vr(tag: int) -> bytes:
 
 _PRINTABLE = re.compile(rb"[ -~]*")
 _DECIMALS = re.compile(
-    rb" *[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)? *(?:\\ *[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)? *)*"
+    rb"\A *[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)? *(?:\\ *[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)? *)*"
 )
-_INTEGERS = re.compile(rb" *[+-]?\d+ *(?:\\ *[+-]?\d+ *)*")
+_INTEGERS = re.compile(rb"\A *[+-]?\d+ *(?:\\ *[+-]?\d+ *)*")
 
 
 def _texts(content: bytes) -> Values | None:

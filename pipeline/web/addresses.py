@@ -23,6 +23,8 @@ HOST: Final = re.compile(
 _PREFIX: Final = re.compile(r"(?:/[A-Za-z0-9._~-]+)*/?", re.ASCII)
 _FORWARDED: Final = re.compile(r'(?:^|;)\s*(for|proto|host)="?([^";,]{1,255})"?', re.IGNORECASE)
 _MOST_HOPS = 32
+_TOKEN: Final = re.compile(r"[A-Za-z0-9-]{1,64}", re.ASCII)
+_LONGEST_NAME = 128
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -33,6 +35,8 @@ class Seen:
 
     address: str
     client: str
+    person: str = ""
+    """Whom a trusted proxy has signed in; "" where it does not say."""
 
     @property
     def scheme(self) -> str:
@@ -47,14 +51,23 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class Addresses:
-    """``public_url`` is the base of every link where it is set; what ``proxies`` say of a client is believed."""
+    """``public_url`` is the base of every link where it is set; what ``proxies`` say of a client is believed, and whom
+    they name in ``person_header``.
+    """
 
     public_url: str = ""
     proxies: tuple[Network, ...] = ()
+    person_header: str = ""
 
     @classmethod
-    def of(cls, public_url: str = "", trusted_proxies: Sequence[str] = ()) -> "Addresses":
-        """Read the settings; ConfigurationError("public-url") or ("trusted-proxies") for what is no address."""
+    def of(
+        cls, public_url: str = "", trusted_proxies: Sequence[str] = (), person_header: str = ""
+    ) -> "Addresses":
+        """Read the settings.
+
+        Raises ConfigurationError("public-url") or ("trusted-proxies") for what is no address, and ("person-header") for
+        what is no header, or one that nobody is trusted to set.
+        """
         url = public_url.rstrip("/")
         try:
             parts = urlsplit(url)
@@ -76,7 +89,12 @@ class Addresses:
             raise ConfigurationError(
                 "trusted-proxies", "[serve] trusted_proxies are IP addresses or networks"
             ) from None
-        return cls(url, networks)
+        if person_header and not (networks and _TOKEN.fullmatch(person_header)):
+            raise ConfigurationError(
+                "person-header",
+                "[serve] person_header is the name of a header, and trusted_proxies say whose word it is",
+            )
+        return cls(url, networks, person_header)
 
     @property
     def behind_proxy(self) -> bool:
@@ -90,14 +108,20 @@ class Addresses:
         peer = scope["client"][0] if scope.get("client") else ""
         if not HOST.fullmatch(host):
             return None
-        scheme, prefix, client = str(scope["scheme"]), "", peer
+        scheme, prefix, client, person = str(scope["scheme"]), "", peer, ""
         if self._trusts(peer):
             told = _told(headers)
             scheme = told["proto"] if told["proto"] in ("http", "https") else scheme
             host = told["host"] if HOST.fullmatch(told["host"]) else host
             prefix = told["prefix"].rstrip("/") if _PREFIX.fullmatch(told["prefix"]) else ""
             client = self._client(told["for"], peer)
-        return Seen(self.public_url or f"{scheme}://{host}{prefix}", client)
+            person = self._person(headers)
+        return Seen(self.public_url or f"{scheme}://{host}{prefix}", client, person)
+
+    def _person(self, headers: Headers) -> str:
+        """The last name that is given: a proxy that adds its own behind the client's has the last word."""
+        named = headers.getlist(self.person_header) if self.person_header else []
+        return named[-1].strip()[:_LONGEST_NAME] if named else ""
 
     def _trusts(self, address: str) -> bool:
         try:

@@ -302,6 +302,7 @@ class FhirRest:
             query=query,
             patients=tuple(patients),
             agent=request.client.host if request.client else "",
+            person=request.state.person,
             recorded=self.clock(),
             succeeded=bool(shown) or interaction is Interaction.SEARCH if succeeded is None else succeeded,
             request_id=request.state.request_id,

@@ -70,6 +70,7 @@ class Guard:
         request.state.request_id = offered if _REQUEST_ID.fullmatch(offered) else str(uuid.uuid4())
         answer = _Answer(send, request)
         request.state.address = seen.address if seen else ""
+        request.state.person = seen.person if seen else ""
         refusal = None
         if request.url.path != HEALTH:  # it tells nothing, and is answered to everyone
             refusal = await self._refusal(request) if seen else _unnamed(request)

@@ -78,7 +78,7 @@ class Access:
 
     ``query`` is the raw query string of a search or a history, never its results. ``patients`` are logical ids of the
     Patients whose resources were shown; the audit holds one event per patient. ``agent`` is the peer's
-    network address.
+    network address, ``person`` whom a trusted proxy has signed in, or "".
     """
 
     interaction: Interaction
@@ -90,6 +90,7 @@ class Access:
     recorded: datetime
     succeeded: bool
     request_id: str
+    person: str = ""
 
 
 class DoorKind(StrEnum):

@@ -173,6 +173,7 @@ class ReviewPages:
             query="",
             patients=tuple(sorted(patients)),
             agent=_address(request),
+            person=request.state.person,
             recorded=self.clock(),
             succeeded=found,
             request_id=request.state.request_id,

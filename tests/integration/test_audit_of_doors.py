@@ -1,6 +1,7 @@
 """What the audit knows of who came in, who was sent away, and of what was read out; and how guessing is slowed."""
 
 import json
+import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +20,7 @@ from pipeline.web import DoorEvent, create_app, doors, serving
 from pipeline.web.doors import Doors
 from pipeline.web.reader import DoorKind
 from tests.memory_reader import MemoryReader, invented_outcome
-from tests.sites import firstread, rows, write_site
+from tests.sites import environment, firstread, rows, running, until, write_site
 from tests.synthetic import write_chest
 from tests.unit.fhir_samples import ISSUED, SITE, STUDY
 
@@ -238,6 +239,16 @@ def test_a_changed_setting_is_told_by_name_and_never_by_value(database_url: str,
             "WHERE event #>> '{subtype,0,code}' = '110131'",
         )
         assert said == [("settings changed: serve.token",)] * wanted
+    config = write_site(tmp_path, database_url, archives, serve={"token": "third-secret-token", "port": 0})
+    command = [str(Path(sys.executable).with_name("firstread")), "serve", "--config", str(config)]
+    with running(command, tmp_path / "serve.log", cwd=tmp_path, env=environment()):
+        until(lambda: "review page" in (tmp_path / "serve.log").read_text(), "the start of serve")
+    said = rows(
+        database_url,
+        "SELECT event ->> 'outcomeDesc' FROM firstread.audit_event "
+        "WHERE event #>> '{subtype,0,code}' = '110131' ORDER BY event ->> 'recorded'",
+    )
+    assert said[1:] == [("settings changed: serve.port, serve.token",)]
     kept = (tmp_path / "data" / "configuration.json").read_text()
     assert "secret" not in kept
     assert (tmp_path / "data" / "configuration.json").stat().st_mode & 0o777 == 0o600

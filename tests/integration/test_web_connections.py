@@ -16,6 +16,7 @@ import httpx
 import pytest
 
 from pipeline.errors import ConfigurationError
+from pipeline.fhir.audit_events import rest_access
 from pipeline.lookup import ResourcePage, ResourceSearch
 from pipeline.web import Access, Addresses, connections, create_app, serve, serving
 from tests.fhir_rest import checked
@@ -282,14 +283,56 @@ def test_a_session_behind_a_tls_proxy_is_for_tls_alone() -> None:
         sent = {"origin": "https://fhir.example.org"}
         opened = httpx.post(f"{url}/sign-in", data={"token": TOKEN}, headers=sent)
         assert opened.status_code == 303
-        assert "Secure" in opened.headers["set-cookie"]
+        cookie = opened.headers["set-cookie"]
+        name, _, attributes = cookie.partition("=")
+        assert name.startswith("__Host-")
+        parts = {one.strip() for one in attributes.split(";")}
+        assert {"Secure", "HttpOnly", "Path=/", "SameSite=strict"} <= parts
+        assert not any(one.startswith("Domain") for one in parts), (
+            "RFC 6265bis 4.1.3.2: a browser drops it then"
+        )
+        sent["cookie"] = cookie.partition(";")[0]
+        assert httpx.get(f"{url}/", headers=sent).status_code == 200
+        plain = {"cookie": sent["cookie"].removeprefix("__Host-")}
+        assert httpx.get(f"{url}/", headers=plain).status_code == 303, "the name of plain http is not taken"
+        out = httpx.post(f"{url}/sign-out", headers=sent)
+        assert out.headers["set-cookie"].startswith(name)
+        assert "Secure" in out.headers["set-cookie"]
+        assert httpx.get(f"{url}/", headers=sent).status_code == 303
         foreign = {"origin": "https://evil.example"}
         assert httpx.post(f"{url}/sign-in", data={"token": TOKEN}, headers=foreign).status_code == 403
 
 
 @pytest.mark.parametrize(
+    ("settings", "headers", "person"),
+    [
+        ({"trusted_proxies": ["127.0.0.1"]}, [("X-Person", "jdoe")], "jdoe"),
+        ({"trusted_proxies": ["127.0.0.1"]}, [("X-Person", "forged"), ("X-Person", "jdoe")], "jdoe"),
+        ({"trusted_proxies": ["127.0.0.1"]}, [("X-Other", "jdoe")], ""),
+        ({"trusted_proxies": ["10.9.9.9"]}, [("X-Person", "forged")], ""),
+    ],
+)
+def test_who_read_what_is_told_by_the_name_that_a_trusted_proxy_gives(
+    settings: dict[str, Any], headers: list[tuple[str, str]], person: str
+) -> None:
+    accesses: list[Any] = []
+    with proxied(accesses, person_header="X-Person", **settings) as url:
+        sent = [*SIGNED.items(), *headers]
+        for path in ("/fhir/DiagnosticReport/report-0", "/reports/report-0", "/"):
+            assert httpx.get(f"{url}{path}", headers=sent).status_code == 200
+    assert [one.person for one in accesses] == [person] * 3
+    (event,) = rest_access(accesses[0])
+    who = event["agent"][0]
+    assert who["network"]["address"] == accesses[0].agent
+    assert who.get("name", "") == person
+    assert who["who"]["identifier"]["value"] == (person or accesses[0].agent)
+
+
+@pytest.mark.parametrize(
     ("settings", "code"),
     [
+        ({"person_header": "X-Person"}, "person-header"),
+        ({"person_header": "X Person:", "trusted_proxies": ["127.0.0.1"]}, "person-header"),
         ({"public_url": "fhir.example.org"}, "public-url"),
         ({"public_url": "ftp://fhir.example.org"}, "public-url"),
         ({"public_url": "https://[::1"}, "public-url"),

@@ -37,6 +37,7 @@ class Access:
     recorded: datetime = ISSUED
     succeeded: bool = True
     request_id: str = "abc-1"
+    person: str = ""
 
 
 def every_event() -> list[dict[str, Any]]:
@@ -51,6 +52,7 @@ def every_event() -> list[dict[str, Any]]:
         *audit_events.rest_access(Access()),
         *audit_events.rest_access(Access(interaction="vread", patients=())),
         *audit_events.rest_access(Access(interaction="history-instance")),
+        *audit_events.rest_access(Access(person="Doe, Jane\x00")),
         *audit_events.rest_access(
             Access(interaction="search-type", query="patient=p", patients=("p1", "p2"))
         ),
