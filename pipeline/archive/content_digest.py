@@ -16,9 +16,11 @@ from pipeline.archive.elements import (
     IMPLICIT_LITTLE,
     ITEM,
     ITEM_END,
+    NO_TAG,
     PIXEL_DATA,
     SEQUENCE_END,
     UNDEFINED,
+    DataElement,
     ElementReader,
     Encoded,
     Encoding,
@@ -44,6 +46,10 @@ _WORD_BYTES = {
     **dict.fromkeys((b"FD", b"OD", b"OV", b"SV", b"UV"), 8),
 }
 """Words whose bytes the file's order turns about (PS3.5 section 7.3)."""
+
+_LEAF = struct.Struct("<IBQ").pack
+_PLAIN_VRS = frozenset(b"AE AS CS DA DS DT IS LO LT PN SH ST TM UI UC UR UT OB".split())
+"""No words, and nothing nested."""
 
 Feed = Callable[[bytes | memoryview], object]
 
@@ -145,6 +151,31 @@ class ContentDigest:
         self.update(memoryview(bytes(head[value:])))
 
 
+class WalkedDigest:
+    """The digest of a data set whose top-level elements another walk gives, all of them in their order."""
+
+    def __init__(self) -> None:
+        self._pieces: list[bytes | bytearray | memoryview] = []
+        self._whole = True
+
+    def take(self, reader: ElementReader, element: DataElement) -> None:
+        """The next element that ``reader`` can read."""
+        tag, vr, value, length, undefined = element
+        if not undefined and vr in _PLAIN_VRS and tag & 0xFFFF and tag != _TRAILING_PADDING:
+            self._pieces += (_LEAF(tag, 0, length), reader.encoded[value : value + length])
+            return
+        try:
+            _feed_element(
+                self._pieces.append, reader, (tag, vr, value, UNDEFINED if undefined else length), 0
+            )
+        except (ValueError, EOFError, struct.error):
+            self._whole = False
+
+    def hexdigest(self) -> str:
+        """The digest, or "" where the file has to be asked (``content_digest``)."""
+        return hashlib.sha256(b"".join(self._pieces)).hexdigest() if self._whole and self._pieces else ""
+
+
 def content_digest(path: Path) -> str:
     """The digest of the DICOM file at ``path``, as ``ContentDigest`` gives it. Raises OSError."""
     with path.open("rb", buffering=0) as file:
@@ -190,13 +221,15 @@ def _plain_digest(encoded: GuardedFile) -> str:
 
 
 def _leaf(tag: int, length: int) -> bytes:
-    return struct.pack("<IBQ", tag, 0, length)
+    return _LEAF(tag, 0, length)
 
 
 def _feed_elements(feed: Feed, reader: ElementReader, at: int, last: int = -1) -> None:
     """Feed the top-level elements from ``at`` on; ``last`` is the tag before them."""
     while at < reader.end:
-        if is_only_padding(reader, at) or (last >= PIXEL_DATA and not goes_on(reader, at, last)):
+        if (
+            (at + 8 > reader.end or reader.encoded[at : at + 4] == NO_TAG) and is_only_padding(reader, at)
+        ) or (last >= PIXEL_DATA and not goes_on(reader, at, last)):
             return
         header = reader.header(at)
         last, at = header[0], _feed_element(feed, reader, header, 0)
@@ -224,6 +257,10 @@ def _feed_element(feed: Feed, reader: ElementReader, header: tuple[int, bytes, i
 
 def _feed_value(feed: Feed, reader: ElementReader, vr: bytes, start: int, end: int) -> None:
     word = 1 if reader.encoding.little else _WORD_BYTES.get(vr, 1)
+    if word == 1 and end - start <= _PIECE:
+        if end > start:
+            feed(bytes(reader.encoded[start:end]))
+        return
     for at in range(start, end, _PIECE):
         piece = bytes(reader.encoded[at : min(end, at + _PIECE)])
         feed(_turned(piece, word) if word > 1 else piece)

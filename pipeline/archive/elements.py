@@ -22,6 +22,7 @@ SEQUENCE_END = 0xFFFEE0DD
 _DEEPEST = 32
 _MOST_HEADERS = 250_000  # so that a hostile file of empty elements ends
 _PIECE = 1 << 16
+NO_TAG = bytes(4)
 _GROUPS_AFTER_PIXELS = (0x7FE0, 0x7FE1, 0xFFFA, 0xFFFC)
 """Pixel data of private makers, digital signatures, trailing padding (PS3.6 tables 6-1 and 7-1)."""
 
@@ -69,12 +70,16 @@ class ElementReader:
         left: list[int] | None = None,
     ) -> None:
         self.encoded = encoded
+        self._bytes = None if isinstance(encoded, GuardedFile) else encoded
         self.unknown = [] if unknown is None else unknown
         self.encoding = encoding
+        self._is_explicit = encoding.explicit
         self.end = end
         self._left = [_MOST_HEADERS] if left is None else left
         order = "<" if encoding.little else ">"
         self._tag = struct.Struct(order + "HH").unpack_from
+        self._implicit = struct.Struct(order + "HHI").unpack_from
+        self._explicit = struct.Struct(order + "HH2sH").unpack_from
         self._short = struct.Struct(order + "H").unpack_from
         self._long = struct.Struct(order + "I").unpack_from
 
@@ -88,18 +93,21 @@ class ElementReader:
         self._left[0] -= 1
         if self._left[0] <= 0:
             raise ValueError("more elements than any instance has")
-        head = self.encoded[at : min(at + 12, self.end)]
-        tag = self.tag_of(head)
-        if not self.encoding.explicit or tag >> 16 == 0xFFFE:
-            return tag, b"", at + 8, self._long(head, 4)[0]
-        vr = bytes(head[4:6])
-        if vr in _SHORT_VRS:
-            return tag, vr, at + 8, self._short(head, 6)[0]
+        head, here = (self._bytes, at) if self._bytes is not None else (self.encoded[at : at + 12], 0)
+        if not self._is_explicit:
+            group, element, length = self._implicit(head, here)
+            return group << 16 | element, b"", at + 8, length
+        group, element, vr, length = self._explicit(head, here)
+        tag = group << 16 | element
+        if vr in _SHORT_VRS and group != 0xFFFE:
+            return tag, vr, at + 8, length
+        if group == 0xFFFE:
+            return tag, b"", at + 8, self._long(head, here + 4)[0]
         if vr in _LONG_VRS:
-            if len(head) < 12:
+            if at + 12 > self.end:
                 raise EOFError("element header is cut")
-            return tag, vr, at + 12, self._long(head, 8)[0]
-        value, length = self._unknown(at, tag, head)
+            return tag, vr, at + 12, self._long(head, here + 8)[0]
+        value, length = self._unknown(at, tag, self.encoded[at : min(at + 12, self.end)])
         return tag, b"UN", value, length
 
     def written(self, encoding: Encoding) -> "ElementReader":
@@ -155,16 +163,17 @@ def elements(
     reader = ElementReader(encoded, encoding, len(encoded) if end is None else end, unknown)
     at = start
     last = -1
-    while at < reader.end:
-        if is_only_padding(reader, at):
+    end, header = reader.end, reader.header
+    while at < end:
+        if (at + 8 > end or encoded[at : at + 4] == NO_TAG) and is_only_padding(reader, at):
             return
         if last >= PIXEL_DATA and not goes_on(reader, at, last):
-            reader.unknown.append((at, reader.end))
+            reader.unknown.append((at, end))
             return
-        tag, vr, value, length = reader.header(at)
+        tag, vr, value, length = header(at)
         undefined = length == UNDEFINED
         at = _after_items_of(reader, value, vr, tag == PIXEL_DATA, 0) if undefined else value + length
-        if at > reader.end:
+        if at > end:
             raise EOFError("an element's value is cut")
         last = tag
         yield DataElement(tag, vr, value, at - value, undefined)

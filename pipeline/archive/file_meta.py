@@ -35,8 +35,8 @@ def meta_end(encoded: Encoded, start: int) -> int:
     at = start
     while at < LONGEST_META:
         head = bytes(encoded[at : at + 12])
-        if not head and isinstance(encoded, GuardedFile):
-            return at  # nothing but a file meta group
+        if not head and isinstance(encoded, GuardedFile | bytes):
+            return at  # nothing but a file meta group; a bytearray may go on
         if len(head) < 8 or (head[:2] == b"\x02\x00" and len(head) < 12):
             break
         if head[:2] != b"\x02\x00":

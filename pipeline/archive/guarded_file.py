@@ -26,6 +26,11 @@ class GuardedFile:
         return self._length
 
     def __getitem__(self, span: slice) -> bytes:
+        start, stop = span.start, span.stop
+        if span.step is None and start is not None and stop is not None:  # the usual case
+            at = start - self._start
+            if 0 <= at <= stop - self._start <= len(self._window):
+                return self._window[at : stop - self._start]
         start, stop, step = span.indices(self._length)
         if step != 1:
             raise ValueError("a step")

@@ -12,11 +12,13 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 
+from pipeline.archive.content_digest import WalkedDigest
 from pipeline.archive.elements import (
     EXPLICIT_BIG,
     EXPLICIT_LITTLE,
     IMPLICIT_LITTLE,
     PIXEL_DATA,
+    ElementReader,
     Encoded,
     Encoding,
     elements,
@@ -112,13 +114,23 @@ def read_part10_header(path: Path, wanted: frozenset[int] = frozenset()) -> Part
     try:
         with path.open("rb", buffering=0) as file:
             encoded = GuardedFile(file.fileno())
-            if not len(encoded):
-                return Fault("empty-file", "the file holds no bytes")
-            return _header(encoded, wanted)
+            return header_of(encoded, wanted)
     except OSError as error:
         return Fault("unreadable-file", f"the file cannot be read ({type(error).__name__})")
     except EOFError:
         return Fault("truncated", "the file was cut while it was read")
+
+
+def header_of(
+    encoded: GuardedFile | bytes, wanted: frozenset[int] = frozenset(), digest: WalkedDigest | None = None
+) -> Part10Header | Fault:
+    """The header of a whole DICOM file; every element is walked, and taken into ``digest`` on the way.
+
+    Of a deflated data set, or one that is not as it should be, nothing is. Raises EOFError and OSError as reading does.
+    """
+    if not len(encoded):
+        return Fault("empty-file", "the file holds no bytes")
+    return _header(encoded, wanted, digest)
 
 
 def rewrapped(path: Path, header: Part10Header, target: Path) -> None:
@@ -137,7 +149,9 @@ def rewrapped(path: Path, header: Part10Header, target: Path) -> None:
         shutil.copyfileobj(source, file, 1 << 20)
 
 
-def _header(encoded: GuardedFile, wanted: frozenset[int]) -> Part10Header | Fault:
+def _header(
+    encoded: GuardedFile | bytes, wanted: frozenset[int], digest: WalkedDigest | None
+) -> Part10Header | Fault:
     meta_start = _meta_start(encoded)
     if meta_start is None:
         return _without_meta(encoded, wanted)
@@ -149,31 +163,28 @@ def _header(encoded: GuardedFile, wanted: frozenset[int]) -> Part10Header | Faul
     syntax = clean_uid(meta.get(TRANSFER_SYNTAX, b""))
     if not is_uid(syntax):
         return Fault("no-transfer-syntax", "the file meta group names no transfer syntax")
-    header = _walk(encoded, start, syntax, wanted)
+    header = _walk(encoded, start, syntax, wanted, digest)
     if isinstance(header, Fault):
         return header
     stated = meta.get(_META_LENGTH, b"")
     after_length = meta_start + 8 + len(stated)
     named = clean_uid(meta.get(_META_SOP_INSTANCE, b""))
-    return replace(
-        header,
-        lenience=header.lenience
-        + tuple(
-            lenience
-            for lenience, so in (
-                (Lenience.NOPREAMBLE, meta_start == 0),
-                (
-                    Lenience.META_LENGTH,
-                    len(stated) != 4 or after_length + struct.unpack("<I", stated)[0] != start,
-                ),
-                (Lenience.META_UID, named not in ("", header.sop_instance_uid)),
-            )
-            if so
-        ),
+    lenience = tuple(
+        lenience
+        for lenience, so in (
+            (Lenience.NOPREAMBLE, meta_start == 0),
+            (
+                Lenience.META_LENGTH,
+                len(stated) != 4 or after_length + struct.unpack("<I", stated)[0] != start,
+            ),
+            (Lenience.META_UID, named not in ("", header.sop_instance_uid)),
+        )
+        if so
     )
+    return replace(header, lenience=header.lenience + lenience) if lenience else header
 
 
-def _meta_start(encoded: GuardedFile) -> int | None:
+def _meta_start(encoded: GuardedFile | bytes) -> int | None:
     """Where the file meta group begins, also without the preamble before it; None where there is none."""
     for start in (len(PREAMBLE), 0) if encoded[128:132] == b"DICM" else (0,):
         if encoded[start : start + 2] == b"\x02\x00" and encoded[start + 3 : start + 4] == b"\0":
@@ -181,7 +192,13 @@ def _meta_start(encoded: GuardedFile) -> int | None:
     return None
 
 
-def _walk(encoded: GuardedFile, start: int, syntax: str, wanted: frozenset[int]) -> Part10Header | Fault:
+def _walk(
+    encoded: GuardedFile | bytes,
+    start: int,
+    syntax: str,
+    wanted: frozenset[int],
+    digest: WalkedDigest | None = None,
+) -> Part10Header | Fault:
     """The header with the wanted tags; a fault where the data set is cut or not in ``syntax``."""
     dataset_start = start
     dataset: Encoded = encoded
@@ -201,6 +218,7 @@ def _walk(encoded: GuardedFile, start: int, syntax: str, wanted: frozenset[int])
     if written is None:
         return Fault("no-dataset", "there is no data set after the file meta group")
     values: dict[int, bytes] = {}
+    asked = wanted.union(_UIDS)
     unknown: list[tuple[int, int]] = []
     fault: Fault | None = None
     mistaken = written != encoding
@@ -208,11 +226,15 @@ def _walk(encoded: GuardedFile, start: int, syntax: str, wanted: frozenset[int])
         syntax = next(uid for uid in _PLAIN if _encoding(uid) == written)
     elif mistaken:
         fault = Fault("transfer-syntax-mismatch", "the data set is not encoded as the file meta group says")
+    reader = ElementReader(dataset, written, len(dataset)) if dataset is encoded else None
     try:
         for element in elements(dataset, written, start, unknown=unknown):
-            if (element.tag in _UIDS or element.tag in wanted) and element.length <= _LONGEST_VALUE:
-                values[element.tag] = bytes(dataset[element.start : element.start + element.length])
-            if element.tag == PIXEL_DATA and element.undefined == (syntax in _NATIVE):
+            tag, _, at, length, undefined = element
+            if digest is not None and reader is not None:
+                digest.take(reader, element)
+            if tag in asked and length <= _LONGEST_VALUE:
+                values[tag] = bytes(dataset[at : at + length])
+            if tag == PIXEL_DATA and undefined == (syntax in _NATIVE):
                 fault = Fault(
                     "transfer-syntax-mismatch", "pixel data is not framed as the transfer syntax says"
                 )
@@ -231,10 +253,10 @@ def _walk(encoded: GuardedFile, start: int, syntax: str, wanted: frozenset[int])
         behind = unknown[-1][1] == len(encoded)
         lenience.append(Lenience.BYTES_AFTER if behind else Lenience.UNKNOWN_VR)
         header = replace(header, unknown=tuple(unknown))
-    return replace(header, lenience=tuple(lenience))
+    return replace(header, lenience=tuple(lenience)) if lenience else header
 
 
-def _inflate(encoded: GuardedFile, start: int) -> tuple[bytes, bool]:
+def _inflate(encoded: GuardedFile | bytes, start: int) -> tuple[bytes, bool]:
     """The first megabytes of a deflated data set (PS3.5 section A.5), and whether that is all of it.
 
     Raises EOFError where the deflated stream is cut, zlib.error if it is not deflated data.
@@ -269,7 +291,7 @@ def _header_of(values: dict[int, bytes], encoding: Encoding, syntax: str, start:
     )
 
 
-def _without_meta(encoded: GuardedFile, wanted: frozenset[int]) -> Part10Header | Fault:
+def _without_meta(encoded: GuardedFile | bytes, wanted: frozenset[int]) -> Part10Header | Fault:
     """A bare data set, as old archives export it and some servers send it; else bytes that are not DICOM at all.
 
     Its encoding is evident (PS3.5 7.1); compressed pixel data are not, since nothing names their transfer syntax.

@@ -13,14 +13,15 @@ import time
 import uuid
 from collections.abc import Callable, Iterable
 from concurrent.futures import Executor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from pipeline.archive.content_digest import content_digest
+from pipeline.archive.content_digest import WalkedDigest, content_digest
 from pipeline.archive.digesting import InlineDigest, OverlappedDigest, RunningDigest
-from pipeline.archive.part10 import Fault, Part10Header, read_part10_header, rewrapped
+from pipeline.archive.part10 import Fault, Part10Header, header_of, read_part10_header, rewrapped
 from pipeline.archive.study_answers import PATIENT_ID
 from pipeline.errors import FirstreadError, RetryLater, StopRun
 from pipeline.study import AnnouncedInstance, DamagedInstance, FetchedStudy, HeldInstance, InstanceRef
@@ -30,6 +31,8 @@ log = logging.getLogger(__name__)
 PART_SUFFIX = ".part"
 _GIB = 1 << 30
 _DISK_CHECK_BYTES = 64 << 20
+_SMALL = 1 << 16
+"""Bytes up to which a file is kept in memory until it is whole: written at once, and examined without being read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +60,7 @@ class PartFile:
     """One DICOM file on its way to disk. A context manager: what was not finished is removed.
 
     Its digest is taken while it is written, with ``pool`` by another thread: then a piece that was written must
-    stay as it is until the next call.
+    stay as it is until the next call. Raises StopRun("disk-full") below the watermark, before anything is written.
     """
 
     def __init__(
@@ -73,9 +76,14 @@ class PartFile:
         self._limits = limits
         self._folder = folder
         self._progressed = progressed
-        self._next_check = 0
-        self._file = self.path.open("xb", buffering=0)
-        self._digest: RunningDigest = InlineDigest() if pool is None else OverlappedDigest(pool)
+        self._next_check = _DISK_CHECK_BYTES
+        self._pool = pool
+        self._digest: RunningDigest | None = None
+        self._small: bytearray | None = bytearray()
+        limits.check(folder)
+        self._file: int | None = os.open(
+            self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666
+        )
 
     def write(self, piece: bytes | memoryview) -> None:
         """Append ``piece``; what goes beyond the largest instance is dropped. Raises StopRun("disk-full")."""
@@ -88,24 +96,53 @@ class PartFile:
         if self.size >= self._next_check:
             self._next_check = self.size + _DISK_CHECK_BYTES
             self._limits.check(self._folder)
-        _write_all(self._file.fileno(), piece)
-        self._digest.update(piece)
+        if self._small is None:
+            self._put(piece)
+            return
+        self._small += piece
+        if len(self._small) > _SMALL:
+            whole, self._small = bytes(self._small), None
+            self._put(whole)
 
     def finish(self, *, durable: bool = False) -> HeldInstance | Fault:
         """Close and examine the file, which keeps its part name. ``durable`` forces it to the disk first."""
+        assert self._file is not None
+        content = None if self._small is None or self.too_large else bytes(self._small)
+        if content is not None:
+            _write_all(self._file, content)
         if durable:
-            os.fsync(self._file.fileno())
-        self._file.close()
+            os.fsync(self._file)
+        self._close()
         if self.too_large:
             limit = f"{self._limits.max_instance_gib:g}"
             return Fault("too-large", f"the instance is larger than max_instance_gib = {limit}")
-        return examine(self.path, self._digest.hexdigest())
+        return examine(self.path, self._digest.hexdigest() if self._digest else "", content)
+
+    def header(self) -> Part10Header | Fault:
+        """What the file says of itself so far."""
+        if self._small is not None:
+            return header_of(bytes(self._small))
+        return read_part10_header(self.path)
 
     def discard(self) -> None:
         """Remove the file, if it is still there."""
-        self._file.close()
-        self._digest.close()
-        self.path.unlink(missing_ok=True)
+        self._close()
+        if self._digest is not None:
+            self._digest.close()
+        with suppress(FileNotFoundError):
+            os.unlink(self.path)
+
+    def _put(self, piece: bytes | memoryview) -> None:
+        assert self._file is not None
+        if self._digest is None:
+            self._digest = InlineDigest() if self._pool is None else OverlappedDigest(self._pool)
+        _write_all(self._file, piece)
+        self._digest.update(piece)
+
+    def _close(self) -> None:
+        descriptor, self._file = self._file, None
+        if descriptor is not None:
+            os.close(descriptor)
 
     def __enter__(self) -> Self:
         return self
@@ -274,22 +311,28 @@ class Spool:
         return damage
 
 
-def examine(path: Path, sha256: str = "") -> HeldInstance | Fault:
-    """The instance in the file at ``path``, or what is wrong with it; ``sha256`` is its digest where it is known.
+def examine(path: Path, sha256: str = "", content: bytes | None = None) -> HeldInstance | Fault:
+    """The instance in the file at ``path``, or what is wrong with it.
 
-    A file without a sound file meta group gets one in its place: every reader behind this one sees PS3.10 files.
+    ``sha256`` is its digest and ``content`` are its bytes, where they are known. A file without a sound file meta group
+    gets one in its place: every reader behind this one sees PS3.10 files.
     """
-    header = read_part10_header(path)
+    if content is None:
+        header = read_part10_header(path)
+    else:
+        digest = WalkedDigest()
+        header = header_of(content, digest=digest)
+        sha256 = digest.hexdigest()
     if isinstance(header, Part10Header) and header.lenience:
         _rewrap(path, header)
-        sha256 = ""
+        sha256, content = "", None
     if isinstance(header, Fault):
         return header
     return HeldInstance(
         ref=InstanceRef(header.study_instance_uid, header.series_instance_uid, header.sop_instance_uid),
         path=path,
         sha256=sha256 or content_digest(path),
-        size=path.stat().st_size,
+        size=path.stat().st_size if content is None else len(content),
         sop_class_uid=header.sop_class_uid,
         transfer_syntax_uid=header.transfer_syntax_uid,
         lenience=header.lenience,

@@ -5,7 +5,7 @@ import threading
 from io import BytesIO
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydicom.dataset import Dataset
 from pynetdicom import AE, evt
@@ -38,6 +38,7 @@ titles = st.text("ABCDEFGHIJ_1234567890", min_size=1, max_size=16)
 contexts = st.lists(st.tuples(uids, st.lists(uids, min_size=1, max_size=5)), min_size=1, max_size=128)
 
 
+@settings(deadline=None)
 @given(titles, titles, contexts, st.lists(uids, max_size=4), st.integers(0, 2**32 - 1))
 def test_requests_come_back_as_they_were(
     called: str, calling: str, proposed: list[tuple[str, list[str]]], roles: list[str], longest: int
@@ -74,6 +75,7 @@ def test_pynetdicom_reads_our_request() -> None:
     assert (role.scu_role, role.scp_role) == (0, 1)
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=400))
 def test_noise_is_no_association(noise: bytes) -> None:
     for body in (noise, bytes(68) + noise):
@@ -83,6 +85,7 @@ def test_noise_is_no_association(noise: bytes) -> None:
             continue
 
 
+@settings(deadline=None)
 @given(
     st.sampled_from([C_STORE_RQ, C_MOVE_RQ, C_MOVE_RSP, C_ECHO_RQ]),
     uids,
@@ -109,6 +112,7 @@ def test_commands_come_back_as_they_were(field: int, uid: str, number: int, foll
     assert theirs.CommandGroupLength == len(encoded) - 12
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200))
 def test_noise_is_no_command_and_no_identifier(noise: bytes) -> None:
     for read in (decode_command, lambda encoded: decode_identifier(encoded, EXPLICIT_VR_LITTLE_ENDIAN)):

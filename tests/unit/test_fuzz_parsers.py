@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 
 from flows.environment.listener_health import hears
 from pipeline import settings as configuration
+from pipeline.archive.content_digest import WalkedDigest, content_digest
 from pipeline.archive.dicomweb.multipart import MultipartReader, boundary_of
 from pipeline.archive.dicomweb.rows import parse_rows, unique_studies
 from pipeline.archive.dimse import pdu
@@ -34,7 +35,7 @@ from pipeline.archive.dimse.command import (
 )
 from pipeline.archive.dimse.pdu import Associate, PresentationContext
 from pipeline.archive.dimse.storage_scp import StorageScp
-from pipeline.archive.part10 import Fault, Part10Header, read_part10_header
+from pipeline.archive.part10 import Fault, Part10Header, header_of, read_part10_header
 from pipeline.archive.passed_over import PassedOver
 from pipeline.errors import ConfigurationError
 from pipeline.study import FoundStudy
@@ -232,6 +233,10 @@ def test_files(data: st.DataObject) -> None:
         file.write(content)
         file.flush()
         read = in_time(lambda: read_part10_header(Path(file.name), frozenset({0x00100010})))
+        digest = WalkedDigest()
+        assert in_time(lambda: header_of(content, frozenset({0x00100010}), digest)) == read
+        if isinstance(read, Part10Header) and not read.lenience:
+            assert digest.hexdigest() in ("", content_digest(Path(file.name)))
     assert isinstance(read, Fault | Part10Header)
     if isinstance(read, Fault):
         assert "Doe" not in read.message

@@ -17,6 +17,7 @@ from pipeline.archive.part10 import (
     Part10Header,
     read_part10_header,
 )
+from pipeline.archive.spool import examine, moved
 from pipeline.archive.uids import is_uid
 from pipeline.dicom_writer import (
     EXPLICIT_LITTLE,
@@ -24,6 +25,7 @@ from pipeline.dicom_writer import (
     RLE_LOSSLESS,
     WRITABLE,
 )
+from pipeline.study import HeldInstance
 from tests.folder_films import HEADER_CLASS, STUDY, film, offset, patched
 
 
@@ -118,6 +120,11 @@ def test_the_digest_does_not_depend_on_the_pieces(
         digest.update(content[at : at + size])
         at += size
     assert digest.hexdigest() in (content_digest(path), "")
+    beside = tmp_path / "beside.dcm"
+    beside.write_bytes(content)
+    held, read = examine(beside, content=content), examine(path)
+    assert (moved(held, path) if isinstance(held, HeldInstance) else held) == read
+    assert isinstance(held, Fault) or held.sha256 == content_digest(path)
     other = tmp_path / "other-meta.dcm"
     if b"1.2.840.10008.1.2.1.99" in content[:400]:
         return  # its meta group says that it is deflated, and no other may stand there

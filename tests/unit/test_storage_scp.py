@@ -173,6 +173,63 @@ def test_no_success_without_the_ledger_row(
     assert len(ledger.rows) == len(inbox_files(tmp_path)) == 1
 
 
+@pytest.mark.parametrize("late", [1, 1500])
+def test_messages_that_come_together_are_answered_one_by_one(
+    scp: StorageScp, ledger: Ledger, tmp_path: Path, late: int
+) -> None:
+    """Three requests in one write, the last one in two: what was read ahead is neither lost nor waited for."""
+    headers = [radiograph_header("together", instance=number) for number in range(1, 4)]
+    written = b""
+    with associate(scp.port) as association:
+        context = association.accepted(DX_IMAGE_STORAGE)
+        for number, header in enumerate(headers, 1):
+            film = write_chest(tmp_path / f"{number}.dcm", header, pixels=chest_pixels(32, 32))
+            request = Command(
+                C_STORE_RQ, number, 0, DX_IMAGE_STORAGE, header.sop_instance_uid, has_data_set=True
+            )
+            written += association._fragments(context.context_id, request.encode(), 1)
+            written += association._fragments(context.context_id, dataset_of(film), 0)
+        association._send_all(written[:-late])
+        answers = [association.receive() for _ in headers[:2]]
+        association._send_all(written[-late:])
+        answers.append(association.receive())
+        assert [(one.command.responded_to, one.command.status) for one in answers if one] == [
+            (1, 0), (2, 0), (3, 0),
+        ]  # fmt: skip
+    assert sorted(held.ref.sop_instance_uid for held, _ in ledger.rows) == sorted(
+        one.sop_instance_uid for one in headers
+    )
+    assert len(inbox_files(tmp_path)) == 3
+
+
+def test_who_comes_while_a_group_is_recorded_does_not_wait_for_it(tmp_path: Path) -> None:
+    """One record hangs in the database; the next sender's instance is recorded beside it."""
+    first, hangs = threading.Event(), threading.Event()
+
+    def record(arrivals: Sequence[Arrival]) -> None:
+        if not first.is_set():
+            first.set()
+            assert hangs.wait(20)
+
+    films = [
+        write_chest(
+            tmp_path / f"{n}.dcm", radiograph_header("beside", instance=n), pixels=chest_pixels(64, 64)
+        )
+        for n in (1, 2)
+    ]
+    with StorageScp(LOOPBACK, 0, "LISTEN", tmp_path / "inbox", record, 0.1, record_seconds=20) as scp:
+        uids = [radiograph_header("beside", instance=n).sop_instance_uid for n in (1, 2)]
+        slow = threading.Thread(target=send, args=(scp, dataset_of(films[0]), uids[0]))
+        slow.start()
+        assert first.wait(10)
+        begun = time.monotonic()
+        assert send(scp, dataset_of(films[1]), uids[1]) == 0
+        assert time.monotonic() - begun < 4
+        assert slow.is_alive()
+        hangs.set()
+        slow.join(10)
+
+
 def test_below_the_watermark_everything_is_refused(tmp_path: Path, ledger: Ledger, film: Path) -> None:
     with StorageScp(LOOPBACK, 0, "LISTEN", tmp_path / "inbox", ledger.record, 1e9) as scp:
         assert send(scp, dataset_of(film), radiograph_header("scp").sop_instance_uid) == 0xA700

@@ -27,6 +27,7 @@ _LARGEST_COMMAND = 1 << 16
 _LARGEST_IDENTIFIER = 1 << 22
 _ABORT_BY_USER = b"\0\0\0\0"
 _WAIT_STEP = 0.25
+_FAREWELL_SECONDS = 1.0
 _QUICK_ACK: int | None = getattr(
     socket, "TCP_QUICKACK", None
 )  # Linux only; the kernel forgets it after each read
@@ -86,9 +87,12 @@ class Association:
         pace: Pace | None = None,
     ) -> None:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        connection.settimeout(stall_timeout)
+        connection.setblocking(True)
         self._socket = connection
+        self._limit(stall_timeout)
         self._buffer = bytearray(_FIRST_BUFFER)
+        self._at = self._filled = 0
+        """What has come and was not taken yet lies between these two."""
         self._longest_pdu = longest_pdu
         self._pace = pace
         self._begun = 0.0
@@ -153,7 +157,7 @@ class Association:
         command: Command | None = None
         context: PresentationContext | None = None
         sink: Sink = _Memory()
-        self._begun, self.taken = time.monotonic(), 0
+        self._begun, self.taken = time.monotonic(), self._filled - self._at
         if deadline is not None:
             self._await(deadline)
         while True:
@@ -201,7 +205,7 @@ class Association:
         if self._open:
             self._open = False
             try:
-                self._socket.settimeout(1.0)
+                self._limit(_FAREWELL_SECONDS)
                 self._socket.sendall(pdu.pdu(pdu.ABORT, _ABORT_BY_USER))
             except OSError:
                 pass  # the peer is gone already
@@ -225,6 +229,8 @@ class Association:
 
     def has_more(self, seconds: float) -> bool:
         """Wait at most so long for bytes of the peer, or its farewell; True when there are some."""
+        if self._filled > self._at:
+            return True
         if _QUICK_ACK is not None:
             self._acknowledge_at_once()
         return _readable(self._socket, seconds)
@@ -281,8 +287,6 @@ class Association:
 
     def _read_pdu(self, wanted: int) -> memoryview | None:
         """The body of the next PDU of the wanted kind; None after a release request, which is granted."""
-        if _QUICK_ACK is not None:
-            self._acknowledge_at_once()
         head = self._read(6)
         kind, length = head[0], int(struct.unpack_from(">I", head, 2)[0])
         if length > self._longest_pdu:
@@ -309,24 +313,45 @@ class Association:
         with suppress(OSError):  # the connection is gone; the next read says so
             self._socket.setsockopt(socket.IPPROTO_TCP, _QUICK_ACK or 0, 1)
 
+    def _limit(self, seconds: float) -> None:
+        """How long the kernel waits in one call: without it, Python asks first whether there is something to do."""
+        for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+            self._socket.setsockopt(
+                socket.SOL_SOCKET, option, struct.pack("ll", *_seconds_and_micro(seconds))
+            )
+
     def _read(self, count: int) -> memoryview:
-        filled = 0
+        """The next bytes, valid until the next call; whatever has come behind them is taken from the kernel too."""
         try:
-            while filled < count:
-                room = min(count, len(self._buffer))
-                if filled == room:
-                    self._buffer = self._buffer + bytearray(min(count, 4 * room) - room)
-                    continue
-                got = self._socket.recv_into(memoryview(self._buffer)[filled:room])
+            while self._filled - self._at < count:
+                self._make_room(count)
+                if _QUICK_ACK is not None:
+                    self._acknowledge_at_once()
+                got = self._socket.recv_into(memoryview(self._buffer)[self._filled :])
                 if not got:
                     self._open = False
                     raise RetryLater("archive-closed", "the archive closed the connection: look into its log")
-                filled += got
+                self._filled += got
                 self._came(got)
         except OSError as error:
             self.abort()
-            raise unreachable(error) from None
-        return memoryview(self._buffer)[:count]
+            raise unreachable(TimeoutError() if isinstance(error, BlockingIOError) else error) from None
+        taken = memoryview(self._buffer)[self._at : self._at + count]
+        self._at += count
+        return taken
+
+    def _make_room(self, count: int) -> None:
+        """Have the buffer go on behind what it holds, larger by four times at most where ``count`` asks for it."""
+        held = self._filled - self._at
+        if self._at == self._filled:
+            self._at = self._filled = 0
+        elif self._at + count > len(self._buffer) or self._filled == len(self._buffer):
+            self._buffer = bytearray(self._buffer[self._at : self._filled]) + bytearray(
+                len(self._buffer) - held
+            )
+            self._at, self._filled = 0, held
+        if held == len(self._buffer):
+            self._buffer = self._buffer + bytearray(min(count, 4 * held) - held)
 
     def _came(self, count: int) -> None:
         self.heard_at = time.monotonic()
@@ -344,7 +369,7 @@ class Association:
             self._socket.sendall(encoded)
         except OSError as error:
             self._open = False
-            raise unreachable(error) from None
+            raise unreachable(TimeoutError() if isinstance(error, BlockingIOError) else error) from None
 
     def _fragments(self, context_id: int, encoded: bytes, control: int) -> bytes:
         """P-DATA-TF PDUs for one part of a message (PS3.8 annex E); the last fragment has bit 1 set."""
@@ -363,6 +388,12 @@ class Association:
 
     def _close(self) -> None:
         self._socket.close()
+
+
+def _seconds_and_micro(seconds: float) -> tuple[int, int]:
+    """A struct timeval; never nothing, which would mean without end."""
+    micro = max(1, round(seconds * 1e6))
+    return micro // 1_000_000, micro % 1_000_000
 
 
 def _readable(connection: socket.socket, seconds: float) -> bool:

@@ -102,7 +102,7 @@ class Caller:
 
     def say(self, encoded: bytes) -> None:
         """Send a short PDU without waiting. Raises OSError where it cannot be sent at once."""
-        if self.socket.send(encoded) < len(encoded):
+        if self.socket.send(encoded, socket.MSG_DONTWAIT) < len(encoded):
             raise BlockingIOError("the peer takes no answer")
 
     def close(self, *, abort: bool = False) -> None:

@@ -5,7 +5,7 @@ Command sets are always implicit VR little endian; identifiers follow their pres
 
 import struct
 from collections.abc import Mapping
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 
 from pipeline.archive.elements import EXPLICIT_BIG, EXPLICIT_LITTLE, IMPLICIT_LITTLE, Encoding, elements
 from pipeline.archive.part10 import EXPLICIT_VR_BIG_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN
@@ -47,6 +47,9 @@ class Counts:
     warning: int | None = None
 
 
+_NONE_STATED = Counts()
+
+
 @dataclass(frozen=True, slots=True)
 class Command:
     """One command set; ``has_data_set`` tells whether a data set follows it."""
@@ -59,7 +62,7 @@ class Command:
     status: int | None = None
     move_destination: str = ""
     has_data_set: bool = False
-    counts: Counts = Counts()
+    counts: Counts = _NONE_STATED
 
     def encode(self) -> bytes:
         """The command set as bytes."""
@@ -80,8 +83,13 @@ class Command:
             values.append((_STATUS, _short(self.status)))
         if self.sop_instance_uid:
             values.append((_SOP_INSTANCE, _even(self.sop_instance_uid, b"\0")))
-        stated = zip((_REMAINING, _COMPLETED, _FAILED, _WARNING), astuple(self.counts), strict=True)
-        values += [(tag, _short(count)) for tag, count in stated if count is not None]
+        if self.counts is not _NONE_STATED:
+            told = self.counts
+            stated = (
+                (_REMAINING, told.remaining), (_COMPLETED, told.completed), (_FAILED, told.failed),
+                (_WARNING, told.warning),
+            )  # fmt: skip
+            values += [(tag, _short(count)) for tag, count in stated if count is not None]
         group = b"".join(_implicit(tag, value) for tag, value in values)
         return _implicit(0, struct.pack("<I", len(group))) + group
 

@@ -1,4 +1,4 @@
-"""Keeping what was received, in groups: what came while one group was made durable goes with the next.
+"""Recording what was received, in groups: what came while one group was recorded goes with the next.
 
 Whoever waits for its own instance is told within a bounded time, whatever the database does.
 """
@@ -6,7 +6,9 @@ Whoever waits for its own instance is told within a bounded time, whatever the d
 import logging
 import queue
 import threading
+import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from pipeline.archive.dimse.caller import Sender
@@ -16,6 +18,7 @@ from pipeline.study import HeldInstance
 log = logging.getLogger(__name__)
 
 _MOST_AT_ONCE = 256
+_GROUPS_AT_ONCE = 2
 _SECONDS_WHILE_LATE = 0.5
 
 
@@ -28,46 +31,59 @@ class Arrival:
 
 
 Record = Callable[[Sequence[Arrival]], None]
-Keep = Callable[[Sequence[HeldInstance]], Sequence[HeldInstance | Exception]]
+
+
+def _taken_lock() -> threading.Lock:
+    lock = threading.Lock()
+    lock.acquire()
+    return lock
 
 
 @dataclass(slots=True, eq=False)
 class _Waiting:
     arrival: Arrival
-    done: threading.Event = field(default_factory=threading.Event)
+    done: threading.Lock = field(default_factory=_taken_lock)
+    """Released once it is recorded, or is not."""
     failure: Exception | None = None
     given_up: bool = False
 
 
 class GroupCommit:
-    """Calls ``keep`` and then ``record`` from one thread of its own, between ``start`` and ``close``.
+    """Calls ``record`` from two threads of its own, between ``start`` and ``close``.
 
-    ``keep`` makes files durable under their final names; it gives each instance as it is kept, or why it is not.
+    While one group waits for the disk the next is written: nobody waits for a group that it is not in.
     """
 
-    def __init__(self, keep: Keep, record: Record, seconds: float) -> None:
-        self._keep = keep
+    def __init__(self, record: Record, seconds: float) -> None:
         self._record = record
         self._seconds = seconds
         self._waiting: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
         self.late = False
         """True while what waited last waited in vain."""
-        self._thread = threading.Thread(target=self._run, name="inbox-commits", daemon=True)
+        self._threads = [
+            threading.Thread(target=self._run, name=f"inbox-commits-{number}", daemon=True)
+            for number in range(_GROUPS_AT_ONCE)
+        ]
 
     def start(self) -> None:
         """Begin."""
-        self._thread.start()
+        for thread in self._threads:
+            thread.start()
 
     def close(self, seconds: float) -> None:
         """Record what waits and end; a database that does not answer is left after so many seconds."""
-        self._waiting.put(None)
-        self._thread.join(seconds)
+        deadline = time.monotonic() + seconds
+        for _ in self._threads:
+            self._waiting.put(None)
+        for thread in self._threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
 
     def commit(self, arrival: Arrival) -> None:
-        """Return once the instance is kept and recorded; raises why it is not, RetryLater where it takes too long."""
+        """Return once the instance is recorded; raises why it is not, RetryLater where it takes too long."""
         waiting = _Waiting(arrival)
         self._waiting.put(waiting)
-        if not waiting.done.wait(min(self._seconds, _SECONDS_WHILE_LATE) if self.late else self._seconds):
+        seconds = min(self._seconds, _SECONDS_WHILE_LATE) if self.late else self._seconds
+        if not waiting.done.acquire(timeout=seconds):
             waiting.given_up = self.late = True
             raise RetryLater(
                 "database-away", "the database does not answer in time; the sender keeps the instance"
@@ -76,31 +92,18 @@ class GroupCommit:
             raise waiting.failure
 
     def _run(self) -> None:
-        ends = False
-        while not ends:
-            group = [self._waiting.get()]
-            while len(group) < _MOST_AT_ONCE and not self._waiting.empty():
-                group.append(self._waiting.get())
-            ends = None in group
-            wanted = [one for one in group if one is not None and not one.given_up]
-            if wanted and (kept := self._kept(wanted)):
-                self._settle(kept)
-
-    def _kept(self, group: list[_Waiting]) -> list[_Waiting]:
-        """Those of the group whose file is durable now; who waits for another one is told why it is not."""
-        try:
-            outcomes = self._keep([one.arrival.instance for one in group])
-        except Exception as error:  # noqa: BLE001 - whatever it was, no sender may be told Success
-            outcomes = [error] * len(group)
-        kept = []
-        for one, outcome in zip(group, outcomes, strict=True):
-            if isinstance(outcome, Exception):
-                one.failure = outcome
-                one.done.set()
-            else:
-                one.arrival = Arrival(outcome, one.arrival.sender)
-                kept.append(one)
-        return kept
+        while (first := self._waiting.get()) is not None:
+            group = [first]
+            with suppress(queue.Empty):
+                while len(group) < _MOST_AT_ONCE:
+                    one = self._waiting.get_nowait()
+                    if one is None:
+                        self._waiting.put(None)  # for the next turn of this thread
+                        break
+                    group.append(one)
+            wanted = [one for one in group if not one.given_up]
+            if wanted:
+                self._settle(wanted)
 
     def _settle(self, group: list[_Waiting]) -> None:
         failure: Exception | None = None
@@ -115,7 +118,7 @@ class GroupCommit:
             return
         for one in group:
             one.failure = failure
-            one.done.set()
+            one.done.release()
 
 
 def said(error: Exception) -> str:

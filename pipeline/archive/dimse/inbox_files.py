@@ -1,8 +1,8 @@
-"""The files of the inbox: several at a time are given their names, and their folders are forced to the disk."""
+"""The files of the inbox: an instance that is whole gets its name there, and the folder is forced to the disk."""
 
 import os
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+import threading
+from contextlib import suppress
 from pathlib import Path
 
 from pipeline.archive.content_digest import content_digest
@@ -11,7 +11,6 @@ from pipeline.errors import RetryLater
 from pipeline.study import HeldInstance
 
 _TRIES = 3
-_SYNCS_AT_ONCE = 8
 
 
 class OtherBytesError(Exception):
@@ -19,87 +18,59 @@ class OtherBytesError(Exception):
 
 
 class InboxFiles:
-    """``folder/<Study Instance UID>/<SOP Instance UID>.dcm``; used by one thread."""
+    """``folder/<Study Instance UID>/<SOP Instance UID>.dcm``; used by the threads of all senders.
+
+    They force the disk at the same time, so the file system writes its journal once for several of them.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._pool = ThreadPoolExecutor(_SYNCS_AT_ONCE, thread_name_prefix="inbox-syncs")
+        self._placing = threading.Lock()
+        self._new: set[str] = set()
+        """Folders of studies that may not be on the disk yet."""
 
-    def close(self) -> None:
-        """End the threads that force folders to the disk."""
-        self._pool.shutdown(wait=True)
+    def keep(self, found: HeldInstance) -> HeldInstance:
+        """The instance, durable under its final name. Its bytes are on the disk already.
 
-    def keep(self, found: Sequence[HeldInstance]) -> list[HeldInstance | Exception]:
-        """Each instance durable under its final name, or why it is not: OtherBytesError, OSError or RetryLater.
-
-        Its bytes are on the disk already: its receiver forced them there, beside the receivers of others.
+        Raises OtherBytesError, OSError, or RetryLater while the files of its study are being removed.
         """
-        outcomes: list[HeldInstance | Exception] = []
-        made, touched = False, dict[Path, None]()
-        for one in found:
-            try:
-                placed, new = self._place(one)
-            except (OSError, OtherBytesError, RetryLater) as error:
-                outcomes.append(error)
-                continue
-            made = made or new
-            touched[placed.path.parent] = None
-            outcomes.append(placed)
-        failed = self._unsynced([*touched, *([self._folder] if made else [])])
-        if self._folder in failed:
-            return [failed[self._folder]] * len(found)
-        return [
-            failed.get(one.path.parent, one) if isinstance(one, HeldInstance) else one for one in outcomes
-        ]
-
-    def _unsynced(self, folders: Sequence[Path]) -> dict[Path, Exception]:
-        """Force the folders to the disk, at the same time: the disk is waited for once. Gives those where it failed."""
-        outcomes: list[OSError | None]
-        try:
-            outcomes = list(self._pool.map(_sync_error, folders)) if len(folders) > 1 else []
-        except RuntimeError:  # no thread can be started
-            outcomes = []
-        outcomes = outcomes or [_sync_error(one) for one in folders]
-        return {path: error for path, error in zip(folders, outcomes, strict=True) if error is not None}
-
-    def _place(self, found: HeldInstance) -> tuple[HeldInstance, bool]:
-        """The instance under its final name, and whether its folder is new."""
-        folder = self._folder / found.ref.study_instance_uid
-        path = folder / f"{found.ref.sop_instance_uid}.dcm"
+        folder = os.path.join(self._folder, found.ref.study_instance_uid)
+        path = f"{folder}/{found.ref.sop_instance_uid}.dcm"
         for _ in range(_TRIES):
-            new = _made(folder)
-            if path.exists():
-                if content_digest(path) != found.sha256:
+            with suppress(FileNotFoundError):
+                if (
+                    not self._placed(str(found.path), path, folder)
+                    and content_digest(Path(path)) != found.sha256
+                ):
                     raise OtherBytesError
-                return moved(found, path), new
-            try:
-                found.path.replace(path)
-            except FileNotFoundError:
-                if not found.path.exists():
-                    raise  # nobody waits for it any more
-                continue  # the folder was empty, and whoever removed the files of its study has removed it
-            return moved(found, path), new
+                self._force(folder)
+                return moved(found, Path(path))
+            found.path.stat()  # raises where nobody waits for it any more
         raise RetryLater("inbox-busy", "the folder of a study is being removed; send the instance again")
 
+    def _placed(self, source: str, path: str, folder: str) -> bool:
+        """Give the file its final name; False where another one has it."""
+        with self._placing:
+            if os.path.lexists(path):
+                return False
+            try:
+                os.rename(source, path)
+            except FileNotFoundError:
+                with suppress(FileExistsError):  # the file is gone, or another process was faster
+                    os.mkdir(folder, 0o700)
+                self._new.add(folder)
+                os.rename(source, path)
+            return True
 
-def _sync_error(path: Path) -> OSError | None:
-    try:
-        _sync(path)
-    except OSError as error:
-        return error
-    return None
+    def _force(self, folder: str) -> None:
+        if folder in self._new:
+            _sync(str(self._folder))
+            self._new.discard(folder)
+        _sync(folder)
 
 
-def _made(folder: Path) -> bool:
-    try:
-        folder.mkdir(mode=0o700)
-    except FileExistsError:
-        return False
-    return True
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
+def _sync(path: str) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
     finally:

@@ -35,7 +35,7 @@ from pipeline.archive.dimse.receiving import (
     Ignored,
     StoreSink,
 )
-from pipeline.archive.part10 import EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN, read_part10_header
+from pipeline.archive.part10 import EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN
 from pipeline.archive.spool import PartFile, Spool
 from pipeline.errors import FirstreadError, RetryLater, StopRun
 from pipeline.settings import DimseArchive
@@ -114,7 +114,7 @@ class MoveReceiver:
             spool = self._expected.get(command.sop_instance_uid)
         if spool is None:
             with self._lock:
-                spool = self._spools.get(read_part10_header(part.path).study_instance_uid)
+                spool = self._spools.get(part.header().study_instance_uid)
         if spool is None:
             return NOT_AUTHORIZED
         return keep_status(spool, part, command)

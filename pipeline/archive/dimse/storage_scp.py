@@ -34,7 +34,7 @@ _CLOSE_SECONDS = 2.0
 class StorageScp:
     """Listens while its context lasts; ``port`` is the port really taken (port 0 asks for a free one).
 
-    Files are kept as ``folder/<Study Instance UID>/<SOP Instance UID>.dcm``. ``record`` is called, from one thread,
+    Files are kept as ``folder/<Study Instance UID>/<SOP Instance UID>.dcm``. ``record`` is called, from two threads,
     with the instances that came since its last call and who sent each, also when the same instance comes again (the
     acknowledgement may have been lost): it must be idempotent. When it raises, or takes longer than ``record_seconds``,
     the sender gets 0xA700, keeps the instance and may send it again; the file stays. A second instance with the same
@@ -60,8 +60,8 @@ class StorageScp:
     ) -> None:
         limits = DiskLimits(min_free_gib, max_instance_gib)
         self._files = InboxFiles(folder)
-        self._commits = GroupCommit(self._files.keep, record, record_seconds)
-        self._inbox = _Inbox(folder, self._commits, limits, refused)
+        self._commits = GroupCommit(record, record_seconds)
+        self._inbox = _Inbox(folder, self._files, self._commits, limits, refused)
         self._server = StoreServer(
             host, port, ae_title, self._inbox, stall_timeout, allows=allows, refused=refused
         )
@@ -92,16 +92,21 @@ class StorageScp:
     ) -> None:
         self._server.close()
         self._commits.close(_CLOSE_SECONDS)
-        self._files.close()
 
 
 class _Inbox:
     """The desk of the Storage SCP."""
 
     def __init__(
-        self, folder: Path, commits: GroupCommit, limits: DiskLimits, refused: Callable[[Sender, str], None]
+        self,
+        folder: Path,
+        files: InboxFiles,
+        commits: GroupCommit,
+        limits: DiskLimits,
+        refused: Callable[[Sender, str], None],
     ) -> None:
         self._folder = folder
+        self._files = files
         self._arriving = folder / "arriving"
         self._commits = commits
         self._limits = limits
@@ -118,7 +123,6 @@ class _Inbox:
     def open(self, command: Command) -> PartFile | int:
         """See ``ReceivePolicy.open``."""
         with writing(_INBOX, self._folder):
-            self._limits.check(self._arriving)
             return PartFile(self._arriving, self._limits)
 
     def close(self, part: PartFile, command: Command, sender: Sender) -> int:
@@ -130,7 +134,7 @@ class _Inbox:
                 self._refused(sender, found.code)
                 return OUT_OF_RESOURCES if found.code == "too-large" else CANNOT_UNDERSTAND
         try:
-            self._commits.commit(Arrival(found, sender))
+            self._commits.commit(Arrival(self._files.keep(found), sender))
         except OtherBytesError:
             log.warning("an instance is refused: its UID is held already with other bytes")
             self._refused(sender, "other-bytes")
