@@ -105,7 +105,7 @@ class Tally:
             "reported": self.reported,
             "skipped": self.skipped,
             "failed": self.failed,
-            "still failed": self.still_failed,
+            "failed before": self.still_failed,
             "unchanged": self.unchanged,
         }
         return ", ".join(f"{count} {name}" for name, count in counted.items() if count) or "nothing to do"

@@ -53,3 +53,8 @@ def test_a_command_that_is_stopped_while_it_starts_tells_an_empty_tally() -> Non
     told = json.loads(f"{{{NOTHING_DONE}}}")
     assert told == json.loads(Tally().as_json())
     assert STOPPED == STOPPED_TALLY
+
+
+def test_the_sentence_counts_what_is_not_nothing_and_tells_old_failures_from_new() -> None:
+    assert Tally().sentence() == "nothing to do"
+    assert Tally(reported=12, failed=1, still_failed=5).sentence() == "12 reported, 1 failed, 5 failed before"
