@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any, Self
 from flows.environment.at_work import AtWork
 from flows.environment.code_version import code_version, program_digest
 from flows.environment.known_recipe import KnownRecipe
-from flows.environment.malloc_arenas import limit_arenas
 from flows.environment.noted_configuration import note_configuration
+from flows.environment.resident_memory import keep_resident_memory_low
 from flows.environment.site_models import (
     check_site_tasks,
     chosen_model,
@@ -77,7 +77,7 @@ class Workplace:
         self._recipe = self._known.recall()
 
     def __enter__(self) -> Self:
-        limit_arenas()
+        keep_resident_memory_low()
         os.umask(0o077)  # whatever is written belongs to this account alone, in a flow run of Prefect too
         make_writable("data_dir", self.settings.data_dir)
         with ExitStack() as stack:
