@@ -86,7 +86,8 @@ def with_prior(
     try:
         fetched = fetch_study(workplace, archive, study_instance_uid, folder)
         read = read_headers(fetched, rules=workplace.rules(archive))
-        earlier, images = prepare(fetched, read, trust=workplace.trust(archive))
+        side = workplace.reader.longest_side
+        earlier, images = prepare(fetched, read, longest_side=side, trust=workplace.trust(archive))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     if not same_patient(earlier.patient, context.patient):

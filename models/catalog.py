@@ -11,7 +11,7 @@ from typing import Any
 from models.family import PromptContext, Sections, Task, Traits
 from models.prompts import read_wordings
 from models.weight_loading.memory import Precision, weights_gib
-from pipeline.accepts import Accepts, Kind, StudyReader
+from pipeline.accepts import USUAL_SIDE, WHOLE_FILM, Accepts, Kind, StudyReader
 from pipeline.errors import ConfigurationError, StopRun
 from pipeline.report import Language
 from pipeline.study import LATERAL_VIEWS
@@ -57,7 +57,8 @@ class CatalogEntry:
     pixels of the original image whatever it is. ``parameters`` is in billions, 0 where not found. ``drafts`` names the
     wordings that a draft can be asked by, the usual one first, each with what its text holds; empty where the family
     drafts no reports. ``context`` are the fields of ``PromptContext`` that its wordings hold. ``accepts`` is what it
-    reads beside films of the chest. ``reason`` says why the state is what it is, ``not_found`` names the facts that
+    reads beside films of the chest. ``whole_film`` gives its preprocessing a film as stored, where others are given one
+    of ``USUAL_SIDE`` pixels at most. ``reason`` says why the state is what it is, ``not_found`` names the facts that
     were looked for in vain.
     """
 
@@ -87,6 +88,7 @@ class CatalogEntry:
     drafts: Mapping[str, Sections] = field(default_factory=dict)
     context: tuple[str, ...] = ()
     accepts: tuple[Accepts, ...] = ()
+    whole_film: bool = False
     reason: str = ""
     not_found: tuple[str, ...] = ()
 
@@ -98,7 +100,8 @@ class CatalogEntry:
     @property
     def reader(self) -> StudyReader:
         """What it reads, for admission."""
-        return StudyReader(self.id, self.reads_laterals, self.accepts)
+        side = WHOLE_FILM if self.whole_film else USUAL_SIDE
+        return StudyReader(self.id, self.reads_laterals, self.accepts, side)
 
     @property
     def card(self) -> Path | None:

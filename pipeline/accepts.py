@@ -150,17 +150,23 @@ class Accepts:
             raise ValueError(f"{self.kind}: {min(unknown)} is no orientation of planes")
 
 
+USUAL_SIDE, WHOLE_FILM = 1024, 1 << 16
+"""Longest side in pixels that a film is brought to before a model's own preprocessing, and more than any film has."""
+
+
 @dataclass(frozen=True, slots=True)
 class StudyReader:
     """Who reads the studies of a site, for admission and for the words of a refusal.
 
     ``name`` is the model's, or "the models of this site". ``films`` says that frontal films of the chest are read,
-    ``laterals`` that a lateral one is shown beside them, ``accepts`` what else.
+    ``laterals`` that a lateral one is shown beside them, ``accepts`` what else. ``longest_side`` is what a film of the
+    chest is brought to at most before the model's own preprocessing, in pixels: ``WHOLE_FILM`` leaves it as stored.
     """
 
     name: str
     laterals: bool = False
     accepts: tuple[Accepts, ...] = ()
+    longest_side: int = USUAL_SIDE
 
     @property
     def reads(self) -> str:

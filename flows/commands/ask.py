@@ -13,18 +13,19 @@ from typing import Any
 
 from flows.commands import table as display
 from flows.environment.code_version import code_version
-from flows.environment.site_models import chosen_model, read_schema
+from flows.environment.site_models import chosen_model, read_schema, reader_of
 from flows.environment.workplace import Workplace
 from flows.fetching import fetch_study, transfer_events
 from flows.given import gather
 from flows.priors import with_prior
 from flows.tally import ALL_WELL, SOME_FAILED
-from models.catalog import CatalogEntry, show
+from models.catalog import show
 from models.drafter import Drafter, open_model, refuse_prior_unread
 from models.drafting.draft_plan import NO_IMPRESSION, DraftPlan, draft_plan
 from models.drafting.tasks import NO_FEATURES, TaskWording, check_family, requests_of, task_answer, task_named
 from models.family import TEXT_TASKS, Family, Features, PromptContext, Request, traits_of
 from models.model_choice import ModelChoice
+from pipeline.accepts import StudyReader
 from pipeline.checks import refuse_if_failed, run_checks
 from pipeline.errors import ConfigurationError, FailStudy, RetryLater, SkipStudy
 from pipeline.fhir import audit_events
@@ -113,8 +114,8 @@ def _answer(
     workplace: Workplace, inquiry: Inquiry, request: Request, choice: ModelChoice, family: Family
 ) -> TaskAnswer:
     begun = datetime.now(UTC)
-    reader = workplace.model.id if request.task in TEXT_TASKS else choice.id
-    with _brought(workplace, inquiry, show(reader)) as (context, image_set):
+    reader = reader_of(workplace.model if request.task in TEXT_TASKS else choice)
+    with _brought(workplace, inquiry, reader) as (context, image_set):
         earlier = None
         if inquiry.prior:
             compared = with_prior(workplace, inquiry.archive, context, image_set, inquiry.prior)
@@ -139,7 +140,7 @@ def _answer(
 
 @contextmanager
 def _brought(
-    workplace: Workplace, inquiry: Inquiry, reader: CatalogEntry
+    workplace: Workplace, inquiry: Inquiry, reader: StudyReader
 ) -> Iterator[tuple[StudyContext, ImageSet]]:
     """The study decoded; its files are gone from disk before it is given."""
     folder = workplace.private_folder("asked")
@@ -148,7 +149,7 @@ def _brought(
         prepared = prepare_for(
             fetched,
             read_headers(fetched, rules=workplace.rules(inquiry.archive)),
-            reader.reader,
+            reader,
             trust=workplace.trust(inquiry.archive),
         )
     finally:

@@ -7,7 +7,7 @@ from models.catalog import show
 from models.drafting.tasks import SiteTask, TaskWording, requests_of, task_named
 from models.family import Task
 from models.model_choice import EndpointOptions, ModelChoice
-from pipeline.accepts import Accepts, modalities_of_kind
+from pipeline.accepts import Accepts, StudyReader, modalities_of_kind
 from pipeline.errors import ConfigurationError
 from pipeline.report import Language
 from pipeline.setting_lists import TaskSettings
@@ -104,6 +104,12 @@ def model_choice(settings: ModelSettings) -> ModelChoice:
         report=settings.report,
         impression=settings.impression,
     )
+
+
+def reader_of(choice: ModelChoice) -> StudyReader:
+    """What a chosen model reads; a server is sent films of at most ``endpoint.max_side``."""
+    reader = show(choice.id).reader
+    return reader if choice.endpoint is None else replace(reader, longest_side=choice.endpoint.max_side)
 
 
 def chosen_model(settings: Settings, name: str) -> ModelChoice:

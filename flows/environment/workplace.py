@@ -26,6 +26,7 @@ from flows.environment.site_models import (
     check_site_tasks,
     chosen_model,
     model_choice,
+    reader_of,
     site_routes,
     site_tasks,
 )
@@ -196,11 +197,16 @@ class Workplace:
 
     @cached_property
     def reader(self) -> StudyReader:
-        """What is read: films of the chest by [model], and what else by the models of routes before [model]'s own."""
+        """What is read: films of the chest by [model], and what else by the models of routes before [model]'s own.
+
+        A film is as large as the model that reads most of it wants it; each has its own preprocessing.
+        """
         entry = show(self.model.id)
+        choices = (self.model, *map(model_choice, self.settings.models.values()))
+        side = max(reader_of(one).longest_side for one in choices)
         routed = tuple(accepted for one in self.routes for accepted in one.accepts)
         name = "the models of this site" if self.routes else self.model.id
-        return StudyReader(name, entry.reads_laterals, (*routed, *entry.accepts))
+        return StudyReader(name, entry.reads_laterals, (*routed, *entry.accepts), side)
 
     @cached_property
     def circumstances(self) -> Circumstances:

@@ -24,7 +24,7 @@ def prepare_for(
     """
     read = read or read_headers(study)
     try:
-        return prepare(study, read, laterals=reader.laterals, trust=trust)
+        return prepare(study, read, longest_side=reader.longest_side, laterals=reader.laterals, trust=trust)
     except SkipStudy as reason:
         slices = has_slices(read.headers, reader.accepts)
         if not slices and not has_pictures(read.headers, reader.accepts):

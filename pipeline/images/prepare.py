@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from pipeline.accepts import USUAL_SIDE
 from pipeline.errors import FailStudy, SkipStudy
 from pipeline.images.choose import LATERAL_NOT_USED, Candidate, Reason
 from pipeline.images.context import instance_ref, odd_values, study_context
@@ -51,7 +52,7 @@ def prepare(
     study: FetchedStudy,
     read: StudyHeaders | None = None,
     *,
-    longest_side: int = 1024,
+    longest_side: int = USUAL_SIDE,
     limits: ImageLimits = DEFAULT_LIMITS,
     laterals: bool = False,
     trust: SiteTrust = HEADERS_ALONE,

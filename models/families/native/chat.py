@@ -84,6 +84,7 @@ class ChatFamily:
         self.parts |= loaded.placing.parts
         self._ends = end_tokens(loaded, dialect, self._decoding)
         self.parts |= {"decoding": self._decoding.words, **loaded.settings}
+        self.parts |= {"film": "as stored"} if entry.whole_film else {}
         self._opened = opens_reasoning(dialect.frame(""))
         self._pads = isinstance(dialect, MedGemmaDialect) and Task.DETECT in self.tasks
         self._constraint: JsonConstraint | None = None

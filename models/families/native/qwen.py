@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from models.catalog import CatalogEntry
 from models.families.native.chat import ChatFamily, grey_picture, picture_of, seen_image
-from models.families.native.dialect import IMAGE_MARK, ParsedAnswer
+from models.families.native.dialect import IMAGE_MARK, Dialect, ParsedAnswer
 from models.families.native.networks import ChatNetwork
 from models.families.native.qwen3_tower import DEEP, qwen3_tower, shape_of_qwen3
 from models.families.native.qwen_dialects import find_dialect, limit_to_words
@@ -41,6 +41,9 @@ from pipeline.study import ImageSet, StudyImage
 
 QWEN3 = "qwen3_vl"
 """The kind of model in the config.json of Qwen3-VL."""
+BOUND_PIXELS = 1 << 20
+"""Pixels of an image at most, unless its tower runs in torch on a GPU: elsewhere attention takes memory by the square
+of the patches (ONNX Runtime: 4 bytes x heads x patches x patches), or hours."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +66,18 @@ class QwenFamily(ChatFamily):
     """
 
     _shape: GridInputs
+
+    def __init__(
+        self, entry: CatalogEntry, loaded: ChatNetwork, dialect: Dialect, cache: Path, **options: Any
+    ) -> None:
+        """As ``ChatFamily``; images are kept to ``BOUND_PIXELS`` where more would not fit."""
+        super().__init__(entry, loaded, dialect, cache, **options)
+        linear = self.runner == "torch" and loaded.network.device.type != "cpu"
+        size = loaded.processor.size
+        if not linear and size["longest_edge"] > BOUND_PIXELS:
+            least = min(size["shortest_edge"], BOUND_PIXELS)
+            loaded.processor.size = {"shortest_edge": least, "longest_edge": BOUND_PIXELS}
+            self.parts |= {"pixels": f"at most {BOUND_PIXELS} of an image"}
 
     def _tower(self, loaded: ChatNetwork) -> Tower:
         self._shape, tower = _seeing(loaded, self._entry.id)

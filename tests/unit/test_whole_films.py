@@ -1,0 +1,109 @@
+"""A family that reads images of any size gets a film as stored: its patches are its processor's of that film."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from flows.environment.site_models import model_choice, reader_of
+from flows.environment.workplace import Workplace
+from models.catalog import list_models, show
+from models.families.native.qwen import BOUND_PIXELS, QwenFamily
+from models.families.native.qwen_dialects import find_dialect
+from models.families.native.qwen_loading import load_qwen
+from models.model_choice import EndpointOptions, ModelChoice
+from pipeline.accepts import USUAL_SIDE, WHOLE_FILM
+from pipeline.images import prepare_for
+from pipeline.settings import Settings
+from pipeline.study import ImageSet
+from tests.engines import ENGINES
+from tests.synthetic import chest_pixels, fetched, write_chest
+from tests.tiny_qwen import write_qwen
+
+ROWS, COLUMNS = 1700, 1400
+
+
+@pytest.fixture(scope="module")
+def film(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    folder = tmp_path_factory.mktemp("film")
+    return fetched(folder, [write_chest(folder / "a", pixels=chest_pixels(ROWS, COLUMNS))])
+
+
+def shown(film: Any, model: str) -> ImageSet:
+    return prepare_for(film, reader=reader_of(ModelChoice(model)))[1]
+
+
+def test_a_film_is_as_large_as_its_reader_wants_it(film: Any) -> None:
+    (whole,), (step,) = shown(film, "lingshu-7b").images, shown(film, "firstread-mini").images
+    assert whole.pixels.shape == (ROWS, COLUMNS)
+    assert max(step.pixels.shape) == USUAL_SIDE
+    assert (whole.original_rows, whole.original_columns) == (step.original_rows, step.original_columns)
+
+
+@pytest.mark.parametrize(("model", "kind"), [("lingshu-7b", "qwen2.5-vl"), ("unirg-cxr", "qwen3-vl")])
+def test_patches_are_the_processors_own_of_the_whole_film(
+    film: Any, model: str, kind: str, tmp_path: Path
+) -> None:
+    entry = show(model)
+    folder = write_qwen(tmp_path / "weights", kind, 12_845_056)
+    loaded = load_qwen(folder, entry.network_class)
+    dialect = find_dialect(entry, folder)
+    with QwenFamily(entry, loaded, dialect, ENGINES, require_runner="torch", threads=1) as family:
+        assert loaded.processor.size["longest_edge"] == BOUND_PIXELS, "in torch, on a CPU"
+        assert family.parts["film"] == "as stored"
+        assert family.parts["pixels"].startswith("at most 1048576")
+        study = shown(film, model)
+        grey = np.clip(np.rint(study.images[0].pixels * 255), 0, 255).astype(np.uint8)
+        picture = Image.fromarray(grey).convert("RGB")
+        wanted = loaded.processor(images=[picture], return_tensors="np")
+        np.testing.assert_array_equal(family.prepare(study), wanted["pixel_values"])
+        stepped = family.prepare(shown(film, "firstread-mini"))
+        assert stepped.shape != wanted["pixel_values"].shape or not np.array_equal(
+            stepped, wanted["pixel_values"]
+        )
+
+
+def test_a_smaller_limit_of_a_folder_is_left_alone(tmp_path: Path) -> None:
+    entry = show("chexone")
+    folder = write_qwen(tmp_path / "weights", "qwen2.5-vl", 262_144)
+    loaded = load_qwen(folder, entry.network_class, 262_144)
+    with QwenFamily(
+        entry, loaded, find_dialect(entry, folder), ENGINES, require_runner="torch", threads=1
+    ) as family:
+        assert loaded.processor.size["longest_edge"] == 262_144
+        assert "pixels" not in family.parts
+
+
+def test_a_server_is_sent_what_the_site_allows_it(film: Any) -> None:
+    served = ModelChoice(
+        "openai-endpoint", endpoint=EndpointOptions("http://127.0.0.1:1", "m", max_side=1600)
+    )
+    assert reader_of(served).longest_side == 1600
+    (image,) = prepare_for(film, reader=reader_of(served))[1].images
+    assert max(image.pixels.shape) == 1600
+    assert reader_of(ModelChoice("medrega")).longest_side == USUAL_SIDE
+
+
+def test_one_film_serves_all_models_of_a_site(tmp_path: Path) -> None:
+    site = Settings.model_validate(
+        {
+            "data_dir": str(tmp_path),
+            "model": {"id": "firstread-mini"},
+            "models": {"pointing": {"id": "lingshu-7b", "weights": "/nowhere"}},
+        }
+    )
+    sides = [reader_of(model_choice(one)).longest_side for one in (site.model, *site.models.values())]
+    assert sides == [USUAL_SIDE, WHOLE_FILM]
+    with Workplace.without_store(site) as workplace:
+        assert workplace.reader.longest_side == WHOLE_FILM
+
+
+def test_the_families_that_read_whole_films_are_those_of_any_size() -> None:
+    assert {entry.adapter for entry in list_models() if entry.whole_film} == {
+        "qwen2-vl",
+        "qwen2.5-vl",
+        "qwen3-vl",
+    }
+    assert not show("firstread-mini").whole_film
