@@ -217,19 +217,31 @@ class ReportPage:
 
 @dataclass(frozen=True, slots=True)
 class ReportVersion:
-    """One stored version of a report."""
+    """One stored version of a report; the texts are "" where no model wrote it, or where it withdrew another."""
 
     version: int
     status: str
     created_at: datetime
     model_id: str
+    findings: str = ""
+    impression: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class EarlierStudy:
+    """The report in force of the study that a draft compares with, of the same patient, and its pictures."""
+
+    report_id: str
+    study_date: date | None
+    previews: tuple[Preview, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class ReportDetail:
     """All that the review page shows of one report.
 
-    Its current version, and the versions before, newest first.
+    Its current version, and the versions before, newest first. ``newer`` and ``older`` are the reports beside it in the
+    list of all, "" at its ends.
     """
 
     row: ReportRow
@@ -239,3 +251,6 @@ class ReportDetail:
     completeness: Completeness
     previews: tuple[Preview, ...]
     versions: tuple[ReportVersion, ...]
+    newer: str = ""
+    older: str = ""
+    earlier: EarlierStudy | None = None

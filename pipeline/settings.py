@@ -307,6 +307,11 @@ class ServeSettings(Table):
     public_url: str = ""
     trusted_proxies: tuple[str, ...] = ()
     person_header: str = ""
+    viewer_url: str = Field(
+        default="",
+        pattern=r"^(https?://[^\s\"'<>]*\{study\}[^\s\"'<>]*)?$",
+        description="the site's viewer, with {study} for the Study Instance UID",
+    )
 
 
 class PrefectSettings(Table):

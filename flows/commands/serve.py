@@ -11,6 +11,7 @@ from functools import partial
 from flows.environment.listener_health import read_health
 from flows.environment.noted_configuration import note_configuration
 from pipeline.fhir.audit_events import rest_access
+from pipeline.fhir.codes import finding_name
 from pipeline.fhir.door_events import door as door_event
 from pipeline.fhir.published import published
 from pipeline.settings import Settings
@@ -44,6 +45,8 @@ def serve_forever(settings: Settings, *, host: str | None, port: int | None) -> 
             addresses=addresses,
             published=published(),
             listener=partial(_listener, settings),
+            names=finding_name,
+            viewer_url=settings.serve.viewer_url,
         )
         with _told_at_intervals(app.state.doors):
             serve(app, host, port, ready=partial(_say, token))

@@ -108,6 +108,12 @@ def finding_code(kind: str, language: Language) -> Body:
     return concept(*codings, text=entry[language.value])
 
 
+def finding_name(kind: str, language: Language) -> str:
+    """What a kind of finding is called in a language; the key as words where the table has no name."""
+    name: str = _finding(kind)[language.value]
+    return name
+
+
 def finding_site(kind: str, language: Language) -> tuple[str, str]:
     """Where a kind of finding lies: a name to read and a SNOMED CT code, either may be empty."""
     site = _finding(kind).get("site", {})

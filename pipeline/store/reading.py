@@ -8,7 +8,8 @@ from typing import Any
 from psycopg.rows import dict_row
 
 from pipeline.ledger import LedgerState, Preview, StoredResource
-from pipeline.lookup import ReportDetail, ReportFilter, ReportPage, ReportRow, ReportVersion
+from pipeline.lookup import EarlierStudy, ReportDetail, ReportFilter, ReportPage, ReportRow, ReportVersion
+from pipeline.report import PriorStudy
 from pipeline.store.codec import checks_from, completeness_from, draft_from, left_out_from
 from pipeline.store.connections import Connection
 from pipeline.store.place import place_of, token_of
@@ -53,22 +54,43 @@ def report_detail(connection: Connection, report_id: str) -> ReportDetail | None
         if not rows or parts is None:
             return None
         version, draft, checks, left_out, completeness = parts
-        previews = connection.execute(
-            statement("reading", "previews"), wanted | {"version": version}, binary=True
-        ).fetchall()
+        shown, drafted = rows[0], draft_from(draft)
+        previews = _previews(connection, report_id, version, shown.study_instance_uid)
         versions = connection.execute(statement("reading", "report_versions"), wanted).fetchall()
-    shown = rows[0]
+        beside = connection.execute(statement("reading", "report_neighbours"), wanted).fetchone()
+        earlier = _earlier(connection, report_id, drafted.prior)
     return ReportDetail(
         row=shown,
-        draft=draft_from(draft),
+        draft=drafted,
         checks=checks_from(checks),
         left_out=left_out_from(left_out),
         completeness=completeness_from(completeness),
-        previews=tuple(
-            Preview(InstanceRef(shown.study_instance_uid, *one[:2]), *one[2:]) for one in previews
-        ),
+        previews=previews,
         versions=tuple(ReportVersion(*one) for one in versions),
+        newer=beside[0] if beside else "",
+        older=beside[1] if beside else "",
+        earlier=earlier,
     )
+
+
+def _previews(
+    connection: Connection, report_id: str, version: int, study_instance_uid: str
+) -> tuple[Preview, ...]:
+    wanted = {"report_id": report_id, "version": version}
+    rows = connection.execute(statement("reading", "previews"), wanted, binary=True).fetchall()
+    return tuple(Preview(InstanceRef(study_instance_uid, *one[:2]), *one[2:]) for one in rows)
+
+
+def _earlier(connection: Connection, report_id: str, prior: PriorStudy | None) -> EarlierStudy | None:
+    """The report of the study that a draft compares with, where there is one in force and it is of the same patient."""
+    if prior is None:
+        return None
+    wanted = {"report_id": report_id, "study_instance_uid": prior.study_instance_uid}
+    found = connection.execute(statement("reading", "earlier_report"), wanted).fetchone()
+    if found is None:
+        return None
+    earlier, version, day = found
+    return EarlierStudy(earlier, day, _previews(connection, earlier, version, prior.study_instance_uid))
 
 
 def studies(

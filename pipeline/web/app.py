@@ -12,6 +12,7 @@ from pipeline.web.definitions import Definition
 from pipeline.web.doors import Doors
 from pipeline.web.fhir_rest import PREFIX, FhirRest
 from pipeline.web.guard import Guard
+from pipeline.web.naming import Names, key_as_words
 from pipeline.web.outcomes import FhirError, outcome
 from pipeline.web.reader import Audit, Clock, Reader
 from pipeline.web.rendering import message_page
@@ -31,6 +32,8 @@ def create_app(
     addresses: Addresses | None = None,
     published: Sequence[Definition] = (),
     listener: Callable[[], Mapping[str, object] | None] = lambda: None,
+    names: Names = key_as_words,
+    viewer_url: str = "",
 ) -> FastAPI:
     """The application over ``reader``.
 
@@ -38,7 +41,8 @@ def create_app(
     it); with an empty one only this machine is answered. ``audit`` is called before patient data leaves;
     where it raises, nothing leaves. ``addresses`` tell at which address clients call, behind a proxy.
     ``published`` are the FHIR definitions of what resources use beside the standard. ``listener`` tells how
-    ``firstread listen`` is.
+    ``firstread listen`` is. ``names`` call the findings of a draft in its language, ``viewer_url`` is the site's viewer
+    with "{study}" for the Study Instance UID.
     """
     addresses = addresses or Addresses()
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
@@ -47,7 +51,9 @@ def create_app(
     app.state.token = token
     app.state.behind_proxy = addresses.behind_proxy
     app.include_router(FhirRest(reader, audit, clock, clock(), software_version, published).router())
-    app.include_router(ReviewPages(reader, audit, clock, control, doors, listener).router())
+    app.include_router(
+        ReviewPages(reader, audit, clock, control, doors, listener, names, viewer_url).router()
+    )
     app.add_exception_handler(FhirError, _refuse)
     app.add_exception_handler(HTTPException, _refuse)
     app.add_middleware(Guard, control=control, addresses=addresses, doors=doors)

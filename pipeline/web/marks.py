@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from pipeline.report import DraftReport, Finding, Place, Point, Region
+from pipeline.web.naming import key_as_words
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +76,4 @@ class Marks:
 def finding_label(finding: Finding) -> str:
     """A finding as a mark is called: side and kind."""
     side = finding.side.value if finding.side else ""
-    return " ".join(part for part in (side, kind_name(finding.kind)) if part)
-
-
-def kind_name(kind: str) -> str:
-    """A key of the vocabulary as words."""
-    return kind.replace("_", " ")
+    return " ".join(part for part in (side, key_as_words(finding.kind)) if part)

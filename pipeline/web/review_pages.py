@@ -13,6 +13,7 @@ from pipeline.lookup import ReportFilter
 from pipeline.web.access_control import SESSION, AccessControl, cookie_name
 from pipeline.web.doors import Doors
 from pipeline.web.list_filter import list_filter
+from pipeline.web.naming import Names, key_as_words
 from pipeline.web.reader import Access, Audit, Clock, DoorKind, Interaction, Reader
 from pipeline.web.rendering import asset, message_page, page
 from pipeline.web.review_view import STATUS_MEANING, review_view
@@ -52,6 +53,8 @@ class ReviewPages:
     doors: Doors
     listener: Callable[[], Mapping[str, object] | None] = lambda: None
     """How the listener is that shares our data folder; None where there is none."""
+    names: Names = key_as_words
+    viewer_url: str = ""
 
     def router(self) -> APIRouter:
         """The routes."""
@@ -99,7 +102,7 @@ class ReviewPages:
         if detail is None:
             return message_page(404, "There is no such report.")
         signed_in = self.control.is_session(request)
-        view = review_view(detail)
+        view = review_view(detail, self.names, self.viewer_url)
         return page("report.html", detail=detail, view=view, meaning=STATUS_MEANING, signed_in=signed_in)
 
     def sign_in_page(self, request: Request) -> Response:

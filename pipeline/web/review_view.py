@@ -2,13 +2,16 @@
 
 import base64
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from urllib.parse import quote
 
 from pipeline.ledger import Preview
 from pipeline.lookup import ReportDetail
-from pipeline.report import CheckOutcome, Finding, Point, PriorStudy, Region, Verdict
+from pipeline.report import CheckOutcome, Finding, Language, Point, PriorStudy, Region, Verdict
 from pipeline.web.answers_view import AnswerView, answer_view
-from pipeline.web.marks import Mark, Marks, kind_name
+from pipeline.web.differences import Difference, differences
+from pipeline.web.marks import Mark, Marks
+from pipeline.web.naming import HEADINGS, Names, key_as_words, place_of, severity_of
 from pipeline.web.sentences import Piece, pieces
 
 STATUS_MEANING = {
@@ -65,12 +68,20 @@ class ReviewView:
     passed: tuple[CheckOutcome, ...]
     unseen: int
     probabilities: tuple[tuple[str, float], ...]
+    headings: tuple[str, str, str, str, str]
+    differences: tuple[Difference, ...]
+    earlier: tuple[Picture, ...]
+    viewer: str
 
 
-def review_view(detail: ReportDetail) -> ReviewView:
-    """Number the marks and sort everything for reading."""
+def review_view(detail: ReportDetail, names: Names = key_as_words, viewer_url: str = "") -> ReviewView:
+    """Number the marks and sort everything for reading.
+
+    ``names`` call a kind of finding in the draft's language. In ``viewer_url`` "{study}" stands for the Study Instance
+    UID, "" for no viewer.
+    """
     draft, marks = detail.draft, Marks(detail.draft)
-    lines = [_line(finding, marks.of_finding(finding)) for finding in draft.findings]
+    lines = [_line(finding, marks.of_finding(finding), names, draft.language) for finding in draft.findings]
     placed = list(marks.placed())
     pictures = tuple(
         _picture(number, preview, placed, len(detail.previews))
@@ -88,7 +99,21 @@ def review_view(detail: ReportDetail) -> ReviewView:
         concerns=tuple(check for check in detail.checks if check.verdict is not Verdict.PASSED),
         passed=tuple(check for check in detail.checks if check.verdict is Verdict.PASSED),
         unseen=len(placed) - sum(len(picture.marks) for picture in pictures),
-        probabilities=tuple((kind_name(kind), p) for kind, p in sorted(draft.probabilities.items())),
+        probabilities=tuple(
+            (names(kind, draft.language), p) for kind, p in sorted(draft.probabilities.items())
+        ),
+        headings=HEADINGS[draft.language],
+        differences=differences(detail.versions),
+        earlier=_earlier(detail),
+        viewer=viewer_url.replace("{study}", quote(detail.row.study_instance_uid, safe="")),
+    )
+
+
+def _earlier(detail: ReportDetail) -> tuple[Picture, ...]:
+    previews = detail.earlier.previews if detail.earlier else ()
+    return tuple(
+        replace(_picture(number, preview, (), len(previews)), alternative="Image of the earlier study.")
+        for number, preview in enumerate(previews, 1)
     )
 
 
@@ -116,15 +141,13 @@ def _picture(
     )
 
 
-def _line(finding: Finding, mark: Mark | None) -> FindingLine:
-    side = finding.side.value if finding.side else ""
-    zone = f"{finding.zone} zone" if finding.zone else ""
+def _line(finding: Finding, mark: Mark | None, names: Names, language: Language) -> FindingLine:
     return FindingLine(
         number=mark.number if mark and finding.present else None,
-        name=kind_name(finding.kind),
+        name=names(finding.kind, language),
         present=finding.present,
-        place=" ".join(part for part in (side, zone) if part),
-        severity=finding.severity,
+        place=place_of(finding, language),
+        severity=severity_of(finding, language),
         confidence="" if finding.confidence is None else f"{finding.confidence:.2f}",
         meter=finding.confidence,
     )

@@ -1,18 +1,22 @@
 """The review page as a person meets it: in headless Chromium, over reports in Postgres."""
 
+import io
 import os
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from dataclasses import dataclass, field, replace
+from datetime import UTC, date, datetime
 
+import numpy as np
 import pytest
+from PIL import Image
 from playwright.sync_api import Browser, Page, Request, sync_playwright
 
-from pipeline.report import Language
+from pipeline.ledger import LedgerState
+from pipeline.report import Language, PriorStudy
 from pipeline.store.store import Store
 from pipeline.web import create_app, serving
-from tests.memory_reader import answered_outcome, invented_outcome, save_as_flows
+from tests.memory_reader import answered_outcome, invented_outcome, save_as_flows, study_uid
 
 BANNER = "Machine-made draft. Not read by a radiologist. Not for clinical use."
 ARGUMENTS = [
@@ -274,6 +278,123 @@ def test_the_keyboard_reaches_everything(visit: Visit) -> None:
     assert {"regions", "1", "2"} <= reached
     for summary in ("Checks", "Classifier", "Instances", "Provenance", "Versions"):
         assert any(one.startswith(summary) for one in reached), summary
+
+
+def reported_again(store: Store, number: int, impression: str) -> None:
+    """Study ``number`` is drafted anew, in other words."""
+    outcome = invented_outcome(number, impression=impression)
+    ledger_id = next(
+        row.ledger_id for row in store.studies() if row.study_instance_uid == outcome.draft.study_instance_uid
+    )
+    assert store.reopen([ledger_id], [], again=True) == (ledger_id,)
+    (claim,) = store.claim("recipe", owner="tests", limit=1, lease_seconds=60)
+    store.record_complete(claim, replace(outcome.completeness, manifest_digest="other"))
+    store.advance([claim], LedgerState.DRAFTED)
+    store.save(
+        replace(outcome, claim=claim, completeness=replace(outcome.completeness, manifest_digest="other"))
+    )
+
+
+def test_from_one_report_to_the_next_without_the_list(visit: Visit) -> None:
+    for number in range(3):
+        save_as_flows(visit.store, [invented_outcome(number)])
+    page = visit.open("/reports/report-1")
+    beside = page.get_by_role("navigation", name="Reports beside this one")
+    assert beside.get_by_role("link", name="Newer report").get_attribute("accesskey") == "k"
+    beside.get_by_role("link", name="Newer report").click()
+    assert page.get_by_role("heading", level=1).inner_text() == "Invented Person 2"
+    assert not beside.get_by_role("link", name="Newer report").count()
+    for number in (1, 0):
+        older = beside.get_by_role("link", name="Older report")
+        assert older.get_attribute("accesskey") == "j"
+        older.focus()
+        page.keyboard.press("Enter")
+        page.wait_for_url(f"**/reports/report-{number}")
+    assert not beside.get_by_role("link", name="Older report").count()
+
+
+def test_what_changed_between_two_drafts_is_marked(visit: Visit) -> None:
+    save_as_flows(visit.store, [invented_outcome(0)])
+    reported_again(visit.store, 0, "Small left pleural effusion. Mass in the right upper zone.")
+    page = visit.open("/reports/report-0")
+    changed = page.get_by_role("region", name="What version 2 says otherwise than 1")
+    assert changed.locator("del").inner_text().strip() == "Nodule"
+    assert changed.locator("ins").inner_text().strip() == "Mass"
+    assert "Findings" not in changed.inner_text()
+
+
+def test_the_earlier_film_stands_beside_the_one_that_is_compared_with_it(visit: Visit) -> None:
+    """Studies 0 and 3 are of one patient, study 1 is of another."""
+    compared = answered_outcome(3)
+    for number, prior in ((3, 0), (4, 0)):
+        outcome = answered_outcome(number) if number != 3 else compared
+        draft = replace(outcome.draft, prior=PriorStudy(study_uid(prior), date(2026, 1, 1)))
+        if number == 3:
+            save_as_flows(visit.store, [invented_outcome(prior)])
+        save_as_flows(visit.store, [replace(outcome, draft=draft)])
+    page = visit.open("/reports/report-3")
+    page.set_viewport_size({"width": 1440, "height": 900})
+    shown = [one.bounding_box() for one in page.locator("figure svg").all()]
+    assert len(shown) == 2
+    now, then = shown
+    assert now is not None
+    assert then is not None
+    assert now["y"] == pytest.approx(then["y"], abs=2)
+    assert now["y"] + now["height"] <= 900, "the whole film is in view"
+    assert then["x"] > now["x"] + now["width"] - 1
+    page.get_by_role("link", name="study of 2026-01-01").click()
+    assert page.get_by_role("heading", level=1).inner_text() == "Invented Person 0"
+    page = visit.open("/reports/report-4")
+    assert page.locator("figure svg").count() == 1, "a study of another patient is never shown"
+
+
+PIXEL = """async () => {
+  const svg = document.querySelector('figure svg').getBoundingClientRect()
+  return [svg.x + svg.width / 2, svg.y + svg.height / 2]
+}"""
+
+
+def grey(page: Page) -> float:
+    """The mean grey of the middle of the first film as it is on the screen."""
+    x, y = page.evaluate(PIXEL)
+    shot = page.screenshot(clip={"x": x - 40, "y": y - 40, "width": 80, "height": 80})
+    return float(np.asarray(Image.open(io.BytesIO(shot)).convert("L"), np.float64).mean())
+
+
+def test_the_look_of_a_film_can_be_changed(visit: Visit) -> None:
+    save_as_flows(visit.store, [invented_outcome(0)])
+    page = visit.open("/reports/report-0")
+    page.get_by_label("Show regions").uncheck()
+    plain = grey(page)
+    page.get_by_label("Inverted").check()
+    assert grey(page) == pytest.approx(255 - plain, abs=6)
+    page.get_by_label("Brighter").check()
+    assert grey(page) > plain + 5
+    page.get_by_label("As shown").check()
+    assert grey(page) == pytest.approx(plain, abs=2)
+    before = page.locator("figure svg").bounding_box()
+    page.get_by_label("Large").check()
+    after = page.locator("figure svg").bounding_box()
+    assert before is not None
+    assert after is not None
+    assert after["width"] > 1.5 * before["width"]
+    assert page.evaluate("() => document.documentElement.scrollWidth <= window.innerWidth")
+
+
+def test_the_list_is_cards_on_a_phone(visit: Visit) -> None:
+    save_as_flows(visit.store, [invented_outcome(number) for number in range(3)])
+    page = visit.open("/")
+    page.set_viewport_size({"width": 390, "height": 800})
+    assert page.evaluate("() => document.documentElement.scrollWidth <= window.innerWidth")
+    card = page.locator("tbody tr").first
+    for text in ("Invented Person", "1 check", "partial", "firstread-mini"):
+        cell = card.get_by_text(text).first
+        assert cell.is_visible(), text
+        place = cell.bounding_box()
+        assert place is not None
+        assert place["x"] >= 0
+        assert place["x"] + place["width"] <= 390
+    assert not page.locator("thead").is_visible()
 
 
 def test_an_empty_store_says_so(visit: Visit) -> None:

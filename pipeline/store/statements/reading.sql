@@ -51,11 +51,35 @@ WHERE report_id = %(report_id)s AND version = %(version)s
 ORDER BY ordinal;
 
 -- name: report_versions
-SELECT h.version_id, h.body ->> 'status', h.last_updated, coalesce(v.model_id, '')
+SELECT h.version_id, h.body ->> 'status', h.last_updated, coalesce(v.model_id, ''), coalesce(v.findings, ''),
+       coalesce(v.impression, '')
 FROM resource_history AS h
 LEFT JOIN report_version AS v ON v.report_id = h.resource_id AND v.version = h.version_id
 WHERE h.resource_type = 'DiagnosticReport' AND h.resource_id = %(report_id)s
 ORDER BY h.version_id DESC;
+
+-- name: report_neighbours
+SELECT coalesce((SELECT n.report_id FROM report_row AS n
+                 WHERE n.status <> 'entered-in-error'
+                   AND (n.created_at, n.report_id) > (r.created_at, r.report_id)
+                 ORDER BY n.created_at, n.report_id LIMIT 1), ''),
+       coalesce((SELECT o.report_id FROM report_row AS o
+                 WHERE o.status <> 'entered-in-error'
+                   AND (o.created_at, o.report_id) < (r.created_at, r.report_id)
+                 ORDER BY o.created_at DESC, o.report_id DESC LIMIT 1), '')
+FROM report_row AS r
+WHERE r.report_id = %(report_id)s;
+
+-- name: earlier_report
+SELECT e.report_id, e.version, e.study_date
+FROM report_row AS e
+JOIN report_row AS r ON r.report_id = %(report_id)s
+WHERE e.study_instance_uid = %(study_instance_uid)s
+  AND e.patient = r.patient
+  AND e.report_id <> r.report_id
+  AND e.status <> 'entered-in-error'
+ORDER BY e.created_at DESC
+LIMIT 1;
 
 -- name: studies
 SELECT l.ledger_id, l.archive, l.study_instance_uid, l.recipe, l.state::text, l.code, l.reason, l.attempts,
