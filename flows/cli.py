@@ -381,6 +381,9 @@ def export(
         Path | None,
         typer.Option("--out", metavar="FILE", show_default="standard output", help="File to write"),
     ] = None,
+    segmentations: Annotated[
+        Path | None, typer.Option("--segmentations", metavar="FOLDER", help="Their masks as DICOM files, too")
+    ] = None,
     config: Config = None,
     json: Json = False,
     verbose: Verbose = False,
@@ -388,7 +391,7 @@ def export(
     """Write the reports in force as a table, without identifiers."""
     from flows.commands.export_drafts import ExportOrder, export_drafts
 
-    order = ExportOrder(archive, *days(since, until), form, identifiers, out)
+    order = ExportOrder(archive, *days(since, until), form, identifiers, out, segmentations)
     export_drafts(opened_settings(config, verbose), order, as_json=json)
 
 

@@ -16,6 +16,7 @@ from flows.environment.stopping import stopped_by
 from flows.environment.workplace import Workplace
 from flows.fetching import fetch_study, transfer_events, unread
 from flows.given import Given, gather
+from flows.masks import drawn
 from flows.priors import Compared, with_last_prior
 from flows.received import link_received, pushed_events, used, with_received
 from flows.stored_pixels import in_stored_pixels
@@ -240,6 +241,8 @@ def draft_outcome(
                 *draft.remarks,
             ),
         )
+        told = drawn(draft, brought.image_set, brought.previews, workplace.settings.policy.segmentations)
+        draft = told.draft
         has_prior = draft.prior is not None
         outcomes = run_checks(
             draft,
@@ -268,7 +271,7 @@ def draft_outcome(
             diagnostic_report_id=_report_id(resources),
             status=site.draft_status,
             resources=resources,
-            previews=brought.previews,
+            previews=told.previews,
             audit=(
                 *retrieval_events(workplace, brought, now),
                 audit_events.report_written(
@@ -277,6 +280,7 @@ def draft_outcome(
             ),
             received=brought.received,
             patient_key=patient_key(brought.context),
+            masks=told.masks,
         )
     except StopRun:
         raise

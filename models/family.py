@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import ConfigurationError
-from pipeline.report import Label, Language, Place, Region, Side
+from pipeline.report import Label, Language, Place, Region, Segment, Side
 from pipeline.study import ImageSet, InstanceRef
 
 
@@ -140,6 +140,9 @@ class Answer:
     places: tuple[Place, ...] = ()
     structured: str = ""
     reasoning: str = ""
+    segments: tuple[Segment, ...] = ()
+    mask: NDArray[np.integer] | None = None
+    """Labels [planes, rows, columns] on the grid of ``ImageSet.volume``; ``segments`` say what each is."""
 
 
 @dataclass(frozen=True, slots=True)

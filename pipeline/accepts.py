@@ -107,7 +107,8 @@ class Accepts:
     stack has at least ``least`` of them and no gap, or with ``gaps`` one that the report names; of more than ``most``
     so many are shown, evenly chosen, the first and the last among them; ``windows`` are ranges (low, high) in
     Hounsfield units that CT is shown in: one gives grey pictures, three give the channels of a colour picture; none:
-    the window of the header, else -160 to 240. Of pictures: at most ``most`` of a study are shown.
+    the window of the header, else -160 to 240; ``whole`` gives the values of every plane beside the pictures. Of
+    pictures: at most ``most`` of a study are shown.
     """
 
     kind: Kind
@@ -121,6 +122,7 @@ class Accepts:
     unknown_view: bool = False
     planes: tuple[str, ...] = ()
     gaps: bool = False
+    whole: bool = False
 
     def __str__(self) -> str:
         """For people: "slices (CT, MR) of the chest, at most 32"."""

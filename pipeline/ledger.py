@@ -126,13 +126,26 @@ class Resource:
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """A small picture of a frame the model saw, for the review page: JPEG bytes, and the stored image's own size."""
+    """A small picture of a frame the model saw, for the review page: JPEG bytes, and the stored image's own size.
+
+    ``overlay`` is a PNG with clear ground of the outlines that a segmentation has there, b"" where it has none.
+    """
 
     ref: InstanceRef
     frame: int
     jpeg: bytes
     original_rows: int
     original_columns: int
+    overlay: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredMask:
+    """A Segmentation of ours as a DICOM file, kept with the report that names it."""
+
+    ref: InstanceRef
+    sop_class_uid: str
+    content: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +170,7 @@ class ReportOutcome:
     audit: tuple[Mapping[str, Any], ...]
     received: tuple[UsedInstance, ...] = ()
     patient_key: str = ""
+    masks: tuple[StoredMask, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -237,6 +237,15 @@ class EarlierStudy:
 
 
 @dataclass(frozen=True, slots=True)
+class ReadMask:
+    """A segmentation of ours as a DICOM file, with the report that names it and the Patient whose it is."""
+
+    content: bytes
+    report_id: str
+    patient: str
+
+
+@dataclass(frozen=True, slots=True)
 class ReportDetail:
     """All that the review page shows of one report.
 

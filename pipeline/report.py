@@ -7,8 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
-from pipeline.study import InstanceRef
+from pipeline.study import Code, InstanceRef
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 class Language(StrEnum):
@@ -95,6 +100,53 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
+class Segment:
+    """One structure of a segmentation: ``number`` is its label in the mask, ``name`` what people call it.
+
+    ``volume_ml`` is 0 and ``voxels`` is 0 where the model found none of it. ``label`` is the model's own name. ``code``
+    is None where no checked one is known; ``side`` is not part of it.
+    """
+
+    number: int
+    name: str
+    volume_ml: float
+    voxels: int
+    label: str = ""
+    code: Code | None = None
+    side: Side | None = None
+
+
+OUTLINES = (
+    "#e64b35",
+    "#4dbbd5",
+    "#00c878",
+    "#f0b428",
+    "#a078ff",
+    "#f582be",
+    "#91d1c2",
+    "#ffff5a",
+    "#c49a6c",
+    "#78aaff",
+)
+
+
+def outline_colour(number: int) -> str:
+    """How the outline of the segment that is numbered so (from 1) is drawn: "#rrggbb"."""
+    return OUTLINES[(number - 1) % len(OUTLINES)]
+
+
+@dataclass(frozen=True, slots=True)
+class MaskRef:
+    """Where the voxels of an answer's segments are kept: an instance of ours; Segment.number is the Segment Number
+    (0062,0004) there.
+    """
+
+    ref: InstanceRef
+    sop_class_uid: str
+    sha256: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class TaskAnswer:
     """The machine's answer to one further task of a study, beside the report.
 
@@ -117,6 +169,10 @@ class TaskAnswer:
     """The family that answered, where it is not the one that drafted the report."""
     reasoning: str = ""
     """What the model thought in words before it answered: kept here, and in no resource, page or message."""
+    segments: tuple[Segment, ...] = ()
+    mask: "NDArray[np.integer] | None" = field(default=None, compare=False, repr=False)
+    """Labels [planes, rows, columns] on the volume's grid, until they are written as an instance; never stored here."""
+    mask_ref: MaskRef | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -269,6 +269,9 @@ class PolicySettings(Table):
         default="off",
         description="give the model the patient's last earlier study of this archive to compare with",
     )
+    segmentations: Literal["binary", "labelmap"] = Field(
+        default="binary", description="how masks are written; labelmap is smaller and newer"
+    )
 
 
 class ListenSettings(Table):

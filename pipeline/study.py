@@ -373,11 +373,28 @@ class StudyImage:
     burned_in: bool = False
 
 
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
+class StudyVolume:
+    """All planes of the stack that the images are of, for a model that asks for the whole of it.
+
+    ``values`` [planes, rows, columns] int16 or float32 in the unit of the modality (CT in HU). ``affine`` leads from
+    (plane, row, column, 1) to LPS in mm; ``planes`` say where each came from, frames counted from 0. ``sources`` is for
+    ``pipeline.images`` alone, which writes results beside the planes.
+    """
+
+    values: "NDArray[np.int16] | NDArray[np.float32]"
+    affine: "NDArray[np.float64]"
+    planes: tuple[tuple[InstanceRef, int], ...]
+    modality: str
+    sources: object = None
+
+
 @dataclass(frozen=True, slots=True)
 class ImageSet:
     """The images of one study that a model may see, and what was left out, with reasons.
 
-    ``priors`` are images of an earlier study of the same patient, given for comparison; regions never lie on them.
+    ``volume`` is the whole stack they were taken from, where a model asks for it. ``priors`` are images of an earlier
+    study of the same patient, given for comparison; regions never lie on them.
     """
 
     study_instance_uid: str
@@ -387,3 +404,4 @@ class ImageSet:
     remarks: tuple[Remark, ...] = ()
     chest: bool = True
     """Whether the images are films of the chest, on which the checks of words, sides and views were measured."""
+    volume: StudyVolume | None = None

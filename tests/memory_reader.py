@@ -21,6 +21,7 @@ from pipeline.lookup import (
     NameStarts,
     Order,
     PatientIn,
+    ReadMask,
     ReportDetail,
     ReportFilter,
     ReportPage,
@@ -67,6 +68,7 @@ class MemoryReader:
 
     versions: dict[tuple[str, str], list[StoredResource]] = field(default_factory=dict)
     details: dict[str, ReportDetail] = field(default_factory=dict)
+    masks: dict[str, ReadMask] = field(default_factory=dict)
     broken: Exception | None = None
 
     def save_all(self, outcomes: Sequence[ReportOutcome]) -> None:
@@ -206,6 +208,9 @@ class MemoryReader:
 
     def report_detail(self, report_id: str) -> ReportDetail | None:
         return self.details.get(report_id)
+
+    def mask(self, sop_instance_uid: str) -> ReadMask | None:
+        return self.masks.get(sop_instance_uid)
 
 
 def save_as_flows(store: Store, outcomes: Sequence[ReportOutcome]) -> None:

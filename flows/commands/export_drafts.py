@@ -44,6 +44,8 @@ class ExportOrder:
     format: str = "jsonl"
     identifiers: bool = False
     out: Path | None = None
+    segmentations: Path | None = None
+    """A folder for the masks of these reports as DICOM files; they name the patient."""
 
 
 def export_drafts(settings: Settings, order: ExportOrder, *, as_json: bool) -> None:
@@ -57,12 +59,17 @@ def export_drafts(settings: Settings, order: ExportOrder, *, as_json: bool) -> N
         raise ConfigurationError("export", f"--format must be {' or '.join(FORMATS)}, not {order.format!r}")
     if as_json and order.out is None:
         raise ConfigurationError("export", "--json needs --out: standard output would hold both")
+    if order.segmentations is not None and not order.identifiers:
+        raise ConfigurationError(
+            "export", "segmentations name their patient: add --identifiers to --segmentations"
+        )
     with _opened(order.out) as file, open_store(settings) as store:
         event = audit_events.drafts_exported(
             settings.policy.organization, login_name(), _asked(order), datetime.now(UTC)
         )
         store.append_audit([event])
-        written = _write(file, order.format, map(_row_of(order), _drafts(store, order)))
+        drafts = (_with_masks(store, order.segmentations, one) for one in _drafts(store, order))
+        written = _write(file, order.format, map(_row_of(order), drafts))
     if as_json:
         sys.stdout.write(json.dumps({"exported": written, "identifiers": order.identifiers}) + "\n")
     else:
@@ -98,6 +105,20 @@ def _drafts(store: Store, order: ExportOrder) -> Iterator[StoredDraft]:
     ):
         yield from page
         after = page[-1].report_id
+
+
+def _with_masks(store: Store, folder: Path | None, draft: StoredDraft) -> StoredDraft:
+    """``draft``, its segmentations written into ``folder``, each under its SOP Instance UID."""
+    if folder is None:
+        return draft
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for uid, content in store.masks_of(draft.report_id, draft.version):
+            with open(folder / f"{uid}.dcm", "wb", opener=open_private) as file:
+                file.write(content)
+    except OSError as error:
+        raise ConfigurationError("export", f"{folder} cannot be written ({error.strerror})") from None
+    return draft
 
 
 def _row_of(order: ExportOrder) -> Callable[[StoredDraft], dict[str, Any]]:

@@ -5,9 +5,9 @@ from pathlib import Path
 
 from models.catalog import show
 from models.drafting.tasks import SiteTask, TaskWording, requests_of, task_named
-from models.family import Task
+from models.family import Request, Task
 from models.model_choice import EndpointOptions, ModelChoice
-from pipeline.accepts import Accepts, StudyReader, modalities_of_kind
+from pipeline.accepts import Accepts, Kind, StudyReader, modalities_of_kind
 from pipeline.errors import ConfigurationError
 from pipeline.report import Language
 from pipeline.setting_lists import TaskSettings
@@ -87,6 +87,29 @@ def _of_modalities(accepts: tuple[Accepts, ...], wanted: frozenset[str]) -> tupl
         if both := known & wanted:
             found.append(replace(one, modalities=tuple(sorted(both))))
     return tuple(found)
+
+
+def route_tasks(route: SiteRoute, language: Language) -> tuple[SiteTask, ...]:
+    """What the model of a route is asked beside its draft: a segmenter keeps its mask."""
+    if not show(route.model.id).does(Task.SEGMENT, language):
+        return ()
+    return (SiteTask(Request(Task.SEGMENT, language)),)
+
+
+def with_whole(settings: Settings, accepts: tuple[Accepts, ...]) -> tuple[Accepts, ...]:
+    """``accepts`` with whole volumes for the modalities that a task of the site segments."""
+    wanted: set[str] = set()
+    for table in settings.tasks:
+        if table.task == Task.SEGMENT and table.model in settings.models:
+            reads = show(settings.models[table.model].id).accepts
+            of_model = {name for one in reads if one.whole for name in one.modalities}
+            wanted |= of_model & set(table.modalities) if table.modalities else of_model
+    return tuple(
+        replace(one, whole=True)
+        if one.kind is Kind.SLICES and wanted & set(one.modalities or wanted)
+        else one
+        for one in accepts
+    )
 
 
 def model_choice(settings: ModelSettings) -> ModelChoice:

@@ -27,8 +27,10 @@ from flows.environment.site_models import (
     chosen_model,
     model_choice,
     reader_of,
+    route_tasks,
     site_routes,
     site_tasks,
+    with_whole,
 )
 from flows.environment.work_folder import work_folder
 from models.catalog import show
@@ -163,11 +165,14 @@ class Workplace:
 
     def _open_drafter(self) -> "Drafter":
         from models.recipe import Recipe  # with all that runs a model: not for a run with nothing new
+        from pipeline.images.segmentation import require_highdicom
 
+        if any(one.whole for one in self.reader.accepts):
+            require_highdicom()
         tasks, priors = site_tasks(self.settings, self.language), self.settings.policy.priors
         drafter = self._open_model(self.model, tasks=tasks, priors=priors)
         for route in self.routes:
-            self._routed[route.name] = self._open_model(route.model)
+            self._routed[route.name] = self._open_model(route.model, tasks=route_tasks(route, self.language))
         if self.routes:
             ways = {one.name: ", ".join(sorted(one.modalities)) for one in self.routes}
             shared = {f"route {way}": self._routed[name].recipe for name, way in ways.items()}
@@ -206,7 +211,9 @@ class Workplace:
         side = max(reader_of(one).longest_side for one in choices)
         routed = tuple(accepted for one in self.routes for accepted in one.accepts)
         name = "the models of this site" if self.routes else self.model.id
-        return StudyReader(name, entry.reads_laterals, (*routed, *entry.accepts), side)
+        return StudyReader(
+            name, entry.reads_laterals, with_whole(self.settings, (*routed, *entry.accepts)), side
+        )
 
     @cached_property
     def circumstances(self) -> Circumstances:

@@ -34,7 +34,6 @@ _NEEDED = {
     Task.CLASSIFY: "labels",
     Task.DETECT: "targets",
     Task.LANDMARK: "targets",
-    Task.SEGMENT: "targets",
     Task.IDENTIFY: "region",
 }
 _TAKEN = {
@@ -43,6 +42,7 @@ _TAKEN = {
     Task.CLASSIFY: ("questions",),
     Task.STRUCTURED: ("schema",),
     Task.GROUNDED_REPORT: ("labels",),
+    Task.SEGMENT: ("targets",),
 }
 NO_FEATURES = Features((), {})
 NO_CONTEXT = PromptContext()
@@ -281,6 +281,8 @@ def task_answer(
         labels=answer.labels,
         places=answer.places,
         structured=answer.structured,
+        segments=answer.segments,
+        mask=answer.mask,
         truncated=answer.truncated,
         schema_digest=hashlib.sha256(request.schema.encode()).hexdigest() if request.schema else "",
         model_id=model_id,

@@ -30,6 +30,7 @@ ADAPTERS = {
     "qwen2-vl": "models.families.native.qwen:open_qwen",
     "qwen2.5-vl": "models.families.native.qwen:open_qwen",
     "qwen3-vl": "models.families.native.qwen:open_qwen",
+    "nnunet": "models.families.segmenting.segmenter:open_segmenter",
     "openai-endpoint": "models.families.endpoint.endpoint_family:open_endpoint",
 }
 """Module and function of each adapter."""

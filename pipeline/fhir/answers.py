@@ -7,20 +7,25 @@ component: a class with ``valueBoolean`` (chosen), a place with ``valueString`` 
 each as an extension, ``sopInstanceUid``, ``seriesInstanceUid`` and ``frame`` as ``REGION`` does, and ``x`` and ``y``
 (valueDecimal, pixels of the stored image, x to the right, y down). ``SCHEMA`` (valueString) is the SHA-256 of the JSON
 Schema that a structured answer is valid under.
+
+Each structure of a segmentation is a component: its SNOMED CT code where a checked one is known, ``valueQuantity`` in
+mL (UCUM), and ``MASK``: ``sopInstanceUid`` and ``seriesInstanceUid`` of our Segmentation, ``segment``
+(valuePositiveInt, its Segment Number there) and ``sha256`` of its file.
 """
 
 import math
 from collections import Counter
 
 from pipeline.errors import FailStudy
-from pipeline.fhir.elements import Body, clean, coding, concept, single_spaced
+from pipeline.fhir.elements import SNOMED, UCUM, Body, clean, coding, concept, single_spaced
 from pipeline.fhir.narrative import answer_lines, observation_narrative, task_name, task_title, words
 from pipeline.fhir.observations import Run, confidence_extension, image_extensions, region_extension, shared
-from pipeline.report import DraftReport, Label, Language, Place, Point, TaskAnswer
+from pipeline.report import DraftReport, Label, Language, MaskRef, Place, Point, Segment, TaskAnswer
 
 TASK_SYSTEM = "urn:firstread:task"
 LABEL_SYSTEM = "urn:firstread:label"
 POINT = "urn:firstread:StructureDefinition:point"
+MASK = "urn:firstread:StructureDefinition:mask"
 SCHEMA = "urn:firstread:StructureDefinition:answer-schema"
 
 
@@ -49,7 +54,8 @@ def _observation(draft: DraftReport, run: Run, answer: TaskAnswer, key: str) -> 
         body["extension"] = [{"url": SCHEMA, "valueString": answer.schema_digest}]
     if notes := _notes(answer):
         body["note"] = [{"text": note} for note in notes]
-    if components := [*map(_class, answer.labels), *map(_found, answer.places)]:
+    segments = (_measured(one, answer.mask_ref, language) for one in answer.segments)
+    if components := [*map(_class, answer.labels), *map(_found, answer.places), *segments]:
         body["component"] = components
     return body
 
@@ -76,6 +82,21 @@ def _class(label: Label) -> Body:
     body["valueBoolean"] = label.chosen
     if extensions := confidence_extension(label.probability):
         body["extension"] = extensions
+    return body
+
+
+def _measured(segment: Segment, mask: MaskRef | None, language: Language) -> Body:
+    code = segment.code
+    codings = [coding(SNOMED, single_spaced(code.value), clean(code.meaning))] if code else []
+    volume = {"value": round(segment.volume_ml, 3), "unit": "mL", "system": UCUM, "code": "mL"}
+    body: Body = {
+        "code": concept(*codings, text=words(language)["volume"].format(name=clean(segment.name) or "?")),
+        "valueQuantity": volume,
+    }
+    if mask is not None and segment.number:
+        parts = [*image_extensions(mask.ref), {"url": "segment", "valuePositiveInt": segment.number}]
+        parts.append({"url": "sha256", "valueString": mask.sha256})
+        body["extension"] = [{"url": MASK, "extension": parts}]
     return body
 
 

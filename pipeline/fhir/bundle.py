@@ -16,7 +16,7 @@ from pipeline.fhir.report import diagnostic_report
 from pipeline.fhir.site import Site
 from pipeline.ledger import Completeness, Resource
 from pipeline.report import CheckOutcome, DraftReport, Verdict
-from pipeline.study import ImageSet, StudyContext
+from pipeline.study import ImageSet, InstanceDescription, StudyContext
 
 
 def build_resources(
@@ -41,7 +41,7 @@ def build_resources(
     performed_by = reference("Organization", performer["id"]) | {"display": performer["name"]}
     made_by = device(draft.provenance, performed_by)
     subject_reference = patient_reference(context, site)
-    study = imaging_study(context, completeness, site, subject_reference)
+    study = imaging_study(context, completeness, site, subject_reference, _masks(draft))
     run = Run(
         archive=site.archive,
         manifest_digest=completeness.manifest_digest,
@@ -59,6 +59,17 @@ def build_resources(
     targets = [reference(one["resourceType"], one["id"]) for one in (report, *found)]
     made = provenance(draft, run, targets)
     return tuple(_resource(body) for body in (performer, subject, made_by, study, *found, report, made))
+
+
+def _masks(draft: DraftReport) -> list[InstanceDescription]:
+    """The segmentations of the draft, as instances of series of our own."""
+    refs = {answer.mask_ref: None for answer in draft.answers if answer.mask_ref is not None}
+    return [
+        InstanceDescription(
+            one.ref, one.sop_class_uid, "SEG", series_description="Machine-made segmentation, not verified"
+        )
+        for one in refs
+    ]
 
 
 def transaction_bundle(

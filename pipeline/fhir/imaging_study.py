@@ -1,5 +1,7 @@
 """ImagingStudy: what the headers say about the study, its series and its instances."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from itertools import groupby
 
 from pipeline.fhir.codes import code_system
@@ -14,11 +16,21 @@ _UNKNOWN_MODALITY = "OT"
 _URI = "urn:ietf:rfc:3986"
 
 
-def imaging_study(context: StudyContext, completeness: Completeness, site: Site, subject: Body) -> Body:
-    """The ImagingStudy of the instances described; the archive's count is given where it is more."""
+def imaging_study(
+    context: StudyContext,
+    completeness: Completeness,
+    site: Site,
+    subject: Body,
+    own: Sequence[InstanceDescription] = (),
+) -> Body:
+    """The ImagingStudy of the instances described; the archive's count is given where it is more.
+
+    ``own`` are instances of ours beside those of the archive: each in a series of its own, which says so.
+    """
+    described = replace(context, instances=(*context.instances, *own))
     series = [
         _series(list(members))
-        for _, members in groupby(sorted(context.instances, key=_order), key=_series_uid)
+        for _, members in groupby(sorted(described.instances, key=_order), key=_series_uid)
     ]
     body: Body = {
         "resourceType": "ImagingStudy",
@@ -27,7 +39,7 @@ def imaging_study(context: StudyContext, completeness: Completeness, site: Site,
         "status": "available",
         "subject": subject,
         "numberOfSeries": len(series),
-        "numberOfInstances": max(completeness.announced, len(context.instances)),
+        "numberOfInstances": max(completeness.announced, len(context.instances)) + len(own),
     }
     if series:
         body["modality"] = [

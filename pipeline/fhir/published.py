@@ -15,7 +15,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Final
 
-from pipeline.fhir.answers import POINT, SCHEMA, TASK_SYSTEM
+from pipeline.fhir.answers import MASK, POINT, SCHEMA, TASK_SYSTEM
 from pipeline.fhir.codes import FINDING_SYSTEM
 from pipeline.fhir.elements import Body
 from pipeline.fhir.observations import REGION, SUPPORT
@@ -75,6 +75,25 @@ def published() -> tuple[Body, ...]:
             "A point on an image on which an answer rests.",
             (_COMPONENT,),
             (*_IMAGE, _FRAME, _edge("x", "Place from the left"), _edge("y", "Place from above")),
+        ),
+        _extension(
+            MASK,
+            "Mask",
+            "A segment of a DICOM Segmentation that this server keeps, whose volume a component tells.",
+            (_COMPONENT,),
+            (
+                _Part(
+                    "sopInstanceUid", "id", "SOP Instance UID of the Segmentation, without urn:oid:", least=1
+                ),
+                _Part(
+                    "seriesInstanceUid",
+                    "id",
+                    "Series Instance UID of the Segmentation, without urn:oid:",
+                    least=1,
+                ),
+                _Part("segment", "positiveInt", "Segment Number (0062,0004) in it", least=1),
+                _Part("sha256", "string", "SHA-256 of its file, in hexadecimal", least=1),
+            ),
         ),
         _extension(
             SUPPORT,

@@ -17,17 +17,19 @@ from pipeline.report import (
     ImpressionSource,
     Label,
     Language,
+    MaskRef,
     Place,
     Point,
     PriorStudy,
     Provenance,
     Region,
+    Segment,
     Side,
     Support,
     TaskAnswer,
     Verdict,
 )
-from pipeline.study import DamagedInstance, InstanceRef, LeftOut
+from pipeline.study import Code, DamagedInstance, InstanceRef, LeftOut
 
 Json = Mapping[str, Any]
 
@@ -115,8 +117,19 @@ def _answer(body: Json) -> TaskAnswer:
             "language": Language(body["language"]),
             "labels": tuple(Label(**one) for one in body["labels"]),
             "places": tuple(_place(one) for one in body["places"]),
+            "segments": tuple(_segment(one) for one in body.get("segments", ())),
+            "mask_ref": _mask_ref(body.get("mask_ref")),
         }
     )
+
+
+def _segment(body: Json) -> Segment:
+    code, side = body["code"], body["side"]
+    return Segment(**{**body, "code": Code(**code) if code else None, "side": Side(side) if side else None})
+
+
+def _mask_ref(body: Json | None) -> MaskRef | None:
+    return MaskRef(**{**body, "ref": InstanceRef(**body["ref"])}) if body else None
 
 
 def _place(body: Json) -> Place:

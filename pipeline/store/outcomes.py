@@ -25,7 +25,14 @@ def save(connection: Connection, outcome: ReportOutcome, values: Values) -> Save
 
     Raises LostClaim, FailStudy("report-signed"), SkipStudy("duplicate-study"), psycopg errors.
     """
-    row = connection.execute(statement("ledger", "save_report"), values).fetchone()
+    beside = mask_values(outcome)
+    if beside is None:
+        row = connection.execute(statement("ledger", "save_report"), values).fetchone()
+    else:
+        with connection.transaction():
+            row = connection.execute(statement("ledger", "save_report"), values).fetchone()
+            if row is not None and row[0] == "saved":
+                connection.execute(statement("masks", "save_masks"), {**beside, "version": row[1]})
     answer, version = row if row is not None else ("lost", None)
     if answer == "signed":
         raise FailStudy(
@@ -96,6 +103,22 @@ def report_values(outcome: ReportOutcome) -> Values | FirstreadError:
         }
     except FailStudy as error:
         return error
+
+
+def mask_values(outcome: ReportOutcome) -> Values | None:
+    """The parameters of ``save_masks`` but the version, None where the study has no masks."""
+    drawn = [(number, one.overlay) for number, one in enumerate(outcome.previews) if one.overlay]
+    if not outcome.masks and not drawn:
+        return None
+    return {
+        "report_id": outcome.diagnostic_report_id,
+        "series": [one.ref.series_instance_uid for one in outcome.masks],
+        "instances": [one.ref.sop_instance_uid for one in outcome.masks],
+        "classes": [one.sop_class_uid for one in outcome.masks],
+        "contents": [one.content for one in outcome.masks],
+        "ordinals": [number for number, _ in drawn],
+        "overlays": [png for _, png in drawn],
+    }
 
 
 def settled_values(outcome: SettledOutcome) -> Values | FirstreadError:

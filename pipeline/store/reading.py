@@ -8,7 +8,15 @@ from typing import Any
 from psycopg.rows import dict_row
 
 from pipeline.ledger import LedgerState, Preview, StoredResource
-from pipeline.lookup import EarlierStudy, ReportDetail, ReportFilter, ReportPage, ReportRow, ReportVersion
+from pipeline.lookup import (
+    EarlierStudy,
+    ReadMask,
+    ReportDetail,
+    ReportFilter,
+    ReportPage,
+    ReportRow,
+    ReportVersion,
+)
 from pipeline.report import PriorStudy
 from pipeline.store.codec import checks_from, completeness_from, draft_from, left_out_from
 from pipeline.store.connections import Connection
@@ -91,6 +99,21 @@ def _earlier(connection: Connection, report_id: str, prior: PriorStudy | None) -
         return None
     earlier, version, day = found
     return EarlierStudy(earlier, day, _previews(connection, earlier, version, prior.study_instance_uid))
+
+
+def mask(connection: Connection, sop_instance_uid: str) -> ReadMask | None:
+    """A segmentation of ours by its UID, or None; none of a withdrawn report."""
+    row = connection.execute(
+        statement("masks", "mask"), {"instance": sop_instance_uid}, binary=True
+    ).fetchone()
+    return ReadMask(*row) if row else None
+
+
+def masks_of(connection: Connection, report_id: str, version: int) -> tuple[tuple[str, bytes], ...]:
+    """The segmentations that a version of a report names, each with its SOP Instance UID."""
+    values = {"report_id": report_id, "version": version}
+    rows = connection.execute(statement("masks", "masks_of"), values, binary=True).fetchall()
+    return tuple((uid, bytes(content)) for uid, content in rows)
 
 
 def studies(

@@ -24,6 +24,7 @@ from pipeline.ledger import (
 from pipeline.lookup import (
     EVERY_REPORT,
     HistorySearch,
+    ReadMask,
     ReportDetail,
     ReportFilter,
     ReportPage,
@@ -363,6 +364,14 @@ class Store:
     def report_detail(self, report_id: str) -> ReportDetail | None:
         """One report with its draft, checks, previews and versions, or None."""
         return self._run(lambda c: reading.report_detail(c, report_id))
+
+    def mask(self, sop_instance_uid: str) -> ReadMask | None:
+        """A segmentation of ours by its UID, or None; none of a withdrawn report."""
+        return self._run(lambda c: reading.mask(c, sop_instance_uid))
+
+    def masks_of(self, report_id: str, version: int) -> tuple[tuple[str, bytes], ...]:
+        """The segmentations that a version of a report names, each with its SOP Instance UID."""
+        return self._run(lambda c: reading.masks_of(c, report_id, version))
 
     def studies(self, archive: str | None = None, *, limit: int = 100) -> tuple[StudyRow, ...]:
         """Ledger rows, newest first."""

@@ -3,7 +3,7 @@
 import json
 from dataclasses import dataclass
 
-from pipeline.report import TaskAnswer
+from pipeline.report import TaskAnswer, outline_colour
 from pipeline.web.marks import Marks
 
 TASK_NAMES = {
@@ -46,6 +46,15 @@ class PlaceLine:
 
 
 @dataclass(frozen=True, slots=True)
+class SegmentLine:
+    """One structure of a segmentation; ``colour`` is that of its outline, "" where none was found."""
+
+    name: str
+    volume: str
+    colour: str
+
+
+@dataclass(frozen=True, slots=True)
 class AnswerView:
     """One answer as the page shows it; ``structured`` is JSON to read, ``text`` what is told nowhere else."""
 
@@ -56,6 +65,8 @@ class AnswerView:
     structured: str
     labels: tuple[LabelLine, ...]
     places: tuple[PlaceLine, ...]
+    segments: tuple[SegmentLine, ...]
+    mask: str
     truncated: bool
     model: str
 
@@ -68,7 +79,7 @@ def answer_view(answer: TaskAnswer, marks: Marks) -> AnswerView:
         task=TASK_NAMES.get(answer.task, answer.task.replace("_", " ")),
         question=answer.question,
         language=answer.language.value,
-        text="" if told else answer.text,
+        text="" if told or answer.segments else answer.text,
         structured=_readable(answer.structured),
         labels=tuple(
             LabelLine(one.name, one.chosen, _figure(one.probability), one.probability)
@@ -84,6 +95,15 @@ def answer_view(answer: TaskAnswer, marks: Marks) -> AnswerView:
             )
             for one in answer.places
         ),
+        segments=tuple(
+            SegmentLine(
+                one.name,
+                f"{one.volume_ml:.1f} ml" if one.voxels else "not found",
+                outline_colour(one.number) if one.number else "",
+            )
+            for one in answer.segments
+        ),
+        mask=answer.mask_ref.ref.sop_instance_uid if answer.mask_ref else "",
         truncated=answer.truncated,
         model=answer.model_id,
     )

@@ -10,6 +10,7 @@ from pipeline.ledger import StoredResource
 from pipeline.lookup import (
     EVERY_REPORT,
     HistorySearch,
+    ReadMask,
     ReportDetail,
     ReportFilter,
     ReportPage,
@@ -57,6 +58,10 @@ class Reader(Protocol):
 
     def report_detail(self, report_id: str) -> ReportDetail | None:
         """One report with its draft, checks, previews and versions, or None."""
+        ...
+
+    def mask(self, sop_instance_uid: str) -> ReadMask | None:
+        """A segmentation of ours by its UID, or None; none of a withdrawn report."""
         ...
 
 

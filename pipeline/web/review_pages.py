@@ -1,5 +1,6 @@
 """The review page: a list of reports, and one report with its image, text, regions and checks. Read only."""
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Annotated
@@ -21,6 +22,7 @@ from pipeline.web.search_parameters import ID
 from pipeline.web.search_values import CONTROL
 
 PAGE_SIZE = 50
+UID = re.compile(r"[0-9.]{1,64}")
 _LARGEST_FORM = 4096
 _MEDIA_TYPES = {"css": "text/css; charset=utf-8", "svg": "image/svg+xml"}
 
@@ -61,6 +63,7 @@ class ReviewPages:
         router = APIRouter()
         router.add_api_route("/", self.reports, methods=["GET", "HEAD"])
         router.add_api_route("/reports/{report_id}", self.report, methods=["GET", "HEAD"])
+        router.add_api_route("/segmentations/{instance}", self.segmentation, methods=["GET", "HEAD"])
         router.add_api_route("/sign-in", self.sign_in_page, methods=["GET"])
         router.add_api_route("/sign-in", self.sign_in, methods=["POST"])
         router.add_api_route("/sign-out", self.sign_out, methods=["POST"])
@@ -104,6 +107,18 @@ class ReviewPages:
         signed_in = self.control.is_session(request)
         view = review_view(detail, self.names, self.viewer_url)
         return page("report.html", detail=detail, view=view, meaning=STATUS_MEANING, signed_in=signed_in)
+
+    def segmentation(self, request: Request, instance: str) -> Response:
+        """A segmentation of ours as a DICOM file (PS3.18 8.7.3: application/dicom)."""
+        found = self.reader.mask(instance) if UID.fullmatch(instance) else None
+        shown = {found.patient} if found else set()
+        self._record(
+            request, Interaction.READ, found.report_id if found else "", shown, found=found is not None
+        )
+        if found is None:
+            return message_page(404, "There is no such segmentation.")
+        headers = {"Content-Disposition": f'attachment; filename="{instance}.dcm"'}
+        return Response(found.content, media_type="application/dicom", headers=headers)
 
     def sign_in_page(self, request: Request) -> Response:
         """Ask for the token; where none is needed, go on to the list."""

@@ -38,6 +38,7 @@ class Picture:
     rows: int
     marks: tuple[Mark, ...]
     alternative: str
+    overlay: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +139,9 @@ def _picture(
         rows=preview.original_rows,
         marks=here,
         alternative=f"Image that the model saw, one of {count}. Marked regions: {marked}.",
+        overlay=f"data:image/png;base64,{base64.b64encode(preview.overlay).decode('ascii')}"
+        if preview.overlay
+        else "",
     )
 
 

@@ -21,6 +21,7 @@ from pipeline.report import Language
 from pipeline.settings import Settings
 from tests.engines import ENGINES
 from tests.faulty_endpoint import FaultyEndpoint, faulty_endpoint
+from tests.taught_segmenter import write_segmenter
 from tests.tiny_chat import write_chat_model
 from tests.tiny_qwen import write_qwen
 from tests.tiny_text import write_text_model
@@ -64,6 +65,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         "qwen2-vl": write_qwen(root / "umit", "qwen2-vl"),
         "qwen2.5-vl": write_qwen(root / "qwen", "qwen2.5-vl"),
         "qwen3-vl": write_qwen(root / "qwen3", "qwen3-vl"),
+        "nnunet": write_segmenter(root / "nnunet"),
     }
 
 
@@ -89,6 +91,9 @@ def test_a_block_is_a_choice_that_the_program_takes(
         asked.setdefault(plan.summarizer, []).append(Request(Task.SUMMARIZE, language))
     if settings.model.impression not in ("", NO_IMPRESSION):
         assert settings.model.impression in settings.models
+    for route in settings.routes:
+        drafted = draft_plan(show(settings.models[route.model].id), language)
+        asked.setdefault(route.model, []).append(Request(drafted.task, language, variant=drafted.variant))
     assert set(asked) == {"", *settings.models}, "every model of the block has something to do"
     for name, table in {"": settings.model, **settings.models}.items():
         entry, choice = show(table.id), model_choice(table)

@@ -76,6 +76,7 @@ LEAVES_ALONE = {
     "policy.draft_status": "how a draft is filed from now on; none is written anew for it",
     "policy.organization": "in whose name a draft is filed from now on",
     "policy.identifier_system": "by which names a draft is filed from now on",
+    "policy.segmentations": "how a mask is written from now on",
     "policy.grace_minutes": "when a short study is drafted; its gap is on the report",
     "policy.retry_minutes": "when a study is tried again",
     "policy.max_attempts": "how often a study is tried",

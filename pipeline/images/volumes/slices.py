@@ -23,7 +23,7 @@ from pipeline.images.sampling import evenly
 from pipeline.images.scale import resized, working_size
 from pipeline.images.volumes.plane import Plane, planes_of
 from pipeline.images.volumes.stack import Stack, stacks_of
-from pipeline.images.volumes.voxels import PLANE_LIMITS, plane_values
+from pipeline.images.volumes.voxels import PLANE_LIMITS, plane_values, read_volume
 from pipeline.study import (
     FetchedStudy,
     ImageSet,
@@ -32,6 +32,7 @@ from pipeline.study import (
     Remark,
     StudyContext,
     StudyImage,
+    StudyVolume,
     Turn,
 )
 
@@ -113,7 +114,24 @@ def prepare_slices(
     remarks += _remarks(best.stack, len(shown), len(ranked))
     context = study_context(study.study_instance_uid, list(headers))
     return context, ImageSet(
-        study.study_instance_uid, images, tuple(unused), remarks=tuple(dict.fromkeys(remarks)), chest=False
+        study.study_instance_uid,
+        images,
+        tuple(unused),
+        remarks=tuple(dict.fromkeys(remarks)),
+        chest=False,
+        volume=whole_volume(best.stack) if best.accepted.whole and not best.stack.missing else None,
+    )
+
+
+def whole_volume(stack: Stack) -> StudyVolume:
+    """Every plane of ``stack`` decoded, as a value for a model. Raises FailStudy as ``read_volume``."""
+    read = read_volume(stack)
+    return StudyVolume(
+        read.values,
+        read.affine,
+        tuple((plane.ref, plane.frame) for plane in stack.planes),
+        modality_of(stack.planes[0].header.dataset),
+        stack,
     )
 
 

@@ -45,10 +45,12 @@ ORDER BY version DESC
 LIMIT 1;
 
 -- name: previews
-SELECT series_instance_uid, sop_instance_uid, frame, jpeg, original_rows, original_columns
-FROM preview
-WHERE report_id = %(report_id)s AND version = %(version)s
-ORDER BY ordinal;
+SELECT p.series_instance_uid, p.sop_instance_uid, p.frame, p.jpeg, p.original_rows, p.original_columns,
+       coalesce(o.png, '')
+FROM preview AS p
+LEFT JOIN preview_overlay AS o ON o.report_id = p.report_id AND o.version = p.version AND o.ordinal = p.ordinal
+WHERE p.report_id = %(report_id)s AND p.version = %(version)s
+ORDER BY p.ordinal;
 
 -- name: report_versions
 SELECT h.version_id, h.body ->> 'status', h.last_updated, coalesce(v.model_id, ''), coalesce(v.findings, ''),

@@ -1,0 +1,98 @@
+"""Make the checkpoints of an nnU-Net v2 folder readable here: ``python -m models.convert_segmenter FOLDER``.
+
+nnU-Net and TotalSegmentator publish ``fold_N/checkpoint_final.pth``, a pickle. It is read by torch's restricted reader,
+which builds tensors and plain values and calls nothing else. ``model.safetensors`` and ``config.json`` are written
+beside it.
+"""
+
+import argparse
+import json
+import sys
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from models.families.segmenting.folder import CONFIG_FILE, WEIGHTS_FILE
+from models.families.segmenting.plans import read_plan
+from models.networks.unet import UNet, named_once
+from models.weight_loading.verified import check_keys
+from pipeline.errors import FirstreadError, StopRun
+
+CHECKPOINT = "checkpoint_final.pth"
+
+
+def convert(folder: Path, checkpoint: str = CHECKPOINT) -> tuple[Path, ...]:
+    """Convert each fold; returns the files of weights written.
+
+    Raises StopRun("segmenter") where there is none, where one holds more than tensors and plain values, and where the
+    weights are not those of the plans.
+    """
+    found = sorted(folder.glob(f"fold_*/{checkpoint}"))
+    if not found:
+        raise StopRun("segmenter", f"{folder} holds no fold_*/{checkpoint}")
+    return tuple(_converted(folder, one) for one in found)
+
+
+def _converted(folder: Path, path: Path) -> Path:
+    from safetensors.torch import save_file
+
+    said = read_checkpoint(path)
+    try:
+        configuration = str(said["init_args"]["configuration"])
+        weights = named_once(said["network_weights"])
+        mirrored = [int(axis) for axis in said.get("inference_allowed_mirroring_axes") or ()]
+        trainer = str(said.get("trainer_name", ""))
+    except (KeyError, TypeError, ValueError, AttributeError):
+        raise StopRun("segmenter", f"{path.name} is no checkpoint of nnU-Net v2") from None
+    plan = read_plan(folder, configuration)
+    check_keys(UNet(plan.shape, 1, plan.outputs).state_dict(), weights)
+    target = path.with_name(WEIGHTS_FILE)
+    save_file({name: value.contiguous().clone() for name, value in weights.items()}, target)
+    told = {"configuration": configuration, "mirrored": mirrored, "trainer": trainer}
+    path.with_name(CONFIG_FILE).write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+    return target
+
+
+def read_checkpoint(path: Path) -> Mapping[str, Any]:
+    """Tensors and plain values of a pickle. Raises StopRun("segmenter") for one that names anything else."""
+    import pickle
+
+    import torch
+
+    scalar: Any = np.float64(0).__reduce__()[0]
+    kinds: list[Any] = [scalar, (scalar, "numpy.core.multiarray.scalar"), np.dtype]
+    kinds += [type(np.dtype(name)) for name in ("float32", "float64", "int32", "int64", "bool")]
+    try:
+        with torch.serialization.safe_globals(kinds), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of older protocols, which are read or refused
+            said = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
+        raise StopRun(
+            "segmenter",
+            f"{path.name} is not a file of tensors and plain values ({type(error).__name__}): it is not opened",
+        ) from None
+    if not isinstance(said, Mapping):
+        raise StopRun("segmenter", f"{path.name} is no checkpoint of nnU-Net v2")
+    return said
+
+
+def main() -> int:
+    """The command."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--checkpoint", default=CHECKPOINT)
+    given = parser.parse_args()
+    try:
+        for path in convert(given.folder, given.checkpoint):
+            sys.stdout.write(f"{path}\n")
+    except FirstreadError as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

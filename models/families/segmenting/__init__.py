@@ -1,0 +1,1 @@
+"""Segmenters: volumes of CT and MR to the organs that a network knows, in the way of nnU-Net v2."""

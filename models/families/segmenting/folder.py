@@ -1,0 +1,117 @@
+"""A segmenter's folder: plans and labels as nnU-Net writes them, and for each fold weights without a pickle.
+
+    dataset.json, plans.json          as nnU-Net v2 leaves them (TotalSegmentator's folders are the same)
+    fold_N/model.safetensors          the weights, each once
+    fold_N/config.json                configuration, mirrored axes and trainer, out of the checkpoint
+    firstread.json                    optional: {"orientation": "LPS" or "RAS"}
+
+``python -m models.convert_segmenter`` makes the files of a fold out of ``checkpoint_final.pth``, never opened here.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from models.families.segmenting.plans import DATASET_FILE, PLANS_FILE, Plan, read_json, read_plan
+from models.networks.unet import UNet
+from models.weight_loading.kept_digests import weight_digest
+from models.weight_loading.tensors import open_tensors
+from models.weight_loading.verified import check_keys
+from pipeline.errors import ConfigurationError, StopRun
+
+WEIGHTS_FILE, CONFIG_FILE, OWN_FILE = "model.safetensors", "config.json", "firstread.json"
+ORIENTATIONS = ("LPS", "RAS")
+"""Where rows and columns of the training images counted to; planes count to the head in both."""
+_TOTAL_SEGMENTATOR = frozenset(
+    {"vertebrae_L5", "iliopsoas_left", "autochthon_left", "lung_upper_lobe_left", "iliac_vena_left"}
+)
+"""Labels that only TotalSegmentator calls so: its images are brought to RAS before they are segmented."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fold:
+    """One trained network: its weights' file and the SHA-256 of all that shapes it."""
+
+    weights: Path
+    digests: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class SegmenterFolder:
+    """A folder that was understood; no weights are read yet. ``mirrored`` are axes of the network's input."""
+
+    plan: Plan
+    folds: tuple[Fold, ...]
+    mirrored: tuple[int, ...]
+    orientation: str
+    shared: Mapping[str, str]
+
+
+def read_folder(folder: Path) -> SegmenterFolder:
+    """Read what the folder says. Raises ConfigurationError for another kind of folder, StopRun("segmenter")."""
+    inner = sorted(path.parent for path in folder.glob(f"fold_*/{WEIGHTS_FILE}"))
+    if not inner or not (folder / PLANS_FILE).is_file() or not (folder / DATASET_FILE).is_file():
+        pickled = any(folder.glob("fold_*/*.pth"))
+        how = "; convert its checkpoints: python -m models.convert_segmenter" if pickled else ""
+        message = (
+            f"{folder} is no segmenter: it needs {PLANS_FILE}, {DATASET_FILE} and fold_*/{WEIGHTS_FILE}{how}"
+        )
+        raise ConfigurationError("weights-folder", message)
+    told = [_told(fold / CONFIG_FILE) for fold in inner]
+    if any(one != told[0] for one in told):
+        raise StopRun("segmenter", "the folds are of different configurations: keep those of one")
+    configuration, mirrored = told[0]
+    plan = read_plan(folder, configuration)
+    own = folder / OWN_FILE
+    files = [folder / PLANS_FILE, folder / DATASET_FILE, *([own] if own.is_file() else [])]
+    return SegmenterFolder(
+        plan,
+        tuple(_fold(one) for one in inner),
+        mirrored,
+        _orientation(own, plan),
+        {path.name: weight_digest(path) for path in files},
+    )
+
+
+def _fold(folder: Path) -> Fold:
+    names = (WEIGHTS_FILE, CONFIG_FILE)
+    return Fold(
+        folder / WEIGHTS_FILE, {f"{folder.name}/{name}": weight_digest(folder / name) for name in names}
+    )
+
+
+def _told(path: Path) -> tuple[str, tuple[int, ...]]:
+    said: Any = read_json(path)
+    try:
+        mirrored = tuple(int(axis) for axis in said["mirrored"])
+        if not set(mirrored) <= {0, 1, 2} or len(set(mirrored)) < len(mirrored):
+            raise ValueError
+        return str(said["configuration"]), mirrored
+    except (KeyError, TypeError, ValueError):
+        raise StopRun("segmenter", f"{path.name} of a fold is not what our converter writes") from None
+
+
+def _orientation(own: Path, plan: Plan) -> str:
+    if own.is_file():
+        said = read_json(own)
+        found = said.get("orientation") if isinstance(said, dict) and set(said) <= {"orientation"} else None
+        if found not in ORIENTATIONS:
+            known = " or ".join(ORIENTATIONS)
+            raise StopRun("segmenter", f"{OWN_FILE} says orientation = {known} and nothing else")
+        return str(found)
+    return "RAS" if _TOTAL_SEGMENTATOR & set(plan.names.values()) else "LPS"
+
+
+def load_network(plan: Plan, fold: Fold) -> UNet:
+    """The network of a fold, on the CPU. Raises StopRun for weights that are not its own."""
+    network = UNet(plan.shape, 1, plan.outputs)
+    expected = network.state_dict()
+    with open_tensors([fold.weights]) as tensors:
+        check_keys(expected, tensors)
+        read = {name: one[...].float() for name, one in tensors.items()}
+    wrong = [name for name, value in read.items() if value.shape != expected[name].shape]
+    if wrong:
+        raise StopRun("weights", f"the tensor {wrong[0]} has another shape than the plans ask for")
+    network.load_state_dict(read, assign=True)
+    return network.eval()
