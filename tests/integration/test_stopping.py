@@ -14,7 +14,9 @@ from flows.commands.simulate import simulate
 from tests.sites import environment, rows, until, write_site
 
 WITHIN = 5.0 if os.getloadavg()[0] < 3 else 12.0
-"""Seconds; a machine that does other work at the same time is slower to unwind."""
+"""Seconds. A stop is many short steps of several processes in turn (threads end, claims are given back, Prefect is
+told, the embedded server is left): where ten others ask for the processors, each step waits for its turn, and that
+is what the second figure allows for."""
 STALLED = """
 import http.server, sys, time
 class Stalled(http.server.BaseHTTPRequestHandler):
@@ -42,7 +44,9 @@ def stopped(run: "subprocess.Popen[str]", number: signal.Signals) -> dict[str, o
     asked = time.monotonic()
     run.send_signal(number)
     out, error = run.communicate(timeout=60)
-    assert time.monotonic() - asked < WITHIN
+    took = time.monotonic() - asked
+    print(f"stopped within {took:.2f} s")
+    assert took < WITHIN
     assert run.returncode == 3, error
     assert "Traceback" not in error
     assert any(line.startswith("firstread: interrupted: stopped by") for line in error.splitlines())
