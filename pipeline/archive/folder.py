@@ -6,6 +6,7 @@ the last look are not opened again.
 
 import logging
 import os
+import re
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -39,6 +40,8 @@ _FURTHER_DATES = (0x00080021, 0x00080022, 0x00080023, 0x0008002A)
 """Series, acquisition and content date, acquisition date and time: the day of a study that says none."""
 _WANTED = frozenset({*DIGEST_TAGS, _MODALITY, CHARACTER_SET, *_FURTHER_DATES})
 _PIECE = 1 << 18
+_FILM_NAME = re.compile(r"[0-9]+(?:\.[0-9]+)+|(?=[A-Z_]{0,8}[0-9])[A-Z0-9_]{1,8}", re.ASCII)
+_PACKED = frozenset({".gz", ".bz2", ".xz", ".zst", ".zip"})
 _DICOM_SUFFIXES = frozenset({".dcm", ".dicom", ".dic", ".ima"})
 
 
@@ -177,14 +180,21 @@ def _is_other(entry: _Entry) -> bool:
     return (
         isinstance(entry.header, Fault)
         and entry.header.code == "not-dicom"
-        and entry.path.suffix.lower() not in _DICOM_SUFFIXES
+        and not _is_named_as_film(entry.path)
     )
+
+
+def _is_named_as_film(path: Path) -> bool:
+    """By its suffix, also where it was packed; by a UID; or as a File ID of a medium (PS3.10 8.5), say IM000001."""
+    named = path.with_suffix("") if path.suffix.lower() in _PACKED else path
+    return named.suffix.lower() in _DICOM_SUFFIXES or _FILM_NAME.fullmatch(path.name) is not None
 
 
 def _files(root: Path, unlisted: Counter[str]) -> Iterator[Path]:
     """Regular files below ``root``, in a fixed order; a linked folder is followed once.
 
-    ``unlisted`` counts what could not be looked into: folders that may not be read, links that lead nowhere.
+    ``unlisted`` counts what could not be looked into: folders that may not be read, links that lead nowhere, films
+    whose names hide them. What a Mac or a copy in progress leaves (``._1.dcm``, ``.1.dcm.x7Qz``) is no film.
     """
     visited: set[tuple[int, int]] = set()
 
@@ -201,6 +211,8 @@ def _files(root: Path, unlisted: Counter[str]) -> Iterator[Path]:
         for name in sorted(names):
             path = Path(folder) / name
             if name == "DICOMDIR" or name.startswith("."):
+                if not name.startswith("._") and path.suffix.lower() in _DICOM_SUFFIXES:
+                    unlisted["hidden-file"] += 1
                 continue
             if path.is_file():
                 yield path

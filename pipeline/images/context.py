@@ -56,7 +56,10 @@ def started(dataset: Elements) -> datetime | None:
     day = read_date(text(dataset, "StudyDate"))
     if day is None:
         return None
-    moment = datetime.combine(day, read_time(text(dataset, "StudyTime")) or time())
+    clock = read_time(text(dataset, "StudyTime"))
+    moment = datetime.combine(day, clock or time())
+    if clock is None:
+        return moment  # a day: with a zone it would be told as midnight
     offset = text(dataset, "TimezoneOffsetFromUTC")
     if len(offset) == 5 and offset[0] in "+-" and offset[1:].isdecimal():
         ahead = timedelta(hours=int(offset[1:3]), minutes=int(offset[3:]))

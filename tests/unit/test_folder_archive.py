@@ -1,5 +1,6 @@
 """The folder archive and the file reader below it, on hostile and sloppy files."""
 
+import gzip
 import logging
 import os
 import subprocess
@@ -237,6 +238,23 @@ def test_what_is_passed_over_is_counted_by_reason(tmp_path: Path) -> None:
         assert not list(disk.find(StudyQuery()))
         assert disk.passed_over.take() == {"empty-file": 1, "missing-uid": 1}
         assert disk.passed_over.take() == {}
+
+
+def test_films_that_are_hidden_packed_or_ruined_are_counted(tmp_path: Path) -> None:
+    root = tmp_path / "in"
+    whole = film(root / "1.dcm").read_bytes()
+    (root / ".2.dcm").write_bytes(whole)
+    (root / "3.dcm.gz").write_bytes(gzip.compress(whole))
+    for left in ("._1.dcm", ".1.dcm.x7Qz", ".DS_Store", "letter.pdf", "papers.zip", "README", "Makefile"):
+        (root / left).write_bytes(b"something else")
+    for ruined in (
+        "IM000001",
+        "1.2.840.113.7",
+    ):  # as a medium and an archive name them, overwritten with zeros
+        (root / ruined).write_bytes(bytes(5000))
+    with archive(root) as disk:
+        assert len(list(disk.find(StudyQuery()))) == 1
+        assert disk.passed_over.take() == {"hidden-file": 1, "not-dicom": 3}
 
 
 def test_a_linked_folder_is_followed_once(tmp_path: Path) -> None:

@@ -60,6 +60,13 @@ def test_the_end_of_a_day_is_its_last_second(tmp_path: Path) -> None:
     assert context.started == datetime(2026, 1, 2, 23, 59, 59, tzinfo=UTC)
 
 
+@pytest.mark.parametrize("said", ["", "9999", "25:00", "24"])
+def test_a_study_without_a_time_is_told_as_its_day(tmp_path: Path, said: str) -> None:
+    """With a zone it would be an instant at midnight, which a search since eight in the morning misses."""
+    context, _ = prepared(tmp_path, StudyDate="20260102", StudyTime=said, TimezoneOffsetFromUTC="+0100")
+    assert context.started == datetime(2026, 1, 2)  # noqa: DTZ001 - a day
+
+
 def test_a_sound_header_has_no_remark(tmp_path: Path) -> None:
     assert prepared(tmp_path)[1].remarks == ()
     assert prepared(tmp_path, StudyTime="", PatientBirthDate="", StudyDate="2026.01.02")[1].remarks == ()
