@@ -1,6 +1,6 @@
 """What a model takes beside films, said by its catalogue entry: values that the path compares a study with."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -137,7 +137,7 @@ class Accepts:
     def in_words(self) -> str:
         """For a radiographer: "CT and MR of the chest", "mammograms"."""
         named = tuple(self.modalities) or tuple(sorted(modalities_of_kind(self.kind)))
-        what = _MANY.get(self.kind) or " and ".join("PET" if one == "PT" else one for one in named)
+        what = _MANY.get(self.kind) or listed(["PET" if one == "PT" else one for one in named])
         return what + (
             f" of the {' or the '.join(one.lower() for one in self.body_parts)}" if self.body_parts else ""
         )
@@ -174,8 +174,13 @@ class StudyReader:
     def reads(self) -> str:
         """ "firstread-mini reads frontal chest films"."""
         verb = "read" if self.name.startswith("the ") else "reads"
-        *but_last, last = dict.fromkeys((FRONTAL_CHEST_FILMS, *(one.in_words for one in self.accepts)))
-        return f"{self.name} {verb} {', '.join(but_last)}{' and ' if but_last else ''}{last}"
+        return f"{self.name} {verb} {listed([FRONTAL_CHEST_FILMS, *(one.in_words for one in self.accepts)])}"
+
+
+def listed(words: Iterable[str]) -> str:
+    """ "a, b and c", each once."""
+    *but_last, last = dict.fromkeys(words)
+    return f"{', '.join(but_last)}{' and ' if but_last else ''}{last}"
 
 
 FILMS_ALONE = StudyReader("this model")

@@ -219,7 +219,12 @@ class InstanceDescription:
     body_part: str = ""
     instance_number: int | None = None
     laterality: str = ""
+    """L, R, B or U (PS3.3 C.7.6.16.2.8), else as the header has it."""
     view_position: str = ""
+    part: Code | None = None
+    """The body part as SNOMED CT codes it, where a code or a defined term says so."""
+    part_term: str = ""
+    """The same as Body Part Examined has it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,8 +24,9 @@ CALLING = "FIRSTREAD"
 def run_demo(settings: Settings, *, once: bool, show: bool) -> Tally:
     """One sweep of the sample archive, a table of the drafts, then (unless ``once``) the review page.
 
-    One study of the sample is no chest and is skipped; one holds a corrupt film beside a sound one: its report
-    says so. One shows a real film.
+    Three studies of the sample are no films of the chest (a hand, a CT, a photograph) and are skipped, the last two
+    unfetched where the archive lists what they are; one holds a corrupt film beside a sound one: its report says so.
+    One shows a real film.
     """
     folder = settings.data_dir / "demo"
     folder.mkdir(parents=True, exist_ok=True)

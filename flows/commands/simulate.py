@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from flows.commands.simulate_others import write_head_ct, write_skin_photograph
 from models.simulation.film import MAX_VALUE, FilmFinding, SimulatedFilm, render
 from pipeline.dicom_writer import (
     EXPLICIT_LITTLE,
@@ -41,7 +42,7 @@ SYNTAXES = (
 )
 """Transfer syntaxes of simulated studies, in turn."""
 SAMPLE_SEED = 2000
-NOT_CHEST, WITH_CORRUPT, IN_JPEG_2000, INVERTED, JAPANESE, PUBLIC = 3, 5, 7, 9, 11, 12
+NOT_CHEST, WITH_CORRUPT, IN_JPEG_2000, INVERTED, JAPANESE, PUBLIC, CT, PHOTOGRAPH = 3, 5, 7, 9, 11, 12, 13, 14
 """Which studies of the sample archive (from 0) are special."""
 PUBLIC_STUDY = uid_from("sample", str(PUBLIC))
 PUBLIC_FILM = Path(__file__).parent / "public_film" / "00008008_061.jpg"
@@ -107,10 +108,11 @@ def simulate(
 
 
 def sample_archive(out: Path) -> SimulatedArchive:
-    """Write the demo's thirteen studies under ``out``: twelve simulated, and last a real film that is public.
+    """Write the demo's fifteen studies under ``out``: fourteen simulated, and a real film that is public.
 
-    One is a hand; one holds a second film whose pixels are cut short; one is in JPEG 2000, one in
-    MONOCHROME1, and one patient's name has ideographic and phonetic groups in ISO 2022.
+    One is a hand, one a CT of the head, one a photograph of the skin; one holds a second film whose pixels are cut
+    short; one is in JPEG 2000, one in MONOCHROME1, and one patient's name has ideographic and phonetic groups in ISO
+    2022.
     """
     written = []
     for number in range(12):
@@ -130,6 +132,11 @@ def sample_archive(out: Path) -> SimulatedArchive:
         study = _write(out, header, film, transfer_syntax=syntax, photometric=photometric)
         written.append(_with_corrupt(study, header, film) if number == WITH_CORRUPT else study)
     written.append(_write_public(out, _header("sample", PUBLIC)))
+    for number, write in ((CT, write_head_ct), (PHOTOGRAPH, write_skin_photograph)):
+        header = _header("sample", number)
+        paths = write(out / header.accession_number, header)
+        uid = uid_from(header.sop_instance_uid, "1")
+        written.append(WrittenStudy(header.study_instance_uid, uid, paths, "skipped"))
     return SimulatedArchive(tuple(written), _write_truth(out, written))
 
 

@@ -137,7 +137,7 @@ def _exam_code(context: StudyContext, image_set: ImageSet, *, counted: bool) -> 
         code: str = table["report"][_chest_exam(images, image_set, counted=counted)]
         return code
     modalities = {_AS_FILM.get(one.modality.upper(), one.modality.upper()) for one in images}
-    parts = {part for one in images if (part := one.body_part.strip().upper())}
+    parts = {part for one in images if (part := one.part_term or one.body_part.strip().upper())}
     if image_set.chest or len(modalities) != 1:
         return str(table["report"]["generic"])
     known: Mapping[str, str] = table["exam"].get(next(iter(modalities)), {})

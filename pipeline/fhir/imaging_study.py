@@ -5,7 +5,7 @@ from dataclasses import replace
 from itertools import groupby
 
 from pipeline.fhir.codes import code_system
-from pipeline.fhir.elements import DICOM, Body, clean, coding, concept, dated, single_spaced
+from pipeline.fhir.elements import DICOM, SNOMED, Body, clean, coding, concept, dated, single_spaced
 from pipeline.fhir.ids import resource_id
 from pipeline.fhir.site import Site, uid_identifier
 from pipeline.ledger import Completeness
@@ -13,6 +13,12 @@ from pipeline.study import Code, InstanceDescription, StudyContext
 
 _ACCESSION = coding("http://terminology.hl7.org/CodeSystem/v2-0203", "ACSN", "Accession ID")
 _UNKNOWN_MODALITY = "OT"
+_SIDES = {
+    "L": coding(SNOMED, "7771000", "Left"),
+    "R": coding(SNOMED, "24028007", "Right"),
+    "B": coding(SNOMED, "51440002", "Bilateral"),
+}
+"""Laterality of PS3.16 CID 244."""
 _URI = "urn:ietf:rfc:3986"
 
 
@@ -83,9 +89,14 @@ def _series(members: list[InstanceDescription]) -> Body:
         body["number"] = first.series_number
     if description := clean(first.series_description):
         body["description"] = description
-    if body_part := clean(first.body_part):
+    parts, sides = {one.part for one in members}, {one.laterality.upper() for one in members}
+    if len(parts) == 1 and first.part is not None:
+        body["bodySite"] = coding(SNOMED, first.part.value, first.part.meaning)
+    elif body_part := clean(first.body_part):
         body["bodySite"] = {"display": body_part}
-    if laterality := clean(first.laterality):
+    if len(sides) == 1 and (side := _SIDES.get(first.laterality.upper())):
+        body["laterality"] = side
+    elif len(sides) == 1 and (laterality := clean(first.laterality)):
         body["laterality"] = {"display": laterality}
     return body
 

@@ -41,9 +41,12 @@ def accepting(dataset: Elements, accepts: Sequence[Accepts]) -> Accepts | None:
 
 def refusal(headers: Iterable[Header], reader: StudyReader, reason: SkipStudy) -> SkipStudy:
     """Why nothing of a study is read: ``reason`` in the words of what the study is and what is read."""
-    found = [identity for identity in _series(headers) if identity.kind is not Kind.RESULT]
-    if not found or reason.code not in _NO_FILM:
+    looked_at = list(_series(headers))
+    found = [identity for identity in looked_at if identity.kind is not Kind.RESULT]
+    if reason.code not in _NO_FILM or not looked_at:
         return reason
+    if not found:
+        return SkipStudy(reason.code, f"{looked_at[0]} and no image; {reader.reads}")
     failing = [
         (depth, code, identity)
         for identity in found

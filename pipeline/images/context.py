@@ -3,8 +3,10 @@
 from collections.abc import Callable
 from datetime import datetime, time, timedelta, timezone
 
+from pipeline.images.body_parts import certain_part_of
 from pipeline.images.headers import Elements, Header, integer, items, read_date, text, texts
 from pipeline.images.identity import patient_of
+from pipeline.images.instance_identity import side_of
 from pipeline.study import Code, InstanceDescription, InstanceRef, Remark, StudyContext
 
 _PERSONS = (
@@ -154,6 +156,7 @@ def _indication(datasets: list[Elements]) -> str:
 
 def _description(header: Header) -> InstanceDescription:
     dataset = header.dataset
+    named, side = certain_part_of(dataset), side_of(dataset)
     return InstanceDescription(
         ref=instance_ref(dataset),
         sop_class_uid=text(dataset, "SOPClassUID"),
@@ -162,8 +165,10 @@ def _description(header: Header) -> InstanceDescription:
         series_description=text(dataset, "SeriesDescription"),
         body_part=text(dataset, "BodyPartExamined"),
         instance_number=_ordinal(dataset, "InstanceNumber"),
-        laterality=text(dataset, "ImageLaterality") or text(dataset, "Laterality"),
+        laterality=side.letter or text(dataset, "ImageLaterality") or text(dataset, "Laterality"),
         view_position=text(dataset, "ViewPosition"),
+        part=named.part.code if named else None,
+        part_term=named.part.term if named else "",
     )
 
 

@@ -13,7 +13,6 @@ from pipeline.images.admission import accepting
 from pipeline.images.choose import Candidate
 from pipeline.images.context import study_context
 from pipeline.images.headers import text
-from pipeline.images.identity import one_patient
 from pipeline.images.orientation import PRESENTATION_STATE
 from pipeline.images.prepare import StudyHeaders
 from pipeline.images.rejection import rejection_of
@@ -43,7 +42,7 @@ def film_manifest(
 
     A file that cannot be read counts, since it may be a film; so does a gap, which the report states.
     """
-    one_patient(read.headers)
+    _ = read.remarks  # whose study it is
     hashes = {held.ref.sop_instance_uid: held.sha256 for held in study.held}
     films, lines = 0, [f"missing {uid}" for uid in study.missing]
     lines += [f"unusable {one.sop_instance_uid} {one.code}" for one in read.left_out]

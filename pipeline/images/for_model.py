@@ -30,4 +30,4 @@ def prepare_for(
         if not slices and not has_pictures(read.headers, reader.accepts):
             raise refusal(read.headers, reader, reason) from None
     how = prepare_slices if slices else prepare_pictures
-    return how(study, read.headers, read.left_out, reader.accepts)
+    return how(study, read, reader.accepts)

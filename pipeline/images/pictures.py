@@ -23,7 +23,7 @@ from pipeline.images.headers import Header, integer, text
 from pipeline.images.kinds import in_words, kind_of
 from pipeline.images.limits import ImageLimits
 from pipeline.images.orientation import presented
-from pipeline.images.prepare import study_remarks
+from pipeline.images.prepare import StudyHeaders, study_remarks
 from pipeline.images.rejection import rejected
 from pipeline.images.sampling import evenly
 from pipeline.images.scale import pixel_aspect, resized, spacing_mm, working_size
@@ -54,8 +54,7 @@ def has_pictures(headers: Sequence[Header], accepts: Sequence[Accepts]) -> bool:
 
 def prepare_pictures(
     study: FetchedStudy,
-    headers: Sequence[Header],
-    left_out: Sequence[LeftOut],
+    read: StudyHeaders,
     accepts: Sequence[Accepts],
     *,
     longest_side: int = 1024,
@@ -65,8 +64,9 @@ def prepare_pictures(
     Every other instance is in ``left_out`` with a reason. Raises SkipStudy where none is a picture for this model,
     FailStudy: "mixed-patients", "undecodable" where one may be and none can be decoded.
     """
-    remarks = study_remarks(study, headers)
-    unused = list(left_out)
+    headers = read.headers
+    remarks = study_remarks(study, read)
+    unused = list(read.left_out)
     out = rejected(headers)
     images: list[StudyImage] = []
     failures: list[FailStudy] = []

@@ -4,6 +4,7 @@ why.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -40,12 +41,18 @@ _OF_THE_DECODER = ("decoder-died", "decoder-slow")
 _BURNED_IN = Remark("burned-in-text", "the header says that identifying text is drawn into a film")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class StudyHeaders:
     """The headers of a study's instances, and those that cannot be used whatever they show, with the reason."""
 
     headers: tuple[Header, ...]
     left_out: tuple[LeftOut, ...]
+
+    @cached_property
+    def remarks(self) -> tuple[Remark, ...]:
+        """What of all headers a reader should know; judged once. Raises FailStudy("mixed-patients")."""
+        odd = odd_values([header.dataset for header in self.headers])
+        return one_patient(self.headers) + rule_remarks(self.headers) + odd
 
 
 def prepare(
@@ -67,7 +74,7 @@ def prepare(
     read = read or read_headers(study, limits)
     headers, left_out = read.headers, list(read.left_out)
     damaged = any(one.code != LeftOutReason.SITE_RULE for one in left_out)
-    remarks = study_remarks(study, headers)
+    remarks = study_remarks(study, read)
     candidates: list[Candidate] = []
     for header, verdict in judge_all(headers, laterals=laterals, trust=trust):
         if isinstance(verdict, Reason):
@@ -162,13 +169,12 @@ def read_headers(
     return StudyHeaders(tuple(headers), tuple(left_out))
 
 
-def study_remarks(study: FetchedStudy, headers: Sequence[Header]) -> tuple[Remark, ...]:
+def study_remarks(study: FetchedStudy, read: StudyHeaders) -> tuple[Remark, ...]:
     """What of the study's headers and files a reader should know, whatever of it is shown.
 
     Raises FailStudy("mixed-patients").
     """
-    odd = odd_values([header.dataset for header in headers])
-    return one_patient(headers) + rule_remarks(headers) + _lenience(study) + odd
+    return read.remarks + _lenience(study)
 
 
 def _lenience(study: FetchedStudy) -> tuple[Remark, ...]:

@@ -13,7 +13,7 @@ from pipeline.store.embedded import EmbeddedPostgres
 from tests import readme
 from tests.sites import environment, firstread, rows, summary
 
-REPORTED, SKIPPED, FAILED = 12, 1, 0
+REPORTED, SKIPPED, FAILED = 12, 3, 0
 STUDIES = REPORTED + SKIPPED
 
 
@@ -84,6 +84,13 @@ def test_consumers_read_the_views(postgres: EmbeddedPostgres) -> None:
         assert any(label["code"] == "AIAST" for label in resource["meta"]["security"])
     states = dict(rows(postgres.url, "SELECT state, count(*) FROM firstread.studies GROUP BY state"))
     assert states == {"reported": REPORTED, "skipped": SKIPPED}
+    reasons = [
+        reason
+        for (reason,) in rows(postgres.url, "SELECT reason FROM firstread.ledger WHERE state = 'skipped'")
+    ]
+    assert all("firstread-mini reads frontal chest films" in reason for reason in reasons), reasons
+    for what in ("a radiograph of the left hand", "a CT", "a photograph"):
+        assert any(what in reason for reason in reasons), reasons
 
 
 def test_the_audit_chain_holds(demo: DemoRun, postgres: EmbeddedPostgres, tmp_path: Path) -> None:

@@ -3,27 +3,20 @@
 import base64
 import io
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
-from pydicom.uid import UID
 
-from pipeline.dicom_writer import EXPLICIT_LITTLE, radiograph_dataset
 from tests.ct_series import stack, write_series
 from tests.faulty_endpoint import faulty_endpoint
+from tests.kind_samples import write_picture
 from tests.servers import free_port, orthanc, store_over_rest
 from tests.sites import firstread, rows, summary, sweep, troubles, write_site
-from tests.synthetic import radiograph_header
 
 PLANES, SHOWN = 40, 32
-_OF_THE_CHEST = (
-    "BodyPartExamined", "AnatomicRegionSequence", "ViewPosition", "ViewCodeSequence", "ProtocolName",
-    "StudyDescription", "SeriesDescription", "ImageLaterality",
-)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +35,7 @@ def served(url: str) -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize("way", ["dicomweb", "c-move"])
+@pytest.mark.parametrize("way", ["dicomweb", "c-move", "c-get"])
 def test_a_ct_is_drafted_from_planes_of_one_series(
     way: str, ct: list[Path], database_url: str, prefect_url: str, tmp_path: Path
 ) -> None:
@@ -50,10 +43,10 @@ def test_a_ct_is_drafted_from_planes_of_one_series(
     with orthanc(tmp_path / "orthanc", move_port=move_port) as peer, faulty_endpoint() as server:
         store_over_rest(peer, *ct)
         archive: dict[str, object] = {"kind": "dicomweb", "url": peer.dicomweb}
-        if way == "c-move":
+        if way != "dicomweb":
             archive = {
                 "kind": "dimse", "host": "127.0.0.1", "port": peer.port, "ae_title": peer.ae_title,
-                "move_port": move_port,
+                "move_port": move_port, "retrieve": way.removeprefix("c-"),
             }  # fmt: skip
         config = write_site(tmp_path, database_url, {"main": archive}, **served(server.url))
         assert sweep(config, prefect_url).reported == 1, troubles(database_url)
@@ -121,27 +114,3 @@ def test_pictures_of_other_kinds_reach_a_model_in_their_colours(
     assert np.array_equal(skin, colours)
     assert sorted(one.mode for one in seen) == ["L", "L", "RGB"]
     assert rows(database_url, "SELECT count(*) FROM firstread.preview") == [(3,)]
-
-
-def write_picture(
-    path: Path, suffix: str, modality: str, pixels: np.ndarray[Any, Any], name: str, **more: object
-) -> Path:
-    header = replace(radiograph_header(name), modality=modality)
-    dataset = radiograph_dataset(header, EXPLICIT_LITTLE)
-    dataset.SOPClassUID = dataset.file_meta.MediaStorageSOPClassUID = UID(f"1.2.840.10008.5.1.4.1.1.{suffix}")
-    for keyword in _OF_THE_CHEST:
-        if keyword in dataset:
-            del dataset[keyword]
-    dataset.Rows, dataset.Columns = pixels.shape[:2]
-    dataset.SamplesPerPixel = 3 if pixels.ndim == 3 else 1
-    dataset.PhotometricInterpretation = "RGB" if pixels.ndim == 3 else "MONOCHROME2"
-    if pixels.ndim == 3:
-        dataset.PlanarConfiguration = 0
-    dataset.BitsAllocated = dataset.BitsStored = pixels.dtype.itemsize * 8
-    dataset.HighBit, dataset.PixelRepresentation = dataset.BitsStored - 1, 0
-    for keyword, value in more.items():
-        setattr(dataset, keyword, value)
-    dataset.PixelData = pixels.tobytes()
-    dataset["PixelData"].VR = "OW"
-    dataset.save_as(path, enforce_file_format=True)
-    return path

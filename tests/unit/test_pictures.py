@@ -16,6 +16,7 @@ from pipeline.errors import FailStudy, SkipStudy
 from pipeline.images.headers import Header, read_header, text
 from pipeline.images.limits import ImageLimits
 from pipeline.images.pictures import prepare_pictures
+from pipeline.images.prepare import StudyHeaders
 from pipeline.study import FetchedStudy, HeldInstance, ImageSet, InstanceRef
 from tests.synthetic import radiograph_header
 
@@ -27,7 +28,7 @@ STILLS = (Accepts(Kind.ULTRASOUND, most=2), Accepts(Kind.OPHTHALMIC, most=2))
 def prepared(paths: list[Path], accepts: tuple[Accepts, ...]) -> ImageSet:
     headers = [read_header(path, ImageLimits()) for path in paths]
     study = FetchedStudy(uid_of(headers[0]), (), (), (), paths[0].parent)
-    return prepare_pictures(study, headers, (), accepts)[1]
+    return prepare_pictures(study, StudyHeaders(tuple(headers), ()), accepts)[1]
 
 
 def uid_of(header: Header) -> str:
@@ -144,5 +145,5 @@ def test_what_is_odd_of_headers_and_files_is_remarked_as_of_films(tmp_path: Path
     ref = InstanceRef(uid_of(header), "2.25.1", str(dataset.SOPInstanceUID))
     held = HeldInstance(ref, path, "", 0, "", "", lenience=("meta-length",))
     study = FetchedStudy(uid_of(header), (), (held,), (), tmp_path)
-    told = {remark.code for remark in prepare_pictures(study, [header], (), STILLS)[1].remarks}
+    told = {remark.code for remark in prepare_pictures(study, StudyHeaders((header,), ()), STILLS)[1].remarks}
     assert {"file-form", "header-value"} <= told

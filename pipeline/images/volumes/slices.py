@@ -18,7 +18,7 @@ from pipeline.images.context import study_context
 from pipeline.images.grey import PERCENTILES
 from pipeline.images.headers import Header, integer, numbers, text
 from pipeline.images.kinds import in_words, modality_of
-from pipeline.images.prepare import study_remarks
+from pipeline.images.prepare import StudyHeaders, study_remarks
 from pipeline.images.sampling import evenly
 from pipeline.images.scale import resized, working_size
 from pipeline.images.volumes.plane import Plane, planes_of
@@ -40,6 +40,9 @@ SOFT_TISSUE = (-160.0, 240.0)
 """What CT is shown in where neither model nor header names a window, in HU."""
 _SAMPLED_FOR_RANGE = 64
 """Planes that the range of MR and PET is taken from, evenly chosen."""
+MOST_KEPT = 64 << 20
+"""Bytes of decoded planes that are kept between the two."""
+_Decoded = tuple[NDArray[np.float32], NDArray[np.bool_] | None]
 _ACROSS = {"axial": (1.0, 0.0, 0.0), "coronal": (1.0, 0.0, 0.0), "sagittal": (0.0, 1.0, 0.0)}
 _DOWN = {"axial": (0.0, 1.0, 0.0), "coronal": (0.0, 0.0, -1.0), "sagittal": (0.0, 0.0, -1.0)}
 """Where columns and rows of an upright picture count to (LPS): the patient's left at the viewer's right, the head on
@@ -68,8 +71,7 @@ def has_slices(headers: Sequence[Header], accepts: Sequence[Accepts]) -> bool:
 
 def prepare_slices(
     study: FetchedStudy,
-    headers: Sequence[Header],
-    left_out: Sequence[LeftOut],
+    read: StudyHeaders,
     accepts: Sequence[Accepts],
     *,
     longest_side: int = 1024,
@@ -80,8 +82,9 @@ def prepare_slices(
     (the code names the nearest reason: "too-few-planes", "missing-planes", "irregular-volume", ...), FailStudy:
     "mixed-patients", "undecodable".
     """
-    remarks = study_remarks(study, headers)
-    unused = list(left_out)
+    headers = read.headers
+    remarks = study_remarks(study, read)
+    unused = list(read.left_out)
     planes: list[Plane] = []
     for header in headers:
         found = _planes(header, accepts)
@@ -112,6 +115,8 @@ def prepare_slices(
     shown = sampled(best.stack.planes, best.accepted.most)
     images = _pictures(best, shown, longest_side)
     remarks += _remarks(best.stack, len(shown), len(ranked))
+    if any(image.burned_in for image in images):
+        remarks += (Remark("burned-in-text", "the header says that identifying text is drawn into a plane"),)
     context = study_context(study.study_instance_uid, list(headers))
     return context, ImageSet(
         study.study_instance_uid,
@@ -187,11 +192,12 @@ def _gap(stack: Stack) -> str:
 
 
 def _pictures(best: _Ranked, shown: Sequence[Plane], longest_side: int) -> tuple[StudyImage, ...]:
-    """The planes decoded one after the other: memory holds one at full size."""
-    windows = _windows(best)
+    """The planes decoded one after the other, those that the range was taken from not again (``MOST_KEPT``)."""
+    kept: dict[int, _Decoded] = {}
+    windows = _windows(best, shown, kept)
     images = []
     for plane in shown:
-        values, padded = plane_values(plane, PLANE_LIMITS)
+        values, padded = kept.pop(id(plane)) if id(plane) in kept else plane_values(plane, PLANE_LIMITS)
         channels = [np.clip((values - low) / (high - low), 0, 1) for low, high in windows]
         if padded is not None:
             for channel in channels:
@@ -223,14 +229,21 @@ def _picture(
     )
 
 
-def _windows(best: _Ranked) -> tuple[tuple[float, float], ...]:
-    """The ranges of values that are shown: the model's own, the header's, or one that the values give."""
+def _windows(
+    best: _Ranked, shown: Sequence[Plane], kept: dict[int, _Decoded]
+) -> tuple[tuple[float, float], ...]:
+    """The ranges of values that are shown: the model's own, the header's, or one that the values give.
+
+    Planes of ``shown`` that are decoded for it go into ``kept``.
+    """
     first = best.stack.planes[0]
     if first.unit == "HU":
         return best.accepted.windows or (_header_window(first) or SOFT_TISSUE,)
-    found = []
+    found, to_be_shown = [], set(map(id, shown))
     for plane in sampled(best.stack.planes, _SAMPLED_FOR_RANGE):
         values, padded = plane_values(plane, PLANE_LIMITS)
+        if id(plane) in to_be_shown and (len(kept) + 1) * values.nbytes <= MOST_KEPT:
+            kept[id(plane)] = values, padded
         thinned = values[::4, ::4] if padded is None else values[~padded][::16]
         found.append(thinned.ravel())
     low, high = (float(one) for one in np.percentile(np.concatenate(found), PERCENTILES))
