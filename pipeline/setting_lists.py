@@ -33,6 +33,9 @@ class TaskSettings(Table):
     )
     model: str = ""
     variant: str = ""
+    name_set: str = Field(
+        default="", description="ready labels or targets instead of your own (docs/tasks.md)"
+    )
 
     @field_validator("questions", "labels", "options", "targets", "modalities")
     @classmethod

@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from models.catalog import show
+from models.drafting.name_sets import name_set
 from models.drafting.tasks import SiteTask, TaskWording, requests_of, task_named
 from models.family import Request, Task
 from models.model_choice import EndpointOptions, ModelChoice
@@ -161,11 +162,12 @@ def _requests(settings: Settings, table: TaskSettings, drafts: Language) -> list
         raise ConfigurationError("task-words", "identify needs a region of one study: use `firstread ask`")
     if table.model:
         model_named(settings, table.model)
+    labels, targets = _named(table, task)
     words = TaskWording(
         table.questions,
-        table.labels,
+        labels,
         table.options,
-        table.targets,
+        targets,
         read_schema(table.schema_file),
         table.variant,
     )
@@ -174,6 +176,16 @@ def _requests(settings: Settings, table: TaskSettings, drafts: Language) -> list
         return []
     modalities = frozenset(one.upper() for one in table.modalities)
     return [SiteTask(request, modalities, table.model) for request in requests]
+
+
+def _named(table: TaskSettings, task: Task) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The labels and the targets: a table's own, or those of its ``name_set``."""
+    if not table.name_set:
+        return table.labels, table.targets
+    if table.labels or table.targets:
+        raise ConfigurationError("name-set", "name_set and names of your own: leave one of them out")
+    names = name_set(table.name_set, task).names
+    return (names, ()) if task is Task.CLASSIFY else ((), names)
 
 
 def _endpoint_options(settings: EndpointSettings) -> EndpointOptions:
