@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
-from pipeline.report import DraftReport, Region
+from pipeline.report import DraftReport, Extent, Region
 from pipeline.study import ImageSet, StudyImage, Turn
 
 
@@ -31,6 +31,12 @@ def _moved(value: Any, turned: Mapping[tuple[str, int], StudyImage]) -> Any:
         box = (value.x0, value.y0, value.x1, value.y1)
         x0, y0, x1, y1 = image.turn.stored_box(box, image.original_rows, image.original_columns)
         return replace(value, x0=x0, y0=y0, x1=x1, y1=y1)
+    if isinstance(value, Extent):
+        on_planes = [_moved(one, turned) for one in value.on_planes()]
+        if not on_planes:
+            return value
+        first = on_planes[0]  # the planes of a stack are turned alike
+        return replace(value, x0=first.x0, y0=first.y0, x1=first.x1, y1=first.y1)
     if isinstance(value, tuple):
         return tuple(_moved(one, turned) for one in value)
     if is_dataclass(value) and not isinstance(value, type):

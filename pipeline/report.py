@@ -46,6 +46,25 @@ class Region:
 
 
 @dataclass(frozen=True, slots=True)
+class Extent:
+    """A box through planes of one series, in pixels of the stored planes as in ``Region``.
+
+    ``planes`` are those that the model was shown of it, each an instance and its frame (from 0), in their order; what
+    lies between two of them was not seen.
+    """
+
+    planes: tuple[tuple[InstanceRef, int], ...]
+    x0: float
+    y0: float
+    x1: float
+    y1: float
+
+    def on_planes(self) -> tuple[Region, ...]:
+        """The box on each plane."""
+        return tuple(Region(ref, frame, self.x0, self.y0, self.x1, self.y1) for ref, frame in self.planes)
+
+
+@dataclass(frozen=True, slots=True)
 class Finding:
     """One statement of Findings about one thing.
 
@@ -87,7 +106,7 @@ class Label:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a named thing is: a region, or a point (landmark); both None where it was said to be absent.
+    """Where a named thing is: a region, a point (landmark) or an extent; all None where it was said to be absent.
 
     ``text`` is what the model said of it (grounded reports), or "".
     """
@@ -97,6 +116,7 @@ class Place:
     point: Point | None = None
     confidence: float | None = None
     text: str = ""
+    extent: Extent | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -247,8 +247,9 @@ def _plain(answer: TaskAnswer, model: str, version: str) -> dict[str, Any]:
 
 
 def _plain_place(place: Place) -> dict[str, Any]:
-    on = place.region or place.point
-    box, point = place.region, place.point
+    through = place.extent.on_planes() if place.extent else ()
+    box, point = place.region or next(iter(through), None), place.point
+    on = box or point
     return {
         "name": place.name,
         "text": place.text,
@@ -256,6 +257,7 @@ def _plain_place(place: Place) -> dict[str, Any]:
         "point": [point.x, point.y] if point else None,
         "sop_instance_uid": on.ref.sop_instance_uid if on else None,
         "frame": on.frame if on else None,
+        "planes": [{"sop_instance_uid": one.ref.sop_instance_uid, "frame": one.frame} for one in through],
         "confidence": place.confidence,
     }
 
@@ -291,4 +293,7 @@ def _where(place: Place) -> str:
         return f"x {box.x0:.0f}-{box.x1:.0f}, y {box.y0:.0f}-{box.y1:.0f}"
     if (point := place.point) is not None:
         return f"x {point.x:.0f}, y {point.y:.0f}"
+    if (extent := place.extent) is not None:
+        sides = f"x {extent.x0:.0f}-{extent.x1:.0f}, y {extent.y0:.0f}-{extent.y1:.0f}"
+        return f"{sides}, on {len(extent.planes)} of the planes shown"
     return "" if place.text else "not found"

@@ -314,6 +314,10 @@ def _is_inside(place: Place, images: Sequence[SeenImage]) -> bool:
     if (box := place.region) is not None:
         columns, rows = sizes.get((box.ref, box.frame), (0, 0))
         return 0 <= box.x0 < box.x1 <= columns and 0 <= box.y0 < box.y1 <= rows
+    if (extent := place.extent) is not None:
+        return bool(extent.planes) and all(
+            _is_inside(Place(place.name, region), images) for region in extent.on_planes()
+        )
     if (point := place.point) is not None:
         columns, rows = sizes.get((point.ref, point.frame), (-1, -1))
         return 0 <= point.x <= columns and 0 <= point.y <= rows and math.isfinite(point.x + point.y)

@@ -5,7 +5,8 @@ class chosen, else the JSON of a structured answer, else the text. Each class sc
 component: a class with ``valueBoolean`` (chosen), a place with ``valueString`` (what was said of it) or
 ``valueBoolean`` (there or not), its confidence, and its ``REGION`` (observations.py) or ``POINT``. ``POINT`` holds,
 each as an extension, ``sopInstanceUid``, ``seriesInstanceUid`` and ``frame`` as ``REGION`` does, and ``x`` and ``y``
-(valueDecimal, pixels of the stored image, x to the right, y down). ``SCHEMA`` (valueString) is the SHA-256 of the JSON
+(valueDecimal, pixels of the stored image, x to the right, y down). ``EXTENT`` has the planes of a box through several,
+each a ``PLANE``, and the box's edges as ``REGION`` has them. ``SCHEMA`` (valueString) is the SHA-256 of the JSON
 Schema that a structured answer is valid under.
 
 Each structure of a segmentation is a component: its SNOMED CT code where a checked one is known, ``valueQuantity`` in
@@ -20,12 +21,14 @@ from pipeline.errors import FailStudy
 from pipeline.fhir.elements import SNOMED, UCUM, Body, clean, coding, concept, single_spaced
 from pipeline.fhir.narrative import answer_lines, observation_narrative, task_name, task_title, words
 from pipeline.fhir.observations import Run, confidence_extension, image_extensions, region_extension, shared
-from pipeline.report import DraftReport, Label, Language, MaskRef, Place, Point, Segment, TaskAnswer
+from pipeline.report import DraftReport, Extent, Label, Language, MaskRef, Place, Point, Segment, TaskAnswer
 
 TASK_SYSTEM = "urn:firstread:task"
 LABEL_SYSTEM = "urn:firstread:label"
 POINT = "urn:firstread:StructureDefinition:point"
 MASK = "urn:firstread:StructureDefinition:mask"
+EXTENT = "urn:firstread:StructureDefinition:extent"
+PLANE = "urn:firstread:StructureDefinition:plane"
 SCHEMA = "urn:firstread:StructureDefinition:answer-schema"
 
 
@@ -105,12 +108,14 @@ def _found(place: Place) -> Body:
     if text := clean(place.text):
         body["valueString"] = text
     else:
-        body["valueBoolean"] = place.region is not None or place.point is not None
+        body["valueBoolean"] = (place.region or place.point or place.extent) is not None
     extensions = confidence_extension(place.confidence)
     if place.region is not None:
         extensions += region_extension(place.region)
     if place.point is not None:
         extensions.append(_point(place.point))
+    if place.extent is not None:
+        extensions.append(_extent(place.extent))
     if extensions:
         body["extension"] = extensions
     return body
@@ -121,6 +126,17 @@ def _point(point: Point) -> Body:
         raise FailStudy("region-range", "a point lies outside its image; look at the model")
     at = [{"url": name, "valueDecimal": round(edge, 2)} for name, edge in (("x", point.x), ("y", point.y))]
     return {"url": POINT, "extension": [*image_extensions(point.ref, point.frame), *at]}
+
+
+def _extent(extent: Extent) -> Body:
+    """The planes by name, then the box that is the same on each."""
+    on_planes = extent.on_planes()
+    if not on_planes:
+        raise FailStudy("region-range", "an extent lies on no plane; look at the model")
+    (region,) = region_extension(on_planes[0])
+    edges = [part for part in region["extension"] if part["url"] in ("x0", "y0", "x1", "y1")]
+    planes = [{"url": PLANE, "extension": image_extensions(ref, frame)} for ref, frame in extent.planes]
+    return {"url": EXTENT, "extension": [*planes, *edges]}
 
 
 def _label_coding(name: str) -> Body:

@@ -125,6 +125,9 @@ def _place(place: Place, language: Language) -> str:
         where = f"{box.x0:.0f}, {box.y0:.0f} to {box.x1:.0f}, {box.y1:.0f}"
     elif (point := place.point) is not None:
         where = f"{point.x:.0f}, {point.y:.0f}"
+    elif (extent := place.extent) is not None:
+        sides = f"{extent.x0:.0f}, {extent.y0:.0f} to {extent.x1:.0f}, {extent.y1:.0f}"
+        where = words(language)["planes"].format(box=sides, count=len(extent.planes))
     elif place.text:
         where = ""
     return ": ".join(part for part in (place.name, place.text, where) if part)

@@ -15,7 +15,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Final
 
-from pipeline.fhir.answers import MASK, POINT, SCHEMA, TASK_SYSTEM
+from pipeline.fhir.answers import EXTENT, MASK, PLANE, POINT, SCHEMA, TASK_SYSTEM
 from pipeline.fhir.codes import FINDING_SYSTEM
 from pipeline.fhir.elements import Body
 from pipeline.fhir.observations import REGION, SUPPORT
@@ -93,6 +93,27 @@ def published() -> tuple[Body, ...]:
                 ),
                 _Part("segment", "positiveInt", "Segment Number (0062,0004) in it", least=1),
                 _Part("sha256", "string", "SHA-256 of its file, in hexadecimal", least=1),
+            ),
+        ),
+        _extension(
+            PLANE,
+            "Plane",
+            "A plane of a series: an instance and its frame.",
+            (),
+            (*_IMAGE, _FRAME),
+            within=(EXTENT,),
+        ),
+        _extension(
+            EXTENT,
+            "Extent",
+            "A box through planes of a series on which an answer rests; named are the planes that the model was shown.",
+            (_COMPONENT,),
+            (
+                _Part(PLANE, "Extension", "A plane that the box goes through", most="*", least=1),
+                _edge("x0", "Left edge"),
+                _edge("y0", "Upper edge"),
+                _edge("x1", "Right edge"),
+                _edge("y1", "Lower edge"),
             ),
         ),
         _extension(

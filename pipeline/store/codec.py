@@ -13,6 +13,7 @@ from pipeline.ledger import Completeness
 from pipeline.report import (
     CheckOutcome,
     DraftReport,
+    Extent,
     Finding,
     ImpressionSource,
     Label,
@@ -139,6 +140,7 @@ def _place(body: Json) -> Place:
             **body,
             "region": _region(body["region"]),
             "point": Point(**{**point, "ref": InstanceRef(**point["ref"])}) if point else None,
+            "extent": _extent(body.get("extent")),
         }
     )
 
@@ -163,6 +165,14 @@ def _prior(body: Json | None) -> PriorStudy | None:
 
 def _region(body: Json | None) -> Region | None:
     return Region(**{**body, "ref": InstanceRef(**body["ref"])}) if body else None
+
+
+def _extent(body: Json | None) -> Extent | None:
+    """None for answers that were stored before there were extents."""
+    if not body:
+        return None
+    planes = tuple((InstanceRef(**ref), frame) for ref, frame in body["planes"])
+    return Extent(**{**body, "planes": planes})
 
 
 def _plain(value: object) -> object:

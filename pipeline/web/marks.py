@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from pipeline.report import DraftReport, Finding, Place, Point, Region
+from pipeline.report import DraftReport, Extent, Finding, Place, Point, Region
 from pipeline.web.naming import key_as_words
 
 
@@ -33,19 +33,19 @@ class Marks:
 
     def __init__(self, draft: DraftReport) -> None:
         """Number what the findings, the answers and the supports of ``draft`` place, in this order."""
-        self._numbered: dict[tuple[Region | Point, str], Mark] = {}
+        self._numbered: dict[tuple[Region | Point | Extent, str], Mark] = {}
         for finding in draft.findings:
             if finding.region is not None and finding.present:
                 self._add(finding.region, finding_label(finding), "finding")
         for answer in draft.answers:
             for place in answer.places:
-                if (where := place.region or place.point) is not None:
+                if (where := place.region or place.point or place.extent) is not None:
                     self._add(where, place.name, "answer")
         for support in draft.supports:
             if support.region is not None and self.of_region(support.region) is None:
                 self._add(support.region, "", "finding")
 
-    def _add(self, where: Region | Point, label: str, kind: str) -> None:
+    def _add(self, where: Region | Point | Extent, label: str, kind: str) -> None:
         if (where, label) in self._numbered:
             return
         number = len(self._numbered) + 1
@@ -61,7 +61,7 @@ class Marks:
 
     def of_place(self, place: Place) -> Mark | None:
         """The mark of a place of an answer."""
-        where = place.region or place.point
+        where = place.region or place.point or place.extent
         return self._numbered.get((where, place.name)) if where else None
 
     def of_region(self, region: Region) -> Mark | None:
@@ -69,8 +69,10 @@ class Marks:
         return next((mark for (where, _), mark in self._numbered.items() if where == region), None)
 
     def placed(self) -> Iterable[tuple[Region | Point, Mark]]:
-        """Every mark with the place it lies at, in the order of the numbers."""
-        return ((where, mark) for (where, _), mark in self._numbered.items())
+        """Every mark with each place it lies at, in the order of the numbers; an extent lies on each of its planes."""
+        for (where, _), mark in self._numbered.items():
+            for one in where.on_planes() if isinstance(where, Extent) else (where,):
+                yield one, mark
 
 
 def finding_label(finding: Finding) -> str:

@@ -99,7 +99,8 @@ def review_view(detail: ReportDetail, names: Names = key_as_words, viewer_url: s
         denied=tuple(line for line in lines if not line.present),
         concerns=tuple(check for check in detail.checks if check.verdict is not Verdict.PASSED),
         passed=tuple(check for check in detail.checks if check.verdict is Verdict.PASSED),
-        unseen=len(placed) - sum(len(picture.marks) for picture in pictures),
+        unseen=len({mark.number for _, mark in placed})
+        - len({mark.number for picture in pictures for mark in picture.marks}),
         probabilities=tuple(
             (names(kind, draft.language), p) for kind, p in sorted(draft.probabilities.items())
         ),

@@ -2,13 +2,14 @@
 
 import base64
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from pipeline.errors import FailStudy
 from pipeline.fhir import validate
-from pipeline.fhir.answers import TASK_SYSTEM
-from pipeline.report import Label, Language, Place, Point, Region, TaskAnswer
+from pipeline.fhir.answers import EXTENT, PLANE, TASK_SYSTEM
+from pipeline.report import Extent, Label, Language, Place, Point, Region, TaskAnswer
 from tests.unit.fhir_samples import ANSWERED, ANSWERS, DRAFT, FRONTAL, body, built
 
 ENGLISH = Language.ENGLISH
@@ -101,11 +102,33 @@ def test_nothing_chosen_is_told_by_the_text_and_the_components() -> None:
         Place("tube", None, Point(FRONTAL, 0, float("nan"), 5)),
         Place("tube", Region(FRONTAL, 0, 5, 5, 5, 9)),
         Place("tube", confidence=1.2),
+        Place("mass", extent=Extent((), 1, 2, 3, 4)),
+        Place("mass", extent=Extent(((FRONTAL, 0),), 3, 2, 1, 4)),
     ],
 )
 def test_a_place_outside_its_image_fails_the_study(place: Place) -> None:
     with pytest.raises(FailStudy, match="look at the model"):
         answers(TaskAnswer("detect", ENGLISH, "tube", "one", places=(place,)))
+
+
+def test_a_box_through_planes_names_each_of_them() -> None:
+    extent = Extent(((FRONTAL, 0), (FRONTAL, 4)), 10, 20.5, 30, 40)
+    (one,) = answers(TaskAnswer("detect", ENGLISH, "mass", "one", places=(Place("mass", extent=extent),)))
+    components: Any = one["component"]
+    (component,) = components
+    (told,) = component["extension"]
+    planes = [part["extension"] for part in told["extension"] if part["url"] == PLANE]
+    assert [{part["url"]: next(v for k, v in part.items() if k != "url") for part in plane} for plane in planes] == [
+        {
+            "sopInstanceUid": FRONTAL.sop_instance_uid, "seriesInstanceUid": FRONTAL.series_instance_uid,
+            "frame": frame,
+        }
+        for frame in (1, 5)
+    ]  # fmt: skip
+    edges = {part["url"]: part["valueDecimal"] for part in told["extension"] if part["url"] != PLANE}
+    assert (told["url"], edges) == (EXTENT, {"x0": 10, "y0": 20.5, "x1": 30, "y1": 40})
+    assert component["valueBoolean"] is True
+    assert "10, 20 to 30, 40, on 2 planes" in one["text"]["div"]  # type: ignore[index]
 
 
 HOSTILE = "<script>alert(1)</script>\x00\x1b[31m \ud800 & \u202e \n\n"

@@ -33,7 +33,7 @@ from models.family import Request, SeenImage, Task
 from models.model_choice import ModelChoice
 from models.runners.encoder import TorchEncoder
 from pipeline.errors import ConfigurationError, FailStudy, StopRun
-from pipeline.report import Language, Place, Point, Region
+from pipeline.report import Extent, Language, Place, Point, Region
 from pipeline.study import ImageSet, InstanceRef
 from tests.engines import ENGINES
 from tests.tiny_chat import chat_study
@@ -280,9 +280,11 @@ def test_umits_answers_are_read() -> None:
     (mark,) = umit.read("[253,610]", Request(Task.LANDMARK, target="Gonion"), [IMAGE]).places
     assert mark == Place("Gonion", point=Point(IMAGE.ref, 0, 506, 610))
     series = [IMAGE] * 32
-    places = umit.read("[(32,157,19),(112,219,25)]", Request(Task.DETECT, target="Tumor"), series).places
-    assert len(places) == 7
-    assert places[0].region == Region(IMAGE.ref, 0, 32, 157, 112, 219)
+    (tumor,) = umit.read("[(32,157,19),(112,219,25)]", Request(Task.DETECT, target="Tumor"), series).places
+    assert tumor == Place("Tumor", extent=Extent(((IMAGE.ref, 0),) * 7, 32, 157, 112, 219))
+    (beyond,) = umit.read("[(32,157,19),(112,219,32)]", Request(Task.DETECT, target="Tumor"), series).places
+    assert beyond.extent is not None
+    assert beyond.extent.planes == (), "outside the slices: no answer is kept with it"
     labels = umit.read("1:pneumonia", Request(Task.CLASSIFY, labels=("normal", "pneumonia")), [IMAGE]).labels
     assert [label.chosen for label in labels] == [False, True]
     assert read_numbered("2：心脏", ("肺", "心脏"), 1)[1].chosen

@@ -14,6 +14,7 @@ from pipeline.ledger import Completeness
 from pipeline.report import (
     CheckOutcome,
     DraftReport,
+    Extent,
     Finding,
     ImpressionSource,
     Label,
@@ -48,7 +49,15 @@ FINDINGS = st.builds(
     st.none() | NUMBERS,
 )
 LABELS = st.builds(Label, TEXT, st.booleans(), st.none() | NUMBERS)
-PLACES = st.builds(Place, TEXT, REGIONS, POINTS, st.none() | NUMBERS, TEXT)
+EXTENTS = st.none() | st.builds(
+    Extent,
+    st.lists(st.tuples(REFS, st.integers(0, 9)), max_size=3).map(tuple),
+    NUMBERS,
+    NUMBERS,
+    NUMBERS,
+    NUMBERS,
+)
+PLACES = st.builds(Place, TEXT, REGIONS, POINTS, st.none() | NUMBERS, TEXT, EXTENTS)
 ANSWERS = st.builds(
     TaskAnswer,
     TEXT,

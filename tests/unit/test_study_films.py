@@ -13,7 +13,7 @@ from pydicom.sequence import Sequence
 from flows.stored_pixels import in_stored_pixels
 from pipeline.errors import FailStudy
 from pipeline.images import prepare
-from pipeline.report import Finding, Region
+from pipeline.report import Extent, Finding, Place, Region, TaskAnswer
 from pipeline.study import (
     AnnouncedInstance,
     DamagedInstance,
@@ -201,6 +201,15 @@ def test_regions_leave_in_pixels_of_the_stored_film(tmp_path: Path) -> None:
     finding = Finding("nodule", present=True, region=Region(ref, 0, 100, 20, 110, 50))
     draft = in_stored_pixels(replace(DRAFT, findings=(finding,)), images)
     assert draft.findings[0].region == Region(ref, 0, 34, 20, 44, 50)
+
+
+def test_an_extent_leaves_in_pixels_of_the_stored_planes(tmp_path: Path) -> None:
+    path = film(tmp_path / "1", pixels=PIXELS[:, ::-1].copy(), PatientOrientation=["R", "F"])
+    _, images = prepared(tmp_path, path)
+    place = Place("mass", extent=Extent(((images.images[0].ref, 0),), 100, 20, 110, 50))
+    answer = TaskAnswer("detect", DRAFT.language, "mass", "", places=(place,))
+    draft = in_stored_pixels(replace(DRAFT, answers=(answer,)), images)
+    assert draft.answers[0].places[0].extent == Extent(((images.images[0].ref, 0),), 34, 20, 44, 50)
 
 
 @pytest.mark.parametrize(

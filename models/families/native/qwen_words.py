@@ -26,7 +26,7 @@ from models.families.native.dialect import (
 )
 from models.family import TEXT_TASKS, Request, SeenImage, Task
 from models.prompts import Wordings, read_wordings
-from pipeline.report import Label, Language, Place, Point, Region
+from pipeline.report import Extent, Label, Language, Place, Point
 
 THOUSAND, HUNDRED = 1000, 100
 _PAIR = r"\(\s*(\d{1,4})\s*,\s*(\d{1,4})\s*\)"
@@ -163,14 +163,14 @@ def _umit_places(text: str, name: str, seen: Sequence[SeenImage]) -> tuple[Place
 
 
 def _voxel_places(name: str, corners: list[list[int]], seen: Sequence[SeenImage]) -> tuple[Place, ...]:
-    """A box on each slice of a 3D answer: x, y in pixels, z the index of the slice, both ends included."""
+    """The extent of a 3D answer: x, y in pixels, z the index of the slice shown, both ends included.
+
+    One that leaves the slices has no planes, which no answer is kept with.
+    """
     (x0, y0, z0), (x1, y1, z1) = corners
-    places = []
-    for image in seen[z0 : z1 + 1]:
-        edges = (min(x0, image.columns), min(y0, image.rows), min(x1, image.columns), min(y1, image.rows))
-        if edges[0] < edges[2] and edges[1] < edges[3]:
-            places.append(Place(name, Region(image.ref, image.frame, *map(float, edges))))
-    return tuple(places)
+    shown = seen[z0 : z1 + 1] if 0 <= z0 <= z1 < len(seen) else ()
+    planes = tuple((image.ref, image.frame) for image in shown)
+    return (Place(name, extent=Extent(planes, float(x0), float(y0), float(x1), float(y1))),)
 
 
 def _umit_landmark(text: str, name: str, image: SeenImage) -> tuple[Place, ...]:
