@@ -116,7 +116,8 @@ def write_chat_model(folder: Path, kind: str) -> Path:
     return folder
 
 
-def _text(vocabulary: int) -> dict[str, Any]:
+def text_shape(vocabulary: int) -> dict[str, Any]:
+    """The language model of each: its sizes."""
     return {
         "vocab_size": vocabulary,
         "hidden_size": 32,
@@ -132,7 +133,7 @@ def _llava(tokenizer: Any) -> Any:
     return LlavaForConditionalGeneration(
         cast(Any, LlavaConfig)(
             vision_config={"model_type": "clip_vision_model", **VISION},
-            text_config={"model_type": "mistral", "sliding_window": None, **_text(len(tokenizer))},
+            text_config={"model_type": "mistral", "sliding_window": None, **text_shape(len(tokenizer))},
             image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
             vision_feature_layer=-2,
             vision_feature_select_strategy="default",
@@ -155,7 +156,7 @@ def _onevision(tokenizer: Any) -> Any:
     return LlavaOnevisionForConditionalGeneration(
         cast(Any, LlavaOnevisionConfig)(
             vision_config={"model_type": "siglip_vision_model", "vision_use_head": False, **VISION},
-            text_config={"model_type": "qwen2", **_text(len(tokenizer))},
+            text_config={"model_type": "qwen2", **text_shape(len(tokenizer))},
             image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
             video_token_index=tokenizer.convert_tokens_to_ids("<video>"),
             image_grid_pinpoints=GRIDS,
@@ -169,7 +170,12 @@ def _gemma(tokenizer: Any) -> Any:
     return Gemma3ForConditionalGeneration(
         cast(Any, Gemma3Config)(
             vision_config={"model_type": "siglip_vision_model", **VISION},
-            text_config={**_text(len(tokenizer)), "head_dim": 8, "sliding_window": 16, "pad_token_id": 0},
+            text_config={
+                **text_shape(len(tokenizer)),
+                "head_dim": 8,
+                "sliding_window": 16,
+                "pad_token_id": 0,
+            },
             mm_tokens_per_image=4,
             image_token_id=tokenizer.convert_tokens_to_ids("<image_soft_token>"),
             boi_token_id=tokenizer.convert_tokens_to_ids("<start_of_image>"),

@@ -13,6 +13,7 @@ from models.families.native.internvl import conversation, load_internvl
 from models.families.native.internvl_words import WORDS as INTERN_WORDS
 from models.families.native.llava_med import LlavaMedDialect
 from models.families.native.medgemma import MedGemmaDialect
+from models.families.native.medgemma_family import MedGemmaFamily
 from models.families.native.medrega import MedRegaDialect
 from models.families.native.networks import ChatNetwork, load_llava_med, load_medgemma, load_medrega
 from models.families.native.onevision import load_onevision
@@ -90,6 +91,11 @@ def _open_chat(
     return lambda entry, folder: ChatFamily(entry, load(folder), dialect, ENGINES, limit=LIMIT, threads=1)
 
 
+def _open_medgemma(entry: CatalogEntry, folder: Path) -> Family:
+    dialect = MedGemmaDialect(entry.prompts, most_images=3)
+    return MedGemmaFamily(entry, load_medgemma(folder), dialect, ENGINES, limit=LIMIT, threads=1)
+
+
 def _open_internvl(entry: CatalogEntry, folder: Path) -> Family:
     words = INTERN_WORDS[entry.prompts](entry.prompts, entry.images, conversation(folder))
     untiled = entry.id == "fleming-vl-8b"
@@ -126,9 +132,7 @@ TINY: Mapping[str, Making] = {
     "fleming-vl-8b": Making(_write_chat("internvl"), _open_internvl),
     "radvlm": Making(_write_chat("radvlm"), _open_radvlm),
     "llava-med": Making(_write_chat("llava-med"), _open_chat(load_llava_med, LlavaMedDialect())),
-    "medgemma-1.5-4b-it": Making(
-        _write_chat("medgemma"), _open_chat(load_medgemma, MedGemmaDialect(most_images=3))
-    ),
+    "medgemma-1.5-4b-it": Making(_write_chat("medgemma"), _open_medgemma),
     "umit": Making(_write_qwen("qwen2-vl"), _open_qwen),
     "lingshu-7b": Making(_write_qwen("qwen2.5-vl"), _open_qwen),
     "chexone": Making(_write_qwen("qwen2.5-vl"), _open_qwen),

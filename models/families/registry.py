@@ -25,7 +25,7 @@ ADAPTERS = {
     "internvl3": "models.families.native.internvl:open_internvl",
     "llava": "models.families.native.chat:open_llava_med",
     "llava-onevision": "models.families.native.onevision:open_onevision",
-    "gemma3": "models.families.native.chat:open_medgemma",
+    "gemma3": "models.families.native.medgemma_family:open_medgemma",
     "biomedclip": "models.families.native.biomedclip:open_biomedclip",
     "qwen2-vl": "models.families.native.qwen:open_qwen",
     "qwen2.5-vl": "models.families.native.qwen:open_qwen",

@@ -3,7 +3,6 @@
 import json
 import shutil
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -210,18 +209,19 @@ def test_the_words_of_lingshu_i_are_medevalkits() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "answer"),
+    ("text", "answer", "thought"),
     [
-        ("<think> It may be B. </think><answer> B </answer>", "B"),
-        ("<think>a</think><answer>x</answer><answer>B</answer>", "B"),
-        ("<think>no end of thinking", "<think>no end of thinking"),
-        ("<think>a</think>B", "B"),
-        ("<answer>B", "B"),
-        ("B", "B"),
+        ("<think> It may be B. </think><answer> B </answer>", "B", "It may be B."),
+        ("B", "B", ""),
+        ("<think>no end of thinking", "", "<think>no end of thinking"),
+        ("<think>a</think><answer>x</answer><answer>B</answer>", "", None),
     ],
 )
-def test_thinking_is_no_part_of_an_answer(text: str, answer: str) -> None:
-    request: Any = Request(Task.VQA, question="Which?", options=("mass", "gas"))
-    read = FlemingWords().read(text, request, [SEEN])
+def test_thinking_is_no_part_of_an_answer(folder: Path, text: str, answer: str, thought: str | None) -> None:
+    request = Request(Task.VQA, question="Which?", options=("mass", "gas"))
+    with opened(folder, "fleming-vl-8b") as family:
+        (features,) = family.encode([chat_study(1)])
+        read = family._answer(text, False, request, features, "")
     assert read.text == answer
+    assert thought is None or read.reasoning == thought
     assert [label.name for label in read.labels if label.chosen] == (["gas"] if answer == "B" else [])

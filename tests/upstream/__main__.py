@@ -12,7 +12,8 @@ import numpy as np
 from PIL import Image
 
 from tests.upstream.environment import prepare_environment, prepare_source, run_theirs
-from tests.upstream.ours import SIDES, Made
+from tests.upstream.ours import SIDES
+from tests.upstream.sides import Made
 from tests.upstream.systems import BY_NAME, SYSTEMS, System
 
 SIZES = ((2544, 3056), (3056, 2544), (512, 512), (701, 300), (333, 901), (97, 61))

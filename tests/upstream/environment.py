@@ -27,7 +27,11 @@ def prepare_source(system: System, folder: Path, source: Path | None) -> Path | 
         [*git, "ls-tree", "-r", "--name-only", system.commit], check=True, stdout=subprocess.PIPE
     )
     # their pictures are not needed, and a copy of the repository may lack them
-    wanted = "\n".join(name for name in listed.stdout.decode().splitlines() if name.endswith(TEXTS))
+    wanted = "\n".join(
+        name
+        for name in listed.stdout.decode().splitlines()
+        if name.startswith(system.under) and name.endswith(TEXTS)
+    )
     checkout = [*git, "checkout", "-q", "--pathspec-from-file=-", system.commit]
     subprocess.run(checkout, check=True, input=wanted.encode())
     return code

@@ -1,14 +1,12 @@
 """Our side of each system: small weights, what is asked, and pixels, tokens and limits as the family makes them."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 
 from models.catalog import show
 from models.families.native.biomedclip import load_biomedclip
@@ -23,43 +21,21 @@ from models.families.native.qwen_loading import IMAGE_TOKEN, VISION_END, VISION_
 from models.families.prompt_proof import tokens_of
 from models.families.text.recipes import RECIPES
 from models.families.uni_med.uni_med_family import normalise, squash
-from models.family import Request, SeenImage, Task
+from models.family import Request, Task
 from models.networks.uni_med import TASKS, load_encoder
 from models.training.convert_uni_med import TrainedAs, convert
 from models.weight_loading.piece_file import open_tokenizer
-from pipeline.study import InstanceRef
 from tests.tiny_chat import write_chat_model
 from tests.tiny_clip import clip_weights, write_clip
 from tests.tiny_qwen import write_qwen
 from tests.tiny_text import build_tokenizer
 from tests.tiny_uni_med import write_uni_med
 from tests.unit.test_proving import GEMMA, QWEN
+from tests.upstream.ours_tiled import TILED
+from tests.upstream.sides import SEEN, Made, Side, films
 
-SEEN = SeenImage(InstanceRef("1.2", "1.2.1", "1.2.1.1"), 0, 512, 512)
 ASKED_SHAPE: dict[str, Any] = {"tower": {"img_size": 56, "patch_size": 14, "embed_dim": 24, "depth": 2, "num_heads": 2,
                          "mlp_ratio": 2, "use_mean_pooling": False, "num_classes": 0}}  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class Made:
-    """Arrays by name, token ids by the name of what was asked, and limits by name; all that theirs has is compared."""
-
-    arrays: Mapping[str, Any]
-    ids: Mapping[str, Sequence[int]] = field(default_factory=dict)
-    limits: Mapping[str, float] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Side:
-    """``prepare`` writes weights and questions into a folder; ``make`` gives ours, theirs being there already."""
-
-    prepare: Callable[[Path], None]
-    make: Callable[[Path], Made]
-
-
-def films(work: Path) -> dict[str, Any]:
-    """The films, as RGB, by name."""
-    return {path.stem: Image.open(path).convert("RGB") for path in sorted((work / "films").glob("*.png"))}
 
 
 def _ask(work: Path, asked: object) -> None:
@@ -260,4 +236,5 @@ SIDES: Mapping[str, Side] = {
     "ming": _ming(),
     "uni-med": _uni_med(),
     "biomedclip": _biomedclip(),
+    **TILED,
 }

@@ -16,7 +16,7 @@ from pipeline.errors import ConfigurationError, StopRun
 DIALECTS: Mapping[str, str] = {
     "medgemma-4b-it": "models.families.native.medgemma:MedGemmaDialect",
     "medgemma-27b-it": "models.families.native.medgemma:MedGemmaDialect",
-    "medgemma-1.5-4b-it": "models.families.native.medgemma:MedGemmaDialect",
+    "medgemma-1.5-4b-it": "models.families.native.medgemma:LaterMedGemmaDialect",
     "llava-med": "models.families.native.llava_med:LlavaMedDialect",
     "medrega": "models.families.native.medrega:MedRegaDialect",
     "umit": "models.families.native.qwen_words:UmitWords",

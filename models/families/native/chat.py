@@ -39,6 +39,8 @@ from pipeline.study import FRONTAL_VIEWS, ImageSet, StudyImage
 LIMITS = {Task.VQA: 128, Task.CLASSIFY: 128}
 LIMIT = 400
 """New tokens at most; MedRegA's own setting."""
+AT_ONCE = 32
+"""Images that go through the encoder together: a series has more."""
 REASONING_LIMIT = 1024
 """Where reasoning stands before the answer (CheXOne's own setting), and for structured answers."""
 
@@ -103,7 +105,7 @@ class ChatFamily:
             return []
         chosen = [self._choose(study) for study in studies]
         pixels = [self._pixels([picture_of(image) for image in images]) for images in chosen]
-        rows = self._encoder.encode({"pixels": np.concatenate(pixels)})["features"]
+        rows = self._encoded(np.concatenate(pixels))
         encoded, start = [], 0
         for images in chosen:
             arrays: dict[str, NDArray[Any]] = {
@@ -111,10 +113,19 @@ class ChatFamily:
                 "modality": np.array([image.modality for image in images]),
             }
             if self._pads:
-                arrays["padded"] = np.stack([self._padded(image) for image in images])
+                films = [self._padded(image) for image in images if image.pixels.ndim == 2]
+                arrays["padded"] = np.stack(films) if films else np.zeros((0, 1, 1), np.uint8)
             encoded.append(Features(tuple(seen_image(image) for image in images), arrays))
             start += len(images)
         return encoded
+
+    def _encoded(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The features of prepared images [n, 3, S, S]."""
+        starts = range(0, len(pixels), AT_ONCE)
+        parts = [
+            self._encoder.encode({"pixels": pixels[start : start + AT_ONCE]})["features"] for start in starts
+        ]
+        return np.concatenate(parts)
 
     def answer(self, features: Sequence[Features], requests: Sequence[Request]) -> list[Answer]:
         """See ``models.family.Family``."""
@@ -182,10 +193,7 @@ class ChatFamily:
         modality = str(features.arrays["modality"][0]) if features.images else ""
         if request.task is Task.STRUCTURED and not request.schema:
             request = _with_schema(request)
-        if isinstance(self._dialect, MedRegaDialect):
-            text = self._dialect.word(request, features.images, modality, found)
-        else:
-            text = self._dialect.word(request, features.images, modality)
+        text = self._worded(features, request, modality, found)
         text, values = self._insert(text, features, request)
         ids = tokens_of(self._loaded.tokenizer, text)
         room = self._loaded.positions - self._room(request)
@@ -195,6 +203,12 @@ class ChatFamily:
             )
             raise FailStudy("text-too-long", message)
         return ids, values
+
+    def _worded(self, features: Features, request: Request, modality: str, found: Any) -> str:
+        """The whole prompt; ``found`` is what a first pass has found."""
+        if isinstance(self._dialect, MedRegaDialect):
+            return self._dialect.word(request, features.images, modality, found)
+        return self._dialect.word(request, features.images, modality)
 
     def _insert(self, text: str, features: Features, request: Request) -> tuple[str, Any]:
         """``text`` with the tokens of each image where it is marked, and what stands for them."""
@@ -340,11 +354,6 @@ def open_medrega(entry: CatalogEntry, choice: ModelChoice, cache: Path) -> ChatF
 def open_llava_med(entry: CatalogEntry, choice: ModelChoice, cache: Path) -> ChatFamily:
     """LLaVA-Med with the weights of ``choice``."""
     return _open(entry, choice, cache, LlavaMedDialect(entry.prompts))
-
-
-def open_medgemma(entry: CatalogEntry, choice: ModelChoice, cache: Path) -> ChatFamily:
-    """MedGemma with the weights of ``choice``."""
-    return _open(entry, choice, cache, MedGemmaDialect(entry.prompts, entry.images))
 
 
 LOADERS: Mapping[str, Callable[[Path, str], ChatNetwork]] = {

@@ -4,7 +4,6 @@ Sources: OpenGVLab/InternVL ``conversation.py``; UbiquantAI/Fleming-VL README; L
 (``models/InternVL``, ``utils/question_formats.py``). Neither family documents boxes.
 """
 
-import re
 import string
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -26,8 +25,6 @@ from pipeline.errors import ConfigurationError
 
 _FIRST = "你是由上海人工智能实验室联合商汤科技开发的书生多模态大模型，英文名叫InternVL, 是一个有用无害的人工智能助手。"
 _LATER = "你是书生·万象，英文名是InternVL，是由上海人工智能实验室、清华大学及多家合作单位联合开发的多模态大语言模型。"
-_ANSWER = re.compile(r"<answer>(.*?)(?:</answer>|\Z)", re.S)
-_THINK = "</think>"
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,19 +106,8 @@ class FlemingWords:
         return self.frame(fill_slots(find_wording(self.wordings, request, key), values))
 
     def read(self, text: str, request: Request, seen: Sequence[SeenImage]) -> ParsedAnswer:
-        """See Dialect. What stands before the answer's mark is thinking, and no part of it."""
-        if request.task is Task.REPORT:
-            return ParsedAnswer(_without_thinking(text))
-        answer = _without_thinking(text)
-        return ParsedAnswer(answer, labels=read_labels(answer, request))
-
-
-def _without_thinking(text: str) -> str:
-    """The last answer between its marks, else what follows the thinking, else the text."""
-    answers = _ANSWER.findall(text)
-    if answers:
-        return str(answers[-1]).strip()
-    return text.rpartition(_THINK)[2].strip()
+        """See Dialect. What it thought was parted from it before (``models.families.reasoning``)."""
+        return ParsedAnswer(text.strip(), labels=read_labels(text, request))
 
 
 class LingshuIWords(LingshuWords):

@@ -25,6 +25,7 @@ from models.prompts import read_wordings
 from pipeline.report import Language, Place, Region
 
 FULL = 1000
+LONGITUDINAL, SERIES, PLANES = "report-longitudinal", "-series", "CT"
 _FINAL = re.compile(r"Final Answer:", re.I)
 _FENCE = re.compile(r"\A```(?:json)?\s*|\s*```\s*\Z")
 
@@ -34,6 +35,8 @@ class MedGemmaDialect:
 
     marks = False
     reasons = False
+    compares = False
+    """Whether it has words for an earlier film, which then is the first of its two images."""
     repetition_penalty: float | None = None
     system, blanks, greedy, most_tokens = "You are an expert radiologist.", False, True, 0
     ends: tuple[str, ...] = ("<end_of_turn>", "<eos>")
@@ -41,6 +44,7 @@ class MedGemmaDialect:
     def __init__(self, prompts: str = "medgemma.toml", most_images: int = 2) -> None:
         self._wordings = read_wordings(prompts)
         self.digest, self.most_images = self._wordings.digest, most_images
+        self.compares = (LONGITUDINAL, Language.ENGLISH) in self._wordings.texts
 
     def frame(self, prompt: str) -> str:
         """See Dialect."""
@@ -48,8 +52,17 @@ class MedGemmaDialect:
 
     def word(self, request: Request, seen: Sequence[SeenImage], modality: str) -> str:
         """See Dialect."""
+        series = modality == PLANES and len(seen) > 1 and self.compares
+        if series and request.task in (Task.REPORT, Task.FINDINGS, Task.VQA):
+            return self._word(request, seen, f"{'vqa' if request.task is Task.VQA else 'report'}{SERIES}")
+        return self._word(request, seen, _key(request))
+
+    def word_compared(self, request: Request, seen: Sequence[SeenImage]) -> str:
+        """The whole prompt of a draft that compares: the earlier film's place, then that of the first image."""
+        return self._word(request, seen[:1], LONGITUDINAL)
+
+    def _word(self, request: Request, seen: Sequence[SeenImage], key: str) -> str:
         check_request(request)
-        key = "vqa-options" if request.task is Task.VQA and request.options else ""
         context = request.context
         known = {"INDICATION": context.indication.strip(), "TECHNIQUE": context.technique.strip()}
         images = IMAGE_MARK * len(seen) if request.task not in TEXT_TASKS else ""
@@ -64,15 +77,33 @@ class MedGemmaDialect:
             "text": request.text.strip(),
             "schema": request.schema,
             "images": images,
+            "both": IMAGE_MARK * 2,
+            "slices": "".join(f"{IMAGE_MARK}SLICE {number}" for number in range(1, len(seen) + 1)),
         }
         prompt = fill_slots(find_wording(self._wordings, request, key), values)
-        return self.frame(prompt)
+        plain = key == LONGITUDINAL or key.endswith(SERIES)  # its notebooks show these without a system line
+        return (
+            fill_slots(self._wordings.texts["chat-plain", Language.ENGLISH], {"prompt": prompt})
+            if plain
+            else self.frame(prompt)
+        )
 
     def read(self, text: str, request: Request, seen: Sequence[SeenImage]) -> ParsedAnswer:
         """See Dialect."""
         if request.task is Task.DETECT:
             return ParsedAnswer(text.strip(), places=read_boxes(text, seen[0]) if seen else ())
         return ParsedAnswer(text.strip(), labels=read_labels(text, request))
+
+
+class LaterMedGemmaDialect(MedGemmaDialect):
+    """That of version 1.5: it compares with an earlier film and is shown the planes of a CT."""
+
+    def __init__(self, prompts: str = "medgemma-1.5.toml", most_images: int = 85) -> None:
+        super().__init__(prompts, most_images)
+
+
+def _key(request: Request) -> str:
+    return "vqa-options" if request.task is Task.VQA and request.options else ""
 
 
 def read_boxes(text: str, image: SeenImage) -> tuple[Place, ...]:
