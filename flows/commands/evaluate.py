@@ -1,4 +1,4 @@
-"""``firstread models evaluate``: a data set to a table, results.json and plots."""
+"""``firstread models evaluate``: a data set to a table, results.json, plots, and the worst cases."""
 
 import hashlib
 import json
@@ -17,12 +17,14 @@ from models.drafter import open_model
 from models.evaluation.answering import predict, refuse_leak, scores_of
 from models.evaluation.areas import ScoresOf
 from models.evaluation.cases import Case, read_cases
+from models.evaluation.curves import draw_curves
 from models.evaluation.intervals import RESAMPLES, Score
 from models.evaluation.plots import draw
 from models.evaluation.predictions import Prediction, read_predictions, write_predictions
 from models.evaluation.radeval import left_out, named, open_radeval, readable, score_radeval
 from models.evaluation.report_labels import LABELLER
 from models.evaluation.scores import score, unscored
+from models.evaluation.worst import write_worst
 from models.family import PromptContext, traits_of
 from models.recipe import Recipe
 from pipeline.errors import ConfigurationError
@@ -92,6 +94,8 @@ def evaluate(settings: Settings, asked: Evaluation, *, as_json: bool) -> None:
     results = _results(asked, cases, scores, told)
     (asked.out / "results.json").write_text(json.dumps(results, ensure_ascii=False, indent=1) + "\n", "utf-8")
     draw(scores, asked.out)
+    draw_curves(cases, told.made, asked.out, told.kind)
+    write_worst(cases, told.made, asked.out)
     if as_json:
         sys.stdout.write(json.dumps(results, ensure_ascii=False) + "\n")
     else:

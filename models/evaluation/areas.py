@@ -26,8 +26,10 @@ class ScoresOf(StrEnum):
 
 
 @dataclass(slots=True)
-class _Told:
-    """What is known of one label: for each case its study, its score and whether it has the label."""
+class ScoredLabel:
+    """What is known of one label: for each case its study, its score and whether it has the label; ``unscored`` cases
+    had no score of it.
+    """
 
     studies: list[str] = field(default_factory=list)
     scores: list[float] = field(default_factory=list)
@@ -39,7 +41,14 @@ def score_areas(
     group: tuple[str, str], pairs: Sequence[tuple[Case, Prediction]], seed: int, kind: ScoresOf
 ) -> list[Score]:
     """One score for each label that any prediction of ``pairs`` has a score of; ``group`` is task and language."""
-    told: dict[tuple[str, str], _Told] = defaultdict(_Told)
+    return [_area(group, *name, one, seed) for name, one in scored_labels(pairs, kind).items()]
+
+
+def scored_labels(
+    pairs: Sequence[tuple[Case, Prediction]], kind: ScoresOf
+) -> dict[tuple[str, str], ScoredLabel]:
+    """Each label that a prediction of ``pairs`` has a score of, by its name and by what its scores are."""
+    told: dict[tuple[str, str], ScoredLabel] = defaultdict(ScoredLabel)
     for case, made in pairs:
         scores = {name.casefold(): value for name, value in made.scores.items()}
         variant = _variant(case, kind)
@@ -51,7 +60,7 @@ def score_areas(
                 one.true.append(true)
             else:
                 one.unscored += 1
-    return [_area(group, *name, one, seed) for name, one in told.items() if one.scores]
+    return {name: one for name, one in told.items() if one.scores}
 
 
 def area(values: NDArray[np.int64], true: NDArray[np.bool_], weights: Array) -> float:
@@ -88,7 +97,7 @@ def _variant(case: Case, kind: ScoresOf) -> str:
     )
 
 
-def _area(group: tuple[str, str], label: str, variant: str, told: _Told, seed: int) -> Score:
+def _area(group: tuple[str, str], label: str, variant: str, told: ScoredLabel, seed: int) -> Score:
     names, places = np.unique(told.studies, return_inverse=True)
     _, ranks = np.unique(told.scores, return_inverse=True)
     true = np.array(told.true)

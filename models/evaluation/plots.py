@@ -40,7 +40,7 @@ def _draw(task: str, shown: Sequence[Score], folder: Path) -> Path:
     from matplotlib.figure import Figure
 
     languages = sorted({one.language for one in shown})
-    fonts = _fonts()
+    fonts = label_fonts()
     names = _names(shown, readable=len(fonts) > 1)
     rows = list(dict.fromkeys(names))
     figure = Figure(figsize=(8, 1.3 + 0.32 * len(rows)), layout="constrained")
@@ -89,7 +89,7 @@ def _points(axes: "Axes", points: Sequence[tuple[Score, float]], language: str) 
     )
 
 
-def _fonts() -> list[str]:
+def label_fonts() -> list[str]:
     """The font of the labels, and one with Chinese characters where this machine has one."""
     from matplotlib.font_manager import fontManager
 

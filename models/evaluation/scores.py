@@ -36,10 +36,23 @@ def score(
 
     ``kind`` says what the predictions' scores of labels hang on.
     """
+    groups = by_group(cases, predictions)
+    return tuple(one for name in sorted(groups) for one in _score_group(name, groups[name], seed, kind))
+
+
+def by_group(
+    cases: Sequence[Case], predictions: Sequence[Prediction]
+) -> dict[tuple[str, str], list[tuple[Case, Prediction]]]:
+    """Cases with their predictions, which are in the same order, per task and language."""
     groups: dict[tuple[str, str], list[tuple[Case, Prediction]]] = defaultdict(list)
     for pair in zip(cases, predictions, strict=True):
         groups[pair[0].task.value, pair[0].language.value].append(pair)
-    return tuple(one for name in sorted(groups) for one in _score_group(name, groups[name], seed, kind))
+    return groups
+
+
+def rows_of(case: Case, made: Prediction) -> list[Row]:
+    """What one case adds to each of its scores but areas under curves."""
+    return [row for part in _parts(case) for row in part(case, made)]
 
 
 def unscored(cases: Sequence[Case]) -> list[str]:
@@ -50,7 +63,7 @@ def unscored(cases: Sequence[Case]) -> list[str]:
 def _score_group(
     name: tuple[str, str], pairs: Sequence[tuple[Case, Prediction]], seed: int, kind: ScoresOf
 ) -> list[Score]:
-    rows = ((case.study, row) for case, made in pairs for part in _parts(case) for row in part(case, made))
+    rows = ((case.study, row) for case, made in pairs for row in rows_of(case, made))
     return score_rows(name, rows, seed) + score_areas(name, pairs, seed, kind)
 
 

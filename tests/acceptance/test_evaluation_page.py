@@ -71,6 +71,8 @@ def test_every_command_of_the_page_runs() -> None:
     assert {one["task"] for one in whole["scores"]} <= set(Task)
     assert {"AUC nodule", "box precision", "closed accuracy", "landmark error"} <= set(metrics("evaluation"))
     assert Path("evaluation", "report.png").is_file()
+    assert Path("evaluation", "classify-en-curves.png").is_file()
+    assert "machine-made" in Path("evaluation", "worst.html").read_text("utf-8")
     assert {one["split"] for one in results("iu_xray_scores")["scores"]} == {"test"}
     assert results("rexrank_scores")["scores"][0]["views"] == ["LL", "PA"]
     assert "CheXbert F1-5 micro" in set(metrics("again"))
