@@ -26,8 +26,8 @@ class InboxFiles:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._placing = threading.Lock()
-        self._new: set[str] = set()
-        """Folders of studies that may not be on the disk yet."""
+        self._new: dict[str, object] = {}
+        """Folders of studies that may not be on the disk yet; each making of one has a mark of its own."""
 
     def keep(self, found: HeldInstance) -> HeldInstance:
         """The instance, durable under its final name. Its bytes are on the disk already.
@@ -58,14 +58,16 @@ class InboxFiles:
             except FileNotFoundError:
                 with suppress(FileExistsError):  # the file is gone, or another process was faster
                     os.mkdir(folder, 0o700)
-                self._new.add(folder)
+                self._new[folder] = object()
                 os.rename(source, path)
             return True
 
     def _force(self, folder: str) -> None:
-        if folder in self._new:
+        if made := self._new.get(folder):
             _sync(str(self._folder))
-            self._new.discard(folder)
+            with self._placing:
+                if self._new.get(folder) is made:  # not removed and made again meanwhile
+                    del self._new[folder]
         _sync(folder)
 
 
