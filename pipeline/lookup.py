@@ -96,16 +96,17 @@ class TargetIn:
 class DateIs:
     """A date compared with ``start <= instant < end``.
 
-    The date is when the resource last changed if ``changed``, else the one by which its type is searched: effective
-    time, start of the study, birth date, or when a Provenance was recorded. It is a range too, as exact as it is
-    written. ``start`` and ``end`` without a zone are compared with what the clock on the wall said, and with a zone as
-    instants (R4 section 3.1.1.4.6). Undated resources never match.
+    The date is when the resource last changed if ``changed``, when it was issued if ``issued``, else the one by which
+    its type is searched: effective time, start of the study, birth date, or when a Provenance was recorded. It is a
+    range too, as exact as it is written. ``start`` and ``end`` without a zone are compared with what the clock on the
+    wall said, and with a zone as instants (R4 section 3.1.1.4.6). Undated resources never match.
     """
 
     prefix: Prefix
     start: datetime
     end: datetime
     changed: bool = False
+    issued: bool = False
 
 
 Criterion = IdIn | PatientIn | TokenIn | NameStarts | StudyIn | StatusIn | TargetIn | DateIs

@@ -177,8 +177,13 @@ class MemoryReader:
                     one["reference"].split("/_history/")[0] in references for one in body.get("target", ())
                 )
             case DateIs():
-                moment = (resource.last_updated, resource.last_updated + timedelta(milliseconds=1))
-                span = moment if wanted.changed else dated(body, local=wanted.start.tzinfo is None)
+                at = datetime.fromisoformat(body["issued"]) if wanted.issued else resource.last_updated
+                moment = (at, at + timedelta(milliseconds=1))
+                span = (
+                    moment
+                    if wanted.changed or wanted.issued
+                    else dated(body, local=wanted.start.tzinfo is None)
+                )
                 return span is not None and compares(wanted, *span)
 
     def _study(self, body: Mapping[str, Any]) -> str:

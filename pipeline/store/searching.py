@@ -31,6 +31,10 @@ _FURTHEST_ZONE = timedelta(hours=15)
 """More than a clock on the wall is ever away from UTC."""
 _NAME_PARTS = {"name": ["name", "family", "given"]}
 _CHANGED = ("last_updated", "(last_updated + interval '1 millisecond')")
+_ISSUED = (
+    "(body ->> 'issued')::timestamptz",
+    "((body ->> 'issued')::timestamptz + interval '1 millisecond')",
+)
 _DATED = ("dated_from", "dated_until")
 _LOCAL = ("local_from", "local_until")
 _PREFIXES = {
@@ -146,11 +150,12 @@ def _targets(references: Sequence[str]) -> dict[str, Any]:
 
 def _dated(wanted: DateIs) -> Condition:
     local = wanted.start.tzinfo is None
-    begins, ends = _CHANGED if wanted.changed else _LOCAL if local else _DATED
+    moment = wanted.changed or wanted.issued
+    begins, ends = _ISSUED if wanted.issued else _CHANGED if wanted.changed else _LOCAL if local else _DATED
     text = statement("searching", _PREFIXES[wanted.prefix])
     named: dict[str, Any] = {"start": wanted.start, "end": wanted.end}
     if wanted.prefix in (Prefix.GREATER, Prefix.GREATER_OR_EQUAL, Prefix.APPROXIMATELY):
-        named["widest"] = _earlier(wanted.start, timedelta(seconds=1) if wanted.changed else WIDEST_DATE)
+        named["widest"] = _earlier(wanted.start, timedelta(seconds=1) if moment else WIDEST_DATE)
     if local:  # the index is of instants
         if wanted.prefix in _FROM_START:
             text += "\n" + statement("searching", "local_least")

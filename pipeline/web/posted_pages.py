@@ -14,7 +14,9 @@ Parameters = tuple[tuple[str, str], ...]
 PREFIX: Final = "posted."
 MOST_KEPT: Final = 2048
 """Following pages that are kept; the one that was not asked for longest is forgotten first."""
-_NAME_NOBODY: Final = frozenset({"status", "code", "category", "modality", "date", "started", "recorded"})
+_NAME_NOBODY: Final = frozenset(
+    {"status", "code", "category", "modality", "date", "started", "recorded", "issued"}
+)
 
 
 class PostedPages:

@@ -160,8 +160,7 @@ def _ids(reading: _Reading, name: str, value: str) -> None:
 
 
 def _date(reading: _Reading, name: str, value: str) -> None:
-    changed = name == "_lastUpdated"
-    reading.criteria.append(date_is(name, value, changed=changed, now=datetime.now(UTC)))
+    reading.criteria.append(date_is(name, value, now=datetime.now(UTC)))
 
 
 def _patients(reading: _Reading, name: str, value: str) -> None:

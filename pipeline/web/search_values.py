@@ -94,14 +94,18 @@ def uids(name: str, value: str) -> tuple[str, ...]:
     return tuple(match[1] for match in found if match is not None)
 
 
-def date_is(name: str, value: str, *, changed: bool, now: datetime) -> DateIs:
-    """One date with its prefix; ``now`` is for "ap". When something changed is told in UTC, and so asked."""
+def date_is(name: str, value: str, *, now: datetime) -> DateIs:
+    """One date with its prefix; ``now`` is for "ap".
+
+    When something changed or was issued is told in UTC, and so asked.
+    """
+    changed, issued = name == "_lastUpdated", name == "issued"
     try:
         prefix, start, end = date_range(value)
     except ValueError as error:
         raise invalid(name, str(error)) from None
-    if changed and start.tzinfo is None:
+    if (changed or issued) and start.tzinfo is None:
         start, end = start.replace(tzinfo=UTC), end.replace(tzinfo=UTC)
     if Prefix(prefix) is Prefix.APPROXIMATELY:
         start, end = widened(start, end, now)
-    return DateIs(Prefix(prefix), start, end, changed)
+    return DateIs(Prefix(prefix), start, end, changed, issued)

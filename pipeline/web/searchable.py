@@ -8,7 +8,7 @@ SEARCHABLE: Final[dict[str, dict[str, str]]] = {
     "DiagnosticReport": _SHARED
     | _OF_PATIENT
     | {"identifier": "token", "study-uid": "token", "status": "token", "code": "token", "category": "token"}
-    | {"date": "date"},
+    | {"date": "date", "issued": "date"},
     "ImagingStudy": _SHARED
     | _OF_PATIENT
     | {"identifier": "token", "status": "token", "modality": "token", "started": "date"},

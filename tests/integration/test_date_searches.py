@@ -80,7 +80,7 @@ def asked(draw: st.DrawFn) -> str:
 @example(value="gt2026-02-28T00:00:00-05:00")
 def test_every_prefix_is_what_a_plain_reading_gives(store: Store, value: str) -> None:
     try:
-        wanted = date_is("date", value, changed=False, now=NOW)
+        wanted = date_is("date", value, now=NOW)
     except FhirError:
         assert value.endswith(("0001-01-01", *OFFSETS)), value  # beyond the calendar
         return
@@ -97,7 +97,7 @@ def test_every_prefix_is_what_a_plain_reading_gives(store: Store, value: str) ->
 
 def test_a_day_is_found_by_the_day_that_the_clock_on_the_wall_showed(store: Store) -> None:
     """R4 section 3.1.1.4.6: dates do not have time zones, and time zones should not be considered."""
-    wanted = date_is("date", "2026-02-28", changed=False, now=NOW)
+    wanted = date_is("date", "2026-02-28", now=NOW)
     found = {
         one.resource_id
         for one in store.search(ResourceSearch("Observation", (wanted,), limit=1000)).resources
@@ -127,12 +127,12 @@ def test_a_day_of_an_archive_in_the_west_reaches_into_the_next_day_of_greenwich(
         ("eb2026-03-01T05:00:00Z", True),
         ("ap2026-02-28T12:00:00-05:00", True),
     ):
-        wanted = date_is("date", value, changed=False, now=NOW)
+        wanted = date_is("date", value, now=NOW)
         found = store.search(ResourceSearch("Observation", (wanted,), limit=1000)).resources
         assert (new_york in {one.resource_id for one in found}) is there, value
 
 
 def test_approximately_is_a_tenth_of_the_time_from_now() -> None:
-    wanted = date_is("date", "ap2026-05-22T12:00:00Z", changed=False, now=NOW)
+    wanted = date_is("date", "ap2026-05-22T12:00:00Z", now=NOW)
     assert NOW - timedelta(days=11) < wanted.start < NOW - timedelta(days=10, hours=23)
     assert wanted.end - wanted.start < timedelta(days=2, seconds=2)
