@@ -56,10 +56,10 @@ class CatalogEntry:
     language that has fewer than ``tasks``. ``box_convention`` says how the family writes regions; they are stored in
     pixels of the original image whatever it is. ``parameters`` is in billions, 0 where not found. ``drafts`` names the
     wordings that a draft can be asked by, the usual one first, each with what its text holds; empty where the family
-    drafts no reports. ``context`` are the fields of ``PromptContext`` that its wordings hold. ``accepts`` is what it
-    reads beside films of the chest. ``whole_film`` gives its preprocessing a film as stored, where others are given one
-    of ``USUAL_SIDE`` pixels at most. ``reason`` says why the state is what it is, ``not_found`` names the facts that
-    were looked for in vain.
+    drafts no reports. ``wordings`` are further ones of its tasks, asked by ``variant``. ``context`` are the fields of
+    ``PromptContext`` that its wordings hold. ``accepts`` is what it reads beside films of the chest. ``whole_film``
+    gives its preprocessing a film as stored, where others are given one of ``USUAL_SIDE`` pixels at most. ``reason``
+    says why the state is what it is, ``not_found`` names the facts that were looked for in vain.
     """
 
     id: str
@@ -86,6 +86,7 @@ class CatalogEntry:
     weights: str = ""
     revision: str = ""
     drafts: Mapping[str, Sections] = field(default_factory=dict)
+    wordings: tuple[str, ...] = ()
     context: tuple[str, ...] = ()
     accepts: tuple[Accepts, ...] = ()
     whole_film: bool = False
@@ -141,7 +142,7 @@ class CatalogEntry:
         )
 
     def _variants(self, language: Language) -> frozenset[str]:
-        further = {name for name in self.drafts if name not in set(Task)}
+        further = {name for name in self.drafts if name not in set(Task)} | set(self.wordings)
         texts = read_wordings(self.prompts).texts if further else {}
         return frozenset(name for name in further if (name, language) in texts)
 
@@ -193,10 +194,12 @@ def _entry(values: Mapping[str, Any]) -> CatalogEntry:
     read["drafts"] = {name: Sections(held) for name, held in values.get("drafts", {}).items()}
     if strange := [name for name in read["drafts"] if task_of(name) not in read["tasks"]]:
         raise ValueError(f"{values['id']}: drafts by {', '.join(strange)}, which is none of its tasks")
+    if strange := [name for name in values.get("wordings", ()) if task_of(name) not in read["tasks"]]:
+        raise ValueError(f"{values['id']}: wordings {', '.join(strange)} are of none of its tasks")
     known = {field.name for field in fields(PromptContext)}
     if strange := [name for name in values.get("context", ()) if name not in known]:
         raise ValueError(f"{values['id']}: there is no context {', '.join(strange)}")
-    for name in ("modalities", "views", "not_found", "context"):
+    for name in ("modalities", "views", "not_found", "context", "wordings"):
         read[name] = tuple(values.get(name, ()))
     read["accepts"] = tuple(_accepts(one) for one in values.get("accepts", ()))
     if read["acknowledge"] and not read["use_limits"]:

@@ -44,6 +44,7 @@ EXPECTED = {
     ("unirg-cxr", "findings"): {"indication"},
     ("qwen3-vl", "report"): {"indication", "technique"},
     ("qwen3-vl", "findings"): {"indication", "technique"},
+    ("cxrreportgen", "grounded_report"): {"indication", "technique", "comparison", "prior_report"},
     ("openai-endpoint", "report"): {"indication"},
     ("openai-endpoint", "findings"): {"indication"},
 }

@@ -25,6 +25,8 @@ from pipeline.errors import ConfigurationError, FailStudy, FirstreadError, Retry
 
 MAX_ANSWER_BYTES = 4 << 20
 WORTH_REPEATING = frozenset({408, 425, 429, 500, 502, 503, 504, 529})
+GIVEN_UP = frozenset({"abort", "error", "cancelled", "timeout"})
+"""Why an answer ended that is none: vLLM's and SGLang's own words, and TensorRT-LLM's."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
 UNLISTED = ("endpoint-busy", "endpoint-model", "endpoint-answer", "endpoint-refused")
 """Answers to /v1/models that say nothing of the chat: transformers serve answers 500 where it has no cache folder."""
@@ -249,6 +251,8 @@ def read_reply(body: bytes, model: str = "") -> Reply:
             "what it serves, or start it with this model"
         )
         raise ConfigurationError("endpoint-model", message)
+    if isinstance(reason, str) and reason in GIVEN_UP:
+        raise RetryLater("endpoint-busy", "the endpoint gave the answer up before its end")
     thought = _unicode(reasoning) if isinstance(reasoning, str) else ""
     if text is None and thought:  # it never came to its answer
         text = ""

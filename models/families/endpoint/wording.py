@@ -15,7 +15,7 @@ from models.catalog import CatalogEntry
 from models.families.endpoint.dialects import DIALECTS, dialect_wording
 from models.families.endpoint.template import fill
 from models.family import Answer, Request, SeenImage, Task, unsupported
-from models.prompts import Prompts, read_prompts
+from models.prompts import Wordings, read_wordings
 from pipeline.errors import ConfigurationError, FailStudy
 from pipeline.report import Label, Place, Region
 
@@ -90,7 +90,7 @@ class Speaking(Protocol):
 class Wording:
     """See Speaking: the words of a prompt file, read by ``reader``."""
 
-    prompts: Prompts
+    prompts: Wordings
     system: str = ""
     reader: Reader = field(default=lambda text, request, seen: read_plain(text, request, seen))
     frontal: bool = False
@@ -123,10 +123,10 @@ class Wording:
         return self.system, self._texts(request, roles)
 
     def _texts(self, request: Request, roles: Sequence[str]) -> list[str]:
-        template = self.prompts.texts.get((request.task, request.language))
+        template = self.prompts.texts.get((request.variant or request.task.value, request.language))
         if template is None:
             done = ", ".join(
-                sorted({task for task, language in self.prompts.texts if language is request.language})
+                sorted({name for name, language in self.prompts.texts if language is request.language})
             )
             raise unsupported("the served family", request, f"it does {done or 'nothing'}")
         values = _values(request)
@@ -137,7 +137,10 @@ class Wording:
         if any(_MARKS.search(value) for value in values.values()):
             message = "the text holds a mark that models read as a command, not as text: it was not asked"
             raise FailStudy("special-token", message)
-        return fill(template.replace("{maira_images}", _maira_images(roles)), values)
+        return fill(
+            template.replace("{maira_images}", _maira_images(roles)).replace("{columns}", _columns(roles)),
+            values,
+        )
 
 
 def wording_of(entry: CatalogEntry) -> Speaking:
@@ -153,7 +156,7 @@ def wording_of(entry: CatalogEntry) -> Speaking:
             "weights, or use openai-endpoint for plain text"
         )
         raise ConfigurationError("endpoint-family", message)
-    return made(read_prompts(entry.prompts))
+    return made(read_wordings(entry.prompts))
 
 
 def read_plain(text: str, request: Request, seen: SeenImage | None) -> Answer:
@@ -196,6 +199,37 @@ def read_maira(text: str, request: Request, seen: SeenImage | None) -> Answer:
     return Answer(plain, truncated=False, places=tuple(places))
 
 
+def read_cxrreportgen(text: str, request: Request, seen: SeenImage | None) -> Answer:
+    """CXRReportGen's list of sentences, each with boxes or null: shares of the current frontal film, x first.
+
+    Source: MicrosoftDocs/azure-ai-docs ``deploy-cxrreportgen.md``. A text of another form stays as it is.
+    """
+    try:
+        stored = json.loads(text, parse_constant=_no_constant)
+        listed = stored["output"] if isinstance(stored, dict) else stored
+        findings = [(one[0], one[1] or []) for one in listed]
+    except (ValueError, KeyError, TypeError, IndexError, RecursionError):
+        return Answer(text.strip(), truncated=False)
+    if not all(isinstance(words, str) and isinstance(boxes, list) for words, boxes in findings):
+        return Answer(text.strip(), truncated=False)
+    places = [
+        Place(words.strip(), region, text=words.strip())
+        for words, boxes in findings
+        for box in boxes
+        if (region := _shares(seen, box)) is not None
+    ]
+    plain = " ".join(words.strip() for words, _ in findings if words.strip())
+    return Answer(plain, truncated=False, places=tuple(places))
+
+
+def _shares(seen: SeenImage | None, box: object) -> Region | None:
+    if not isinstance(box, list) or len(box) != 4:
+        return None
+    if any(isinstance(edge, bool) or not isinstance(edge, int | float) for edge in box):
+        return None
+    return _region(seen, *map(float, box))
+
+
 def read_json(text: str, schema: str) -> str:
     """``text``, without a code fence, where it is one JSON value that is valid under ``schema`` (2020-12), else ""."""
     import jsonschema  # only structured answers pay for it
@@ -231,6 +265,14 @@ def _values(request: Request) -> dict[str, str]:
         "comparison": context.comparison,
         "prior_report": context.prior_report,
     }
+
+
+_COLUMNS = {"image": "frontal_image", "lateral": "lateral_image", "prior": "prior_image"}
+
+
+def _columns(roles: Sequence[str]) -> str:
+    """What CXRReportGen calls the images, in their order."""
+    return ", ".join(_COLUMNS[role] for role in roles)
 
 
 def _maira_images(roles: Sequence[str]) -> str:
@@ -289,11 +331,11 @@ def _region(seen: SeenImage | None, x0: float, y0: float, x1: float, y1: float) 
     return Region(seen.ref, seen.frame, x0 * seen.columns, y0 * seen.rows, x1 * seen.columns, y1 * seen.rows)
 
 
-def _plain(prompts: Prompts) -> Wording:
+def _plain(prompts: Wordings) -> Wording:
     return Wording(prompts)
 
 
-_WORDINGS: Mapping[str, Callable[[Prompts], Wording]] = {
+_WORDINGS: Mapping[str, Callable[[Wordings], Wording]] = {
     "openai-endpoint": _plain,
     "maira-2": lambda prompts: Wording(
         prompts,
@@ -310,6 +352,16 @@ _WORDINGS: Mapping[str, Callable[[Prompts], Wording]] = {
     "llava-rad": lambda prompts: Wording(prompts, frontal=True),
     "libra-7b": lambda prompts: Wording(prompts, frontal=True, prior=True),
     "libra-3b": lambda prompts: Wording(prompts, frontal=True, prior=True),
+    "cxrreportgen": lambda prompts: Wording(
+        prompts, reader=read_cxrreportgen, frontal=True, lateral=True, prior=True
+    ),
+    "hulu-med-4b": _plain,
+    "hulu-med-30a3": _plain,
+    "hulu-med-235a22": _plain,
+    "hulu-med-flash-27b": _plain,
+    "vila-m3-3b": lambda prompts: Wording(prompts, frontal=True),
+    "vila-m3-8b": lambda prompts: Wording(prompts, frontal=True),
+    "vila-m3-13b": lambda prompts: Wording(prompts, frontal=True),
     "hulu-med-7b": _plain,
     "hulu-med-14b": _plain,
     "hulu-med-32b": _plain,
