@@ -65,6 +65,8 @@ def prompt(entry: CatalogEntry, wording: str) -> str:
         return word_instruction(
             read_prompts(entry.prompts).texts[task, Language.ENGLISH], request, IMAGE, "DX"
         )
+    if entry.adapter == "nnunet":
+        return ""  # A segmenter is sent no words.
     if entry.adapter == "firstread-mini":
         return read_prompts(entry.prompts).texts[task, Language.ENGLISH]
     if entry.adapter.startswith("qwen"):
