@@ -1,9 +1,21 @@
-"""The bars of firstread-mini on simulated studies, and what was measured against them."""
+"""The bars of firstread-mini on simulated studies and on real films, and what was measured against them."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from models.families.mini.films import ABNORMAL
 from models.training.measure import Measured
+
+AREA_BARS = {
+    "pleural_effusion": 0.85,
+    "cardiomegaly": 0.85,
+    "pneumothorax": 0.82,
+    "consolidation": 0.80,
+    "nodule": 0.70,
+    ABNORMAL: 0.82,
+}
+STATED_BARS = {"pleural_effusion": 0.55, "pneumothorax": 0.50, "cardiomegaly": 0.50, "consolidation": 0.45}
+FALSE_BAR, NORMAL_BAR, DECLINED_BAR = 0.10, 0.25, 0.05
 
 
 @dataclass(frozen=True, slots=True)

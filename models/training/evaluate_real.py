@@ -21,26 +21,25 @@ from models.families.mini.certainty import RealReader
 from models.families.mini.films import ABNORMAL, RULED
 from models.networks.mini import load_mini, load_tokenizer
 from models.training.answering import Ask, Asker
-from models.training.bars import Bar
+from models.training.bars import AREA_BARS, DECLINED_BAR, FALSE_BAR, NORMAL_BAR, STATED_BARS, Bar
 from models.training.film_readings import Readings, read_all
+from models.training.real_plot import draw_real
 from models.training.real_sources import CHILDREN, LABELS, LEARNED_FROM, NORMAL_LABEL, load_film
 from models.training.small_network import small_network_scores
-from models.training.within import FOLDS, Array, Bools, fit_within, rank_interval, rank_within
+from models.training.within import (
+    FOLDS,
+    Array,
+    Bools,
+    fit_within,
+    rank_interval,
+    rank_within,
+    share_interval,
+)
 from models.vocabulary.english import NO_ABNORMALITY
 from models.vocabulary.hedges import UNSURE_IMPRESSION
 from models.vocabulary.prompts import prompt_text
 
 WEIGHTS = Path(__file__).resolve().parents[1] / "weights" / "firstread-mini"
-AREA_BARS = {
-    "pleural_effusion": 0.85,
-    "cardiomegaly": 0.85,
-    "pneumothorax": 0.82,
-    "consolidation": 0.80,
-    "nodule": 0.70,
-    ABNORMAL: 0.82,
-}
-STATED_BARS = {"pleural_effusion": 0.55, "pneumothorax": 0.50, "cardiomegaly": 0.50, "consolidation": 0.45}
-FALSE_BAR, NORMAL_BAR, DECLINED_BAR = 0.10, 0.25, 0.05
 HEDGES = ("may be", "Possible")
 SCORES = ("rule", "presence", "thumbnail", "small network")
 
@@ -78,10 +77,11 @@ def write_drafts(model: Path, readings: Readings, rows: NDArray[np.int64]) -> li
     return [read_draft(text) for text in asker.answer([Ask(row, prompt) for row in range(len(rows))])]
 
 
-def score_columns(readings: Readings, reader: RealReader, cache: Path, finding: str) -> list[Array]:
-    """The scores of ``SCORES`` for every film; of the presence of "abnormal" the highest of all kinds."""
-    if reader.rule is None:
-        raise ValueError("these weights hold no rule of real films: run models.training.fit_films")
+def score_columns(readings: Readings, logits: NDArray[np.float32], cache: Path, finding: str) -> list[Array]:
+    """The scores of ``SCORES`` for every film; of the presence of "abnormal" the highest of all kinds.
+
+    ``logits`` [n, RULED] are the rule's.
+    """
     place = RULED.index(finding)
     presence = readings.arrays["presence"][:, :, 0].astype(np.float64)
     true, known = readings.truth(finding)
@@ -92,7 +92,7 @@ def score_columns(readings: Readings, reader: RealReader, cache: Path, finding: 
     folds = np.array([film.fold(FOLDS) for film in readings.films])
     (plain,) = fit_within(thumbnails[rows], true[None, rows], readings.collections[rows], folds[rows])
     return [
-        reader.rule.logits(readings.arrays)[:, place].astype(np.float64),
+        logits[:, place].astype(np.float64),
         presence.max(axis=1) if finding == ABNORMAL else presence[:, place],
         thumbnails @ plain.weights,
         small_network_scores(readings, cache)[:, list(LABELS).index(finding)],
@@ -101,10 +101,13 @@ def score_columns(readings: Readings, reader: RealReader, cache: Path, finding: 
 
 def area_rows(readings: Readings, model: Path, cache: Path) -> list[dict[str, object]]:
     """Areas under the curve of every finding, over all collections and in each, with intervals."""
-    reader, told = RealReader.of(model), []
+    rule, told = RealReader.of(model).rule, list[dict[str, object]]()
+    if rule is None:
+        raise ValueError("these weights hold no rule of real films: run models.training.fit_films")
+    logits = rule.logits(readings.arrays)
     for finding in AREA_BARS:
         true, known = readings.truth(finding)
-        columns = score_columns(readings, reader, cache, finding)
+        columns = score_columns(readings, logits, cache, finding)
         where = [name for name, findings in LEARNED_FROM.items() if finding in findings]
         for name in ("all", *where):
             rows = known & readings.held_back & ((readings.collections == name) | (name == "all"))
@@ -137,13 +140,14 @@ def claim_rows(
         true, known = readings.truth(finding)
         row: dict[str, object] = {"finding": finding}
         for name, side in (("labelled", true), ("unlabelled", ~true)):
-            some = [draft for draft, film in zip(drafts, held, strict=True) if known[film] and side[film]]
+            rows = known[held] & side[held]
+            some = [draft for draft, taken in zip(drafts, rows, strict=True) if taken]
+            written = [finding in draft.stated | draft.possible for draft in some]
             row |= {
                 name: len(some),
                 f"{name} stated": _share([finding in draft.stated for draft in some]),
-                f"{name} stated or possible": _share(
-                    [finding in draft.stated | draft.possible for draft in some]
-                ),
+                f"{name} stated or possible": _share(written),
+                f"{name} 95 %": share_interval(np.array(written, bool), readings.patients[held][rows]),
             }
         normal = [
             draft
@@ -161,10 +165,13 @@ def normal_row(readings: Readings, drafts: Sequence[Draft], held: NDArray[np.int
     true, known = readings.truth(ABNORMAL)
     row: dict[str, object] = {}
     for name, side in (("abnormal", true), ("normal", ~true)):
-        some = [draft for draft, film in zip(drafts, held, strict=True) if known[film] and side[film]]
+        rows = known[held] & side[held]
+        some = [draft for draft, taken in zip(drafts, rows, strict=True) if taken]
+        called = np.array([draft.normal for draft in some], bool)
         row |= {
             name: len(some),
             f"{name} called normal": _share([draft.normal for draft in some]),
+            f"{name} 95 %": share_interval(called, readings.patients[held][rows]),
             f"{name} left open": _share([draft.unsure for draft in some]),
         }
     return row
@@ -260,8 +267,8 @@ def _cell(value: object) -> str:
     return f"{value:.3f}" if isinstance(value, float) else "-" if value is None else str(value)
 
 
-def evaluate_real(model: Path, shared: Path, cache: Path) -> list[Bar]:
-    """Measure and print; the bars."""
+def evaluate_real(model: Path, shared: Path, cache: Path, plot: Path | None = None) -> list[Bar]:
+    """Measure and print, and draw into ``plot``; the bars."""
     readings = read_all(model, shared, cache)
     areas = area_rows(readings, model, cache)
     print(
@@ -280,6 +287,8 @@ def evaluate_real(model: Path, shared: Path, cache: Path) -> list[Bar]:
     ):
         print(title)
         print(_table(rows))
+    if plot is not None:
+        draw_real(areas, claims, plot)
     bars = real_bars(areas, claims, normal, declined)
     print("bars on real films")
     print("\n".join(str(bar) for bar in bars), flush=True)
@@ -300,8 +309,9 @@ def main() -> None:
     parser.add_argument(
         "--cache", type=Path, required=True, help="folder that keeps what was read of the films"
     )
+    parser.add_argument("--plot", type=Path, default=None, help="SVG file to draw the figures into")
     chosen = parser.parse_args()
-    bars = evaluate_real(chosen.model, chosen.shared, chosen.cache)
+    bars = evaluate_real(chosen.model, chosen.shared, chosen.cache, chosen.plot)
     raise SystemExit(0 if all(bar.held for bar in bars) else 1)
 
 

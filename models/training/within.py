@@ -119,3 +119,18 @@ def rank_interval(
     if not drawn:
         return []
     return [(float(low), float(high)) for low, high in np.percentile(drawn, [2.5, 97.5], axis=0).T]
+
+
+def share_interval(said: Bools, patients: Names, seed: int = 0) -> tuple[float, float] | None:
+    """95 % interval of the share of films ``said`` [n] holds for, by drawing patients anew; None of fewer than two.
+
+    Films of one patient are alike, so patients are drawn and not films.
+    """
+    names, places = np.unique(patients, return_inverse=True)
+    if len(names) < FEWEST - 1:
+        return None
+    films = np.bincount(places, minlength=len(names))
+    holding = np.bincount(places, weights=said.astype(np.float64), minlength=len(names))
+    drawn = np.random.default_rng(seed).integers(0, len(names), (RESAMPLES, len(names)))
+    low, high = np.percentile(holding[drawn].sum(axis=1) / films[drawn].sum(axis=1), [2.5, 97.5])
+    return float(low), float(high)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from models.training.within import Design, fit_within, rank_interval, rank_within
+from models.training.within import Design, fit_within, rank_interval, rank_within, share_interval
 
 
 def films(count: int = 600) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -52,3 +52,15 @@ def test_the_interval_holds_the_value_and_the_difference() -> None:
     assert good[0] < (rank_within(inputs[:, 1], target, collections) or 0) < good[1]
     assert poor[0] < 0.5 < poor[1]
     assert apart[0] > 0
+
+
+def test_a_share_is_as_sure_as_its_patients_are_many() -> None:
+    """Two hundred films, half of them claimed: of two hundred patients, and of four with fifty films each."""
+    said = np.arange(200) % 2 == 0
+    low, high = share_interval(said, np.arange(200).astype(str)) or (0.0, 0.0)
+    assert low == pytest.approx(0.5 - 1.96 * (0.25 / 200) ** 0.5, abs=0.02)
+    assert high == pytest.approx(0.5 + 1.96 * (0.25 / 200) ** 0.5, abs=0.02)
+    by_patient = np.repeat([True, False, True, False], 50)
+    few = share_interval(by_patient, np.repeat(np.arange(4), 50).astype(str)) or (0.5, 0.5)
+    assert few[1] - few[0] > 5 * (high - low)
+    assert share_interval(said[:5], np.zeros(5).astype(str)) is None
