@@ -26,7 +26,7 @@ from pipeline.web.reader import DoorEvent
 from pipeline.web.searchable import INCLUDES, SEARCHABLE
 from tests.fhir_peers import judged, r4_definitions
 from tests.memory_reader import invented_outcome, save_as_flows
-from tests.unit.fhir_samples import ANSWERED, CHINESE, CONTEXT, SHORT, SITE, STARTED, built
+from tests.unit.fhir_samples import ANSWERED, CHINESE, CONTEXT, OF_PLANES, SHORT, SITE, STARTED, built
 
 Resource = dict[str, Any]
 UNASKED = {"txt-1", "txt-2", "eld-16", "eld-19"}
@@ -109,6 +109,7 @@ def test_what_the_pipeline_writes_is_sound(npm_folder: Path) -> None:
         built(),
         built(draft=CHINESE, completeness=SHORT),
         built(draft=ANSWERED),
+        built(draft=OF_PLANES),
         built(context=undated),
         built(context=in_a_zone, site=replace(SITE, time_zone="America/New_York")),
     )
@@ -121,7 +122,7 @@ def test_what_is_published_is_sound_and_is_what_the_documents_say(npm_folder: Pa
     assert_sound(npm_folder, told)
     used = {
         one["url"]
-        for study in (built(), built(draft=ANSWERED))
+        for study in (built(), built(draft=ANSWERED), built(draft=OF_PLANES))
         for body in study
         for one in _extensions(body.body)
     }

@@ -18,14 +18,17 @@ from pipeline.ledger import Completeness, Resource
 from pipeline.report import (
     CheckOutcome,
     DraftReport,
+    Extent,
     Finding,
     Label,
     Language,
+    MaskRef,
     Place,
     Point,
     PriorStudy,
     Provenance,
     Region,
+    Segment,
     Side,
     Support,
     TaskAnswer,
@@ -197,6 +200,22 @@ SUPPORTS = (
     Support("impression", "Mild cardiomegaly.", source="findings"),
 )
 ANSWERED = replace(DRAFT, answers=ANSWERS, supports=SUPPORTS, prior=PriorStudy("2.25.90", date(2025, 11, 2)))
+
+
+OF_PLANES = replace(
+    DRAFT,
+    answers=(
+        TaskAnswer(
+            "detect", Language.ENGLISH, "mass", "one",
+            places=(Place("mass", extent=Extent(((FRONTAL, 0), (LATERAL, 2)), 10, 20, 30, 40)),),
+        ),
+        TaskAnswer(
+            "segment", Language.ENGLISH, "liver", "", segments=(Segment(1, "liver", 1500.25, 9),),
+            mask_ref=MaskRef(LATERAL, "1.2.840.10008.5.1.4.1.1.66.4", "0" * 64),
+        ),
+    ),
+)  # fmt: skip
+"""Answers on planes of a series: a box through several, a segmentation."""
 
 
 def built(**changes: Any) -> tuple[Resource, ...]:
