@@ -15,10 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from models.families.segmenting.folder import CONFIG_FILE, WEIGHTS_FILE
+from models.families.segmenting.folder import CONFIG_FILE, WEIGHTS_FILE, network_of
 from models.families.segmenting.plans import read_plan
-from models.networks.unet import UNet, named_once
-from models.weight_loading.verified import check_keys
+from models.networks.unet import named_once
 from pipeline.errors import FirstreadError, StopRun
 
 CHECKPOINT = "checkpoint_final.pth"
@@ -48,7 +47,7 @@ def _converted(folder: Path, path: Path) -> Path:
     except (KeyError, TypeError, ValueError, AttributeError):
         raise StopRun("segmenter", f"{path.name} is no checkpoint of nnU-Net v2") from None
     plan = read_plan(folder, configuration)
-    check_keys(UNet(plan.shape, 1, plan.outputs).state_dict(), weights)
+    network_of(plan, weights)
     target = path.with_name(WEIGHTS_FILE)
     save_file({name: value.contiguous().clone() for name, value in weights.items()}, target)
     told = {"configuration": configuration, "mirrored": mirrored, "trainer": trainer}

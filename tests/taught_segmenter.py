@@ -32,10 +32,11 @@ def write_plans(
     patch: tuple[int, int, int] = PATCH,
     labels: Mapping[str, Any] = LABELS,
     channel: str = "CT",
+    layers: Mapping[str, Any] | None = None,
     **changes: Any,
 ) -> None:
     """``plans.json`` and ``dataset.json`` with the keys that nnU-Net 2.8 writes and reads."""
-    layers = {
+    architecture: dict[str, Any] = {
         "n_stages": 2,
         "features_per_stage": [6, 12],
         "conv_op": "torch.nn.modules.conv.Conv3d",
@@ -50,6 +51,7 @@ def write_plans(
         "dropout_op_kwargs": None,
         "nonlin": "torch.nn.LeakyReLU",
         "nonlin_kwargs": {"inplace": True},
+        **(layers or {}),
     }
     resampling = {"is_seg": False, "order": 3, "order_z": 0, "force_separate_z": None}
     configuration: dict[str, Any] = {
@@ -66,7 +68,7 @@ def write_plans(
         "resampling_fn_probabilities_kwargs": {**resampling, "order": 1},
         "architecture": {
             "network_class_name": "dynamic_network_architectures.architectures.unet.PlainConvUNet",
-            "arch_kwargs": layers,
+            "arch_kwargs": architecture,
             "_kw_requires_import": ["conv_op", "norm_op", "dropout_op", "nonlin"],
         },
         **changes,

@@ -24,6 +24,8 @@ Hard problems (failed) keep the draft from being stored as a report; soft ones (
     images         -                                                   an image of the study could not be read
     supported      -                                                   a present finding resting on no image or
                                                                        given text
+    segmented      -                                                   a structure that a segmentation beside the
+                                                                       draft did not find is described
     leak           the model was given a report of this very study     it was given a text in the form of a report
 
 Advice ("CT is advised") is no claim: such sentences are read for earlier studies and lengths only.
@@ -35,6 +37,7 @@ from typing import Final
 
 from pipeline.checks import comparison, consistency, form, support
 from pipeline.checks.evidence import Check, Evidence, read_evidence
+from pipeline.checks.segmented import segmented
 from pipeline.errors import FailStudy
 from pipeline.report import CheckOutcome, DraftReport, Verdict
 from pipeline.study import ImageSet, StudyContext
@@ -74,19 +77,20 @@ def run_checks(
     given: Mapping[str, str] = _NOTHING,
     unseen: Sequence[str] = (),
 ) -> tuple[CheckOutcome, ...]:
-    """Run every check on ``draft``; one outcome each, in the order of ``CHECKS``.
+    """Run every check on ``draft``; one outcome each, in the order of ``CHECKS``, then ``segmented`` where it applies.
 
     ``has_prior`` says that the model was given an earlier study, ``given`` are the texts that it was given, by name,
     and ``unseen`` those that it may not have seen: reports of this study. Messages are made of our own words: they
     hold no report text and no identifiers. Never raises, whatever the text.
     """
     evidence = read_evidence(draft, image_set, context, has_prior, given, unseen)
-    return tuple(
+    made = tuple(
         _outcome(name, check, evidence)
         if image_set.chest or name not in MEASURED_ON_FILMS
         else CheckOutcome(name, Verdict.WARNED, "not checked for this kind of image")
         for name, check in CHECKS
     )
+    return made + segmented(draft)
 
 
 def refuse_if_failed(outcomes: Iterable[CheckOutcome]) -> None:

@@ -38,6 +38,12 @@ _FORMS = {
     "StudyDate": r"\d{8}",
     "StudyTime": r"\d{2}(\d{2}(\d{2}(\.\d{1,6})?)?)?",
 }
+_CLASSIC = {
+    "CT": "1.2.840.10008.5.1.4.1.1.2",
+    "MR": "1.2.840.10008.5.1.4.1.1.4",
+    "PT": "1.2.840.10008.5.1.4.1.1.128",
+}
+"""Classes of single planes; the planes' own class is named when the object is whole."""
 _ANATOMY = ("123037004", "SCT", "Anatomical Structure")
 _OTHER = ("309825002", "SCT", "Spatial and Relational Concept")
 _ARTIFICIAL_INTELLIGENCE = ("123109", "DCM", "Artificial Intelligence")
@@ -109,7 +115,10 @@ def write_segmentation(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of headers that are not as the standard has them
             dataset = _written(sources, mask, [one for one in written if one.number], named, made, kind)
-            _name_frames(dataset, {_own(place): volume.planes[place] for place in range(len(sources))})
+            sop_class = text(stack.planes[0].header.dataset, "SOPClassUID")
+            _name_frames(
+                dataset, {_own(place): volume.planes[place] for place in range(len(sources))}, sop_class
+            )
             buffer = io.BytesIO()
             dataset.save_as(buffer, enforce_file_format=True)
     except MALFORMED as error:
@@ -136,11 +145,11 @@ def _source(stack: Stack, place: int) -> Dataset:
     header = plane.header.dataset
     source = Dataset()
     source.SpecificCharacterSet = "ISO_IR 192"
-    source.SOPClassUID, source.SOPInstanceUID = text(header, "SOPClassUID"), _own(place)
+    source.Modality = text(header, "Modality")
+    source.SOPClassUID, source.SOPInstanceUID = _CLASSIC.get(source.Modality, _CLASSIC["CT"]), _own(place)
     source.StudyInstanceUID = plane.ref.study_instance_uid
     source.SeriesInstanceUID = plane.ref.series_instance_uid
     source.FrameOfReferenceUID = text(header, "FrameOfReferenceUID")
-    source.Modality = text(header, "Modality")
     for keyword in _TEXTS:
         setattr(source, keyword, text(header, keyword))
     for keyword, form in _FORMS.items():
@@ -217,7 +226,7 @@ def _description(segment: Segment, named: InstanceRef, made: MadeBy) -> Any:
     return described
 
 
-def _name_frames(dataset: Dataset, planes: Mapping[str, tuple[InstanceRef, int]]) -> None:
+def _name_frames(dataset: Dataset, planes: Mapping[str, tuple[InstanceRef, int]], sop_class: str) -> None:
     """Put the instances, and the frames of enhanced ones, in the place of what the planes were called meanwhile."""
     frames = len({ref for ref, _ in planes.values()}) < len(planes)
     for group in dataset.PerFrameFunctionalGroupsSequence:
@@ -228,22 +237,25 @@ def _name_frames(dataset: Dataset, planes: Mapping[str, tuple[InstanceRef, int]]
                     continue  # highdicom puts one item under several frames
                 ref, frame = known
                 source.ReferencedSOPInstanceUID = ref.sop_instance_uid
+                source.ReferencedSOPClassUID = sop_class
                 if frames:
                     source.ReferencedFrameNumber = frame + 1
     for series in dataset.get("ReferencedSeriesSequence", ()):
-        series.ReferencedInstanceSequence = list(_once(series.ReferencedInstanceSequence, planes))
+        series.ReferencedInstanceSequence = list(_once(series.ReferencedInstanceSequence, planes, sop_class))
     if "SourceImageSequence" in dataset:
-        dataset.SourceImageSequence = list(_once(dataset.SourceImageSequence, planes))
+        dataset.SourceImageSequence = list(_once(dataset.SourceImageSequence, planes, sop_class))
 
 
-def _once(named: Iterable[Dataset], planes: Mapping[str, tuple[InstanceRef, int]]) -> Iterable[Dataset]:
+def _once(
+    named: Iterable[Dataset], planes: Mapping[str, tuple[InstanceRef, int]], sop_class: str
+) -> Iterable[Dataset]:
     seen = set()
     for one in named:
         known = planes.get(str(one.ReferencedSOPInstanceUID))
         uid = known[0].sop_instance_uid if known else str(one.ReferencedSOPInstanceUID)
         if uid not in seen:
             seen.add(uid)
-            one.ReferencedSOPInstanceUID = uid
+            one.ReferencedSOPInstanceUID, one.ReferencedSOPClassUID = uid, sop_class
             yield one
 
 

@@ -13,6 +13,7 @@ from pydicom import dcmread
 
 from models.convert_segmenter import convert
 from tests.ct_series import write_series
+from tests.faulty_endpoint import faulty_endpoint
 from tests.servers import free_port, orthanc, store_over_rest
 from tests.sites import environment, firstread, rows, running, summary, sweep, troubles, until, write_site
 from tests.taught_segmenter import BallSlice, ball_ct, taught
@@ -72,6 +73,31 @@ def test_a_ct_becomes_a_segmentation(
     assert "spleen" in json.dumps(report)
     check_export(config, tmp_path, uid, bytes(content))
     check_page(config, f"http://127.0.0.1:{page}", uid, bytes(content))
+
+
+def test_a_task_beside_another_model_s_report_checks_it(
+    network: Path, database_url: str, prefect_url: str, tmp_path: Path
+) -> None:
+    """The report comes from a server that speaks of a spleen; the segmenter finds a liver alone."""
+    planes = write_series(tmp_path / "ct", ball_ct(12))
+    tables: dict[str, Any] = {
+        "model": {"id": "openai-endpoint", "accept_use_limits": True},
+        "models.organs": {"id": "nnunet", "weights": str(network), "accept_use_limits": True},
+    }
+    with faulty_endpoint() as server:
+        server.reply = lambda body: "Findings: The spleen is normal in size.\nImpression: Normal."
+        tables["model.endpoint"] = {"url": server.url, "model": "served"}
+        archive = {"main": {"kind": "folder", "path": str(tmp_path / "ct")}}
+        config = write_site(tmp_path / "site", database_url, archive, **tables)
+        config.write_text(config.read_text() + '[[tasks]]\ntask = "segment"\nmodel = "organs"\n')
+        assert sweep(config, prefect_url).reported == 1, troubles(database_url)
+    observation, study, report = resources(database_url)
+    assert [one["valueQuantity"]["value"] > 0 for one in observation["component"]] == [True, False]
+    assert observation["note"] == [{"text": "Answered by nnunet"}]
+    assert [one["uid"] for one in study["series"] if one["modality"]["code"] == "SEG"]
+    assert "describes spleen, of which the segmentation found nothing" in json.dumps(report)
+    assert rows(database_url, "SELECT count(*) FROM firstread.mask") == [(1,)]
+    assert len(planes) == 12
 
 
 def compare(content: bytes, truth: dict[str, Any]) -> None:

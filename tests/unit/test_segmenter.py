@@ -19,13 +19,14 @@ import torch
 from models.catalog import show
 from models.convert_segmenter import convert
 from models.families.registry import open_family
-from models.families.segmenting.folder import read_folder
+from models.families.segmenting.folder import read_folder, stu_net_strides
 from models.families.segmenting.plans import Plan, read_plan
 from models.families.segmenting.segmenter import findings_text, segment_volume
 from models.families.segmenting.structures import structure
 from models.families.segmenting.windows import Network, Running, segment, starts
 from models.family import Features, Request, Task
 from models.model_choice import ModelChoice
+from models.networks.stu_net import STUNet
 from models.networks.unet import UNet
 from pipeline.errors import ConfigurationError, FailStudy, SkipStudy, StopRun
 from pipeline.report import Language, Segment, Side
@@ -82,6 +83,57 @@ def _network(plan: Plan, held: Mapping[str, npt.NDArray[Any]], fold: str) -> Net
             return np.asarray(module(torch.from_numpy(windows))[0].numpy())
 
     return run
+
+
+def test_stu_net_gives_what_its_authors_network_gives() -> None:
+    """``golden/stu_net.npz``: ``tests/upstream/theirs/run_stu_net.py``, their class with random weights."""
+    with np.load(GOLDEN.with_name("stu_net.npz")) as stored:
+        held = dict(stored)
+    weights = {
+        name.removeprefix("weights/"): torch.from_numpy(value)
+        for name, value in held.items()
+        if name.startswith("weights/")
+    }
+    strides = [(int(one), int(two), int(three)) for one, two, three in held["strides"]]
+    network = STUNet(weights, strides).eval()
+    network.load_state_dict(weights)
+    with torch.inference_mode():
+        (logits,) = network(torch.from_numpy(held["image"]))
+    assert np.abs(logits.numpy() - held["logits"]).max() < 1e-5
+    assert stu_net_strides([(1, 1, 1), *strides[:4]]) == strides
+    with pytest.raises(StopRun, match="not those of STU-Net"):
+        STUNet({name: one for name, one in weights.items() if "conv2" not in name}, strides)
+
+
+def test_a_folder_of_stu_net_is_opened(tmp_path: Path) -> None:
+    """Plans name the usual network; the checkpoint says by its names that another was trained."""
+    with np.load(GOLDEN.with_name("stu_net.npz")) as stored:
+        weights = {
+            name.removeprefix("weights/"): torch.from_numpy(stored[name])
+            for name in stored.files
+            if name.startswith("weights/")
+        }
+    strides = [[1, 1, 1], [2, 2, 2], [2, 2, 2], [1, 2, 2], [1, 2, 2]]
+    layers = {
+        "n_stages": 5,
+        "features_per_stage": [32, 64, 128, 256, 320],
+        "kernel_sizes": [[3, 3, 3]] * 5,
+        "strides": strides,
+        "n_conv_per_stage": [2] * 5,
+        "n_conv_per_stage_decoder": [2] * 4,
+    }
+    write_plans(tmp_path, layers=layers, patch=(8, 32, 16))
+    (tmp_path / "fold_0").mkdir()
+    checkpoint = {"network_weights": weights, "init_args": {"configuration": "3d_fullres"}}
+    torch.save(checkpoint, tmp_path / "fold_0" / "checkpoint_final.pth")
+    convert(tmp_path)
+    with open_family(show("nnunet"), choice(tmp_path), tmp_path / "cache") as family:
+        assert family.runner == "onnxruntime-cpu"
+        volume = StudyVolume(
+            np.full((10, 40, 30), 50, np.int16), np.diag([4.0, 4.0, 4.0, 1.0])[::1], (), "CT"
+        )
+        (features,) = family.encode([ImageSet("1.2", (), chest=False, volume=volume)])
+        assert features.arrays["labels"].shape == (10, 40, 30)
 
 
 def test_windows_cover_and_overlap() -> None:
@@ -181,9 +233,8 @@ def test_weights_of_another_network_are_not_converted(tmp_path: Path) -> None:
     write_plans(tmp_path)
     plan = read_plan(tmp_path, "3d_fullres")
     write_checkpoint(tmp_path, UNet(plan.shape, 1, plan.outputs + 1))
-    convert(tmp_path)
     with pytest.raises(StopRun, match="another shape"):
-        open_family(show("nnunet"), choice(tmp_path), tmp_path / "cache")
+        convert(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -8,13 +8,17 @@
 ``python -m models.convert_segmenter`` makes the files of a fold out of ``checkpoint_final.pth``, never opened here.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor, nn
+
 from models.families.segmenting.plans import DATASET_FILE, PLANS_FILE, Plan, read_json, read_plan
-from models.networks.unet import UNet
+from models.networks.stu_net import MARK as STU_NET
+from models.networks.stu_net import STUNet
+from models.networks.unet import Triple, UNet
 from models.weight_loading.kept_digests import weight_digest
 from models.weight_loading.tensors import open_tensors
 from models.weight_loading.verified import check_keys
@@ -103,15 +107,35 @@ def _orientation(own: Path, plan: Plan) -> str:
     return "RAS" if _TOTAL_SEGMENTATOR & set(plan.names.values()) else "LPS"
 
 
-def load_network(plan: Plan, fold: Fold) -> UNet:
+def load_network(plan: Plan, fold: Fold) -> nn.Module:
     """The network of a fold, on the CPU. Raises StopRun for weights that are not its own."""
-    network = UNet(plan.shape, 1, plan.outputs)
-    expected = network.state_dict()
     with open_tensors([fold.weights]) as tensors:
-        check_keys(expected, tensors)
         read = {name: one[...].float() for name, one in tensors.items()}
-    wrong = [name for name, value in read.items() if value.shape != expected[name].shape]
-    if wrong:
-        raise StopRun("weights", f"the tensor {wrong[0]} has another shape than the plans ask for")
+    network = network_of(plan, read)
     network.load_state_dict(read, assign=True)
     return network.eval()
+
+
+def network_of(plan: Plan, weights: Mapping[str, Tensor]) -> nn.Module:
+    """The network that ``weights`` are of: the plans' own, or STU-Net, which its trainer puts in its place.
+
+    Raises StopRun for weights that are neither's.
+    """
+    if any(name.startswith(STU_NET) for name in weights):
+        network: nn.Module = STUNet(weights, stu_net_strides(plan.shape.strides))
+    else:
+        network = UNet(plan.shape, 1, plan.outputs)
+    expected = network.state_dict()
+    check_keys(expected, weights)
+    wrong = [name for name, value in weights.items() if value.shape != expected[name].shape]
+    if wrong:
+        raise StopRun("weights", f"the tensor {wrong[0]} has another shape than the plans ask for")
+    if isinstance(network, STUNet) and network.seg_outputs[-1].out_channels != plan.outputs:
+        raise StopRun("weights", "the weights have another number of classes than dataset.json")
+    return network
+
+
+def stu_net_strides(strides: Sequence[Triple]) -> list[Triple]:
+    """Of the plans' strides those between six stages: STU-Net's trainer cuts what is more and fills up with ones."""
+    between = [*strides[1:], *[(1, 1, 1)] * 5]
+    return between[:5]

@@ -22,7 +22,7 @@ from models.families.segmenting.windows import Labels, Network, Running, segment
 from models.families.towers import SHAPING, Tower, open_tower
 from models.family import Answer, Features, Request, SeenImage, Task, Traits, unsupported
 from models.model_choice import ModelChoice
-from models.networks import unet
+from models.networks import stu_net, unet
 from models.runners.encoder import EncoderSource, VisionEncoder
 from models.weight_loading.verified import fixed_pixels
 from pipeline.errors import ConfigurationError, FailStudy, SkipStudy
@@ -31,7 +31,7 @@ from pipeline.study import ImageSet, LeftOutReason, StudyVolume
 
 INPUT, OUTPUT = "patch", "logits"
 _HERE = Path(__file__)
-_SHAPING = (Path(unet.__file__), *SHAPING)
+_SHAPING = (Path(stu_net.__file__), Path(unet.__file__), *SHAPING)
 _ANSWERING = tuple(
     _HERE.with_name(name) for name in ("plans.py", "resampling.py", "segmenter.py", "windows.py")
 )

@@ -22,6 +22,7 @@ from pipeline.images.prepare import StudyHeaders, study_remarks
 from pipeline.images.sampling import evenly
 from pipeline.images.scale import resized, working_size
 from pipeline.images.volumes.plane import Plane, planes_of
+from pipeline.images.volumes.room import VOLUMES
 from pipeline.images.volumes.stack import Stack, stacks_of
 from pipeline.images.volumes.voxels import PLANE_LIMITS, plane_values, read_volume
 from pipeline.study import (
@@ -129,15 +130,22 @@ def prepare_slices(
 
 
 def whole_volume(stack: Stack) -> StudyVolume:
-    """Every plane of ``stack`` decoded, as a value for a model. Raises FailStudy as ``read_volume``."""
-    read = read_volume(stack)
-    return StudyVolume(
-        read.values,
-        read.affine,
-        tuple((plane.ref, plane.frame) for plane in stack.planes),
-        modality_of(stack.planes[0].header.dataset),
-        stack,
-    )
+    """Every plane of ``stack`` decoded, as a value for a model, as soon as this process has room for it.
+
+    Raises FailStudy as ``read_volume``, RetryLater("no-room").
+    """
+    first = stack.planes[0]
+    size = 4 * len(stack.planes) * first.rows * first.columns  # of values that are no whole numbers
+    VOLUMES.take(size)
+    try:
+        read = read_volume(stack)
+        places = tuple((plane.ref, plane.frame) for plane in stack.planes)
+        volume = StudyVolume(read.values, read.affine, places, modality_of(first.header.dataset), stack)
+    except BaseException:
+        VOLUMES.give(size)
+        raise
+    VOLUMES.give_with(volume, size)
+    return volume
 
 
 def sampled(planes: Sequence[Plane], most: int) -> tuple[Plane, ...]:
