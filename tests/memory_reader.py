@@ -177,13 +177,13 @@ class MemoryReader:
                     one["reference"].split("/_history/")[0] in references for one in body.get("target", ())
                 )
             case DateIs():
-                at = datetime.fromisoformat(body["issued"]) if wanted.issued else resource.last_updated
-                moment = (at, at + timedelta(milliseconds=1))
-                span = (
-                    moment
-                    if wanted.changed or wanted.issued
-                    else dated(body, local=wanted.start.tzinfo is None)
-                )
+                span: tuple[datetime, datetime] | None
+                if wanted.changed or wanted.issued:
+                    at = datetime.fromisoformat(body["issued"]) if "issued" in body else None
+                    at = resource.last_updated if wanted.changed else at
+                    span = (at, at + timedelta(milliseconds=1)) if at else None
+                else:
+                    span = dated(body, local=wanted.start.tzinfo is None)
                 return span is not None and compares(wanted, *span)
 
     def _study(self, body: Mapping[str, Any]) -> str:
