@@ -30,6 +30,7 @@ from models.families.towers import Tower
 from models.model_choice import ModelChoice
 from models.weight_loading.placement import choose_placing
 from models.weight_loading.tokenizer_check import read_json
+from pipeline.errors import StopRun
 
 OPENS, TOKEN, CLOSES = "<img>", "<IMG_CONTEXT>", "</img>"
 UNCUT = (1, 1)
@@ -145,8 +146,16 @@ def _load_native(folder: Path, placing: Any) -> ChatNetwork:
 
 
 def _tokens(tokenizer: Any, expected: int | None = None) -> int:
-    for mark in (OPENS, CLOSES, "<|im_start|>", "<|im_end|>"):
+    """The id of an image's place. InternVL_chat's config names none: its training code adds the three in this order."""
+    for mark in ("<|im_start|>", "<|im_end|>"):
         token_id(tokenizer, mark)
+    opens, closes, token = (token_id(tokenizer, mark) for mark in (OPENS, CLOSES, TOKEN))
+    if (closes, token) != (opens + 1, opens + 2):
+        message = (
+            f"{OPENS}, {CLOSES} and {TOKEN} are tokens {opens}, {closes} and {token}, and InternVL adds them one after "
+            "the other: copy the tokenizer that the authors publish with these weights"
+        )
+        raise StopRun("tokenizer", message)
     return token_id(tokenizer, TOKEN, expected)
 
 
