@@ -69,7 +69,9 @@ def drawn(
 
 def _made_by(draft: DraftReport, answer: TaskAnswer) -> MadeBy:
     made = draft.provenance
-    return MadeBy(answer.model_id or made.model_id, made.model_version, made.recipe)
+    return MadeBy(
+        answer.model_id or made.model_id, made.model_version, made.recipe, made.finished.isoformat()
+    )
 
 
 def _outlined(previews: Sequence[Preview], image_set: ImageSet, answer: TaskAnswer) -> tuple[Preview, ...]:

@@ -30,7 +30,7 @@ from pipeline.checks import refuse_if_failed, run_checks
 from pipeline.errors import ConfigurationError, FailStudy, RetryLater, SkipStudy
 from pipeline.fhir import audit_events
 from pipeline.images import prepare_for, read_headers
-from pipeline.report import Language, Place, Region, TaskAnswer
+from pipeline.report import Language, Place, Region, Segment, TaskAnswer
 from pipeline.settings import Settings, archive_named
 from pipeline.study import ImageSet, InstanceRef, StudyContext
 
@@ -239,11 +239,17 @@ def _plain(answer: TaskAnswer, model: str, version: str) -> dict[str, Any]:
             {"name": one.name, "chosen": one.chosen, "probability": one.probability} for one in answer.labels
         ],
         "places": [_plain_place(one) for one in answer.places],
+        **({"segments": [_plain_segment(one) for one in answer.segments]} if answer.segments else {}),
         "structured": json.loads(answer.structured) if answer.structured else None,
         "truncated": answer.truncated,
         "model": model,
         "model_version": version,
     }
+
+
+def _plain_segment(segment: Segment) -> dict[str, Any]:
+    code = segment.code.value if segment.code else None
+    return {"name": segment.name, "label": segment.label, "snomed": code, "volume_ml": segment.volume_ml}
 
 
 def _plain_place(place: Place) -> dict[str, Any]:

@@ -56,11 +56,14 @@ _SIDES = {
 
 @dataclass(frozen=True, slots=True)
 class MadeBy:
-    """What made a mask: the model's name and version, and the recipe of the draft that it belongs to."""
+    """What made a mask: the model's name and version, the recipe of the draft that it belongs to, and when it was made:
+    two drafts of one recipe are two objects.
+    """
 
     model: str
     version: str
     recipe: str
+    at: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +95,7 @@ def write_segmentation(
     """The Segmentation of ``labels`` [planes, rows, columns] on ``volume``; None where no voxel is labelled.
 
     ``kind`` "binary" has a frame for each segment and plane and is read everywhere; "labelmap" (PS3.3 A.51.5 of 2024d)
-    has one for each plane, compressed without loss. UIDs are the same for the same mask and recipe.
+    has one for each plane, compressed without loss. UIDs are the same for the same mask of the same draft.
 
     Raises FailStudy("segmentation") where the planes have no Frame of Reference, or highdicom refuses them.
     """
@@ -131,7 +134,7 @@ def _uids(volume: StudyVolume, mask: Labels, made: MadeBy, kind: str) -> tuple[s
     digest = hashlib.sha256(np.ascontiguousarray(mask).tobytes()).hexdigest()
     source = volume.planes[0][0]
     parts = (source.study_instance_uid, source.series_instance_uid, made.recipe, made.model, kind)
-    return uid_from("segmentation-series", *parts), uid_from("segmentation", *parts, digest)
+    return uid_from("segmentation-series", *parts), uid_from("segmentation", *parts, made.at, digest)
 
 
 def _own(place: int) -> str:

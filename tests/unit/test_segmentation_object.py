@@ -4,6 +4,7 @@ import io
 import shutil
 import subprocess
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +109,11 @@ def test_every_frame_lies_where_its_labels_were(name: str, kind: SegmentationTyp
     assert sources == inside
     assert made.ref.study_instance_uid == dataset.StudyInstanceUID
     assert written(volume, kind)[0].ref == made.ref, "the same mask has the same UID"
+    labels, segments = mask_of(volume)
+    again = write_segmentation(volume, labels, segments, replace(MADE, at="2031-05-06T07:08:09+00:00"), kind)
+    assert again is not None
+    assert again.ref.series_instance_uid == made.ref.series_instance_uid
+    assert again.ref != made.ref, "another draft writes another file, which has another UID"
 
 
 def enhanced(paths: Sequence[Path], path: Path) -> Path:

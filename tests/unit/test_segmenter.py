@@ -16,6 +16,7 @@ import numpy.typing as npt
 import pytest
 import torch
 
+from flows.commands.ask import _plain
 from models.catalog import show
 from models.convert_segmenter import convert
 from models.families.registry import open_family
@@ -29,7 +30,7 @@ from models.model_choice import ModelChoice
 from models.networks.stu_net import STUNet
 from models.networks.unet import UNet
 from pipeline.errors import ConfigurationError, FailStudy, SkipStudy, StopRun
-from pipeline.report import Language, Segment, Side
+from pipeline.report import Language, Segment, Side, TaskAnswer
 from pipeline.study import ImageSet, StudyVolume
 from tests.taught_segmenter import ball_ct, taught, write_checkpoint, write_plans
 
@@ -298,3 +299,14 @@ def test_findings_in_fixed_words() -> None:
 def test_what_is_not_a_task_of_it_is_refused(network: Path, tmp_path: Path) -> None:
     with open_family(show("nnunet"), choice(network), tmp_path) as family, pytest.raises(ConfigurationError):
         family.answer([Features((), {})], [Request(Task.VQA, question="?")])
+
+
+def test_ask_tells_the_volumes() -> None:
+    known = structure("liver")
+    liver = Segment(1, "liver", 53.244, 41597, "liver", known.code)
+    told = _plain(
+        TaskAnswer("segment", Language.ENGLISH, "", "liver 53 ml", segments=(liver,)), "nnunet", "v2"
+    )
+    assert told["segments"] == [
+        {"name": "liver", "label": "liver", "snomed": "10200004", "volume_ml": 53.244}
+    ]
