@@ -49,6 +49,7 @@ SHAPES = {
     "tasks.labels": "other classes are offered",
     "tasks.options": "other answers are offered",
     "tasks.targets": "something else is looked for",
+    "tasks.name_set": "other classes are offered, or something else is looked for (test_name_sets.py)",
     "tasks.schema_file": "another form is filled in",
     "tasks.language": "the question is in another language",
     "tasks.modalities": "other studies are asked",
