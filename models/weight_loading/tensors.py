@@ -5,9 +5,10 @@ process until its file is closed: a checkpoint stored in 16 bits and held in 32 
 one by one, the weights are in memory once, and a file that is changed afterwards changes nothing.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from models.weight_loading.memory import give_back_memory
@@ -17,6 +18,12 @@ from pipeline.errors import StopRun
 
 WEIGHTS_FILE = "model.safetensors"
 GENERATION_FILE = "generation_config.json"
+STORED_AS_HELD = frozenset({"llama", "qwen2", "gemma2", "bloom"})
+"""Kinds of model whose published tensors have the names and the form of the network's own, but for what is tied."""
+NOTHING_AMISS: Any = MappingProxyType(
+    {"missing_keys": (), "unexpected_keys": (), "mismatched_keys": (), "error_msgs": ()}
+)
+"""The report of loading a network all of whose tensors were there, and no others."""
 
 
 @contextmanager
@@ -88,21 +95,56 @@ def load_network(network_class: Any, folder: Path, dtype: Any) -> tuple[Any, Any
     """
     import accelerate
     import transformers
+    from transformers.initialization import no_init_weights
 
     if hasattr(network_class, "from_config"):  # an auto class: ask it which one the configuration means
         config: Any = transformers.AutoConfig.from_pretrained(
             folder, local_files_only=True, trust_remote_code=False
         )
-        with accelerate.init_empty_weights():
+        with accelerate.init_empty_weights(), no_init_weights():
             network_class = type(network_class.from_config(config, trust_remote_code=False))
     config = network_class.config_class.from_pretrained(folder, local_files_only=True)
     with open_tensors(model_files(folder)) as tensors:
-        network, report = network_class.from_pretrained(
-            None, config=config, state_dict=tensors, dtype=dtype, output_loading_info=True
-        )
+        network, report = _named_alike(network_class, config, tensors, dtype), NOTHING_AMISS
+        if network is None:
+            network, report = network_class.from_pretrained(
+                None, config=config, state_dict=tensors, dtype=dtype, output_loading_info=True
+            )
     give_back_memory()
     network.name_or_path = network.config.name_or_path = str(folder)  # an adapter names its base by it
     if (folder / GENERATION_FILE).is_file():
         settings: Any = transformers.GenerationConfig
         network.generation_config = settings.from_pretrained(folder, local_files_only=True)
     return network, report
+
+
+def _named_alike(network_class: Any, config: Any, tensors: Mapping[str, Any], dtype: Any) -> Any:
+    """The network with ``tensors`` put in by their names; None unless they are exactly its own in float32.
+
+    transformers' way is to look for each tensor under the names that other releases gave it, which takes longer than
+    reading them. What is not exactly the network's own is its to read, and to report.
+    """
+    import accelerate
+    import torch
+    from transformers.initialization import no_init_weights
+
+    if config.model_type not in STORED_AS_HELD or dtype != torch.float32:
+        return None
+    with accelerate.init_empty_weights(include_buffers=False), no_init_weights():
+        network = network_class(config)
+    own, tied = network.state_dict(), set(network.all_tied_weights_keys)
+    if set(own) - tied != set(tensors):
+        return None
+    if any(tuple(tensors[name].get_shape()) != tuple(own[name].shape) for name in tensors):
+        return None
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # a tensor is too small to share: threads would wait for each other at every one
+    try:
+        read = {name: tensors[name][...].to(dtype) for name in tensors}
+    finally:
+        torch.set_num_threads(threads)
+    network.load_state_dict(read, strict=False, assign=True)
+    network.tie_weights()
+    if any(one.is_meta for one in (*network.parameters(), *network.buffers())):
+        return None
+    return network.eval()

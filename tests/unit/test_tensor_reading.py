@@ -66,3 +66,37 @@ def test_a_tensor_that_two_files_hold_stops_the_run(folder: Path, tmp_path: Path
     twice.write_bytes(first.read_bytes()[:100])
     with pytest.raises(StopRun, match="not a readable"), open_tensors([twice]):
         pass
+
+
+@pytest.mark.parametrize("kind", ["llama", "gemma2", "qwen2", "bloom"])
+def test_tensors_that_are_exactly_the_networks_are_put_in_by_name(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without transformers' search for names of other releases; the network computes the same, bit by bit."""
+    built = build_network(kind, 420)
+    built.to(torch.bfloat16).save_pretrained(tmp_path)
+    theirs = AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32)
+    network_class = type(built)
+    monkeypatch.setattr(network_class, "from_pretrained", None)
+    network, report = load_network(network_class, tmp_path, torch.float32)
+    assert not any(report.values())
+    assert not network.training
+    held, wanted = dict(network.named_buffers()), dict(theirs.named_buffers())
+    assert held.keys() == wanted.keys()
+    assert all(torch.equal(held[name], value) for name, value in wanted.items())
+    ids = torch.arange(3, 40)[None]
+    with torch.inference_mode():
+        assert torch.equal(network(input_ids=ids).logits, theirs(input_ids=ids).logits)
+    embedded, put_out = network.get_input_embeddings().weight, network.get_output_embeddings().weight
+    assert (embedded is put_out) == bool(network.config.tie_word_embeddings)
+
+
+def test_what_is_not_exactly_the_networks_is_reported(tmp_path: Path) -> None:
+    build_network("llama", 420).save_pretrained(tmp_path)
+    weights = load_file(tmp_path / "model.safetensors")
+    del weights["model.norm.weight"]
+    weights["model.extra.weight"] = torch.zeros(2)
+    save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    _, report = load_network(LlamaForCausalLM, tmp_path, torch.float32)
+    assert list(report["missing_keys"]) == ["model.norm.weight"]
+    assert list(report["unexpected_keys"]) == ["model.extra.weight"]
