@@ -16,7 +16,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from flows import tally
-from flows.command_groups import audit_app, db_app, models_app, rules_app
+from flows.command_groups import audit_app, db_app, knowledge_app, models_app, rules_app
 from flows.commands import ending
 from flows.commands.options import (
     AnyArchive,
@@ -43,6 +43,7 @@ app = typer.Typer(
 )
 app.add_typer(models_app, name="models")
 app.add_typer(rules_app, name="rules")
+app.add_typer(knowledge_app, name="knowledge")
 app.add_typer(audit_app, name="audit")
 app.add_typer(db_app, name="db")
 
@@ -93,13 +94,19 @@ def run(
 
 @app.command()
 def ask(
-    study: Annotated[str, typer.Option("--study", metavar="UID", help="Study Instance UID")],
     task: Annotated[
-        str, typer.Option("--task", metavar="TASK", help="What to ask: vqa, classify, detect, identify, ...")
+        str,
+        typer.Option(
+            "--task", metavar="TASK", help="What to ask: vqa, classify, detect, identify, knowledge, ..."
+        ),
     ],
+    asked: Annotated[str, typer.Argument(metavar="[QUESTION]", help="The question, as --question")] = "",
+    study: Annotated[
+        str, typer.Option("--study", metavar="UID", help="Study Instance UID; knowledge has none")
+    ] = "",
     archive: ArchiveName = "main",
     question: Annotated[
-        str, typer.Option("--question", metavar="WORDS", help="The question of vqa and text_qa")
+        str, typer.Option("--question", metavar="WORDS", help="The question of vqa, text_qa and knowledge")
     ] = "",
     region: Annotated[
         str,
@@ -146,11 +153,17 @@ def ask(
     json: Json = False,
     verbose: Verbose = False,
 ) -> None:
-    """Ask a model one thing about one study; nothing is kept."""
+    """Ask a model one thing about one study, or the knowledge base; nothing is kept."""
     from flows.commands.ask import Inquiry
     from flows.commands.ask import ask as answer
+    from flows.commands.knowledge import TASK, ask_knowledge
 
     settings = opened_settings(config, verbose)
+    question = question or asked
+    if task == TASK:
+        raise typer.Exit(ask_knowledge(settings, question, model, language, as_json=json))
+    if not study:
+        raise typer.BadParameter("is needed: a task on a study needs its UID", param_hint="--study")
     inquiry = Inquiry(
         archive=archive,
         study=study,

@@ -1,4 +1,4 @@
-"""The commands in groups: ``firstread models``, ``audit``, ``db`` and ``rules``."""
+"""The commands in groups: ``firstread models``, ``audit``, ``db``, ``rules`` and ``knowledge``."""
 
 from pathlib import Path
 from typing import Annotated
@@ -20,6 +20,28 @@ db_app = typer.Typer(
 rules_app = typer.Typer(
     rich_markup_mode=None, help="A site's rules of what instances are: try them.", no_args_is_help=True
 )
+
+knowledge_app = typer.Typer(
+    rich_markup_mode=None,
+    help="The site's knowledge base: load it, see what is loaded.",
+    no_args_is_help=True,
+)
+
+
+@knowledge_app.command("load")
+def knowledge_load(config: Config = None, json: Json = False, verbose: Verbose = False) -> None:
+    """Read the [[knowledge]] folders; what changed is read anew, what is gone goes."""
+    from flows.commands.knowledge import load_knowledge
+
+    raise typer.Exit(load_knowledge(opened_settings(config, verbose), as_json=json))
+
+
+@knowledge_app.command("list")
+def knowledge_list(config: Config = None, json: Json = False, verbose: Verbose = False) -> None:
+    """Count the files and passages of each knowledge base."""
+    from flows.commands.knowledge import list_knowledge
+
+    list_knowledge(opened_settings(config, verbose), as_json=json)
 
 
 @rules_app.command("test")

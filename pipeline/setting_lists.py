@@ -103,3 +103,13 @@ class RouteSettings(Table):
         if not all(names) or len(set(names)) < len(names):
             raise ValueError("holds an empty word or one twice")
         return names
+
+
+class KnowledgeSettings(Table):
+    """One [[knowledge]] table: a folder of text, CSV or FHIR medication resources that questions are answered from."""
+
+    name: str = Field(pattern="^[a-z0-9][a-z0-9-]{0,39}$")
+    path: Path
+    encoding: Literal["utf-8", "gb18030"] = Field(
+        default="utf-8", description="of files that begin with no mark of their encoding"
+    )

@@ -23,7 +23,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from pipeline.errors import ConfigurationError
 from pipeline.setting_addresses import database_url_fault, refuse_clear_secrets
-from pipeline.setting_lists import RouteSettings, RuleSettings, Table, TaskSettings
+from pipeline.setting_lists import KnowledgeSettings, RouteSettings, RuleSettings, Table, TaskSettings
 from pipeline.setting_names import PREFIX, explain, refuse_unknown_variables
 
 DEFAULT_FILE = Path("firstread.toml")
@@ -341,10 +341,18 @@ class Settings(BaseSettings):
     models: dict[str, ModelSettings] = Field(default_factory=dict)
     tasks: tuple[TaskSettings, ...] = ()
     routes: tuple[RouteSettings, ...] = ()
+    knowledge: tuple[KnowledgeSettings, ...] = ()
     policy: PolicySettings = PolicySettings()
     listen: ListenSettings = ListenSettings()
     serve: ServeSettings = ServeSettings()
     prefect: PrefectSettings = PrefectSettings()
+
+    @field_validator("knowledge")
+    @classmethod
+    def _named_once(cls, value: tuple[KnowledgeSettings, ...]) -> tuple[KnowledgeSettings, ...]:
+        if len({one.name for one in value}) < len(value):
+            raise ValueError("two tables have one name")
+        return value
 
     @field_validator("data_dir")
     @classmethod

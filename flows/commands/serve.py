@@ -10,6 +10,7 @@ from functools import partial
 
 from flows.environment.listener_health import read_health
 from flows.environment.noted_configuration import note_configuration
+from flows.knowledge import SiteKnowledge
 from pipeline.fhir.audit_events import rest_access
 from pipeline.fhir.codes import finding_name
 from pipeline.fhir.door_events import door as door_event
@@ -47,6 +48,7 @@ def serve_forever(settings: Settings, *, host: str | None, port: int | None) -> 
             listener=partial(_listener, settings),
             names=finding_name,
             viewer_url=settings.serve.viewer_url,
+            knowledge=SiteKnowledge(store, settings.knowledge) if settings.knowledge else None,
         )
         with _told_at_intervals(app.state.doors):
             serve(app, host, port, ready=partial(_say, token))

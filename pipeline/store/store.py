@@ -34,6 +34,7 @@ from pipeline.lookup import (
 from pipeline.store import audit, claims, histories, outcomes, reading, searching, standing
 from pipeline.store.connections import MACHINE, VIEWER, Connection, Connections
 from pipeline.store.inbox import Inbox
+from pipeline.store.knowledge_base import KnowledgeBase
 from pipeline.store.presence import LOCK_CLASS, Presence
 from pipeline.store.rights import excess_rights
 from pipeline.store.schema_revision import require_revision
@@ -92,6 +93,7 @@ class Store:
         self._presence = Presence(self._connections)
         self.sweeps = Sweeps(self._connections)
         self.inbox = Inbox(self._connections)
+        self.knowledge = KnowledgeBase(self._connections)
         self._revision = revision
         self._settle_seconds = settle_seconds
 

@@ -12,6 +12,7 @@ from pipeline.web.definitions import Definition
 from pipeline.web.doors import Doors
 from pipeline.web.fhir_rest import PREFIX, FhirRest
 from pipeline.web.guard import Guard
+from pipeline.web.knowledge_pages import KnowledgePages, KnowledgeReader
 from pipeline.web.naming import Names, key_as_words
 from pipeline.web.outcomes import FhirError, outcome
 from pipeline.web.reader import Audit, Clock, Reader
@@ -34,6 +35,7 @@ def create_app(
     listener: Callable[[], Mapping[str, object] | None] = lambda: None,
     names: Names = key_as_words,
     viewer_url: str = "",
+    knowledge: KnowledgeReader | None = None,
 ) -> FastAPI:
     """The application over ``reader``.
 
@@ -42,7 +44,7 @@ def create_app(
     where it raises, nothing leaves. ``addresses`` tell at which address clients call, behind a proxy.
     ``published`` are the FHIR definitions of what resources use beside the standard. ``listener`` tells how
     ``firstread listen`` is. ``names`` call the findings of a draft in its language, ``viewer_url`` is the site's viewer
-    with "{study}" for the Study Instance UID.
+    with "{study}" for the Study Instance UID. ``knowledge`` is the site's knowledge base, where it has one.
     """
     addresses = addresses or Addresses()
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
@@ -51,9 +53,12 @@ def create_app(
     app.state.token = token
     app.state.behind_proxy = addresses.behind_proxy
     app.include_router(FhirRest(reader, audit, clock, clock(), software_version, published).router())
-    app.include_router(
-        ReviewPages(reader, audit, clock, control, doors, listener, names, viewer_url).router()
+    pages = ReviewPages(
+        reader, audit, clock, control, doors, listener, names, viewer_url, knowledge is not None
     )
+    app.include_router(pages.router())
+    if knowledge is not None:
+        app.include_router(KnowledgePages(knowledge, pages).router())
     app.add_exception_handler(FhirError, _refuse)
     app.add_exception_handler(HTTPException, _refuse)
     app.add_middleware(Guard, control=control, addresses=addresses, doors=doors)

@@ -27,18 +27,20 @@ _LARGEST_FORM = 4096
 _MEDIA_TYPES = {"css": "text/css; charset=utf-8", "svg": "image/svg+xml"}
 
 
-async def _form(request: Request) -> str:
+async def form_text(request: Request) -> str:
+    """A posted form, cut at ``_LARGEST_FORM`` bytes."""
     body = b""
     async for chunk in request.stream():
         body = (body + chunk)[:_LARGEST_FORM]
     return body.decode("utf-8", "replace")
 
 
-def _address(request: Request) -> str:
+def address_of(request: Request) -> str:
+    """The peer's network address, or ""."""
     return request.client.host if request.client else ""
 
 
-def _same_origin(request: Request) -> bool:
+def same_origin(request: Request) -> bool:
     """Whether the form was sent by a page of ours, as far as the browser says."""
     origin = request.headers.get("origin")
     return origin is None or origin.partition("://")[2] == request.headers.get("host")
@@ -57,6 +59,7 @@ class ReviewPages:
     """How the listener is that shares our data folder; None where there is none."""
     names: Names = key_as_words
     viewer_url: str = ""
+    has_knowledge: bool = False
 
     def router(self) -> APIRouter:
         """The routes."""
@@ -83,7 +86,7 @@ class ReviewPages:
             found = self.reader.report_rows(PAGE_SIZE, CONTROL.sub("", after), wanted)
         except ValueError:
             return message_page(404, "There is no such page of reports.")
-        self._record(request, Interaction.SEARCH, "", {row.patient for row in found.rows})
+        self.record(request, Interaction.SEARCH, "", {row.patient for row in found.rows})
         older = f"/?{urlencode({**asked, 'after': found.next})}" if found.next else ""
         return page(
             "reports.html",
@@ -101,18 +104,25 @@ class ReviewPages:
         """One report."""
         detail = self.reader.report_detail(report_id) if ID.fullmatch(report_id) else None
         shown = {detail.row.patient} if detail else set()
-        self._record(request, Interaction.READ, report_id, shown, found=detail is not None)
+        self.record(request, Interaction.READ, report_id, shown, found=detail is not None)
         if detail is None:
             return message_page(404, "There is no such report.")
         signed_in = self.control.is_session(request)
         view = review_view(detail, self.names, self.viewer_url)
-        return page("report.html", detail=detail, view=view, meaning=STATUS_MEANING, signed_in=signed_in)
+        return page(
+            "report.html",
+            detail=detail,
+            view=view,
+            meaning=STATUS_MEANING,
+            has_knowledge=self.has_knowledge,
+            signed_in=signed_in,
+        )
 
     def segmentation(self, request: Request, instance: str) -> Response:
         """A segmentation of ours as a DICOM file (PS3.18 8.7.3: application/dicom)."""
         found = self.reader.mask(instance) if UID.fullmatch(instance) else None
         shown = {found.patient} if found else set()
-        self._record(
+        self.record(
             request, Interaction.READ, found.report_id if found else "", shown, found=found is not None
         )
         if found is None:
@@ -126,12 +136,12 @@ class ReviewPages:
             return RedirectResponse("/", status_code=303)
         return page("sign_in.html", refused=False)
 
-    async def sign_in(self, request: Request, form: Annotated[str, Depends(_form)]) -> Response:
+    async def sign_in(self, request: Request, form: Annotated[str, Depends(form_text)]) -> Response:
         """Give a session cookie for the right token; another one is answered later and later."""
-        if not _same_origin(request) or not self.control.is_token(dict(parse_qsl(form)).get("token", "")):
-            await self.doors.refuse(_address(request), DoorKind.WRONG_TOKEN)
+        if not same_origin(request) or not self.control.is_token(dict(parse_qsl(form)).get("token", "")):
+            await self.doors.refuse(address_of(request), DoorKind.WRONG_TOKEN)
             return page("sign_in.html", status=403, refused=True)
-        await run_in_threadpool(self.doors.passed, _address(request), DoorKind.SIGNED_IN)
+        await run_in_threadpool(self.doors.passed, address_of(request), DoorKind.SIGNED_IN)
         answer = RedirectResponse("/", status_code=303)
         answer.set_cookie(
             cookie_name(request),
@@ -146,8 +156,8 @@ class ReviewPages:
     def sign_out(self, request: Request) -> Response:
         """End the session, here and in the browser."""
         answer = RedirectResponse("/sign-in", status_code=303)
-        if _same_origin(request) and self.control.is_session(request):
-            self.doors.passed(_address(request), DoorKind.SIGNED_OUT)
+        if same_origin(request) and self.control.is_session(request):
+            self.doors.passed(address_of(request), DoorKind.SIGNED_OUT)
             self.control.end_session(request)
             answer.delete_cookie(
                 cookie_name(request), secure=request.url.scheme == "https", httponly=True, samesite="strict"
@@ -175,7 +185,7 @@ class ReviewPages:
             return JSONResponse({"condition": "none"}, status_code=404)
         return JSONResponse(dict(told), status_code=200 if told.get("condition") == "well" else 503)
 
-    def _record(
+    def record(
         self,
         request: Request,
         interaction: Interaction,
@@ -184,13 +194,14 @@ class ReviewPages:
         *,
         found: bool = True,
     ) -> None:
+        """Audit whose records a page shows, before it is given."""
         access = Access(
             interaction=interaction,
             resource_type="DiagnosticReport",
             resource_id=report_id,
             query="",
             patients=tuple(sorted(patients)),
-            agent=_address(request),
+            agent=address_of(request),
             person=request.state.person,
             recorded=self.clock(),
             succeeded=found,

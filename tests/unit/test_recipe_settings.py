@@ -26,6 +26,7 @@ ELSEWHERE = {
     "listen": "where bytes come from; the manifest of a study says what they are",
     "serve": "how drafts are read",
     "prefect": "where runs are recorded",
+    "knowledge": "questions of people are answered from it; no draft is",
 }
 """Tables of which no setting shapes a draft."""
 SHAPES = {
