@@ -153,7 +153,7 @@ def ask(
     json: Json = False,
     verbose: Verbose = False,
 ) -> None:
-    """Ask a model one thing about one study, or the knowledge base; nothing is kept."""
+    """Ask one thing about one study, or of the knowledge base."""
     from flows.commands.ask import Inquiry
     from flows.commands.ask import ask as answer
     from flows.commands.knowledge import TASK, ask_knowledge

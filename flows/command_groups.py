@@ -23,7 +23,7 @@ rules_app = typer.Typer(
 
 knowledge_app = typer.Typer(
     rich_markup_mode=None,
-    help="The site's knowledge base: load it, see what is loaded.",
+    help="The site's knowledge base.",
     no_args_is_help=True,
 )
 

@@ -13,7 +13,7 @@ _LONGEST_PLACE = 200
 _MOST_NAMES = 20
 _HEADING = re.compile(r"(#{1,6})\s+(\S.*)")
 _NAMES = re.compile(r"[;；,，/()（）|]")  # noqa: RUF001 - Chinese punctuation
-_BREAKS = re.compile(r".*[.!?;。！？；\n](?=.)|.*\s(?=.)", re.DOTALL)  # noqa: RUF001
+_ENDS = ".!?;\n。！？；"  # noqa: RUF001 - Chinese punctuation
 
 
 def text_passages(text: str) -> Iterator[Passage]:
@@ -61,13 +61,21 @@ def pieces(text: str) -> Iterator[str]:
     """``text`` in pieces of at most ``LONGEST`` characters, broken after sentences, else words, where there are any."""
     at = 0
     while len(text) - at > LONGEST:
-        found = _BREAKS.match(text, at, at + LONGEST + 1)
-        end = found.end() if found and found.end() - at > LONGEST // 2 else at + LONGEST
+        end = _break(text[at : at + LONGEST]) + at
         if piece := text[at:end].strip():
             yield piece
         at = end
     if piece := text[at:].strip():
         yield piece
+
+
+def _break(window: str) -> int:
+    """Where a piece that begins ``window`` ends: in its second half after a sentence, else a space, else at its end."""
+    for ends in (_ENDS, " \t"):
+        last = max(window.rfind(one) for one in ends)
+        if last >= LONGEST // 2:
+            return last + 1
+    return len(window)
 
 
 def _flush(headings: list[tuple[int, str]], gathered: list[tuple[int, int, str]]) -> Iterator[Passage]:
