@@ -155,16 +155,17 @@ def ask(
     verbose: Verbose = False,
 ) -> None:
     """Ask one thing about one study, or of the knowledge base."""
-    from flows.commands.ask import Inquiry
-    from flows.commands.ask import ask as answer
-    from flows.commands.knowledge import TASK, ask_knowledge
-
     settings = opened_settings(config, verbose)
     question = question or asked
-    if task == TASK:
+    if task == "knowledge":
+        from flows.commands.knowledge import ask_knowledge
+
         raise typer.Exit(ask_knowledge(settings, question, model, language, as_json=json))
     if not study:
         raise typer.BadParameter("is needed: a task on a study needs its UID", param_hint="--study")
+    from flows.commands.ask import Inquiry
+    from flows.commands.ask import ask as answer
+
     inquiry = Inquiry(
         archive=archive,
         study=study,

@@ -54,6 +54,16 @@ def load_all(store: Store, bases: Sequence[KnowledgeSettings]) -> Iterator[Loade
         yield _load(store, base)
 
 
+def not_loaded(store: Store, base: KnowledgeSettings) -> int:
+    """How many files of a base are not loaded as they are now, those that are gone counted too.
+
+    Raises ConfigurationError for a folder that cannot be read.
+    """
+    known = store.knowledge.files(base.name)
+    now = {file.path: file.digest or None for file in files_of(base.path, base.encoding)}
+    return sum(known.get(path) != now.get(path) for path in known.keys() | now.keys())
+
+
 def found(store: Store, bases: Sequence[KnowledgeSettings], question: str) -> tuple[FoundPassage, ...]:
     """The passages that answer ``question``, best first; none where the base does not hold it.
 

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from flows.environment.prefect_api import check_site_api, site_api
 from flows.environment.site_models import check_site_tasks, chosen_model
 from flows.environment.work_folder import work_folder
 from flows.environment.workplace import Workplace
+from flows.knowledge import not_loaded
 from flows.tally import ALL_WELL, SOME_FAILED
 from pipeline.archive import Archive
 from pipeline.errors import FirstreadError
@@ -25,6 +27,7 @@ from pipeline.fhir import door_events
 from pipeline.folders import keep_private, make_writable
 from pipeline.images import probe_decoders
 from pipeline.report import Language
+from pipeline.setting_lists import KnowledgeSettings
 from pipeline.settings import DEFAULT_FILE, FolderArchive, Settings, archive_named
 from pipeline.store.opening import Purpose, open_store
 from pipeline.study import FoundStudy, StudyQuery
@@ -74,6 +77,8 @@ def _parts(settings: Settings, archive: str | None) -> Iterator[Examination]:
     yield database
     if database.well:
         yield _try("logins", lambda: _logins(settings))
+        for base in settings.knowledge:
+            yield _try(f"knowledge: {base.name}", partial(_knowledge, settings, base))
     yield _try("data_dir", lambda: _data_dir(settings))
     if site := site_api(settings):
         yield _try("prefect", lambda: check_site_api(site))
@@ -130,6 +135,18 @@ def _logins(settings: Settings) -> str:
                 "(docs/running.md#the-sites-own-postgres)",
             )
     return "the logins may do what they need, and no more"
+
+
+def _knowledge(settings: Settings, base: KnowledgeSettings) -> str:
+    with open_store(settings, patience_seconds=0, connect_seconds=CONNECT_SECONDS) as store:
+        waiting, held = not_loaded(store, base), len(store.knowledge.files(base.name))
+    if waiting:
+        raise FirstreadError(
+            "knowledge-not-loaded",
+            f"{waiting} files are not loaded as they are now: run firstread knowledge load, which names those that it "
+            "cannot read",
+        )
+    return f"{held} files are loaded as they are now"
 
 
 def _data_dir(settings: Settings) -> str:

@@ -22,7 +22,6 @@ from pipeline.report import Language
 from pipeline.settings import Settings
 from pipeline.store.opening import open_store
 
-TASK = "knowledge"
 NOT_IN_BASE = "not in the knowledge base"
 BANNER = "Quoted from this site's own files, which Firstread has not verified. Not for clinical use."
 PASSAGES_THEMSELVES = "the passages themselves"

@@ -14,12 +14,13 @@ import httpx
 import psycopg
 import pytest
 
+from flows.commands import doctor
 from flows.commands import knowledge as asking
 from flows.commands.knowledge import ask_knowledge, load_knowledge
 from flows.knowledge import SiteKnowledge, found, load_all
 from models.family import Answer
 from pipeline import settings as configuration
-from pipeline.errors import ConfigurationError, FailStudy
+from pipeline.errors import ConfigurationError, FailStudy, FirstreadError
 from pipeline.setting_lists import KnowledgeSettings
 from pipeline.settings import Settings
 from pipeline.store.connections import VIEWER
@@ -268,6 +269,20 @@ def test_a_text_model_that_runs_here_is_asked(
     assert (told["text"], told["model"]) == ("", "text-llm")
     assert told["remark"]
     assert told["passages"][0]["path"] == "agents.md"
+
+
+def test_doctor_says_what_is_not_loaded(tmp_path: Path, work_url: str, base: KnowledgeSettings) -> None:
+    settings = configuration.load(site(tmp_path, work_url, base))
+    with pytest.raises(
+        FirstreadError, match="5 files are not loaded as they are now: run firstread knowledge"
+    ):
+        doctor._knowledge(settings, base)
+    assert load_knowledge(settings, as_json=False) == 0
+    (base.path / "scan.pdf").write_bytes(b"%PDF")  # never part of it
+    assert doctor._knowledge(settings, base) == "5 files are loaded as they are now"
+    (base.path / "terms.csv").unlink()
+    with pytest.raises(FirstreadError, match="1 files"):
+        doctor._knowledge(settings, base)
 
 
 def test_a_site_without_a_base_is_told_so(tmp_path: Path, work_url: str) -> None:
