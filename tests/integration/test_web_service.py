@@ -140,6 +140,6 @@ def test_headers_that_keep_pages_to_themselves(filled: MemoryReader) -> None:
             assert "default-src 'none'" in headers["content-security-policy"]
             assert headers["cache-control"] == "no-store"
             assert headers["x-frame-options"] == "DENY"
-            assert headers["referrer-policy"] == "no-referrer"
+            assert headers["referrer-policy"] == "same-origin"
             assert "access-control-allow-origin" not in headers
             assert "server" not in headers
