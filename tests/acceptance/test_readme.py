@@ -40,6 +40,7 @@ def test_the_configuration_is_accepted() -> None:
         Task.VQA,
         Task.VQA,
         Task.DETECT,
+        Task.SEGMENT,
         Task.SUMMARIZE,
     ]
 

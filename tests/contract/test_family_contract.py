@@ -157,7 +157,10 @@ def subject(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
 
 def test_every_adapter_is_under_test() -> None:
-    assert {show(name).adapter for name in (*TINY, ENDPOINT)} == set(ADAPTERS)
+    of_volumes = {
+        "nnunet"
+    }  # it is shown no pictures and says no words: test_segmenter.py, test_segmentation.py
+    assert {show(name).adapter for name in (*TINY, ENDPOINT)} == set(ADAPTERS) - of_volumes
 
 
 def test_it_opens_by_its_catalogue_entry_once_its_terms_are_accepted(subject: Subject) -> None:
