@@ -16,6 +16,7 @@ from models.evaluation.cases import Box, Case
 from models.evaluation.predictions import Prediction
 from models.evaluation.scores import by_group, rows_of
 from models.family import Task
+from pipeline.errors import ConfigurationError
 
 WORST = 10
 """So many cases of each task and language are shown."""
@@ -41,10 +42,7 @@ they may be. Reference places are blue, the model's orange and dashed.</p>
 
 
 def write_worst(cases: Sequence[Case], predictions: Sequence[Prediction], folder: Path) -> Path:
-    """Write ``worst.html``: for each task and language its ``WORST`` cases, the worst first. Returns the file.
-
-    Raises ConfigurationError for an image that cannot be read.
-    """
+    """Write ``worst.html``: for each task and language its ``WORST`` cases, the worst first. Returns the file."""
     path = folder / PAGE
     with path.open("w", encoding="utf-8") as page:
         page.write(_HEAD)
@@ -134,7 +132,10 @@ def _article(case: Case, made: Prediction) -> str:
 def _figure(case: Case, made: Prediction) -> str:
     if not case.images:
         return "<figure></figure>"
-    film = study_of(case).images[0]
+    try:
+        film = study_of(case).images[0]
+    except ConfigurationError:  # of a file of predictions no image has been opened yet
+        return "<figure>Its image cannot be read.</figure>"
     rows, columns = film.pixels.shape
     shown = Image.fromarray(np.rint(film.pixels * 255).astype(np.uint8))
     shown.thumbnail((_SIDE, _SIDE))

@@ -292,7 +292,8 @@ _PRINTABLE = re.compile(rb"[ -~]*")
 _DECIMALS = re.compile(
     rb"\A *[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)? *(?:\\ *[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)? *)*"
 )
-_INTEGERS = re.compile(rb"\A *[+-]?\d+ *(?:\\ *[+-]?\d+ *)*")
+_INTEGERS = re.compile(rb"\A *[+-]?\d{1,11} *(?:\\ *[+-]?\d{1,11} *)*")
+"""Of the length that IS may have (PS3.5 table 6.2-1); what is longer is pydicom's to read."""
 
 
 def _texts(content: bytes) -> Values | None:

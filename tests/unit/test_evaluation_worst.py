@@ -64,6 +64,13 @@ def test_the_page_escapes_and_draws_places_on_the_film(tmp_path: Path) -> None:
     assert "machine-made" in page
 
 
+def test_an_image_that_cannot_be_read_is_said_and_ends_nothing(tmp_path: Path) -> None:
+    (tmp_path / "film.png").write_bytes(b"no image")
+    asked = replace(classify(1, ("nodule",)), images=(tmp_path / "film.png",), views=("PA",))
+    page = write_worst([asked], [Prediction("1", labels=("normal",))], tmp_path).read_text("utf-8")
+    assert "cannot be read" in page
+
+
 def test_one_label_each_gives_a_table_of_what_was_taken_for_what(tmp_path: Path) -> None:
     cases = [classify(n, ("nodule" if n % 3 else "normal",)) for n in range(30)]
     made = [Prediction(case.id, labels=("normal",)) for case in cases]

@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import date
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from pipeline.identifier_removal import LONGEST_TEXT, REMOVED, shortened, without_identifiers
@@ -90,6 +90,9 @@ def test_no_identifier_of_the_headers_is_left(
     case: object,
     form: str,
 ) -> None:
+    assume(
+        not set(names) & set(re.findall(r"[a-z]+", " ".join(words)))
+    )  # nobody can keep a word that is a name
     shown = order.format(*names)
     context = replace(
         CONTEXT,

@@ -118,7 +118,7 @@ DRAFTING = [
     for entry in list_models()
     for language in Language
     for name in entry.drafts
-    if (name, language) in read_wordings(entry.prompts).texts
+    if entry.prompts and (name, language) in read_wordings(entry.prompts).texts
 ]
 """Every system that drafts, in each of its languages and by each wording of its reports."""
 STATED = {
@@ -152,7 +152,8 @@ class TalkingFamily(AnsweringFamily):
 
 def test_the_catalogue_drafts_in_both_languages() -> None:
     assert {language for _, language, _ in DRAFTING} == set(Language)
-    assert len({entry.id for entry, _, _ in DRAFTING}) == len([one for one in list_models() if one.drafts])
+    worded = [one for one in list_models() if one.drafts and one.prompts]  # a segmenter's text is its volumes
+    assert len({entry.id for entry, _, _ in DRAFTING}) == len(worded)
 
 
 @pytest.mark.parametrize(
