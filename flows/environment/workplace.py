@@ -21,7 +21,7 @@ from flows.environment.at_work import AtWork
 from flows.environment.code_version import code_version, program_digest
 from flows.environment.known_recipe import KnownRecipe
 from flows.environment.noted_configuration import note_configuration
-from flows.environment.resident_memory import keep_resident_memory_low
+from flows.environment.resident_memory import giving_memory_back
 from flows.environment.site_models import (
     check_site_tasks,
     chosen_model,
@@ -80,10 +80,10 @@ class Workplace:
         self._recipe = self._known.recall()
 
     def __enter__(self) -> Self:
-        keep_resident_memory_low()
         os.umask(0o077)  # whatever is written belongs to this account alone, in a flow run of Prefect too
         make_writable("data_dir", self.settings.data_dir)
         with ExitStack() as stack:
+            stack.enter_context(giving_memory_back())
             self.store: Store = stack.enter_context(open_store(self.settings, owner=self.owner))
             self.at_work = AtWork(self.store)
             note_configuration(self.settings, self.store)

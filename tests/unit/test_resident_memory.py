@@ -5,22 +5,23 @@ import sys
 
 FILM_BYTES, FILMS = 16 << 20, 8
 PROGRAM = f"""
-import sys
+import sys, time
+from contextlib import nullcontext
 from pathlib import Path
-from flows.environment.resident_memory import keep_resident_memory_low
+from flows.environment.resident_memory import giving_memory_back
 
 def resident():
     return next(int(line.split()[1]) for line in Path("/proc/self/status").open() if line.startswith("VmRSS"))
 
-if sys.argv[1] == "low":
-    keep_resident_memory_low()
 first = bytearray({FILM_BYTES})  # malloc learns from the first that is freed
 del first
 before, films, kept = resident(), [], []
-for _ in range({FILMS}):
-    films.append(bytearray(b"x") * {FILM_BYTES})
-    kept.append(bytearray(200_000))  # a draft, which stays
-films.clear()
+with giving_memory_back(0.05) if sys.argv[1] == "low" else nullcontext():
+    for _ in range({FILMS}):
+        films.append(bytearray(b"x") * {FILM_BYTES})
+        kept.append(bytearray(200_000))  # a draft, which stays
+    films.clear()
+    time.sleep(1)
 print((resident() - before) // 1024)
 """
 
