@@ -28,15 +28,17 @@ def accepting(dataset: Elements, accepts: Sequence[Accepts]) -> Accepts | None:
     """The declaration that takes the instance, by its header; None where there is none."""
     kind = kind_of(dataset)
     near = [one for one in accepts if one.kind is kind]
-    if near:
-        modality = modality_of(dataset)
-        near = [one for one in near if not one.modalities or modality in one.modalities]
-    if not near or not (
-        near[0].body_parts or near[0].views
-    ):  # most of what is asked: no part of the header needs reading
-        return near[0] if near else None
-    identity = identify(dataset)
-    return next((one for one in near if _failing(identity, one) is None), None)
+    modality = modality_of(dataset) if near else ""
+    identity: InstanceIdentity | None = None
+    for one in near:
+        if one.modalities and modality not in one.modalities:
+            continue
+        if not one.body_parts and not one.views:  # most of what is asked: no more of the header needs reading
+            return one
+        identity = identity or identify(dataset)
+        if _failing(identity, one) is None:
+            return one
+    return None
 
 
 def refusal(headers: Iterable[Header], reader: StudyReader, reason: SkipStudy) -> SkipStudy:
@@ -48,11 +50,10 @@ def refusal(headers: Iterable[Header], reader: StudyReader, reason: SkipStudy) -
     if not found:
         return SkipStudy(reason.code, f"{looked_at[0]} and no image; {reader.reads}")
     failing = [
-        (depth, code, identity)
+        (*failed, identity)
         for identity in found
         for one in reader.accepts
         if (failed := _failing(identity, one)) is not None
-        for depth, code in (failed,)
     ]
     depth, code, identity = max(failing, key=lambda one: one[0], default=(0, "", found[0]))
     if depth:
