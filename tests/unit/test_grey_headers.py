@@ -3,8 +3,6 @@ byte order of padding and tables (PS3.3 C.7.5.1.1.2, C.11.1, C.11.2, C.7.6.3.1.2
 """
 
 import functools
-import math
-import struct
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,17 +10,14 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
-from pydicom.uid import UID
 
-from pipeline.images import ImageLimits
 from pipeline.images.decode import declared_pixels, stored_values
 from pipeline.images.grey import display
 from pipeline.images.headers import read_header
+from tests.grey_films import BIG, IMPLICIT, LIMITS, LITTLE, grey_film, lut_item, save_film, windowed
 
-LIMITS = ImageLimits(min_side=8)
-IMPLICIT, LITTLE, BIG = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2"
 ROWS, COLUMNS = 40, 52
 
 
@@ -79,12 +74,6 @@ def films(draw: st.DrawFn) -> Film:
     )
 
 
-def in_vr(value: int, vr: str) -> int:
-    """The same 16 bits as the other VR reads them."""
-    value %= 0x10000
-    return value - 0x10000 if vr == "SS" and value > 0x7FFF else value
-
-
 def drawn(film: Film) -> np.ndarray:
     """Values over the whole range, the padding among them."""
     values = np.linspace(film.lowest, film.highest, ROWS * COLUMNS).round().astype(np.int64)
@@ -119,52 +108,36 @@ def shown_value(film: Film, value: int) -> float:
     if film.padding is not None and min(film.padding) <= value <= max(film.padding):
         return 0.0
     x = modality_value(film, value)
-    low, high = modality_range(film)
-    center, width = (low + high) / 2, high - low
     if film.voi == "TABLE":
         first, entries = voi_table(film)
         shown = entries[min(max(round(x) - first, 0), len(entries) - 1)] / entries[-1]
-    elif film.voi == "SIGMOID":
-        shown = 1 / (1 + math.exp(-4 * (x - center) / width))
-    elif film.voi == "LINEAR_EXACT":
-        shown = min(max((x - center) / width + 0.5, 0), 1)
-    elif x <= center - 0.5 - (width - 1) / 2:
-        shown = 0.0
-    elif x > center - 0.5 + (width - 1) / 2:
-        shown = 1.0
     else:
-        shown = (x - (center - 0.5)) / (width - 1) + 0.5
+        low, high = modality_range(film)
+        shown = windowed(film.voi, (low + high) / 2, high - low, x)
     return 1 - shown if film.inverse else shown
 
 
 def table(film: Film, first: int, entries: list[int], bits: int) -> Dataset:
-    """A LUT item (PS3.3 C.11.1.1.1); the descriptor's second value has the sign that its VR gives it."""
-    item = Dataset()
-    item.add_new(
-        0x00283002,
-        film.descriptor_vr,
-        [in_vr(value, film.descriptor_vr) for value in (len(entries), first, bits)],
+    return lut_item(
+        first,
+        entries,
+        bits,
+        descriptor_vr=film.descriptor_vr,
+        data_vr=film.lut_vr,
+        big=film.syntax == BIG,
     )
-    if film.lut_vr == "OW":
-        order = ">" if film.syntax == BIG else "<"
-        item.add_new(0x00283006, "OW", struct.pack(f"{order}{len(entries)}H", *entries))
-    else:
-        item.add_new(0x00283006, film.lut_vr, [in_vr(value, film.lut_vr) for value in entries])
-    return item
 
 
 def written(film: Film, values: np.ndarray, path: Path) -> Path:
-    dataset = Dataset()
-    dataset.file_meta = FileMetaDataset()
-    dataset.file_meta.TransferSyntaxUID = UID(film.syntax)
-    dataset.SOPClassUID, dataset.SOPInstanceUID = "1.2.840.10008.5.1.4.1.1.1", "1.2.3"
-    dataset.Rows, dataset.Columns, dataset.SamplesPerPixel = ROWS, COLUMNS, 1
-    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = 16, film.bits, film.bits - 1
-    dataset.PixelRepresentation = int(film.signed)
-    dataset.PhotometricInterpretation = "MONOCHROME1" if film.inverse else "MONOCHROME2"
-    if film.padding is not None:
-        for tag, value in zip((0x00280120, 0x00280121), film.padding, strict=True):
-            dataset.add_new(tag, film.padding_vr, in_vr(value, film.padding_vr))
+    dataset = grey_film(
+        (ROWS, COLUMNS),
+        syntax=film.syntax,
+        bits=film.bits,
+        signed=film.signed,
+        inverse=film.inverse,
+        padding=film.padding or (),
+        padding_vr=film.padding_vr,
+    )
     if film.has_table:
         dataset.ModalityLUTSequence = Sequence([table(film, film.lowest, film.modality, 16)])
     else:
@@ -175,10 +148,7 @@ def written(film: Film, values: np.ndarray, path: Path) -> Path:
         low, high = modality_range(film)
         dataset.WindowCenter, dataset.WindowWidth = str((low + high) / 2), str(high - low)
         dataset.VOILUTFunction = film.voi
-    order = ">" if film.syntax == BIG else "<"
-    dataset.add_new(0x7FE00010, "OW", (values % (1 << film.bits)).astype(f"{order}u2").tobytes())
-    dataset.save_as(path, enforce_file_format=True)
-    return path
+    return save_film(dataset, values, path)
 
 
 @settings(

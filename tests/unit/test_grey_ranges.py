@@ -3,24 +3,19 @@ plain reading of the standard (PS3.3 C.7.5.1.1.2, C.11.1, C.11.2, C.7.6.3.1.2; P
 """
 
 import math
-import struct
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
-from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.sequence import Sequence
-from pydicom.uid import UID
 
-from pipeline.images import ImageLimits
 from pipeline.images.decode import declared_pixels, stored_values
 from pipeline.images.grey import display
 from pipeline.images.headers import read_header
+from tests.grey_films import BIG, IMPLICIT, LIMITS, LITTLE, grey_film, lut_item, save_film, windowed
 
-LIMITS = ImageLimits(min_side=8)
-IMPLICIT, LITTLE, BIG = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2"
 SIDE = 24
 
 
@@ -64,13 +59,8 @@ class Film:
         if self.padding is None:
             return False
         first, last = self.padding
-        return min(first, first if last is None else last) <= value <= max(first, last or first)
-
-
-def bits16(value: int, vr: str) -> int:
-    """The 16 bits of ``value`` as a VR writes them."""
-    value %= 0x10000
-    return value - 0x10000 if vr == "SS" and value > 0x7FFF else value
+        last = first if last is None else last
+        return min(first, last) <= value <= max(first, last)
 
 
 @st.composite
@@ -132,16 +122,7 @@ def voi_value(film: Film, x: float) -> float:
     if isinstance(film.voi, Table):
         at = min(max(math.floor(x - film.voi.first + 0.5), 0), len(film.voi.entries) - 1)
         return film.voi.entries[at] / max(film.voi.entries)
-    function, center, width = film.voi
-    if function == "SIGMOID":
-        return 1 / (1 + math.exp(-4 * (x - center) / width))
-    if function == "LINEAR_EXACT":
-        return min(max((x - center) / width + 0.5, 0), 1)
-    if x <= center - 0.5 - (width - 1) / 2:
-        return 0.0
-    if x > center - 0.5 + (width - 1) / 2:
-        return 1.0
-    return (x - (center - 0.5)) / (width - 1) + 0.5
+    return windowed(*film.voi, x)
 
 
 def drawn(film: Film) -> np.ndarray:
@@ -152,39 +133,32 @@ def drawn(film: Film) -> np.ndarray:
 
 
 def written(film: Film, values: np.ndarray, path: Path) -> Path:
-    dataset = Dataset()
-    dataset.file_meta = FileMetaDataset()
-    dataset.file_meta.TransferSyntaxUID = UID(film.syntax)
-    dataset.SOPClassUID, dataset.SOPInstanceUID = "1.2.840.10008.5.1.4.1.1.1", "1.2.3"
-    dataset.Rows, dataset.Columns, dataset.SamplesPerPixel = SIDE, SIDE, 1
-    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = 16, film.bits, film.bits - 1
-    dataset.PixelRepresentation = int(film.signed)
-    dataset.PhotometricInterpretation = "MONOCHROME1" if film.inverse else "MONOCHROME2"
-    if film.padding is not None:
-        for tag, value in zip((0x00280120, 0x00280121), film.padding, strict=True):
-            if value is not None:
-                dataset.add_new(tag, film.padding_vr, bits16(value, film.padding_vr))
+    dataset = grey_film(
+        (SIDE, SIDE),
+        syntax=film.syntax,
+        bits=film.bits,
+        signed=film.signed,
+        inverse=film.inverse,
+        padding=film.padding or (),
+        padding_vr=film.padding_vr,
+    )
     dataset.RescaleSlope, dataset.RescaleIntercept = str(film.slope), str(film.intercept)
-    order = ">" if film.syntax == BIG else "<"
     if isinstance(film.voi, Table):
-        item, table = Dataset(), film.voi
-        told = (len(table.entries), table.first, table.bits)
-        item.add_new(0x00283002, table.descriptor_vr, [bits16(value, table.descriptor_vr) for value in told])
-        if table.data_vr == "OW":
-            packed = struct.pack(f"{order}{len(table.entries)}H", *table.entries)
-            item.add_new(0x00283006, "OW", packed)
-        else:
-            item.add_new(0x00283006, table.data_vr, [bits16(one, table.data_vr) for one in table.entries])
+        told = film.voi
+        item = lut_item(
+            told.first,
+            told.entries,
+            told.bits,
+            descriptor_vr=told.descriptor_vr,
+            data_vr=told.data_vr,
+            big=film.syntax == BIG,
+        )
         dataset.VOILUTSequence = Sequence([item])
     else:
-        dataset.VOILUTFunction, dataset.WindowCenter, dataset.WindowWidth = (
-            film.voi[0],
-            f"{film.voi[1]:.6g}",
-            f"{film.voi[2]:.6g}",
-        )
-    dataset.add_new(0x7FE00010, "OW", (values % (1 << film.bits)).astype(f"{order}u2").tobytes())
-    dataset.save_as(path, enforce_file_format=True)
-    return path
+        function, center, width = film.voi
+        dataset.VOILUTFunction = function
+        dataset.WindowCenter, dataset.WindowWidth = f"{center:.6g}", f"{width:.6g}"
+    return save_film(dataset, values, path)
 
 
 def table_of_signed_output(signed_first: int) -> Film:
