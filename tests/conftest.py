@@ -13,11 +13,13 @@ from psycopg import sql
 
 from pipeline.store.embedded import EmbeddedPostgres
 from pipeline.store.migrations import upgrade
+from tests.chromium import browser
 from tests.fhir_peers import npm_folder, pypi_folder
 from tests.model_server import model_server, served_image_model, served_text_model
 from tests.sites import prefect_url
 
 __all__ = [
+    "browser",
     "model_server",
     "npm_folder",
     "prefect_url",

@@ -43,15 +43,18 @@ class Slice:
     def with_extra(self, **extra: Any) -> "Slice":
         return replace(self, extra={**self.extra, **extra})
 
-    def pixels(self) -> npt.NDArray[np.float64]:
+    def places(self) -> npt.NDArray[np.float64]:
+        """Where each pixel lies, in the patient's coordinates: [3, rows, columns], mm (PS3.3 C.7.6.2.1.1)."""
         row, column = np.array(self.cosines[:3]), np.array(self.cosines[3:])
         down, across = np.mgrid[: self.rows, : self.columns]
-        place = (
+        return np.asarray(
             np.array(self.position)[:, None, None]
             + row[:, None, None] * across * self.spacing[1]
             + column[:, None, None] * down * self.spacing[0]
         )
-        return np.asarray(value_at(*place), np.float64) + self.shift
+
+    def pixels(self) -> npt.NDArray[np.float64]:
+        return np.asarray(value_at(*self.places()), np.float64) + self.shift
 
 
 def stack(

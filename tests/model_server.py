@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.servers import LOOPBACK, free_port
+from tests.servers import LOOPBACK, ending, free_port
 
 
 @pytest.fixture(scope="session")
@@ -47,16 +47,9 @@ def transformers_serve(folder: Path) -> Iterator[str]:
         server = subprocess.Popen(
             [*command, "--device", "cpu"], stdout=output, stderr=output, env=surroundings
         )
-        try:
+        with ending(server, 10):
             _wait(f"http://{LOOPBACK}:{port}/health", server, log)
             yield f"http://{LOOPBACK}:{port}"
-        finally:
-            server.terminate()
-            try:
-                server.wait(10)
-            except subprocess.TimeoutExpired:
-                server.kill()
-                server.wait()
 
 
 def _wait(url: str, server: subprocess.Popen[bytes], log: Path) -> None:

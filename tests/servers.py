@@ -181,19 +181,26 @@ PROPOSALS = {
 
 
 @contextmanager
+def ending(process: "subprocess.Popen[bytes]", seconds: float) -> Iterator[None]:
+    """End the process when the context ends; kill it where that takes longer than ``seconds``."""
+    try:
+        yield
+    finally:
+        process.terminate()
+        try:
+            process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+@contextmanager
 def _running(command: list[str], log: Path) -> Iterator[int]:
     with ExitStack() as stack:
         output = stack.enter_context(log.open("wb"))
         process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=_environment())
-        try:
+        with ending(process, 15):
             yield process.pid
-        finally:
-            process.terminate()
-            try:
-                process.wait(15)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
 
 
 def _environment() -> dict[str, str]:

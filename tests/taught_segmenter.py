@@ -168,14 +168,7 @@ class BallSlice(Slice):
 
     def inside(self) -> npt.NDArray[np.bool_]:
         """Which pixels lie in the ball."""
-        row, column = np.array(self.cosines[:3]), np.array(self.cosines[3:])
-        down, across = np.mgrid[: self.rows, : self.columns]
-        place = (
-            np.array(self.position)[:, None, None]
-            + row[:, None, None] * across * self.spacing[1]
-            + column[:, None, None] * down * self.spacing[0]
-        )
-        apart = place - np.array(self.centre)[:, None, None]
+        apart = self.places() - np.array(self.centre)[:, None, None]
         return np.asarray((apart**2).sum(axis=0) < self.radius**2)
 
     def pixels(self) -> npt.NDArray[np.float64]:

@@ -1,13 +1,9 @@
 """The forms of the pages as a browser sends them, with the Origin that it gives them: in headless Chromium."""
 
-import os
-import shutil
-from collections.abc import Iterator
 from contextlib import ExitStack
 from datetime import UTC, datetime
 
-import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser
 
 from flows.knowledge import SiteKnowledge, load_all
 from pipeline.store.store import Store
@@ -16,19 +12,6 @@ from tests.benchmarks.measure_knowledge import BASE
 from tests.memory_reader import MemoryReader, invented_outcome
 
 TOKEN = "a-token-of-this-site"
-
-
-@pytest.fixture
-def browser() -> Iterator[Browser]:
-    """Chromium without a window."""
-    path = shutil.which("chromium")
-    if path is None:
-        assert os.environ.get("CI") != "true", "install chromium (apt-get install chromium)"
-        pytest.skip("no chromium: apt-get install chromium")
-    with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-gpu"])
-        yield opened
-        opened.close()
 
 
 def test_a_person_signs_in_asks_the_knowledge_base_and_signs_out(browser: Browser, work_url: str) -> None:

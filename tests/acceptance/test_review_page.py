@@ -1,8 +1,6 @@
 """The review page as a person meets it: in headless Chromium, over reports in Postgres."""
 
 import io
-import os
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
@@ -10,7 +8,7 @@ from datetime import UTC, date, datetime
 import numpy as np
 import pytest
 from PIL import Image
-from playwright.sync_api import Browser, Page, Request, sync_playwright
+from playwright.sync_api import Browser, Page, Request
 
 from pipeline.ledger import LedgerState
 from pipeline.report import Language, PriorStudy
@@ -19,10 +17,6 @@ from pipeline.web import create_app, serving
 from tests.memory_reader import answered_outcome, invented_outcome, save_as_flows, study_uid
 
 BANNER = "Machine-made draft. Not read by a radiologist. Not for clinical use."
-ARGUMENTS = [
-    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"),
-    *("--disable-component-update", "--disable-sync"),
-]
 CONTRAST = """element => {
   const linear = c => { c /= 255; return c <= .03928 ? c / 12.92 : ((c + .055) / 1.055) ** 2.4 }
   const light = rgb => .2126 * linear(rgb[0]) + .7152 * linear(rgb[1]) + .0722 * linear(rgb[2])
@@ -34,19 +28,6 @@ CONTRAST = """element => {
   const pair = [light(numbers(getComputedStyle(element).color)), light(ground)].sort((a, b) => b - a)
   return (pair[0] + .05) / (pair[1] + .05)
 }"""
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    """Chromium without a window."""
-    path = shutil.which("chromium")
-    if path is None:
-        assert os.environ.get("CI") != "true", "install chromium (apt-get install chromium)"
-        pytest.skip("no chromium: apt-get install chromium")
-    with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
-        yield opened
-        opened.close()
 
 
 @dataclass

@@ -29,7 +29,7 @@ from pipeline.errors import FirstreadError
 from pipeline.identifier_removal import without_identifiers
 from pipeline.study import PatientIdentity, StudyContext
 from tests.benchmarks.bench_receive import ROOT, await_line, resident_mb
-from tests.servers import LOOPBACK, free_port
+from tests.servers import LOOPBACK, ending, free_port
 
 PROMISED = 16 << 20
 HELD_SECONDS = 3.0
@@ -61,16 +61,9 @@ def service(checkout: Path, name: str, said: str) -> Iterator[tuple[subprocess.P
         command = [str(checkout / ".venv/bin/firstread"), name, "--config", str(config)]
         with log.open("wb") as sink:
             process = subprocess.Popen(command, stdout=sink, stderr=sink, cwd=folder)
-        try:
+        with ending(process, 30):
             await_line(log, said, process)
             yield process, port
-        finally:
-            process.terminate()
-            try:
-                process.wait(30)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
 
 
 def growth_mb(checkout: Path, peers: int) -> int:

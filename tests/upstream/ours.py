@@ -32,7 +32,7 @@ from tests.tiny_text import build_tokenizer
 from tests.tiny_uni_med import write_uni_med
 from tests.unit.test_proving import GEMMA, QWEN
 from tests.upstream.ours_tiled import TILED
-from tests.upstream.sides import SEEN, Made, Side, films
+from tests.upstream.sides import SEEN, Made, Side, films, write_older_tokenizer
 
 ASKED_SHAPE: dict[str, Any] = {"tower": {"img_size": 56, "patch_size": 14, "embed_dim": 24, "depth": 2, "num_heads": 2,
                          "mlp_ratio": 2, "use_mean_pooling": False, "num_classes": 0}}  # fmt: skip
@@ -133,7 +133,7 @@ def _llava_med() -> Side:
                  "question": "Is there an effusion?"}  # fmt: skip
 
     def prepare(work: Path) -> None:
-        _older(write_chat_model(work / "weights", "llava-med"))
+        write_older_tokenizer(write_chat_model(work / "weights", "llava-med"))
         _ask(work, questions)
 
     def make(work: Path) -> Made:
@@ -158,7 +158,7 @@ def _medrega() -> Side:
         }
         return Made(_pixels(loaded.processor, work), ids, {"new tokens": LIMIT})
 
-    return Side(lambda work: _older(write_chat_model(work / "weights", "medrega")), make)
+    return Side(lambda work: write_older_tokenizer(write_chat_model(work / "weights", "medrega")), make)
 
 
 def _ming() -> Side:
@@ -169,7 +169,7 @@ def _ming() -> Side:
         tokenizer = build_tokenizer()
         tokenizer.chat_template = None
         tokenizer.save_pretrained(work / "weights")
-        _older(work / "weights")
+        write_older_tokenizer(work / "weights")
         _ask(work, words)
 
     def make(work: Path) -> Made:
@@ -216,14 +216,6 @@ def _biomedclip() -> Side:
         write_clip(work / "weights", clip_weights())
 
     return Side(prepare, make)
-
-
-def _older(folder: Path) -> None:
-    """Write the tokenizer of a folder as tokenizers before 0.20 did, which read no pairs."""
-    path = folder / "tokenizer.json"
-    stored = json.loads(path.read_text())
-    stored["model"]["merges"] = [" ".join(pair) for pair in stored["model"]["merges"]]
-    path.write_text(json.dumps(stored))
 
 
 SIDES: Mapping[str, Side] = {

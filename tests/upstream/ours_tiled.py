@@ -18,7 +18,7 @@ from models.family import Request, Task
 from pipeline.study import ImageSet, StudyImage
 from tests.plain_internvl import chat_weights, later_config, save_chat
 from tests.tiny_chat import VISION, build_tokenizer, text_shape
-from tests.upstream.sides import SEEN, Made, Side, films
+from tests.upstream.sides import SEEN, Made, Side, films, write_older_tokenizer
 
 QUESTION = "Is there an effusion?"
 LANGUAGES = {
@@ -73,7 +73,7 @@ def _internvl() -> Side:
                 config |= {"ps_version": "v1", "max_dynamic_patch": 6}
             folder = save_chat(work / text, config, chat_weights(config, seed=number))
             tokenizer.save_pretrained(folder)
-            older(folder)
+            write_older_tokenizer(folder)
         (work / "asked.json").write_text(
             json.dumps({"languages": list(LANGUAGES), "question": QUESTION, "limit": LIMIT})
         )
@@ -101,7 +101,7 @@ def _internvl() -> Side:
 
 def _tokens_only(work: Path, asked: object) -> None:
     build_tokenizer("internvl").save_pretrained(work / "weights")
-    older(work / "weights")
+    write_older_tokenizer(work / "weights")
     (work / "asked.json").write_text(json.dumps(asked))
 
 
@@ -183,14 +183,6 @@ def _radvlm() -> Side:
         return Made(arrays, ids, {"new tokens": words.most_tokens})
 
     return Side(prepare, make)
-
-
-def older(folder: Path) -> None:
-    """Write the tokenizer of a folder as tokenizers before 0.20 did, which read no pairs."""
-    path = folder / "tokenizer.json"
-    stored = json.loads(path.read_text())
-    stored["model"]["merges"] = [" ".join(pair) for pair in stored["model"]["merges"]]
-    path.write_text(json.dumps(stored))
 
 
 TILED = {"internvl": _internvl(), "fleming-vl": _fleming(), "lingshu-i": _lingshu_i(), "radvlm": _radvlm()}

@@ -1,5 +1,6 @@
 """What one side of a comparison gives, and the films that both are shown."""
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,3 +34,11 @@ class Side:
 def films(work: Path) -> dict[str, Any]:
     """The films, as RGB, by name."""
     return {path.stem: Image.open(path).convert("RGB") for path in sorted((work / "films").glob("*.png"))}
+
+
+def write_older_tokenizer(folder: Path) -> None:
+    """Write the tokenizer of a folder as tokenizers before 0.20 did, which read no pairs."""
+    path = folder / "tokenizer.json"
+    stored = json.loads(path.read_text())
+    stored["model"]["merges"] = [" ".join(pair) for pair in stored["model"]["merges"]]
+    path.write_text(json.dumps(stored))
