@@ -19,3 +19,8 @@ def checked(answer: httpx.Response, status: int = 200) -> dict[str, Any]:
 def ids(bundle: dict[str, Any]) -> list[str]:
     """The ids of a bundle's resources, in its order."""
     return [entry["resource"]["id"] for entry in bundle.get("entry", ())]
+
+
+def next_of(bundle: dict[str, Any]) -> str:
+    """The address of a bundle's next page, "" on the last."""
+    return next((link["url"] for link in bundle["link"] if link["relation"] == "next"), "")

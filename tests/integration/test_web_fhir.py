@@ -1,66 +1,27 @@
 """FHIR REST over a real server on loopback: the same suite on a reader in memory and on Postgres."""
 
-from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import UTC, datetime
-from functools import partial
-from typing import Any
-from urllib.parse import quote, unquote
+from urllib.parse import unquote
 
 import httpx
-import pytest
 from fhirclient.client import FHIRClient
 from fhirclient.models.diagnosticreport import DiagnosticReport
 from fhirclient.models.patient import Patient
 
 from flows.commands.serve import auditor
-from pipeline.ledger import ReportOutcome
-from pipeline.lookup import ResourceSearch
 from pipeline.store.store import Store
-from pipeline.web import Access, Interaction, Reader, create_app, serving
+from pipeline.web import Interaction, create_app, serving
 from pipeline.web.searchable import SEARCHABLE
-from tests.fhir_rest import checked, ids
-from tests.memory_reader import MemoryReader, invented_outcome, save_as_flows, study_uid
+from tests.fhir_rest import checked, ids, next_of
+from tests.fhir_site import ALL, COUNT, Site
+from tests.memory_reader import invented_outcome, save_as_flows, study_uid
 from tests.unit.fhir_samples import CHINESE, CONTEXT, SHORT, STUDY, body, built
 
-COUNT = 8
-ALL = [f"report-{number}" for number in range(COUNT)]
-Save = Callable[[Sequence[ReportOutcome]], None]
 
-
-@dataclass
-class Site:
-    """A server with eight invented studies, and what it told the audit."""
-
-    url: str
-    reader: Reader
-    save: Save
-    accesses: list[Access] = field(default_factory=list)
-
-    def client(self, **headers: str) -> httpx.Client:
-        return httpx.Client(base_url=self.url, headers=headers, timeout=20)
-
-
-@pytest.fixture(params=["memory", "postgres"])
-def site(request: pytest.FixtureRequest) -> Iterator[Site]:
-    with ExitStack() as stack:
-        accesses: list[Any] = []
-        reader: MemoryReader | Store
-        if request.param == "memory":
-            reader = MemoryReader()
-            save: Save = reader.save_all
-        else:
-            reader = stack.enter_context(Store(request.getfixturevalue("database_url")))
-            save = partial(save_as_flows, reader)
-        save([invented_outcome(number) for number in range(COUNT)])
-        app = create_app(reader, token="", audit=accesses.extend, clock=lambda: datetime.now(UTC))
-        url = stack.enter_context(serving(app))
-        yield Site(url.rstrip("/"), reader, save, accesses)
-
-
-def test_a_fhir_client_reads_searches_and_pages(site: Site) -> None:
-    client = FHIRClient(settings={"app_id": "tests", "api_base": f"{site.url}/fhir"})
+def test_a_fhir_client_reads_searches_and_pages(rest_site: Site) -> None:
+    client = FHIRClient(settings={"app_id": "tests", "api_base": f"{rest_site.url}/fhir"})
     assert client.prepare()
     report = DiagnosticReport.read("report-1", client.server)
     assert report.status == "partial"
@@ -73,8 +34,8 @@ def test_a_fhir_client_reads_searches_and_pages(site: Site) -> None:
     assert sorted(one.id for one in paged) == ALL
 
 
-def test_the_capability_statement_says_what_works(site: Site) -> None:
-    with site.client() as client:
+def test_the_capability_statement_says_what_works(rest_site: Site) -> None:
+    with rest_site.client() as client:
         statement = checked(client.get("/fhir/metadata"))
         assert statement["fhirVersion"] == "4.0.1"
         offered = {resource["type"]: resource for resource in statement["rest"][0]["resource"]}
@@ -140,9 +101,9 @@ SEARCHES = [
 ]
 
 
-def test_searches_by_get_by_post_and_counted(site: Site) -> None:
+def test_searches_by_get_by_post_and_counted(rest_site: Site) -> None:
     form = {"content-type": "application/x-www-form-urlencoded"}
-    with site.client() as client:
+    with rest_site.client() as client:
         for query, expected in SEARCHES:
             bundle = checked(client.get(f"/fhir/DiagnosticReport?{query}"))
             assert sorted(ids(bundle)) == expected, query
@@ -153,24 +114,24 @@ def test_searches_by_get_by_post_and_counted(site: Site) -> None:
             assert ids(checked(posted)) == ids(bundle), query
 
 
-def test_last_updated_finds_what_changed(site: Site) -> None:
-    site.save([invented_outcome(2, impression="No acute cardiopulmonary abnormality.")])
-    changed = site.reader.read("DiagnosticReport", "report-2")
+def test_last_updated_finds_what_changed(rest_site: Site) -> None:
+    rest_site.save([invented_outcome(2, impression="No acute cardiopulmonary abnormality.")])
+    changed = rest_site.reader.read("DiagnosticReport", "report-2")
     assert changed is not None
     since = changed.last_updated.isoformat(timespec="seconds").replace("+00:00", "Z")
-    with site.client() as client:
+    with rest_site.client() as client:
         bundle = checked(client.get("/fhir/DiagnosticReport", params={"_lastUpdated": f"ge{since}"}))
         assert ids(bundle)[0] == "report-2"
         newest = checked(client.get("/fhir/DiagnosticReport", params={"_count": "1"}))
         assert ids(newest) == ["report-2"]
 
 
-def test_pages_neither_repeat_nor_skip_while_reports_arrive(site: Site) -> None:
+def test_pages_neither_repeat_nor_skip_while_reports_arrive(rest_site: Site) -> None:
     seen: list[str] = []
-    with site.client() as client:
+    with rest_site.client() as client:
         bundle = checked(client.get("/fhir/DiagnosticReport?_count=3&_total=accurate"))
         assert bundle["total"] == COUNT
-        site.save([invented_outcome(COUNT + 1), invented_outcome(COUNT + 2)])
+        rest_site.save([invented_outcome(COUNT + 1), invented_outcome(COUNT + 2)])
         while True:
             seen += ids(bundle)
             links = {link["relation"]: link["url"] for link in bundle["link"]}
@@ -181,84 +142,12 @@ def test_pages_neither_repeat_nor_skip_while_reports_arrive(site: Site) -> None:
     assert sorted(seen) == ALL
 
 
-def test_read_vread_and_history(site: Site) -> None:
-    site.save([invented_outcome(0, impression="Small left pleural effusion.")])
-    with site.client() as client:
-        answer = client.get("/fhir/DiagnosticReport/report-0")
-        report = checked(answer)
-        assert report["conclusion"] == "Small left pleural effusion."
-        assert answer.headers["etag"] == f'W/"{report["meta"]["versionId"]}"' == 'W/"2"'
-        assert "GMT" in answer.headers["last-modified"]
-        first = checked(client.get("/fhir/DiagnosticReport/report-0/_history/1"))
-        assert first["conclusion"] == "Small left pleural effusion. Nodule in the right upper zone."
-        history = checked(client.get("/fhir/DiagnosticReport/report-0/_history"))
-        assert [entry["resource"]["meta"]["versionId"] for entry in history["entry"]] == ["2", "1"]
-        assert [entry["response"]["etag"] for entry in history["entry"]] == ['W/"2"', 'W/"1"']
-        assert client.head("/fhir/DiagnosticReport/report-0").content == b""
-
-
-def test_histories_of_one_of_a_type_and_of_all_page_through_everything(site: Site) -> None:
-    first = {(kind, one) for kind in SEARCHABLE for one in ids_of(site, kind)}
-    site.save([invented_outcome(0, impression="One."), invented_outcome(3, impression="Two.")])
-    with site.client() as client:
-        (changed,) = [
-            one for one in paged(client, "DiagnosticReport/report-0/_history?_count=1") if one[2] == "2"
-        ]
-        assert paged(client, "DiagnosticReport/report-0/_history?_count=1") == [
-            ("DiagnosticReport", "report-0", "2"),
-            ("DiagnosticReport", "report-0", "1"),
-        ]
-        of_type = paged(client, "DiagnosticReport/_history?_count=3")
-        assert of_type[:2] == [("DiagnosticReport", "report-3", "2"), changed], "the last written first"
-        assert len(of_type) == len(set(of_type)) == COUNT + 2
-        everything = paged(client, "_history?_count=5")
-        assert len(everything) == len(set(everything))
-        assert {one[:2] for one in everything} == first
-        assert {one for one in everything if one[0] == "DiagnosticReport"} == set(of_type)
-        assert checked(client.get("/fhir/_history?_count=0"))["total"] == len(everything)
-        since = checked(client.get("/fhir/DiagnosticReport/report-0"))["meta"]["lastUpdated"]
-        late = paged(client, "_history?_count=1&_since=" + quote(since))
-        assert set(late) >= {("DiagnosticReport", "report-3", "2"), changed}
-        assert len([one for one in late if one[0] == "DiagnosticReport"]) == 2
-        assert paged(client, "Patient/_history?_since=2100-01-01") == []
-        token = next_of(checked(client.get("/fhir/DiagnosticReport/_history?_count=1"))).partition("_page=")[
-            2
-        ]
-        if isinstance(site.reader, Store):  # the memory's tokens are places in one list
-            for other in (f"Patient/_history?_page={token}", f"DiagnosticReport?_page={token}"):
-                checked(client.get(f"/fhir/{other}"), 400)
-    system = [one for one in site.accesses if one.interaction is Interaction.HISTORY_OF_ALL]
-    assert {patient for one in system for patient in one.patients} == {"patient-0", "patient-1", "patient-2"}
-    assert "_count=5" in system[0].query
-
-
-def ids_of(site: Site, kind: str) -> list[str]:
-    return [one.resource_id for one in site.reader.search(ResourceSearch(kind, limit=200)).resources]
-
-
-def next_of(bundle: dict[str, Any]) -> str:
-    return next((link["url"] for link in bundle["link"] if link["relation"] == "next"), "")
-
-
-def paged(client: httpx.Client, address: str) -> list[tuple[str, str, str]]:
-    """Type, id and version of every entry, over all pages."""
-    found, following = [], f"/fhir/{address}"
-    while following:
-        bundle = checked(client.get(following))
-        for entry in bundle.get("entry", ()):
-            one = entry["resource"]
-            assert entry["fullUrl"].endswith(f"/fhir/{one['resourceType']}/{one['id']}")
-            found.append((one["resourceType"], one["id"], one["meta"]["versionId"]))
-        following = next_of(bundle)
-    return found
-
-
-def test_links_of_a_search_by_post_name_nobody(site: Site) -> None:
+def test_links_of_a_search_by_post_name_nobody(rest_site: Site) -> None:
     form = {"content-type": "application/x-www-form-urlencoded"}
     identifying = (
         "patient.identifier=urn:site:mrn|MRN-1&patient=patient-1&_count=1&status=partial,preliminary"
     )
-    with site.client() as client:
+    with rest_site.client() as client:
         answer = client.post(
             "/fhir/DiagnosticReport/_search?subject=patient-1", content=identifying, headers=form
         )
@@ -278,24 +167,8 @@ def test_links_of_a_search_by_post_name_nobody(site: Site) -> None:
         assert client.get(page.replace("DiagnosticReport", "Patient")).status_code == 400
         assert client.get(f"{page}&status=partial").status_code == 400
         assert client.get(f"{page}x").status_code == 400
-    posted = [one for one in site.accesses if one.interaction is Interaction.SEARCH]
+    posted = [one for one in rest_site.accesses if one.interaction is Interaction.SEARCH]
     assert all("MRN-1" in unquote(one.query) for one in posted), "the audit knows what was asked"
-
-
-def test_a_client_that_has_the_version_gets_304(site: Site) -> None:
-    with site.client() as client:
-        known = client.get("/fhir/Patient/patient-0").headers
-        for headers, status in [
-            ({"if-none-match": known["etag"]}, 304),
-            ({"if-none-match": 'W/"7", W/"1"'}, 304),
-            ({"if-none-match": 'W/"7"'}, 200),
-            ({"if-modified-since": known["last-modified"]}, 304),
-            ({"if-modified-since": "Thu, 01 Jan 1970 00:00:00 GMT"}, 200),
-            ({"if-modified-since": "yesterday"}, 200),
-            ({"if-none-match": 'W/"7"', "if-modified-since": known["last-modified"]}, 200),
-        ]:
-            answer = client.get("/fhir/Patient/patient-0", headers=headers)
-            assert (answer.status_code, bool(answer.content)) == (status, status == 200), headers
 
 
 REFUSALS = [
@@ -337,8 +210,8 @@ REFUSALS = [
 ]
 
 
-def test_every_refusal_is_an_operation_outcome(site: Site) -> None:
-    with site.client() as client:
+def test_every_refusal_is_an_operation_outcome(rest_site: Site) -> None:
+    with rest_site.client() as client:
         for method, path, status, code in REFUSALS:
             content = b"status=partial" if method == "POST" else None
             answer = client.request(method, path, content=content, headers={"content-type": "text/plain"})
@@ -358,8 +231,8 @@ LISTED = [
 ]
 
 
-def test_the_list_is_searched_without_a_script(site: Site) -> None:
-    with site.client() as client:
+def test_the_list_is_searched_without_a_script(rest_site: Site) -> None:
+    with rest_site.client() as client:
         for query, expected in LISTED:
             text = client.get(f"/?{query}").text
             assert {number for number in range(COUNT) if f'/reports/report-{number}"' in text} == expected, (
@@ -370,22 +243,22 @@ def test_the_list_is_searched_without_a_script(site: Site) -> None:
         assert 'value="&#34;&gt;&lt;b"' in client.get("/", params={"text": '"><b'}).text
 
 
-def test_hostile_search_values_are_only_values(site: Site) -> None:
+def test_hostile_search_values_are_only_values(rest_site: Site) -> None:
     hostile = "'; DROP TABLE resource; --"
-    with site.client() as client:
+    with rest_site.client() as client:
         for name in ("identifier", "patient", "status", "_id"):
             assert ids(checked(client.get("/fhir/DiagnosticReport", params={name: hostile}))) == []
         assert sorted(ids(checked(client.get("/fhir/DiagnosticReport")))) == ALL
 
 
-def test_reads_and_searches_are_audited_per_patient_without_results(site: Site) -> None:
-    with site.client(**{"X-Request-Id": "abc-1"}) as client:
+def test_reads_and_searches_are_audited_per_patient_without_results(rest_site: Site) -> None:
+    with rest_site.client(**{"X-Request-Id": "abc-1"}) as client:
         client.get("/fhir/DiagnosticReport/report-1")
         client.get("/fhir/DiagnosticReport?identifier=ACC-1,ACC-2")
         client.get("/fhir/DiagnosticReport/absent")
         client.get("/")
         client.get("/reports/report-2")
-    read, searched, absent, listed, opened = site.accesses
+    read, searched, absent, listed, opened = rest_site.accesses
     assert (read.interaction, read.resource_id, read.patients) == (
         Interaction.READ,
         "report-1",
