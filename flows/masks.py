@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pipeline.errors import FailStudy
 from pipeline.images.segmentation import (
     MadeBy,
+    SegmentationObject,
     SegmentationType,
     overlay,
     write_segmentation,
@@ -40,31 +41,31 @@ def drawn(
     shown = tuple(previews)
     answers: list[TaskAnswer] = []
     for answer in draft.answers:
-        if answer.mask is None or image_set.volume is None:
-            answers.append(replace(answer, mask=None))
-            continue
-        if not any(one.overlay for one in shown):
-            shown = _outlined(shown, image_set, answer)
         told = replace(answer, mask=None)
-        try:
-            written = write_segmentation(
-                image_set.volume, answer.mask, answer.segments, _made_by(draft, answer), kind
-            )
-        except FailStudy as error:
-            remarks.append(CheckOutcome(CHECK, Verdict.WARNED, error.message))
-            told = replace(told, segments=tuple(replace(one, number=0) for one in answer.segments))
-        else:
-            numbers = (
-                written.segments if written else tuple(replace(one, number=0) for one in answer.segments)
-            )
-            told = replace(told, segments=numbers)
+        if answer.mask is not None and image_set.volume is not None:
+            if not any(one.overlay for one in shown):
+                shown = _outlined(shown, image_set, answer)
+            try:
+                written = write_segmentation(
+                    image_set.volume, answer.mask, answer.segments, _made_by(draft, answer), kind
+                )
+            except FailStudy as error:
+                remarks.append(CheckOutcome(CHECK, Verdict.WARNED, error.message))
+                written = None
+            told = _told(told, written)
             if written:
                 masks.append(StoredMask(written.ref, written.sop_class_uid, written.content))
-                ref = MaskRef(written.ref, written.sop_class_uid, written.sha256)
-                told = replace(told, mask_ref=ref)
         answers.append(told)
     draft = replace(draft, answers=tuple(answers), remarks=(*draft.remarks, *remarks))
     return Drawn(draft, tuple(masks), shown)
+
+
+def _told(answer: TaskAnswer, written: SegmentationObject | None) -> TaskAnswer:
+    """The answer with its segments' numbers in the object and its reference; without one it has neither."""
+    if written is None:
+        return replace(answer, segments=tuple(replace(one, number=0) for one in answer.segments))
+    ref = MaskRef(written.ref, written.sop_class_uid, written.sha256)
+    return replace(answer, segments=written.segments, mask_ref=ref)
 
 
 def _made_by(draft: DraftReport, answer: TaskAnswer) -> MadeBy:
