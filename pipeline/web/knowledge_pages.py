@@ -14,10 +14,8 @@ from starlette.responses import Response
 from pipeline.errors import ConfigurationError
 from pipeline.lookup import ReportDetail
 from pipeline.passages import FoundPassage
-from pipeline.web.reader import Interaction
 from pipeline.web.rendering import message_page, page
 from pipeline.web.review_pages import ReviewPages, form_text, same_origin
-from pipeline.web.search_parameters import ID
 
 
 class KnowledgeReader(Protocol):
@@ -49,7 +47,7 @@ class KnowledgePages:
 
     def beside(self, request: Request, report_id: str) -> Response:
         """Passages on the agents, drugs and terms that a draft names."""
-        detail = self._detail(request, report_id)
+        detail = self.pages.detail(request, report_id)
         if detail is None:
             return message_page(404, "There is no such report.")
         return self._page(request, detail, self.knowledge.named(_words(detail)))
@@ -58,7 +56,7 @@ class KnowledgePages:
         """Passages that answer a question."""
         if not same_origin(request):
             return message_page(403, "This form was sent by a page of another site.")
-        detail = self._detail(request, report_id)
+        detail = self.pages.detail(request, report_id)
         if detail is None:
             return message_page(404, "There is no such report.")
         question = parse_qs(form).get("question", [""])[0].strip()
@@ -66,12 +64,6 @@ class KnowledgePages:
             return self._page(request, detail, self.knowledge.found(question), question)
         except ConfigurationError as error:
             return message_page(400, f"{error.message}.")
-
-    def _detail(self, request: Request, report_id: str) -> ReportDetail | None:
-        detail = self.pages.reader.report_detail(report_id) if ID.fullmatch(report_id) else None
-        shown = {detail.row.patient} if detail else set()
-        self.pages.record(request, Interaction.READ, report_id, shown, found=detail is not None)
-        return detail
 
     def _page(
         self, request: Request, detail: ReportDetail, passages: Sequence[FoundPassage], question: str = ""

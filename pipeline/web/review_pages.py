@@ -10,7 +10,7 @@ from fastapi import APIRouter, Depends, Request
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse, RedirectResponse, Response
 
-from pipeline.lookup import ReportFilter
+from pipeline.lookup import ReportDetail, ReportFilter
 from pipeline.web.access_control import SESSION, AccessControl, cookie_name
 from pipeline.web.doors import Doors
 from pipeline.web.list_filter import list_filter
@@ -102,9 +102,7 @@ class ReviewPages:
 
     def report(self, request: Request, report_id: str) -> Response:
         """One report."""
-        detail = self.reader.report_detail(report_id) if ID.fullmatch(report_id) else None
-        shown = {detail.row.patient} if detail else set()
-        self.record(request, Interaction.READ, report_id, shown, found=detail is not None)
+        detail = self.detail(request, report_id)
         if detail is None:
             return message_page(404, "There is no such report.")
         signed_in = self.control.is_session(request)
@@ -117,6 +115,13 @@ class ReviewPages:
             has_knowledge=self.has_knowledge,
             signed_in=signed_in,
         )
+
+    def detail(self, request: Request, report_id: str) -> ReportDetail | None:
+        """What a page shows of one report, audited as read; None where there is none."""
+        detail = self.reader.report_detail(report_id) if ID.fullmatch(report_id) else None
+        shown = {detail.row.patient} if detail else set()
+        self.record(request, Interaction.READ, report_id, shown, found=detail is not None)
+        return detail
 
     def segmentation(self, request: Request, instance: str) -> Response:
         """A segmentation of ours as a DICOM file (PS3.18 8.7.3: application/dicom)."""
