@@ -14,12 +14,8 @@ from pathlib import Path
 from pipeline.archive.elements import (
     EXPLICIT_LITTLE,
     IMPLICIT_LITTLE,
-    ITEM,
-    ITEM_END,
     NO_TAG,
     PIXEL_DATA,
-    SEQUENCE_END,
-    UNDEFINED,
     DataElement,
     ElementReader,
     Encoded,
@@ -32,6 +28,7 @@ from pipeline.archive.elements import (
 from pipeline.archive.file_meta import LONGEST_META, PREAMBLE, TRANSFER_SYNTAX, meta_elements, meta_end
 from pipeline.archive.guarded_file import GuardedFile
 from pipeline.archive.uids import clean_uid
+from pipeline.element_encoding import ITEM, ITEM_END, SEQUENCE_END, UNDEFINED
 
 DEFLATED = "1.2.840.10008.1.2.1.99"
 

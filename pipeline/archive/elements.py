@@ -10,26 +10,17 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from pipeline.archive.guarded_file import GuardedFile
+from pipeline.element_encoding import ITEM, ITEM_END, LONG_VRS, SEQUENCE_END, SHORT_VRS, UNDEFINED
 
 Encoded = bytes | bytearray | memoryview | GuardedFile
 
 PIXEL_DATA = 0x7FE00010
-UNDEFINED = 0xFFFFFFFF
-
-ITEM = 0xFFFEE000
-ITEM_END = 0xFFFEE00D
-SEQUENCE_END = 0xFFFEE0DD
 _DEEPEST = 32
 _MOST_HEADERS = 250_000  # so that a hostile file of empty elements ends
 _PIECE = 1 << 16
 NO_TAG = bytes(4)
 _GROUPS_AFTER_PIXELS = (0x7FE0, 0x7FE1, 0xFFFA, 0xFFFC)
 """Pixel data of private makers, digital signatures, trailing padding (PS3.6 tables 6-1 and 7-1)."""
-
-_SHORT_VRS = frozenset(
-    b"AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM UI UL US".split()
-)  # 16-bit length, PS3.5 section 7.1.2
-_LONG_VRS = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())  # 32-bit length
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,11 +90,11 @@ class ElementReader:
             return group << 16 | element, b"", at + 8, length
         group, element, vr, length = self._explicit(head, here)
         tag = group << 16 | element
-        if vr in _SHORT_VRS and group != 0xFFFE:
+        if vr in SHORT_VRS and group != 0xFFFE:
             return tag, vr, at + 8, length
         if group == 0xFFFE:
             return tag, b"", at + 8, self._long(head, here + 4)[0]
-        if vr in _LONG_VRS:
+        if vr in LONG_VRS:
             if at + 12 > self.end:
                 raise EOFError("element header is cut")
             return tag, vr, at + 12, self._long(head, here + 8)[0]
@@ -143,7 +134,7 @@ class ElementReader:
         following = self.tag_of(head)
         if following in (ITEM_END, SEQUENCE_END, ITEM):
             return True
-        known = bytes(head[4:6]) in _SHORT_VRS | _LONG_VRS
+        known = bytes(head[4:6]) in SHORT_VRS | LONG_VRS
         return following > tag and (known or following >> 16 == tag >> 16)
 
 
@@ -187,7 +178,7 @@ def sniff(encoded: Encoded, start: int) -> Encoding | None:
     head = bytes(encoded[start : start + 8])
     if len(head) < 8:
         return None
-    if head[4:6] in _SHORT_VRS or head[4:6] in _LONG_VRS:
+    if head[4:6] in SHORT_VRS or head[4:6] in LONG_VRS:
         return EXPLICIT_LITTLE if _likely_group(head[:2], "little") else EXPLICIT_BIG
     return IMPLICIT_LITTLE if _likely_group(head[:2], "little") else None
 
@@ -214,7 +205,7 @@ def goes_on(reader: ElementReader, at: int, last: int) -> bool:
     tag = reader.tag_of(head)
     if tag <= last or tag >> 16 not in _GROUPS_AFTER_PIXELS:
         return False
-    return not reader.encoding.explicit or head[4:6] in _SHORT_VRS or head[4:6] in _LONG_VRS
+    return not reader.encoding.explicit or head[4:6] in SHORT_VRS or head[4:6] in LONG_VRS
 
 
 def after_items(reader: ElementReader, at: int, vr: bytes, *, pixels: bool) -> int:

@@ -19,19 +19,16 @@ from pydicom.datadict import dictionary_VR, tag_for_keyword
 from pydicom.dataset import Dataset
 from pydicom.filereader import dcmread, read_dataset
 
+from pipeline.element_encoding import ITEM, ITEM_END, LONG_VRS, SEQUENCE_END, SHORT_VRS, UNDEFINED
+
 PIXEL_TAGS = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})
 _READ = (1 << 13, 1 << 17, 1 << 20)
 """Bytes that are read until the pixels come: a header that is longer is pydicom's."""
 _DEEPEST = 16
 _CHARACTER_SET, _PIXEL_REPRESENTATION, _TRANSFER_SYNTAX = 0x00080005, 0x00280103, 0x00020010
-_UNDEFINED = 0xFFFFFFFF
-_ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 _IMPLICIT = "1.2.840.10008.1.2"
 _NOT_PLAIN = frozenset({"1.2.840.10008.1.2.2", "1.2.840.10008.1.2.1.99"})
 """Big endian, deflated."""
-_SHORT = frozenset(b"AE AS AT CS DA DS DT FL FD IS LO LT PN SH SL SS ST TM UI UL US".split())
-_LONG = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())
-"""Value representations with 16 and with 32 bits of length (PS3.5 7.1.2)."""
 _ASCII_WITHIN = frozenset(python_encoding) - {"ISO_IR 13", "ISO 2022 IR 13"}
 """Character sets whose printable ASCII bytes are ASCII; in that of JIS X 0201 a backslash is a yen sign."""
 _EXPLICIT_HEAD = struct.Struct("<HH2sH").unpack_from
@@ -63,7 +60,7 @@ class StoredElements:
         else:
             vr = content[place + 4 : place + 6]
             decode = _DECODERS.get(vr)
-            if vr in _SHORT:
+            if vr in SHORT_VRS:
                 start, length = place + 8, content[place + 6] | content[place + 7] << 8
             else:
                 start, length = place + 12, _LENGTH(content, place + 8)[0]
@@ -166,29 +163,29 @@ class _Walk:
                 if whole and place == size:
                     return None
                 raise _NotPlain if whole else _TooShort
-            if implicit:
+            if implicit:  # as _head, without a call for each element: most of the time is spent here
                 group, element, length = _IMPLICIT_HEAD(content, place)
                 tag, value = group << 16 | element, place + 8
-                sequence = length == _UNDEFINED and _vr(tag) == b"SQ"
+                sequence = length == UNDEFINED and _vr(tag) == b"SQ"
             else:
                 group, element, vr, length = _EXPLICIT_HEAD(content, place)
                 tag, value, sequence = group << 16 | element, place + 8, False
-                if vr not in _SHORT:
-                    if vr not in _LONG:
+                if vr not in SHORT_VRS:
+                    if vr not in LONG_VRS:
                         raise _NotPlain
                     (length,) = _LENGTH(content, place + 8)
-                    value, sequence = place + 12, length == _UNDEFINED and vr == b"SQ"
+                    value, sequence = place + 12, length == UNDEFINED and vr == b"SQ"
             if tag <= last or group == 0xFFFE:
                 raise _NotPlain
             if tag in PIXEL_TAGS:
                 return place
             places[tag] = place
             last = tag
-            if length == _UNDEFINED:
+            if length == UNDEFINED:
                 if not sequence:
                     raise _NotPlain
                 try:
-                    place = self._items(value, size, _UNDEFINED, 1)
+                    place = self._items(value, size, UNDEFINED, 1)
                 except (struct.error, IndexError):
                     raise _NotPlain if whole else _TooShort from None
             else:
@@ -201,7 +198,7 @@ class _Walk:
         last = lowest - 1
         while place < end:
             tag, _, value, length = self._head(place)
-            if not last < tag <= highest or length == _UNDEFINED:
+            if not last < tag <= highest or length == UNDEFINED:
                 raise _NotPlain
             places[tag] = place
             last, place = tag, value + length
@@ -212,11 +209,11 @@ class _Walk:
         if self._implicit:
             group, element, length = _IMPLICIT_HEAD(self._content, place)
             tag = group << 16 | element
-            return tag, _vr(tag) if length == _UNDEFINED else b"", place + 8, length
+            return tag, _vr(tag) if length == UNDEFINED else b"", place + 8, length
         group, element, vr, length = _EXPLICIT_HEAD(self._content, place)
-        if vr in _SHORT:
+        if vr in SHORT_VRS:
             return group << 16 | element, vr, place + 8, length
-        if vr not in _LONG:
+        if vr not in LONG_VRS:
             raise _NotPlain
         return group << 16 | element, vr, place + 12, _LENGTH(self._content, place + 8)[0]
 
@@ -224,14 +221,14 @@ class _Walk:
         """Where the value of a sequence ends whose items begin at ``place`` (PS3.5 7.5.2)."""
         if depth > _DEEPEST:
             raise _NotPlain
-        bounded = length != _UNDEFINED
+        bounded = length != UNDEFINED
         last = place + length if bounded else end
         while not bounded or place < last:
             group, element, size = _IMPLICIT_HEAD(self._content, place)
             tag = group << 16 | element
-            if tag == _SEQUENCE_END and not bounded:
+            if tag == SEQUENCE_END and not bounded:
                 return place + 8
-            if tag != _ITEM:
+            if tag != ITEM:
                 raise _NotPlain
             place = self._item(place + 8, last, size, depth)
         if place != last:
@@ -240,14 +237,14 @@ class _Walk:
 
     def _item(self, place: int, end: int, length: int, depth: int) -> int:
         """Where an item ends whose elements begin at ``place``."""
-        bounded = length != _UNDEFINED
+        bounded = length != UNDEFINED
         last = place + length if bounded else end
         if last > end:
             raise struct.error
         before = 0
         while not bounded or place < last:
             group, element, _ = _IMPLICIT_HEAD(self._content, place)
-            if (group << 16 | element) == _ITEM_END and not bounded:
+            if (group << 16 | element) == ITEM_END and not bounded:
                 return place + 8
             tag, vr, value, size = self._head(place)
             if (
@@ -257,7 +254,7 @@ class _Walk:
             ):
                 raise _NotPlain
             before = tag
-            if size == _UNDEFINED:
+            if size == UNDEFINED:
                 if vr != b"SQ":
                     raise _NotPlain
                 place = self._items(value, last, size, depth + 1)
