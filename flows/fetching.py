@@ -3,13 +3,14 @@
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from flows.environment.person import login_name
 from flows.environment.workplace import Workplace
 from pipeline.errors import RetryLater, SkipStudy
-from pipeline.fhir import audit_events
+from pipeline.fhir import audit_events, door_events
 from pipeline.images import names_readable, refuse_unreadable
 from pipeline.ledger import Claim, Completeness
 from pipeline.settings import FolderArchive
@@ -86,3 +87,17 @@ def transfer_events(
 
 def _back_off(attempt: int) -> float:
     return BACK_OFF_SECONDS[min(attempt, len(BACK_OFF_SECONDS)) - 1]
+
+
+def trial_event(workplace: Workplace, archive: str, fetched: FetchedStudy, command: str) -> Mapping[str, Any]:
+    """What the audit says of a study that this person had retrieved by ``command`` and that is not kept."""
+    return door_events.study_tried(
+        workplace.site(archive),
+        fetched.study_instance_uid,
+        login_name(),
+        len(fetched.held),
+        datetime.now(UTC),
+        command=command,
+        succeeded=fetched.complete,
+        imported=isinstance(workplace.settings.archives[archive], FolderArchive),
+    )

@@ -6,29 +6,28 @@ A part that fails does not keep the others from being tried; the database is ask
 import json
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from functools import partial
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from flows.commands import table as display
-from flows.environment.person import login_name
 from flows.environment.prefect_api import check_site_api, site_api
 from flows.environment.site_models import check_site_tasks, chosen_model
 from flows.environment.work_folder import work_folder
 from flows.environment.workplace import Workplace
+from flows.fetching import trial_event
 from flows.knowledge import not_loaded
 from flows.tally import ALL_WELL, SOME_FAILED
 from pipeline.archive import Archive
 from pipeline.errors import FirstreadError
-from pipeline.fhir import door_events
 from pipeline.folders import keep_private, make_writable
 from pipeline.images import probe_decoders
 from pipeline.report import Language
 from pipeline.setting_lists import KnowledgeSettings
-from pipeline.settings import DEFAULT_FILE, FolderArchive, Settings, archive_named
+from pipeline.settings import DEFAULT_FILE, Settings, archive_named
 from pipeline.store.opening import Purpose, open_store
 from pipeline.study import FoundStudy, StudyQuery
 
@@ -224,20 +223,16 @@ def _fetch(workplace: Workplace, name: str, study: FoundStudy) -> str:
     ) as folder:  # a killed doctor's is removed by whoever comes next
         fetched = workplace.archive(name).fetch(study.study_instance_uid, folder / "study")
     came = f"{len(fetched.held)} of {len(fetched.announced)} announced instances of a study came"
-    if not _is_told(workplace, name, study.study_instance_uid, len(fetched.held), complete=fetched.complete):
+    if not _is_told(workplace, trial_event(workplace, name, fetched, "doctor")):
         came += " (the audit does not know: the database is away)"
     if not fetched.complete:
         raise FirstreadError("short", came)
     return came + (f", {len(fetched.damaged)} damaged" if fetched.damaged else "")
 
 
-def _is_told(workplace: Workplace, name: str, study: str, count: int, *, complete: bool) -> bool:
+def _is_told(workplace: Workplace, event: Mapping[str, Any]) -> bool:
     """Tell the audit of the retrieval; False where there is no database to tell."""
     settings = workplace.settings
-    event = door_events.study_tried(
-        workplace.site(name), study, login_name(), count, datetime.now(UTC), succeeded=complete,
-        imported=isinstance(archive_named(settings, name), FolderArchive),
-    )  # fmt: skip
     try:
         with open_store(settings, patience_seconds=0, connect_seconds=CONNECT_SECONDS) as store:
             store.append_audit([event])

@@ -6,20 +6,17 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 
 from flows.commands import table as display
-from flows.environment.person import login_name
 from flows.environment.workplace import Workplace
-from flows.fetching import fetch_study
+from flows.fetching import fetch_study, trial_event
 from flows.tally import ALL_WELL, SOME_FAILED
 from pipeline.errors import FailStudy, SkipStudy
-from pipeline.fhir import door_events
 from pipeline.images import prepare_for, read_headers
 from pipeline.images.headers import Header, text
 from pipeline.images.instance_identity import identify
 from pipeline.images.site_rules import SiteRule, ruled
-from pipeline.settings import FolderArchive, Settings, archive_named
+from pipeline.settings import Settings, archive_named
 from pipeline.study import FetchedStudy
 
 
@@ -54,7 +51,7 @@ def explain_rules(settings: Settings, archive: str, study: str, *, as_json: bool
         folder = workplace.private_folder("explained")
         try:
             fetched = fetch_study(workplace, archive, study, folder)
-            _tell_audit(workplace, archive, study, fetched)
+            workplace.store.append_audit([trial_event(workplace, archive, fetched, "rules test")])
             explanation = explained(workplace, archive, fetched)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
@@ -99,11 +96,3 @@ def _rows(headers: tuple[Header, ...], rules: tuple[SiteRule, ...]) -> Iterator[
         if rule is not None and rule.says and put is header:
             held += " (not applied: the SOP Class says what it is)"
         yield text(header.dataset, "SeriesInstanceUID"), str(identity), by, held
-
-
-def _tell_audit(workplace: Workplace, archive: str, study: str, fetched: FetchedStudy) -> None:
-    event = door_events.study_tried(
-        workplace.site(archive), study, login_name(), len(fetched.held), datetime.now(UTC),
-        succeeded=fetched.complete, imported=isinstance(archive_named(workplace.settings, archive), FolderArchive),
-    )  # fmt: skip
-    workplace.store.append_audit([event])

@@ -83,13 +83,14 @@ def study_tried(
     count: int,
     when: datetime,
     *,
+    command: str,
     succeeded: bool,
     imported: bool,
 ) -> Body:
-    """A person had a study retrieved to see whether it comes; it is not kept."""
+    """A person had a study retrieved to look at it by ``command`` of firstread; it is not kept."""
     outcome = SUCCESS if succeeded else MINOR_FAILURE
     body = event_body(_IMPORT if imported else _TRANSFERRED, "C", when, site.organization, outcome)
-    body["outcomeDesc"] = "tried by doctor, not kept"
+    body["outcomeDesc"] = f"tried by {command}, not kept"
     body["agent"] = [*acting(asked_by), archive_agent(SOURCE, site)]
     study = study_entity(study_instance_uid)
     study["detail"] = [{"type": "instances", "valueString": str(count)}]

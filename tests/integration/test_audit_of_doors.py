@@ -202,8 +202,8 @@ def test_the_events_are_valid_and_have_the_codes_of_the_standard() -> None:
     for event in (
         audit_read("Hospital", "anna", ISSUED),
         configuration_changed("Hospital", "anna", ["archives.main.url", "serve.token"], ISSUED),
-        study_tried(SITE, STUDY, "anna", 2, ISSUED, succeeded=True, imported=False),
-        study_tried(SITE, STUDY, "anna", 0, ISSUED, succeeded=False, imported=True),
+        study_tried(SITE, STUDY, "anna", 2, ISSUED, command="doctor", succeeded=True, imported=False),
+        study_tried(SITE, STUDY, "anna", 0, ISSUED, command="rules test", succeeded=False, imported=True),
     ):
         validate_body(event)
 
