@@ -8,6 +8,7 @@ checks    what a draft must pass before anyone sees it
 fhir      the draft as FHIR R4 resources and audit events
 store     Postgres: the ledger, the resources, the audit chain
 web       what consumers read: FHIR REST and the review page
+knowledge a site's own files as passages that answer questions
 
 Stages do not know each other; ``flows`` joins them.
 """
