@@ -197,6 +197,18 @@ def test_when_nothing_comes_the_caller_hears_why(
     assert not list(tmp_path.iterdir())
 
 
+def test_an_archive_that_has_sent_to_us_knows_its_destination(films: list[Path], tmp_path: Path) -> None:
+    """pynetdicom's application answers 0xA801 also where its association with us was not accepted this once."""
+    with faulty_dimse(films, Faults(), free_port()) as server, archive(server) as dimse:
+        assert dimse.fetch(STUDY, tmp_path / "first").complete
+        server.faults.sends, server.faults.retrieve_status = 0, 0xA801
+        with pytest.raises(RetryLater, match="though it did before") as caught:
+            dimse.fetch(STUDY, tmp_path / "again")
+        server.faults.sends, server.faults.retrieve_status = 10**6, 0
+        assert dimse.fetch(STUDY, tmp_path / "again").complete
+    assert caught.value.code == "archive-ended-early"
+
+
 @BOTH
 @pytest.mark.parametrize(
     "faults",

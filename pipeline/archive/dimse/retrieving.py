@@ -74,6 +74,8 @@ class MoveReceiver:
     """
 
     def __init__(self) -> None:
+        self.reached = False
+        """Something has come that a fetch waited for: the archive knows where to send."""
         self._spools: dict[str, Spool] = {}
         self._expected: dict[str, Spool] = {}
         self._lock = threading.Lock()
@@ -102,6 +104,7 @@ class MoveReceiver:
             spool = self._expected.get(command.sop_instance_uid) or next(iter(self._spools.values()), None)
         if spool is None:
             return NOT_AUTHORIZED
+        self.reached = True
         try:
             return spool.open()
         except StopRun as reason:
@@ -155,6 +158,7 @@ class MoveRetrieval:
             finals,
             f"{self._settings.calling_ae_title} at {self._listening()}",
             refused_here=spool.refused > refused,
+            reached=self._desk.reached,
         )
 
     def _listening(self) -> str:
@@ -376,14 +380,19 @@ def _final(message: DimseMessage | None) -> Command | None:
 
 
 def _worst(
-    finals: list[Command], destination: str = "", *, refused_here: bool = False, unoffered: bool = False
+    finals: list[Command],
+    destination: str = "",
+    *,
+    refused_here: bool = False,
+    unoffered: bool = False,
+    reached: bool = False,
 ) -> FirstreadError | None:
     failures = [
         failure
         for final in finals
         if (
             failure := statuses.retrieve_failure(
-                final.status, destination, refused_here=refused_here, unoffered=unoffered
+                final.status, destination, refused_here=refused_here, unoffered=unoffered, reached=reached
             )
         )
         is not None

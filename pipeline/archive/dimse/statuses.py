@@ -32,13 +32,19 @@ def find_was_cut(status: int | None) -> bool:
 
 
 def retrieve_failure(
-    status: int | None, destination: str = "", *, refused_here: bool = False, unoffered: bool = False
+    status: int | None,
+    destination: str = "",
+    *,
+    refused_here: bool = False,
+    unoffered: bool = False,
+    reached: bool = False,
 ) -> RetryLater | StopRun | FailStudy | None:
     """What a final C-MOVE or C-GET status says for the caller; None for success.
 
     Whether anything really came is another matter. ``destination`` says for a C-MOVE who we are and where we listen;
     ``refused_here`` that something came meanwhile that we refused, ``unoffered`` that for some instances nobody knows
-    whether a presentation context was proposed.
+    whether a presentation context was proposed; ``reached`` that the archive has sent to us before, so that it knows
+    the destination whatever it says: some answer 0xA801 also when they did not get through this once.
     """
     if status == SUCCESS:
         return None
@@ -46,6 +52,9 @@ def retrieve_failure(
         return RetryLater(
             "archive-busy", f"the archive is out of resources for this retrieval ({_shown(status)})"
         )
+    if reached and status == _DESTINATION_UNKNOWN:
+        why = f"because it did not get through to {destination} this time, though it did before"
+        return RetryLater(ENDED_EARLY, f"the archive ended the retrieval ({_shown(status)}) {why}")
     if status not in (_CANNOT_PERFORM, _SOME_FAILED) and not _is_unable(status):
         return _refusal(status, "retrieval", destination)
     if refused_here:

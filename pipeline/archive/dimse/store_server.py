@@ -294,6 +294,7 @@ class StoreServer:
     def _refuse(self, caller: Caller, rejection: Rejection) -> None:
         self._refused += 1
         reason = {_CALLED_AE_UNKNOWN: "called-ae", _CALLING_AE_UNKNOWN: "calling-ae"}.get(rejection, "busy")
+        log.info("an association with the Storage SCP is rejected: %s", reason)
         self._tell_refused(caller.sender, reason)
         caller.rejected = True  # it is the peer who closes (PS3.8 section 9.2.3, state 13)
         caller.deadline = time.monotonic() + _FAREWELL_SECONDS
