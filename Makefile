@@ -13,9 +13,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 ONCE ?=
 PEERS ?=
-# A worker for each core, at most four (each has servers of its own), with one torch thread; a file is run by one
-# worker, so that its fixtures are made once, and the slow files come first.
-WORKERS ?= --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+# One worker more than cores, since tests also wait for servers, at most four (each has servers of its own), with one
+# torch thread; a file is run by one worker, so that its fixtures are made once, and the slow files come first.
+WORKERS ?= --numprocesses $(shell expr $$(nproc) + 1) --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 .PHONY: demo test test-one fuzz coverage check lock sbom clean
 

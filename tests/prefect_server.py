@@ -10,7 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pipeline import settings as configuration
-from pipeline.child_process import free_port, stop
+from pipeline.child_process import stop
+from tests.servers import free_port
 
 START_SECONDS = 90.0
 

@@ -4,6 +4,7 @@ ports.
 Every peer is a context manager that ends the process it started, by its own process id.
 """
 
+import itertools
 import json
 import os
 import shutil
@@ -14,7 +15,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,11 +37,21 @@ class Peer:
     process_id: int = 0
 
 
+# Below the ports that Linux gives to connections and to whoever asks for any port (ip_local_port_range): one of those
+# may be somebody's again before the server that a test starts has bound it.
+_PORTS = range(11_000, 32_000)
+_next_port = itertools.count(os.getpid() * 1009)  # the workers of a session begin far from each other
+
+
 def free_port() -> int:
-    """A TCP port on loopback that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind((LOOPBACK, 0))
-        return int(probe.getsockname()[1])
+    """A TCP port on loopback that nobody listens on now, another one at each call."""
+    for number in itertools.islice(_next_port, len(_PORTS)):
+        port = _PORTS[number % len(_PORTS)]
+        with socket.socket() as probe, suppress(OSError):
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((LOOPBACK, port))
+            return port
+    raise AssertionError(f"no port of {_PORTS.start} to {_PORTS.stop} is free")
 
 
 def program(name: str) -> str:
