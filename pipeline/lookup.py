@@ -167,7 +167,8 @@ class ReportRow:
 
     ``patient`` is the logical id of the Patient resource, for the audit. ``warnings`` counts checks that
     did not pass, ``gap`` the announced instances that were not held. ``sex`` and ``birth_date`` are those of the FHIR
-    Patient, as written there; "" where it has none.
+    Patient, as written there; "" where it has none. ``critical``: the draft states a finding that cannot wait
+    (``report_version.critical``), and no person has taken it over.
     """
 
     report_id: str
@@ -188,11 +189,23 @@ class ReportRow:
     impression: str = ""
     sex: str = ""
     birth_date: str = ""
+    critical: bool = False
+
+
+class ListOrder(StrEnum):
+    """In which order the list shows reports.
+
+    ``NEWEST``: the last written first. ``CRITICAL``: drafts that state a critical finding before all others, the last
+    written first among them and among the others.
+    """
+
+    CRITICAL = "critical"
+    NEWEST = "newest"
 
 
 @dataclass(frozen=True, slots=True)
 class ReportFilter:
-    """Which reports the list shows: all that are in force, but for what is named here.
+    """Which reports the list shows, in which order: all that are in force, but for what is named here.
 
     ``text`` is a part of the patient's name or number or of the accession number, without regard to case. ``attention``
     asks for reports with remarks of checks or missing instances alone.
@@ -202,6 +215,7 @@ class ReportFilter:
     study_date: date | None = None
     status: str = ""
     attention: bool = False
+    order: ListOrder = ListOrder.NEWEST
 
 
 EVERY_REPORT = ReportFilter()
@@ -210,7 +224,7 @@ EVERY_REPORT = ReportFilter()
 
 @dataclass(frozen=True, slots=True)
 class ReportPage:
-    """One page of reports, newest first; ``next`` is an opaque token, or "" on the last page."""
+    """One page of reports; ``next`` is an opaque token, or "" on the last page."""
 
     rows: tuple[ReportRow, ...]
     next: str = ""
@@ -250,8 +264,8 @@ class ReadMask:
 class ReportDetail:
     """All that the review page shows of one report.
 
-    Its current version, and the versions before, newest first. ``newer`` and ``older`` are the reports beside it in the
-    list of all, "" at its ends.
+    Its current version, and the versions before, newest first. ``newer`` and ``older`` are the reports above and below
+    it in the list of all, "" at its ends.
     """
 
     row: ReportRow

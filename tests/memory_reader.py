@@ -18,6 +18,7 @@ from pipeline.lookup import (
     DateIs,
     HistorySearch,
     IdIn,
+    ListOrder,
     NameStarts,
     Order,
     PatientIn,
@@ -206,12 +207,13 @@ class MemoryReader:
         if self.broken is not None:
             raise self.broken
         kept = (d.row for d in self.details.values() if is_wanted(d.row, wanted))
-        rows = sorted(kept, key=lambda r: r.created_at, reverse=True)
+        first = wanted.order is ListOrder.CRITICAL
+        rows = sorted(kept, key=lambda r: (r.critical and first, r.created_at), reverse=True)
         start = position([row.report_id for row in rows], after)
         page = rows[start : start + limit]
         return ReportPage(tuple(page), page[-1].report_id if start + limit < len(rows) else "")
 
-    def report_detail(self, report_id: str) -> ReportDetail | None:
+    def report_detail(self, report_id: str, order: ListOrder = ListOrder.NEWEST) -> ReportDetail | None:
         return self.details.get(report_id)
 
     def mask(self, sop_instance_uid: str) -> ReadMask | None:

@@ -85,11 +85,14 @@ def dated(body: Mapping[str, Any], *, local: bool = False) -> tuple[datetime, da
     said = body[element]
     if len(said) <= 10:
         start = datetime.fromisoformat(f"{said}-01-01"[:10] if len(said) == 4 else f"{said}-01"[:10])
-        end = {
-            4: lambda: start.replace(year=start.year + 1),
-            7: lambda: (start + timedelta(days=31)).replace(day=1),
-            10: lambda: start + timedelta(days=1),
-        }[len(said)]()
+        try:
+            end = {
+                4: lambda: start.replace(year=start.year + 1),
+                7: lambda: (start + timedelta(days=31)).replace(day=1),
+                10: lambda: start + timedelta(days=1),
+            }[len(said)]()
+        except (OverflowError, ValueError):
+            end = datetime.max  # noqa: DTZ901 - as the end of a value that names the end of the calendar
         zones = [one["valueCode"] for one in _extensions(body, element) if one["url"] == TZ_CODE]
         zone = ZoneInfo(zones[0] if zones else "UTC")
         return (start, end) if local else (start.replace(tzinfo=zone), end.replace(tzinfo=zone))

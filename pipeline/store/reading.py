@@ -1,31 +1,24 @@
 """Reading back: FHIR resources by id and version, reports for the review page, rows of the ledger."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from datetime import date
 from typing import Any
-
-from psycopg.rows import dict_row
 
 from pipeline.ledger import LedgerState, Preview, StoredResource
 from pipeline.lookup import (
     EarlierStudy,
+    ListOrder,
     ReadMask,
     ReportDetail,
-    ReportFilter,
-    ReportPage,
-    ReportRow,
     ReportVersion,
 )
 from pipeline.report import PriorStudy
 from pipeline.store.codec import checks_from, completeness_from, draft_from, left_out_from
 from pipeline.store.connections import Connection
-from pipeline.store.place import place_of, token_of
+from pipeline.store.listing import listed_rows, neighbours
 from pipeline.store.statements import statement
 from pipeline.store.values import StatusCount, StatusFilter, StatusRow, StoredDraft, StudyRow
 from pipeline.study import InstanceRef
-
-_LIST = "rd"
 
 
 def read(connection: Connection, resource_type: str, resource_id: str) -> StoredResource | None:
@@ -42,22 +35,12 @@ def vread(
     return _first(connection, "vread", {"type": resource_type, "id": resource_id, "version": version_id})
 
 
-def report_rows(connection: Connection, limit: int, after: str, wanted: ReportFilter) -> ReportPage:
-    """One page of reports, last changed first. Raises ValueError for a token that is not ours."""
-    before_time, before_id = place_of(_LIST, after) if after else (None, None)
-    values = {"before_time": before_time, "before_id": before_id, "limit": limit + 1, **asdict(wanted)}
-    rows = _report_rows(connection, "report_rows", values)
-    page = rows[:limit]
-    more = len(rows) > limit and page
-    return ReportPage(page, token_of(_LIST, page[-1].created_at, page[-1].report_id) if more else "")
-
-
-def report_detail(connection: Connection, report_id: str) -> ReportDetail | None:
-    """One report at its current version, or None."""
+def report_detail(connection: Connection, report_id: str, order: ListOrder) -> ReportDetail | None:
+    """One report at its current version, or None; beside it those of the list in ``order``."""
     wanted = {"report_id": report_id}
     with connection.transaction():
         connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-        rows = _report_rows(connection, "report_row", wanted)
+        rows = listed_rows(connection, statement("reading", "report_row"), wanted)
         parts = connection.execute(statement("reading", "report_parts"), wanted).fetchone()
         if not rows or parts is None:
             return None
@@ -65,7 +48,7 @@ def report_detail(connection: Connection, report_id: str) -> ReportDetail | None
         shown, drafted = rows[0], draft_from(draft)
         previews = _previews(connection, report_id, version, shown.study_instance_uid)
         versions = connection.execute(statement("reading", "report_versions"), wanted).fetchall()
-        beside = connection.execute(statement("reading", "report_neighbours"), wanted).fetchone()
+        newer, older = neighbours(connection, shown, order)
         earlier = _earlier(connection, report_id, drafted.prior)
     return ReportDetail(
         row=shown,
@@ -75,8 +58,8 @@ def report_detail(connection: Connection, report_id: str) -> ReportDetail | None
         completeness=completeness_from(completeness),
         previews=previews,
         versions=tuple(ReportVersion(*one) for one in versions),
-        newer=beside[0] if beside else "",
-        older=beside[1] if beside else "",
+        newer=newer,
+        older=older,
         earlier=earlier,
     )
 
@@ -179,9 +162,3 @@ def _first(connection: Connection, name: str, values: dict[str, Any]) -> StoredR
 def _stored(connection: Connection, name: str, values: dict[str, Any]) -> tuple[StoredResource, ...]:
     rows = connection.execute(statement("reading", name), values)
     return tuple(StoredResource(*row) for row in rows)
-
-
-def _report_rows(connection: Connection, name: str, values: dict[str, Any]) -> tuple[ReportRow, ...]:
-    with connection.cursor(row_factory=dict_row) as cursor:
-        cursor.execute(statement("reading", name), values, prepare=False)
-        return tuple(ReportRow(**row) for row in cursor)

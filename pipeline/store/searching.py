@@ -29,6 +29,8 @@ WIDEST_DATE = timedelta(days=366)
 """The longest range that a single FHIR date names: a leap year."""
 _FURTHEST_ZONE = timedelta(hours=15)
 """More than a clock on the wall is ever away from UTC."""
+_LAST = datetime.max.replace(tzinfo=UTC)
+"""The end of the calendar: nothing is later, and what is dated 9999-12-31 ends no later either."""
 _NAME_PARTS = {"name": ["name", "family", "given"]}
 _CHANGED = ("last_updated", "(last_updated + interval '1 millisecond')")
 _ISSUED = (
@@ -153,7 +155,8 @@ def _dated(wanted: DateIs) -> Condition:
     moment = wanted.changed or wanted.issued
     begins, ends = _ISSUED if wanted.issued else _CHANGED if wanted.changed else _LOCAL if local else _DATED
     text = statement("searching", _PREFIXES[wanted.prefix])
-    named: dict[str, Any] = {"start": wanted.start, "end": wanted.end}
+    last = wanted.end.replace(tzinfo=UTC) == _LAST
+    named: dict[str, Any] = {"start": wanted.start, "end": "infinity" if last else wanted.end}
     if wanted.prefix in (Prefix.GREATER, Prefix.GREATER_OR_EQUAL, Prefix.APPROXIMATELY):
         named["widest"] = _earlier(wanted.start, timedelta(seconds=1) if moment else WIDEST_DATE)
     if local:  # the index is of instants

@@ -24,6 +24,7 @@ from pipeline.ledger import (
 from pipeline.lookup import (
     EVERY_REPORT,
     HistorySearch,
+    ListOrder,
     ReadMask,
     ReportDetail,
     ReportFilter,
@@ -31,7 +32,7 @@ from pipeline.lookup import (
     ResourcePage,
     ResourceSearch,
 )
-from pipeline.store import audit, claims, histories, outcomes, reading, searching, standing
+from pipeline.store import audit, claims, histories, listing, outcomes, reading, searching, standing
 from pipeline.store.connections import MACHINE, VIEWER, Connection, Connections
 from pipeline.store.inbox import Inbox
 from pipeline.store.knowledge_base import KnowledgeBase
@@ -360,12 +361,12 @@ class Store:
         return self._run(lambda c: searching.count(c, search))
 
     def report_rows(self, limit: int, after: str = "", wanted: ReportFilter = EVERY_REPORT) -> ReportPage:
-        """One page of reports, last changed first. Raises ValueError for a foreign page token."""
-        return self._run(lambda c: reading.report_rows(c, limit, after, wanted))
+        """One page of reports in the order that is wanted. Raises ValueError for a foreign page token."""
+        return self._run(lambda c: listing.report_rows(c, limit, after, wanted))
 
-    def report_detail(self, report_id: str) -> ReportDetail | None:
+    def report_detail(self, report_id: str, order: ListOrder = ListOrder.NEWEST) -> ReportDetail | None:
         """One report with its draft, checks, previews and versions, or None."""
-        return self._run(lambda c: reading.report_detail(c, report_id))
+        return self._run(lambda c: reading.report_detail(c, report_id, order))
 
     def mask(self, sop_instance_uid: str) -> ReadMask | None:
         """A segmentation of ours by its UID, or None; none of a withdrawn report."""

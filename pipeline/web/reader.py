@@ -10,6 +10,7 @@ from pipeline.ledger import StoredResource
 from pipeline.lookup import (
     EVERY_REPORT,
     HistorySearch,
+    ListOrder,
     ReadMask,
     ReportDetail,
     ReportFilter,
@@ -56,8 +57,11 @@ class Reader(Protocol):
         """
         ...
 
-    def report_detail(self, report_id: str) -> ReportDetail | None:
-        """One report with its draft, checks, previews and versions, or None."""
+    def report_detail(self, report_id: str, order: ListOrder = ListOrder.NEWEST) -> ReportDetail | None:
+        """One report with its draft, checks, previews and versions, or None.
+
+        The reports beside it are those of the list of all in ``order``.
+        """
         ...
 
     def mask(self, sop_instance_uid: str) -> ReadMask | None:

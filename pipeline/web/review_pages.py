@@ -10,10 +10,10 @@ from fastapi import APIRouter, Depends, Request
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse, RedirectResponse, Response
 
-from pipeline.lookup import ReportDetail, ReportFilter
+from pipeline.lookup import ListOrder, ReportDetail
 from pipeline.web.access_control import SESSION, AccessControl, cookie_name
 from pipeline.web.doors import Doors
-from pipeline.web.list_filter import list_filter
+from pipeline.web.list_filter import list_filter, list_order
 from pipeline.web.naming import Names, key_as_words
 from pipeline.web.reader import Access, Audit, Clock, DoorKind, Interaction, Reader
 from pipeline.web.rendering import asset, message_page, page
@@ -46,6 +46,11 @@ def same_origin(request: Request) -> bool:
     return origin is None or origin.partition("://")[2] == request.headers.get("host")
 
 
+def _ordered(order: ListOrder) -> str:
+    """What the address of a report holds, so that the reports beside it are those of the list it was opened from."""
+    return "" if order is ListOrder.CRITICAL else f"?order={order}"
+
+
 @dataclass(frozen=True, slots=True)
 class ReviewPages:
     """The pages. Each audits whose records it shows before it gives them."""
@@ -75,7 +80,7 @@ class ReviewPages:
         return router
 
     def reports(self, request: Request) -> Response:
-        """The list, newest first, a page at a time."""
+        """The list in the order that is asked for, a page at a time."""
         asked = dict(parse_qsl(request.url.query))
         after = asked.pop("after", "")
         try:
@@ -95,14 +100,19 @@ class ReviewPages:
             newest=f"/?{urlencode(asked)}",
             later=bool(after),
             wanted=wanted,
-            filtered=wanted != ReportFilter(),
+            filtered=bool({name for name, value in asked.items() if value} - {"order"}),
+            ordered=_ordered(wanted.order),
             meaning=STATUS_MEANING,
             signed_in=self.control.is_session(request),
         )
 
     def report(self, request: Request, report_id: str) -> Response:
         """One report."""
-        detail = self.detail(request, report_id)
+        try:
+            order = list_order(request.query_params.get("order", ""))
+        except ValueError as error:
+            return message_page(400, str(error))
+        detail = self.detail(request, report_id, order)
         if detail is None:
             return message_page(404, "There is no such report.")
         signed_in = self.control.is_session(request)
@@ -111,14 +121,17 @@ class ReviewPages:
             "report.html",
             detail=detail,
             view=view,
+            ordered=_ordered(order),
             meaning=STATUS_MEANING,
             has_knowledge=self.has_knowledge,
             signed_in=signed_in,
         )
 
-    def detail(self, request: Request, report_id: str) -> ReportDetail | None:
+    def detail(
+        self, request: Request, report_id: str, order: ListOrder = ListOrder.CRITICAL
+    ) -> ReportDetail | None:
         """What a page shows of one report, audited as read; None where there is none."""
-        detail = self.reader.report_detail(report_id) if ID.fullmatch(report_id) else None
+        detail = self.reader.report_detail(report_id, order) if ID.fullmatch(report_id) else None
         shown = {detail.row.patient} if detail else set()
         self.record(request, Interaction.READ, report_id, shown, found=detail is not None)
         return detail

@@ -11,7 +11,7 @@ from PIL import Image
 from playwright.sync_api import Browser, Page, Request
 
 from pipeline.ledger import LedgerState
-from pipeline.report import Language, PriorStudy
+from pipeline.report import Finding, Language, PriorStudy
 from pipeline.store.store import Store
 from pipeline.web import create_app, serving
 from tests.memory_reader import answered_outcome, invented_outcome, save_as_flows, study_uid
@@ -276,22 +276,43 @@ def reported_again(store: Store, number: int, impression: str) -> None:
     )
 
 
-def test_from_one_report_to_the_next_without_the_list(visit: Visit) -> None:
+def test_the_list_begins_with_what_cannot_wait_or_with_what_is_new(visit: Visit) -> None:
     for number in range(3):
-        save_as_flows(visit.store, [invented_outcome(number)])
-    page = visit.open("/reports/report-1")
-    beside = page.get_by_role("navigation", name="Reports beside this one")
-    assert beside.get_by_role("link", name="Newer report").get_attribute("accesskey") == "k"
-    beside.get_by_role("link", name="Newer report").click()
-    assert page.get_by_role("heading", level=1).inner_text() == "Invented Person 2"
-    assert not beside.get_by_role("link", name="Newer report").count()
-    for number in (1, 0):
-        older = beside.get_by_role("link", name="Older report")
-        assert older.get_attribute("accesskey") == "j"
-        older.focus()
-        page.keyboard.press("Enter")
-        page.wait_for_url(f"**/reports/report-{number}")
-    assert not beside.get_by_role("link", name="Older report").count()
+        drafted = invented_outcome(number)
+        found = Finding("pneumothorax", number == 1, sentence="Pneumothorax.")
+        draft = replace(drafted.draft, findings=(*drafted.draft.findings[:2], found))
+        save_as_flows(visit.store, [replace(drafted, draft=draft)])
+    page = visit.open("/")
+    names = page.locator("tbody th")
+    assert names.all_inner_texts() == [f"Invented Person {number}" for number in (1, 2, 0)]
+    assert page.locator("tbody tr").get_by_text("critical finding").all_inner_texts() == ["critical finding"]
+    assert "pneumothorax" in page.locator(".heading").inner_text()
+
+    def walked(*reports: int) -> None:
+        """From the first of the list to the last by the key j, and back by k."""
+        beside = page.get_by_role("navigation", name="Reports beside this one")
+        below, above = (beside.get_by_role("link", name=f"Report {where}") for where in ("below", "above"))
+        names.first.get_by_role("link").click()
+        assert not above.count()
+        for number in reports[1:]:
+            assert below.get_attribute("accesskey") == "j"
+            below.focus()
+            page.keyboard.press("Enter")
+            page.wait_for_url(f"**/reports/report-{number}*")
+        assert not below.count()
+        for number in reversed(reports[:-1]):
+            assert above.get_attribute("accesskey") == "k"
+            above.click()
+            page.wait_for_url(f"**/reports/report-{number}*")
+
+    walked(1, 2, 0)
+    assert page.locator(".heading").get_by_text("critical finding").is_visible()
+    visit.open("/")
+    page.get_by_label("Order").select_option("newest first")
+    page.get_by_role("button", name="Search").click()
+    assert names.all_inner_texts() == [f"Invented Person {number}" for number in (2, 1, 0)]
+    assert page.get_by_label("Order").input_value() == "newest"
+    walked(2, 1, 0)
 
 
 def test_what_changed_between_two_drafts_is_marked(visit: Visit) -> None:

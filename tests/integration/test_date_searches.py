@@ -27,7 +27,8 @@ OFFSETS = ("Z", "+14:00", "-12:00", "-05:00", "+05:45")
 
 def _bodies() -> list[dict[str, Any]]:
     told: list[dict[str, Any]] = [
-        {"effectiveDateTime": one} for one in ("2025", "2026", "2026-02", "2026-11")
+        {"effectiveDateTime": one}
+        for one in ("2025", "2026", "2026-02", "2026-11", "9999-12-31", "9999-12", "9999")
     ]
     for day, zone in product(DAYS, ZONES):
         extension = {"extension": [{"url": TZ_CODE, "valueCode": zone}]}
@@ -75,6 +76,10 @@ def asked(draw: st.DrawFn) -> str:
 
 @settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(value=asked())
+@example(value="9999-12-31")
+@example(value="9999")
+@example(value="ne9999-12")
+@example(value="le9999-12-31T23:59:59Z")
 @example(value="ge2026-02-28T08:00:00Z")
 @example(value="2026-02-28")
 @example(value="gt2026-02-28T00:00:00-05:00")

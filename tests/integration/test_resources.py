@@ -1,7 +1,8 @@
 """FHIR resources in Postgres: versions, the status machine, history, search and the review page's rows."""
 
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import orjson
@@ -16,14 +17,17 @@ from pipeline.lookup import (
     DateIs,
     HistorySearch,
     IdIn,
+    ListOrder,
     PatientIn,
     Prefix,
+    ReportFilter,
     ResourceSearch,
     StatusIn,
     StudyIn,
     Token,
     TokenIn,
 )
+from pipeline.report import Finding, Side
 from pipeline.store.connections import libpq_url
 from pipeline.store.store import Store
 from tests.store_samples import (
@@ -324,6 +328,52 @@ def test_a_foreign_page_token_is_refused(store: Store) -> None:
             store.search(ResourceSearch("DiagnosticReport", after=token))
         with pytest.raises(ValueError):  # noqa: PT011
             store.report_rows(10, token)
+
+
+def test_critical_drafts_lead_the_list_page_by_page_until_a_person_took_them_over(
+    store: Store, database: Connection
+) -> None:
+    discover(store, 6)
+    for number, held in enumerate(claim(store)):
+        known = draft(held.study_instance_uid)
+        found_there = Finding("pneumothorax", number in (0, 3, 4), Side.LEFT, sentence="Pneumothorax.")
+        store.save(outcome(held, draft=replace(known, findings=(known.findings[0], found_there))))
+    of = {report_id(study_uid(number)): number for number in range(6)}
+
+    def listed(limit: int, **asked: Any) -> list[int]:
+        rows: list[int] = []
+        after = ""
+        while True:
+            page = store.report_rows(limit, after, ReportFilter(order=ListOrder.CRITICAL, **asked))
+            rows += [of[row.report_id] for row in page.rows]
+            assert len(page.rows) <= limit
+            if not (after := page.next):
+                return rows
+
+    def walked(order: ListOrder) -> list[int]:
+        beside = {n: store.report_detail(report_id(study_uid(n)), order) for n in of.values()}
+        below = {n: of.get(one.older) for n, one in beside.items() if one}
+        above = {n: of.get(one.newer) for n, one in beside.items() if one}
+        path = [n for n, one in above.items() if one is None]
+        assert len(path) == 1
+        while (following := below[path[-1]]) is not None:
+            assert above[following] == path[-1]
+            path.append(following)
+        return path
+
+    for limit in range(1, 8):
+        assert listed(limit) == [4, 3, 0, 5, 2, 1]
+    assert listed(2, study_date=date(2026, 2, 4)) == [3]
+    assert walked(ListOrder.CRITICAL) == [4, 3, 0, 5, 2, 1]
+    assert walked(ListOrder.NEWEST) == [5, 4, 3, 2, 1, 0]
+    with pytest.raises(ValueError, match="token"):
+        store.report_rows(2, store.report_rows(2).next, ReportFilter(order=ListOrder.CRITICAL))
+    database.execute("SET ROLE firstread_signer")
+    database.execute(
+        "UPDATE resource SET body = body || jsonb_build_object('status', 'final') WHERE resource_id = %s",
+        [report_id(study_uid(4))],
+    )
+    assert listed(2) == [3, 0, 4, 5, 2, 1]
 
 
 def test_rows_and_detail_for_the_review_page(archive_of_five: Store) -> None:

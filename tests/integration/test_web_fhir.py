@@ -228,6 +228,7 @@ LISTED = [
     ("attention=1&text=person+1", {4}),
     ("text=%25", set()),
     ("text=nobody", set()),
+    ("order=newest&text=acc-3", {3}),
 ]
 
 
@@ -235,10 +236,17 @@ def test_the_list_is_searched_without_a_script(rest_site: Site) -> None:
     with rest_site.client() as client:
         for query, expected in LISTED:
             text = client.get(f"/?{query}").text
-            assert {number for number in range(COUNT) if f'/reports/report-{number}"' in text} == expected, (
+            assert {number for number in range(COUNT) if f"/reports/report-{number}" in text} == expected, (
                 query
             )
-        for query in ("patient=x", "date=yesterday", "status=fine", "attention=0", "text=" + "x" * 201):
+        for query in (
+            "patient=x",
+            "date=yesterday",
+            "status=fine",
+            "attention=0",
+            "order=oldest",
+            "text=" + "x" * 201,
+        ):
             assert client.get(f"/?{query}").status_code == 400, query
         assert 'value="&#34;&gt;&lt;b"' in client.get("/", params={"text": '"><b'}).text
 

@@ -8,27 +8,6 @@ SELECT resource_type, resource_id, version_id, last_updated, as_served(body, ver
 FROM resource_history
 WHERE resource_type = %(type)s AND resource_id = %(id)s AND version_id = %(version)s;
 
--- name: report_rows
-SELECT r.*, coalesce(left(d.body ->> 'conclusion', 400), '') AS impression,
-       coalesce(p.body ->> 'gender', '') AS sex, coalesce(p.body ->> 'birthDate', '') AS birth_date
-FROM (
-    SELECT * FROM report_row
-    WHERE status <> 'entered-in-error'
-      AND (%(text)s = '' OR position(lower(%(text)s) IN lower(patient_name)) > 0
-           OR position(lower(%(text)s) IN lower(patient_id)) > 0
-           OR position(lower(%(text)s) IN lower(accession_number)) > 0)
-      AND (%(study_date)s::date IS NULL OR study_date = %(study_date)s)
-      AND (%(status)s = '' OR status = %(status)s)
-      AND (NOT %(attention)s OR warnings > 0 OR gap > 0)
-      AND (%(before_time)s::timestamptz IS NULL
-           OR (created_at, report_id) < (%(before_time)s, %(before_id)s::text))
-    ORDER BY created_at DESC, report_id DESC
-    LIMIT %(limit)s
-) AS r
-LEFT JOIN resource AS d ON d.resource_type = 'DiagnosticReport' AND d.resource_id = r.report_id
-LEFT JOIN resource AS p ON p.resource_type = 'Patient' AND p.resource_id = r.patient
-ORDER BY r.created_at DESC, r.report_id DESC;
-
 -- name: report_row
 SELECT r.*, coalesce(left(d.body ->> 'conclusion', 400), '') AS impression,
        coalesce(p.body ->> 'gender', '') AS sex, coalesce(p.body ->> 'birthDate', '') AS birth_date
@@ -59,18 +38,6 @@ FROM resource_history AS h
 LEFT JOIN report_version AS v ON v.report_id = h.resource_id AND v.version = h.version_id
 WHERE h.resource_type = 'DiagnosticReport' AND h.resource_id = %(report_id)s
 ORDER BY h.version_id DESC;
-
--- name: report_neighbours
-SELECT coalesce((SELECT n.report_id FROM report_row AS n
-                 WHERE n.status <> 'entered-in-error'
-                   AND (n.created_at, n.report_id) > (r.created_at, r.report_id)
-                 ORDER BY n.created_at, n.report_id LIMIT 1), ''),
-       coalesce((SELECT o.report_id FROM report_row AS o
-                 WHERE o.status <> 'entered-in-error'
-                   AND (o.created_at, o.report_id) < (r.created_at, r.report_id)
-                 ORDER BY o.created_at DESC, o.report_id DESC LIMIT 1), '')
-FROM report_row AS r
-WHERE r.report_id = %(report_id)s;
 
 -- name: earlier_report
 SELECT e.report_id, e.version, e.study_date
