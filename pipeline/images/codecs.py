@@ -92,9 +92,16 @@ def native_frame(frame: bytes, transfer_syntax: str, frame_bytes: int) -> bytes:
 
 
 def decode_frame(
-    frame: bytes, transfer_syntax: str, rows: int, columns: int, samples: int, *, rgb: bool = False
+    frame: bytes,
+    transfer_syntax: str,
+    rows: int,
+    columns: int,
+    samples: int,
+    *,
+    rgb: bool = False,
+    into: npt.NDArray[np.uint16] | None = None,
 ) -> tuple[Stored, int]:
-    """Decode one compressed frame that must have the declared size.
+    """Decode one compressed frame that must have the declared size, straight to ``into`` where it is of 16 bits.
 
     ``rgb`` says that a JPEG of three components holds red, green and blue: Photometric Interpretation decides that, not
     the codec's guess from component numbers and markers (PS3.5 8.2.1).
@@ -121,7 +128,7 @@ def decode_frame(
     if seen.tiles > MAX_TILES or not 2 <= seen.precision <= 16:
         raise FailStudy("undecodable", f"a {seen.codec} frame of {seen.precision} bits in {seen.tiles} tiles")
     decoder = "jpeg8-rgb" if rgb and samples == 3 and seen.codec is Codec.JPEG else DECODERS[seen.codec]
-    decoded = decoder_process.decode(decoder, frame, rows * columns * samples * BYTES_A_VALUE)
+    decoded = decoder_process.decode(decoder, frame, rows * columns * samples * BYTES_A_VALUE, into)
     if decoded is None:
         raise FailStudy("undecodable", f"the {seen.codec} frame is damaged")
     return _as_stored(decoded, seen), seen.precision

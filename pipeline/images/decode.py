@@ -96,80 +96,79 @@ def _check(declared: Declared, header: Header, limits: ImageLimits) -> None:
 
 
 def stored_values(
-    header: Header, declared: Declared, frame: int, limits: ImageLimits
+    header: Header,
+    declared: Declared,
+    frame: int,
+    limits: ImageLimits,
+    into: npt.NDArray[np.int16] | None = None,
 ) -> npt.NDArray[np.integer]:
     """The stored values of frame ``frame`` (from 0): integer [rows, columns], sign extended.
 
-    A grey film stored in three channels gives its one channel; real colour raises FailStudy("colour"). Also
-    raises FailStudy: "pixel-data-short", "codestream-mismatch", "undecodable".
+    Where the frame is grey and of 16 bits they are left in ``into`` [rows, columns], C-contiguous, which is given back;
+    values of 16 bits without a sign wrap around there. A grey film stored in three channels gives its one channel; real
+    colour raises FailStudy("colour"). Also raises FailStudy: "pixel-data-short", "codestream-mismatch", "undecodable".
     """
-    bits, precision = stored_bits(header, declared, frame, limits)
+    room = into.view(np.uint16) if into is not None and _is_grey_of_16(declared) else None
+    bits, precision = stored_bits(header, declared, frame, limits, room)
     if declared.samples == 3:
         codec_gives_rgb = header.transfer_syntax in codecs.CODESTREAMS
         bits = _grey_channel(
             bits, declared, luminance=not codec_gives_rgb and declared.photometric.startswith("YBR_FULL")
         )
-    return _values(bits, declared, precision)
+    values = _values(bits, declared, precision)
+    return into if into is not None and np.may_share_memory(into, values) else values
 
 
-def stored_bits(header: Header, declared: Declared, frame: int, limits: ImageLimits) -> tuple[Stored, int]:
+def _is_grey_of_16(declared: Declared) -> bool:
+    return (declared.samples, declared.bits_allocated) == (1, 16)
+
+
+def stored_bits(
+    header: Header,
+    declared: Declared,
+    frame: int,
+    limits: ImageLimits,
+    into: npt.NDArray[np.uint16] | None = None,
+) -> tuple[Stored, int]:
     """Frame ``frame`` (from 0) as its codec gives it, [rows, columns] or [rows, columns, 3], and its precision in bits.
 
     A codec that holds colours in a form of its own gives RGB: JPEG 2000 always, JPEG where Photometric Interpretation
-    names luminance and chrominance (PS3.5 8.2.1, 8.2.4). Raises as ``stored_values``.
+    names luminance and chrominance (PS3.5 8.2.1, 8.2.4). ``into`` is written and given back where the picture comes
+    in 16 bits and needs no rearranging. Raises as ``stored_values``.
     """
+    as_they_are = into is not None and header.transfer_syntax in codecs.NATIVE[:2] and header.little
     with (
         refusing("undecodable", "the pixel data cannot be read"),
-        _opened(header, limits) as stream,
+        _opened(header, limits, buffered=not as_they_are) as stream,
     ):
         stream.seek(header.pixel_offset or 0)
         vr, length = _pixel_element(stream, header)
+        if into is not None and as_they_are:
+            _native_into(into, stream, declared, frame, length)
+            return into, declared.bits_allocated
         if header.transfer_syntax in codecs.NATIVE:
             return _native(stream, header, declared, frame, vr, length), declared.bits_allocated
-        return _compressed(stream, header, declared, frame, length)
+        return _compressed(stream, header, declared, frame, length, into)
 
 
-def native_values_into(
-    target: npt.NDArray[np.int16], header: Header, declared: Declared, frame: int, limits: ImageLimits
-) -> bool:
-    """Read frame ``frame`` (from 0) straight into ``target`` [rows, columns] where its values lie in the file as they
-    are: grey, 16 bits allocated from the lowest on, little endian, neither compressed nor deflated.
-
-    Stored values of 16 bits without a sign wrap around. False, and nothing is read, for any other frame. Raises as
-    ``stored_values``.
-    """
-    as_they_are = header.transfer_syntax in codecs.NATIVE[:2] and header.little
-    if not as_they_are or (declared.samples, declared.bits_allocated) != (1, 16):
-        return False
-    if declared.high_bit + 1 != declared.bits_stored or not target.flags.c_contiguous:
-        return False
-    with (
-        refusing("undecodable", "the pixel data cannot be read"),
-        header.path.open("rb", buffering=0) as stream,
-    ):
-        stream.seek(header.pixel_offset or 0)
-        _, length = _pixel_element(stream, header)
-        _at_native(stream, declared, frame, length)
-        content = target.data.cast("B")
-        while content and (read := stream.readinto(content)):
-            content = content[read:]
+def _native_into(
+    target: npt.NDArray[np.uint16], stream: BinaryIO, declared: Declared, frame: int, length: int
+) -> None:
+    """Read a frame of little-endian values of 16 bits straight to its place."""
+    _at_native(stream, declared, frame, length)
+    content = target.data.cast("B")
+    while content and (read := stream.readinto(content)):  # type: ignore[attr-defined]
+        content = content[read:]
     if content:
         raise FailStudy("pixel-data-short", "the pixel data is shorter than the header declares")
     if sys.byteorder == "big":
         target.byteswap(inplace=True)
-    unused = 16 - declared.bits_stored
-    if unused and declared.signed:
-        np.left_shift(target, unused, out=target)
-        np.right_shift(target, unused, out=target)
-    elif unused:
-        np.bitwise_and(target, np.int16((1 << declared.bits_stored) - 1), out=target)
-    return True
 
 
-def _opened(header: Header, limits: ImageLimits) -> BinaryIO:
+def _opened(header: Header, limits: ImageLimits, *, buffered: bool) -> BinaryIO:
     if header.transfer_syntax == "1.2.840.10008.1.2.1.99":
         return inflated(header.path, limits)
-    return header.path.open("rb")
+    return header.path.open("rb") if buffered else header.path.open("rb", buffering=0)
 
 
 def _pixel_element(stream: BinaryIO, header: Header) -> tuple[str, int]:
@@ -225,7 +224,12 @@ def _shaped(bits: Stored, declared: Declared) -> Stored:
 
 
 def _compressed(
-    stream: BinaryIO, header: Header, declared: Declared, frame: int, length: int
+    stream: BinaryIO,
+    header: Header,
+    declared: Declared,
+    frame: int,
+    length: int,
+    into: npt.NDArray[np.uint16] | None,
 ) -> tuple[Stored, int]:
     if length != UNDEFINED_LENGTH:
         raise FailStudy("codestream-mismatch", "uncompressed pixels under a compressed transfer syntax")
@@ -247,6 +251,7 @@ def _compressed(
         declared.columns,
         declared.samples,
         rgb=declared.photometric == "RGB",
+        into=into,
     )
 
 
@@ -264,18 +269,23 @@ def _grey_channel(bits: Stored, declared: Declared, *, luminance: bool) -> Store
 
 
 def _values(bits: Stored, declared: Declared, precision: int) -> npt.NDArray[np.integer]:
-    """Shift, mask and sign-extend: overlay bits beside the stored bits are cleared (PS3.5 8.1.1)."""
+    """Shift, mask and sign-extend, in place where that can be written to: overlay bits beside the stored bits are
+    cleared (PS3.5 8.1.1).
+    """
     width = min(declared.bits_stored, precision)
     low = declared.high_bit + 1 - declared.bits_stored if precision > declared.bits_stored else 0
     held = bits.dtype.itemsize * 8
+    place = bits if bits.flags.writeable else None
     if low:
-        bits = bits >> bits.dtype.type(low)
+        bits = np.right_shift(bits, bits.dtype.type(low), out=place)
     if width < held:
-        bits = bits & bits.dtype.type((1 << width) - 1)
+        bits = np.bitwise_and(bits, bits.dtype.type((1 << width) - 1), out=place)
     if not declared.signed:
         return bits
     shift = held - width
     signed = np.dtype(f"i{bits.dtype.itemsize}")
-    extended: npt.NDArray[np.signedinteger] = (bits << bits.dtype.type(shift)).view(signed)
+    extended: npt.NDArray[np.signedinteger] = np.left_shift(bits, bits.dtype.type(shift), out=place).view(
+        signed
+    )
     np.right_shift(extended, signed.type(shift), out=extended)
     return extended

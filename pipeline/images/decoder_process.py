@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -69,8 +69,10 @@ class _DecoderProcess:
         """Whether it may be used again."""
         return self._process.poll() is None and len(self._memory) <= MOST_KEPT
 
-    def decode(self, decoder: str, frame: bytes, picture_bytes: int) -> npt.NDArray[np.generic] | None:
-        """The picture that ``decoder`` makes of ``frame``; None where it cannot.
+    def decode(
+        self, decoder: str, frame: bytes, picture_bytes: int, into: npt.NDArray[np.uint16] | None
+    ) -> npt.NDArray[np.generic] | None:
+        """The picture that ``decoder`` makes of ``frame``, in ``into`` where its form is that; None where it cannot.
 
         Raises _Died, and TimeoutError after ``DECODE_SECONDS``: then it is of no more use.
         """
@@ -85,10 +87,13 @@ class _DecoderProcess:
         if not done:
             return None
         shape = (rows, columns, channels) if channels else (rows, columns)
-        values = np.frombuffer(
+        seen = np.frombuffer(
             self._memory, np.dtype((kind + size).decode("ascii")), rows * columns * (channels or 1), offset
-        )
-        return values.reshape(shape).copy()
+        ).reshape(shape)
+        if into is None or into.shape != shape or kind not in b"iu" or seen.itemsize != into.itemsize:
+            return seen.copy()
+        into[...] = seen.view(into.dtype)
+        return into
 
     def _asked(self, request: bytes) -> bytes:
         assert self._process.stdin is not None
@@ -124,6 +129,7 @@ class _Pool:
 
     def __init__(self) -> None:
         self._idle: list[_DecoderProcess] = []
+        self._at_work = 0
         self._lock = threading.Lock()
         atexit.register(self.close)
 
@@ -131,17 +137,24 @@ class _Pool:
     def borrow(self) -> Iterator[_DecoderProcess]:
         with self._lock:
             process = self._idle.pop() if self._idle else None
-        process = process or _DecoderProcess()
+            self._at_work += 1
         kept = False
         try:
+            process = process or _DecoderProcess()
             yield process
             kept = process.kept
         finally:
-            if kept:
-                with self._lock:
+            with self._lock:
+                self._at_work -= 1
+                if kept and process is not None:
                     self._idle.append(process)
-            else:
+            if not kept and process is not None:
                 process.close()
+
+    def start(self, processes: int) -> None:
+        with self._lock, suppress(OSError):
+            while len(self._idle) + self._at_work < processes:
+                self._idle.append(_DecoderProcess())
 
     def close(self) -> None:
         with self._lock:
@@ -153,16 +166,27 @@ class _Pool:
 _POOL = _Pool()
 
 
-def decode(decoder: str, frame: bytes, picture_bytes: int) -> npt.NDArray[np.generic] | None:
+def start(processes: int) -> None:
+    """Have so many processes ready before frames come: each takes a tenth of a second of CPU to start.
+
+    A process that cannot be started is no error here: ``decode`` tries again and says so.
+    """
+    _POOL.start(processes)
+
+
+def decode(
+    decoder: str, frame: bytes, picture_bytes: int, into: npt.NDArray[np.uint16] | None = None
+) -> npt.NDArray[np.generic] | None:
     """The picture that ``decoder`` makes of ``frame``; None where it cannot, or not in ``picture_bytes``.
 
+    A picture of the shape of ``into`` and of 16 bits is written there, which is then what comes back.
     Raises FailStudy("decoder-died") where the frame ends its decoder's process, ("decoder-slow") where it takes longer
     than ``DECODE_SECONDS``, RetryLater("decoder-busy") where no process can be started.
     """
     for last in (False, True):
         try:
             with _POOL.borrow() as process:
-                return process.decode(decoder, frame, picture_bytes)
+                return process.decode(decoder, frame, picture_bytes, into)
         except _Died as death:
             # SIGKILL comes from outside, for want of memory or by hand: it may have meant another.
             if death.number != signal.SIGKILL or last:

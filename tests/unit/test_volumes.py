@@ -17,6 +17,7 @@ from pipeline.images.choose import Reason
 from pipeline.images.headers import read_header
 from pipeline.images.volumes import Plane, Stack, Volume, planes_of, read_volume, stacks_of
 from pipeline.images.volumes.voxels import LOWEST_HU, PLANE_LIMITS
+from tests.compressed_series import FORMS, Form, rewrite
 from tests.ct_series import Slice, stack, value_at, write_series
 
 
@@ -85,6 +86,14 @@ def test_every_voxel_has_the_value_of_its_place(name: str, tmp_path: Path) -> No
     assert true_to_place(volume, within=max(1, *(one.slope / 2 + 0.5 for one in RIGHT[name]))), name
     assert made[0].sheared == (name == "tilted-gantry")
     assert volume.affine[2, 0] >= 0, "feet to head, or along another axis"
+
+
+@pytest.mark.parametrize("form", FORMS.values(), ids=list(FORMS))
+def test_planes_are_decoded_to_their_place_in_every_form(form: Form, tmp_path: Path) -> None:
+    paths = write_series(tmp_path, stack(3))
+    rewrite(paths, form)
+    (made,), _ = stacks(paths)
+    assert true_to_place(read_volume(made), within=0)
 
 
 def test_names_and_order_of_files_play_no_part(tmp_path: Path) -> None:

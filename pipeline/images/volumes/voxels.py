@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import FailStudy
-from pipeline.images.decode import Declared, declared_pixels, native_values_into, stored_values
+from pipeline.images import codecs, decoder_process
+from pipeline.images.decode import Declared, declared_pixels, stored_values
 from pipeline.images.grey import padding_of
 from pipeline.images.limits import ImageLimits
 from pipeline.images.volumes.plane import Plane
@@ -50,6 +51,8 @@ def read_volume(stack: Stack, limits: ImageLimits = PLANE_LIMITS) -> Volume:
     shape = (len(stack.planes), first.rows, first.columns)
     if int(np.prod(shape, dtype=np.int64)) > MOST_VOXELS:
         raise FailStudy("too-large", f"a volume of {shape[0]} planes of {shape[1]} x {shape[2]} pixels")
+    if any(plane.header.transfer_syntax in codecs.CODESTREAMS for plane in stack.planes):
+        decoder_process.start(THREADS)
     declared = [declared_pixels(plane.header, limits) for plane in stack.planes]
     whole = all(map(_is_whole, stack.planes, declared))
     values = np.empty(shape, np.int16 if whole else np.float32)
@@ -115,9 +118,7 @@ def _stored_in(
 ) -> NDArray[np.integer]:
     """The stored values, in ``target`` itself where they can be read there."""
     unsigned = not declared.signed and declared.bits_stored == 16
-    if not unsigned and native_values_into(target, plane.header, declared, plane.frame, limits):
-        return target
-    return stored_values(plane.header, declared, plane.frame, limits)
+    return stored_values(plane.header, declared, plane.frame, limits, None if unsigned else target)
 
 
 def _clip(values: NDArray[np.int16], declared: Declared, plane: Plane) -> None:
