@@ -108,7 +108,8 @@ class Accepts:
     so many are shown, evenly chosen, the first and the last among them; ``windows`` are ranges (low, high) in
     Hounsfield units that CT is shown in: one gives grey pictures, three give the channels of a colour picture; none:
     the window of the header, else -160 to 240; ``whole`` gives the values of every plane beside the pictures. Of
-    pictures: at most ``most`` of a study are shown.
+    pictures: at most ``most`` of a study are shown; of clips and videos ``rate`` frames a second, where it is not 0
+    and the header tells the time of frames, else evenly chosen ones.
     """
 
     kind: Kind
@@ -123,6 +124,7 @@ class Accepts:
     planes: tuple[str, ...] = ()
     gaps: bool = False
     whole: bool = False
+    rate: float = 0.0
 
     def __str__(self) -> str:
         """For people: "slices (CT, MR) of the chest, at most 32"."""
@@ -131,7 +133,8 @@ class Accepts:
             f" of the {' or the '.join(one.lower() for one in self.body_parts)}" if self.body_parts else ""
         )
         how = "".join(f", {' or '.join(said)}" for said in (self.planes, self.views) if said)
-        return f"{self.kind}{among}{parts}{how}, at most {self.most}"
+        often = f", {self.rate:g} a second" if self.rate else ""
+        return f"{self.kind}{among}{parts}{how}{often}, at most {self.most}"
 
     @property
     def in_words(self) -> str:
@@ -146,6 +149,8 @@ class Accepts:
         """Raises ValueError for numbers that make no sense."""
         if not 1 <= self.least <= self.most:
             raise ValueError(f"{self.kind}: 1 <= least <= most")
+        if not 0 <= self.rate <= 1000:
+            raise ValueError(f"{self.kind}: rate is the frames a second that are shown, 0 to 1000")
         if len(self.windows) not in (0, 1, 3) or any(low >= high for low, high in self.windows):
             raise ValueError(f"{self.kind}: no window, one or three, each low < high")
         if unknown := set(self.planes) - ORIENTATIONS:

@@ -7,11 +7,11 @@ from typing import BinaryIO
 
 import numpy as np
 import numpy.typing as npt
-from pydicom.encaps import get_frame
 
 from pipeline.errors import FailStudy
 from pipeline.images import codecs
 from pipeline.images.codecs import Stored
+from pipeline.images.fragments import frame_table
 from pipeline.images.headers import Header, inflated, integer, refusing, text
 from pipeline.images.limits import ImageLimits
 
@@ -233,7 +233,8 @@ def _compressed(
 ) -> tuple[Stored, int]:
     if length != UNDEFINED_LENGTH:
         raise FailStudy("codestream-mismatch", "uncompressed pixels under a compressed transfer syntax")
-    content = get_frame(stream, frame, number_of_frames=declared.frames)
+    table = frame_table(header.path, stream.tell(), declared.frames)
+    content = table.read(header.path, frame, declared.frame_bytes)
     if header.transfer_syntax in codecs.FRAMED:
         plain = codecs.native_frame(content, header.transfer_syntax, declared.frame_bytes)
         values = np.frombuffer(plain, f"<u{declared.bits_allocated // 8}")

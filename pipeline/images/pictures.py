@@ -1,7 +1,8 @@
 """Single pictures for a model that reads more than films of the chest: films of any part, mammograms, colour stills.
 
 Colours are shown as sRGB, grey pictures as films are. Of a clip, a volume of an eye or another instance of several
-frames some are shown, evenly chosen and read one by one; videos are left out.
+frames some are shown, by the model's own rule, and only those are read; where a study has several such instances, they
+share the number of pictures that the model reads. Videos are left out.
 """
 
 from collections import Counter
@@ -18,6 +19,7 @@ from pipeline.images.choose import Reason, refuse_unpresentable
 from pipeline.images.colour import is_colour, srgb
 from pipeline.images.context import instance_ref, study_context
 from pipeline.images.decode import Declared, declared_pixels, stored_values
+from pipeline.images.frame_times import frame_times
 from pipeline.images.grey import display
 from pipeline.images.headers import Header, integer, text
 from pipeline.images.kinds import in_words, kind_of
@@ -25,7 +27,7 @@ from pipeline.images.limits import ImageLimits
 from pipeline.images.orientation import presented
 from pipeline.images.prepare import StudyHeaders, study_remarks
 from pipeline.images.rejection import rejected
-from pipeline.images.sampling import evenly
+from pipeline.images.sampling import by_time, evenly
 from pipeline.images.scale import pixel_aspect, resized, spacing_mm, working_size
 from pipeline.study import (
     FetchedStudy,
@@ -42,7 +44,8 @@ FRAMES = frozenset({Kind.CINE, Kind.OCT, Kind.NUCLEAR, Kind.TOMOSYNTHESIS})
 """Kinds of which an instance has several frames, of which some are shown."""
 PICTURES = FRAMES | {Kind.FILM, Kind.MAMMOGRAM, Kind.PHOTOGRAPH, Kind.OPHTHALMIC, Kind.ULTRASOUND}
 """Kinds of which an instance is a picture by itself, or some of its frames are."""
-STILL_LIMITS = ImageLimits(min_side=64)
+STILL_LIMITS = ImageLimits(min_side=64, max_pixels=1 << 50)
+"""Frames are read one by one: how many there are bounds nothing."""
 _UPRIGHT = frozenset({Kind.FILM, Kind.MAMMOGRAM})
 """Kinds whose Patient Orientation says how a picture lies in the patient."""
 
@@ -67,38 +70,22 @@ def prepare_pictures(
     headers = read.headers
     remarks = study_remarks(study, read)
     unused = list(read.left_out)
+    taken: list[tuple[Header, Accepts]] = []
     out = rejected(headers)
-    images: list[StudyImage] = []
-    failures: list[FailStudy] = []
-    told: list[Remark] = []
-    used: Counter[Kind] = Counter()
-    most = max((one.most for one in accepts if one.kind in PICTURES), default=0)
     for header in sorted(headers, key=_as_numbered):
         uid = text(header.dataset, "SOPInstanceUID")
-        verdict = (
-            Reason(LeftOutReason.REJECTED, out[uid])
-            if out.get(uid)
-            else _verdict(header, accepts, used, most - len(images))
-        )
+        verdict = Reason(LeftOutReason.REJECTED, out[uid]) if out.get(uid) else _verdict(header, accepts)
         if isinstance(verdict, Accepts):
-            try:
-                shown, remark = _shown(
-                    header, min(most - len(images), verdict.most - used[verdict.kind]), longest_side
-                )
-                images += shown
-                used[verdict.kind] += len(shown)
-                told += remark
-                continue
-            except FailStudy as error:
-                failures.append(error)
-                verdict = Reason(error.code, error.message)
-        unused.append(LeftOut(uid, verdict.code, verdict.message))
+            taken.append((header, verdict))
+        else:
+            unused.append(LeftOut(uid, verdict.code, verdict.message))
+    images, told, failures = _all_shown(taken, unused, longest_side)
     if not images and failures:
         raise FailStudy("undecodable", f"no picture can be used: {failures[0].message}")
     if not images:
         nearest = unused[0]
         raise SkipStudy(nearest.code, f"nothing that this model reads: {nearest.message}")
-    remarks += tuple(told)
+    remarks += told
     if any(image.burned_in for image in images):
         remarks += (
             Remark("burned-in-text", "the header says that identifying text is drawn into a picture"),
@@ -124,22 +111,56 @@ def _accepting(header: Header, accepts: Sequence[Accepts]) -> Accepts | None:
     return found if found is not None and found.kind in PICTURES else None
 
 
-def _verdict(header: Header, accepts: Sequence[Accepts], used: Counter[Kind], room: int) -> Accepts | Reason:
+def _verdict(header: Header, accepts: Sequence[Accepts]) -> Accepts | Reason:
     """The declaration by which the instance is shown, or why it is not."""
     accepted = _accepting(header, accepts)
     if accepted is None:
         return Reason(
             LeftOutReason.NOT_ACCEPTED, f"{in_words(header.dataset)}, which this model does not read"
         )
-    if not room or used[accepted.kind] >= accepted.most:
-        return Reason(LeftOutReason.OVER_LIMIT, "enough pictures of this study are used")
     return refuse_unpresentable(header.dataset) or accepted
 
 
-def _shown(header: Header, room: int, longest_side: int) -> tuple[list[StudyImage], list[Remark]]:
+def _all_shown(
+    taken: Sequence[tuple[Header, Accepts]], unused: list[LeftOut], longest_side: int
+) -> tuple[list[StudyImage], tuple[Remark, ...], list[FailStudy]]:
+    """The pictures of what is ``taken``, remarks on them, and why some cannot be decoded.
+
+    Each instance has an even share of the room that is left for its kind and for the study; those for which there is
+    none, and those that cannot be decoded, join ``unused``.
+    """
+    images: list[StudyImage] = []
+    told: list[Remark] = []
+    failures: list[FailStudy] = []
+    used: Counter[Kind] = Counter()
+    waiting = Counter(accepted.kind for _, accepted in taken)
+    most = max((accepted.most for _, accepted in taken), default=0)
+    for header, accepted in taken:
+        room = min(most - len(images), accepted.most - used[accepted.kind])
+        share = -(-room // waiting[accepted.kind])
+        waiting[accepted.kind] -= 1
+        reason = Reason(LeftOutReason.OVER_LIMIT, "enough pictures of this study are used")
+        if share > 0:
+            try:
+                shown, remark = _shown(header, accepted, share, longest_side)
+                images += shown
+                used[accepted.kind] += len(shown)
+                told += remark
+                continue
+            except FailStudy as error:
+                failures.append(error)
+                reason = Reason(error.code, error.message)
+        unused.append(LeftOut(text(header.dataset, "SOPInstanceUID"), reason.code, reason.message))
+    return images, tuple(told), failures
+
+
+def _shown(
+    header: Header, accepted: Accepts, room: int, longest_side: int
+) -> tuple[list[StudyImage], list[Remark]]:
     """The frames of one instance that are shown, at most ``room``, and a remark where they are not all."""
     declared = declared_pixels(header, STILL_LIMITS)
-    chosen = evenly(declared.frames, room)
+    times = frame_times(header.dataset, declared.frames) if accepted.rate else None
+    chosen = by_time(times, accepted.rate, room) if times else evenly(declared.frames, room)
     pictures = [_picture(header, declared, frame, longest_side) for frame in chosen]
     if len(pictures) == declared.frames:
         return pictures, []

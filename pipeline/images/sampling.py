@@ -1,5 +1,8 @@
 """Which of many planes or frames are shown where not all are."""
 
+from bisect import bisect_right
+from collections.abc import Sequence
+
 
 def evenly(count: int, most: int) -> tuple[int, ...]:
     """At most ``most`` of ``count`` places, ascending: the first and the last too where ``most`` is above one."""
@@ -10,3 +13,20 @@ def evenly(count: int, most: int) -> tuple[int, ...]:
         if most == 1
         else tuple(round(place * (count - 1) / (most - 1)) for place in range(most))
     )
+
+
+def by_time(times: Sequence[float], rate: float, most: int) -> tuple[int, ...]:
+    """``rate`` frames a second of those at ``times`` (seconds, ascending, the first is the beginning), ascending.
+
+    The frame that is seen in the middle of each 1 / ``rate`` seconds, as VideoLLaMA3 and what is made of it sample a
+    video; the middle one of a shorter clip; evenly chosen where that would be more than ``most``.
+    """
+    count = len(times)
+    step = (times[-1] - times[0]) / (count - 1) if count > 1 else 0.0
+    shown = max(1, int((times[-1] - times[0] + step) * rate + 0.5)) if step else 1
+    if shown == 1:
+        return (count // 2,)
+    if shown > most:
+        return evenly(count, most)
+    middles = (times[0] + (place + 0.5) / rate for place in range(shown))
+    return tuple(sorted({max(0, bisect_right(times, middle + step * 1e-6) - 1) for middle in middles}))

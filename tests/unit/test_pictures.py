@@ -147,3 +147,43 @@ def test_what_is_odd_of_headers_and_files_is_remarked_as_of_films(tmp_path: Path
     study = FetchedStudy(uid_of(header), (), (held,), (), tmp_path)
     told = {remark.code for remark in prepare_pictures(study, StudyHeaders((header,), ()), STILLS)[1].remarks}
     assert {"file-form", "header-value"} <= told
+
+
+def timed(path: Path, **header: object) -> Path:
+    dataset = dcmread(path)
+    for keyword, value in header.items():
+        setattr(dataset, keyword, value)
+    dataset.save_as(path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("header", "rate", "frames"),
+    [
+        # VideoLLaMA3's own numbers of 41 frames: arange(step // 2, 41, step), the middle of each second
+        ({"FrameTime": 100}, 1.0, [5, 15, 25, 35]),
+        ({"CineRate": 10}, 1.0, [5, 15, 25, 35]),
+        ({"RecommendedDisplayFrameRate": 20}, 1.0, [10, 30]),
+        ({"FrameTime": 10}, 1.0, [20]),  # shorter than a second: the middle one
+        ({"FrameTime": 1000}, 1.0, [0, 10, 20, 30, 40]),  # more than the model reads: evenly
+        ({"FrameTimeVector": [0] + [500] * 8 + [1] * 32}, 1.0, [1, 3, 5, 7]),  # nearly all frames at the end
+        ({"FrameTime": 0}, 1.0, [0, 10, 20, 30, 40]),
+        ({"FrameTime": 100}, 0.0, [0, 10, 20, 30, 40]),
+    ],
+)
+def test_frames_by_time_are_those_of_the_header(
+    header: dict[str, object], rate: float, frames: list[int], tmp_path: Path
+) -> None:
+    path = timed(clip(tmp_path / "clip.dcm", "3.1", 41), **header)
+    shown = prepared([path], (Accepts(Kind.CINE, most=5, rate=rate),))
+    assert [image.frame for image in shown.images] == frames
+
+
+def test_clips_of_one_study_share_what_the_model_reads(tmp_path: Path) -> None:
+    clips = [clip(tmp_path / f"{k}.dcm", "3.1", 9, number=k) for k in (1, 2, 3)]
+    shown = prepared([*clips, clip(tmp_path / "4.dcm", "3.1", 1, number=4)], (Accepts(Kind.CINE, most=5),))
+    assert len({image.ref for image in shown.images}) == 4
+    assert len(shown.images) == 5
+    few = prepared(clips, (Accepts(Kind.CINE, most=2),))
+    assert [image.frame for image in few.images] == [4, 4]
+    assert [one.code for one in few.left_out] == ["over-limit"]
