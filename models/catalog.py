@@ -213,6 +213,7 @@ def _accepts(values: Mapping[str, Any]) -> Accepts:
         "kind": Kind(values["kind"]),
         "modalities": tuple(values.get("modalities", ())),
         "windows": windows,
+        "suv": (float(values["suv"][0]), float(values["suv"][1])) if "suv" in values else None,
         **{name: tuple(values.get(name, ())) for name in ("body_parts", "views", "planes")},
     }
     return Accepts(**{**values, **plain})

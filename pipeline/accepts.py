@@ -107,7 +107,9 @@ class Accepts:
     stack has at least ``least`` of them and no gap, or with ``gaps`` one that the report names; of more than ``most``
     so many are shown, evenly chosen, the first and the last among them; ``windows`` are ranges (low, high) in
     Hounsfield units that CT is shown in: one gives grey pictures, three give the channels of a colour picture; none:
-    the window of the header, else -160 to 240; ``whole`` gives the values of every plane beside the pictures. Of
+    the window of the header, else -160 to 240; ``suv`` is the range (low, high) of standardized uptake by body weight
+    in g/mL that PET is shown in, and PET of which it cannot be computed is refused; None: where it can be it is shown
+    from 0 to 10, else as MR is; ``whole`` gives the values of every plane beside the pictures. Of
     pictures: at most ``most`` of a study are shown; of clips and videos ``rate`` frames a second, where it is not 0
     and the header tells the time of frames, else evenly chosen ones.
     """
@@ -125,6 +127,7 @@ class Accepts:
     gaps: bool = False
     whole: bool = False
     rate: float = 0.0
+    suv: tuple[float, float] | None = None
 
     def __str__(self) -> str:
         """For people: "slices (CT, MR) of the chest, at most 32"."""
@@ -134,7 +137,8 @@ class Accepts:
         )
         how = "".join(f", {' or '.join(said)}" for said in (self.planes, self.views) if said)
         often = f", {self.rate:g} a second" if self.rate else ""
-        return f"{self.kind}{among}{parts}{how}{often}, at most {self.most}"
+        uptake = f", SUV {self.suv[0]:g} to {self.suv[1]:g}" if self.suv else ""
+        return f"{self.kind}{among}{parts}{how}{uptake}{often}, at most {self.most}"
 
     @property
     def in_words(self) -> str:
@@ -153,6 +157,8 @@ class Accepts:
             raise ValueError(f"{self.kind}: rate is the frames a second that are shown, 0 to 1000")
         if len(self.windows) not in (0, 1, 3) or any(low >= high for low, high in self.windows):
             raise ValueError(f"{self.kind}: no window, one or three, each low < high")
+        if self.suv and not 0 <= self.suv[0] < self.suv[1]:
+            raise ValueError(f"{self.kind}: suv is a range, 0 <= low < high")
         if unknown := set(self.planes) - ORIENTATIONS:
             raise ValueError(f"{self.kind}: {min(unknown)} is no orientation of planes")
 
@@ -179,7 +185,9 @@ class StudyReader:
     def reads(self) -> str:
         """ "firstread-mini reads frontal chest films"."""
         verb = "read" if self.name.startswith("the ") else "reads"
-        return f"{self.name} {verb} {listed([FRONTAL_CHEST_FILMS, *(one.in_words for one in self.accepts)])}"
+        whole = {one.kind for one in self.accepts if not one.modalities and not one.body_parts}
+        told = [one.in_words for one in self.accepts if one.kind not in whole or not one.modalities]
+        return f"{self.name} {verb} {listed([FRONTAL_CHEST_FILMS, *told])}"
 
 
 def listed(words: Iterable[str]) -> str:

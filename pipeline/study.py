@@ -284,6 +284,7 @@ class LeftOutReason(StrEnum):
     DUPLICATE_PLANE = "duplicate-plane"
     OTHER_SERIES = "other-series"
     TOO_FEW_PLANES = "too-few-planes"
+    NO_SUV = "no-suv"
     COLOUR_SLICE = "colour-slice"
     NOT_A_PLANE = "not-a-plane"
     NOT_ACCEPTED = "not-accepted"

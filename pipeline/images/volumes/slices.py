@@ -24,6 +24,7 @@ from pipeline.images.scale import resized, working_size
 from pipeline.images.volumes.plane import Plane, planes_of
 from pipeline.images.volumes.room import VOLUMES
 from pipeline.images.volumes.stack import Stack, stacks_of
+from pipeline.images.volumes.suv import Factor, suv_factor
 from pipeline.images.volumes.voxels import PLANE_LIMITS, plane_values, read_volume
 from pipeline.study import (
     FetchedStudy,
@@ -39,6 +40,8 @@ from pipeline.study import (
 
 SOFT_TISSUE = (-160.0, 240.0)
 """What CT is shown in where neither model nor header names a window, in HU."""
+UPTAKE = (0.0, 10.0)
+"""What PET is shown in where the model names no range, in SUV by body weight."""
 _SAMPLED_FOR_RANGE = 64
 """Planes that the range of MR and PET is taken from, evenly chosen."""
 MOST_KEPT = 64 << 20
@@ -54,6 +57,8 @@ top, in a sagittal plane the face at the viewer's left."""
 class _Ranked:
     stack: Stack
     accepted: Accepts
+    uptake: Factor | None
+    """What leads from the values of PET to SUV, or why nothing does; None of other modalities."""
 
     @property
     def order(self) -> tuple[bool, float, int, int, str]:
@@ -99,9 +104,12 @@ def prepare_slices(
     for stack in stacks:
         accepted = _accepting(stack.planes[0].header, accepts)
         assert accepted is not None
+        uptake = suv_factor(stack.planes) if modality_of(stack.planes[0].header.dataset) == "PT" else None
         reason = _unusable(stack, accepted)
+        if reason is None and accepted.suv and isinstance(uptake, Reason):
+            reason = uptake
         if reason is None:
-            ranked.append(_Ranked(stack, accepted))
+            ranked.append(_Ranked(stack, accepted, uptake))
         else:
             reasons += [(plane, reason) for plane in stack.planes]
     if not ranked:
@@ -115,7 +123,7 @@ def prepare_slices(
     unused += [LeftOut(ref.sop_instance_uid, reason.code, reason.message) for ref, reason in named.items()]
     shown = sampled(best.stack.planes, best.accepted.most)
     images = _pictures(best, shown, longest_side)
-    remarks += _remarks(best.stack, len(shown), len(ranked))
+    remarks += _remarks(best.stack, len(shown), len(ranked)) + _uptake_remarks(best)
     if any(image.burned_in for image in images):
         remarks += (Remark("burned-in-text", "the header says that identifying text is drawn into a plane"),)
     context = study_context(study.study_instance_uid, list(headers))
@@ -247,6 +255,10 @@ def _windows(
     first = best.stack.planes[0]
     if first.unit == "HU":
         return best.accepted.windows or (_header_window(first) or SOFT_TISSUE,)
+    uptake = best.uptake
+    if isinstance(uptake, float):
+        low, high = best.accepted.suv or UPTAKE
+        return ((low / uptake, high / uptake),)
     found, to_be_shown = [], set(map(id, shown))
     for plane in sampled(best.stack.planes, _SAMPLED_FOR_RANGE):
         values, padded = plane_values(plane, PLANE_LIMITS)
@@ -298,6 +310,20 @@ def _remarks(stack: Stack, shown: int, stacks: int) -> tuple[Remark, ...]:
             Remark("tilted-planes", f"the planes are tilted by {stack.tilt:.0f} degrees and shown as stored")
         )
     return tuple(told)
+
+
+def _uptake_remarks(best: _Ranked) -> tuple[Remark, ...]:
+    if isinstance(best.uptake, Reason):
+        return (
+            Remark(
+                LeftOutReason.NO_SUV,
+                f"PET was shown between the least and the highest of its values; {best.uptake.message}",
+            ),
+        )
+    if best.uptake is None:
+        return ()
+    low, high = best.accepted.suv or UPTAKE
+    return (Remark("suv-shown", f"PET was shown as SUV by body weight from {low:g} to {high:g} g/mL"),)
 
 
 def _nothing_to_use(
