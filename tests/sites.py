@@ -54,8 +54,8 @@ def write_site(
     return path
 
 
-def sweep(config: Path, prefect_api: str, archive: str = "main") -> Tally:
-    """``firstread run`` against a running Prefect server; gives its JSON summary."""
+def sweep(config: Path, prefect_api: str = "", archive: str = "main") -> Tally:
+    """``firstread run``, recorded where there is a Prefect server; gives its JSON summary."""
     done = firstread(
         "run",
         "--archive",

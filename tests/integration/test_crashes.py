@@ -36,12 +36,13 @@ def wait_until_settled(database_url: str) -> None:
 
 @pytest.mark.parametrize("edge", EDGES)
 def test_killed_at_a_ledger_edge(
-    edge: str, films: Path, database_url: str, prefect_url: str, tmp_path: Path
+    edge: str, films: Path, database_url: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
+    recorded = request.getfixturevalue("prefect_url") if edge == "saved" else ""
     config = folder_site(tmp_path, database_url, films)
     killed = subprocess.run(
         [sys.executable, "-m", "tests.killed_run", edge, str(config)],
-        cwd=ROOT, env=environment(prefect_url), capture_output=True, timeout=120, check=False,
+        cwd=ROOT, env=environment(recorded), capture_output=True, timeout=120, check=False,
     )  # fmt: skip
     assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
     wait_until_settled(database_url)
@@ -52,7 +53,7 @@ def test_killed_at_a_ledger_edge(
     assert suspected[0][0] in ((1, 2) if edge == "complete" else (0, 2)), (
         "whoever was not worked on is no suspect"
     )
-    tally = sweep(config, prefect_url)
+    tally = sweep(config, recorded)
     assert tally.failed == 0
     assert tally.reported + tally.unchanged == 4
     reports = rows(database_url, "SELECT study_instance_uid, version FROM firstread.reports")
@@ -63,14 +64,14 @@ def test_killed_at_a_ledger_edge(
         assert store.audit_verify().ok
 
 
-def test_two_runs_at_once(database_url: str, prefect_url: str, tmp_path: Path) -> None:
+def test_two_runs_at_once(database_url: str, tmp_path: Path) -> None:
     films = tmp_path / "films"
     simulate(24, films, seed=6)
     config = folder_site(tmp_path, database_url, films)
     command = [str(Path(sys.executable).with_name("firstread")), "run", "--json", "--config", str(config)]
     runs = [
         subprocess.Popen(
-            command, env=environment(prefect_url), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
         for _ in range(2)
     ]
@@ -86,14 +87,14 @@ def test_two_runs_at_once(database_url: str, prefect_url: str, tmp_path: Path) -
     assert claims == [(1,)], "no study was claimed twice"
 
 
-def test_postgres_killed_in_the_middle(prefect_url: str, tmp_path: Path) -> None:
+def test_postgres_killed_in_the_middle(tmp_path: Path) -> None:
     films = tmp_path / "films"
     simulate(40, films, seed=7)
     config = folder_site(tmp_path, "", films)
     firstread("db", "upgrade", "--config", str(config), cwd=tmp_path)
     command = [str(Path(sys.executable).with_name("firstread")), "run", "--json", "--config", str(config)]
     run = subprocess.Popen(
-        command, env=environment(prefect_url), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     pid_file = tmp_path / "data" / "postgres" / "cluster" / "postmaster.pid"
     work = tmp_path / "data" / "work"
@@ -106,7 +107,5 @@ def test_postgres_killed_in_the_middle(prefect_url: str, tmp_path: Path) -> None
     out, error = run.communicate(timeout=200)
     counted = summary(subprocess.CompletedProcess(command, run.returncode, out, error))
     assert counted["reported"] == 40, error
-    again = summary(
-        firstread("run", "--json", "--config", str(config), cwd=tmp_path, prefect_api=prefect_url)
-    )
+    again = summary(firstread("run", "--json", "--config", str(config), cwd=tmp_path))
     assert again["unchanged"] == 40

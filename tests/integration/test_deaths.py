@@ -111,11 +111,11 @@ def claimable(*ledger_ids: int) -> WorkFilter:
     return WorkFilter(ledger_ids=ledger_ids or None)
 
 
-def test_one_study_kills_its_process(database_url: str, prefect_url: str, tmp_path: Path) -> None:
+def test_one_study_kills_its_process(database_url: str, tmp_path: Path) -> None:
     number = signal.SIGSEGV
     simulate(STUDIES, tmp_path / "films", seed=11)
     config = folder_site(tmp_path, database_url, tmp_path / "films")
-    firstread("discover", "--config", str(config), cwd=tmp_path, prefect_api=prefect_url)
+    firstread("discover", "--config", str(config), cwd=tmp_path)
     ((deadly, culprit),) = rows(
         database_url, "SELECT study_instance_uid, ledger_id FROM firstread.ledger ORDER BY ledger_id LIMIT 1"
     )
@@ -125,7 +125,7 @@ def test_one_study_kills_its_process(database_url: str, prefect_url: str, tmp_pa
     for death in range(1, DEATHS_ALLOWED + 1):
         died = subprocess.run(
             [sys.executable, "-m", "tests.poisoned_run", number.name, deadly, str(config)],
-            cwd=ROOT, env=environment(prefect_url), capture_output=True, timeout=200, check=False,
+            cwd=ROOT, env=environment(), capture_output=True, timeout=200, check=False,
         )  # fmt: skip
         assert died.returncode == -number, died.stderr.decode()[-2000:]
         wait_until_settled(database_url)
@@ -135,7 +135,7 @@ def test_one_study_kills_its_process(database_url: str, prefect_url: str, tmp_pa
             database_url, "SELECT count(*) FROM firstread.ledger WHERE at_work OR deaths > 0"
         )
         expected.append(STUDIES - suspects if death == 1 else STUDIES - 1)
-    again = firstread("run", "--json", "--config", str(config), cwd=tmp_path, prefect_api=prefect_url)
+    again = firstread("run", "--json", "--config", str(config), cwd=tmp_path)
     assert again.returncode == 1, again.stderr
     assert summary(again)["failed"] == 1
     assert rows(
@@ -145,11 +145,9 @@ def test_one_study_kills_its_process(database_url: str, prefect_url: str, tmp_pa
     assert rows(database_url, "SELECT max(token) FROM firstread.ledger WHERE state = 'reported'") <= [(2,)]
     told = firstread("status", "--config", str(config), cwd=tmp_path)
     assert "process-died" in told.stdout
-    retried = firstread(
-        "retry", "--code", "process-died", "--config", str(config), cwd=tmp_path, prefect_api=prefect_url
-    )
+    retried = firstread("retry", "--code", "process-died", "--config", str(config), cwd=tmp_path)
     assert retried.returncode == 0, retried.stderr
-    well = firstread("run", "--json", "--config", str(config), cwd=tmp_path, prefect_api=prefect_url)
+    well = firstread("run", "--json", "--config", str(config), cwd=tmp_path)
     assert (well.returncode, summary(well)["reported"]) == (0, 1), well.stderr
     with Store(database_url) as store:
         assert store.audit_verify().ok

@@ -19,9 +19,7 @@ from tests.sites import rows, sweep, troubles, write_site
 ROUTE = '[[routes]]\nmodalities = ["CT"]\nmodel = "served"\n'
 
 
-def test_a_ct_goes_to_its_route_and_a_film_to_the_model(
-    database_url: str, prefect_url: str, tmp_path: Path
-) -> None:
+def test_a_ct_goes_to_its_route_and_a_film_to_the_model(database_url: str, tmp_path: Path) -> None:
     films = [path for study in simulate(2, tmp_path / "films", seed=5).studies for path in study.paths]
     planes = write_series(tmp_path / "ct", stack(6, rows=64, columns=64))
     with orthanc(tmp_path / "orthanc") as peer, faulty_endpoint() as server:
@@ -33,9 +31,9 @@ def test_a_ct_goes_to_its_route_and_a_film_to_the_model(
         }
         config = write_site(tmp_path / "site", database_url, archive, **served)
         config.write_text(config.read_text() + ROUTE)
-        first = sweep(config, prefect_url)
+        first = sweep(config)
         assert (first.discovered, first.reported) == (3, 3), troubles(database_url)
-        again = sweep(config, prefect_url)
+        again = sweep(config)
         assert (again.unchanged, again.reported) == (3, 0)
         assert len(server.bodies) == 1, "films were not sent"
     drafted = drafts(database_url)

@@ -17,9 +17,7 @@ then = { modality = "DX", body_part = "CHEST", view = "PA" }
 """
 
 
-def test_a_study_is_explained_and_then_drafted_with_the_rule_on_it(
-    database_url: str, prefect_url: str, tmp_path: Path
-) -> None:
+def test_a_study_is_explained_and_then_drafted_with_the_rule_on_it(database_url: str, tmp_path: Path) -> None:
     header = radiograph_header("explained")
     path = write_chest(tmp_path / "files" / "1.dcm", header, pixels=render(7, held_out=True).pixels)
     dataset = pydicom.dcmread(path)
@@ -52,7 +50,7 @@ def test_a_study_is_explained_and_then_drafted_with_the_rule_on_it(
             "rule": "rule 1: modality DX, body part CHEST, view PA",
         }
     ]  # fmt: skip
-    done = firstread("run", "--json", "--config", str(config), cwd=tmp_path, prefect_api=prefect_url)
+    done = firstread("run", "--json", "--config", str(config), cwd=tmp_path)
     assert summary(done)["reported"] == 1, done.stderr
     ((body,),) = rows(
         database_url, "SELECT body FROM firstread.resource WHERE resource_type = 'DiagnosticReport'"

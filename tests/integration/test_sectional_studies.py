@@ -37,7 +37,7 @@ def served(url: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("way", ["dicomweb", "c-move", "c-get"])
 def test_a_ct_is_drafted_from_planes_of_one_series(
-    way: str, ct: list[Path], database_url: str, prefect_url: str, tmp_path: Path
+    way: str, ct: list[Path], database_url: str, tmp_path: Path
 ) -> None:
     move_port = free_port()
     with orthanc(tmp_path / "orthanc", move_port=move_port) as peer, faulty_endpoint() as server:
@@ -49,8 +49,8 @@ def test_a_ct_is_drafted_from_planes_of_one_series(
                 "move_port": move_port, "retrieve": way.removeprefix("c-"),
             }  # fmt: skip
         config = write_site(tmp_path, database_url, {"main": archive}, **served(server.url))
-        assert sweep(config, prefect_url).reported == 1, troubles(database_url)
-        assert sweep(config, prefect_url).unchanged == 1
+        assert sweep(config).reported == 1, troubles(database_url)
+        assert sweep(config).unchanged == 1
         (body,) = server.bodies
     pictures = [np.asarray(Image.open(io.BytesIO(one))) for one in sent(body)]
     assert (len(pictures), pictures[0].shape) == (SHOWN, (160, 140)), "square pixels"
@@ -71,12 +71,12 @@ def test_a_ct_is_drafted_from_planes_of_one_series(
 
 
 def test_a_model_of_films_refuses_a_ct_unfetched_in_words(
-    ct: list[Path], database_url: str, prefect_url: str, tmp_path: Path
+    ct: list[Path], database_url: str, tmp_path: Path
 ) -> None:
     with orthanc(tmp_path / "orthanc") as peer:
         store_over_rest(peer, *ct)
         config = write_site(tmp_path, database_url, {"main": {"kind": "dicomweb", "url": peer.dicomweb}})
-        done = firstread("run", "--json", "--config", str(config), cwd=tmp_path, prefect_api=prefect_url)
+        done = firstread("run", "--json", "--config", str(config), cwd=tmp_path)
         assert summary(done)["skipped"] == 1, done.stderr
     ((code, message, held),) = rows(database_url, "SELECT code, reason, held FROM firstread.ledger")
     assert (code, held) == ("not-radiograph", 0)
@@ -92,9 +92,7 @@ def sent(body: dict[str, Any]) -> list[bytes]:
     return [base64.b64decode(url.partition(",")[2]) for url in urls]
 
 
-def test_pictures_of_other_kinds_reach_a_model_in_their_colours(
-    database_url: str, prefect_url: str, tmp_path: Path
-) -> None:
+def test_pictures_of_other_kinds_reach_a_model_in_their_colours(database_url: str, tmp_path: Path) -> None:
     """A skin photograph, a hand and a mammogram: three studies, one sweep, and a model of films names each it skips."""
     colours = np.zeros((80, 90, 3), np.uint8)
     colours[:40], colours[40:] = (200, 120, 90), (60, 30, 20)
@@ -108,7 +106,7 @@ def test_pictures_of_other_kinds_reach_a_model_in_their_colours(
         store_over_rest(peer, *studies)
         archive = {"main": {"kind": "dicomweb", "url": peer.dicomweb}}
         config = write_site(tmp_path / "all", database_url, archive, **served(server.url))
-        assert sweep(config, prefect_url).reported == 3, troubles(database_url)
+        assert sweep(config).reported == 3, troubles(database_url)
         seen = [Image.open(io.BytesIO(one)) for body in server.bodies for one in sent(body)]
     (skin,) = [np.asarray(one) for one in seen if one.mode == "RGB"]
     assert np.array_equal(skin, colours)

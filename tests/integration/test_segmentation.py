@@ -31,9 +31,7 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("kind", ["binary", "labelmap"])
-def test_a_ct_becomes_a_segmentation(
-    kind: str, network: Path, database_url: str, prefect_url: str, tmp_path: Path
-) -> None:
+def test_a_ct_becomes_a_segmentation(kind: str, network: Path, database_url: str, tmp_path: Path) -> None:
     slices = ball_ct()
     planes = write_series(tmp_path / "ct", slices)
     truth = {
@@ -49,8 +47,8 @@ def test_a_ct_becomes_a_segmentation(
         tables = {"policy": {"segmentations": kind}, "serve": {"port": page}, **organs}
         config = write_site(tmp_path, database_url, archive, **tables)
         config.write_text(config.read_text() + ROUTE)
-        assert sweep(config, prefect_url).reported == 1, troubles(database_url)
-        assert sweep(config, prefect_url).unchanged == 1
+        assert sweep(config).reported == 1, troubles(database_url)
+        assert sweep(config).unchanged == 1
         ((uid, content, digest),) = rows(
             database_url, "SELECT sop_instance_uid, content, sha256 FROM firstread.mask"
         )
@@ -76,7 +74,7 @@ def test_a_ct_becomes_a_segmentation(
 
 
 def test_a_task_beside_another_model_s_report_checks_it(
-    network: Path, database_url: str, prefect_url: str, tmp_path: Path
+    network: Path, database_url: str, tmp_path: Path
 ) -> None:
     """The report comes from a server that speaks of a spleen; the segmenter finds a liver alone."""
     planes = write_series(tmp_path / "ct", ball_ct(12))
@@ -90,7 +88,7 @@ def test_a_task_beside_another_model_s_report_checks_it(
         archive = {"main": {"kind": "folder", "path": str(tmp_path / "ct")}}
         config = write_site(tmp_path / "site", database_url, archive, **tables)
         config.write_text(config.read_text() + '[[tasks]]\ntask = "segment"\nmodel = "organs"\n')
-        assert sweep(config, prefect_url).reported == 1, troubles(database_url)
+        assert sweep(config).reported == 1, troubles(database_url)
     observation, study, report = resources(database_url)
     assert [one["valueQuantity"]["value"] > 0 for one in observation["component"]] == [True, False]
     assert observation["note"] == [{"text": "Answered by nnunet"}]

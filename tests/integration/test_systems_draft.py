@@ -44,7 +44,6 @@ REASON = "Cough. Fictitious Test, TEST-ONE, 3.5.31, Dr. Other, O. Erfunde"
 class Site:
     folder: Path
     url: str
-    prefect: str
     films: Path
     server: FaultyEndpoint
     numbers: list[int] = field(default_factory=list)
@@ -65,9 +64,7 @@ class Site:
         named = [
             part for study in studies for part in ("--study", radiograph_header(study).study_instance_uid)
         ]
-        done = firstread(
-            "run", "--json", "--config", str(config), *named, cwd=folder, prefect_api=self.prefect
-        )
+        done = firstread("run", "--json", "--config", str(config), *named, cwd=folder)
         assert done.returncode == 0, f"{done.stderr}\n{troubles(self.url)}"
         assert summary(done)["reported"] == len(studies)
         query = f"SELECT body FROM firstread.resource WHERE study_instance_uid = '{UID}'"
@@ -77,7 +74,7 @@ class Site:
 
 
 @pytest.fixture
-def site(database_url: str, prefect_url: str, tmp_path: Path) -> Iterator[Site]:
+def site(database_url: str, tmp_path: Path) -> Iterator[Site]:
     films = tmp_path / "films"
     films.mkdir()
     for study, year in ((EARLIER, 2030), (TODAY, 2031)):
@@ -89,7 +86,7 @@ def site(database_url: str, prefect_url: str, tmp_path: Path) -> Iterator[Site]:
         dataset.save_as(path)
     with faulty_endpoint() as server:
         server.reply = reply
-        yield Site(tmp_path, database_url, prefect_url, films, server)
+        yield Site(tmp_path, database_url, films, server)
 
 
 def reply(body: dict[str, Any]) -> str:

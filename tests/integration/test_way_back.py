@@ -45,13 +45,13 @@ def file_pdf_beside(film: Path) -> None:
 
 
 def test_what_stands_follows_the_recipe_the_films_and_the_person(
-    films: tuple[WrittenStudy, ...], database_url: str, prefect_url: str, tmp_path: Path
+    films: tuple[WrittenStudy, ...], database_url: str, tmp_path: Path
 ) -> None:
     folder = films[0].paths[0].parents[1]
     config = write_site(tmp_path, database_url, {"main": {"kind": "folder", "path": str(folder)}})
 
     def run(*arguments: str, code: int = 0) -> dict[str, float]:
-        done = firstread(*arguments, "--json", "--config", str(config), cwd=tmp_path, prefect_api=prefect_url)
+        done = firstread(*arguments, "--json", "--config", str(config), cwd=tmp_path)
         assert done.returncode == code, done.stderr + done.stdout
         return summary(done)
 
@@ -94,7 +94,7 @@ def test_what_stands_follows_the_recipe_the_films_and_the_person(
 
 
 def test_one_study_in_two_archives_has_one_report_and_says_whose(
-    films: tuple[WrittenStudy, ...], database_url: str, prefect_url: str, tmp_path: Path
+    films: tuple[WrittenStudy, ...], database_url: str, tmp_path: Path
 ) -> None:
     folder = str(films[2].paths[0].parent)
     archives = {name: {"kind": "folder", "path": folder} for name in ("ct", "vna")}
@@ -109,7 +109,6 @@ def test_one_study_in_two_archives_has_one_report_and_says_whose(
             "--config",
             str(config),
             cwd=tmp_path,
-            prefect_api=prefect_url,
         )
         counts.append(summary(done))
     assert (counts[0]["reported"], counts[1]["reported"], counts[1]["skipped"]) == (1, 0, 1)
