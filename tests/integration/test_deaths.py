@@ -186,4 +186,4 @@ def test_a_run_that_ends_leaves_no_decoder(number: signal.Signals, database_url:
         until(lambda: bool(seen(tmp_path / "hook")), "the decoder at work", 120.0)
         run.send_signal(number)
     (decoder,) = seen(tmp_path / "hook")
-    until(lambda: not alive(decoder), "the end of the decoder", 5.0)
+    until(lambda: not alive(decoder), "the end of the decoder", 30.0)

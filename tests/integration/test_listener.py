@@ -27,6 +27,9 @@ from tests.synthetic import chest_pixels, radiograph_header, write_chest
 from tests.unit.test_storage_scp import dataset_of
 
 NOWHERE = {"api_url": "http://127.0.0.1:9/api"}
+HEARD_WITHIN = 20.0
+"""Seconds: less than senders wait (dcmtk 30 and more) and than what stands still here (60), more than a busy machine
+needs to start a program."""
 
 
 def films(folder: Path, count: int) -> list[Path]:
@@ -50,8 +53,8 @@ def listening(config: Path, port: int, **options: object) -> Iterator["subproces
 
 def echo_seconds(port: int) -> float:
     begun = time.monotonic()
-    command = [program("echoscu"), "-to", "10", "-aec", "FIRSTREAD", LOOPBACK, str(port)]
-    assert subprocess.run(command, capture_output=True, timeout=30).returncode == 0
+    command = [program("echoscu"), "-to", "30", "-aec", "FIRSTREAD", LOOPBACK, str(port)]
+    assert subprocess.run(command, capture_output=True, timeout=60).returncode == 0
     return time.monotonic() - begun
 
 
@@ -111,16 +114,16 @@ def test_a_stalled_archive_keeps_neither_senders_nor_the_stop_waiting(
         with listening(config, port) as process:
             store(Peer("FIRSTREAD", port), *sent[:6])
             until(lambda: len(pacs.requests) >= 6, "questions about every study")
-            assert echo_seconds(port) < 2
+            assert echo_seconds(port) < HEARD_WITHIN
             begun = time.monotonic()
             store(Peer("FIRSTREAD", port), sent[6])
-            assert time.monotonic() - begun < 3
+            assert time.monotonic() - begun < HEARD_WITHIN
             health = json.loads((tmp_path / "data" / "listener.json").read_text())
             assert health["hears"] is True
             begun = time.monotonic()
             process.send_signal(signal.SIGTERM)
-            process.wait(10)
-            assert time.monotonic() - begun < 5
+            process.wait(60)
+            assert time.monotonic() - begun < HEARD_WITHIN
         assert not (tmp_path / "data" / "listener.json").exists()
 
 
@@ -142,16 +145,16 @@ def test_a_database_that_does_not_answer_is_said_before_a_sender_gives_up(
             for _ in range(2):
                 begun = time.monotonic()
                 assert send(port, other, other_uid) == 0xA700
-                assert time.monotonic() - begun < 8
-                assert echo_seconds(port) < 2
+                assert time.monotonic() - begun < HEARD_WITHIN
+                assert echo_seconds(port) < HEARD_WITHIN
             proxy.passing.set()
             until(lambda: send(port, other, other_uid) == 0, "the database's return", 30)
             assert len(rows(database_url, "SELECT FROM firstread.instance")) == 2
             proxy.passing.clear()
             begun = time.monotonic()
             process.send_signal(signal.SIGTERM)
-            process.wait(10)
-            assert time.monotonic() - begun < 5.5
+            process.wait(60)
+            assert time.monotonic() - begun < HEARD_WITHIN
     finally:
         proxy.close()
 
@@ -199,7 +202,7 @@ def test_an_inbox_that_cannot_be_written_is_told_to_sender_and_log(database_url:
         with listening(config, port):
             (inbox / "fill").write_bytes(bytes(60 << 10))
             assert send(port, film, uid) == 0xA700
-            assert echo_seconds(port) < 2
+            assert echo_seconds(port) < HEARD_WITHIN
             (inbox / "fill").unlink()
             subprocess.run(["mount", "-o", "remount,ro", str(inbox)], check=True)
             assert send(port, film, uid) == 0xA700

@@ -1,7 +1,6 @@
 """SIGTERM and SIGINT end a run within seconds, in every phase: exit code 3, one line, the summary, nothing left."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -13,10 +12,9 @@ import pytest
 from flows.commands.simulate import simulate
 from tests.sites import environment, rows, until, write_site
 
-WITHIN = 5.0 if os.getloadavg()[0] < 3 else 12.0
-"""Seconds. A stop is many short steps of several processes in turn (threads end, claims are given back, Prefect is
-told, the embedded server is left): where ten others ask for the processors, each step waits for its turn, and that
-is what the second figure allows for."""
+WITHIN = 30.0
+"""Seconds. A stop is many short steps of several processes in turn, which on a busy machine wait for the processor; it
+must not wait for what it interrupts: an archive that stalls for ten minutes, a model, a server that comes up."""
 STALLED = """
 import http.server, sys, time
 class Stalled(http.server.BaseHTTPRequestHandler):
@@ -50,7 +48,7 @@ def stopped(run: "subprocess.Popen[str]", number: signal.Signals) -> dict[str, o
     assert run.returncode == 3, error
     assert "Traceback" not in error
     assert any(line.startswith("firstread: interrupted: stopped by") for line in error.splitlines())
-    until(lambda: not any(map(_lives, children)), "the end of its children", 5.0)
+    until(lambda: not any(map(_lives, children)), "the end of its children", 30.0)
     told: dict[str, object] = json.loads(out.splitlines()[-1])
     assert {"error", "discovered", "reported", "failed"} <= set(told)
     return told
@@ -71,10 +69,11 @@ def _children(pid: int) -> list[str]:
     return found
 
 
-@pytest.fixture
-def films(tmp_path: Path) -> Path:
-    simulate(24, tmp_path / "films", seed=3)
-    return tmp_path / "films"
+@pytest.fixture(scope="module")
+def films(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("films")
+    simulate(24, folder, seed=3)
+    return folder
 
 
 @pytest.mark.parametrize("recorded", [False, True], ids=["plain", "in-prefect"])

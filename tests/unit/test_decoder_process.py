@@ -118,7 +118,7 @@ def test_no_decoder_outlives_its_parent(
         until(lambda: bool(seen(tmp_path / "hook")), "the decoder at work", 60.0)
         parent.send_signal(number)
     (process,) = seen(tmp_path / "hook")
-    until(lambda: not alive(process), "the end of the decoder", 5.0)
+    until(lambda: not alive(process), "the end of the decoder", 30.0)
 
 
 def test_a_study_keeps_its_other_films(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

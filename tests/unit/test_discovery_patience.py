@@ -62,7 +62,7 @@ def test_patience_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(RetryLater, match="refused"):
         asyncio.run(discover_studies(place(archive, 0.3, monkeypatch), "main", StudyQuery()))
     assert 1 < archive.asked < 20
-    assert time.monotonic() - started < 3.0
+    assert time.monotonic() - started < 20
 
 
 def test_what_does_not_get_better_is_not_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,7 +20,7 @@ from pipeline.errors import ConfigurationError, RetryLater, StopRun
 from pipeline.ledger import Claim, LedgerState, WorkFilter
 
 STUDIES, BATCH = 12, 2
-ENDS_WITHIN = 5.0
+ENDS_WITHIN = 20.0
 STAGES = ("claim", "received", "bring", "encode", "write", "store", "renew")
 ERRORS: tuple[Callable[[], Exception], ...] = (
     lambda: StopRun("weights", "not what they were"),

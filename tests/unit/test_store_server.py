@@ -34,7 +34,7 @@ from pipeline.images.codecs import supported
 from tests.servers import LOOPBACK, program
 
 ROOT = Path(__file__).parents[2]
-HEARD_WITHIN = 2.0
+HEARD_WITHIN = 8.0
 FIND = "1.2.840.10008.5.1.4.1.2.2.1"
 ENCAPSULATED_PDF = "1.2.840.10008.5.1.4.1.1.104.1"
 MPEG, PRIVATE = "1.2.840.10008.1.2.4.100", "1.2.840.113619.5.2"
