@@ -34,6 +34,7 @@ from flows.commands.options import (
 )
 from flows.environment import stopping
 from flows.ledger_commands import export, reconcile, retire, retry, status
+from pipeline.folders import write_for_this_account
 
 app = typer.Typer(
     name="firstread",
@@ -317,7 +318,7 @@ def main() -> None:
     # Before pydantic is imported: it would look through every installed package for plugins, a tenth of what `status`
     # costs, and hand them what it reads, passwords too.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")  # noqa: TID251 - set, not read
-    os.umask(0o077)  # what a command writes is of patients, and this account's alone
+    write_for_this_account()
     code = ending.run(app, sys.argv[1:])
     early_end.end_with(code)
     if stopping.stopped_by() or stopping.left_over():

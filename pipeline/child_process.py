@@ -6,11 +6,11 @@ import subprocess
 from collections.abc import Mapping
 
 STOP_SECONDS = 15.0
-_BARE = re.compile(r"PATH|TZ|TZDIR|LANG|LC_[A-Z]+|LD_LIBRARY_PATH|TMPDIR|HOME|USER|LOGNAME")
+_BARE = re.compile(r"PATH|TZ|TZDIR|LANG|LC_[A-Z]+|LD_LIBRARY_PATH|PYTHON[A-Z]+|TMPDIR|HOME|USER|LOGNAME")
 
 
 def bare(environment: Mapping[str, str]) -> dict[str, str]:
-    """What a server that runs as another account is given of ``environment``: no secret of any kind."""
+    """What another program is given of ``environment``: where things are, and the language; no secret of any kind."""
     return {name: value for name, value in environment.items() if _BARE.fullmatch(name)}
 
 

@@ -6,6 +6,7 @@ What lies in them is of patients: they belong to this account, and no other may 
 import errno
 import os
 import pwd
+import resource
 import stat
 import uuid
 from collections.abc import Iterator
@@ -24,6 +25,14 @@ _ADVICE = {
     errno.EEXIST: "there is a file of this name; choose another place",
     errno.EMFILE: "this process has no file descriptor left; raise ulimit -n",
 }
+
+
+def write_for_this_account() -> None:
+    """What this process and those that it starts write from now on is this account's alone, and no core is written of
+    them: their memory holds patients' data.
+    """
+    os.umask(0o077)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
 
 
 @contextmanager

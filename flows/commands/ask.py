@@ -89,7 +89,7 @@ def ask(settings: Settings, inquiry: Inquiry, *, as_json: bool) -> int:
             return SOME_FAILED
         version = family.model_version
     if as_json:
-        sys.stdout.write(json.dumps(_plain(answer, choice.id, version), ensure_ascii=False) + "\n")
+        sys.stdout.write(display.json_text(_plain(answer, choice.id, version)) + "\n")
     else:
         _show(answer, choice.id)
     return ALL_WELL

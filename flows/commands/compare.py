@@ -27,7 +27,7 @@ def compare(first: Path, second: Path, *, as_json: bool) -> None:
     models = [str(one["model"].get("id") or "predictions of a file") for one in results]
     if as_json:
         told = {"first": results[0]["model"], "second": results[1]["model"], "scores": rows}
-        sys.stdout.write(json.dumps(told, ensure_ascii=False) + "\n")
+        sys.stdout.write(display.json_text(told) + "\n")
         return
     display.rows_table(
         ("score", "first", "second", "difference", "n"),

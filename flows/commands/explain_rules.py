@@ -1,6 +1,5 @@
 """``firstread rules test``: what a study's instances are, which field or rule says so, what becomes of the study."""
 
-import json
 import shutil
 import sys
 from collections import Counter
@@ -56,7 +55,7 @@ def explain_rules(settings: Settings, archive: str, study: str, *, as_json: bool
         finally:
             shutil.rmtree(folder, ignore_errors=True)
     if as_json:
-        sys.stdout.write(json.dumps(asdict(explanation), ensure_ascii=False) + "\n")
+        sys.stdout.write(display.json_text(asdict(explanation)) + "\n")
     else:
         display.rows_table(
             ("series", "instances", "what", "by", "rule"),

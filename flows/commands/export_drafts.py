@@ -14,6 +14,7 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any, TextIO
 
+from flows.commands import table as display
 from flows.environment.person import login_name
 from pipeline.errors import ConfigurationError
 from pipeline.fhir import audit_events
@@ -30,7 +31,7 @@ MACHINE = "machine-made draft, not read by a radiologist"
 PERSON = "signed by a person"
 PAGE = 200
 LONGEST_EXPORTED = 100_000
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 """How a cell begins that a spreadsheet would compute."""
 
 
@@ -210,7 +211,7 @@ def _write(file: TextIO, form: str, rows: Iterator[Mapping[str, Any]]) -> int:
     table: csv.DictWriter[str] | None = None
     for row in rows:
         if form == "jsonl":
-            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+            file.write(display.json_text(row) + "\n")
         else:
             if table is None:
                 table = csv.DictWriter(file, list(row))
@@ -223,5 +224,5 @@ def _write(file: TextIO, form: str, rows: Iterator[Mapping[str, Any]]) -> int:
 def _cell(value: Any) -> Any:
     """A value as a cell: lists as JSON; text that a spreadsheet would compute behind an apostrophe."""
     if isinstance(value, list):
-        return json.dumps(value, ensure_ascii=False)
+        return display.json_text(value)
     return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value

@@ -1,6 +1,5 @@
 """``firstread knowledge load`` and ``list``, and ``ask --task knowledge``: answers that cite a site's own files."""
 
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -43,7 +42,7 @@ def load_knowledge(settings: Settings, *, as_json: bool) -> int:
     with open_store(settings) as store:
         did = list(load_all(store, bases))
     if as_json:
-        sys.stdout.write(json.dumps([_plain(one) for one in did], ensure_ascii=False) + "\n")
+        sys.stdout.write(display.json_text([_plain(one) for one in did]) + "\n")
     else:
         for one in did:
             sys.stdout.write(
@@ -70,7 +69,7 @@ def list_knowledge(settings: Settings, *, as_json: bool) -> None:
             }
             for name, has, path in rows
         ]
-        sys.stdout.write(json.dumps(told, ensure_ascii=False) + "\n")
+        sys.stdout.write(display.json_text(told) + "\n")
         return
     for name, has, path in rows:
         holds = f"{has.files} files, {has.passages} passages" if has else "not loaded"
@@ -94,7 +93,7 @@ def ask_knowledge(settings: Settings, question: str, model: str, language: str, 
         answer = _asked_of(settings, choice, question, passages, spoken)
     if as_json:
         told = {"notice": BANNER, "question": question, "found": bool(answer.passages), **asdict(answer)}
-        sys.stdout.write(json.dumps(told, ensure_ascii=False) + "\n")
+        sys.stdout.write(display.json_text(told) + "\n")
     else:
         _show(answer, question)
     return ALL_WELL

@@ -1,6 +1,5 @@
 """``firstread models prove``: what was checked of a brought folder, as a table or JSON that a site can show."""
 
-import json
 import sys
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -31,7 +30,7 @@ def prove_model(settings: Settings, model: str, weights: Path | None, *, as_json
             "proofs": [asdict(one) for one in proven.proofs],
             "parts": dict(proven.parts),
         }
-        sys.stdout.write(json.dumps(told, ensure_ascii=False) + "\n")
+        sys.stdout.write(display.json_text(told) + "\n")
     else:
         rows = [(one.what, "sound" if one.sound else "refused", one.found) for one in proven.proofs]
         display.rows_table(("what", "", "found"), rows, title=f"{entry.id} {entry.version}")

@@ -3,7 +3,6 @@
 A study is named by its ledger id; by accession number and Study Instance UID only when a person asks.
 """
 
-import json
 import sys
 import time
 from collections.abc import Sequence
@@ -62,7 +61,7 @@ def show_status(settings: Settings, wanted: StatusFilter, *, identify: bool, as_
             "received": _received(received),
             "listener": health.told(time.time()) if health else None,
         }
-        sys.stdout.write(json.dumps(told, ensure_ascii=False) + "\n")
+        sys.stdout.write(display.json_text(told) + "\n")
         return
     if received and not asked:
         _show_received(received)

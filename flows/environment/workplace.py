@@ -41,7 +41,7 @@ from pipeline.archive import Archive
 from pipeline.archive.opening import open_archive
 from pipeline.errors import FirstreadError, StopRun
 from pipeline.fhir import Site, audit_events
-from pipeline.folders import make_writable
+from pipeline.folders import make_writable, write_for_this_account
 from pipeline.images.site_rules import SiteRule, site_rule
 from pipeline.images.trust import SiteTrust
 from pipeline.ledger import Circumstances
@@ -80,7 +80,7 @@ class Workplace:
         self._recipe = self._known.recall()
 
     def __enter__(self) -> Self:
-        os.umask(0o077)  # whatever is written belongs to this account alone, in a flow run of Prefect too
+        write_for_this_account()  # in a flow run of Prefect too
         make_writable("data_dir", self.settings.data_dir)
         with ExitStack() as stack:
             stack.enter_context(giving_memory_back())

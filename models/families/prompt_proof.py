@@ -6,6 +6,7 @@ fails. So the prompt without a question is read once when a family is opened, an
 """
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from functools import lru_cache
 from typing import Any
 
 from models.families import rendering
+from pipeline.child_process import bare
 from pipeline.errors import StopRun
 
 RENDER_SECONDS = 60.0
@@ -117,6 +119,7 @@ def _rendered(asked: str) -> dict[str, str]:
             capture_output=True,
             text=True,
             timeout=RENDER_SECONDS,
+            env=bare(os.environ),  # noqa: TID251 - so that it is given less
             check=False,
         )
     except subprocess.TimeoutExpired:

@@ -4,17 +4,15 @@ Photometric Interpretation says what is stored; only a codec that undoes a colou
 already. Indices of a palette are never shown as they are.
 """
 
-import io
-
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageCms
 from pydicom.pixels.processing import apply_color_lut
 
 from pipeline.errors import FailStudy
+from pipeline.images import decoder_process, decoder_program
 from pipeline.images.codecs import CODESTREAMS
 from pipeline.images.decode import Declared, stored_bits
-from pipeline.images.headers import Elements, Header, as_pydicom, items, refusing
+from pipeline.images.headers import Elements, Header, as_pydicom, items, numbers, refusing
 from pipeline.images.limits import ImageLimits
 
 PALETTE = "PALETTE COLOR"
@@ -33,11 +31,12 @@ def srgb(header: Header, declared: Declared, frame: int, limits: ImageLimits) ->
     """Frame ``frame`` (from 0) as uint8 [rows, columns, 3].
 
     Raises FailStudy: "unsupported-colour" for a Photometric Interpretation that is none of colours here, "palette" for
-    tables that are not what they say, and as ``stored_values``. An ICC profile that cannot be used is passed over.
+    tables that are not what they say, and as ``stored_values`` and ``decoder_process.decode``. An ICC profile that
+    cannot be used is passed over.
     """
     bits, precision = stored_bits(header, declared, frame, limits)
     if declared.photometric == PALETTE:
-        picture = _looked_up(bits, header.dataset)
+        picture = _looked_up(bits, header.dataset, little=header.little)
     elif declared.samples != 3:
         raise FailStudy("unsupported-colour", "one sample a pixel and no palette: no colour picture")
     else:
@@ -83,12 +82,37 @@ def _to_eight(values: npt.NDArray[np.unsignedinteger], stored: int) -> npt.NDArr
     return np.asarray(held.astype(np.uint16) * 255 // ((1 << stored) - 1)).astype(np.uint8)
 
 
-def _looked_up(indices: npt.NDArray[np.unsignedinteger], dataset: Elements) -> npt.NDArray[np.uint8]:
+def _looked_up(
+    indices: npt.NDArray[np.unsignedinteger], dataset: Elements, *, little: bool
+) -> npt.NDArray[np.uint8]:
     with refusing("palette", "the palette's tables are not what their descriptors say"):
+        for colour in ("Red", "Green", "Blue", "Alpha"):
+            _refuse_overlong(
+                dataset.get(f"Segmented{colour}PaletteColorLookupTableData"), dataset, little=little
+            )
         colours = apply_color_lut(indices, as_pydicom(dataset))
     if colours.shape != (*indices.shape, 3):
         raise FailStudy("palette", "the palette gives other colours than three")
     return _to_eight(colours, colours.dtype.itemsize * 8)
+
+
+def _refuse_overlong(segments: object, dataset: Elements, *, little: bool) -> None:
+    """Raise ValueError for segments (PS3.3 C.7.9.2) that say more entries than the table has: three words say 65,535.
+
+    Indirect ones, which may say each other again and again, nobody is known to write.
+    """
+    if not isinstance(segments, bytes):
+        return
+    descriptor = numbers(dataset, "RedPaletteColorLookupTableDescriptor")
+    kind = "u1" if descriptor[2:] == (8.0,) else "<u2" if little else ">u2"
+    words = np.frombuffer(segments[: len(segments) // 2 * 2], kind)
+    left, at = int(descriptor[0]) % 0x10000 or 0x10000, 0
+    while at + 1 < len(words):
+        opcode, length = int(words[at]), int(words[at + 1])
+        left -= length
+        at += 3 if opcode == 1 else 2 + length
+        if opcode not in (0, 1) or left < 0:
+            raise ValueError
 
 
 def _profile(dataset: Elements) -> bytes:
@@ -101,17 +125,10 @@ def _profile(dataset: Elements) -> bytes:
 
 
 def _through(profile: bytes, picture: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """``picture`` in sRGB; as it is where the profile is none of RGB input."""
-    try:
-        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        if source.profile.xcolor_space.strip() != "RGB":
-            return picture
-        shown = ImageCms.profileToProfile(
-            Image.fromarray(picture), source, ImageCms.createProfile("sRGB"), outputMode="RGB"
-        )
-    except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
-        return picture
-    return picture if shown is None else np.asarray(shown, np.uint8)
+    """``picture`` in sRGB, by a process of its own as frames are decoded; as it is where the profile is none of RGB."""
+    head = decoder_program.PROFILED.pack(*picture.shape[:2], len(profile))
+    shown = decoder_process.decode(decoder_program.SRGB, head + profile + picture.tobytes(), picture.nbytes)
+    return picture if shown is None else shown.astype(np.uint8, copy=False)
 
 
 def _plain(photometric: str) -> str:

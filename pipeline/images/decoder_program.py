@@ -1,16 +1,22 @@
 """The program of a decoder's own process: run as a file, it knows no DICOM and imports nothing of ours.
 
 It shares a block of memory with the process that started it: the compressed frame is read there, the decoded picture is
-written there. A request and its answer are one small record each, on standard input and output.
+written there. A request and its answer are one small record each, on standard input and output. Beside these it can
+reach programs and libraries, to read them, where the kernel has Landlock: no other file, no network, no other process.
 """
 
+import ctypes
 import fcntl
+import io
 import mmap
 import os
 import resource
 import signal
 import struct
 import sys
+from contextlib import suppress
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, BinaryIO
 
 REQUEST = struct.Struct("<24sQQ")
@@ -33,8 +39,22 @@ DECODERS: dict[str, tuple[str, dict[str, Any]]] = {
     "jpegxl": ("jpegxl_decode", {"numthreads": THREADS}),
 }
 """Functions of imagecodecs and their options."""
+SRGB = "srgb"
+"""Brings an RGB picture to sRGB by its ICC profile: ``PROFILED``, the profile, the pixels as they are."""
+PROFILED = struct.Struct("<III")
+"""Rows, columns, bytes of the profile."""
 RECOMPRESSED = b"jbrd"
 """The box of a JPEG XL container that says how to give the JPEG back (ISO/IEC 18181-2 section 9)."""
+
+
+_LANDLOCK_CREATE, _LANDLOCK_ADD, _LANDLOCK_RESTRICT = 444, 445, 446
+"""System calls, of the same numbers on every architecture (linux/landlock.h)."""
+_NO_NEW_PRIVILEGES = 38
+_OF_FILES = {1: (1 << 13) - 1, 2: 1 << 13, 3: 1 << 14, 5: 1 << 15}
+"""Rights over files that can be taken away, by the version of Landlock that knows them."""
+_EXECUTE_AND_READ = 0b1101
+"""LANDLOCK_ACCESS_FS_EXECUTE, READ_FILE and READ_DIR."""
+_READ_ONE_FILE = 0b100
 
 
 def picture_offset(frame_bytes: int) -> int:
@@ -49,6 +69,8 @@ def serve(memory: int, life: int) -> None:
         "/proc/self/oom_score_adj", "w", encoding="ascii"
     ) as score:  # memory runs out: this one, not the run
         score.write("800")
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a film is of a patient, and is left in no file
+    shut_in()
     shared = mmap.mmap(memory, PAGE)
     import imagecodecs  # noqa: F401 - before the first frame comes
     import numpy  # noqa: F401
@@ -68,16 +90,11 @@ def serve(memory: int, life: int) -> None:
 
 
 def _answer(shared: mmap.mmap, name: str, frame_bytes: int, offset: int, picture_bytes: int) -> bytes:
-    import imagecodecs  # here and not above: who starts this program reads its records and decodes nothing
-    import numpy as np
+    import numpy as np  # here and not above: who starts this program reads its records and decodes nothing
 
-    function, options = DECODERS[name]
     frame = shared[:frame_bytes]
     try:
-        if name == "jpegxl" and RECOMPRESSED in frame[:4096]:  # the JPEG that it was made from, to the bit
-            function, options = DECODERS["jpeg8"]
-            frame = bytes(imagecodecs.jpegxl_decode_jpeg(frame, numthreads=THREADS))
-        decoded = getattr(imagecodecs, function)(frame, **options)
+        decoded = _in_srgb(frame) if name == SRGB else _decoded(name, frame)
         if decoded.nbytes > picture_bytes or not 2 <= decoded.ndim <= 3:
             return ANSWERED
         np.frombuffer(shared, decoded.dtype, decoded.size, offset).reshape(decoded.shape)[...] = decoded
@@ -86,6 +103,70 @@ def _answer(shared: mmap.mmap, name: str, frame_bytes: int, offset: int, picture
     rows, columns, channels = (*decoded.shape, 0)[:3]
     kind, size = decoded.dtype.kind.encode("ascii"), str(decoded.dtype.itemsize).encode("ascii")
     return ANSWER.pack(1, kind, size, rows, columns, channels)
+
+
+def _decoded(name: str, frame: bytes) -> Any:
+    """The picture as an array; raises whatever the decoder does."""
+    import imagecodecs
+
+    function, options = DECODERS[name]
+    if name == "jpegxl" and RECOMPRESSED in frame[:4096]:  # the JPEG that it was made from, to the bit
+        function, options = DECODERS["jpeg8"]
+        frame = bytes(imagecodecs.jpegxl_decode_jpeg(frame, numthreads=THREADS))
+    return getattr(imagecodecs, function)(frame, **options)
+
+
+def _in_srgb(frame: bytes) -> Any:
+    """uint8 [rows, columns, 3] by the profile; raises ValueError for one that is none of RGB input."""
+    import numpy as np
+    from PIL import Image, ImageCms
+
+    rows, columns, size = PROFILED.unpack_from(frame)
+    pixels = PROFILED.size + size
+    source = ImageCms.ImageCmsProfile(io.BytesIO(frame[PROFILED.size : pixels]))
+    if source.profile.xcolor_space.strip() != "RGB":
+        raise ValueError
+    picture = Image.frombytes("RGB", (columns, rows), frame[pixels:])
+    shown = ImageCms.profileToProfile(picture, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
+    return np.asarray(shown, np.uint8)
+
+
+def shut_in() -> bool:
+    """From now on this process reaches no file but programs and libraries, to read, and nobody else (landlock(7)).
+
+    What is open stays open. False where the kernel has no Landlock: then nothing is taken away. Called before there is
+    a second thread, which it would not hold for.
+    """
+    kernel = ctypes.CDLL(None, use_errno=True).syscall
+    version = kernel(_LANDLOCK_CREATE, None, ctypes.c_size_t(0), 1)
+    if version < 1:
+        return False
+    files = sum(rights for known, rights in _OF_FILES.items() if known <= version)
+    network, others = 0b11 * (version >= 4), 0b11 * (version >= 6)
+    rules = struct.pack("<QQQ", files, network, others)
+    ruleset = kernel(_LANDLOCK_CREATE, rules, ctypes.c_size_t(len(rules)), 0)
+    if ruleset < 0:
+        return False
+    for place in _of_programs():
+        with suppress(OSError):  # a place that there is not
+            opened = os.open(place, os.O_PATH | os.O_CLOEXEC)
+            rights = _EXECUTE_AND_READ if place.is_dir() else _READ_ONE_FILE
+            kernel(_LANDLOCK_ADD, ruleset, 1, struct.pack("<Qi", rights, opened), 0)
+            os.close(opened)
+    ctypes.CDLL(None).prctl(_NO_NEW_PRIVILEGES, 1, 0, 0, 0)
+    done: bool = kernel(_LANDLOCK_RESTRICT, ruleset, 0) == 0
+    os.close(ruleset)
+    return done
+
+
+def _of_programs() -> set[Path]:
+    """Where the interpreter, its packages and the system's libraries are."""
+    packages = [find_spec(name) for name in ("imagecodecs", "numpy", "PIL")]
+    homes = [Path(one.origin).parents[1] for one in packages if one and one.origin]
+    return {
+        *homes,
+        *map(Path, (sys.prefix, sys.base_prefix, "/usr", "/lib", "/lib64", "/etc/ld.so.cache")),
+    }
 
 
 def _exactly(stream: BinaryIO, size: int) -> bytes:

@@ -5,9 +5,9 @@ of a result, a raw detector image, a label or an overview.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 
 from pydicom.datadict import tag_for_keyword
 
@@ -23,6 +23,8 @@ _BESIDE_A_SLIDE = frozenset({"LABEL", "OVERVIEW"})
 """Image Type values of pictures that may show a patient's label."""
 _DIGITISED_FILM = "DF"
 _LONGEST = 1024
+_MOST_VALUES = 64
+"""Of one attribute; a header of a mebibyte may hold half a million."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +39,13 @@ class SiteRule:
     when: tuple[tuple[str, str], ...]
     says: tuple[tuple[str, str], ...] = ()
 
-    def holds(self, dataset: Elements) -> bool:
-        """Whether all comparisons hold; of several values one is enough."""
+    def holds(self, said: Callable[[str], Sequence[str]]) -> bool:
+        """Whether all comparisons hold; ``said`` gives the values of a keyword, of which one is enough."""
         return all(
-            any(_pattern(wanted).fullmatch(value[:_LONGEST]) for value in texts(dataset, keyword) or ("",))
+            any(
+                _pattern(wanted).fullmatch(value[:_LONGEST])
+                for value in said(keyword)[:_MOST_VALUES] or ("",)
+            )
             for keyword, wanted in self.when
         )
 
@@ -76,7 +81,8 @@ def ruled(header: Header, rules: Sequence[SiteRule]) -> tuple[Header, SiteRule |
     dataset = header.dataset
     if not rules or not _may_be_input(dataset):
         return header, None
-    rule = next((one for one in rules if one.holds(dataset)), None)
+    said = cache(partial(texts, dataset))
+    rule = next((one for one in rules if one.holds(said)), None)
     if rule is None or isinstance(dataset, RuledElements):
         return header, rule
     puts = _puts(dataset, dict(rule.says))
@@ -118,8 +124,13 @@ def _puts(dataset: Elements, says: Mapping[str, str]) -> dict[str, tuple[str, ..
 
 @cache
 def _pattern(wanted: str) -> re.Pattern[str]:
-    pieces = re.split(r"([*?])", wanted)
-    return re.compile(
-        "".join({"*": ".*", "?": "."}.get(piece) or re.escape(piece) for piece in pieces),
-        re.IGNORECASE | re.DOTALL,
-    )
+    """Each piece is taken where it stands first and kept there (atomic groups): no header makes it try all places."""
+    first, *further = wanted.split("*")
+    *between, last = further or [""]
+    kept = "".join(f"(?>.*?{_letters(piece)})" for piece in between)
+    end = f".*{_letters(last)}" if further else ""
+    return re.compile(f"{_letters(first)}{kept}{end}", re.IGNORECASE | re.DOTALL)
+
+
+def _letters(piece: str) -> str:
+    return ".".join(re.escape(one) for one in piece.split("?"))

@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import re
 import stat
 from collections import Counter
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from pipeline.errors import ConfigurationError
 from pipeline.knowledge.medications import medication_passages
 from pipeline.knowledge.splitting import text_passages
 from pipeline.knowledge.tables import table_passages
+from pipeline.knowledge.visible import shown_name, visible
 from pipeline.passages import Passage
 
 READER = "1"
@@ -22,8 +22,6 @@ LARGEST = 32 << 20
 MOST_FILES = 10_000
 MOST_PASSAGES = 100_000
 KINDS = (".txt", ".md", ".csv", ".json", ".ndjson")
-_CONTROL = re.compile("[\x00-\x08\x0b\x0e-\x1f\x7f-\x9f]")
-_UNSEEN = re.compile("[\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]")
 _MARKS = ((b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))
 
 
@@ -89,15 +87,12 @@ def decoded(content: bytes, encoding: str) -> str:
         raise ValueError(
             f"it is not {marked} at byte {error.start}: write it in UTF-8, or name its encoding in [[knowledge]]"
         ) from None
-    if _CONTROL.search(text):
-        raise ValueError("it holds control characters: it is no text")
-    return _UNSEEN.sub("", text.replace("\r\n", "\n").replace("\r", "\n").replace("\f", "\n"))
+    return visible(text)
 
 
 def _file(folder: Path, path: str, encoding: str) -> BaseFile:
-    shown = path.encode("utf-8", "replace").decode("utf-8")
-    if shown != path or _CONTROL.search(path) or _UNSEEN.search(path):
-        return BaseFile(_CONTROL.sub("?", _UNSEEN.sub("?", shown)), fault="its name is no plain text")
+    if (shown := shown_name(path)) != path:
+        return BaseFile(shown, fault="its name is no plain text")
     if not path.lower().endswith(KINDS):
         return BaseFile(path, fault=f"only {', '.join(KINDS)} are read")
     try:

@@ -19,6 +19,10 @@ _UNSAID = frozenset(
 )
 _DEEPEST = 30
 _WORD = re.compile(r"[A-Za-z]{1,64}")
+_ID = re.compile(r"[A-Za-z0-9.-]{1,64}")
+"""An id of R4 section 2.24.0.1."""
+_MOST_PARTS = 2_000_000
+"""Lists and objects of one document: those of 32 MiB that hold nothing else would take a gigabyte."""
 
 
 def medication_passages(text: str, *, lines: bool, left_out: Counter[str]) -> Iterator[Passage]:
@@ -49,11 +53,17 @@ def _documents(text: str, *, lines: bool) -> Iterator[Any]:
 
 
 def _parsed(text: str) -> Any:
+    if text.count("{") + text.count("[") > _MOST_PARTS:
+        raise ValueError(f"it has more than {_MOST_PARTS} lists and objects: divide it")
     try:
-        return json.loads(text)
+        return json.loads(text, parse_constant=_refuse_constant)
     except ValueError as error:
         place = f"line {error.lineno}" if isinstance(error, json.JSONDecodeError) else "a number in it"
         raise ValueError(f"it is not JSON at {place}") from None
+
+
+def _refuse_constant(_: str) -> Any:
+    raise ValueError  # NaN and Infinity, which Python's reader takes
 
 
 def _resources(document: Any) -> Iterator[dict[str, Any]]:
@@ -72,11 +82,13 @@ def _resources(document: Any) -> Iterator[dict[str, Any]]:
 def _passages(resource: dict[str, Any], where: str) -> Iterator[Passage]:
     names = tuple(dict.fromkeys(_names(resource)))
     known = resource.get("id")
-    place = f"{resource['resourceType']}/{known}" if isinstance(known, str) and known else where
+    named = isinstance(known, str) and _ID.fullmatch(known)
+    place = f"{resource['resourceType']}/{known}" if named else where
     title = names[0] if names else place
     told = [("", f"Also called: {'; '.join(names[1:])}")] if names[1:] else []
     for element, value in resource.items():
-        said = list(dict.fromkeys(_said(value, 0))) if element not in _UNSAID else []
+        told_here = element not in _UNSAID and _WORD.fullmatch(element)
+        said = list(dict.fromkeys(_said(value, 0))) if told_here else []
         if said:
             label = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", element).lower()
             told.append((label, f"{label}: {'; '.join(said)}"))
@@ -120,12 +132,18 @@ def _said(value: Any, depth: int) -> Iterator[str]:
         text = value.get("text") or value.get("display")
         if isinstance(text, str):
             yield text
-        elif isinstance(value.get("value"), int | float) and ("unit" in value or "code" in value):
-            yield f"{value['value']} {value.get('unit') or value['code']}"
+        elif _is_amount(value.get("value")) and isinstance(
+            unit := value.get("unit") or value.get("code"), str
+        ):
+            yield f"{value['value']} {unit}"
         elif "coding" in value:
             yield from _said(value["coding"], depth + 1)
         for name, one in value.items():
             if name not in _UNSAID and name not in ("display", "coding", "value", "unit"):
                 yield from _said(one, depth + 1)
-    elif isinstance(value, int | float) and not isinstance(value, bool):
+    elif _is_amount(value):
         yield str(value)
+
+
+def _is_amount(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable, Iterator
 
 from pipeline.knowledge.terms import name_key, terms_of
+from pipeline.knowledge.visible import one_line, visible
 from pipeline.passages import Passage
 
 LONGEST = 1000
@@ -45,8 +46,8 @@ def text_passages(text: str) -> Iterator[Passage]:
 
 
 def made(place: str, title: str, text: str, names: Iterable[str] = ()) -> Iterator[Passage]:
-    """``text`` as one passage, or as several where it is longer than ``LONGEST``."""
-    title, place = title[:_LONGEST_TITLE], place[:_LONGEST_PLACE]
+    """``text`` as one passage, or as several where it is longer than ``LONGEST``. Raises ValueError as ``visible``."""
+    title, place, text = one_line(visible(title))[:_LONGEST_TITLE], place[:_LONGEST_PLACE], visible(text)
     keys = tuple(dict.fromkeys(key for name in names if (key := name_key(name[:_LONGEST_TITLE]))))
     for piece in pieces(text):
         yield Passage(place, title, piece, terms_of(f"{title}\n{piece}"), keys[:_MOST_NAMES])

@@ -149,15 +149,35 @@ def test_hostile_files_are_named_and_the_others_are_loaded(store: Store, base: K
     (folder / "formula.csv").write_text('name,dose\n"=HYPERLINK(""http://x"")",zzformula 3\n')
     (folder / "utf16.txt").write_bytes("ioversol zzsixteen 3 mL".encode("utf-16"))
     (folder / "bidi.txt").write_text("zzbidi \u202egm 05\u202c dose")
+    medication = (
+        '{"resourceType": "Medication", "code": {"text": "zzmark%s"}, "amount": {"value": 1, "unit": ""}, '
+    )
+    medication += '"form": {"text": "zzform zzturned"}}'
+    for name, mark in {"nul": "\\u0000", "escape": "\\u001b[2J", "half": "\\ud800"}.items():
+        (folder / f"{name}.json").write_text(medication % mark)
+    (folder / "turned.json").write_text(medication % "\\u202egm")
+    (folder / "infinite.json").write_text(
+        '{"resourceType": "Medication", "amount": {"value": Infinity, "unit": "g"}}'
+    )
+    (folder / "parts.json").write_text("[" + "[]," * 2_000_000 + "1]")
+    (folder / "id.json").write_text(
+        '{"resourceType": "Medication", "id": "x\\n[2] other", "code": {"text": "zzplace\\nx"}, "a\\nb": "zzelement", '
+        '"form": {"text": "zzform"}}'
+    )
+    (folder / "two\nlines.txt").write_text("zzname 3 mL")
     (did,) = load_all(store, [base])
     refused = dict(did.refused)
     assert set(refused) == {
+        "nul.json", "escape.json", "half.json", "infinite.json", "parts.json", "two?lines.txt",
         "huge.txt", "pipe.txt", "link.txt", "latin.txt", "chinese.txt", "nul.csv", "one.csv", "cell.csv", "deep.json",
         "deep2.json", "number.json", "patient.json", "scan.pdf", "empty.txt",
     }  # fmt: skip
     assert refused["huge.txt"] == "it is larger than 32 MiB: divide it"
     assert "UTF-8" in refused["chinese.txt"]
-    assert did.loaded == 5 + 4
+    assert did.loaded == 5 + 4 + 2
+    (odd,) = found(store, [base], "zzplace zzform")
+    assert (odd.place, odd.title, odd.text) == ("entry 1, form", "zzplace x", "form: zzform")
+    assert "\u202e" not in found(store, [base], "zzturned")[0].title
     (first, *_) = found(store, [base], "zzformula")
     assert first.text.startswith('name: =HYPERLINK("http://x")')
     assert found(store, [base], "zzsixteen")[0].text == "ioversol zzsixteen 3 mL"

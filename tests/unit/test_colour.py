@@ -4,6 +4,7 @@ The pictures are pydicom's: the same one written by several toolkits in several 
 test are those of PS3.3 C.7.6.3.1.2, from RGB to what is stored.
 """
 
+import io
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ import numpy.typing as npt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import ImageCms
+from imagecodecs import cms_profile
+from PIL import Image, ImageCms
 from pydicom import dcmread
 from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset, FileMetaDataset
@@ -20,6 +22,7 @@ from pydicom.pixels.processing import apply_color_lut
 from pydicom.uid import UID, ExplicitVRLittleEndian
 
 from pipeline.errors import FailStudy
+from pipeline.images import decoder_process
 from pipeline.images.colour import srgb
 from pipeline.images.decode import declared_pixels
 from pipeline.images.headers import read_header
@@ -112,6 +115,57 @@ def test_a_profile_of_srgb_changes_next_to_nothing(tmp_path: Path) -> None:
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     write(tmp_path / "one.dcm", values, "RGB", ICCProfile=profile)
     assert np.abs(shown(tmp_path / "one.dcm").astype(int) - values).max() <= 1
+
+
+def test_a_profile_is_used_as_littlecms_does(tmp_path: Path) -> None:
+    values = np.arange(48, dtype=np.uint8).reshape(4, 4, 3) * 5
+    profile = cms_profile("adobergb")
+    write(tmp_path / "one.dcm", values, "RGB", ICCProfile=profile)
+    source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+    expected = ImageCms.profileToProfile(
+        Image.fromarray(values), source, ImageCms.createProfile("sRGB"), outputMode="RGB"
+    )
+    assert expected is not None
+    assert np.array_equal(shown(tmp_path / "one.dcm"), np.asarray(expected))
+    assert not np.array_equal(shown(tmp_path / "one.dcm"), values)
+
+
+def test_a_profile_that_ends_its_reader_ends_no_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    deed = "import os, sys\nif any(one.endswith('decoder_program.py') for one in sys.orig_argv):\n"
+    deed += (
+        "    from PIL import ImageCms\n    ImageCms.ImageCmsProfile = lambda file: os.kill(os.getpid(), 11)\n"
+    )
+    (tmp_path / "sitecustomize.py").write_text(deed)
+    write(tmp_path / "one.dcm", np.zeros((4, 4, 3), np.uint8), "RGB", ICCProfile=b"lies" * 64)
+    decoder_process._POOL.close()
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with pytest.raises(FailStudy, match="SIGSEGV"):
+        shown(tmp_path / "one.dcm")
+
+
+@pytest.mark.parametrize(
+    ("words", "bad"),
+    [
+        ([0, 1, 7, 1, 255, 65_000], False),
+        ([0, 1, 7, 1, 65_535, 1, 1, 65_535, 2], True),
+        ([0, 2, 1, 9, 2, 1, 0, 0] * 3, True),
+        ([0, 60_000, 1], True),
+    ],
+    ids=["sound", "more than it has", "indirect", "longer than itself"],
+)
+def test_a_palette_in_segments_is_no_longer_than_it_says(words: list[int], bad: bool, tmp_path: Path) -> None:
+    """PS3.3 C.7.9.2: three words may say 65,535 entries, and a mebibyte of them fills any memory."""
+    tables: dict[str, Any] = {}
+    for colour in ("Red", "Green", "Blue"):
+        tables[f"{colour}PaletteColorLookupTableDescriptor"] = [256, 0, 16]
+        tables[f"Segmented{colour}PaletteColorLookupTableData"] = np.array(words, "<u2").tobytes()
+    indices = np.array([[0, 1, 255, 255]] * 4, np.uint8)
+    write(tmp_path / "one.dcm", indices, "PALETTE COLOR", **tables)
+    if bad:
+        with pytest.raises(FailStudy, match="palette"):
+            shown(tmp_path / "one.dcm")
+    else:
+        assert shown(tmp_path / "one.dcm")[0, :, 0].tolist() == [0, 1, 65_000 >> 8, 65_000 >> 8]
 
 
 def test_a_palette_of_the_wrong_length_is_named(tmp_path: Path) -> None:

@@ -1,7 +1,9 @@
 """A decoder that dies, hangs or wants too much memory ends its own process; the next film is decoded all the same."""
 
+import ctypes
 import os
 import signal
+import socket
 import struct
 import subprocess
 import sys
@@ -20,7 +22,7 @@ from pipeline.images.decode import declared_pixels, stored_values
 from pipeline.images.headers import read_header
 from pipeline.images.limits import ImageLimits
 from pipeline.study import AnnouncedInstance, FetchedStudy
-from tests.deadly_decoder import alive, deadly, frame_of, pixels, seen, write_study
+from tests.deadly_decoder import alive, deadly, frame_of, pixels, seen, told, write_study
 from tests.sites import until
 from tests.synthetic import held
 
@@ -142,6 +144,40 @@ def test_a_frame_that_needs_more_memory_than_is_kept(monkeypatch: pytest.MonkeyP
     film = write_study(tmp_path, 1)
     np.testing.assert_array_equal(decoded(film), pixels(51))
     assert decoder_process._POOL._idle == []
+
+
+TRIES = """
+import resource, socket
+def refused(what, *arguments):
+    try:
+        what(*arguments)
+    except OSError:
+        return True
+    return False
+given = sorted(name for name in os.environ if "SECRET" in name.upper() or name.startswith("FIRSTREAD"))
+tries = [refused(open, secret), refused(open, os.path.dirname(secret) + "/new", "w"), refused(os.kill, os.getppid(), 0),
+    refused(socket.create_connection, ("127.0.0.1", port), 5), refused(open, f"/proc/{os.getppid()}/environ")]
+print(given, tries, resource.getrlimit(resource.RLIMIT_CORE), file=noted)
+"""
+
+
+@pytest.mark.skipif(
+    ctypes.CDLL(None).syscall(444, None, ctypes.c_size_t(0), 1) < 6,
+    reason="this kernel has no Landlock of version 6",
+)
+def test_a_decoder_that_obeys_a_frame_reaches_nothing(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Code of its own choice in the decoder: no file, no network, no other process, no secret, no core."""
+    secret = tmp_path / "secret"
+    secret.write_text("of the site")
+    monkeypatch.setenv("FIRSTREAD_SERVE__TOKEN", "a-secret-of-the-site")
+    monkeypatch.setenv("A_SECRET_OF_ANOTHER", "another")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        known = {"secret": str(secret), "port": server.getsockname()[1]}
+        deed = f"exec({TRIES!r}, {{'os': os, 'noted': noted, **{known!r}}})"
+        decoded(poisoned(monkeypatch, tmp_path, deed))
+    assert told(tmp_path / "hook").strip() == "[] [True, True, True, True, True] (0, 0)"
 
 
 BOMB = 60_000

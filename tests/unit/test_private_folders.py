@@ -119,6 +119,16 @@ def test_all_that_a_command_writes_is_this_accounts_alone(tmp_path: Path) -> Non
     assert (data / "postgres" / "cluster").exists()
 
 
+def test_a_command_leaves_no_core() -> None:
+    """What a dying process has in memory is of patients; soft limits that allow a core are taken back."""
+    program = "import atexit, resource, sys; limit = resource.RLIMIT_CORE\n"
+    program += "resource.setrlimit(limit, (4096, resource.getrlimit(limit)[1]))\n"
+    program += "atexit.register(lambda: print('core', resource.getrlimit(limit)[0]))\n"
+    program += "sys.argv = ['firstread', '--help']\nfrom flows.cli import main\nmain()"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.stdout.endswith("core 0\n")
+
+
 @pytest.mark.parametrize(
     ("text", "mode_of_file", "well"),
     [

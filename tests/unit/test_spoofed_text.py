@@ -1,8 +1,11 @@
 """Text that shows another thing than it says: terminal control and overrides of writing direction."""
 
+import json
+
 import pytest
 
-from flows.commands.table import rows_table
+from flows.commands.export_drafts import _cell
+from flows.commands.table import json_text, rows_table
 from pipeline.fhir.elements import clean
 
 OVERRIDES = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
@@ -13,6 +16,20 @@ def test_neither_reaches_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     shown = capsys.readouterr().out
     assert "abcd31m" in shown
     assert not set(shown) & set(OVERRIDES + "\x1b\x07\x9b")
+
+
+def test_json_for_programs_has_them_as_escapes() -> None:
+    odd = f"ab{OVERRIDES}\x1b\x9b31m\u2028\ud800中"
+    told = json_text({"text": odd})
+    assert json.loads(told)["text"] == odd
+    assert "中" in told
+    assert not {one for one in told if not one.isprintable()}
+
+
+@pytest.mark.parametrize("begin", ["=", "+", "-", "@", "\t", "\r", "\n", "\uff1d"])
+def test_no_cell_of_an_export_is_computed(begin: str) -> None:
+    assert _cell(f"{begin}1+1") == f"'{begin}1+1"
+    assert _cell("1+1") == "1+1"
 
 
 def test_neither_reaches_a_resource() -> None:
