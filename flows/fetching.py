@@ -4,14 +4,16 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from flows.environment.person import login_name
 from flows.environment.workplace import Workplace
+from pipeline.archive import Leave
 from pipeline.errors import RetryLater, SkipStudy
 from pipeline.fhir import audit_events, door_events
-from pipeline.images import names_readable, refuse_unreadable
+from pipeline.images import all_films, left_in_the_archive, names_readable, refuse_unreadable
 from pipeline.ledger import Claim, Completeness
 from pipeline.settings import FolderArchive
 from pipeline.study import FetchedStudy, StudyContext, announced_digest
@@ -20,8 +22,11 @@ BACK_OFF_SECONDS = (0.5, 2.0, 5.0)
 LONGEST_PAUSE = 30.0
 
 
-def fetch_study(workplace: Workplace, archive: str, study_instance_uid: str, folder: Path) -> FetchedStudy:
-    """Bring the study's files; a short study or a busy archive is tried again, as often as its settings say.
+def fetch_study(
+    workplace: Workplace, archive: str, study_instance_uid: str, folder: Path, leave: Leave | None = None
+) -> FetchedStudy:
+    """Bring the study's files but those that ``leave`` names; a short study or a busy archive is tried again, as often
+    as its settings say.
 
     What came and can never be used is not asked for again. Returns the last attempt even if it is short. Raises what
     the archive raised last when nothing came.
@@ -30,7 +35,7 @@ def fetch_study(workplace: Workplace, archive: str, study_instance_uid: str, fol
     for attempt in range(1, attempts + 1):
         last = attempt == attempts
         try:
-            fetched = workplace.archive(archive).fetch(study_instance_uid, folder)
+            fetched = workplace.archive(archive).fetch(study_instance_uid, folder, leave)
         except RetryLater as error:
             if last:
                 raise
@@ -41,6 +46,23 @@ def fetch_study(workplace: Workplace, archive: str, study_instance_uid: str, fol
             pause = _back_off(attempt)
         time.sleep(min(pause, LONGEST_PAUSE))
     raise AssertionError("unreachable: the last attempt returns or raises")
+
+
+def leaving(workplace: Workplace, claim: Claim) -> Leave | None:
+    """What of the study need not come, by its list: all that this site's models cannot be shown.
+
+    None where its modalities are those of films (it then comes while it is listed), where a site's rule may take it for
+    something else, and for one that has a draft, which must not fall by a list.
+    """
+    if _as_a_whole(workplace, claim) or all_films(claim.modalities):
+        return None
+    return partial(left_in_the_archive, reader=workplace.reader)
+
+
+def _as_a_whole(workplace: Workplace, claim: Claim) -> bool:
+    if any("modality" in dict(rule.says) for rule in workplace.rules(claim.archive)):
+        return True  # what is listed is not what the site takes it for
+    return bool(claim.again or claim.reported_manifest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +79,7 @@ def unread(workplace: Workplace, claim: Claim) -> Unread | None:
     Raises SkipStudy("study-gone"). A study whose modalities name films is not listed a second time for it, and one that
     has a draft is looked at whole: that draft must not fall by a listing.
     """
-    if any("modality" in dict(rule.says) for rule in workplace.rules(claim.archive)):
-        return None  # what is listed is not what the site takes it for
-    if claim.again or claim.reported_manifest or names_readable(claim.modalities, workplace.reader.accepts):
+    if _as_a_whole(workplace, claim) or names_readable(claim.modalities, workplace.reader.accepts):
         return None
     try:
         announced = workplace.archive(claim.archive).instances(claim.study_instance_uid)

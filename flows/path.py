@@ -14,7 +14,7 @@ from typing import Any
 
 from flows.environment.stopping import stopped_by
 from flows.environment.workplace import Workplace
-from flows.fetching import fetch_study, transfer_events, unread
+from flows.fetching import fetch_study, leaving, transfer_events, unread
 from flows.given import Given, gather
 from flows.masks import drawn
 from flows.priors import Compared, with_last_prior
@@ -154,7 +154,8 @@ def fetch(
     """
     folder = workplace.study_folder(claim.ledger_id)
     try:
-        fetched = fetch_study(workplace, claim.archive, claim.study_instance_uid, folder)
+        leave = leaving(workplace, claim)
+        fetched = fetch_study(workplace, claim.archive, claim.study_instance_uid, folder, leave)
     except SkipStudy:
         if not pushed or not link_received(workplace.store, claim, folder):
             raise

@@ -94,6 +94,19 @@ class AnnouncedInstance:
 
 
 @dataclass(frozen=True, slots=True)
+class UnfetchedInstance:
+    """An announced instance that stays in the archive: its SOP Class or its series says that nobody here reads it.
+
+    ``modality`` is told by the class ("OT" where that tells none), ``why`` says it in words, free of patient data.
+    """
+
+    ref: InstanceRef
+    sop_class_uid: str
+    modality: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class HeldInstance:
     """One instance on local disk, as stored (never re-encoded).
 
@@ -143,11 +156,14 @@ class FetchedStudy:
     held: tuple[HeldInstance, ...]
     damaged: tuple[DamagedInstance, ...]
     folder: Path
+    unfetched: tuple[UnfetchedInstance, ...] = ()
+    """Announced and not asked for: no part of a gap."""
 
     @property
     def missing(self) -> tuple[str, ...]:
-        """SOP Instance UIDs announced and not held, sorted."""
-        held = {instance.ref.sop_instance_uid for instance in self.held}
+        """SOP Instance UIDs announced, asked for and not held, sorted."""
+        held = {one.ref.sop_instance_uid for one in self.held}
+        held |= {one.ref.sop_instance_uid for one in self.unfetched}
         return tuple(
             sorted(a.ref.sop_instance_uid for a in self.announced if a.ref.sop_instance_uid not in held)
         )
@@ -160,7 +176,7 @@ class FetchedStudy:
 
     @property
     def complete(self) -> bool:
-        """True when every announced instance is held."""
+        """True when every instance is held that was announced and asked for."""
         return not self.missing
 
     @property
@@ -292,6 +308,7 @@ class LeftOutReason(StrEnum):
     NOT_ACCEPTED_VIEW = "not-accepted-view"
     NOT_ACCEPTED_PLANES = "not-accepted-planes"
     SITE_RULE = "site-rule"
+    NOT_RETRIEVED = "not-retrieved"
 
 
 TOLD_ON_THE_REPORT = frozenset(

@@ -4,13 +4,16 @@
 ``folder`` reads DICOM files from disk. An archive is never trusted: completeness is counted by SOP Instance UID.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
 
 from pipeline.archive.passed_over import PassedOver
-from pipeline.study import AnnouncedInstance, FetchedStudy, FoundStudy, StudyQuery
+from pipeline.study import AnnouncedInstance, FetchedStudy, FoundStudy, StudyQuery, UnfetchedInstance
+
+Leave = Callable[[tuple[AnnouncedInstance, ...]], tuple[UnfetchedInstance, ...]]
+"""What of a study's list of instances is not asked for."""
 
 
 class Archive(Protocol):
@@ -31,9 +34,10 @@ class Archive(Protocol):
         """Image-level list of the study, sorted by UID. Raises RetryLater; SkipStudy("study-gone") when unknown."""
         ...
 
-    def fetch(self, study_instance_uid: str, folder: Path) -> FetchedStudy:
+    def fetch(self, study_instance_uid: str, folder: Path, leave: Leave | None = None) -> FetchedStudy:
         """Bring the study's files into ``folder`` (created, private), streamed to disk, one file per instance.
 
+        What ``leave`` names of the list stays in the archive (files of a folder are all taken) and is ``unfetched``.
         A short study is returned as it is (``missing`` names the gap): the caller retries, then records it. Damaged
         objects are reported in ``damaged``. Raises RetryLater when nothing came, FailStudy when it never will,
         StopRun("disk-full") below the free-space watermark.

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from pipeline.archive import Leave
 from pipeline.archive.part10 import Fault, Part10Header, read_part10_header
 from pipeline.archive.passed_over import PassedOver
 from pipeline.archive.spool import DiskLimits, Spool
@@ -90,7 +91,12 @@ class FolderStudies:
                 listed[ref] = header.sop_class_uid
         return announced(listed)
 
-    def fetch(self, study_instance_uid: str, folder: Path) -> FetchedStudy:
+    def fetch(
+        self,
+        study_instance_uid: str,
+        folder: Path,
+        leave: Leave | None = None,
+    ) -> FetchedStudy:
         """See ``Archive.fetch``: files are copied, hashed on the way."""
         entries = self._entries_of(study_instance_uid)
         expected = self.instances(study_instance_uid)

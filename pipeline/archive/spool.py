@@ -24,7 +24,14 @@ from pipeline.archive.digesting import InlineDigest, OverlappedDigest, RunningDi
 from pipeline.archive.part10 import Fault, Part10Header, header_of, read_part10_header, rewrapped
 from pipeline.archive.study_answers import PATIENT_ID
 from pipeline.errors import FirstreadError, RetryLater, StopRun
-from pipeline.study import AnnouncedInstance, DamagedInstance, FetchedStudy, HeldInstance, InstanceRef
+from pipeline.study import (
+    AnnouncedInstance,
+    DamagedInstance,
+    FetchedStudy,
+    HeldInstance,
+    InstanceRef,
+    UnfetchedInstance,
+)
 
 log = logging.getLogger(__name__)
 
@@ -244,13 +251,16 @@ class Spool:
             self._note(Fault(code, message), sop_instance_uid)
 
     def outcome(
-        self, announced: tuple[AnnouncedInstance, ...], failure: FirstreadError | None
+        self,
+        announced: tuple[AnnouncedInstance, ...],
+        failure: FirstreadError | None,
+        unfetched: Iterable[UnfetchedInstance] = (),
     ) -> FetchedStudy:
         """What the fetch brought, against what was announced, however it ended.
 
         Raises ``failure`` when nothing came or the run cannot go on; RetryLater when nothing came for no stated reason.
         """
-        fetched = self.fetched(announced)
+        fetched = self.fetched(announced, unfetched)
         if isinstance(failure, StopRun):
             raise failure
         if not fetched.held and not fetched.damaged and announced:
@@ -261,8 +271,10 @@ class Spool:
             log.warning("a fetch ended early: %s", failure)
         return fetched
 
-    def fetched(self, announced: Iterable[AnnouncedInstance]) -> FetchedStudy:
-        """What the fetch brought, against what was announced."""
+    def fetched(
+        self, announced: Iterable[AnnouncedInstance], unfetched: Iterable[UnfetchedInstance] = ()
+    ) -> FetchedStudy:
+        """What the fetch brought, against what was announced; ``unfetched`` but for what an earlier attempt brought."""
         with self._lock:
             held = tuple(sorted(self._held.values(), key=lambda instance: instance.ref.sop_instance_uid))
             damaged = tuple(
@@ -270,7 +282,8 @@ class Spool:
                 for (uid, code), damage in sorted(self._damaged.items())
                 if code in ("duplicate-conflict", "two-patients") or uid not in self._held
             )
-        return FetchedStudy(self.study_instance_uid, tuple(announced), held, damaged, self.folder)
+            left = tuple(one for one in unfetched if one.ref.sop_instance_uid not in self._held)
+        return FetchedStudy(self.study_instance_uid, tuple(announced), held, damaged, self.folder, left)
 
     def _adopt(self) -> None:
         for path in sorted(self.folder.iterdir()):

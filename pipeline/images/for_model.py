@@ -1,5 +1,7 @@
 """Which of a study's instances a model is shown: its films, or what else it reads: planes of one series, pictures."""
 
+from dataclasses import replace
+
 from pipeline.accepts import FILMS_ALONE, StudyReader
 from pipeline.errors import SkipStudy
 from pipeline.images.admission import refusal
@@ -7,7 +9,7 @@ from pipeline.images.pictures import has_pictures, prepare_pictures
 from pipeline.images.prepare import StudyHeaders, prepare, read_headers
 from pipeline.images.trust import HEADERS_ALONE, SiteTrust
 from pipeline.images.volumes.slices import has_slices, prepare_slices
-from pipeline.study import FetchedStudy, ImageSet, StudyContext
+from pipeline.study import FetchedStudy, ImageSet, InstanceDescription, LeftOut, LeftOutReason, StudyContext
 
 
 def prepare_for(
@@ -20,9 +22,24 @@ def prepare_for(
     """As ``prepare``; of a study without a film of the chest what ``reader`` accepts is shown, planes before pictures.
 
     Raises as ``prepare``, ``prepare_slices`` and ``prepare_pictures``; what is no kind that is read is refused in
-    words.
+    words. What stays in the archive is listed and left out like the rest.
     """
-    read = read or read_headers(study)
+    context, images = _prepared(study, read or read_headers(study), reader, trust)
+    if not study.unfetched:
+        return context, images
+    left_out = tuple(
+        LeftOut(one.ref.sop_instance_uid, LeftOutReason.NOT_RETRIEVED, one.why) for one in study.unfetched
+    )
+    listed = tuple(InstanceDescription(one.ref, one.sop_class_uid, one.modality) for one in study.unfetched)
+    return (
+        replace(context, instances=context.instances + listed),
+        replace(images, left_out=images.left_out + left_out),
+    )
+
+
+def _prepared(
+    study: FetchedStudy, read: StudyHeaders, reader: StudyReader, trust: SiteTrust
+) -> tuple[StudyContext, ImageSet]:
     try:
         return prepare(study, read, longest_side=reader.longest_side, laterals=reader.laterals, trust=trust)
     except SkipStudy as reason:

@@ -64,6 +64,15 @@ _RESULT_ROOTS = (f"{_ROOT}88.", f"{_ROOT}11.", f"{_ROOT}9.", f"{_ROOT}481.", f"{
 """Structured reports and key objects, presentation states, waveforms, radiotherapy, annotations."""
 _NO_PATIENT_ROOTS = (f"{_ROOT}501.", f"{_ROOT}601.")
 """DICOS and DICONDE: security and material testing."""
+_TELLS_OF_OTHERS = frozenset({f"{_ROOT}88.59", f"{_ROOT}11.1"})
+"""Key objects and presentation states of grey pictures, which are asked of other instances."""
+_SINGLE_PLANES = frozenset({f"{_ROOT}2", f"{_ROOT}4", f"{_ROOT}128"})
+_BY_CLASS = (
+    (f"{_ROOT}1.1.", "DX"), (f"{_ROOT}1.2.", "MG"), (f"{_ROOT}1.3.", "IO"), (f"{_ROOT}3.1.", "US"),
+    (f"{_ROOT}88.59.", "KO"), (f"{_ROOT}88.", "SR"), (f"{_ROOT}11.", "PR"), (f"{_ROOT}104.", "DOC"),
+    (f"{_ROOT}9.1.", "ECG"), (f"{_ROOT}481.2.", "RTDOSE"), (f"{_ROOT}481.3.", "RTSTRUCT"), (f"{_ROOT}481.5.", "RTPLAN"),
+)  # fmt: skip
+"""Modality by the beginning of a class (PS3.3 C.7.3.1.1.1), dots on both ends."""
 _PLANES = {"a CT": "CT", "an MR": "MR", "a PET": "PT"}
 _TOMOSYNTHESIS_AS_CT = (Kind.TOMOSYNTHESIS, "a breast tomosynthesis")
 
@@ -95,6 +104,39 @@ def accepted_by_listing(sop_class_uid: str, accepts: Sequence[Accepts]) -> bool:
     """Whether an instance of a class may be one that ``accepts`` names."""
     found = _of_class(sop_class_uid)
     return found is not None and any(one.kind is found[0] for one in accepts)
+
+
+def read_by_class(sop_class_uid: str, accepts: Sequence[Accepts]) -> bool:
+    """Whether an instance of a class may be a film of the chest, one that ``accepts`` names, or say how to take others
+    (a key object may reject them, a presentation state turns them).
+    """
+    if sop_class_uid in _TELLS_OF_OTHERS or f"{sop_class_uid}.".startswith(f"{SECONDARY_CAPTURE}."):
+        return True
+    found = _of_class(sop_class_uid)
+    if found is None or found[0] is Kind.FILM:
+        return found is not None and not found[1].startswith("a raw ")
+    modality = _PLANES.get(found[1], "")
+    kinds = {found[0], Kind.TOMOSYNTHESIS} if modality == "CT" else {found[0]}
+    return any(
+        one.kind in kinds and (not modality or not one.modalities or modality in one.modalities)
+        for one in accepts
+    )
+
+
+def is_one_plane(sop_class_uid: str) -> bool:
+    """Whether each instance of a class is one plane of CT, MR or PET."""
+    return sop_class_uid in _SINGLE_PLANES
+
+
+def modality_by_class(sop_class_uid: str) -> str:
+    """The modality that a class alone tells; "OT" where it tells none."""
+    named = in_words_by_listing(sop_class_uid)
+    told = next((term for root, term in _BY_CLASS if f"{sop_class_uid}.".startswith(root)), "")
+    return (
+        told
+        or _PLANES.get(named)
+        or next((term for term, one in MODALITIES.items() if one.words == named), "OT")
+    )
 
 
 def modalities_of(accepts: Sequence[Accepts]) -> frozenset[str]:

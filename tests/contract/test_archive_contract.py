@@ -18,7 +18,7 @@ from pipeline.archive.opening import open_archive
 from pipeline.dicom_writer import EXPLICIT_LITTLE, JPEG_2000_LOSSLESS, JPEG_LS_LOSSLESS, RLE_LOSSLESS
 from pipeline.errors import ConfigurationError, FirstreadError, SkipStudy
 from pipeline.settings import ArchiveSettings, DicomwebArchive, DimseArchive, FolderArchive
-from pipeline.study import StudyQuery, announced_digest
+from pipeline.study import AnnouncedInstance, StudyQuery, UnfetchedInstance, announced_digest
 from tests.servers import (
     CALLING,
     LOOPBACK,
@@ -257,6 +257,32 @@ def test_a_second_fetch_brings_only_what_is_missing(subject: Subject, tmp_path: 
     assert sorted(path.name for path in (tmp_path / "study").iterdir()) == sorted(
         h.path.name for h in first.held
     )
+
+
+@pytest.mark.parametrize("series", ["one of two whole", "a part of each"])
+def test_what_is_left_in_the_archive_does_not_travel(series: str, subject: Subject, tmp_path: Path) -> None:
+    uid = max(subject.shelf.studies, key=lambda study: len(subject.shelf.studies[study]))
+
+    def leave(announced: tuple[AnnouncedInstance, ...]) -> tuple[UnfetchedInstance, ...]:
+        by_series: dict[str, list[AnnouncedInstance]] = {}
+        for one in announced:
+            by_series.setdefault(one.ref.series_instance_uid, []).append(one)
+        largest = max(by_series.values(), key=len)
+        left = largest[:1] if series == "a part of each" else min(by_series.values(), key=len)
+        return tuple(UnfetchedInstance(one.ref, one.sop_class_uid, "DX", "by the test") for one in left)
+
+    with subject.open() as archive:
+        fetched = archive.fetch(uid, tmp_path / "study", leave)
+        announced = archive.instances(uid)
+    if subject.kind == "folder":
+        assert (len(fetched.held), fetched.unfetched) == (len(announced), ()), (
+            "files of a folder are all taken"
+        )
+        return
+    assert fetched.unfetched == leave(announced)
+    left = {one.ref for one in fetched.unfetched}
+    assert {one.ref for one in fetched.held} == {one.ref for one in announced} - left
+    assert (fetched.missing, fetched.complete, fetched.damaged) == ((), True, ())
 
 
 def test_four_studies_at_once(subject: Subject, tmp_path: Path) -> None:

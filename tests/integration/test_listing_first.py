@@ -11,14 +11,15 @@ from pydicom.data import get_testdata_file
 
 from flows.environment.workplace import Workplace
 from flows.path import RetrievedStudy, bring
+from pipeline.accepts import FILMS_ALONE, Accepts, Kind, StudyReader
 from pipeline.archive.dicomweb.dicomweb_archive import DicomwebStudies
 from pipeline.archive.dimse.dimse_archive import DimseStudies
 from pipeline.archive.folder import FolderStudies
 from pipeline.errors import SkipStudy
-from pipeline.images import refuse_unreadable
+from pipeline.images import left_in_the_archive, refuse_unreadable
 from pipeline.ledger import LedgerState, SettledOutcome
 from pipeline.settings import Settings
-from pipeline.study import FetchedStudy, StudyQuery
+from pipeline.study import AnnouncedInstance, FetchedStudy, InstanceRef, StudyQuery
 from tests.servers import LOOPBACK, free_port, orthanc, store_over_rest
 from tests.synthetic import write_chest
 
@@ -54,8 +55,10 @@ def test_only_the_film_is_retrieved(
     retrieved: list[str] = []
     for adapter in (DicomwebStudies, DimseStudies, FolderStudies):
 
-        def fetch(self: Any, uid: str, folder: Path, whole: Any = adapter.fetch) -> FetchedStudy:
-            fetched: FetchedStudy = whole(self, uid, folder)
+        def fetch(
+            self: Any, uid: str, folder: Path, leave: Any = None, whole: Any = adapter.fetch
+        ) -> FetchedStudy:
+            fetched: FetchedStudy = whole(self, uid, folder, leave)
             retrieved.extend(one.ref.sop_instance_uid for one in fetched.held)
             return fetched
 
@@ -110,3 +113,37 @@ def test_what_a_listing_tells(modalities: tuple[str, ...], classes: list[str], c
     with pytest.raises(SkipStudy) as caught:
         refuse_unreadable(modalities, classes)
     assert caught.value.code == code
+
+
+SR, PR, KO, PET, SEG = (
+    f"1.2.840.10008.5.1.4.1.1.{tail}" for tail in ("88.67", "11.1", "88.59", "128", "66.4")
+)
+ROOMY = StudyReader("sections", accepts=(Accepts(Kind.SLICES, modalities=("CT",), least=3, most=8),))
+
+
+@pytest.mark.parametrize(
+    ("listed", "reader", "left"),
+    [
+        ([("1", CR), ("2", SR), ("3", CT)], FILMS_ALONE, {"1": "SR", "2": "CT"}),
+        ([("1", CR), ("2", PR), ("2", KO), ("3", SC), ("3", "")], FILMS_ALONE, {}),
+        ([("1", CR), ("2", DX_RAW)], FILMS_ALONE, {"1": "DX"}),
+        ([("1", CT)] * 3 + [("2", CT)] * 2 + [("3", SR)], ROOMY, {"3": "CT", "4": "CT", "5": "SR"}),
+        (
+            [("1", CT)] * 3 + [("2", PET)] * 3 + [("3", SEG)],
+            ROOMY,
+            {"3": "PT", "4": "PT", "5": "PT", "6": "SEG"},
+        ),
+        ([("1", CT)] * 3 + [("2", "1.3.12.2.1107.5.9.1")], ROOMY, {"3": "OT"}),
+        ([("1", CT)] * 2, ROOMY, {}),  # of none is anything shown: its headers say why
+    ],
+)
+def test_what_stays_in_the_archive_by_its_list(
+    listed: list[tuple[str, str]], reader: StudyReader, left: dict[str, str]
+) -> None:
+    announced = tuple(
+        AnnouncedInstance(InstanceRef("1.2", series, str(number)), uid)
+        for number, (series, uid) in enumerate(listed)
+    )
+    found = left_in_the_archive(announced, reader)
+    assert {one.ref.sop_instance_uid: one.modality for one in found} == left
+    assert all("not retrieved" in one.why for one in found)

@@ -4,6 +4,7 @@ import http.client
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import suppress
 from dataclasses import replace
 from datetime import date
 from functools import partial
@@ -12,6 +13,7 @@ from types import TracebackType
 from typing import Self
 from urllib.parse import quote, urlencode
 
+from pipeline.archive import Leave
 from pipeline.archive.coverage import Answers, Coverage, Window
 from pipeline.archive.dicomweb import rows as qido
 from pipeline.archive.dicomweb.http import HttpArchive, is_redirect, refusal, unreachable
@@ -23,7 +25,14 @@ from pipeline.archive.study_answers import DIGEST_TAGS, announced, is_wanted
 from pipeline.archive.uids import is_uid
 from pipeline.errors import ConfigurationError, FailStudy, FirstreadError, RetryLater, SkipStudy, StopRun
 from pipeline.settings import DicomwebArchive
-from pipeline.study import AnnouncedInstance, FetchedStudy, FoundStudy, InstanceRef, StudyQuery
+from pipeline.study import (
+    AnnouncedInstance,
+    FetchedStudy,
+    FoundStudy,
+    InstanceRef,
+    StudyQuery,
+    UnfetchedInstance,
+)
 
 log = logging.getLogger(__name__)
 
@@ -102,11 +111,19 @@ class DicomwebStudies:
         except (FailStudy, SkipStudy, StopRun) as error:
             log.warning("archive %s does not list by series: %s", self.name, error.code)
 
-    def fetch(self, study_instance_uid: str, folder: Path) -> FetchedStudy:
-        """See ``Archive.fetch``: one WADO-RS of the study, then what is still missing by instance."""
+    def fetch(self, study_instance_uid: str, folder: Path, leave: Leave | None = None) -> FetchedStudy:
+        """See ``Archive.fetch``: one WADO-RS of the study, then what is still missing by instance.
+
+        With ``leave`` the list comes first, and where it leaves some out the rest is asked for series by series.
+        """
         path = f"/studies/{_checked(study_instance_uid)}"
         spool = Spool(study_instance_uid, folder, self._disk)
         failure: FirstreadError | None = None
+        if leave is not None:
+            expected = self.instances(study_instance_uid)
+            if unfetched := leave(expected):
+                failure = self._retrieve_some(path, spool, expected, unfetched)
+                return spool.outcome(expected, failure, unfetched)
         listing = self._pool.submit(self.instances, study_instance_uid)  # while the archive gathers the study
         try:
             if not spool.held():
@@ -197,6 +214,25 @@ class DicomwebStudies:
             return qido.parse_rows(body, self.passed_over)
         except ValueError:
             raise _not_dicomweb(response, body) from None
+
+    def _retrieve_some(
+        self,
+        path: str,
+        spool: Spool,
+        expected: tuple[AnnouncedInstance, ...],
+        unfetched: tuple[UnfetchedInstance, ...],
+    ) -> FirstreadError | None:
+        """Retrieve all but ``unfetched``: a series of which nothing is held or left by one WADO-RS, then the rest."""
+        left = {one.ref.sop_instance_uid for one in unfetched}
+        here = spool.held() | left
+        split = {one.ref.series_instance_uid for one in expected if one.ref.sop_instance_uid in here}
+        for series in sorted({one.ref.series_instance_uid for one in expected} - split - {""}):
+            with suppress(SkipStudy):  # no such resource: by instance then
+                failure = self._retrieve(f"{path}/series/{series}", spool, "")
+                if failure is not None and failure.code in _AWAY:
+                    return failure
+        wanted = tuple(one for one in expected if one.ref.sop_instance_uid not in left)
+        return self._retrieve_missing(path, spool, wanted)
 
     def _retrieve_missing(
         self, path: str, spool: Spool, expected: tuple[AnnouncedInstance, ...]

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from pipeline.archive import Leave
 from pipeline.archive.coverage import Answers, Coverage, Window
 from pipeline.archive.dimse import statuses
 from pipeline.archive.dimse.command import C_ECHO_RQ, Command
@@ -120,17 +121,18 @@ class DimseStudies:
             raise SkipStudy("study-gone", "the archive lists no instance of the study")
         return announced(listed)
 
-    def fetch(self, study_instance_uid: str, folder: Path) -> FetchedStudy:
-        """See ``Archive.fetch``: the whole study, or only what an earlier attempt left missing.
+    def fetch(self, study_instance_uid: str, folder: Path, leave: Leave | None = None) -> FetchedStudy:
+        """See ``Archive.fetch``: the whole study, whole series of it, or only what an earlier attempt left missing.
 
         One fetch per study.
         """
         with self._one_at_a_time(study_instance_uid):
             expected = self.instances(study_instance_uid)
+            unfetched = leave(expected) if leave else ()
+            left = {one.ref.sop_instance_uid for one in unfetched}
             spool = Spool(study_instance_uid, folder, self._disk)
-            missing = tuple(
-                instance for instance in expected if instance.ref.sop_instance_uid not in spool.held()
-            )
+            here = spool.held() | left
+            missing = tuple(instance for instance in expected if instance.ref.sop_instance_uid not in here)
             failure: FirstreadError | None = None
             if missing:
                 try:
@@ -138,7 +140,7 @@ class DimseStudies:
                 except RetryLater as error:
                     failure = error
                 spool.check()
-            return spool.outcome(expected, failure)
+            return spool.outcome(expected, failure, unfetched)
 
     def _retrieve(
         self, spool: Spool, expected: tuple[AnnouncedInstance, ...], missing: tuple[AnnouncedInstance, ...]
@@ -148,6 +150,7 @@ class DimseStudies:
         Orthanc ends a C-MOVE at the first instance that its destination refuses. What was refused here is not asked
         for again; what still does not come is asked for one by one, so that one instance does not keep back others.
         """
+        wanted = missing
         retrieval, patient = self._retrieval(), self._patients.get(spool.study_instance_uid, "")
         failure = retrieval.retrieve(spool, expected, missing, patient)
         while failure is not None and failure.code == statuses.ENDED_EARLY:
@@ -162,7 +165,7 @@ class DimseStudies:
                 break
             last = retrieval.retrieve(spool, expected, (instance,), patient)
             in_vain = 0 if last is None or not spool.lacking((instance,)) else in_vain + 1
-        return failure if spool.lacking(expected) else None
+        return failure if spool.lacking(wanted) else None
 
     def echo(self) -> str:
         """See ``Archive.echo``: C-ECHO."""

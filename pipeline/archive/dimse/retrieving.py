@@ -2,6 +2,7 @@
 
 import logging
 import threading
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import groupby
@@ -340,7 +341,7 @@ def _requests(
     missing: tuple[AnnouncedInstance, ...],
     patient_id: str | None,
 ) -> Iterator[dict[int, tuple[str, str]]]:
-    """Identifiers: the study while nothing is held, else the missing instances, series by series."""
+    """Identifiers: the study where all of it is missing, else whole series, and of others the missing instances."""
     study = {STUDY: ("UI", spool.study_instance_uid)}
     if patient_id is not None:
         study[PATIENT] = ("LO", patient_id)
@@ -348,8 +349,12 @@ def _requests(
         yield {**study, LEVEL: ("CS", "STUDY")}
         return
     ordered = sorted(missing, key=lambda instance: instance.ref.series_instance_uid)
+    whole = Counter(instance.ref.series_instance_uid for instance in expected)
     for series, instances in groupby(ordered, key=lambda instance: instance.ref.series_instance_uid):
         uids = [instance.ref.sop_instance_uid for instance in instances]
+        if len(uids) == whole[series] > 1:
+            yield {**study, LEVEL: ("CS", "SERIES"), SERIES: ("UI", series)}
+            continue
         for at in range(0, len(uids), _UIDS_PER_REQUEST):
             some = "\\".join(uids[at : at + _UIDS_PER_REQUEST])
             yield {**study, LEVEL: ("CS", "IMAGE"), SERIES: ("UI", series), INSTANCE: ("UI", some)}
