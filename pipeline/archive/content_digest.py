@@ -244,9 +244,7 @@ def _feed_element(feed: Feed, reader: ElementReader, header: tuple[int, bytes, i
         raise EOFError("an element's value is cut")
     if tag & 0xFFFF == 0 or tag == _TRAILING_PADDING:
         return end
-    if length and vr == b"SQ":
-        _feed_items(feed, reader, tag, value, end, depth, delimited=False)
-    elif vr not in (b"", b"UN") or not _fed_as_items(feed, _inside(reader, vr), tag, value, end, depth):
+    if vr not in (b"", b"UN", b"SQ") or not _fed_as_items(feed, _inside(reader, vr), tag, value, end, depth):
         feed(_leaf(tag, length))
         _feed_value(feed, reader, vr, value, end)
     return end

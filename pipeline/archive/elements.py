@@ -13,6 +13,8 @@ from pipeline.archive.guarded_file import GuardedFile
 from pipeline.element_encoding import ITEM, ITEM_END, LONG_VRS, SEQUENCE_END, SHORT_VRS, UNDEFINED
 
 Encoded = bytes | bytearray | memoryview | GuardedFile
+Patch = tuple[int, int, bytes]
+"""From where to where other bytes have to stand, and which, so that every reader understands the data set."""
 
 PIXEL_DATA = 0x7FE00010
 _DEEPEST = 32
@@ -57,12 +59,12 @@ class ElementReader:
         encoded: Encoded,
         encoding: Encoding,
         end: int,
-        unknown: list[tuple[int, int]] | None = None,
+        patches: list[Patch] | None = None,
         left: list[int] | None = None,
     ) -> None:
         self.encoded = encoded
         self._bytes = None if isinstance(encoded, GuardedFile) else encoded
-        self.unknown = [] if unknown is None else unknown
+        self.patches: list[Patch] = [] if patches is None else patches
         self.encoding = encoding
         self._is_explicit = encoding.explicit
         self.end = end
@@ -97,13 +99,33 @@ class ElementReader:
         if vr in LONG_VRS:
             if at + 12 > self.end:
                 raise EOFError("element header is cut")
-            return tag, vr, at + 12, self._long(head, here + 8)[0]
+            stated = self._long(head, here + 8)[0]
+            if length and self._is_short(tag, at, length, stated):
+                return tag, vr, at + 8, length
+            return tag, vr, at + 12, stated
         value, length = self._unknown(at, tag, self.encoded[at : min(at + 12, self.end)])
         return tag, b"UN", value, length
 
     def written(self, encoding: Encoding) -> "ElementReader":
         """The same bytes, read as another encoding."""
         return ElementReader(self.encoded, encoding, self.end, left=self._left)
+
+    def delimiter(self, tag: int) -> bytes:
+        """The eight bytes of an item or sequence delimiter."""
+        order = "<" if self.encoding.little else ">"
+        return struct.pack(order + "HHI", tag >> 16, tag & 0xFFFF, 0)
+
+    def _is_short(self, tag: int, at: int, length: int, stated: int) -> bool:
+        """Whether a value representation of 32-bit lengths was written with a 16-bit one (PS3.5 7.1.2 reserves two
+        zero bytes there), as some writers do: then another element begins where that ends.
+        """
+        if (stated != UNDEFINED and self._begins_after(tag, at + 12 + stated)) or not self._begins_after(
+            tag, at + 8 + length
+        ):
+            return False
+        order = "<" if self.encoding.little else ">"
+        self.patches.append((at + 6, at + 8, b"\0\0" + struct.pack(order + "I", length)))
+        return True
 
     def tag_of(self, head: bytes | bytearray | memoryview) -> int:
         group, element = self._tag(head, 0)
@@ -120,7 +142,7 @@ class ElementReader:
             layouts.insert(0 if bytes(head[6:8]) == b"\0\0" else 1, (at + 12, int(self._long(head, 8)[0])))
         for value, length in layouts:
             if length != UNDEFINED and self._begins_after(tag, value + length):
-                self.unknown.append((at, value + length))
+                self.patches.append((at, value + length, b""))
                 return value, length
         raise ValueError("no value representation where one is due")
 
@@ -143,15 +165,16 @@ def elements(
     encoding: Encoding,
     start: int = 0,
     end: int | None = None,
-    unknown: list[tuple[int, int]] | None = None,
+    patches: list[Patch] | None = None,
 ) -> Iterator[DataElement]:
     """Yield the top-level elements from ``start`` to ``end``; bytes behind them that are no element are passed over.
 
-    ``unknown`` gathers from where to where elements lie whose value representation nobody knows, nested ones included,
-    and bytes behind the pixel data that are no element. Raises EOFError where bytes that were announced are missing,
-    ValueError where the bytes are not elements.
+    ``patches`` gathers, in their order, what other readers would stumble over: elements whose value representation
+    nobody knows, nested ones included, and bytes behind the pixel data that are no whole element, both to be left out;
+    delimiters that are wrong or missing. Raises EOFError where bytes that were announced are missing, ValueError where
+    the bytes are not elements.
     """
-    reader = ElementReader(encoded, encoding, len(encoded) if end is None else end, unknown)
+    reader = ElementReader(encoded, encoding, len(encoded) if end is None else end, patches)
     at = start
     last = -1
     end, header = reader.end, reader.header
@@ -159,13 +182,20 @@ def elements(
         if (at + 8 > end or encoded[at : at + 4] == NO_TAG) and is_only_padding(reader, at):
             return
         if last >= PIXEL_DATA and not goes_on(reader, at, last):
-            reader.unknown.append((at, end))
+            reader.patches.append((at, end, b""))
             return
-        tag, vr, value, length = header(at)
-        undefined = length == UNDEFINED
-        at = _after_items_of(reader, value, vr, tag == PIXEL_DATA, 0) if undefined else value + length
-        if at > end:
-            raise EOFError("an element's value is cut")
+        begun, mended = at, len(reader.patches)
+        try:
+            tag, vr, value, length = header(at)
+            undefined = length == UNDEFINED
+            at = _after_items_of(reader, value, vr, tag == PIXEL_DATA, 0) if undefined else value + length
+            if at > end:
+                raise EOFError("an element's value is cut")
+        except EOFError:
+            if last < PIXEL_DATA:
+                raise
+            reader.patches[mended:] = [(begun, end, b"")]  # every pixel is there
+            return
         last = tag
         yield DataElement(tag, vr, value, at - value, undefined)
 
@@ -217,22 +247,38 @@ def _after_items_of(reader: ElementReader, at: int, vr: bytes, pixels: bool, dep
     """The position after the items of an element of undefined length (PS3.5 sections 7.5 and A.4)."""
     if depth > _DEEPEST:
         raise ValueError("sequences are nested too deeply")
-    inner = reader
-    if vr == b"UN":  # PS3.5 section 6.2.2 note 2: its items are implicit VR little endian
-        inner = reader.written(IMPLICIT_LITTLE)
+    if vr != b"UN":
+        return _after_row(reader, at, pixels, depth)
+    inner = reader.written(IMPLICIT_LITTLE)  # PS3.5 section 6.2.2 note 2
+    try:
+        after = _after_row(inner, at, pixels, depth)
+    except (ValueError, EOFError):  # explicit VR, as writers had it before that was settled (CP 246)
+        mended = len(reader.patches)
+        after = _after_row(reader, at, pixels, depth)
+        reader.patches.insert(mended, (at - 8, at - 6, b"SQ"))
+        return after
+    reader.patches += inner.patches
+    return after
+
+
+def _after_row(reader: ElementReader, at: int, pixels: bool, depth: int) -> int:
+    """The position after a row of items and its delimiter."""
     first = at
     while True:
-        if pixels and at > first and _fragments_ended(inner, at):
+        if pixels and at > first and _fragments_ended(reader, at):
             return at  # some encoders leave the last delimiter out; every fragment is whole
-        if at + 8 > inner.end:
+        if at + 8 > reader.end:
             raise EOFError("a sequence is cut")
-        tag, _, value, length = inner.header(at)
+        tag, _, value, length = reader.header(at)
         if tag == SEQUENCE_END:
+            return value
+        if tag == ITEM_END and not pixels:
+            reader.patches.append((at, value, reader.delimiter(SEQUENCE_END)))
             return value
         if tag != ITEM:
             raise ValueError("a sequence holds something that is no item")
-        at = _after_item(inner, value, depth) if length == UNDEFINED else value + length
-        if at > inner.end:
+        at = _after_item(reader, value, depth) if length == UNDEFINED else value + length
+        if at > reader.end:
             raise EOFError("an item is cut")
 
 
@@ -246,6 +292,9 @@ def _after_item(reader: ElementReader, at: int, depth: int) -> int:
         tag, vr, value, length = reader.header(at)
         if tag == ITEM_END:
             return value
+        if tag in (ITEM, SEQUENCE_END):  # the item before ends here, too
+            reader.patches.append((at, at, reader.delimiter(ITEM_END)))
+            return at
         at = _after_items_of(reader, value, vr, False, depth + 1) if length == UNDEFINED else value + length
         if at > reader.end:
             raise EOFError("an item's element is cut")

@@ -21,6 +21,7 @@ from pipeline.archive.elements import (
     ElementReader,
     Encoded,
     Encoding,
+    Patch,
     elements,
     sniff,
 )
@@ -42,9 +43,6 @@ _NATIVE = frozenset(
 )
 
 _PLAIN = (IMPLICIT_VR_LITTLE_ENDIAN, EXPLICIT_VR_LITTLE_ENDIAN, EXPLICIT_VR_BIG_ENDIAN)
-_NO_SYNTAX = (
-    "compressed pixels without a file meta group (PS3.10 section 7.1): nothing names their transfer syntax"
-)
 
 _LONGEST_VALUE = 1 << 12
 _INFLATED_HEAD = 1 << 22
@@ -66,16 +64,30 @@ class Lenience(StrEnum):
     META_LENGTH = "meta-length"
     META_UID = "meta-uid"
     UNKNOWN_VR = "unknown-vr"
+    SEQUENCE = "sequence-form"
+    NO_SYNTAX = "no-syntax"
     BYTES_AFTER = "bytes-after"
     ENCODING = "encoding"
+
+
+_UNNAMED = {
+    Lenience.NO_FILE_META: (
+        "no-file-meta",
+        "compressed pixels without a file meta group (PS3.10 section 7.1): nothing names their transfer syntax",
+    ),
+    Lenience.NO_SYNTAX: (
+        "no-transfer-syntax",
+        "compressed pixels, and the file meta group names no transfer syntax (PS3.10 section 7.1)",
+    ),
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Part10Header:
     """What a whole file says of itself. ``values`` holds the raw bytes of the tags that were asked for.
 
-    ``dataset_start`` is where the data set begins, ``unknown`` where elements lie whose value representation nobody
-    knows; ``lenience`` says why the file must be written anew before another reader sees it (``rewrapped``).
+    ``dataset_start`` is where the data set begins, ``patches`` what of it has to stand otherwise for other readers;
+    ``lenience`` says why the file must be written anew before another reader sees it (``rewrapped``).
     """
 
     study_instance_uid: str
@@ -86,7 +98,7 @@ class Part10Header:
     encoding: Encoding
     values: Mapping[int, bytes] = field(default_factory=dict)
     dataset_start: int = 0
-    unknown: tuple[tuple[int, int], ...] = ()
+    patches: tuple[Patch, ...] = ()
     lenience: tuple[Lenience, ...] = ()
 
 
@@ -136,14 +148,15 @@ def header_of(
 def rewrapped(path: Path, header: Part10Header, target: Path) -> None:
     """Write the data set of ``path`` behind a file meta group of our own to ``target``. Raises OSError.
 
-    Byte by byte, but without the elements whose value representation nobody knows.
+    Byte by byte, but for its patches.
     """
     with path.open("rb") as source, target.open("xb") as file:
         file.write(file_header(header.sop_class_uid, header.sop_instance_uid, header.transfer_syntax_uid))
         at = header.dataset_start
-        for start, end in header.unknown:
+        for start, end, instead in header.patches:
             source.seek(at)
             file.write(source.read(start - at))
+            file.write(instead)
             at = end
         source.seek(at)
         shutil.copyfileobj(source, file, 1 << 20)
@@ -162,7 +175,7 @@ def _header(
         return Fault("malformed-meta", "the file meta group cannot be read")
     syntax = clean_uid(meta.get(TRANSFER_SYNTAX, b""))
     if not is_uid(syntax):
-        return Fault("no-transfer-syntax", "the file meta group names no transfer syntax")
+        return _evident(encoded, start, wanted, Lenience.NO_SYNTAX)
     header = _walk(encoded, start, syntax, wanted, digest)
     if isinstance(header, Fault):
         return header
@@ -172,7 +185,7 @@ def _header(
     lenience = tuple(
         lenience
         for lenience, so in (
-            (Lenience.NOPREAMBLE, meta_start == 0),
+            (Lenience.NOPREAMBLE, meta_start != len(PREAMBLE)),
             (
                 Lenience.META_LENGTH,
                 len(stated) != 4 or after_length + struct.unpack("<I", stated)[0] != start,
@@ -186,7 +199,8 @@ def _header(
 
 def _meta_start(encoded: GuardedFile | bytes) -> int | None:
     """Where the file meta group begins, also without the preamble before it; None where there is none."""
-    for start in (len(PREAMBLE), 0) if encoded[128:132] == b"DICM" else (0,):
+    bare = 4 if encoded[:4] == b"DICM" else 0
+    for start in (len(PREAMBLE), bare) if encoded[128:132] == b"DICM" else (bare,):
         if encoded[start : start + 2] == b"\x02\x00" and encoded[start + 3 : start + 4] == b"\0":
             return start
     return None
@@ -200,17 +214,15 @@ def _walk(
     digest: WalkedDigest | None = None,
 ) -> Part10Header | Fault:
     """The header with the wanted tags; a fault where the data set is cut or not in ``syntax``."""
-    dataset_start = start
+    begins = dataset_start = start
     dataset: Encoded = encoded
     whole = True
     encoding = _encoding(syntax)
     if syntax == DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN:
         try:
-            dataset, whole = _inflate(encoded, start)
+            dataset, whole, dataset_start = _inflate(encoded, start)
         except zlib.error:
-            return Fault(
-                "transfer-syntax-mismatch", "the data set is not deflated as the file meta group says"
-            )
+            return _evident(encoded, start, wanted, Lenience.ENCODING)
         except EOFError:
             return Fault("truncated", "the file ends before its data set does")
         start = 0
@@ -219,7 +231,7 @@ def _walk(
         return Fault("no-dataset", "there is no data set after the file meta group")
     values: dict[int, bytes] = {}
     asked = wanted.union(_UIDS)
-    unknown: list[tuple[int, int]] = []
+    patches: list[Patch] = []
     fault: Fault | None = None
     mistaken = written != encoding
     if mistaken and syntax in _PLAIN:  # a plain encoding is evident (PS3.5 7.1), whatever the meta group says
@@ -228,7 +240,7 @@ def _walk(
         fault = Fault("transfer-syntax-mismatch", "the data set is not encoded as the file meta group says")
     reader = ElementReader(dataset, written, len(dataset)) if dataset is encoded else None
     try:
-        for element in elements(dataset, written, start, unknown=unknown):
+        for element in elements(dataset, written, start, patches=patches):
             tag, _, at, length, undefined = element
             if digest is not None and reader is not None:
                 digest.take(reader, element)
@@ -248,25 +260,36 @@ def _walk(
     header = _header_of(values, written, syntax, dataset_start)
     if isinstance(header, Fault):
         return header
-    lenience = [Lenience.ENCODING] if mistaken else []
-    if unknown and dataset is encoded:
-        behind = unknown[-1][1] == len(encoded)
-        lenience.append(Lenience.BYTES_AFTER if behind else Lenience.UNKNOWN_VR)
-        header = replace(header, unknown=tuple(unknown))
+    lenience = [Lenience.ENCODING] if mistaken or (dataset is not encoded and dataset_start != begins) else []
+    if patches and dataset is encoded:
+        lenience += _lenience_of(patches, len(encoded))
+        header = replace(header, patches=tuple(patches))
     return replace(header, lenience=tuple(lenience)) if lenience else header
 
 
-def _inflate(encoded: GuardedFile | bytes, start: int) -> tuple[bytes, bool]:
-    """The first megabytes of a deflated data set (PS3.5 section A.5), and whether that is all of it.
+def _lenience_of(patches: list[Patch], end: int) -> list[Lenience]:
+    """What the patches are for, each kind once."""
+    kinds = (
+        Lenience.SEQUENCE if instead else Lenience.BYTES_AFTER if last == end else Lenience.UNKNOWN_VR
+        for _, last, instead in patches
+    )
+    return list(dict.fromkeys(kinds))
 
-    Raises EOFError where the deflated stream is cut, zlib.error if it is not deflated data.
+
+def _inflate(encoded: GuardedFile | bytes, start: int) -> tuple[bytes, bool, int]:
+    """The first megabytes of a deflated data set (PS3.5 section A.5), whether that is all of it, and where it begins.
+
+    Some writers put the two bytes of a zlib stream (RFC 1950) before it. Raises EOFError where the deflated stream is
+    cut, zlib.error if it is not deflated data.
     """
+    if encoded[start : start + 1] == b"\x78" and int.from_bytes(encoded[start : start + 2], "big") % 31 == 0:
+        start += 2  # no deflated stream begins so: its first block would be a stored one, with padding that is not zero
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
     head = inflater.decompress(encoded[start : start + _INFLATED_HEAD], _INFLATED_HEAD)
     more = bool(inflater.unconsumed_tail) or start + _INFLATED_HEAD < len(encoded)
     if not inflater.eof and not more:
         raise EOFError("the deflated stream is cut")
-    return head, inflater.eof
+    return head, inflater.eof, start
 
 
 def _encoding(syntax: str) -> Encoding:
@@ -292,24 +315,34 @@ def _header_of(values: dict[int, bytes], encoding: Encoding, syntax: str, start:
 
 
 def _without_meta(encoded: GuardedFile | bytes, wanted: frozenset[int]) -> Part10Header | Fault:
-    """A bare data set, as old archives export it and some servers send it; else bytes that are not DICOM at all.
-
-    Its encoding is evident (PS3.5 7.1); compressed pixel data are not, since nothing names their transfer syntax.
-    """
+    """A bare data set, as old archives export it and some servers send it; else bytes that are not DICOM at all."""
     start = len(PREAMBLE) if encoded[128:132] == b"DICM" else 0
     encoding = sniff(encoded, start)
     head = encoded[start : start + 2]
     group = int.from_bytes(head, "little" if encoding is None or encoding.little else "big")
     if encoding is None or group not in range(0x0008, 0x0030, 2):
         return Fault("not-dicom", "the file is not a DICOM file")
-    syntax = next(uid for uid in _PLAIN if _encoding(uid) == encoding)
+    header = _evident(encoded, start, wanted, Lenience.NO_FILE_META)
+    if isinstance(header, Fault) and not (header.study_instance_uid or header.sop_instance_uid):
+        return Fault("not-dicom", "the file is not a DICOM file")
+    return header
+
+
+def _evident(
+    encoded: GuardedFile | bytes, start: int, wanted: frozenset[int], lenience: Lenience
+) -> Part10Header | Fault:
+    """A data set whose transfer syntax nothing names: its encoding is evident (PS3.5 7.1), a compression is not."""
+    encoding = sniff(encoded, start)
+    syntax = next((uid for uid in _PLAIN if _encoding(uid) == encoding), EXPLICIT_VR_LITTLE_ENDIAN)
     header = _walk(encoded, start, syntax, wanted)
     if isinstance(header, Part10Header):
-        return replace(header, lenience=(*header.lenience, Lenience.NO_FILE_META))
+        return replace(header, lenience=(*header.lenience, lenience))
     if header.code == "transfer-syntax-mismatch":
-        return replace(header, code="no-file-meta", message=_NO_SYNTAX)
-    known = header.study_instance_uid or header.sop_instance_uid
-    return header if known else Fault("not-dicom", "the file is not a DICOM file")
+        code, message = _UNNAMED.get(lenience, (header.code, header.message))
+        return replace(header, code=code, message=message)
+    if header.code == "no-dataset" and lenience is Lenience.ENCODING:
+        return Fault("transfer-syntax-mismatch", "the data set is not deflated as the file meta group says")
+    return header
 
 
 def _identified(fault: Fault, values: Mapping[int, bytes]) -> Fault:

@@ -33,6 +33,8 @@ _LENIENT = {
     "meta-length": "the length of its file meta group is wrong",
     "meta-uid": "its file meta group, or who sent it, names another instance than its data set",
     "unknown-vr": "an element of an unknown kind was passed over",
+    "sequence-form": "the lengths or delimiters of an element were set right",
+    "no-syntax": "its file meta group names no transfer syntax, its encoding was recognised",
     "encoding": "its data set is encoded otherwise than its transfer syntax says",
     "bytes-after": "bytes behind the pixels were passed over",
 }

@@ -5,12 +5,14 @@ same reason. What only a file can have (its meta group) does not exist where dat
 """
 
 import tempfile
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pydicom
+import pydicom.uid
 import pytest
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
@@ -41,6 +43,7 @@ from tests.synthetic import chest_pixels, radiograph_header, write_chest
 HEADER = radiograph_header("ways-in")
 UID, STUDY = HEADER.sop_instance_uid, HEADER.study_instance_uid
 OTHER = uid_from("tests", "some other instance")
+DEFLATED = "1.2.840.10008.1.2.1.99"
 Change = Callable[[bytes], bytes]
 
 
@@ -99,6 +102,40 @@ def padded_fragment(content: bytes) -> bytes:
     )
 
 
+def before_name(element: bytes) -> Change:
+    """With ``element`` in front of the patient's name, in explicit VR little endian."""
+
+    def change(content: bytes) -> bytes:
+        at = content.index(b"\x10\x00\x10\x00PN")
+        return content[:at] + element + content[at:]
+
+    return change
+
+
+def deflated(content: bytes) -> bytes:
+    packer = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+    return packer.compress(content) + packer.flush()
+
+
+def unnamed(content: bytes) -> bytes:
+    """Without the transfer syntax in the file meta group, whose length is right."""
+    start = start_of(content)
+    meta = without(b"\x02\x00\x10\x00")(content[144:start])
+    return content[:140] + len(meta).to_bytes(4, "little") + meta + content[start:]
+
+
+def zlib_stream(content: bytes) -> bytes:
+    """As RFC 1950 frames it: two bytes before the deflated data (RFC 1951, PS3.5 A.5), four behind."""
+    return zlib.compress(content)
+
+
+ITEM, ITEM_END, SEQUENCE_END = (
+    b"\xfe\xff" + rest for rest in (b"\x00\xe0" + b"\xff" * 4, b"\x0d\xe0" + bytes(4), b"\xdd\xe0" + bytes(4))
+)
+CODE = b"\x08\x00\x00\x01SH\x04\x00CODE"
+SEQUENCE = b"\x09\x00\x30\x10SQ\0\0\xff\xff\xff\xff"
+UNKNOWN = SEQUENCE.replace(b"SQ", b"UN")
+
 FORMS: dict[str, Form] = {
     "as the standard says": Form(),
     "implicit VR": Form(IMPLICIT_LITTLE),
@@ -127,7 +164,7 @@ FORMS: dict[str, Form] = {
         f"unknown VR {vr!r}{' with a long length' if long else ''}": Form(
             dataset=renamed(vr, long=long), expected="unknown-vr"
         )
-        for vr in (b"ZZ", b"??", b"  ", b"ox", b"\0\0", b"--")
+        for vr in (b"ZZ", b"??", b"\0\0")
         for long in (True, False)
     },
     "a line end behind the pixels": Form(dataset=lambda c: c + b"\r\n", expected="bytes-after"),
@@ -145,16 +182,41 @@ FORMS: dict[str, Form] = {
     "native under compressed": Form(
         RLE_LOSSLESS, dataset=lambda _: native(), held=False, expected="transfer-syntax-mismatch"
     ),
+    "no transfer syntax is named": Form(file=unnamed, expected="no-syntax"),
+    "the prefix without the preamble": Form(file=lambda c: c[128:], expected="no-preamble"),
+    "deflated": Form(DEFLATED, dataset=lambda _: deflated(native())),
+    "deflated, framed by zlib": Form(DEFLATED, dataset=lambda _: zlib_stream(native()), expected="encoding"),
+    "plain under deflated": Form(DEFLATED, dataset=lambda _: native(), expected="encoding"),
+    "a sequence as UN, written explicitly": Form(
+        dataset=before_name(UNKNOWN + ITEM + CODE + ITEM_END + SEQUENCE_END), expected="sequence-form"
+    ),
+    "an item without its end": Form(
+        dataset=before_name(SEQUENCE + ITEM + CODE + ITEM + CODE + SEQUENCE_END), expected="sequence-form"
+    ),
+    "a sequence that ends as an item does": Form(
+        dataset=before_name(SEQUENCE + ITEM + CODE + ITEM_END + ITEM_END), expected="sequence-form"
+    ),
+    "OB with a length of 16 bits": Form(
+        dataset=before_name(b"\x09\x00\x20\x10OB\x04\x00ABCD"), expected="sequence-form"
+    ),
+    "an item that is longer than its elements": Form(
+        dataset=before_name(SEQUENCE[:8] + b"\x16\0\0\0" + ITEM[:4] + b"\x0e\0\0\0" + CODE + b"\0\0")
+    ),
+    "padding behind the pixels that is cut": Form(
+        dataset=lambda c: c + b"\xfc\xff\xfc\xffOB\0\0\0\x20\0\0" + bytes(64), expected="bytes-after"
+    ),
     "no SOP class": Form(dataset=without(b"\x08\x00\x16\x00"), held=False, expected="missing-uid"),
 }
-FILE_ALONE = ("no-file-meta", "no-preamble", "meta-length")
+FILE_ALONE = ("no-file-meta", "no-preamble", "meta-length", "no-syntax")
 """Remarks on what a data set that is sent without a file does not have."""
 
 
 def film(path: Path, syntax: str) -> Path:
     """A film with a private element and a sequence that ends by a delimiter."""
-    write_chest(path, HEADER, pixels=chest_pixels(48, 40), transfer_syntax=syntax)
+    written = EXPLICIT_LITTLE if syntax == DEFLATED else syntax
+    write_chest(path, HEADER, pixels=chest_pixels(48, 40), transfer_syntax=written)
     dataset = pydicom.dcmread(path)
+    dataset.file_meta.TransferSyntaxUID = pydicom.uid.UID(syntax)
     dataset.private_block(0x0009, "VENDOR", create=True).add_new(1, "LO", "hello ")
     item = Dataset()
     item.RequestedProcedureID = "R1"

@@ -77,6 +77,41 @@ def test_an_unknown_value_representation_is_passed_over(
     assert kept(changed(film(tmp_path / "1.dcm", nested=nested), rename)).lenience == ("unknown-vr",)
 
 
+ITEM, ITEM_END, SEQUENCE_END = (
+    b"\xfe\xff" + rest for rest in (b"\x00\xe0" + b"\xff" * 4, b"\x0d\xe0" + bytes(4), b"\xdd\xe0" + bytes(4))
+)
+CODE = b"\x08\x00\x00\x01SH\x04\x00CODE"
+ONE = ITEM + CODE + ITEM_END
+WRONG_ENDS = {  # of one sequence in explicit VR; the second is how PS3.5 7.5 has the first
+    "an item without its end": (ITEM + CODE + SEQUENCE_END, ONE + SEQUENCE_END),
+    "the first item without its end": (ITEM + CODE + ONE + SEQUENCE_END, ONE + ONE + SEQUENCE_END),
+    "an item's end for the sequence's": (ONE + ITEM_END, ONE + SEQUENCE_END),
+    "neither": (ITEM + CODE + ITEM_END + ITEM_END, ONE + SEQUENCE_END),
+    "nested": (
+        ITEM + b"\x08\x00\x15\x11SQ\0\0\xff\xff\xff\xff" + ITEM + CODE + SEQUENCE_END + SEQUENCE_END,
+        ITEM + b"\x08\x00\x15\x11SQ\0\0\xff\xff\xff\xff" + ONE + SEQUENCE_END + ITEM_END + SEQUENCE_END,
+    ),
+}
+
+
+@pytest.mark.parametrize("vr", [b"SQ", b"UN"])
+@pytest.mark.parametrize("wrong", WRONG_ENDS)
+def test_delimiters_are_set_right_and_nothing_is_lost(tmp_path: Path, wrong: str, vr: bytes) -> None:
+    """UN in explicit VR is how writers had a sequence of unknown kind before CP 246 (PS3.5 6.2.2 note 2)."""
+    digests: list[str] = []
+    for written, items in zip((vr, b"SQ"), WRONG_ENDS[wrong], strict=True):
+        path = film(tmp_path / f"{len(digests)}.dcm")
+        whole = path.read_bytes()
+        at = whole.index(b"\x10\x00\x10\x00PN")
+        sequence = b"\x09\x00\x30\x10" + written + b"\0\0\xff\xff\xff\xff" + items
+        path.write_bytes(whole[:at] + sequence + whole[at:])
+        found = kept(path)
+        assert found.lenience == (() if digests else ("sequence-form",))
+        assert pydicom.dcmread(path)[0x0009, 0x1030].value[0]
+        digests.append(found.sha256)
+    assert digests[0] == digests[1]
+
+
 @pytest.mark.parametrize("rest", [b"\r\n", bytes(70_000), bytes(range(1, 249)) * 4, b"\xff" * 9])
 @pytest.mark.parametrize("syntax", [EXPLICIT_LITTLE, IMPLICIT_LITTLE, EXPLICIT_BIG, RLE_LOSSLESS])
 def test_bytes_behind_the_data_set_are_nobodys(tmp_path: Path, syntax: str, rest: bytes) -> None:
