@@ -15,6 +15,7 @@ from flows.environment.workplace import Workplace
 from flows.fetching import fetch_study
 from pipeline.errors import FailStudy, RetryLater, SkipStudy
 from pipeline.images import prepare, read_headers
+from pipeline.patient_number import identifying
 from pipeline.report import CheckOutcome, PriorStudy, Verdict
 from pipeline.study import ImageSet, PatientIdentity, StudyContext, StudyQuery
 
@@ -99,16 +100,21 @@ def with_prior(
 
 
 def same_patient(one: PatientIdentity, other: PatientIdentity) -> bool:
-    """True for the same PatientID of the same issuer, birth dates not at odds; never without a PatientID."""
+    """True for the same PatientID of the same issuer, birth dates not at odds; never by one that identifies nobody."""
     numbers = {(identity.patient_id.strip(), identity.issuer.strip()) for identity in (one, other)}
     births = {identity.birth_date for identity in (one, other)} - {None}
-    return len(numbers) == 1 and bool(one.patient_id.strip()) and len(births) <= 1
+    return len(numbers) == 1 and bool(identifying(one.patient_id)) and len(births) <= 1
 
 
 def _earlier_studies(workplace: Workplace, archive: str, context: StudyContext) -> Iterator[str]:
     """Study Instance UIDs of earlier days, newest first."""
     number = context.patient.patient_id.strip()
-    if not number or not number.isascii() or _NOT_SEARCHABLE & set(number) or context.started is None:
+    if (
+        not identifying(number)
+        or not number.isascii()
+        or _NOT_SEARCHABLE & set(number)
+        or context.started is None
+    ):
         return
     query = StudyQuery(until=_day(context) - timedelta(days=1), patient_id=number)
     found = [

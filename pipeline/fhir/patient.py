@@ -6,6 +6,7 @@ import unicodedata
 from pipeline.fhir.elements import Body, clean, coding, concept, reference
 from pipeline.fhir.ids import resource_id
 from pipeline.fhir.site import Site
+from pipeline.patient_number import identifying
 from pipeline.study import StudyContext
 
 _IDENTIFIER_TYPES = "http://terminology.hl7.org/CodeSystem/v2-0203"
@@ -15,9 +16,9 @@ _GENDERS = {"M": "male", "F": "female", "O": "other"}
 
 
 def patient(context: StudyContext, site: Site) -> Body:
-    """The Patient: one per archive, issuer and PatientID; a study without a PatientID gets one of its own."""
+    """The Patient: one per archive, issuer and PatientID; a study whose PatientID identifies nobody has its own."""
     identity = context.patient
-    number, issuer = clean(identity.patient_id), clean(identity.issuer)
+    number, issuer = _number(context), clean(identity.issuer)
     body: Body = {"resourceType": "Patient", "id": _patient_id(context, site)}
     if number:
         system = site.system("patient", issuer) if issuer else site.system("patient")
@@ -48,8 +49,8 @@ def patient_reference(context: StudyContext, site: Site) -> Body:
 
 
 def patient_key(context: StudyContext) -> str:
-    """SHA-256 (hex) over issuer and PatientID, the same in every archive; "" where the headers name no PatientID."""
-    number, issuer = clean(context.patient.patient_id), clean(context.patient.issuer)
+    """SHA-256 (hex) over issuer and PatientID, the same in every archive; "" where the headers identify nobody."""
+    number, issuer = _number(context), clean(context.patient.issuer)
     return hashlib.sha256(f"{issuer}\n{number}".encode()).hexdigest() if number else ""
 
 
@@ -69,8 +70,14 @@ def shown_name(context: StudyContext) -> str:
     return " · ".join(name["text"] for name in _names(context.patient.name_groups))
 
 
+def _number(context: StudyContext) -> str:
+    """The PatientID, "" for one that identifies nobody: two studies of UNKNOWN are not of one patient."""
+    number = clean(context.patient.patient_id)
+    return number if identifying(number) else ""
+
+
 def _patient_id(context: StudyContext, site: Site) -> str:
-    number, issuer = clean(context.patient.patient_id), clean(context.patient.issuer)
+    number, issuer = _number(context), clean(context.patient.issuer)
     key = (issuer, number) if number else ("", "", context.study_instance_uid)
     return resource_id("patient", site.archive, *key)
 

@@ -8,19 +8,37 @@ import itertools
 import re
 import unicodedata
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 
 from pipeline.errors import FailStudy
 from pipeline.images.headers import Elements, Header, items, read_date, text
+from pipeline.patient_number import identifying
 from pipeline.study import PatientIdentity, Remark
 
-_PLACEHOLDER = re.compile(
-    r"[0\W_]*|x+|9{4,}|n/?a|none?|null|nil|unknown|unk|unbekannt|inconnu|desconocido|anon(ymous|ymized|ymised)?|no ?id|"
-    r"(patient)?id|emergency|notfall|temp(orary)?"
+_LETTERS = str.maketrans(
+    {
+        "ø": "o",
+        "æ": "a",
+        "œ": "o",
+        "ł": "l",
+        "đ": "d",
+        "ð": "d",
+        "þ": "th",
+        "\N{LATIN SMALL LETTER DOTLESS I}": "i",
+    }
 )
-_TRANSLITERATED = (("ae", "a"), ("oe", "o"), ("ue", "u"), ("ss", "s"))
+"""Letters that Unicode does not take apart, as they are written without them."""
+_TRANSLITERATED = (("ae", "a"), ("oe", "o"), ("ue", "u"), ("aa", "a"), ("ss", "s"))
 """How the umlauts of German and Scandinavian names are written without them."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Name:
+    """One component group of a name: its words, and its letters in their order, whatever stands between them."""
+
+    words: frozenset[str]
+    letters: str = field(compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +46,9 @@ class _Identity:
     """What one header says of its patient; ``number`` is "" where it identifies nobody."""
 
     number: str
-    issuer: str
-    names: tuple[frozenset[str], ...]
+    local: str
+    universal: str
+    names: tuple[_Name, ...]
     birth: date | None
     sex: str
     spelled: tuple[str, str]
@@ -37,7 +56,12 @@ class _Identity:
     @property
     def told(self) -> int:
         """How much of the patient the header tells; a number before all else."""
-        return 8 * bool(self.number) + 4 * bool(self.issuer) + 2 * any(self.names) + bool(self.birth)
+        return (
+            8 * bool(self.number)
+            + 4 * bool(self.local or self.universal)
+            + 2 * any(name.words for name in self.names)
+            + bool(self.birth)
+        )
 
 
 def one_patient(headers: Sequence[Header]) -> tuple[Remark, ...]:
@@ -85,7 +109,12 @@ def _contradict(one: _Identity, other: _Identity) -> bool:
 
     Each is compared with each: a header that tells little agrees with two patients as well as with one.
     """
-    told = ((one.number, other.number), (one.issuer, other.issuer), (one.birth, other.birth))
+    told = (
+        (one.number, other.number),
+        (one.local, other.local),
+        (one.universal, other.universal),
+        (one.birth, other.birth),
+    )
     differ = any(mine and theirs and mine != theirs for mine, theirs in told)
     return differ or _names_agree(one.names, other.names) is False
 
@@ -99,22 +128,25 @@ def _same(one: _Identity, known: _Identity) -> bool:
     return _names_agree(one.names, known.names) is True and one.birth is not None and one.birth == known.birth
 
 
-def _names_agree(one: tuple[frozenset[str], ...], other: tuple[frozenset[str], ...]) -> bool | None:
+def _names_agree(one: tuple[_Name, ...], other: tuple[_Name, ...]) -> bool | None:
     """True where two names may be one written twice, None where they cannot be compared.
 
     Component groups are compared with those in the same script, wherever they stand (PS3.5 6.2.1): devices write a
     Chinese name into the first group, too. One alphabetic, one ideographic say nothing. A name that leaves out a
-    component, say the second given name, is the same.
+    component, say the second given name, is the same, and so is one whose words are parted elsewhere (O'Brien, OBrien).
     """
     pairs = [
         (mine, theirs)
         for mine in one
         for theirs in other
-        if mine and theirs and _script(mine) == _script(theirs)
+        if mine.words and theirs.words and _script(mine.words) == _script(theirs.words)
     ]
     if not pairs:
         return None
-    return any(mine <= theirs or theirs <= mine for mine, theirs in pairs)
+    return any(
+        mine.words <= theirs.words or theirs.words <= mine.words or mine.letters == theirs.letters
+        for mine, theirs in pairs
+    )
 
 
 def _script(pieces: frozenset[str]) -> str:
@@ -125,28 +157,30 @@ def _script(pieces: frozenset[str]) -> str:
 
 def _identity(dataset: Elements) -> _Identity:
     number, name = text(dataset, "PatientID"), text(dataset, "PatientName")
-    issuers = [text(dataset, "IssuerOfPatientID")]
-    issuers += [
+    local, _, rest = text(dataset, "IssuerOfPatientID").casefold().partition("&")  # HL7 writes name&UID&type
+    issuers = [
         text(item, "UniversalEntityID") for item in items(dataset, "IssuerOfPatientIDQualifiersSequence")
     ]
-    real = _PLACEHOLDER.fullmatch(number.casefold()) is None
+    issuers.append(rest.partition("&")[0])
     return _Identity(
-        number=number.casefold() if real else "",
-        issuer=next((one.casefold() for one in issuers if one), ""),
-        names=tuple(_pieces(group) for group in name.split("=")),
+        number=identifying(number),
+        local=local,
+        universal=next((one.casefold() for one in issuers if one), ""),
+        names=tuple(map(_name, name.split("="))),
         birth=read_date(text(dataset, "PatientBirthDate")),
         sex=text(dataset, "PatientSex").upper(),
         spelled=(number, name.rstrip("^=")),
     )
 
 
-def _pieces(group: str) -> frozenset[str]:
+def _name(group: str) -> _Name:
     """The words of a name in one case, without accents and the ways around them."""
     decomposed = unicodedata.normalize("NFKD", group.casefold())
-    plain = "".join(letter for letter in decomposed if not unicodedata.combining(letter))
+    plain = "".join(letter for letter in decomposed if not unicodedata.combining(letter)).translate(_LETTERS)
     for written, meant in _TRANSLITERATED:
         plain = plain.replace(written, meant)
-    return frozenset(piece for piece in re.split(r"[\W_]+", plain) if piece)
+    words = [piece for piece in re.split(r"[\W_]+", plain) if piece]
+    return _Name(frozenset(words), "".join(words))
 
 
 def _first(datasets: Sequence[Elements], keyword: str) -> str:

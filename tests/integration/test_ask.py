@@ -302,6 +302,8 @@ def test_a_search_that_fails_costs_the_comparison_and_not_the_draft(
         (("1", "A"), ("2", "A"), False),
         (("", "A"), ("", "A"), False),
         (("", ""), ("", ""), False),
+        (("UNKNOWN", ""), ("UNKNOWN", ""), False),
+        (("0000", "A"), ("0000", "A"), False),
     ],
 )
 def test_who_is_the_same_patient(one: tuple[str, str], other: tuple[str, str], same: bool) -> None:

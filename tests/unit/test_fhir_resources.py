@@ -22,6 +22,7 @@ from pipeline.fhir.elements import (
 )
 from pipeline.fhir.narrative import words
 from pipeline.fhir.observations import REGION
+from pipeline.fhir.patient import patient_key
 from pipeline.fhir.site import Site
 from pipeline.report import CheckOutcome, Finding, Language, Region, Verdict
 from pipeline.study import PatientIdentity
@@ -244,13 +245,16 @@ def test_ideographs_in_the_first_group_are_not_called_alphabetic() -> None:
     assert name == {"text": "王 小东", "family": "王", "given": ["小东"]}
 
 
-def test_patients_without_a_number_are_not_one_patient() -> None:
-    nobody = replace(CONTEXT, patient=PatientIdentity())
+@pytest.mark.parametrize("number", ["", "0", "UNKNOWN", "9999"])
+def test_patients_without_a_number_are_not_one_patient(number: str) -> None:
+    nobody = replace(CONTEXT, patient=PatientIdentity(patient_id=number, issuer="INVENTED"))
     other = replace(nobody, study_instance_uid="2.25.999")
     first = built(context=nobody)
     second = built(context=other, draft=replace(DRAFT, study_instance_uid="2.25.999"))
     validate(first)
     assert body(first, "Patient")["id"] != body(second, "Patient")["id"]
+    assert "identifier" not in body(first, "Patient"), "a number that identifies nobody is no identifier"
+    assert patient_key(nobody) == ""
 
 
 def test_bare_study_is_told_without_inventing() -> None:

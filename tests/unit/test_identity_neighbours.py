@@ -19,6 +19,8 @@ def header(number: str, name: str, birth: str = "19710314", issuer: str = "") ->
     return Header(Path("x"), dataset, "1.2.840.10008.1.2.1", implicit=False, little=True, pixel_offset=None)
 
 
+FULL_WIDTH = {ord("0") + digit: 0xFF10 + digit for digit in range(10)}
+"""As East Asian keyboards write digits."""
 ONE = [
     (("100", "Wang^XiaoDong=王^小东"), ("100", "王^小东")),
     (("100", "Wang^XiaoDong"), ("100", "王^小东")),
@@ -29,6 +31,20 @@ ONE = [
     (("100", "Müller^Anna^Maria"), ("100", "Muller^Anna")),
     (("100", "García López^José"), ("100", "GARCIA LOPEZ^JOSE")),
     (("100", "Nguyễn^Văn An"), ("100", "NGUYEN^VAN AN")),
+    (("100", "O'BRIEN^MARY"), ("100", "OBRIEN^MARY")),
+    (("100", "DUPONT^JEAN-PIERRE"), ("100", "DUPONT^JEANPIERRE")),
+    (("100", "MC DONALD^ANN"), ("100", "MCDONALD^ANN")),
+    (("100", "Sørensen^Åse"), ("100", "SOERENSEN^AASE")),
+    (("100", "Wałęsa^Lech"), ("100", "WALESA^LECH")),
+    (("100", "Þórsson^Þór"), ("100", "THORSSON^THOR")),
+    (
+        ("100", "I\N{LATIN SMALL LETTER S WITH CEDILLA}\N{LATIN SMALL LETTER DOTLESS I}k^Ayşe"),
+        ("100", "ISIK^AYSE"),
+    ),
+    (("4711".translate(FULL_WIDTH), "山田^太郎"), ("4711", "山田^太郎")),
+    (("1111111", "Alpha^Anna"), ("100", "Alpha^Anna")),
+    (("NOT AVAILABLE", "Alpha^Anna"), ("100", "Alpha^Anna")),
+    (("100", "Alpha^A", "19710314", "HOSPITAL"), ("100", "ALPHA^A", "19710314", "HOSPITAL&1.2.3&ISO")),
 ]
 TWO = [
     (("100", "王^小东"), ("100", "李^小东")),
@@ -39,7 +55,12 @@ TWO = [
     (("000000", "Alpha^A"), ("", "Beta^B")),
     (("100", "Alpha^A", "19710314"), ("100", "Alpha^A", "19720314")),
     (("100", "Alpha^A", "19710314", "HOSPITAL A"), ("100", "Alpha^A", "19710314", "HOSPITAL B")),
+    (
+        ("100", "Alpha^A", "19710314", "HOSPITAL&1.2.3&ISO"),
+        ("100", "Alpha^A", "19710314", "HOSPITAL&1.2.4&ISO"),
+    ),
     (("100", "Alpha^A"), ("200", "Alpha^A")),
+    (("100", "SMYTH^JOHN"), ("100", "SMITH^JOHN")),
     (("100", "Alpha^A", ""), ("", "Alpha^A", "")),
 ]
 
@@ -74,3 +95,27 @@ def test_two_patients_are_never_one(first: tuple[str, ...], second: tuple[str, .
     for order in ((first, second), (second, first)):
         with pytest.raises(FailStudy, match="mixed-patients"):
             one_patient([header(*one) for one in order])
+
+
+@pytest.mark.parametrize(
+    ("local", "universal", "same"),
+    [
+        ("HOSPITAL", "1.2.3", True),
+        ("", "1.2.3", True),
+        ("HOSPITAL", "1.2.4", False),
+        ("OTHER", "1.2.3", False),
+    ],
+)
+def test_an_issuer_has_a_name_and_a_universal_id(local: str, universal: str, *, same: bool) -> None:
+    """PS3.3 C.7.1.1: (0010,0021) and (0010,0024), each compared with its like; one alone contradicts nothing."""
+    headers = [header("100", "Alpha^Anna", issuer=one) for one in ("HOSPITAL", local)]
+    for one, uid in zip(headers, ("1.2.3", universal), strict=True):
+        qualifiers = Dataset()
+        qualifiers.UniversalEntityID, qualifiers.UniversalEntityIDType = uid, "ISO"
+        assert isinstance(one.dataset, Dataset)
+        one.dataset.IssuerOfPatientIDQualifiersSequence = [qualifiers]
+    if same:
+        assert one_patient(headers) == ()
+        return
+    with pytest.raises(FailStudy, match="mixed-patients"):
+        one_patient(headers)
