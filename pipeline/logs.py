@@ -11,6 +11,8 @@ import warnings
 from typing import TextIO
 
 _UID = re.compile(r"(?<![\w.])[0-2](?:\.\d++){5,}+(?!\.*\w)")
+_BREAKS = re.compile("[\r\n\x0b\x0c\x85\u2028\u2029]+")
+_STEERS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 _WORD = re.compile(r"\S+")
 _USER = re.compile(r"[a-z]://[^\s/:@]*+:", re.I)
 _SILENT = (
@@ -32,7 +34,14 @@ _QUIET = (
 
 
 class Redact(logging.Formatter):
-    """Formats a record and masks what looks like a DICOM UID or a password, exception text included."""
+    """Formats a record and masks what looks like a DICOM UID or a password, exception text included.
+
+    A message is one line, whatever a peer has put into it: nobody writes a second record by an AE title.
+    """
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's own name
+        """The message on one line."""
+        return _BREAKS.sub(" ", super().formatMessage(record))
 
     def format(self, record: logging.LogRecord) -> str:
         """The formatted record without UIDs and passwords."""
@@ -40,8 +49,11 @@ class Redact(logging.Formatter):
 
 
 def mask(text: str) -> str:
-    """``text`` with every DICOM UID replaced by ``[uid]``, and the password of every address by ``***``."""
-    return _WORD.sub(_without_password, _UID.sub("[uid]", text))
+    """``text`` with every DICOM UID replaced by ``[uid]``, and the password of every address by ``***``.
+
+    What steers a terminal or turns the direction of writing becomes a question mark.
+    """
+    return _WORD.sub(_without_password, _UID.sub("[uid]", _STEERS.sub("?", text)))
 
 
 def _without_password(word: re.Match[str]) -> str:

@@ -15,6 +15,7 @@ from typing import Any
 
 import typer
 
+from flows.commands import table as display
 from flows.environment.stopping import stopped_by, watch_signals
 from flows.tally import SOME_FAILED, STOPPED, USAGE, counted, counting
 from pipeline import logs
@@ -86,7 +87,6 @@ def _told(
     sys.stderr.write(f"firstread: {code}: {masked}\n")
     if as_json:
         sys.stdout.write(
-            json.dumps({"error": {"code": code, "message": masked}} | (summary or {}), ensure_ascii=False)
-            + "\n"
+            display.json_text({"error": {"code": code, "message": masked}} | (summary or {})) + "\n"
         )
     return exit_code

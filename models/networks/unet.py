@@ -21,6 +21,7 @@ _KNOWN_LAYERS = {
     "nonlin": "LeakyReLU",
     "dropout_op": None,
 }
+_MOST_LAYERS = 64
 Triple = tuple[int, int, int]
 
 
@@ -86,6 +87,8 @@ def shape_of(class_name: str, values: Mapping[str, Any]) -> UNetShape:
         raise _unread("numbers of a network that do not fit together") from None
     if not 2 <= count <= 12 or len(shape.kernels) != count or len(shape.strides) != count:
         raise _unread("numbers of stages that do not fit together")
+    if max(*shape.depths, *shape.decoder_depths) > _MOST_LAYERS:
+        raise _unread(f"more than {_MOST_LAYERS} layers in one stage")
     return shape
 
 

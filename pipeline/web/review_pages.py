@@ -194,14 +194,17 @@ class ReviewPages:
     async def health(self, request: Request) -> Response:
         """204 while the server answers; says nothing else, and waits for no thread.
 
-        ``?listener``: how the listener is, with 503 where that is not well and 404 where there is none.
+        ``?listener``: how the listener is, with 503 where that is not well and 404 where there is none; who is not
+        admitted is told that in one word, not where it listens and under which title.
         """
         if "listener" not in request.query_params:
             return Response(status_code=204)
         told = self.listener()
         if told is None:
             return JSONResponse({"condition": "none"}, status_code=404)
-        return JSONResponse(dict(told), status_code=200 if told.get("condition") == "well" else 503)
+        admitted = self.control.admits_peer(request) and self.control.admits(request)
+        shown = dict(told) if admitted else {"condition": told.get("condition")}
+        return JSONResponse(shown, status_code=200 if told.get("condition") == "well" else 503)
 
     def record(
         self,

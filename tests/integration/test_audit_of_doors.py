@@ -25,6 +25,7 @@ from tests.synthetic import write_chest
 from tests.unit.fhir_samples import ISSUED, SITE, STUDY
 
 TOKEN = "a-token-of-this-site"
+LISTENER = {"condition": "well", "listener": "FIRSTREAD on 10.0.0.1:11112", "associations": 3}
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 CODES = (
     "SELECT event #>> '{type,code}', event #>> '{subtype,0,code}', event #>> '{agent,0,name}' "
@@ -36,7 +37,9 @@ CODES = (
 def site(told: list[Any]) -> Iterator[httpx.Client]:
     reader = MemoryReader()
     reader.save_all([invented_outcome(0)])
-    app = create_app(reader, token=TOKEN, audit=told.extend, clock=lambda: datetime.now(UTC))
+    app = create_app(
+        reader, token=TOKEN, audit=told.extend, clock=lambda: datetime.now(UTC), listener=lambda: LISTENER
+    )
     with serving(app) as url, httpx.Client(base_url=url, timeout=60) as client:
         yield client
 
@@ -57,6 +60,24 @@ def test_sign_ins_and_outs_are_told_and_a_signed_out_session_is_over() -> None:
         again = client.get("/", headers={"cookie": f"firstread-session={cookie}"})
         assert again.status_code == 303  # the cookie that somebody kept opens nothing
     assert doors_of(told) == [("signed-in", "127.0.0.1", 1), ("signed-out", "127.0.0.1", 1)]
+
+
+def test_a_stranger_is_told_that_the_listener_is_well_and_not_where_it_is() -> None:
+    told: list[Any] = []
+    with site(told) as client:
+        assert client.get("/health?listener").json() == {"condition": "well"}
+        known = client.get("/health?listener", headers={"authorization": f"Bearer {TOKEN}"})
+        assert (known.status_code, known.json()) == (200, LISTENER)
+
+
+def test_a_session_that_a_stranger_has_chosen_opens_nothing_after_a_sign_in_either() -> None:
+    told: list[Any] = []
+    chosen = "firstread-session=9999999999-0000000000000000.00"
+    with site(told) as client:
+        answer = client.post("/sign-in", data={"token": TOKEN}, headers={"cookie": chosen})
+        assert chosen not in answer.headers["set-cookie"]
+        client.cookies.clear()
+        assert client.get("/", headers={"cookie": chosen}).status_code == 303
 
 
 def test_another_site_cannot_sign_a_person_out() -> None:

@@ -6,6 +6,7 @@ random networks, an image each, and the labels of ``nnUNetPredictor``, as it is 
 
 import json
 import pickle
+import shutil
 from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
@@ -20,7 +21,7 @@ from flows.commands.ask import _plain
 from models.catalog import show
 from models.convert_segmenter import convert
 from models.families.registry import open_family
-from models.families.segmenting.folder import read_folder, stu_net_strides
+from models.families.segmenting.folder import load_network, read_folder, stu_net_strides
 from models.families.segmenting.plans import Plan, read_plan
 from models.families.segmenting.segmenter import findings_text, segment_volume
 from models.families.segmenting.structures import structure
@@ -246,6 +247,7 @@ def test_weights_of_another_network_are_not_converted(tmp_path: Path) -> None:
         ({"patch_size": [15, 32, 32]}, "not as nnU-Net"),
         ({"normalization_schemes": ["RGBTo01Normalization"]}, "RGBTo01Normalization"),
         ({"resampling_fn_data": "resample_torch_fornnunet"}, "resample_torch_fornnunet"),
+        ({"patch_size": [65536, 65536, 65536]}, "a patch of"),
         ({"architecture": {"network_class_name": "os.system", "arch_kwargs": {}}}, "class system"),
     ],
 )
@@ -255,6 +257,24 @@ def test_plans_that_are_not_read_here_are_refused_by_name(
     write_plans(tmp_path, **changes)
     with pytest.raises(StopRun, match=message):
         read_plan(tmp_path, "3d_fullres")
+
+
+def test_plans_that_promise_too_much_take_no_memory(network: Path, tmp_path: Path) -> None:
+    """Features by the hundred thousand would be terabytes; the weights beside them say how many there are."""
+    shutil.copytree(network, tmp_path / "folder")
+    plans = tmp_path / "folder" / "plans.json"
+    said = json.loads(plans.read_text())
+    (values,) = said["configurations"].values()
+    described = values["architecture"]["arch_kwargs"]
+    described["features_per_stage"] = [200_000] * described["n_stages"]
+    plans.write_text(json.dumps(said))
+    read = read_folder(tmp_path / "folder")
+    with pytest.raises(StopRun, match="another shape"):
+        load_network(read.plan, read.folds[0])
+    described["n_conv_per_stage"] = [10**9] * described["n_stages"]
+    plans.write_text(json.dumps(said))
+    with pytest.raises(StopRun, match="more than 64 layers"):
+        read_folder(tmp_path / "folder")
 
 
 def test_labels_of_total_segmentator_are_laid_out_as_its_images(network: Path, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from models.families.segmenting.plans import DATASET_FILE, PLANS_FILE, Plan, read_json, read_plan
@@ -124,7 +125,8 @@ def network_of(plan: Plan, weights: Mapping[str, Tensor]) -> nn.Module:
     if any(name.startswith(STU_NET) for name in weights):
         network: nn.Module = STUNet(weights, stu_net_strides(plan.shape.strides))
     else:
-        network = UNet(plan.shape, 1, plan.outputs)
+        with torch.device("meta"):  # no memory for what plans say, before the weights say it too
+            network = UNet(plan.shape, 1, plan.outputs)
     expected = network.state_dict()
     check_keys(expected, weights)
     wrong = [name for name, value in weights.items() if value.shape != expected[name].shape]

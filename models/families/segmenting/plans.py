@@ -5,6 +5,7 @@ several input channels, other ways of resampling.
 """
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,8 @@ PLANS_FILE, DATASET_FILE = "plans.json", "dataset.json"
 NORMALISATIONS = ("CTNormalization", "ZScoreNormalization", "NoNormalization", "RescaleTo01Normalization")
 _RESAMPLING = "resample_data_or_seg_to_shape"
 _MOST_BYTES = 50_000_000
+_MOST_VOXELS = 1 << 27
+"""Of one patch: nnU-Net plans some millions for the largest cards."""
 Triple = tuple[int, int, int]
 Spacing = tuple[float, float, float]
 
@@ -104,6 +107,8 @@ def _plan(plans: Mapping[str, Any], dataset: Mapping[str, Any], configuration: s
         raise StopRun("segmenter", "the plans have no intensities to scale CT by")
     forward = _three(int, plans["transpose_forward"])
     patch, shape = _three(int, values["patch_size"]), _network(values)
+    if math.prod(patch) > _MOST_VOXELS:
+        raise StopRun("segmenter", f"a patch of {math.prod(patch)} voxels; up to {_MOST_VOXELS} are read")
     if sorted(forward) != [0, 1, 2] or any(a % b for a, b in zip(patch, shape.reduction, strict=True)):
         raise ValueError
     return Plan(
