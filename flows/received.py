@@ -17,6 +17,7 @@ from typing import Any
 from flows.environment.workplace import Workplace
 from pipeline.archive.content_digest import content_digest
 from pipeline.archive.spool import moved
+from pipeline.errors import RetryLater
 from pipeline.fhir import audit_events
 from pipeline.ledger import Claim, UsedInstance
 from pipeline.store.store import Store
@@ -36,6 +37,7 @@ def link_received(store: Store, claim: Claim, folder: Path) -> int:
     """Put what was received for the study into ``folder``, under the names a fetch looks for. Returns how many.
 
     A fetch then asks the archive only for what is missing. An acknowledged file that is gone is settled by name.
+    Raises RetryLater where it is ``folder`` that went meanwhile: who lost its claim may find it removed by the next.
     """
     received = store.inbox.instances(claim.archive, claim.study_instance_uid)
     if received:
@@ -46,6 +48,10 @@ def link_received(store: Store, claim: Claim, folder: Path) -> int:
             with suppress(FileExistsError):
                 _link(instance.path, folder / f"{instance.ref.sop_instance_uid}.dcm")
         except FileNotFoundError:
+            if os.path.lexists(instance.path):
+                raise RetryLater(
+                    "folder-gone", "the work folder of the study was removed meanwhile"
+                ) from None
             gone.append(instance)
     if gone and (lost := store.inbox.note_missing(claim.archive, gone)):
         log.error("ledger row %d: %d received files are gone from the inbox", claim.ledger_id, lost)

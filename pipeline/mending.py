@@ -28,7 +28,7 @@ MENDED_BY: Mapping[str, MendedBy] = {
             "archive-ended-early", "archive-error", "archive-protocol", "archive-stalled", "archive-too-many",
             "archive-unreachable", "archive-unreadable",
             "claim-lost", "database-away", "database-busy", "database-read-only", "decoder-busy",
-            "endpoint-away", "endpoint-busy", "endpoint-slow",
+            "endpoint-away", "endpoint-busy", "endpoint-slow", "folder-gone",
             "inbox-busy", "incomplete", "model-died", "model-slow", "no-room", "nothing-came", "peer-too-slow",
             "peer-without-end",
         ),

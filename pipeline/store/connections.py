@@ -18,7 +18,7 @@ import psycopg
 from psycopg.conninfo import make_conninfo
 from psycopg.types.json import set_json_dumps, set_json_loads
 
-from pipeline.errors import RetryLater, StopRun
+from pipeline.errors import LostClaim, RetryLater, StopRun
 from pipeline.store.refusals import translated
 from pipeline.store.session import pin
 
@@ -116,7 +116,8 @@ class Connections:
                     self._drop_idle()
                     if not self._served or time.monotonic() + pause > deadline:
                         raise StopRun(known.code, known.message) from None
-                if not isinstance(known, RetryLater) or time.monotonic() + pause > deadline:
+                hopeless = not isinstance(known, RetryLater) or isinstance(known, LostClaim)
+                if hopeless or time.monotonic() + pause > deadline:
                     raise known from None
                 log.warning("the database is away or busy (%s); trying again", known.code)
             time.sleep(pause)

@@ -1,12 +1,16 @@
 """Received instances in Postgres: durable, duplicates and conflicts, quiet studies, late images."""
 
+import os
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import psycopg
 import pytest
 
+from flows.received import link_received
+from pipeline.errors import RetryLater
 from pipeline.ledger import LedgerState, UsedInstance
 from pipeline.store.connections import libpq_url
 from pipeline.store.store import Store
@@ -150,6 +154,32 @@ def test_a_file_that_is_gone_is_settled_by_name(store: Store, database_url: str)
             "SELECT settled_code FROM firstread.instance ORDER BY sop_instance_uid"
         ).fetchall()
     assert rows == [("",), ("file-missing",)]
+
+
+def test_a_work_folder_that_goes_meanwhile_settles_nothing(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Found by the chaos run: who had lost its claim took the removal of its folder for the loss of what was pushed."""
+    discover(store, 1)
+    (ours,) = claim(store)
+    here = tmp_path / "received.dcm"
+    here.write_bytes(b"an instance")
+    store.inbox.record(ARCHIVE, [replace(held(1), path=here), held(2)])
+    work, link = tmp_path / "work", os.link
+
+    def link_when_the_folder_is_gone(source: Path, target: Path) -> None:
+        if work.exists():
+            work.rmdir()
+        link(source, target)
+
+    monkeypatch.setattr(os, "link", link_when_the_folder_is_gone)
+    with pytest.raises(RetryLater) as raised:
+        link_received(store, ours, work)
+    assert raised.value.code == "folder-gone"
+    assert len(store.inbox.instances(ARCHIVE, UID)) == 2, "what is acknowledged still waits"
+    monkeypatch.undo()
+    assert link_received(store, ours, work) == 1
+    assert [one.path for one in store.inbox.instances(ARCHIVE, UID)] == [here], "that one is gone indeed"
 
 
 @pytest.mark.parametrize("forget", ["SET path = ''", "SET released = true", "SET path = '', released = true"])

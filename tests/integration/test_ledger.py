@@ -159,8 +159,10 @@ def test_an_expired_lease_is_claimed_again_and_the_old_token_is_refused(store: S
     assert (fresh.token, fresh.attempts) == (stale.token + 1, 1), "it was never begun"
     assert store.renew([stale, fresh], 60) == (stale,)
     assert store.advance([stale], LedgerState.COMPLETE) == (stale,)
+    before = time.monotonic()
     with pytest.raises(LostClaim):
         store.record_complete(stale, completeness(study_uid(0)))
+    assert time.monotonic() - before < 5, "no patience brings a claim back"
     with pytest.raises(LostClaim):
         store.save(outcome(stale))
     with pytest.raises(LostClaim):
