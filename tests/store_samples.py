@@ -143,8 +143,8 @@ def audit_events(uid: str, count: int = 3) -> tuple[dict[str, Any], ...]:
             "resourceType": "AuditEvent",
             "action": "C",
             "outcome": "0",
-            "entity": [{"what": {"identifier": {"value": uid}}}],
             "n": n,
+            "entity": [{"what": {"identifier": {"value": uid}}}],
         }
         for n in range(count)
     )

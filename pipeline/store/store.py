@@ -282,7 +282,7 @@ class Store:
     # -- outcomes
 
     def save(self, outcome: ReportOutcome) -> SavedVersion:
-        """Store one drafted study: ledger, resources, report, previews, outbox and audit in one transaction.
+        """Store one drafted study: ledger, resources, report, previews and audit in one transaction.
 
         Saving the same outcome again gives the same version. Raises LostClaim, FailStudy("report-signed") when a person
         has taken over the report, FailStudy("store-refused" or "not-storable").
@@ -297,8 +297,7 @@ class Store:
 
         Raises RetryLater and StopRun for what is wrong with the database itself.
         """
-        pairs = [(outcome, outcomes.report_values(outcome)) for outcome in many]
-        return self._run(lambda c: outcomes.each(c, pairs, outcomes.save))
+        return self._run(lambda c: outcomes.each(c, many, outcomes.SAVING))
 
     def settle(self, outcome: SettledOutcome) -> None:
         """Record that a study ends without a new report, with its audit, in one transaction. Raises LostClaim."""
@@ -307,9 +306,8 @@ class Store:
             raise refused
 
     def settle_many(self, many: Sequence[SettledOutcome]) -> list[FirstreadError | None]:
-        """``rest`` each in its own transaction; returns None or the error of each, in order."""
-        pairs = [(outcome, outcomes.settled_values(outcome)) for outcome in many]
-        return self._run(lambda c: outcomes.each(c, pairs, outcomes.settle))
+        """``settle`` each in its own transaction; returns None or the error of each, in order."""
+        return self._run(lambda c: outcomes.each(c, many, outcomes.SETTLING))
 
     # -- the audit
 

@@ -274,15 +274,29 @@ WHERE l.ledger_id = c.ledger_id AND l.token = c.token AND l.lease_owner IS NOT N
 RETURNING l.ledger_id, l.token;
 
 -- name: save_report
-SELECT * FROM save_report(
-    %(ledger_id)s, %(token)s, %(report)s::jsonb, %(resources)s::jsonb, %(audit)s::json,
-    %(series)s::text[], %(instances)s::text[], %(frames)s::integer[],
-    %(rows)s::integer[], %(columns)s::integer[], %(jpegs)b::bytea[]);
+SELECT s.outcome, s.version
+FROM set_config('synchronous_commit', %(commit)s, true),
+     save_report(
+         %(ledger_id)s, %(token)s, %(report)s::jsonb, %(resources)s::jsonb, %(audit)s::json,
+         %(series)s::text[], %(instances)s::text[], %(frames)s::integer[],
+         %(rows)s::integer[], %(columns)s::integer[], %(jpegs)b::bytea[]) AS s;
+
+-- name: save_with_masks
+SELECT s.outcome, s.version, CASE WHEN s.outcome = 'saved' THEN save_masks(
+           %(report_id)s, s.version, %(mask_series)s::text[], %(mask_instances)s::text[], %(mask_classes)s::text[],
+           %(mask_contents)b::bytea[], %(ordinals)s::integer[], %(overlays)b::bytea[]) END
+FROM set_config('synchronous_commit', %(commit)s, true),
+     save_report(
+         %(ledger_id)s, %(token)s, %(report)s::jsonb, %(resources)s::jsonb, %(audit)s::json,
+         %(series)s::text[], %(instances)s::text[], %(frames)s::integer[],
+         %(rows)s::integer[], %(columns)s::integer[], %(jpegs)b::bytea[]) AS s;
 
 -- name: settle_study
-SELECT rest_study(
-    %(ledger_id)s, %(token)s, %(state)s::ledger_state, %(code)s, %(message)s,
-    %(next_attempt_at)s::timestamptz, %(completeness)s::jsonb, %(left_out)s::jsonb, %(audit)s::json);
+SELECT s.outcome
+FROM set_config('synchronous_commit', %(commit)s, true),
+     rest_study(
+         %(ledger_id)s, %(token)s, %(state)s::ledger_state, %(code)s, %(message)s,
+         %(next_attempt_at)s::timestamptz, %(completeness)s::jsonb, %(left_out)s::jsonb, %(audit)s::json) AS s (outcome);
 
 -- name: flush_commits
 SELECT pg_logical_emit_message(true, 'firstread', '');

@@ -1,7 +1,3 @@
--- name: save_masks
-SELECT save_masks(%(report_id)s, %(version)s, %(series)s::text[], %(instances)s::text[], %(classes)s::text[],
-                  %(contents)s::bytea[], %(ordinals)s::integer[], %(overlays)s::bytea[]);
-
 -- name: mask
 SELECT m.content, m.report_id, coalesce(r.patient, '')
 FROM mask AS m
