@@ -36,8 +36,16 @@ class Codestream:
     tiles: int = 1
 
 
-_FRAME_MARKERS = {0xC0: Codec.JPEG, 0xC1: Codec.JPEG, 0xC3: Codec.JPEG_LOSSLESS, 0xF7: Codec.JPEG_LS}
-"""Baseline and extended sequential, lossless (ISO/IEC 10918-1 table B.1), JPEG-LS (ISO/IEC 14495-1 C.1.1)."""
+_FRAME_MARKERS = {
+    0xC0: Codec.JPEG,
+    0xC1: Codec.JPEG,
+    0xC2: Codec.JPEG,
+    0xC3: Codec.JPEG_LOSSLESS,
+    0xF7: Codec.JPEG_LS,
+}
+"""Baseline, extended sequential and progressive, which wrappers of web pictures call baseline; lossless (ISO/IEC
+10918-1 table B.1), JPEG-LS (ISO/IEC 14495-1 C.1.1).
+"""
 _CAP = 0xFF50
 _JPEG_XL = b"\xff\x0a"
 _RATIOS = ((0, 1), (1, 1), (12, 10), (4, 3), (3, 2), (16, 9), (5, 4), (2, 1))

@@ -71,12 +71,10 @@ def _thoracic_spine() -> re.Pattern[str]:
 
 
 @cache
-def _accessories() -> re.Pattern[str]:
-    """What names a body part beside a chest film and means something else."""
+def _phrases(kind: str) -> re.Pattern[str]:
+    """One list of expressions: what names a body part and means something else, say."""
     source = resources.files(__package__).joinpath("wording.toml").read_text(encoding="utf-8")
-    return re.compile(
-        "|".join(rf"\b(?:{phrase})\b" for phrase in tomllib.loads(source)["accessory"]["phrases"])
-    )
+    return re.compile("|".join(rf"\b(?:{phrase})\b" for phrase in tomllib.loads(source)[kind]["phrases"]))
 
 
 def folded(text: str) -> str:
@@ -99,7 +97,10 @@ def region_of(text: str) -> BodyRegion:
     plain = folded(text)
     if _SPINE.search(plain) or _thoracic_spine().search(plain):
         return BodyRegion.OTHER
-    chest, other = _words("chest").within(plain), _words("other").within(_accessories().sub(" ", plain))
+    chest, other = (
+        _words("chest").within(plain),
+        _words("other").within(_phrases("accessory").sub(" ", plain)),
+    )
     if chest == other:
         return BodyRegion.UNKNOWN
     return BodyRegion.CHEST if chest else BodyRegion.OTHER
@@ -108,7 +109,7 @@ def region_of(text: str) -> BodyRegion:
 def names_region(text: str) -> bool:
     """Whether ``text`` says anything about a body part, be it of two."""
     plain = folded(text)
-    rest = _accessories().sub(" ", plain)
+    rest = _phrases("accessory").sub(" ", plain)
     return (
         region_of(text) is not BodyRegion.UNKNOWN
         or _words("chest").within(plain)
@@ -144,9 +145,13 @@ def view_of_code(value: str, meaning: str) -> str:
 
 def is_of_one_tissue(text: str) -> bool:
     """Whether a description speaks of the bone or the soft tissue alone, or of a dual-energy set's parts."""
-    return _words("one_tissue").within(folded(text))
+    return _words("one_tissue").within(_phrases("film").sub(" ", folded(text)))
 
 
 def is_processed(text: str) -> bool:
-    """Whether a description speaks of a picture made from the film: bone suppression, CAD, a screen shot."""
-    return _words("processed").within(folded(text))
+    """Whether a description speaks of a picture made from the film: bone suppression, CAD, a screen shot.
+
+    What a device does to every film, say the suppression of grid lines, leaves it a film.
+    """
+    plain = _phrases("film").sub(" ", folded(text))
+    return _words("processed").within(plain) or _phrases("made").search(plain) is not None

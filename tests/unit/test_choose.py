@@ -258,3 +258,35 @@ def test_real_films() -> None:
     assert film[:, 200:240].mean() > film[100:300, 80:140].mean(), "spine must be brighter than lung"
     assert context.started is None
     assert pydicom.dcmread(SHARED / "gdcm-CR-MONO1-10-chest.dcm").BitsStored == 10
+
+
+@pytest.mark.parametrize(
+    ("text", "made"),
+    [
+        ("Grid suppression", False),
+        ("GRIDLINE SUPPRESSION, VIRTUAL GRID", False),
+        ("Noise suppression 2", False),
+        ("Scatter subtraction", False),
+        ("Soft copy", False),
+        ("Tissue equalization", False),
+        ("Edge enhanced", False),
+        ("Grid suppression, bone suppressed", True),
+        ("Temporal subtraction", True),
+        ("Tube & Line enhanced", True),
+        ("PTX visualization", True),
+        ("Catheter View", True),
+        ("Heat map", True),
+        ("Knochensubtraktion", True),
+        ("Knochenunterdrückung", True),
+        ("soppressione ossea", True),
+        ("supresión ósea", True),
+        ("骨抑制", True),
+        ("骨减影", True),
+        ("Chest PA", False),
+        ("CHEST LINE PLACEMENT", False),
+    ],
+)
+def test_words_of_pictures_made_from_a_film(text: str, *, made: bool) -> None:
+    """What a device does to every film leaves it one; a picture made to show one thing is none."""
+    assert code(AcquisitionDeviceProcessingDescription=text) == ("processed-image" if made else "used")
+    assert not (wording.is_of_one_tissue(text) and not made)

@@ -1,5 +1,6 @@
 """Transfer syntaxes that few write yet: read exactly where a pinned codec can, else refused by name."""
 
+import io
 import struct
 import zlib
 from pathlib import Path
@@ -10,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pydicom
 import pytest
+from PIL import Image
 
 from pipeline.archive.file_meta import file_header
 from pipeline.archive.spool import examine
@@ -85,6 +87,16 @@ def test_a_recompressed_jpeg_is_the_jpeg(tmp_path: Path) -> None:
     jpeg = imagecodecs.jpeg8_encode(grey, level=95)
     path = encapsulated(tmp_path / "1.dcm", RECOMPRESSED, bytes(imagecodecs.jpegxl_encode_jpeg(jpeg)), bits=8)
     assert np.array_equal(values(path), imagecodecs.jpeg8_decode(jpeg))
+
+
+def test_a_progressive_jpeg_that_is_called_baseline_is_read(tmp_path: Path) -> None:
+    """What wraps pictures of the web writes so; dcmtk (dcmdjpeg 3.6.7) reads it."""
+    held = io.BytesIO()
+    Image.fromarray((PIXELS >> 4).astype(np.uint8)).save(held, "JPEG", quality=95, progressive=True)
+    jpeg = held.getvalue()
+    assert b"\xff\xc2" in jpeg
+    path = encapsulated(tmp_path / "1.dcm", "1.2.840.10008.1.2.4.50", jpeg, bits=8)
+    assert np.array_equal(values(path), np.asarray(Image.open(held)))
 
 
 CUT: dict[str, tuple[str, bytes, str]] = {
