@@ -19,6 +19,7 @@ from flows.given import Given, gather
 from flows.masks import drawn
 from flows.priors import Compared, with_last_prior
 from flows.received import link_received, pushed_events, used, with_received
+from flows.shown_pictures import captions, marked_first
 from flows.stored_pixels import in_stored_pixels
 from pipeline.archive.spool import DiskLimits, Spool
 from pipeline.checks import refuse_if_failed, run_checks
@@ -242,7 +243,9 @@ def draft_outcome(
                 *draft.remarks,
             ),
         )
-        told = drawn(draft, brought.image_set, brought.previews, workplace.settings.policy.segmentations)
+        previews = marked_first(draft, brought.image_set, brought.previews)
+        draft = replace(draft, captions=captions(brought.image_set, previews))
+        told = drawn(draft, brought.image_set, previews, workplace.settings.policy.segmentations)
         draft = told.draft
         has_prior = draft.prior is not None
         outcomes = run_checks(

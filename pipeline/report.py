@@ -266,6 +266,15 @@ class ImpressionSource(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Caption:
+    """What a picture of the review page shows: a frame (from 0) and words without patient data."""
+
+    ref: InstanceRef
+    frame: int
+    words: str
+
+
+@dataclass(frozen=True, slots=True)
 class DraftReport:
     """One study's draft as the model wrote it and our parser read it.
 
@@ -274,7 +283,8 @@ class DraftReport:
     states (present and absent). ``probabilities`` are the classifier's own per kind, 0..1, independent of the text.
     ``images`` are the instances the model saw. ``answers`` are those to the site's further tasks; ``supports`` says per
     sentence what it rests on. ``remarks`` are warnings that arose while drafting, such as a task that this study could
-    not be asked; ``prior`` is the earlier study that was given for comparison.
+    not be asked; ``prior`` is the earlier study that was given for comparison. ``captions`` are those of the pictures
+    that people are shown.
     """
 
     study_instance_uid: str
@@ -292,3 +302,13 @@ class DraftReport:
     prior: PriorStudy | None = None
     impression_source: ImpressionSource = ImpressionSource.REPORT
     impression_model: str = ""
+    captions: tuple[Caption, ...] = ()
+
+    @property
+    def marked(self) -> tuple[tuple[InstanceRef, int], ...]:
+        """The frames on which findings, answers and supports lie, each once, in this order."""
+        where: list[Region | Point | Extent | None] = [one.region for one in self.findings if one.present]
+        where += [one.region or one.point or one.extent for answer in self.answers for one in answer.places]
+        where += [one.region for one in self.supports]
+        flat = [at for one in where if one for at in (one.on_planes() if isinstance(one, Extent) else (one,))]
+        return tuple(dict.fromkeys((at.ref, at.frame) for at in flat))

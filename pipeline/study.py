@@ -379,7 +379,7 @@ class StudyImage:
     those of the stored image, turned as it is shown (``turn``), after which regions are expressed;
     ``scale_x = columns / original_columns``. ``spacing_mm`` is (row, column) spacing of the image as shown or None.
     ``view`` is one of "PA", "AP", "LL", "RL" or "" when unknown; ``frame`` counts from 0. ``burned_in`` says that the
-    header tells of identifying text in the pixels (PS3.3 C.7.6.1.1.8).
+    header tells of identifying text in the pixels (PS3.3 C.7.6.1.1.8). ``caption`` says to people what it is.
     """
 
     ref: InstanceRef
@@ -394,6 +394,7 @@ class StudyImage:
     photometric_interpretation: str
     turn: Turn = Turn()
     burned_in: bool = False
+    caption: str = ""
 
 
 @dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)

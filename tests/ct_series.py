@@ -4,14 +4,16 @@ Positions are those of PS3.3 C.7.6.2.1.1: first pixel + column x Pixel Spacing[1
 down the column. A reader is right when its value at (x, y, z) is ``value_at(x, y, z)``, whatever order it reads in.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from pydicom import dcmread
 from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.sequence import Sequence as Items
 from pydicom.uid import UID, ExplicitVRLittleEndian
 
 from pipeline.dicom_writer import uid_from
@@ -123,3 +125,27 @@ def _dataset(one: Slice, modality: str, study: str, series: str, index: int, pat
     dataset.PixelData = np.rint((one.pixels() - intercept) / slope).astype("<i2").tobytes()
     dataset["PixelData"].VR = "OW"
     return dataset
+
+
+def enhanced(paths: Sequence[Path], path: Path, suffix: str = "2.1") -> Path:
+    """The classic planes as one enhanced object of the class that ends on ``suffix``: CT, or MR with "4.1" (PS3.3 A.36,
+    A.38). Its frames are in the order given.
+    """
+    headers = [dcmread(one) for one in paths]
+    whole = dcmread(paths[0])
+    whole.SOPClassUID = whole.file_meta.MediaStorageSOPClassUID = UID(f"{ROOT}{suffix}")
+    whole.NumberOfFrames = len(headers)
+    for keyword in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "InstanceNumber"):
+        del whole[keyword]
+    frames = []
+    for one in headers:
+        group, at, along, measures = Dataset(), Dataset(), Dataset(), Dataset()
+        at.ImagePositionPatient = one.ImagePositionPatient
+        along.ImageOrientationPatient, measures.PixelSpacing = one.ImageOrientationPatient, one.PixelSpacing
+        group.PlanePositionSequence, group.PlaneOrientationSequence = Items([at]), Items([along])
+        group.PixelMeasuresSequence = Items([measures])
+        frames.append(group)
+    whole.PerFrameFunctionalGroupsSequence = Items(frames)
+    whole.PixelData = b"".join(one.PixelData for one in headers)
+    whole.save_as(path, enforce_file_format=True)
+    return path

@@ -17,11 +17,22 @@ _OF_THE_CHEST = (
 
 
 def write_picture(
-    path: Path, suffix: str, modality: str, pixels: np.ndarray[Any, Any], name: str, **more: object
+    path: Path,
+    suffix: str,
+    modality: str,
+    pixels: np.ndarray[Any, Any],
+    name: str,
+    *,
+    frames: np.ndarray[Any, Any] | None = None,
+    instance: int = 1,
+    **more: object,
 ) -> Path:
-    """A picture of the class that ends on ``suffix``, in colours where ``pixels`` has three channels."""
+    """A picture of the class that ends on ``suffix``, in colours where ``pixels`` has three channels.
+
+    ``frames`` are several in place of it, [frames, rows, columns].
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    header = replace(radiograph_header(name), modality=modality)
+    header = replace(radiograph_header(name, instance=instance), modality=modality)
     dataset = radiograph_dataset(header, EXPLICIT_LITTLE)
     dataset.SOPClassUID = dataset.file_meta.MediaStorageSOPClassUID = UID(f"1.2.840.10008.5.1.4.1.1.{suffix}")
     for keyword in _OF_THE_CHEST:
@@ -36,7 +47,9 @@ def write_picture(
     dataset.HighBit, dataset.PixelRepresentation = dataset.BitsStored - 1, 0
     for keyword, value in more.items():
         setattr(dataset, keyword, value)
-    dataset.PixelData = pixels.tobytes()
+    dataset.PixelData = (pixels if frames is None else frames).tobytes()
+    if frames is not None:
+        dataset.NumberOfFrames = len(frames)
     dataset["PixelData"].VR = "OW"
     dataset.save_as(path, enforce_file_format=True)
     return path

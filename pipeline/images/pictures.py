@@ -15,6 +15,7 @@ from PIL import Image
 from pipeline.accepts import Accepts, Kind
 from pipeline.errors import FailStudy, SkipStudy
 from pipeline.images.admission import accepting
+from pipeline.images.captions import caption
 from pipeline.images.choose import Reason, refuse_unpresentable
 from pipeline.images.colour import is_colour, srgb
 from pipeline.images.context import instance_ref, study_context
@@ -197,6 +198,7 @@ def _picture(header: Header, declared: Declared, frame: int, longest_side: int) 
         photometric_interpretation=declared.photometric,
         turn=turn,
         burned_in=text(dataset, "BurnedInAnnotation").upper() == "YES",
+        caption=caption(dataset, frame, declared.frames),
     )
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from pipeline.accepts import USUAL_SIDE
 from pipeline.errors import FailStudy, SkipStudy
+from pipeline.images.captions import caption
 from pipeline.images.choose import LATERAL_NOT_USED, Candidate, Reason
 from pipeline.images.context import instance_ref, odd_values, study_context
 from pipeline.images.decode import declared_pixels, stored_values
@@ -133,6 +134,7 @@ def prepare_image(
         photometric_interpretation=declared.photometric,
         turn=shown.turn,
         burned_in=text(dataset, "BurnedInAnnotation").upper() == "YES",
+        caption=caption(dataset, frame, declared.frames, candidate.view or "view not said"),
     )
 
 

@@ -11,6 +11,7 @@ import orjson
 from pipeline.errors import FailStudy
 from pipeline.ledger import Completeness
 from pipeline.report import (
+    Caption,
     CheckOutcome,
     DraftReport,
     Extent,
@@ -77,6 +78,9 @@ def draft_from(body: Json) -> DraftReport:
         prior=_prior(body.get("prior")),
         impression_source=ImpressionSource(body.get("impression_source", "report")),
         impression_model=body.get("impression_model", ""),
+        captions=tuple(
+            Caption(**{**one, "ref": InstanceRef(**one["ref"])}) for one in body.get("captions", ())
+        ),
     )
 
 

@@ -39,6 +39,7 @@ class Picture:
     marks: tuple[Mark, ...]
     alternative: str
     overlay: str
+    caption: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +85,9 @@ def review_view(detail: ReportDetail, names: Names = key_as_words, viewer_url: s
     draft, marks = detail.draft, Marks(detail.draft)
     lines = [_line(finding, marks.of_finding(finding), names, draft.language) for finding in draft.findings]
     placed = list(marks.placed())
+    words = {(one.ref, one.frame): one.words for one in draft.captions}
     pictures = tuple(
-        _picture(number, preview, placed, len(detail.previews))
+        _picture(number, preview, placed, len(detail.previews), words.get((preview.ref, preview.frame), ""))
         for number, preview in enumerate(detail.previews, 1)
     )
     numbers = {preview.ref: number for number, preview in enumerate(detail.previews, 1)}
@@ -128,7 +130,11 @@ def _compared(prior: PriorStudy | None) -> str:
 
 
 def _picture(
-    number: int, preview: Preview, placed: Sequence[tuple[Region | Point, Mark]], count: int
+    number: int,
+    preview: Preview,
+    placed: Sequence[tuple[Region | Point, Mark]],
+    count: int,
+    caption: str = "",
 ) -> Picture:
     encoded = base64.b64encode(preview.jpeg).decode("ascii")
     here = tuple(mark for at, mark in placed if (at.ref, at.frame) == (preview.ref, preview.frame))
@@ -139,10 +145,12 @@ def _picture(
         columns=preview.original_columns,
         rows=preview.original_rows,
         marks=here,
-        alternative=f"Image that the model saw, one of {count}. Marked regions: {marked}.",
+        alternative=f"Image that the model saw, one of {count}{f': {caption}' if caption else ''}. "
+        f"Marked regions: {marked}.",
         overlay=f"data:image/png;base64,{base64.b64encode(preview.overlay).decode('ascii')}"
         if preview.overlay
         else "",
+        caption=caption,
     )
 
 

@@ -12,7 +12,6 @@ from PIL import Image
 
 from tests.ct_series import stack, write_series
 from tests.faulty_endpoint import faulty_endpoint
-from tests.kind_samples import write_picture
 from tests.servers import free_port, orthanc, store_over_rest
 from tests.sites import firstread, rows, summary, sweep, troubles, write_site
 
@@ -90,25 +89,3 @@ def sent(body: dict[str, Any]) -> list[bytes]:
     ]
     urls = [part["image_url"]["url"] for part in parts if part["type"] == "image_url"]
     return [base64.b64decode(url.partition(",")[2]) for url in urls]
-
-
-def test_pictures_of_other_kinds_reach_a_model_in_their_colours(database_url: str, tmp_path: Path) -> None:
-    """A skin photograph, a hand and a mammogram: three studies, one sweep, and a model of films names each it skips."""
-    colours = np.zeros((80, 90, 3), np.uint8)
-    colours[:40], colours[40:] = (200, 120, 90), (60, 30, 20)
-    grey = np.tile(np.linspace(0, 4000, 128, dtype=np.uint16), (128, 1))
-    studies = [
-        write_picture(tmp_path / "skin.dcm", "77.1.4", "XC", colours, "skin"),
-        write_picture(tmp_path / "hand.dcm", "1.1", "DX", grey, "hand", BodyPartExamined="HAND"),
-        write_picture(tmp_path / "breast.dcm", "1.2", "MG", grey, "breast", BodyPartExamined="BREAST"),
-    ]
-    with orthanc(tmp_path / "orthanc") as peer, faulty_endpoint() as server:
-        store_over_rest(peer, *studies)
-        archive = {"main": {"kind": "dicomweb", "url": peer.dicomweb}}
-        config = write_site(tmp_path / "all", database_url, archive, **served(server.url))
-        assert sweep(config).reported == 3, troubles(database_url)
-        seen = [Image.open(io.BytesIO(one)) for body in server.bodies for one in sent(body)]
-    (skin,) = [np.asarray(one) for one in seen if one.mode == "RGB"]
-    assert np.array_equal(skin, colours)
-    assert sorted(one.mode for one in seen) == ["L", "L", "RGB"]
-    assert rows(database_url, "SELECT count(*) FROM firstread.preview") == [(3,)]

@@ -110,7 +110,7 @@ def test_what_is_seen_depends_on_the_colours(family: tuple[str, Family], tmp_pat
 
 
 def test_a_family_that_declares_kinds_is_proved_here() -> None:
-    """Families reached through a server are proved by tests/integration/test_sectional_studies.py, those that are given
+    """Families reached through a server are proved by tests/integration/test_kinds_on_the_page.py, those that are given
     whole volumes by tests/unit/test_segmenter.py.
     """
     declared = {

@@ -14,8 +14,6 @@ import pytest
 from PIL import Image
 from pydicom import dcmread
 from pydicom.dataset import Dataset
-from pydicom.sequence import Sequence as Items
-from pydicom.uid import UID
 
 from models.families.segmenting.structures import structure
 from pipeline.errors import FailStudy
@@ -32,7 +30,7 @@ from pipeline.images.volumes.slices import whole_volume
 from pipeline.images.volumes.voxels import PLANE_LIMITS
 from pipeline.report import OUTLINES, Language, Segment
 from pipeline.study import StudyImage, StudyVolume, Turn
-from tests.ct_series import ROOT, stack, write_series
+from tests.ct_series import ROOT, enhanced, stack, write_series
 
 pytest.importorskip("highdicom")
 MADE = MadeBy("nnunet", "v2", "abc123")
@@ -114,28 +112,6 @@ def test_every_frame_lies_where_its_labels_were(name: str, kind: SegmentationTyp
     assert again is not None
     assert again.ref.series_instance_uid == made.ref.series_instance_uid
     assert again.ref != made.ref, "another draft writes another file, which has another UID"
-
-
-def enhanced(paths: Sequence[Path], path: Path) -> Path:
-    """The classic planes as one enhanced CT, its frames in the order given (PS3.3 A.38)."""
-    headers = [dcmread(one) for one in paths]
-    whole = dcmread(paths[0])
-    whole.SOPClassUID = whole.file_meta.MediaStorageSOPClassUID = UID(f"{ROOT}2.1")
-    whole.NumberOfFrames = len(headers)
-    for keyword in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "InstanceNumber"):
-        del whole[keyword]
-    frames = []
-    for one in headers:
-        group, at, along, measures = Dataset(), Dataset(), Dataset(), Dataset()
-        at.ImagePositionPatient = one.ImagePositionPatient
-        along.ImageOrientationPatient, measures.PixelSpacing = one.ImageOrientationPatient, one.PixelSpacing
-        group.PlanePositionSequence, group.PlaneOrientationSequence = Items([at]), Items([along])
-        group.PixelMeasuresSequence = Items([measures])
-        frames.append(group)
-    whole.PerFrameFunctionalGroupsSequence = Items(frames)
-    whole.PixelData = b"".join(one.PixelData for one in headers)
-    whole.save_as(path, enforce_file_format=True)
-    return path
 
 
 @pytest.mark.parametrize("kind", ["binary", "labelmap"])

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from pipeline.errors import FailStudy
 from pipeline.ledger import Completeness
 from pipeline.report import (
+    Caption,
     CheckOutcome,
     DraftReport,
     Extent,
@@ -92,6 +93,7 @@ DRAFTS = st.builds(
     st.none() | PRIORS,
     st.sampled_from(ImpressionSource),
     TEXT,
+    st.lists(st.builds(Caption, REFS, st.integers(0, 999), TEXT), max_size=2).map(tuple),
 )
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from pipeline.accepts import Accepts, Kind
 from pipeline.errors import FailStudy, SkipStudy
 from pipeline.images.admission import accepting
+from pipeline.images.captions import plane_caption, range_shown
 from pipeline.images.choose import Reason
 from pipeline.images.context import study_context
 from pipeline.images.grey import PERCENTILES
@@ -211,6 +212,8 @@ def _pictures(best: _Ranked, shown: Sequence[Plane], longest_side: int) -> tuple
     """The planes decoded one after the other, those that the range was taken from not again (``MOST_KEPT``)."""
     kept: dict[int, _Decoded] = {}
     windows = _windows(best, shown, kept)
+    places = {id(plane): place for place, plane in enumerate(best.stack.planes)}
+    shown_as = _shown_as(best, windows)
     images = []
     for plane in shown:
         values, padded = kept.pop(id(plane)) if id(plane) in kept else plane_values(plane, PLANE_LIMITS)
@@ -218,12 +221,26 @@ def _pictures(best: _Ranked, shown: Sequence[Plane], longest_side: int) -> tuple
         if padded is not None:
             for channel in channels:
                 channel[padded] = 0
-        images.append(_picture(plane, channels, best.stack.orientation, longest_side))
+        told = plane_caption(
+            plane.header.dataset, best.stack.orientation, places[id(plane)], len(places), shown_as
+        )
+        images.append(_picture(plane, channels, best.stack.orientation, longest_side, told))
     return tuple(images)
 
 
+def _shown_as(best: _Ranked, windows: Sequence[tuple[float, float]]) -> str:
+    """The ranges that are shown, in words: in SUV where the values were led to it."""
+    if isinstance(best.uptake, float):
+        return range_shown([(low * best.uptake, high * best.uptake) for low, high in windows], "SUV")
+    return range_shown(windows, best.stack.planes[0].unit if best.stack.planes[0].unit == "HU" else "")
+
+
 def _picture(
-    plane: Plane, channels: Sequence[NDArray[np.float32]], orientation: str, longest_side: int
+    plane: Plane,
+    channels: Sequence[NDArray[np.float32]],
+    orientation: str,
+    longest_side: int,
+    caption: str,
 ) -> StudyImage:
     dataset, turn = plane.header.dataset, upright(plane, orientation)
     size = working_size(plane.rows, plane.columns, plane.spacing[0] / plane.spacing[1], longest_side)
@@ -242,6 +259,7 @@ def _picture(
         photometric_interpretation=text(dataset, "PhotometricInterpretation").upper(),
         turn=turn,
         burned_in=text(dataset, "BurnedInAnnotation").upper() == "YES",
+        caption=caption,
     )
 
 
