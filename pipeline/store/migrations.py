@@ -4,7 +4,9 @@ Alembic and SQLAlchemy are needed only where there is something to do; everythin
 """
 
 import importlib.util
+import re
 from contextlib import ExitStack
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -46,9 +48,14 @@ def upgrade(url: str) -> str:
     return head()
 
 
+@cache
 def head() -> str:
-    """The revision that this code needs: the last of the package ``sql.versions``."""
-    return max(path.name.partition("_")[0] for path in (migrations_folder() / "versions").glob("[0-9]*_*.py"))
+    """The revision that this code needs: the one of the package ``sql.versions`` that no other one follows."""
+    files = (migrations_folder() / "versions").glob("[0-9]*_*.py")
+    texts = {path.name.partition("_")[0]: path.read_text(encoding="utf-8") for path in files}
+    followed = re.findall(r'^down_revision = "(\w+)"', "\n".join(texts.values()), re.MULTILINE)
+    (last,) = texts.keys() - set(followed)
+    return last
 
 
 def migrations_folder() -> Path:

@@ -3,7 +3,7 @@
     python -m tests.benchmarks.bench_store [--studies 300] [--rounds 5] [--batch 16]
 
 The other side is the obvious SQLAlchemy program: declarative tables, a Session per study as unit of work (look the
-ledger row up, check the claim, merge each resource, add the report, preview, outbox and audit rows, commit). Each
+ledger row up, check the claim, merge each resource, add the report, preview and audit rows, commit). Each
 round stores the same number of new studies on both sides, in turn, on the embedded server with its defaults
 (fsync on). It prints studies per second and the ratio of the medians, which has to be at least 2.
 """
@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import orjson
-from sqlalchemy import ARRAY, JSON, ForeignKey, Integer, LargeBinary, Text, create_engine, event
+from sqlalchemy import ARRAY, JSON, ForeignKey, LargeBinary, Text, create_engine, event
 from sqlalchemy.dialects.postgresql import ENUM, JSONB, TIMESTAMP
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
@@ -113,15 +113,6 @@ class PreviewRow(Base):
     original_columns: Mapped[int]
 
 
-class OutboxRow(Base):
-    __tablename__ = "outbox"
-    outbox_id: Mapped[int] = mapped_column(primary_key=True)
-    topic: Mapped[str]
-    report_id: Mapped[str]
-    version: Mapped[int] = mapped_column(Integer)
-    ledger_id: Mapped[int]
-
-
 class AuditRow(Base):
     __tablename__ = "audit_event"
     seq: Mapped[int] = mapped_column(primary_key=True)
@@ -196,9 +187,6 @@ def save_by_orm(session: Session, drafted: ReportOutcome) -> None:
                 original_columns=preview.original_columns,
             )
         )
-    session.add(
-        OutboxRow(topic="report", report_id=drafted.diagnostic_report_id, version=1, ledger_id=held.ledger_id)
-    )
     study.state = LedgerState.REPORTED
     study.lease_owner = study.lease_process = study.lease_expires_at = None
     study.attempts, study.code, study.reason = 0, "", ""

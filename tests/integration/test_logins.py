@@ -64,7 +64,7 @@ FORBIDDEN = (
     "DROP FUNCTION firstread.chain_audit() CASCADE",
     "CREATE FUNCTION firstread.mine() RETURNS void LANGUAGE sql AS ''",
     "COPY (SELECT 1) TO PROGRAM 'true'",
-    "COPY firstread.outbox FROM PROGRAM 'true'",
+    "COPY firstread.preview FROM PROGRAM 'true'",
     "COPY (SELECT 1) TO '/tmp/firstread-never'",
     "SELECT pg_read_file('PG_VERSION')",
     "SELECT pg_ls_dir('.')",

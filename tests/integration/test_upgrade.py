@@ -23,7 +23,7 @@ from pipeline.store.values import SettledFilter
 
 DUMP = Path(__file__).parents[1] / "data" / "release-0001.sql.gz"
 TABLES = (
-    "audit_chain", "audit_event", "instance", "ledger", "outbox", "preview", "report_version", "resource",
+    "audit_chain", "audit_event", "instance", "ledger", "preview", "report_version", "resource",
     "resource_history",
 )  # fmt: skip
 WHEEL = importlib.util.find_spec(
