@@ -275,6 +275,10 @@ def test_one_bad_study_does_not_stop_its_batch(store: Store) -> None:
     drafted[2] = replace(drafted[2], accession_number="NUL\x00 and \ud800")
     results = store.save_many(drafted)
     assert [type(one) for one in results] == [SavedVersion, FailStudy, FailStudy, SavedVersion]
+    assert {one.version for one in results if isinstance(one, SavedVersion)} == {1}
+    assert store.audit_verify().rows == 2 * len(drafted[0].audit), (
+        "what was sent behind a refused one is written once"
+    )
     assert [row.state for row in reversed(store.studies())] == [
         LedgerState.REPORTED,
         LedgerState.RETRIEVING,
