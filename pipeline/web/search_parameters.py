@@ -43,6 +43,13 @@ ID: Final = re.compile(r"[A-Za-z0-9.-]{1,64}", re.ASCII)
 
 _IGNORED = frozenset({"_pretty", "_totalMethod"})
 """They change neither whose records are shown nor what is told of them. ``_totalMethod`` is fhirpy's own."""
+_SAID_OTHERWISE = {
+    "patient:Patient": "patient",
+    "subject:Patient": "subject",
+    "subject.identifier": "patient.identifier",
+    "patient:Patient.identifier": "patient.identifier",
+    "subject:Patient.identifier": "patient.identifier",
+}
 _MANY = frozenset({"_include", "_revinclude"})
 
 
@@ -133,8 +140,8 @@ def _parsed(reading: _Reading) -> ParsedSearch:
 
 
 def _name(written: str) -> str:
-    """The parameter without the one modifier that changes nothing here, the type of a patient."""
-    return written.removesuffix(":Patient") if written in ("patient:Patient", "subject:Patient") else written
+    """The parameter as it is known: the type of a patient changes nothing here, and a subject is a patient."""
+    return _SAID_OTHERWISE.get(written, written)
 
 
 Reader = Callable[[_Reading, str, str], bool | None]

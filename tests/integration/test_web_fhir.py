@@ -56,6 +56,8 @@ SEARCHES = [
     ("subject:Patient=patient-0", ["report-0", "report-3", "report-6"]),
     ("patient.identifier=urn:site:mrn|MRN-2", ["report-2", "report-5"]),
     ("patient.identifier=nobody", []),
+    ("subject.identifier=urn:site:mrn|MRN-2", ["report-2", "report-5"]),
+    ("subject:Patient.identifier=MRN-2&patient:Patient.identifier=MRN-2", ["report-2", "report-5"]),
     ("identifier=urn:site:accession|ACC-3", ["report-3"]),
     ("identifier=ACC-3", ["report-3"]),
     ("identifier=urn:site:accession|", ALL),
