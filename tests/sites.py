@@ -18,7 +18,7 @@ from flows.tally import Tally
 from pipeline.child_process import stop
 from pipeline.store.connections import libpq_url
 from pipeline.store.embedded import EmbeddedPostgres
-from tests.engines import ENGINES
+from tests.engines import share_graphs
 from tests.prefect_server import prefect_server
 
 _OURS = ("PREFECT_", "FIRSTREAD_")
@@ -40,9 +40,7 @@ def write_site(
     folder.mkdir(parents=True, exist_ok=True)
     data_dir = folder / "data"
     data_dir.mkdir(exist_ok=True)
-    ENGINES.mkdir(parents=True, exist_ok=True)
-    if not (data_dir / "engines").exists():
-        (data_dir / "engines").symlink_to(ENGINES)
+    share_graphs(data_dir)
     lines = [f"data_dir = {json.dumps(str(data_dir))}", "[database]", f"url = {json.dumps(database_url)}"]
     for name, table in archives.items():
         lines += [f"[archives.{name}]", *_assignments({"min_free_gib": 0.1, **table})]

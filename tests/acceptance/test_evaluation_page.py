@@ -16,7 +16,7 @@ from models.evaluation.intervals import Score
 from models.family import Task
 from models.simulation.film import MAX_VALUE, render
 from tests import readme
-from tests.engines import ENGINES
+from tests.engines import share_graphs
 from tests.radeval_site import install_radeval
 
 PAGE = "docs/evaluation.md"
@@ -33,9 +33,8 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         for image in sorted(set(re.findall(r'"([^"]+\.png)"', text))):
             _film(file.parent / image if "iu_xray" not in name else file.parent / "images" / image)
     install_radeval(tmp_path / "site", monkeypatch)
-    ENGINES.mkdir(parents=True, exist_ok=True)
     (tmp_path / "firstread-data").mkdir()
-    (tmp_path / "firstread-data" / "engines").symlink_to(ENGINES)
+    share_graphs(tmp_path / "firstread-data")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

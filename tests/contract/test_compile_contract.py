@@ -32,6 +32,7 @@ from models.runners.graph_cache import ENCODER_FILE
 from models.runners.graph_file import WEIGHTS_SUFFIX
 from pipeline.errors import ConfigurationError, StopRun
 from pipeline.study import ImageSet
+from tests.engines import ENGINES, graphs_of
 from tests.tiny_chat import chat_study
 from tests.tiny_families import TINY
 from tests.tiny_model import film_study, tiny_cache
@@ -70,14 +71,14 @@ class Compiled:
         found = [
             path
             for path in self.cache.glob(f"*/{ENCODER_FILE}")
-            if graph_digest(path) == self.manifest.onnx_sha256
+            if _engine_of(path).is_dir() and graph_digest(path) == self.manifest.onnx_sha256
         ]
         return found[0]
 
     @property
     def engine(self) -> Path:
         """The folder of the engine."""
-        return engine_folder(self.graph.parent, "tensorrt_rtx", "fp32", "8.9")
+        return _engine_of(self.graph)
 
     def study(self, number: int) -> ImageSet:
         """A study that the family reads."""
@@ -90,6 +91,10 @@ class Compiled:
         )
 
 
+def _engine_of(graph: Path) -> Path:
+    return engine_folder(graph.parent, "tensorrt_rtx", "fp32", "8.9")
+
+
 def choose(model_id: str, root: Path) -> tuple[CatalogEntry, ModelChoice, Path]:
     """A family and how to open it, its weights written under ``root``."""
     cache = tiny_cache() if model_id == MINI else root / "cache"
@@ -97,9 +102,19 @@ def choose(model_id: str, root: Path) -> tuple[CatalogEntry, ModelChoice, Path]:
     return show(model_id), ModelChoice(model_id, weights, threads=1, accept_use_limits=True), cache
 
 
+def exported(model_id: str, root: Path) -> tuple[CatalogEntry, ModelChoice, Path]:
+    """The same over the graph that the session has exported for this family; other tests here export their own."""
+    entry, choice, cache = choose(model_id, root)
+    if model_id != MINI:
+        with find_opener(entry, entry.adapter)(entry, choice, ENGINES) as family:
+            for graph in graphs_of(family.parts):
+                shutil.copytree(graph.parent, cache / graph.parent.name)
+    return entry, choice, cache
+
+
 @pytest.fixture(scope="module", params=NAMES)
 def compiled(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Compiled:
-    entry, choice, cache = choose(request.param, tmp_path_factory.mktemp("compiled"))
+    entry, choice, cache = exported(request.param, tmp_path_factory.mktemp("compiled"))
     (manifest,) = compile_encoder(entry, choice, cache, ORDER)
     return Compiled(entry, choice, cache, manifest)
 
@@ -161,7 +176,7 @@ def test_an_engine_that_cannot_run_here_is_not_replaced(compiled: Compiled) -> N
 
 @pytest.mark.parametrize("model_id", ["llava-med", "chexone", "uni-med"])
 def test_half_precision_has_a_graph_of_its_own(model_id: str, tmp_path: Path) -> None:
-    entry, choice, cache = choose(model_id, tmp_path)
+    entry, choice, cache = exported(model_id, tmp_path)
     (manifest,) = compile_encoder(entry, choice, cache, replace(ORDER, precision="fp16"))
     (graph,) = cache.glob(f"*/tensorrt_rtx-fp16-sm89/{ENCODER_FILE}")
     assert manifest.onnx_sha256 == graph_digest(graph) != graph_digest(graph.parents[1] / ENCODER_FILE)

@@ -18,7 +18,7 @@ from flows.environment.workplace import Workplace
 from pipeline.errors import SkipStudy
 from pipeline.settings import Settings
 from pipeline.study import StudyQuery
-from tests.engines import ENGINES
+from tests.engines import share_graphs
 from tests.faulty_dicomweb import Faults, faulty_dicomweb
 from tests.servers import LOOPBACK, Peer, dcmqrscp, free_port, orthanc, store, store_over_rest
 from tests.synthetic import write_chest
@@ -183,7 +183,7 @@ def test_it_goes_on_after_a_part_that_fails(
     films: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Database away, tasks that the model cannot do: model and archive are tried all the same."""
-    (tmp_path / "engines").symlink_to(ENGINES)
+    share_graphs(tmp_path)
     settings = Settings(
         data_dir=tmp_path,
         database={"url": f"postgresql://u:{SECRET}@{LOOPBACK}:{free_port()}/d"},  # type: ignore[arg-type]

@@ -224,12 +224,12 @@ def test_an_inbox_that_cannot_be_written_is_told_to_sender_and_log(database_url:
 @pytest.mark.parametrize("command", ["listen", "run"])
 @pytest.mark.parametrize(("options", "said"), [("ro", "read-only"), ("size=4k,nr_inodes=1", "disk is full")])
 def test_a_data_folder_that_cannot_be_written_is_one_line(
-    database_url: str, prefect_url: str, tmp_path: Path, command: str, options: str, said: str
+    database_url: str, tmp_path: Path, command: str, options: str, said: str
 ) -> None:
     (tmp_path / "archive").mkdir()
     config = write_site(
         tmp_path, database_url, {"main": {"kind": "folder", "path": str(tmp_path / "archive")}},
-        listen={"port": free_port(), "min_free_gib": 0.0}, prefect={"api_url": prefect_url},
+        listen={"port": free_port(), "min_free_gib": 0.0},
     )  # fmt: skip
     with ExitStack() as stack:
         stack.enter_context(mounted(tmp_path / "data", f"{options},mode=700"))

@@ -17,7 +17,7 @@ from models.families.prompt_proof import compare_template, prove_prompt, render_
 from models.model_choice import EndpointOptions, ModelChoice
 from models.proving import Proven, prove
 from pipeline.errors import ConfigurationError, StopRun
-from tests.engines import ENGINES
+from tests.engines import ENGINES, share_graphs
 from tests.tiny_chat import write_chat_model
 from tests.tiny_qwen import write_qwen
 from tests.tiny_text import write_text_model
@@ -68,6 +68,7 @@ def qwen(tmp_path: Path) -> Path:
 def test_a_sound_folder_is_told_row_by_row(
     qwen: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
+    share_graphs(tmp_path)
     site = tmp_path / "firstread.toml"
     site.write_text(
         f'data_dir = "{tmp_path}"\n[model]\nid = "lingshu-7b"\nweights = "{qwen}"\naccept_use_limits = true\n'
