@@ -1,8 +1,8 @@
-"""Make the checkpoints of an nnU-Net v2 folder readable here: ``python -m models.convert_segmenter FOLDER``.
+"""Make the checkpoints of a segmenter's folder readable here: ``python -m models.convert_segmenter FOLDER``.
 
-nnU-Net and TotalSegmentator publish ``fold_N/checkpoint_final.pth``, a pickle. It is read by torch's restricted reader,
-which builds tensors and plain values and calls nothing else. ``model.safetensors`` and ``config.json`` are written
-beside it.
+nnU-Net and TotalSegmentator publish ``fold_N/checkpoint_final.pth``, MONAI bundles ``models/model.pt``: pickles. They
+are read by torch's restricted reader, which builds tensors and plain values and calls nothing else. Beside them are
+written ``model.safetensors`` and of a fold ``config.json``.
 """
 
 import argparse
@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from models.families.segmenting.bundle import BUNDLE_CHECKPOINT, BUNDLE_WEIGHTS, CONFIGURATION, read_bundle
 from models.families.segmenting.folder import CONFIG_FILE, WEIGHTS_FILE, network_of
 from models.families.segmenting.plans import read_plan
 from models.networks.unet import named_once
@@ -29,6 +30,8 @@ def convert(folder: Path, checkpoint: str = CHECKPOINT) -> tuple[Path, ...]:
     Raises StopRun("segmenter") where there is none, where one holds more than tensors and plain values, and where the
     weights are not those of the plans.
     """
+    if (folder / CONFIGURATION).is_file():
+        return (_converted_bundle(folder),)
     found = sorted(folder.glob(f"fold_*/{checkpoint}"))
     if not found:
         raise StopRun("segmenter", f"{folder} holds no fold_*/{checkpoint}")
@@ -52,6 +55,24 @@ def _converted(folder: Path, path: Path) -> Path:
     save_file({name: value.contiguous().clone() for name, value in weights.items()}, target)
     told = {"configuration": configuration, "mirrored": mirrored, "trainer": trainer}
     path.with_name(CONFIG_FILE).write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+    return target
+
+
+def _converted_bundle(folder: Path) -> Path:
+    """The weights of a MONAI bundle: what it was trained to, alone or under one of the names that MONAI gives it."""
+    from safetensors.torch import save_file
+
+    said: Any = read_checkpoint(folder / BUNDLE_CHECKPOINT)
+    for name in ("state_dict", "model", "net"):
+        if isinstance(said.get(name), Mapping):
+            said = said[name]
+    target = folder / BUNDLE_WEIGHTS
+    try:
+        weights = {str(name): value.contiguous().clone() for name, value in said.items()}
+    except AttributeError:
+        raise StopRun("segmenter", f"{BUNDLE_CHECKPOINT} holds more than the tensors of a network") from None
+    network_of(read_bundle(folder), weights)
+    save_file(weights, target)
     return target
 
 

@@ -16,7 +16,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from models.families.segmenting.bundle import (
+    BUNDLE_CHECKPOINT,
+    BUNDLE_WEIGHTS,
+    CONFIGURATION,
+    METADATA,
+    BundlePlan,
+    read_bundle,
+)
 from models.families.segmenting.plans import DATASET_FILE, PLANS_FILE, Plan, read_json, read_plan
+from models.networks.monai_nets import network_of_bundle
 from models.networks.stu_net import MARK as STU_NET
 from models.networks.stu_net import STUNet
 from models.networks.unet import Triple, UNet
@@ -46,7 +55,7 @@ class Fold:
 class SegmenterFolder:
     """A folder that was understood; no weights are read yet. ``mirrored`` are axes of the network's input."""
 
-    plan: Plan
+    plan: Plan | BundlePlan
     folds: tuple[Fold, ...]
     mirrored: tuple[int, ...]
     orientation: str
@@ -54,7 +63,11 @@ class SegmenterFolder:
 
 
 def read_folder(folder: Path) -> SegmenterFolder:
-    """Read what the folder says. Raises ConfigurationError for another kind of folder, StopRun("segmenter")."""
+    """Read what the folder says, a MONAI bundle too. Raises ConfigurationError for another kind of folder,
+    StopRun("segmenter").
+    """
+    if (folder / CONFIGURATION).is_file():
+        return _bundle(folder)
     inner = sorted(path.parent for path in folder.glob(f"fold_*/{WEIGHTS_FILE}"))
     if not inner or not (folder / PLANS_FILE).is_file() or not (folder / DATASET_FILE).is_file():
         pickled = any(folder.glob("fold_*/*.pth"))
@@ -77,6 +90,20 @@ def read_folder(folder: Path) -> SegmenterFolder:
         _orientation(own, plan),
         {path.name: weight_digest(path) for path in files},
     )
+
+
+def _bundle(folder: Path) -> SegmenterFolder:
+    plan = read_bundle(folder)
+    weights = folder / BUNDLE_WEIGHTS
+    if not weights.is_file():
+        raise ConfigurationError(
+            "weights-folder",
+            f"{folder} is a bundle without {BUNDLE_WEIGHTS}; convert {BUNDLE_CHECKPOINT}: "
+            "python -m models.convert_segmenter",
+        )
+    shared = {path.name: weight_digest(folder / path) for path in (CONFIGURATION, METADATA)}
+    fold = Fold(weights, {f"models/{weights.name}": weight_digest(weights), **shared})
+    return SegmenterFolder(plan, (fold,), (), plan.orientation, shared)
 
 
 def _fold(folder: Path) -> Fold:
@@ -108,7 +135,7 @@ def _orientation(own: Path, plan: Plan) -> str:
     return "RAS" if _TOTAL_SEGMENTATOR & set(plan.names.values()) else "LPS"
 
 
-def load_network(plan: Plan, fold: Fold) -> nn.Module:
+def load_network(plan: Plan | BundlePlan, fold: Fold) -> nn.Module:
     """The network of a fold, on the CPU. Raises StopRun for weights that are not its own."""
     with open_tensors([fold.weights]) as tensors:
         read = {name: one[...].float() for name, one in tensors.items()}
@@ -117,13 +144,15 @@ def load_network(plan: Plan, fold: Fold) -> nn.Module:
     return network.eval()
 
 
-def network_of(plan: Plan, weights: Mapping[str, Tensor]) -> nn.Module:
-    """The network that ``weights`` are of: the plans' own, or STU-Net, which its trainer puts in its place.
+def network_of(plan: Plan | BundlePlan, weights: Mapping[str, Tensor]) -> nn.Module:
+    """The network that ``weights`` are of: the plans' own, STU-Net, which its trainer puts in its place, or a bundle's.
 
     Raises StopRun for weights that are neither's.
     """
-    if any(name.startswith(STU_NET) for name in weights):
-        network: nn.Module = STUNet(weights, stu_net_strides(plan.shape.strides))
+    if isinstance(plan, BundlePlan):
+        network = network_of_bundle(plan.network)
+    elif any(name.startswith(STU_NET) for name in weights):
+        network = STUNet(weights, stu_net_strides(plan.shape.strides))
     else:
         with torch.device("meta"):  # no memory for what plans say, before the weights say it too
             network = UNet(plan.shape, 1, plan.outputs)

@@ -89,6 +89,12 @@ def matrix(old: int, new: int, order: int) -> Array:
     return _cubic(centres, old).astype(np.float32)
 
 
+def linear_matrix(places: NDArray[np.float64], old: int, *, nearest: bool = False) -> Array:
+    """Values at ``places``, counted in samples from the first of ``old``; beyond an end they repeat: [places, old]."""
+    inside = np.clip(places, 0, old - 1)
+    return _linear(np.rint(inside) if nearest else inside, old).astype(np.float32)
+
+
 def _linear(places: NDArray[np.float64], old: int) -> NDArray[np.float64]:
     below = np.minimum(np.floor(places).astype(int), max(0, old - 2))
     part = places - below

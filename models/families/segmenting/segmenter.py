@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.catalog import CatalogEntry
+from models.families.segmenting.bundle import BundlePlan
+from models.families.segmenting.bundle_windows import segment_bundle
 from models.families.segmenting.folder import Fold, SegmenterFolder, load_network, read_folder
 from models.families.segmenting.plans import Plan
 from models.families.segmenting.resampling import Array
@@ -22,7 +24,7 @@ from models.families.segmenting.windows import Labels, Network, Running, segment
 from models.families.towers import SHAPING, Tower, open_tower
 from models.family import Answer, Features, Request, SeenImage, Task, Traits, unsupported
 from models.model_choice import ModelChoice
-from models.networks import stu_net, unet
+from models.networks import monai_nets, stu_net, unet
 from models.runners.encoder import EncoderSource, VisionEncoder
 from models.weight_loading.verified import fixed_pixels
 from pipeline.errors import ConfigurationError, FailStudy, SkipStudy
@@ -31,9 +33,10 @@ from pipeline.study import ImageSet, LeftOutReason, StudyVolume
 
 INPUT, OUTPUT = "patch", "logits"
 _HERE = Path(__file__)
-_SHAPING = (Path(stu_net.__file__), Path(unet.__file__), *SHAPING)
+_SHAPING = (Path(monai_nets.__file__), Path(stu_net.__file__), Path(unet.__file__), *SHAPING)
 _ANSWERING = tuple(
-    _HERE.with_name(name) for name in ("plans.py", "resampling.py", "segmenter.py", "windows.py")
+    _HERE.with_name(name)
+    for name in ("bundle.py", "bundle_windows.py", "plans.py", "resampling.py", "segmenter.py", "windows.py")
 )
 _WORDS = {
     Language.ENGLISH: (
@@ -154,11 +157,17 @@ def open_segmenter(entry: CatalogEntry, choice: ModelChoice, cache: Path) -> Seg
     return SegmenterFamily(entry, read_folder(choice.folder(entry)), choice, cache)
 
 
-def segment_volume(volume: StudyVolume, orientation: str, plan: Plan, running: Running) -> Labels:
+def segment_volume(
+    volume: StudyVolume, orientation: str, plan: Plan | BundlePlan, running: Running
+) -> Labels:
     """Labels on the grid of ``volume``, whichever way its planes lie."""
     turned, order, flips = _turned(volume.values, volume.affine, orientation)
     sides = np.linalg.norm(volume.affine[:3, :3], axis=0)
-    found = segment(turned, [float(sides[axis]) for axis in order], plan, running)
+    spacing = [float(sides[axis]) for axis in order]
+    if isinstance(plan, BundlePlan):
+        found = segment_bundle(turned, spacing, plan, running)
+    else:
+        found = segment(turned, spacing, plan, running)
     back: Any = found[tuple(slice(None, None, step) for step in flips)].transpose(np.argsort(order))
     labels: Labels = np.ascontiguousarray(back)
     return labels
@@ -211,7 +220,7 @@ def _turned(
     return turned, order, flips
 
 
-def _tower(model_id: str, plan: Plan, fold: Fold) -> Tower:
+def _tower(model_id: str, plan: Plan | BundlePlan, fold: Fold) -> Tower:
     def source() -> EncoderSource:
         pattern = fixed_pixels((2, 1, *plan.patch)) * np.float32(2) - np.float32(1)
         return EncoderSource(load_network(plan, fold), {INPUT: pattern}, (OUTPUT,))

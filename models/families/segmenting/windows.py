@@ -12,6 +12,7 @@ from itertools import chain, combinations, product
 import numpy as np
 from numpy.typing import NDArray
 
+from models.families.segmenting.bundle import BundlePlan
 from models.families.segmenting.plans import Plan, Triple
 from models.families.segmenting.resampling import (
     Array,
@@ -31,6 +32,7 @@ WEIGHT = 10.0
 Labels = NDArray[np.uint8] | NDArray[np.uint16]
 Network = Callable[[Array], Array]
 """Windows [n, 1, z, y, x] to logits [n, outputs, z, y, x]."""
+AnyPlan = Plan | BundlePlan
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +63,9 @@ def segment(values: NDArray[np.generic], spacing: Sequence[float], plan: Plan, r
     small = apply(image, matrices(image.shape, new, here, plan.spacing, plan.image), coarse=coarse)
     del image
     back = matrices(new, shown.shape, plan.spacing, here, plan.logits)
-    for place, decided in _decided(_logits(small, plan, running), back, plan):
-        shown[place] = decided
+    tiling = Tiling(lambda length, window, _: starts(length, window), weights(plan.patch))
+    for place, plane in decided(logits_of(small, plan, running, tiling), back, plan):
+        shown[place] = plane
     return labels
 
 
@@ -140,16 +143,27 @@ def starts(length: int, window: int) -> list[int]:
     return [round(apart * number) for number in range(count)]
 
 
-def _logits(image: Array, plan: Plan, running: Running) -> Iterator[Array]:
+@dataclass(frozen=True, slots=True)
+class Tiling:
+    """Where windows begin along an axis of a length, by (length, window, axis), and how much each voxel counts."""
+
+    starts: Callable[[int, int, int], list[int]]
+    counts: Array
+
+
+def logits_of(image: Array, plan: AnyPlan, running: Running, tiling: Tiling) -> Iterator[Array]:
     """The logits of plane after plane, each [outputs, y, x]."""
     patch = plan.patch
     padding = [(max(0, side - have) // 2, max(0, side - have) - max(0, side - have) // 2)
                for side, have in zip(patch, image.shape, strict=True)]  # fmt: skip
     padded = np.pad(image, padding)
     depth, height, width = patch
-    firsts = starts(padded.shape[0], depth)
-    corners = list(product(starts(padded.shape[1], height), starts(padded.shape[2], width)))
-    counts = weights(patch)
+    firsts, rows, columns = (
+        tiling.starts(length, side, axis)
+        for axis, (length, side) in enumerate(zip(padded.shape, patch, strict=True))
+    )
+    corners = list(product(rows, columns))
+    counts = tiling.counts
     summed = np.zeros((plan.outputs, depth, *padded.shape[1:]), np.float32)
     weighed = np.zeros((depth, *padded.shape[1:]), np.float32)
     kept = tuple(slice(low, low + have) for (low, _), have in zip(padding[1:], image.shape[1:], strict=True))
@@ -184,8 +198,8 @@ def _predicted(tiles: Array, running: Running) -> Array:
     return total
 
 
-def _decided(
-    planes: Iterator[Array], back: tuple[Array, Array, Array], plan: Plan
+def decided(
+    planes: Iterator[Array], back: tuple[Array, Array, Array], plan: AnyPlan
 ) -> Iterator[tuple[int, Labels]]:
     """The labels of plane after plane of the image, by its number. Holds two planes of logits."""
     along, rows, columns = (Taps.of(one) for one in back)
@@ -202,7 +216,7 @@ def _decided(
         before = here
 
 
-def _label(logits: Array, plan: Plan) -> Labels:
+def _label(logits: Array, plan: AnyPlan) -> Labels:
     """[outputs, y, x] to labels: the largest output, or where labels overlap the last that is likelier than not."""
     if not plan.order:
         largest: NDArray[np.uint16] = logits.argmax(axis=0).astype(np.uint16)
