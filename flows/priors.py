@@ -61,7 +61,7 @@ def with_last_prior(
     if not image_set.chest:
         return Compared(image_set)
     number = context.patient.patient_id.strip()
-    if _NOT_SEARCHABLE & set(number) or not number.isascii():
+    if identifying(number) and (_NOT_SEARCHABLE & set(number) or not number.isascii()):
         return Compared(image_set, remarks=(_UNSEARCHABLE,))
     try:
         for uid in _earlier_studies(workplace, archive, context):

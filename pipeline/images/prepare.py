@@ -28,7 +28,7 @@ from pipeline.study import FetchedStudy, ImageSet, LeftOut, LeftOutReason, Remar
 
 DEFAULT_LIMITS = ImageLimits()
 _SKIP_ORDER = tuple(LeftOutReason)
-_LENIENT = {
+LENIENT = {
     "no-file-meta": "it has no file meta group, its encoding was recognised",
     "no-preamble": "it has no preamble",
     "meta-length": "the length of its file meta group is wrong",
@@ -185,9 +185,9 @@ def _lenience(study: FetchedStudy) -> tuple[Remark, ...]:
     """A remark for each kind of file that was read although it is not as the standard says."""
     codes = sorted({code for held in study.held for code in held.lenience})
     return tuple(
-        Remark("file-form", f"a file was read leniently: {_LENIENT[code]}")
+        Remark("file-form", f"a file was read leniently: {LENIENT[code]}")
         for code in codes
-        if code in _LENIENT
+        if code in LENIENT
     )
 
 

@@ -3,10 +3,10 @@
 import json
 import logging
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pydicom
 import pytest
@@ -29,6 +29,7 @@ from tests.answering_family import AnsweringFamily
 from tests.servers import orthanc, store_over_rest
 from tests.sites import firstread, rows, write_site
 from tests.synthetic import chest_pixels, radiograph_header, write_chest
+from tests.unit.fhir_samples import CONTEXT, IMAGES
 
 TODAY = "today"
 UID = radiograph_header(TODAY).study_instance_uid
@@ -290,6 +291,23 @@ def test_a_search_that_fails_costs_the_comparison_and_not_the_draft(
     assert draft["prior"] is None
     assert [one["check"] for one in draft["remarks"]] == ["prior"]
     assert "nothing was compared with it" in reports(site)[0]["text"]["div"]
+
+
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [
+        *((number, True) for number in ("100,200", "10*", "1?", "A\\B", "Ü1")),
+        *((number, False) for number in ("", "????", "UNKNOWN")),
+    ],
+)
+def test_a_number_that_a_search_cannot_ask_for_is_not_searched(number: str, *, said: bool) -> None:
+    """Orthanc takes a comma for OR, PS3.4 C.2.2.2 the others for wild cards and several values: strangers' films."""
+    nowhere = cast("Workplace", None)  # asked for an archive it would fail
+    context = replace(CONTEXT, patient=PatientIdentity(number, "INVENTED"))
+    compared = priors.with_last_prior(nowhere, "main", context, IMAGES)
+    assert IMAGES.chest
+    assert compared.image_set is IMAGES
+    assert [one.check for one in compared.remarks] == (["prior"] if said else [])
 
 
 @pytest.mark.parametrize(

@@ -15,15 +15,17 @@ from pipeline.archive.content_digest import content_digest
 from pipeline.archive.dicomweb.dicomweb_archive import DicomwebStudies
 from pipeline.archive.folder import FolderStudies
 from pipeline.archive.guarded_file import GuardedFile
-from pipeline.archive.part10 import Fault, read_part10_header
+from pipeline.archive.part10 import Fault, Lenience, read_part10_header
 from pipeline.archive.spool import examine
 from pipeline.dicom_writer import EXPLICIT_BIG, EXPLICIT_LITTLE, IMPLICIT_LITTLE, RLE_LOSSLESS
+from pipeline.images.prepare import LENIENT
 from pipeline.settings import DicomwebArchive, FolderArchive
 from pipeline.study import HeldInstance, StudyQuery
 from tests.faulty_dicomweb import Faults, faulty_dicomweb
 from tests.synthetic import chest_pixels, radiograph_header, write_chest
 
 HEADER = radiograph_header("lenient")
+
 UNKNOWN_VRS = (b"ZZ", b"??", b"  ", b"RE", b"OX", b"\0\0", b"lo", b"--")
 
 
@@ -75,6 +77,10 @@ def test_an_unknown_value_representation_is_passed_over(
         return content[: at + 4] + vr + (b"\0\0" + length + b"\0\0" if long else length) + content[at + 8 :]
 
     assert kept(changed(film(tmp_path / "1.dcm", nested=nested), rename)).lenience == ("unknown-vr",)
+
+
+def test_each_leniency_has_a_sentence_on_the_report() -> None:
+    assert set(LENIENT) == {one.value for one in Lenience}
 
 
 ITEM, ITEM_END, SEQUENCE_END = (
