@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import pytest
 
 from flows.announcing import AGAIN_SECONDS, UNCLAIMED_SECONDS, Announcing
@@ -64,10 +65,22 @@ def at_work(site: Site, command: str, ready: str, **more: str) -> Iterator["subp
         yield process
 
 
+def heard_on(process: "subprocess.Popen[bytes]") -> set[int]:
+    """The ports that a process and all that it has started listen on."""
+    first = psutil.Process(process.pid)
+    every = [one for each in (first, *first.children(recursive=True)) for one in each.net_connections("inet")]
+    return {one.laddr.port for one in every if one.status == psutil.CONN_LISTEN}
+
+
 def test_a_pushed_study_is_drafted_in_seconds_and_pushed_again_it_is_no_work(site: Site) -> None:
-    with at_work(site, "listen", "listening as"), at_work(site, "work", "ready to draft") as worker:
+    with (
+        at_work(site, "listen", "listening as") as listener,
+        at_work(site, "work", "ready to draft") as worker,
+    ):
         site.push(site.studies[0])
         until(lambda: len(site.reports()) == 1, "the first draft")
+        # What another account of this machine finds of us: no door but the listener's own, no server of Prefect.
+        assert (heard_on(listener), heard_on(worker)) == ({site.port}, set())
         site.push(*site.studies[1:])
         shown = firstread("status", "--json", "--config", str(site.config), cwd=site.folder)
         (waiting,) = json.loads(shown.stdout)["received"] or [{"studies": 0}]
