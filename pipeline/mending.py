@@ -27,7 +27,7 @@ MENDED_BY: Mapping[str, MendedBy] = {
             "archive-aborted", "archive-busy", "archive-cancelled", "archive-closed", "archive-cut-short",
             "archive-ended-early", "archive-error", "archive-protocol", "archive-stalled", "archive-too-many",
             "archive-unreachable", "archive-unreadable",
-            "claim-lost", "database-away", "database-busy", "database-read-only", "decoder-busy",
+            "claim-lost", "database-away", "database-busy", "database-read-only", "database-slow", "decoder-busy",
             "endpoint-away", "endpoint-busy", "endpoint-slow", "folder-gone",
             "inbox-busy", "incomplete", "model-died", "model-slow", "no-room", "nothing-came", "peer-too-slow",
             "peer-without-end",

@@ -31,6 +31,8 @@ LONGEST_PAUSE = 2.0
 MACHINE = "firstread_machine"
 VIEWER = "firstread_viewer"
 """What `serve` reads with: nothing is written but the access itself."""
+READ_SECONDS = 60.0
+"""How long one statement of a reader may take: who may search holds no connection from others for longer."""
 READ_ONLY = "database-read-only"
 
 Connection = psycopg.Connection[tuple[Any, ...]]
@@ -73,6 +75,8 @@ class Connections:
             set_json_dumps(orjson.dumps, connection)
             set_json_loads(orjson.loads, connection)
             pin(connection, role=self.role, search_path="firstread, pg_temp")
+            if self.role == VIEWER:
+                connection.execute(f"SET statement_timeout TO {int(READ_SECONDS * 1000)}")
         except BaseException:
             connection.close()
             raise

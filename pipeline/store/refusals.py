@@ -70,11 +70,13 @@ def translated(error: psycopg.Error) -> FirstreadError:
         return StopRun(
             "schema", f"the database's schema is not the one expected (SQLSTATE {state}); run db upgrade"
         )
+    if isinstance(error, errors.QueryCanceled):
+        return FailStudy("database-slow", "the database did not answer in time; ask for less at once")
     if state in ("40001", "40P01", "55P03"):
         return RetryLater("database-busy", "two writers met in the database; try again")
     if state == "53300":
         return RetryLater("database-busy", "the database server has no connection left; try again")
-    if isinstance(error, psycopg.OperationalError) and not isinstance(error, errors.QueryCanceled):
+    if isinstance(error, psycopg.OperationalError):
         return _refused_at_login(error) if not state else _away()
     if isinstance(error, psycopg.NotSupportedError | psycopg.InterfaceError) and not state:
         return StopRun(

@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from pipeline.errors import RetryLater
+from pipeline.errors import FailStudy, RetryLater
 from pipeline.unexpected import frames_of
 from pipeline.web.access_control import AccessControl
 from pipeline.web.addresses import Addresses, Seen
@@ -82,6 +82,10 @@ class Guard:
         except RetryLater as error:
             log.warning("a request found the store away (%s)", error.code)
             await answer.fail(unavailable(request), receive)
+        except FailStudy as error:
+            log.warning("a request ended with %s at %s", error.code, _place(error))
+            slow = error.code == "database-slow"
+            await answer.fail(_too_costly(request) if slow else _broken(request), receive)
         except Exception as error:  # noqa: BLE001 - the server would log its message: maybe patient data
             log.error("a request failed with %s at %s", type(error).__name__, _place(error))
             await answer.fail(_broken(request), receive)
@@ -152,6 +156,12 @@ def unavailable(
     answer = _answer_for(request, 503, "transient", message)
     answer.headers["Retry-After"] = "5"
     return answer
+
+
+def _too_costly(request: Request) -> Response:
+    return _answer_for(
+        request, 503, "too-costly", "this takes longer than a search may; ask for less at once"
+    )
 
 
 def _broken(request: Request) -> Response:

@@ -12,10 +12,11 @@ from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 
 from flows.commands import doctor
-from pipeline.errors import FirstreadError
+from pipeline.errors import FailStudy, FirstreadError
 from pipeline.lookup import HistorySearch, ResourceSearch
 from pipeline.settings import Settings
-from pipeline.store.connections import VIEWER, libpq_url
+from pipeline.store import connections
+from pipeline.store.connections import VIEWER, Connections, libpq_url
 from pipeline.store.embedded import EmbeddedPostgres
 from pipeline.store.migrations import head
 from pipeline.store.store import Store
@@ -142,6 +143,17 @@ def test_serve_reads_what_it_shows_and_its_accesses_are_told(
             "SELECT chain FROM firstread.audit_event ORDER BY seq DESC LIMIT 1"
         ).fetchone()
     assert last == ("access",)
+
+
+def test_no_statement_of_serve_takes_for_ever(
+    server: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "READ_SECONDS", 0.2)
+    with (
+        Connections(server.serve_url, role=VIEWER) as viewer,
+        pytest.raises(FailStudy, match="database-slow"),
+    ):
+        viewer.run(lambda one: one.execute("SELECT pg_sleep(20)"))
 
 
 @pytest.mark.parametrize(

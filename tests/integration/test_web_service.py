@@ -12,7 +12,8 @@ from typing import Any
 import httpx
 import pytest
 
-from pipeline.errors import ConfigurationError, RetryLater
+from pipeline.errors import ConfigurationError, FailStudy, RetryLater
+from pipeline.lookup import ResourcePage, ResourceSearch
 from pipeline.web import Access, create_app, serving
 from tests.fhir_rest import checked, ids
 from tests.memory_reader import MemoryReader, invented_outcome
@@ -130,6 +131,20 @@ def test_a_taken_port_is_a_configuration_error(filled: MemoryReader) -> None:
         with pytest.raises(ConfigurationError) as caught, serving(app, port=port):
             pass
         assert caught.value.code == "port-taken"
+
+
+class SlowReader(MemoryReader):
+    """A store whose database has ended a search that took too long."""
+
+    def search(self, search: ResourceSearch) -> ResourcePage:
+        raise FailStudy("database-slow", "the database did not answer in time")
+
+
+def test_a_search_that_takes_too_long_is_an_answer() -> None:
+    with ExitStack() as stack:
+        answer = httpx.get(f"{plain_site(stack, SlowReader())}/fhir/Patient")
+    assert answer.status_code == 503
+    assert answer.json()["issue"][0]["code"] == "too-costly"
 
 
 def test_headers_that_keep_pages_to_themselves(filled: MemoryReader) -> None:

@@ -57,6 +57,7 @@ class Refused(psycopg.OperationalError):
         (Refused('FATAL:  password authentication failed for user "x"'), StopRun, "database-refused"),
         (Refused('FATAL:  database "x" does not exist'), StopRun, "database-refused"),
         (psycopg.errors.UndefinedTable(), StopRun, "schema"),
+        (psycopg.errors.QueryCanceled(), FailStudy, "database-slow"),
         (psycopg.errors.CardinalityViolation(), FailStudy, "not-storable"),
         (psycopg.errors.CheckViolation("Doe^Jane"), FailStudy, "not-storable"),
         (
