@@ -119,9 +119,9 @@ class ElementReader:
         """Whether a value representation of 32-bit lengths was written with a 16-bit one (PS3.5 7.1.2 reserves two
         zero bytes there), as some writers do: then another element begins where that ends.
         """
-        if (stated != UNDEFINED and self._begins_after(tag, at + 12 + stated)) or not self._begins_after(
-            tag, at + 8 + length
-        ):
+        if stated == UNDEFINED or self._begins_after(tag, at + 12 + stated):
+            return False
+        if not self._begins_after(tag, at + 8 + length):
             return False
         order = "<" if self.encoding.little else ">"
         self.patches.append((at + 6, at + 8, b"\0\0" + struct.pack(order + "I", length)))

@@ -118,6 +118,16 @@ def test_delimiters_are_set_right_and_nothing_is_lost(tmp_path: Path, wrong: str
     assert digests[0] == digests[1]
 
 
+def test_reserved_bytes_that_are_not_zero_are_no_length_beside_an_undefined_one(tmp_path: Path) -> None:
+    path = film(tmp_path / "1.dcm")
+    whole = path.read_bytes()
+    at = whole.index(b"\x10\x00\x10\x00PN")
+    items = b"\xff\xff\xff\xff" + ONE + SEQUENCE_END
+    path.write_bytes(whole[:at] + b"\x09\x00\x30\x10SQ" + struct.pack("<H", len(items)) + items + whole[at:])
+    assert kept(path).lenience == ()
+    assert pydicom.dcmread(path)[0x0009, 0x1030].value[0].CodeValue == "CODE"
+
+
 @pytest.mark.parametrize("rest", [b"\r\n", bytes(70_000), bytes(range(1, 249)) * 4, b"\xff" * 9])
 @pytest.mark.parametrize("syntax", [EXPLICIT_LITTLE, IMPLICIT_LITTLE, EXPLICIT_BIG, RLE_LOSSLESS])
 def test_bytes_behind_the_data_set_are_nobodys(tmp_path: Path, syntax: str, rest: bytes) -> None:
