@@ -111,7 +111,8 @@ class Accepts:
     in g/mL that PET is shown in, and PET of which it cannot be computed is refused; None: where it can be it is shown
     from 0 to 10, else as MR is; ``whole`` gives the values of every plane beside the pictures. Of
     pictures: at most ``most`` of a study are shown; of clips and videos ``rate`` frames a second, where it is not 0
-    and the header tells the time of frames, else evenly chosen ones.
+    and the header tells the time of frames, else evenly chosen ones; of a slide all of it small and tiles with tissue
+    of the level whose pixels lie most nearly ``microns`` micrometres apart (0: 1).
     """
 
     kind: Kind
@@ -128,6 +129,7 @@ class Accepts:
     whole: bool = False
     rate: float = 0.0
     suv: tuple[float, float] | None = None
+    microns: float = 0.0
 
     def __str__(self) -> str:
         """For people: "slices (CT, MR) of the chest, at most 32"."""
@@ -137,6 +139,7 @@ class Accepts:
         )
         how = "".join(f", {' or '.join(said)}" for said in (self.planes, self.views) if said)
         often = f", {self.rate:g} a second" if self.rate else ""
+        often += f", {self.microns:g} micrometres a pixel" if self.microns else ""
         uptake = f", SUV {self.suv[0]:g} to {self.suv[1]:g}" if self.suv else ""
         return f"{self.kind}{among}{parts}{how}{uptake}{often}, at most {self.most}"
 
@@ -157,6 +160,8 @@ class Accepts:
             raise ValueError(f"{self.kind}: rate is the frames a second that are shown, 0 to 1000")
         if len(self.windows) not in (0, 1, 3) or any(low >= high for low, high in self.windows):
             raise ValueError(f"{self.kind}: no window, one or three, each low < high")
+        if not 0 <= self.microns <= 1000:
+            raise ValueError(f"{self.kind}: microns is the distance of pixels in micrometres, 0 to 1000")
         if self.suv and not 0 <= self.suv[0] < self.suv[1]:
             raise ValueError(f"{self.kind}: suv is a range, 0 <= low < high")
         if unknown := set(self.planes) - ORIENTATIONS:

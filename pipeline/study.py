@@ -301,6 +301,7 @@ class LeftOutReason(StrEnum):
     OTHER_SERIES = "other-series"
     TOO_FEW_PLANES = "too-few-planes"
     NO_SUV = "no-suv"
+    SLIDE_LABEL = "slide-label"
     COLOUR_SLICE = "colour-slice"
     NOT_A_PLANE = "not-a-plane"
     NOT_ACCEPTED = "not-accepted"
@@ -377,9 +378,10 @@ class StudyImage:
     asks for CT in three windows; at most the working size asked for, aspect ratio kept, upright: the patient's left at
     the viewer's right, the head on top, where the header says how it lies. ``original_rows``/``original_columns`` are
     those of the stored image, turned as it is shown (``turn``), after which regions are expressed;
-    ``scale_x = columns / original_columns``. ``spacing_mm`` is (row, column) spacing of the image as shown or None.
-    ``view`` is one of "PA", "AP", "LL", "RL" or "" when unknown; ``frame`` counts from 0. ``burned_in`` says that the
-    header tells of identifying text in the pixels (PS3.3 C.7.6.1.1.8). ``caption`` says to people what it is.
+    ``scale_x = columns / original_columns``; both are 0 of a picture made of many frames (a slide), on which no place
+    can be named. ``spacing_mm`` is (row, column) spacing of the image as shown or None. ``view`` is one of "PA", "AP",
+    "LL", "RL" or "" when unknown; ``frame`` counts from 0. ``burned_in`` says that the header tells of identifying text
+    in the pixels (PS3.3 C.7.6.1.1.8). ``caption`` says to people what it is.
     """
 
     ref: InstanceRef

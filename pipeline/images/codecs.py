@@ -110,6 +110,21 @@ def decode_frame(
     precision. Raises FailStudy("codestream-mismatch") where the frame is not what the header declares,
     "undecodable" where it is damaged, and as ``decoder_process.decode``.
     """
+    frame, seen = checked_frame(frame, transfer_syntax, rows, columns, samples)
+    decoder = "jpeg8-rgb" if rgb and samples == 3 and seen.codec is Codec.JPEG else DECODERS[seen.codec]
+    decoded = decoder_process.decode(decoder, frame, rows * columns * samples * BYTES_A_VALUE, into)
+    if decoded is None:
+        raise FailStudy("undecodable", f"the {seen.codec} frame is damaged")
+    return _as_stored(decoded, seen), seen.precision
+
+
+def checked_frame(
+    frame: bytes, transfer_syntax: str, rows: int, columns: int, samples: int
+) -> tuple[bytes, Codestream]:
+    """A compressed frame without padding, and what it says of itself, which is what the header declares.
+
+    Raises FailStudy("codestream-mismatch") where it is not, ("undecodable") where it is cut short.
+    """
     with refusing("undecodable", "the compressed frame has no readable header"):
         seen = read_codestream(frame)
     if seen.codec is Codec.JPEG_XL:  # its decoder tells a cut, and what it holds
@@ -127,11 +142,7 @@ def decode_frame(
         )
     if seen.tiles > MAX_TILES or not 2 <= seen.precision <= 16:
         raise FailStudy("undecodable", f"a {seen.codec} frame of {seen.precision} bits in {seen.tiles} tiles")
-    decoder = "jpeg8-rgb" if rgb and samples == 3 and seen.codec is Codec.JPEG else DECODERS[seen.codec]
-    decoded = decoder_process.decode(decoder, frame, rows * columns * samples * BYTES_A_VALUE, into)
-    if decoded is None:
-        raise FailStudy("undecodable", f"the {seen.codec} frame is damaged")
-    return _as_stored(decoded, seen), seen.precision
+    return frame, seen
 
 
 def decode_rle_frame(frame: bytes, rows: int, columns: int, samples: int, bits_allocated: int) -> Stored:

@@ -28,21 +28,31 @@ def is_colour(declared: Declared) -> bool:
 
 
 def srgb(header: Header, declared: Declared, frame: int, limits: ImageLimits) -> npt.NDArray[np.uint8]:
-    """Frame ``frame`` (from 0) as uint8 [rows, columns, 3].
+    """Frame ``frame`` (from 0) as uint8 [rows, columns, 3]. Raises as ``rgb``."""
+    return in_srgb(header.dataset, rgb(header, declared, frame, limits))
+
+
+def in_srgb(dataset: Elements, picture: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """``picture`` through the ICC profile of its header; one that is missing or cannot be used is passed over.
+
+    Raises as ``decoder_process.decode``.
+    """
+    profile = _profile(dataset)
+    return _through(profile, picture) if profile else picture
+
+
+def rgb(header: Header, declared: Declared, frame: int, limits: ImageLimits) -> npt.NDArray[np.uint8]:
+    """Frame ``frame`` (from 0) in its own red, green and blue, uint8 [rows, columns, 3].
 
     Raises FailStudy: "unsupported-colour" for a Photometric Interpretation that is none of colours here, "palette" for
-    tables that are not what they say, and as ``stored_values`` and ``decoder_process.decode``. An ICC profile that
-    cannot be used is passed over.
+    tables that are not what they say, and as ``stored_values`` and ``decoder_process.decode``.
     """
     bits, precision = stored_bits(header, declared, frame, limits)
     if declared.photometric == PALETTE:
-        picture = _looked_up(bits, header.dataset, little=header.little)
-    elif declared.samples != 3:
+        return _looked_up(bits, header.dataset, little=header.little)
+    if declared.samples != 3:
         raise FailStudy("unsupported-colour", "one sample a pixel and no palette: no colour picture")
-    else:
-        picture = _three_channels(bits, precision, header, declared)
-    profile = _profile(header.dataset)
-    return _through(profile, picture) if profile else picture
+    return _three_channels(bits, precision, header, declared)
 
 
 def _three_channels(

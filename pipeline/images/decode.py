@@ -165,6 +165,26 @@ def _native_into(
         target.byteswap(inplace=True)
 
 
+def first_item(header: Header) -> int:
+    """Where in the file the first item of encapsulated pixel data begins. Raises what a damaged file does."""
+    with header.path.open("rb") as stream:
+        stream.seek(header.pixel_offset or 0)
+        _pixel_element(stream, header)
+        return stream.tell()
+
+
+def compressed_frame(header: Header, declared: Declared, frame: int) -> bytes:
+    """The bytes of one compressed frame (from 0), as its transfer syntax and the header declare it.
+
+    Raises as ``stored_values``.
+    """
+    with refusing("undecodable", "the pixel data cannot be read"):
+        table = frame_table(header.path, first_item(header), declared.frames)
+        content = table.read(header.path, frame, declared.frame_bytes)
+    size = declared.rows, declared.columns, declared.samples
+    return codecs.checked_frame(content, header.transfer_syntax, *size)[0]
+
+
 def _opened(header: Header, limits: ImageLimits, *, buffered: bool) -> BinaryIO:
     if header.transfer_syntax == "1.2.840.10008.1.2.1.99":
         return inflated(header.path, limits)

@@ -14,6 +14,7 @@ import resource
 import signal
 import struct
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
@@ -43,6 +44,10 @@ SRGB = "srgb"
 """Brings an RGB picture to sRGB by its ICC profile: ``PROFILED``, the profile, the pixels as they are."""
 PROFILED = struct.Struct("<III")
 """Rows, columns, bytes of the profile."""
+REDUCED = {"jpeg8-2": 2, "jpeg8-4": 4, "jpeg8-8": 8}
+"""By how much JPEGs in colours are reduced while libjpeg decodes them, by way of Pillow; many come as one (``packed``),
+and their pictures, all of one size, lie below each other.
+"""
 RECOMPRESSED = b"jbrd"
 """The box of a JPEG XL container that says how to give the JPEG back (ISO/IEC 18181-2 section 9)."""
 
@@ -60,6 +65,11 @@ _READ_ONE_FILE = 0b100
 def picture_offset(frame_bytes: int) -> int:
     """Where the picture begins in the shared memory: behind the frame, at a page."""
     return -(-frame_bytes // PAGE) * PAGE
+
+
+def packed(frames: Sequence[bytes]) -> bytes:
+    """Several frames as one that a decoder of ``REDUCED`` takes."""
+    return b"".join([struct.pack(f"<{len(frames) + 1}I", len(frames), *map(len, frames)), *frames])
 
 
 def serve(memory: int, life: int) -> None:
@@ -109,11 +119,28 @@ def _decoded(name: str, frame: bytes) -> Any:
     """The picture as an array; raises whatever the decoder does."""
     import imagecodecs
 
+    if name in REDUCED:
+        return _reduced(frame, REDUCED[name])
     function, options = DECODERS[name]
     if name == "jpegxl" and RECOMPRESSED in frame[:4096]:  # the JPEG that it was made from, to the bit
         function, options = DECODERS["jpeg8"]
         frame = bytes(imagecodecs.jpegxl_decode_jpeg(frame, numthreads=THREADS))
     return getattr(imagecodecs, function)(frame, **options)
+
+
+def _reduced(frame: bytes, scale: int) -> Any:
+    """JPEGs that came as one (``packed``), each a ``scale``-th of its size, below each other."""
+    import numpy as np
+    from PIL import Image
+
+    (count,) = struct.unpack_from("<I", frame)
+    place, pictures = 4 + 4 * count, []
+    for length in struct.unpack_from(f"<{count}I", frame, 4):
+        image = Image.open(io.BytesIO(frame[place : place + length]), formats=["JPEG"])
+        image.draft("RGB", (image.width // scale, image.height // scale))
+        pictures.append(np.asarray(image.convert("RGB")))
+        place += length
+    return np.concatenate(pictures)
 
 
 def _in_srgb(frame: bytes) -> Any:

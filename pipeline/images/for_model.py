@@ -7,6 +7,7 @@ from pipeline.errors import SkipStudy
 from pipeline.images.admission import refusal
 from pipeline.images.pictures import has_pictures, prepare_pictures
 from pipeline.images.prepare import StudyHeaders, prepare, read_headers
+from pipeline.images.slides import has_slides, prepare_slides
 from pipeline.images.trust import HEADERS_ALONE, SiteTrust
 from pipeline.images.volumes.slices import has_slices, prepare_slices
 from pipeline.study import FetchedStudy, ImageSet, InstanceDescription, LeftOut, LeftOutReason, StudyContext
@@ -19,10 +20,11 @@ def prepare_for(
     *,
     trust: SiteTrust = HEADERS_ALONE,
 ) -> tuple[StudyContext, ImageSet]:
-    """As ``prepare``; of a study without a film of the chest what ``reader`` accepts is shown, planes before pictures.
+    """As ``prepare``; of a study without a film of the chest what ``reader`` accepts is shown: planes, else slides,
+    else pictures.
 
-    Raises as ``prepare``, ``prepare_slices`` and ``prepare_pictures``; what is no kind that is read is refused in
-    words. What stays in the archive is listed and left out like the rest.
+    Raises as ``prepare``, ``prepare_slices``, ``prepare_slides`` and ``prepare_pictures``; what is no kind that is read
+    is refused in words. What stays in the archive is listed and left out like the rest.
     """
     context, images = _prepared(study, read or read_headers(study), reader, trust)
     if not study.unfetched:
@@ -44,7 +46,8 @@ def _prepared(
         return prepare(study, read, longest_side=reader.longest_side, laterals=reader.laterals, trust=trust)
     except SkipStudy as reason:
         slices = has_slices(read.headers, reader.accepts)
-        if not slices and not has_pictures(read.headers, reader.accepts):
+        slides = not slices and has_slides(read.headers, reader.accepts)
+        if not slices and not slides and not has_pictures(read.headers, reader.accepts):
             raise refusal(read.headers, reader, reason) from None
-    how = prepare_slices if slices else prepare_pictures
+    how = prepare_slices if slices else prepare_slides if slides else prepare_pictures
     return how(study, read, reader.accepts)

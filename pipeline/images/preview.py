@@ -27,4 +27,6 @@ def preview(image: StudyImage, longest_side: int = LONGEST_SIDE) -> Preview:
     picture.thumbnail((longest_side, longest_side), Image.Resampling.BOX)
     buffer = io.BytesIO()
     picture.save(buffer, "JPEG", quality=QUALITY)
-    return Preview(image.ref, image.frame, buffer.getvalue(), image.original_rows, image.original_columns)
+    rows, columns = image.pixels.shape[:2]
+    sides = image.original_rows or rows, image.original_columns or columns
+    return Preview(image.ref, image.frame, buffer.getvalue(), *sides)
