@@ -2,7 +2,7 @@
 
 Colours are shown as sRGB, grey pictures as films are. Of a clip, a volume of an eye or another instance of several
 frames some are shown, by the model's own rule, and only those are read; where a study has several such instances, they
-share the number of pictures that the model reads. Videos are left out.
+share the number of pictures that the model reads. Of a video frames are chosen by the time that its stream says.
 """
 
 from collections import Counter
@@ -30,6 +30,7 @@ from pipeline.images.prepare import StudyHeaders, study_remarks
 from pipeline.images.rejection import rejected
 from pipeline.images.sampling import by_time, evenly
 from pipeline.images.scale import pixel_aspect, resized, spacing_mm, working_size
+from pipeline.images.video import is_video, video_frames
 from pipeline.study import (
     FetchedStudy,
     ImageSet,
@@ -41,7 +42,7 @@ from pipeline.study import (
     Turn,
 )
 
-FRAMES = frozenset({Kind.CINE, Kind.OCT, Kind.NUCLEAR, Kind.TOMOSYNTHESIS})
+FRAMES = frozenset({Kind.CINE, Kind.OCT, Kind.NUCLEAR, Kind.TOMOSYNTHESIS, Kind.VIDEO})
 """Kinds of which an instance has several frames, of which some are shown."""
 PICTURES = FRAMES | {Kind.FILM, Kind.MAMMOGRAM, Kind.PHOTOGRAPH, Kind.OPHTHALMIC, Kind.ULTRASOUND}
 """Kinds of which an instance is a picture by itself, or some of its frames are."""
@@ -159,6 +160,8 @@ def _shown(
     header: Header, accepted: Accepts, room: int, longest_side: int
 ) -> tuple[list[StudyImage], list[Remark]]:
     """The frames of one instance that are shown, at most ``room``, and a remark where they are not all."""
+    if is_video(header):
+        return _of_video(header, accepted, room, longest_side)
     declared = declared_pixels(header, STILL_LIMITS)
     times = frame_times(header.dataset, declared.frames) if accepted.rate else None
     chosen = by_time(times, accepted.rate, room) if times else evenly(declared.frames, room)
@@ -173,6 +176,40 @@ def _shown(
     ]
 
 
+def _of_video(
+    header: Header, accepted: Accepts, room: int, longest_side: int
+) -> tuple[list[StudyImage], list[Remark]]:
+    """The same of a video; also a remark where it has fewer frames than its header declares, or some are damaged."""
+    aspect, asked = pixel_aspect(header.dataset), 0
+
+    def choose(seconds: Sequence[float]) -> Sequence[int]:
+        nonlocal asked
+        chosen = by_time(seconds, accepted.rate, room) if accepted.rate else evenly(len(seconds), room)
+        asked = len(chosen)
+        return chosen
+
+    def small(frame: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        return _resized(frame, working_size(frame.shape[0], frame.shape[1], aspect, longest_side))
+
+    video = video_frames(header, choose, small)
+    images = [
+        _image(header, number, pixels, sides, Turn(), "YBR_PARTIAL_420")
+        for number, pixels, sides in video.pictures
+    ]
+    what = in_words(header.dataset)
+    told = [Remark("frames-shown", f"{len(images)} of {video.held} frames of {what} were shown")]
+    declared = integer(header.dataset, "NumberOfFrames") or 0
+    if video.held < declared or len(images) < asked:
+        gone = (
+            f"{video.held} of {declared} frames that its header declares"
+            if video.held < declared
+            else "its frames"
+        )
+        damaged = f"; {asked - len(images)} that were chosen are damaged" if len(images) < asked else ""
+        told.append(Remark("frames-missing", f"{what} is cut short or damaged: it holds {gone}{damaged}"))
+    return images, told
+
+
 def _picture(header: Header, declared: Declared, frame: int, longest_side: int) -> StudyImage:
     """One frame decoded and brought to working size. Raises FailStudy with the reason."""
     dataset = header.dataset
@@ -183,7 +220,19 @@ def _picture(header: Header, declared: Declared, frame: int, longest_side: int) 
         grey = display(stored_values(header, declared, frame, STILL_LIMITS), dataset, little=header.little)
         turn = presented(dataset, (), lateral=False).turn if kind_of(dataset) in _UPRIGHT else Turn()
         pixels = np.ascontiguousarray(turn.of(resized(grey, size)))
-    rows, columns = turn.sides((declared.rows, declared.columns))
+    return _image(header, frame, pixels, (declared.rows, declared.columns), turn, declared.photometric)
+
+
+def _image(
+    header: Header,
+    frame: int,
+    pixels: npt.NDArray[np.float32],
+    sides: tuple[int, int],
+    turn: Turn,
+    photometric: str,
+) -> StudyImage:
+    dataset = header.dataset
+    rows, columns = turn.sides(sides)
     spacing = spacing_mm(dataset)
     return StudyImage(
         ref=instance_ref(dataset),
@@ -195,7 +244,7 @@ def _picture(header: Header, declared: Declared, frame: int, longest_side: int) 
         modality=text(dataset, "Modality"),
         body_part=text(dataset, "BodyPartExamined").upper(),
         view="",
-        photometric_interpretation=declared.photometric,
+        photometric_interpretation=photometric,
         turn=turn,
         burned_in=text(dataset, "BurnedInAnnotation").upper() == "YES",
         caption=caption(dataset, frame, declared.frames),
@@ -206,7 +255,11 @@ def _colours(
     header: Header, declared: Declared, frame: int, size: tuple[int, int]
 ) -> npt.NDArray[np.float32]:
     """[rows, columns, 3] in 0..1; full size is held in bytes alone. A picture without colours becomes grey."""
-    picture = Image.fromarray(srgb(header, declared, frame, STILL_LIMITS))
+    return _resized(srgb(header, declared, frame, STILL_LIMITS), size)
+
+
+def _resized(frame: npt.NDArray[np.uint8], size: tuple[int, int]) -> npt.NDArray[np.float32]:
+    picture = Image.fromarray(frame)
     small = np.asarray(picture.resize((size[1], size[0]), Image.Resampling.BOX, reducing_gap=3.0))
     shown = small.astype(np.float32) / np.float32(255)
     plain = np.ptp(small, axis=-1).max() == 0

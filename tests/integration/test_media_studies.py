@@ -1,4 +1,4 @@
-"""A slide, a clip and a PET travel from Orthanc to FHIR and the page, by DICOMweb and by C-MOVE, in one archive."""
+"""A slide, a clip, a video and a PET travel from one Orthanc to FHIR and the page, by DICOMweb and by C-MOVE."""
 
 import io
 from pathlib import Path
@@ -15,25 +15,26 @@ from tests.faulty_endpoint import faulty_endpoint
 from tests.integration.test_sectional_studies import sent, served
 from tests.kind_samples import write_picture
 from tests.servers import free_port, orthanc, store_over_rest
-from tests.sites import rows, sweep, troubles, write_site
+from tests.sites import firstread, rows, summary, troubles, write_site
 from tests.slide_files import drawn, write_level
 from tests.unit.test_suv import header as of_pet
+from tests.unit.test_video import ramp, stream, written
 
 
-def slide(folder: Path) -> list[Path]:
+def slide(folder: Path, name: str) -> list[Path]:
     """Two levels and a label that is red all over."""
     red = np.zeros((128, 128, 3), np.uint8)
     red[..., 0] = 255
     return [
-        write_level(folder / "0.dcm", drawn(1024), microns=0.5),
-        write_level(folder / "1.dcm", drawn(512, 2), microns=1.0, full=False),
-        write_level(folder / "2.dcm", red, microns=9.0, flavour="LABEL"),
+        write_level(folder / "0.dcm", drawn(1024), microns=0.5, name=name),
+        write_level(folder / "1.dcm", drawn(512, 2), microns=1.0, full=False, name=name),
+        write_level(folder / "2.dcm", red, microns=9.0, flavour="LABEL", name=name),
     ]
 
 
-def clip(path: Path) -> Path:
+def clip(path: Path, name: str) -> Path:
     """Forty colour frames in JPEG, three fragments a frame and no offset table; frame k is of shade 5 k."""
-    write_picture(path, "3.1", "US", np.zeros((96, 128, 3), np.uint8), "media clip")
+    write_picture(path, "3.1", "US", np.zeros((96, 128, 3), np.uint8), f"media clip {name}")
     dataset = dcmread(path)
     frames = [np.full((96, 128, 3), (5 * k, 5 * k, 40), np.uint8) for k in range(40)]
     encoded = [bytes(imagecodecs.jpeg8_encode(frame, level=95)) for frame in frames]
@@ -45,9 +46,8 @@ def clip(path: Path) -> Path:
     return path
 
 
-def pet(folder: Path, **said: object) -> list[Path]:
+def pet(folder: Path, name: str, **said: object) -> list[Path]:
     planes = stack(4, rows=64, columns=64, intercept=0)
-    name = str(len(said))
     return write_series(
         folder,
         [plane.with_extra(**of_pet(**said), AcquisitionTime="115000") for plane in planes],
@@ -57,16 +57,12 @@ def pet(folder: Path, **said: object) -> list[Path]:
     )
 
 
-def test_slide_clip_and_pet_reach_a_model_by_both_ways(
+def test_slide_clip_video_and_pet_reach_a_model_by_both_ways(
     database_url: str, prefect_url: str, tmp_path: Path
 ) -> None:
-    files = [
-        *slide(tmp_path / "slide"), clip(tmp_path / "clip.dcm"), *pet(tmp_path / "pet"),
-        *pet(tmp_path / "no", DecayCorrection="NONE"),
-    ]  # fmt: skip
+    """The same pictures by each way, of studies of its own: one study is drafted from one archive alone."""
     move_port = free_port()
     with orthanc(tmp_path / "orthanc", move_port=move_port) as peer, faulty_endpoint() as server:
-        store_over_rest(peer, *files)
         ways: dict[str, dict[str, object]] = {
             "web": {"kind": "dicomweb", "url": peer.dicomweb},
             "move": {
@@ -76,15 +72,30 @@ def test_slide_clip_and_pet_reach_a_model_by_both_ways(
         }  # fmt: skip
         seen = []
         for name, archive in ways.items():
-            config = write_site(tmp_path / name, database_url, {name: archive}, **served(server.url))
-            done = sweep(config, prefect_url, name)
-            assert (done.reported, done.skipped, done.failed) == (3, 1, 0), troubles(database_url)
+            folder = tmp_path / name
+            files = [
+                *slide(folder / "slide", name), clip(folder / "clip.dcm", name),
+                written(folder / "video.dcm", "H.264", stream("H.264", ramp(20)), frames=20, name=f"video {name}"),
+                *pet(folder / "pet", f"{name} 1"),
+                *pet(folder / "no", f"{name} 2", DecayCorrection="NONE"),
+            ]  # fmt: skip
+            store_over_rest(peer, *files)
+            named = {str(dcmread(path, stop_before_pixels=True).StudyInstanceUID) for path in files}
+            config = write_site(folder / "site", database_url, {"main": archive}, **served(server.url))
+            run = firstread(
+                "run", "--json", "--config", str(config), *(word for uid in named for word in ("--study", uid)),
+                cwd=config.parent, prefect_api=prefect_url,
+            )  # fmt: skip
+            done = summary(run)
+            assert (done["reported"], done["skipped"], done["failed"]) == (4, 1, 0), troubles(database_url)
             seen.append(sorted(_pictures(sent(body)) for body in server.bodies))
             server.bodies.clear()
     assert seen[0] == seen[1], "what the model sees does not depend on the way"
     by_count = {len(pictures): pictures for pictures in seen[0]}
-    assert sorted(by_count) == [4, 9, 32], "planes of the PET, the slide and its tiles, frames of the clip"
-    assert [shade for _, (shade, _, _) in by_count[32]][:2] == [0, 5]
+    assert sorted(by_count) == [4, 9, 20, 32], (
+        "planes of the PET, the slide and its tiles, the video, the clip"
+    )
+    assert np.allclose([shade for _, (shade, _, _) in by_count[32]][:2], [0, 5], atol=2)
     assert all(red < 250 or green > 50 for _, (red, green, _) in by_count[9]), "not the label"
     told = str(
         rows(database_url, "SELECT body FROM firstread.resource WHERE resource_type = 'DiagnosticReport'")
@@ -96,7 +107,7 @@ def test_slide_clip_and_pet_reach_a_model_by_both_ways(
         rows(database_url, "SELECT code, reason FROM firstread.ledger WHERE state = 'skipped'")
     )
     assert (code, "Decay Correction" in why) == ("no-suv", True)
-    assert rows(database_url, "SELECT count(*) FROM firstread.preview") == [(2 * (4 + 9 + 12),)]
+    assert rows(database_url, "SELECT count(*) FROM firstread.preview") == [(2 * (4 + 9 + 12 + 12),)]
 
 
 def _pictures(files: list[bytes]) -> list[tuple[tuple[int, int], tuple[int, int, int]]]:

@@ -137,3 +137,13 @@ def test_nothing_is_installed_by_apt_unless_it_is_asked_for(tmp_path: Path, want
     assert done.returncode == 0
     assert "dcmtk" in done.stderr
     assert not (tmp_path / "called").exists()
+
+
+def test_the_extra_for_videos_is_gpl_and_no_part_of_what_ships() -> None:
+    """PyAV says BSD of itself; what its wheel carries does not. Once it no longer does, decision 43 is to be mended."""
+    assert "av" not in {row.name for row in RUNTIME}
+    carried = {path.name for path in distribution("av").files or ()}
+    assert any(name.startswith("libx264") for name in carried)
+    decision = (ROOT / "docs/decisions/0043-clips-slides-and-uptake.md").read_text(encoding="utf-8")
+    assert "libx264" in decision
+    assert "GPL" in decision
