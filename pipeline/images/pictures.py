@@ -193,7 +193,7 @@ def _of_video(
 
     video = video_frames(header, choose, small)
     images = [
-        _image(header, number, pixels, sides, Turn(), "YBR_PARTIAL_420")
+        _image(header, (number, video.held), pixels, sides, Turn(), "YBR_PARTIAL_420")
         for number, pixels, sides in video.pictures
     ]
     what = in_words(header.dataset)
@@ -220,23 +220,25 @@ def _picture(header: Header, declared: Declared, frame: int, longest_side: int) 
         grey = display(stored_values(header, declared, frame, STILL_LIMITS), dataset, little=header.little)
         turn = presented(dataset, (), lateral=False).turn if kind_of(dataset) in _UPRIGHT else Turn()
         pixels = np.ascontiguousarray(turn.of(resized(grey, size)))
-    return _image(header, frame, pixels, (declared.rows, declared.columns), turn, declared.photometric)
+    sides = declared.rows, declared.columns
+    return _image(header, (frame, declared.frames), pixels, sides, turn, declared.photometric)
 
 
 def _image(
     header: Header,
-    frame: int,
+    numbered: tuple[int, int],
     pixels: npt.NDArray[np.float32],
     sides: tuple[int, int],
     turn: Turn,
     photometric: str,
 ) -> StudyImage:
+    """``numbered`` is the frame (from 0) and how many there are, ``sides`` are rows and columns as stored."""
     dataset = header.dataset
     rows, columns = turn.sides(sides)
     spacing = spacing_mm(dataset)
     return StudyImage(
         ref=instance_ref(dataset),
-        frame=frame,
+        frame=numbered[0],
         pixels=pixels,
         original_rows=rows,
         original_columns=columns,
@@ -247,7 +249,7 @@ def _image(
         photometric_interpretation=photometric,
         turn=turn,
         burned_in=text(dataset, "BurnedInAnnotation").upper() == "YES",
-        caption=caption(dataset, frame, declared.frames),
+        caption=caption(dataset, *numbered),
     )
 
 

@@ -131,6 +131,8 @@ def test_a_model_sees_the_slide_small_and_tiles_with_tissue(tmp_path: Path) -> N
     assert "1.00 micrometres" in told
     assert not image_set.chest
     assert preview(small).original_rows == 600
+    assert small.caption == "Pathology slide, as a whole"
+    assert tiles[0].caption.endswith("1.00 micrometres a pixel")
 
 
 @pytest.mark.parametrize("flavour", ["LABEL", "OVERVIEW", "THUMBNAIL", ""])

@@ -9,6 +9,7 @@ from PIL import Image
 from pipeline.accepts import Accepts, Kind
 from pipeline.errors import FailStudy, SkipStudy
 from pipeline.images.admission import accepting
+from pipeline.images.captions import caption
 from pipeline.images.choose import Reason, refuse_unpresentable
 from pipeline.images.context import instance_ref, study_context
 from pipeline.images.headers import Header, text
@@ -162,7 +163,8 @@ def _small(level: Level, small: Picture) -> StudyImage:
     single = len(level.tiles) == 1
     spacing = level.spacing_mm if single else None
     sides = (level.rows, level.columns) if single else (0, 0)
-    return _image(level, int(level.tiles[0, 0]), int(level.tiles[0, 1]), small, sides, spacing)
+    part, frame = int(level.tiles[0, 0]), int(level.tiles[0, 1])
+    return _image(level, part, frame, small, sides, spacing, "as a whole")
 
 
 def _tile(level: Level, number: int, longest_side: int) -> StudyImage:
@@ -171,7 +173,8 @@ def _tile(level: Level, number: int, longest_side: int) -> StudyImage:
     size = working_size(rows, columns, level.spacing_mm[0] / level.spacing_mm[1], longest_side)
     shown = np.asarray(Image.fromarray(picture).resize((size[1], size[0]), Image.Resampling.BOX))
     part, frame = int(level.tiles[number, 0]), int(level.tiles[number, 1])
-    return _image(level, part, frame, shown, (rows, columns), level.spacing_mm)
+    where = f"tile {number + 1} of {len(level.tiles)}, {level.microns:.2f} micrometres a pixel"
+    return _image(level, part, frame, shown, (rows, columns), level.spacing_mm, where)
 
 
 def _image(
@@ -181,6 +184,7 @@ def _image(
     picture: Picture,
     sides: tuple[int, int],
     spacing: tuple[float, float] | None,
+    where: str,
 ) -> StudyImage:
     dataset = level.parts[part].dataset
     return StudyImage(
@@ -195,4 +199,5 @@ def _image(
         view="",
         photometric_interpretation=level.declared.photometric,
         burned_in=text(dataset, "BurnedInAnnotation").upper() == "YES",
+        caption=f"{caption(dataset, 0, 1)}, {where}",
     )
