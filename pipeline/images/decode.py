@@ -2,6 +2,7 @@
 
 import struct
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -173,16 +174,16 @@ def first_item(header: Header) -> int:
         return stream.tell()
 
 
-def compressed_frame(header: Header, declared: Declared, frame: int) -> bytes:
-    """The bytes of one compressed frame (from 0), as its transfer syntax and the header declare it.
+def compressed_frames(header: Header, declared: Declared, frames: Sequence[int]) -> list[bytes]:
+    """The bytes of compressed frames (from 0), each as its transfer syntax and the header declare it.
 
     Raises as ``stored_values``.
     """
+    size = declared.rows, declared.columns, declared.samples
     with refusing("undecodable", "the pixel data cannot be read"):
         table = frame_table(header.path, first_item(header), declared.frames)
-        content = table.read(header.path, frame, declared.frame_bytes)
-    size = declared.rows, declared.columns, declared.samples
-    return codecs.checked_frame(content, header.transfer_syntax, *size)[0]
+        held = [table.read(header.path, frame, declared.frame_bytes) for frame in frames]
+    return [codecs.checked_frame(one, header.transfer_syntax, *size)[0] for one in held]
 
 
 def _opened(header: Header, limits: ImageLimits, *, buffered: bool) -> BinaryIO:

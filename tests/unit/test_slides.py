@@ -14,7 +14,7 @@ from pipeline.accepts import Accepts, Kind, StudyReader
 from pipeline.errors import FailStudy, SkipStudy
 from pipeline.images import prepare_for, preview, read_headers
 from pipeline.images.headers import read_header
-from pipeline.images.slides import Level, level_for, levels_of, reading, thumbnail, tile_picture, tissue
+from pipeline.images.slides import Level, level_for, levels_of, thumbnail, tile_picture, tile_reading, tissue
 from pipeline.images.slides.pyramid import TILE_LIMITS
 from pipeline.images.slides.shown import nearest, tiles_with_tissue
 from pipeline.study import FetchedStudy, ImageSet, StudyImage
@@ -82,11 +82,11 @@ def test_any_size_and_any_reduction_lies_in_its_place(tmp_path: Path) -> None:
 
 def test_tiles_are_reduced_while_they_are_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (level,) = levels(write_level(tmp_path / "a.dcm", drawn(512)))
-    assert reading.reduction(level, 64) == (8, 8)
-    assert reading.reduction(level, 128) == (4, 4)
-    assert reading.reduction(level, 180) == (1, 3)
+    assert tile_reading.reduction(level, 64) == (8, 8)
+    assert tile_reading.reduction(level, 128) == (4, 4)
+    assert tile_reading.reduction(level, 180) == (1, 3)
     quick = thumbnail(level, 64)
-    monkeypatch.setattr(reading, "_SCALES", ())
+    monkeypatch.setattr(tile_reading, "_SCALES", ())
     assert difference(quick, thumbnail(level, 64)) < 1
 
 
@@ -233,7 +233,7 @@ def test_a_slide_without_levels_takes_no_more_memory_than_what_is_shown(
     most = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert most < 2048 * 2048 * 3 / 8
-    monkeypatch.setattr(reading, "MOST_REDUCED", 255)
+    monkeypatch.setattr(tile_reading, "MOST_REDUCED", 255)
     with pytest.raises(FailStudy) as caught:
         thumbnail(level, 128)
     assert caught.value.code == "too-large"

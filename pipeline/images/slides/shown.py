@@ -19,7 +19,7 @@ from pipeline.images.rejection import rejected
 from pipeline.images.sampling import evenly
 from pipeline.images.scale import working_size
 from pipeline.images.slides.pyramid import Level, levels_of
-from pipeline.images.slides.reading import Picture, level_for, thumbnail, tile_picture, tissue
+from pipeline.images.slides.tile_reading import Picture, level_for, thumbnail, tile_picture, tissue
 from pipeline.study import FetchedStudy, ImageSet, LeftOut, LeftOutReason, Remark, StudyContext, StudyImage
 
 LEAST_TISSUE = 0.25

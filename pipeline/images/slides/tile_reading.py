@@ -6,7 +6,8 @@ left of the reduction is an average over whole cells of the level, so that tiles
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import chain
+from itertools import chain, groupby
+from operator import itemgetter
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +16,7 @@ from PIL import Image
 from pipeline.errors import FailStudy
 from pipeline.images import decoder_process
 from pipeline.images.colour import in_srgb, is_colour, rgb
-from pipeline.images.decode import compressed_frame
+from pipeline.images.decode import compressed_frames
 from pipeline.images.decoder_program import packed
 from pipeline.images.headers import numbers
 from pipeline.images.slides.pyramid import TILE_LIMITS, Level
@@ -157,7 +158,9 @@ def _reduced(
 def _scaled(level: Level, tiles: NDArray[np.int32], scale: int) -> list[Picture]:
     """The tiles a ``scale``-th of their size, reduced while they are decoded, all by one request."""
     declared = level.declared
-    frames = [compressed_frame(level.parts[part], declared, frame) for part, frame in tiles[:, :2].tolist()]
+    frames: list[bytes] = []
+    for part, numbers_of in groupby(tiles[:, :2].tolist(), key=itemgetter(0)):
+        frames += compressed_frames(level.parts[part], declared, [frame for _, frame in numbers_of])
     rows, columns = declared.rows // scale, declared.columns // scale
     shape = (len(frames) * rows, columns, 3)
     decoded = decoder_process.decode(f"jpeg8-{scale}", packed(frames), len(frames) * rows * columns * 3)
