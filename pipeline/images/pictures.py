@@ -48,6 +48,8 @@ PICTURES = FRAMES | {Kind.FILM, Kind.MAMMOGRAM, Kind.PHOTOGRAPH, Kind.OPHTHALMIC
 """Kinds of which an instance is a picture by itself, or some of its frames are."""
 STILL_LIMITS = ImageLimits(min_side=64, max_pixels=1 << 50)
 """Frames are read one by one: how many there are bounds nothing."""
+_TO_BE_MENDED = frozenset({"no-video-decoder", "decoder-died", "decoder-slow"})
+"""What an installation or another version may mend; every other reason lies in the file."""
 _UPRIGHT = frozenset({Kind.FILM, Kind.MAMMOGRAM})
 """Kinds whose Patient Orientation says how a picture lies in the patient."""
 
@@ -67,7 +69,7 @@ def prepare_pictures(
     """The study's context and its pictures for a model that ``accepts`` their kinds, as numbered.
 
     Every other instance is in ``left_out`` with a reason. Raises SkipStudy where none is a picture for this model,
-    FailStudy: "mixed-patients", "undecodable" where one may be and none can be decoded.
+    FailStudy: "mixed-patients", "undecodable" where one may be and none can be decoded, or why no decoder could.
     """
     headers = read.headers
     remarks = study_remarks(study, read)
@@ -83,7 +85,9 @@ def prepare_pictures(
             unused.append(LeftOut(uid, verdict.code, verdict.message))
     images, told, failures = _all_shown(taken, unused, longest_side)
     if not images and failures:
-        raise FailStudy("undecodable", f"no picture can be used: {failures[0].message}")
+        codes = {failure.code for failure in failures}
+        code = codes.pop() if len(codes) == 1 and codes <= _TO_BE_MENDED else "undecodable"
+        raise FailStudy(code, f"no picture can be used: {failures[0].message}")
     if not images:
         nearest = unused[0]
         raise SkipStudy(nearest.code, f"nothing that this model reads: {nearest.message}")
