@@ -38,6 +38,7 @@ from models.networks.heads import (
     ReadingHeads,
     RegionToken,
 )
+from models.networks.outlines import OutlineNet
 from models.networks.vision import SIDES, VisionConfig, VisionOutput, VisionTower
 from models.vocabulary.english import KINDS
 from models.vocabulary.task_words import LANGUAGES, TASKS
@@ -236,7 +237,7 @@ def slot_chances(presence: Tensor) -> Tensor:
 
 
 class FirstreadMini(nn.Module):
-    """The whole network. ``vision`` with ``heads``, ``joiner`` and ``language`` can be exported on their own."""
+    """The whole network. ``vision`` with ``heads`` and ``outlines``, ``joiner``, ``language`` can be exported alone."""
 
     def __init__(self, config: MiniConfig) -> None:
         """Build with random weights."""
@@ -246,6 +247,7 @@ class FirstreadMini(nn.Module):
         self.heads = ReadingHeads(config.vision)
         self.joiner = Joiner(config)
         self.language = build_language(config.language)
+        self.outlines = OutlineNet()
 
     def task_index(self, task: str, count: int) -> Tensor:
         """The joiner's task input for ``count`` films."""

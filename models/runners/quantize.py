@@ -2,8 +2,8 @@
 
 Weights are int8 per output channel. Products with a constant matrix measure their activations in every run, row block
 by row block (dynamic quantisation of ONNX Runtime). Convolutions need to know theirs beforehand: they are measured
-once on examples, and stay in float32 where there are none. So do the first convolution, which reads the image
-itself, attention scores and norms. On a CPU without VNNI instructions weights use 7 bits: the 8-bit products of such
+once on examples, and stay in float32 where there are none. So do the convolutions that read the image itself,
+attention scores and norms. On a CPU without VNNI instructions weights use 7 bits: the 8-bit products of such
 CPUs saturate.
 """
 
@@ -69,7 +69,7 @@ def _make(graph: Path, made: Path, examples: Examples | None) -> None:
 
 
 def _with_convolutions(graph: Path, folder: Path, examples: Examples) -> Path:
-    """A copy of ``graph`` in ``folder`` whose convolutions but the first are quantised."""
+    """A copy of ``graph`` in ``folder`` whose convolutions but those that read the image are quantised."""
     from onnxruntime.quantization import (  # slow to import, and only this choice needs it
         CalibrationDataReader,
         QuantFormat,
@@ -85,8 +85,8 @@ def _with_convolutions(graph: Path, folder: Path, examples: Examples) -> Path:
             batch = next(self.batches, None)
             return None if batch is None else dict(batch)
 
-    found = [node.name for node in onnx.load(graph).graph.node if node.op_type == "Conv"]
-    if len(found) < 2:
+    found = _behind_another(onnx.load(graph).graph.node)
+    if not found:
         return graph
     made = folder / "convolutions.onnx"
     quantize_static(
@@ -98,9 +98,21 @@ def _with_convolutions(graph: Path, folder: Path, examples: Examples) -> Path:
         weight_type=QuantType.QInt8,
         per_channel=True,
         reduce_range=not has_vnni(),
-        nodes_to_quantize=found[1:],
+        nodes_to_quantize=found,
     )
     return made
+
+
+def _behind_another(nodes: Iterable[onnx.NodeProto]) -> list[str]:
+    """The convolutions among ``nodes``, sorted as a graph has them, that take what another one gave."""
+    given, found = set[str](), []
+    for node in nodes:
+        fed = not given.isdisjoint(node.input)
+        if fed and node.op_type == "Conv":
+            found.append(node.name)
+        if fed or node.op_type == "Conv":
+            given.update(node.output)
+    return found
 
 
 def _with_products(graph: Path, made: Path) -> None:

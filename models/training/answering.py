@@ -13,11 +13,14 @@ from torch import Tensor
 
 from models.families.mini.certainty import RealReader, Shown, write_certain
 from models.families.mini.films import Reading, thumbnail_and_histogram
+from models.families.mini.outlines import measure_outlines
 from models.families.mini.places import Places, write_places
 from models.networks.mini import EOS_ID, PAD_ID, FirstreadMini, Joined, Readout
 from models.runners.encoder import VisionEncoder
 
 BATCH = 64
+BESIDE = ("heat", "pooled", "cells", "outlines")
+"""What is kept of the encoder's outputs beside what the joiner takes."""
 LATERAL, PRIOR = 1, 2
 """The places of these films among the roles."""
 _BOX = re.compile(r"\{<(\d+)><(\d+)><(\d+)><(\d+)>\}")
@@ -54,40 +57,44 @@ class Asker:
         The other films are read when they are first shown. ``real`` says of real films what the family writes of them.
         """
         self.network, self.tokenizer, self._films, self._encoder = network, tokenizer, films, encoder
-        self.frontal, self.heat, self.pooled, cells = self._read(0)
+        self.frontal, seen = self._read(0)
+        self.heat, self.pooled = seen["heat"], seen["pooled"]
         self._others: dict[int, Readout] = {}
         self.readings: list[Reading | None] = [None] * len(films)
         if real is not None:
             scale = np.float32(255 if films.dtype == np.uint8 else 1)
-            thumbnail = thumbnail_and_histogram(films[:, 0].astype(np.float32) / scale)
-            read = {name: getattr(self.frontal, name).numpy() for name in ("presence", "organs", "landmarks")}
-            self.readings = real.read(
-                {"pooled": self.pooled.numpy(), "cells": cells.numpy(), "thumbnail": thumbnail, **read}
-            )
+            shown = films[:, 0].astype(np.float32) / scale
+            told = {name: getattr(self.frontal, name).numpy() for name in ("presence", "organs", "landmarks")}
+            told |= {name: seen[name].numpy() for name in ("pooled", "cells")}
+            told["thumbnail"] = thumbnail_and_histogram(shown)
+            told["measures"] = measure_outlines(seen["outlines"].numpy(), shown)
+            self.readings = real.read(told)
 
     @torch.no_grad()
-    def _read(self, role: int) -> tuple[Readout, Tensor, Tensor, Tensor]:
-        """What is read off the films of a role: for the joiner, the heat maps, the pooled features and the cells."""
+    def _read(self, role: int) -> tuple[Readout, dict[str, Tensor]]:
+        """What is read off the films of a role: for the joiner, and all of ``BESIDE``."""
         parts, others = [], []
         for start in range(0, len(self._films), BATCH):
             films = self._films[start : start + BATCH, role : role + 1]
             scale = np.float32(255 if films.dtype == np.uint8 else 1)
-            out, *other = self._see(films.astype(np.float32) / scale)
+            out, other = self._see(films.astype(np.float32) / scale)
             parts.append(out)
             others.append(other)
         out = Readout(*(torch.cat(values) for values in zip(*parts, strict=True)))
-        heat, pooled, cells = (torch.cat(values) for values in zip(*others, strict=True))
-        return out, heat, pooled, cells
+        return out, {name: torch.cat([other[name] for other in others]) for name in BESIDE}
 
-    def _see(self, films: NDArray[np.float32]) -> tuple[Readout, Tensor, Tensor, Tensor]:
+    def _see(self, films: NDArray[np.float32]) -> tuple[Readout, dict[str, Tensor]]:
         if self._encoder is None:
-            reading = self.network.read(torch.from_numpy(films))
-            return reading.out, reading.seen.heat, reading.seen.pooled, reading.seen.cells
+            pixels = torch.from_numpy(films)
+            reading, outlines = self.network.read(pixels), self.network.outlines(pixels)
+            return reading.out, {
+                name: outlines if name == "outlines" else getattr(reading.seen, name) for name in BESIDE
+            }
         seen = {
             name: torch.from_numpy(values) for name, values in self._encoder.encode({"pixels": films}).items()
         }
         whole = Readout(*(seen[name] for name in Readout._fields))
-        return whole, seen["heat"], seen["pooled"], seen["cells"]
+        return whole, {name: seen[name] for name in BESIDE}
 
     def _other(self, role: int) -> Readout:
         if role not in self._others:

@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from models.families.mini.films import film_features, thumbnail_and_histogram
+from models.families.mini.outlines import measure_outlines
 from models.networks.mini import WEIGHTS_FILE, FirstreadMini, load_mini
 from models.training.real_sources import LABELS, Film, load_film, read_films
 from models.weight_loading.verified import file_digest
@@ -61,7 +62,8 @@ class Readings:
 @torch.inference_mode()
 def read_pixels(network: FirstreadMini, pixels: NDArray[np.float32]) -> Arrays:
     """Of films [n, size, size], 0..1, as the drafting family computes it."""
-    seen, heads = network.read(torch.from_numpy(pixels)[:, None])
+    films = torch.from_numpy(pixels)[:, None]
+    seen, heads = network.read(films)
     return {
         "pooled": seen.pooled.numpy(),
         "cells": seen.cells.numpy(),
@@ -69,6 +71,7 @@ def read_pixels(network: FirstreadMini, pixels: NDArray[np.float32]) -> Arrays:
         "organs": heads.organs.numpy(),
         "landmarks": heads.landmarks.numpy(),
         "thumbnail": thumbnail_and_histogram(pixels),
+        "measures": measure_outlines(network.outlines(films).numpy(), pixels),
     }
 
 

@@ -222,6 +222,7 @@ def test_features_hold_no_pixels(family: MiniFamily) -> None:
         "pooled",
         "cells",
         "thumbnail",
+        "measures",
         *READ,
         "side",
         "sided",

@@ -27,7 +27,7 @@ ROWS = len(RULED)
 def arrays(count: int, seed: int = 0) -> dict[str, np.ndarray]:
     generator = np.random.default_rng(seed)
     shapes = {"pooled": (6,), "presence": (2, 3), "thumbnail": (4,), "organs": (3, 4), "landmarks": (8, 2)}
-    shapes |= {"cells": (2, 3, 3)}
+    shapes |= {"cells": (2, 3, 3), "measures": (5,)}
     return {name: generator.normal(size=(count, *shape)).astype(np.float32) for name, shape in shapes.items()}
 
 

@@ -79,6 +79,7 @@ def test_saved_weights_give_the_same_network(tmp_path: Path) -> None:
         "heads",
         "joiner",
         "language",
+        "outlines",
     }
 
 

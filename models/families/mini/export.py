@@ -39,23 +39,24 @@ from pipeline.errors import StopRun
 FILES = (WEIGHTS_FILE, CONFIG_FILE, TOKENIZER_FILE)
 BESIDE = (FILMS_FILE, DOMAIN_FILE)
 """Files that a weights folder may have, checked like the others."""
-OUTPUTS = ("heat", *Readout._fields, "pooled", "cells")
+OUTPUTS = ("heat", *Readout._fields, "pooled", "cells", "outlines")
 JOINED = ("film", "region_token")
 TIED = ("language.lm_head.weight", "language.model.embed_tokens.weight")
 FIXED_IMAGES = 2
 
 
 class _Encoder(nn.Module):
-    """Tower and heads as one graph: float32 in and out, whatever the weights are in."""
+    """Tower, heads and outlines as one graph: float32 in and out, whatever the weights are in."""
 
     def __init__(self, network: FirstreadMini) -> None:
         super().__init__()
-        self.vision, self.heads = network.vision, network.heads
+        self.vision, self.heads, self.outlines = network.vision, network.heads, network.outlines
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
-        seen = self.vision(pixels.to(next(self.vision.parameters()).dtype))
+        films = pixels.to(next(self.vision.parameters()).dtype)
+        seen, drawn = self.vision(films), self.outlines(films)
         out = Readout(seen.tokens, seen.presence, *self.heads(seen))
-        return tuple(values.float() for values in (seen.heat, *out, seen.pooled, seen.cells))
+        return tuple(values.float() for values in (seen.heat, *out, seen.pooled, seen.cells, drawn))
 
 
 class _Joiner(nn.Module):

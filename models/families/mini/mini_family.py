@@ -28,6 +28,7 @@ from models.families.mini.films import ABNORMAL, Reading, thumbnail_and_histogra
 from models.families.mini.heat import find_region, sigmoid
 from models.families.mini.int8 import check_precision, open_small_encoder
 from models.families.mini.joining import READ, fixed_joining
+from models.families.mini.outlines import measure_outlines
 from models.families.mini.places import Places, write_places
 from models.families.mini.prompts import label_key, prompt_for, read_answer, region_box
 from models.family import Answer, Features, Request, SeenFinding, SeenImage, Task, unsupported
@@ -57,6 +58,7 @@ SOURCES = (
             "networks/connector.py",
             "networks/vision.py",
             "networks/heads.py",
+            "networks/outlines.py",
             "networks/mini.py",
             "families/mini/export.py",
             "families/mini/joining.py",
@@ -105,10 +107,8 @@ class MiniFamily:
             self._joiner = stack.enter_context(OnnxEncoder(graphs.joiner, threads=threads))
             self._language = stack.enter_context(_open_language(graphs, threads))
             settings = graphs.manifest.exported.settings
-            self._size: int = settings["image_size"]
-            self._kinds: tuple[str, ...] = tuple(settings["kinds"])
-            self._tasks: tuple[str, ...] = tuple(settings["tasks"])
-            self._limit: int = settings["max_new_tokens"]
+            self._size, self._limit = int(settings["image_size"]), int(settings["max_new_tokens"])
+            self._kinds, self._tasks = tuple(settings["kinds"]), tuple(settings["tasks"])
             self._embedding = np.load(graphs.embedding, allow_pickle=False)
             self._real = RealReader.of(weights)
             self._tokenizer = Tokenizer.from_file(str(weights / TOKENIZER_FILE))
@@ -116,10 +116,9 @@ class MiniFamily:
             self.tasks, self.languages = frozenset(entry.tasks), frozenset(entry.languages)
             self.traits = replace(entry.traits, reads_priors=True, batches_together=BATCHES_TOGETHER)
             prompts = read_prompts(entry.prompts)
-            self._film_tokens: int = settings["film_tokens"]
+            self._film_tokens, self._positions = int(settings["film_tokens"]), int(settings["positions"])
             self._fixed_prompt: tuple[int, ...] = tuple(settings["prompts"]["report/en"])
             self._check_prompts(prompts, settings["prompts"])
-            self._positions: int = settings["positions"]
             self.runner = self._encoder.runner
             self.parts = {**_parts(graphs, prompts), "runner": self.runner, **parts}
             verify_outputs(check, self._fixed_outputs(), tolerance)
@@ -151,7 +150,9 @@ class MiniFamily:
             beside = start + 1 if lateral is not None else start
             before = beside + 1 if prior is not None else start
             arrays["side"] = outputs["presence"][beside : beside + 1]
-            arrays["thumbnail"] = thumbnail_and_histogram(pixels[len(features)][:1, 0])
+            shown = pixels[len(features)][:1, 0]
+            arrays["thumbnail"] = thumbnail_and_histogram(shown)
+            arrays["measures"] = measure_outlines(arrays.pop("outlines"), shown)
             arrays["sided"] = np.array([lateral is not None], np.float32)
             arrays["before"] = outputs["state"][before : before + 1]
             arrays["compared"] = np.array([prior is not None], np.float32)
