@@ -5,6 +5,7 @@ archive's own matching is not believed. Without a PatientID nobody is the same.
 """
 
 import logging
+import re
 import shutil
 import uuid
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from datetime import date, timedelta
 
 from flows.environment.workplace import Workplace
 from flows.fetching import fetch_study
+from pipeline.archive import Archive
 from pipeline.errors import FailStudy, RetryLater, SkipStudy
 from pipeline.images import prepare, read_headers
 from pipeline.patient_number import identifying
@@ -30,6 +32,12 @@ _UNSEARCHABLE = CheckOutcome(
     "prior",
     Verdict.WARNED,
     "the patient's number holds a sign that a search cannot ask for; no earlier study was looked for",
+)
+_UNPROVED = CheckOutcome(
+    "prior",
+    Verdict.WARNED,
+    "the archive does not find this study by the patient's number either, which holds a sign beyond letters and "
+    "digits: earlier studies may have been missed",
 )
 _UNSEEN = CheckOutcome(
     "prior",
@@ -69,10 +77,25 @@ def with_last_prior(
                 return with_prior(workplace, archive, context, image_set, uid)
             except (SkipStudy, FailStudy) as error:
                 log.info("an earlier study is not compared with: %s", error.code)
+        found = not identifying(number) or finds_itself(
+            workplace.archive(archive), number, context.study_instance_uid
+        )
     except RetryLater as error:
         log.warning("an earlier study could not be fetched: %s", error.code)
         return Compared(image_set, remarks=(_UNSEEN,))
-    return Compared(image_set)
+    return Compared(image_set, remarks=() if found else (_UNPROVED,))
+
+
+def finds_itself(archive: Archive, patient_id: str, study_instance_uid: str) -> bool:
+    """Whether a search by the patient's number can be believed: it finds the study whose number it is.
+
+    Asked only where the number holds a sign beyond letters and digits: Orthanc's QIDO-RS finds none that holds, say, a
+    space, and says nothing of it. Raises RetryLater and StopRun as ``Archive.find``.
+    """
+    if not re.search(r"[^A-Za-z0-9._-]", patient_id):
+        return True
+    found = archive.find(StudyQuery(patient_id=patient_id))
+    return any(study.study_instance_uid == study_instance_uid for study in found)
 
 
 def with_prior(

@@ -10,6 +10,7 @@ from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 from pynetdicom import AE
 
+from flows.priors import finds_itself
 from pipeline.archive.dicomweb.dicomweb_archive import DicomwebStudies
 from pipeline.archive.dimse.dimse_archive import DimseStudies
 from pipeline.archive.dimse.storage_scp import StorageScp
@@ -172,16 +173,27 @@ def test_listen_takes_the_second_encoding_as_a_duplicate(tmp_path: Path) -> None
     assert len(list((tmp_path / "inbox").rglob("*.dcm"))) == 1
 
 
-def test_orthanc_finds_an_undated_study_by_no_range_that_begins(tmp_path: Path) -> None:
-    """Why a sweep of days asks without them now and then (PS3.4 C.2.2.2.5)."""
+def test_what_orthanc_does_not_find_by_dates_and_numbers(tmp_path: Path) -> None:
+    """Why a sweep of days asks without them now and then (PS3.4 C.2.2.2.5), and a search by number is proved."""
     dated, undated = film(tmp_path / "1.dcm"), tmp_path / "2.dcm"
     write_chest(undated, radiograph_header("undated"), pixels=chest_pixels(96, 96))
     dataset = pydicom.dcmread(undated)
-    dataset.StudyDate = ""
+    dataset.StudyDate, dataset.PatientID = "", "A 1"
     dataset.save_as(undated)
+    slashed = pydicom.dcmread(
+        write_chest(tmp_path / "3.dcm", radiograph_header("slash"), pixels=chest_pixels(96, 96))
+    )
+    slashed.PatientID = "A/1"
+    slashed.save_as(tmp_path / "3.dcm")
     with orthanc(tmp_path / "peer") as peer:
-        store(peer, dated, undated)
+        store(peer, dated, undated, tmp_path / "3.dcm")
+        web = DicomwebArchive(kind="dicomweb", url=peer.dicomweb, min_free_gib=0.1)
+        with DicomwebStudies("web", web) as archive:  # it compares the escape of a space as it is written
+            assert not finds_itself(archive, "A 1", dataset.StudyInstanceUID)
+            assert finds_itself(archive, "A/1", slashed.StudyInstanceUID)
         with dimse(peer, "get") as archive:
+            assert finds_itself(archive, "A 1", dataset.StudyInstanceUID)
+            assert not finds_itself(archive, "A 1", slashed.StudyInstanceUID)
             ranged = [one.study_date for one in archive.find(StudyQuery(since=date(1990, 1, 1)))]
             everything = [one.study_date for one in archive.find(StudyQuery())]
     assert None not in ranged

@@ -36,6 +36,8 @@ from pipeline.study import (
 
 log = logging.getLogger(__name__)
 
+_AS_THEY_ARE = ",!$'():@/"
+"""Signs of a query's value that need no escape (RFC 3986 section 3.4): Orthanc compares escapes as they are written."""
 _JSON = "application/dicom+json"
 _AS_STORED = 'multipart/related; type="application/dicom"; transfer-syntax=*'
 _AS_THEY_LIKE = 'multipart/related; type="application/dicom"'
@@ -192,7 +194,7 @@ class DicomwebStudies:
         limits = {"limit": str(self._settings.page_size), "offset": str(offset)}
         includes = path == "/studies" and self._includes
         fields = {"includefield": ",".join(f"{tag:08X}" for tag in DIGEST_TAGS)} if includes else {}
-        target = f"{path}?{urlencode({**keys, **limits, **fields}, safe=',', quote_via=quote)}"
+        target = f"{path}?{urlencode({**keys, **limits, **fields}, safe=_AS_THEY_ARE, quote_via=quote)}"
         with self._http.get(target, _JSON) as response:
             if response.status == 404 and path != "/studies":
                 raise SkipStudy("study-gone", "the archive does not know the study any more")
