@@ -110,8 +110,8 @@ def with_prior(
     try:
         fetched = fetch_study(workplace, archive, study_instance_uid, folder)
         read = read_headers(fetched, rules=workplace.rules(archive))
-        side = workplace.reader.longest_side
-        earlier, images = prepare(fetched, read, longest_side=side, trust=workplace.trust(archive))
+        sides = (workplace.reader.longest_side, *workplace.reader.smaller_sides)
+        earlier, images = prepare(fetched, read, sides=sides, trust=workplace.trust(archive))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     if not same_patient(earlier.patient, context.patient):

@@ -5,7 +5,7 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Self
 
 from models.catalog import show
@@ -22,6 +22,7 @@ from models.drafting.supports import supports
 from models.drafting.tasks import NO_CONTEXT, DraftedStudy, SiteTask, TaskRunner, check_family, tasks_digest
 from models.families.registry import open_family
 from models.family import Answer, Family, Features, PromptContext, Request, Sections, traits_of
+from models.film_sizes import in_size, longest_side
 from models.model_choice import ModelChoice
 from models.recipe import Recipe
 from pipeline.errors import ConfigurationError, FailStudy, FirstreadError, SkipStudy
@@ -67,19 +68,21 @@ class Drafter:
         priors: str = "off",
         plan: DraftPlan = DraftPlan(),  # noqa: B008 - frozen
         revision: str = "",
+        sides: Mapping[str, int] = MappingProxyType({}),
     ) -> None:
         """Wrap a loaded family, and ``others`` by the names that ``tasks`` give them; all are closed with this.
 
         Raises ConfigurationError when the family does not report in ``language`` or a task cannot be asked of the
         family meant. ``priors`` names the rule by which earlier studies are given: it enters the recipe, and a family
-        that does not read them is refused. ``revision`` is what a site says of its weights.
+        that does not read them is refused. ``revision`` is what a site says of its weights. ``sides`` are the pixels
+        that the longest side of a film may have, of this family ("") and of ``others`` by name.
         """
         check_family(family, Request(plan.task, language, variant=plan.variant))
         if priors != "off":
             refuse_prior_unread(family)
         self._family, self.language = family, language
         self._others = dict(others or {})
-        self._plan = plan
+        self._plan, self._sides = plan, sides
         self._runner = TaskRunner(family, self._others, tasks, batch)
         self._impressions = ImpressionWriter(plan, family, self._others, language, batch)
         self.model_id, self.model_version, self.runner = family.model_id, family.model_version, family.runner
@@ -116,7 +119,7 @@ class Drafter:
         Raises SkipStudy when a study of the batch has no image for this model; try such a batch one by one.
         """
         started = datetime.now(UTC)
-        features = self._family.encode(studies)
+        features = self._family.encode(self._in_size("", studies))
         known = list(contexts) or [NO_CONTEXT] * len(studies)
         if len(known) != len(studies):
             raise ValueError("studies and their contexts go in pairs")
@@ -126,9 +129,15 @@ class Drafter:
             started,
             tuple(frozenset(image.modality for image in study.images) for study in studies),
             tuple(tuple(image.ref for image in study.priors) for study in studies),
-            {name: _encode(self._others[name], studies) for name in self._runner.image_models},
+            {
+                name: _encode(self._others[name], self._in_size(name, studies))
+                for name in self._runner.image_models
+            },
             tuple(known),
         )
+
+    def _in_size(self, name: str, studies: Sequence[ImageSet]) -> Sequence[ImageSet]:
+        return in_size(studies, self._sides[name]) if name in self._sides else studies
 
     def write(self, encoded: Encoded) -> list[DraftReport | FailStudy]:
         """Write and read the drafts of a batch, in its order; a draft that cannot be read is its FailStudy.
@@ -322,6 +331,10 @@ def open_drafter(
             priors=priors,
             plan=plan,
             revision=model.revision,
+            sides={
+                "": longest_side(model),
+                **{name: longest_side((further or {})[name]) for name in others},
+            },
         )
         stack.pop_all()
         return drafter

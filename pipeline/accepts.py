@@ -105,14 +105,15 @@ class Accepts:
 
     Of slices: ``planes`` are the orientations that are shown (axial, coronal, sagittal, oblique; any where empty), a
     stack has at least ``least`` of them and no gap, or with ``gaps`` one that the report names; of more than ``most``
-    so many are shown, evenly chosen, the first and the last among them; ``windows`` are ranges (low, high) in
-    Hounsfield units that CT is shown in: one gives grey pictures, three give the channels of a colour picture; none:
-    the window of the header, else -160 to 240; ``suv`` is the range (low, high) of standardized uptake by body weight
-    in g/mL that PET is shown in, and PET of which it cannot be computed is refused; None: where it can be it is shown
-    from 0 to 10, else as MR is; ``whole`` gives the values of every plane beside the pictures. Of
-    pictures: at most ``most`` of a study are shown; of clips and videos ``rate`` frames a second, where it is not 0
-    and the header tells the time of frames, else evenly chosen ones; of a slide all of it small and tiles with tissue
-    of the level whose pixels lie most nearly ``microns`` micrometres apart (0: 1).
+    so many are shown, evenly chosen, the first and the last among them, or with ``steps`` the end of each of ``most``
+    like steps, without the first; ``windows`` are ranges (low, high) in Hounsfield units that CT is shown in: one gives
+    grey pictures, three give the channels of a colour picture; none: the window of the header, else -160 to 240;
+    ``suv`` is the range (low, high) of standardized uptake by body weight in g/mL that PET is shown in, and PET of
+    which it cannot be computed is refused; None: where it can be it is shown from 0 to 10, else as MR is; ``whole``
+    gives the values of every plane beside the pictures. Of pictures: at most ``most`` of a study are shown; of clips
+    and videos ``rate`` frames a second, where it is not 0 and the header tells the time of frames, else evenly chosen
+    ones; of a slide all of it small and tiles with tissue of the level whose pixels lie most nearly ``microns``
+    micrometres apart (0: 1).
     """
 
     kind: Kind
@@ -130,6 +131,7 @@ class Accepts:
     rate: float = 0.0
     suv: tuple[float, float] | None = None
     microns: float = 0.0
+    steps: bool = False
 
     def __str__(self) -> str:
         """For people: "slices (CT, MR) of the chest, at most 32"."""
@@ -179,12 +181,14 @@ class StudyReader:
     ``name`` is the model's, or "the models of this site". ``films`` says that frontal films of the chest are read,
     ``laterals`` that a lateral one is shown beside them, ``accepts`` what else. ``longest_side`` is what a film of the
     chest is brought to at most before the model's own preprocessing, in pixels: ``WHOLE_FILM`` leaves it as stored.
+    ``smaller_sides`` are those of further models that share the studies.
     """
 
     name: str
     laterals: bool = False
     accepts: tuple[Accepts, ...] = ()
     longest_side: int = USUAL_SIDE
+    smaller_sides: tuple[int, ...] = ()
 
     @property
     def reads(self) -> str:

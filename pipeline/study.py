@@ -381,7 +381,8 @@ class StudyImage:
     ``scale_x = columns / original_columns``; both are 0 of a picture made of many frames (a slide), on which no place
     can be named. ``spacing_mm`` is (row, column) spacing of the image as shown or None. ``view`` is one of "PA", "AP",
     "LL", "RL" or "" when unknown; ``frame`` counts from 0. ``burned_in`` says that the header tells of identifying text
-    in the pixels (PS3.3 C.7.6.1.1.8). ``caption`` says to people what it is.
+    in the pixels (PS3.3 C.7.6.1.1.8). ``caption`` says to people what it is. ``smaller`` are the pixels at the sizes of
+    further models that share the study, each made of the stored film.
     """
 
     ref: InstanceRef
@@ -397,6 +398,7 @@ class StudyImage:
     turn: Turn = Turn()
     burned_in: bool = False
     caption: str = ""
+    smaller: "tuple[NDArray[np.float32], ...]" = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)

@@ -7,6 +7,7 @@ from models.catalog import show
 from models.drafting.name_sets import name_set
 from models.drafting.tasks import SiteTask, TaskWording, requests_of, task_named
 from models.family import Request, Task
+from models.film_sizes import longest_side
 from models.model_choice import EndpointOptions, ModelChoice
 from pipeline.accepts import Accepts, Kind, StudyReader, modalities_of_kind
 from pipeline.errors import ConfigurationError
@@ -132,8 +133,7 @@ def model_choice(settings: ModelSettings) -> ModelChoice:
 
 def reader_of(choice: ModelChoice) -> StudyReader:
     """What a chosen model reads; a server is sent films of at most ``endpoint.max_side``."""
-    reader = show(choice.id).reader
-    return reader if choice.endpoint is None else replace(reader, longest_side=choice.endpoint.max_side)
+    return replace(show(choice.id).reader, longest_side=longest_side(choice))
 
 
 def chosen_model(settings: Settings, name: str) -> ModelChoice:

@@ -204,15 +204,19 @@ class Workplace:
     def reader(self) -> StudyReader:
         """What is read: films of the chest by [model], and what else by the models of routes before [model]'s own.
 
-        A film is as large as the model that reads most of it wants it; each has its own preprocessing.
+        A film is brought to the size of every model; each is shown its own (``models.film_sizes``).
         """
         entry = show(self.model.id)
         choices = (self.model, *map(model_choice, self.settings.models.values()))
-        side = max(reader_of(one).longest_side for one in choices)
+        longest, *smaller = sorted({reader_of(one).longest_side for one in choices}, reverse=True)
         routed = tuple(accepted for one in self.routes for accepted in one.accepts)
         name = "the models of this site" if self.routes else self.model.id
         return StudyReader(
-            name, entry.reads_laterals, with_whole(self.settings, (*routed, *entry.accepts)), side
+            name,
+            entry.reads_laterals,
+            with_whole(self.settings, (*routed, *entry.accepts)),
+            longest,
+            tuple(smaller),
         )
 
     @cached_property

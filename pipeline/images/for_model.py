@@ -43,7 +43,8 @@ def _prepared(
     study: FetchedStudy, read: StudyHeaders, reader: StudyReader, trust: SiteTrust
 ) -> tuple[StudyContext, ImageSet]:
     try:
-        return prepare(study, read, longest_side=reader.longest_side, laterals=reader.laterals, trust=trust)
+        sides = (reader.longest_side, *reader.smaller_sides)
+        return prepare(study, read, sides=sides, laterals=reader.laterals, trust=trust)
     except SkipStudy as reason:
         slices = has_slices(read.headers, reader.accepts)
         slides = not slices and has_slides(read.headers, reader.accepts)

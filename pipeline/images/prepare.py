@@ -62,17 +62,18 @@ def prepare(
     study: FetchedStudy,
     read: StudyHeaders | None = None,
     *,
-    longest_side: int = USUAL_SIDE,
+    sides: Sequence[int] = (USUAL_SIDE,),
     limits: ImageLimits = DEFAULT_LIMITS,
     laterals: bool = False,
     trust: SiteTrust = HEADERS_ALONE,
 ) -> tuple[StudyContext, ImageSet]:
-    """The study's context and its frontal chest films, best first, at most ``longest_side`` pixels on a side.
+    """The study's context and its frontal chest films, best first, at most ``sides[0]`` pixels on a side.
 
-    With ``laterals`` the best lateral film follows the frontal ones; alone it makes no study for a model. Every other
-    instance is in ``left_out`` with a reason. ``trust`` fills what headers leave out. ``read`` is what
-    ``read_headers`` gave, where it was asked before. Raises SkipStudy where no instance is a film for this model, and
-    FailStudy where one may be and cannot be used: "undecodable", "mixed-patients", "no-instances".
+    The smaller ones of ``sides`` are made beside it (``StudyImage.smaller``). With ``laterals`` the best lateral film
+    follows the frontal ones; alone it makes no study for a model. Every other instance is in ``left_out`` with a
+    reason. ``trust`` fills what headers leave out. ``read`` is what ``read_headers`` gave, where it was asked before.
+    Raises SkipStudy where no instance is a film for this model, and FailStudy where one may be and cannot be used:
+    "undecodable", "mixed-patients", "no-instances".
     """
     read = read or read_headers(study, limits)
     headers, left_out = read.headers, list(read.left_out)
@@ -92,7 +93,7 @@ def prepare(
         candidate.header.path: presented(candidate.header.dataset, states, lateral=candidate.lateral)
         for candidate in candidates
     }
-    images = _images(candidates, shown, left_out, longest_side, limits)
+    images = _images(candidates, shown, left_out, sides, limits)
     used = {image.ref.sop_instance_uid for image in images}
     for candidate in candidates:
         if text(candidate.header.dataset, "SOPInstanceUID") in used:
@@ -107,24 +108,26 @@ def prepare(
 
 def prepare_image(
     candidate: Candidate,
-    longest_side: int,
+    sides: Sequence[int],
     limits: ImageLimits = DEFAULT_LIMITS,
     shown: Presented | None = None,
 ) -> StudyImage:
-    """Decode one film, turn it upright and bring it to working size. Raises FailStudy with the reason."""
+    """Decode one film, turn it upright and bring it to each working size. Raises FailStudy with the reason."""
     header, dataset = candidate.header, candidate.header.dataset
     declared = declared_pixels(header, limits)
     frame = chosen_frame(header, declared.frames)
     shown = shown or presented(dataset, (), lateral=candidate.lateral)
     film = display(stored_values(header, declared, frame, limits), dataset, little=header.little)
     film = apply_shutters(film, shown.shutters)
-    size = working_size(declared.rows, declared.columns, pixel_aspect(dataset), longest_side)
+    aspect = pixel_aspect(dataset)
+    sizes = dict.fromkeys(working_size(declared.rows, declared.columns, aspect, side) for side in sides)
+    pixels, *smaller = (np.ascontiguousarray(shown.turn.of(resized(film, size))) for size in sizes)
     rows, columns = shown.turn.sides((declared.rows, declared.columns))
     spacing = spacing_mm(dataset)
     return StudyImage(
         ref=instance_ref(dataset),
         frame=frame,
-        pixels=np.ascontiguousarray(shown.turn.of(resized(film, size))),
+        pixels=pixels,
         original_rows=rows,
         original_columns=columns,
         spacing_mm=spacing and shown.turn.sides(spacing),
@@ -135,6 +138,7 @@ def prepare_image(
         turn=shown.turn,
         burned_in=text(dataset, "BurnedInAnnotation").upper() == "YES",
         caption=caption(dataset, frame, declared.frames, candidate.view or "view not said"),
+        smaller=tuple(smaller),
     )
 
 
@@ -195,7 +199,7 @@ def _images(
     candidates: list[Candidate],
     shown: Mapping[Path, Presented],
     left_out: list[LeftOut],
-    longest_side: int,
+    sides: Sequence[int],
     limits: ImageLimits,
 ) -> tuple[StudyImage, ...]:
     """Decode the candidates, best first; one that cannot be decoded makes room for its other rendering."""
@@ -209,7 +213,7 @@ def _images(
             reason = LATERAL_NOT_USED
         if reason is None:
             try:
-                images.append(prepare_image(candidate, longest_side, limits, shown[candidate.header.path]))
+                images.append(prepare_image(candidate, sides, limits, shown[candidate.header.path]))
                 exposures.add(candidate.exposure)
                 lateral = candidate.lateral
                 continue

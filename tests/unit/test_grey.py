@@ -190,7 +190,7 @@ def test_a_film_of_oblong_pixels_comes_out_square(tmp_path: Path) -> None:
     path = write_chest(
         tmp_path / "a", radiograph_header(spacing_mm=(0.2, 0.4)), pixels=chest_pixels(400, 200)
     )
-    image = prepare(fetched(tmp_path, [path]), longest_side=200)[1].images[0]
+    image = prepare(fetched(tmp_path, [path]), sides=(200,))[1].images[0]
     assert image.pixels.shape == (200, 200)
     assert (image.original_rows, image.original_columns, image.spacing_mm) == (400, 200, (0.2, 0.4))
 

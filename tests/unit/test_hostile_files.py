@@ -39,7 +39,7 @@ def original(syntax: str, folder: Path) -> bytes:
 
 def prepared(path: Path) -> tuple[StudyContext, ImageSet]:
     instance = HeldInstance(InstanceRef(STUDY, "1.2", "1.3"), path, "", path.stat().st_size, "", "")
-    return prepare(FetchedStudy(STUDY, (), (instance,), (), path.parent), longest_side=64, limits=SMALL)
+    return prepare(FetchedStudy(STUDY, (), (instance,), (), path.parent), sides=(64,), limits=SMALL)
 
 
 @st.composite

@@ -1,5 +1,6 @@
-"""A family that reads images of any size gets a film as stored: its patches are its processor's of that film."""
+"""A family gets a film as stored: what goes into its tower is what its processor makes of that film."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,12 @@ from PIL import Image
 from flows.environment.site_models import model_choice, reader_of
 from flows.environment.workplace import Workplace
 from models.catalog import list_models, show
+from models.families.native.chat import picture_of
+from models.families.native.networks import ChatNetwork, load_llava_med, load_medgemma, load_medrega
 from models.families.native.qwen import BOUND_PIXELS, QwenFamily
 from models.families.native.qwen_dialects import find_dialect
 from models.families.native.qwen_loading import load_qwen
+from models.film_sizes import in_size
 from models.model_choice import EndpointOptions, ModelChoice
 from pipeline.accepts import USUAL_SIDE, WHOLE_FILM
 from pipeline.images import prepare_for
@@ -20,6 +24,7 @@ from pipeline.settings import Settings
 from pipeline.study import ImageSet
 from tests.engines import ENGINES
 from tests.synthetic import chest_pixels, fetched, write_chest
+from tests.tiny_chat import write_chat_model
 from tests.tiny_qwen import write_qwen
 
 ROWS, COLUMNS = 1700, 1400
@@ -65,6 +70,35 @@ def test_patches_are_the_processors_own_of_the_whole_film(
         )
 
 
+@pytest.mark.parametrize(
+    ("model", "kind", "load", "pad"),
+    [
+        ("medrega", "medrega", load_medrega, None),
+        ("medgemma-4b-it", "medgemma", load_medgemma, None),
+        ("llava-med", "llava-med", load_llava_med, (122, 116, 104)),
+    ],
+)
+def test_pixels_of_a_square_tower_are_made_of_the_whole_film(
+    film: Any, model: str, kind: str, load: Callable[[Path], ChatNetwork], pad: Any, tmp_path: Path
+) -> None:
+    """From the stored film by the published processor, LLaVA-Med's in the middle of its square."""
+    loaded = load(write_chat_model(tmp_path / kind, kind))
+    (image,) = shown(film, model).images
+    assert image.pixels.shape == (ROWS, COLUMNS)
+    whole = picture_of(image)
+    made = loaded.processor(images=[whole], return_tensors="np")["pixel_values"]
+    stepped = loaded.processor(
+        images=[picture_of(shown(film, "firstread-mini").images[0])], return_tensors="np"
+    )["pixel_values"]
+    assert not np.array_equal(made, stepped)
+    processor = getattr(loaded.processor, "_processor", loaded.processor)
+    if pad:
+        square = Image.new("RGB", (ROWS, ROWS), pad)
+        square.paste(whole, ((ROWS - COLUMNS) // 2, 0))
+        whole = square
+    np.testing.assert_array_equal(made, processor(images=[whole], return_tensors="np")["pixel_values"])
+
+
 def test_a_smaller_limit_of_a_folder_is_left_alone(tmp_path: Path) -> None:
     entry = show("chexone")
     folder = write_qwen(tmp_path / "weights", "qwen2.5-vl", 262_144)
@@ -83,10 +117,11 @@ def test_a_server_is_sent_what_the_site_allows_it(film: Any) -> None:
     assert reader_of(served).longest_side == 1600
     (image,) = prepare_for(film, reader=reader_of(served))[1].images
     assert max(image.pixels.shape) == 1600
-    assert reader_of(ModelChoice("medrega")).longest_side == USUAL_SIDE
+    assert reader_of(ModelChoice("firstread-mini")).longest_side == USUAL_SIDE
 
 
-def test_one_film_serves_all_models_of_a_site(tmp_path: Path) -> None:
+def test_each_model_of_a_site_is_shown_a_film_in_its_own_size(film: Any, tmp_path: Path) -> None:
+    """A further model changes nothing of what the others see, to the last bit."""
     site = Settings.model_validate(
         {
             "data_dir": str(tmp_path),
@@ -97,13 +132,15 @@ def test_one_film_serves_all_models_of_a_site(tmp_path: Path) -> None:
     sides = [reader_of(model_choice(one)).longest_side for one in (site.model, *site.models.values())]
     assert sides == [USUAL_SIDE, WHOLE_FILM]
     with Workplace.without_store(site) as workplace:
-        assert workplace.reader.longest_side == WHOLE_FILM
+        reader = workplace.reader
+    assert (reader.longest_side, reader.smaller_sides) == (WHOLE_FILM, (USUAL_SIDE,))
+    _, shared = prepare_for(film, reader=reader)
+    for model, side in (("firstread-mini", USUAL_SIDE), ("lingshu-7b", WHOLE_FILM)):
+        (study,) = in_size([shared], side)
+        np.testing.assert_array_equal(study.images[0].pixels, shown(film, model).images[0].pixels)
+        assert study.images[0].smaller == ()
 
 
-def test_the_families_that_read_whole_films_are_those_of_any_size() -> None:
-    assert {entry.adapter for entry in list_models() if entry.whole_film} == {
-        "qwen2-vl",
-        "qwen2.5-vl",
-        "qwen3-vl",
-    }
-    assert not show("firstread-mini").whole_film
+def test_every_brought_family_of_films_reads_them_as_stored() -> None:
+    stepped = {entry.adapter for entry in list_models() if not entry.whole_film}
+    assert stepped == {"", "causal-lm", "firstread-mini", "nnunet", "openai-endpoint"}

@@ -272,7 +272,8 @@ class BiomedClipFamily:
         self.tasks, self.languages = frozenset(entry.tasks), frozenset(entry.languages)
         self.traits, self.runner = replace(entry.traits, among_labels=True), self._encoder.runner
         self.parts = {f"weights/{name}": digest for name, digest in loaded.files.items()}
-        self.parts |= {"runner": self.runner, "prompts": prompts.digest, "precision": "fp32"} | parts
+        self.parts |= {"runner": self.runner, "prompts": prompts.digest, "precision": "fp32"}
+        self.parts |= {"film": "as stored"} | parts
 
     def prepare(self, study: ImageSet) -> NDArray[np.float32]:
         """One image [1, 3, S, S], a frontal film where there is one. Raises SkipStudy where the study has none."""

@@ -58,7 +58,7 @@ class ChatFamily:
         require_runner: str = "",
         threads: int = 0,
         limit: int = 0,
-        batch: int = 8,
+        batch: int = 16,
         release: bool = False,
     ) -> None:
         """Open the encoder of ``loaded`` under ``cache``. ``limit`` caps the new tokens of every answer where given.
@@ -73,17 +73,20 @@ class ChatFamily:
         if dialect.repetition_penalty is not None:
             self._decoding = replace(self._decoding, penalty=dialect.repetition_penalty)
         self.proved = prove_words(loaded, dialect, self._decoding)
+        from models.runners.packed_products import pack_language  # torch takes seconds
+
         with ExitStack() as stack:
             tower = self._tower(loaded)
             encoder, parts = open_tower(tower, cache, require_runner, threads, release=release)
             self._encoder = stack.enter_context(encoder)
             self._stack = stack.pop_all()
+        packed = pack_language(loaded.network)
         self.model_id, self.model_version = entry.id, entry.version
         self.tasks, self.languages = frozenset(entry.tasks), frozenset(entry.languages)
         self.traits, self.runner = entry.traits, self._encoder.runner
         self.parts = {f"weights/{name}": digest for name, digest in loaded.files.items()} | parts
         self.parts |= {"runner": self.runner, "prompts": dialect.digest}
-        self.parts |= loaded.placing.parts
+        self.parts |= loaded.placing.parts | packed
         self._ends = end_tokens(loaded, dialect, self._decoding)
         self.parts |= {"decoding": self._decoding.words, **loaded.settings}
         self.parts |= {"film": "as stored"} if entry.whole_film else {}

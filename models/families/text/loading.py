@@ -21,7 +21,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class LoadedText:
-    """``network`` in evaluation mode; ``ends``: ids that end a text; ``files``: SHA-256 of every file read."""
+    """``network`` in evaluation mode; ``ends``: ids that end a text; ``files``: SHA-256 of every file read.
+
+    ``packed`` goes into the recipe: how products are computed.
+    """
 
     network: Any
     tokenizer: Any
@@ -31,6 +34,7 @@ class LoadedText:
     files: dict[str, str]
     placing: Placing
     decoding: Decoding
+    packed: dict[str, str]
 
 
 def load_text_model(folder: Path, recipe: TextRecipe, precision: str = "auto") -> LoadedText:
@@ -130,6 +134,9 @@ def _described(
         )
     # a checkpoint's own sampling settings would make a text that no recipe repeats
     network.generation_config = settings(do_sample=False)
+    from models.runners.packed_products import pack_language  # torch takes seconds
+
+    packed = pack_language(network)
     config = network.config.get_text_config()
     positions = getattr(config, "max_position_embeddings", None) or recipe.positions
     read = gguf or sorted(
@@ -137,5 +144,5 @@ def _described(
     )
     files = {str(path.relative_to(folder)): weight_digest(path) for path in read}
     return LoadedText(
-        network, tokenizer, tuple(dict.fromkeys(ends)), ends[0], positions, files, placing, decoding
+        network, tokenizer, tuple(dict.fromkeys(ends)), ends[0], positions, files, placing, decoding, packed
     )

@@ -48,7 +48,7 @@ class TextFamily:
         self.tasks, self.languages = frozenset(entry.tasks) & TEXT_TASKS, frozenset(entry.languages)
         self.parts = {f"weights/{name}": digest for name, digest in self._loaded.files.items()}
         self.parts |= {"runner": self.runner, "prompts": self._prompts.digest}
-        self.parts |= self._loaded.placing.parts
+        self.parts |= self._loaded.placing.parts | self._loaded.packed
         self.parts["decoding"] = self._loaded.decoding.words
         self.parts["template"] = hashlib.sha256(self._template().encode()).hexdigest()
         self._special = frozenset(self._loaded.tokenizer.all_special_tokens) | set(

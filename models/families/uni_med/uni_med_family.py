@@ -100,6 +100,7 @@ class UniMedFamily:
         """
         from models.networks.uni_med import TASKS, read_config
         from models.networks.uni_med_language import load_language
+        from models.runners.packed_products import pack_language
 
         self._config, self._tasks = read_config(folder), TASKS
         files, placing = weight_files(folder), choose_placing(precision)
@@ -111,6 +112,7 @@ class UniMedFamily:
             self._check_language(network)
             self.proved = self._prove(folder)
             self._network, self._end = network, int(self._tokenizer.eos_token_id)
+            packed = pack_language(network)
             self._table = network.get_input_embeddings()
             self._language = TransformersLanguageModel(network, self._end, pad=self._end)
             self._stack = stack.pop_all()
@@ -120,8 +122,8 @@ class UniMedFamily:
         self.tasks, self.languages = frozenset(entry.tasks), frozenset(entry.languages)
         self.traits, self.runner = entry.traits, self._encoder.runner
         self.parts = {f"weights/{name}": digest for name, digest in files.items()}
-        self.parts |= {"runner": self.runner, "onnxruntime": onnxruntime.__version__} | placing.parts
-        self.parts |= {"prompts": prompts.digest} | parts
+        self.parts |= {"runner": self.runner, "onnxruntime": onnxruntime.__version__} | placing.parts | packed
+        self.parts |= {"prompts": prompts.digest, "film": "as stored"} | parts
         self._lock = Lock()
 
     def _check_language(self, network: Any) -> None:

@@ -1,0 +1,128 @@
+"""Products of a language model with weights that oneDNN has packed, on the CPU in float32.
+
+torch multiplies by the library that it was built with, which reads the weights as they lie and is slow where few rows
+are multiplied, as in each step of a text. oneDNN, which comes with torch, lays the weights out once for the processor.
+A packed layer holds its weights in that layout alone, so nothing is held twice.
+"""
+
+import platform
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+LEAST = 1 << 14
+"""Numbers of a matrix that is worth packing."""
+CLOSE = 1e-4
+"""The largest difference from torch's own product, over its largest value, that is rounding."""
+PACKED = {"products": "oneDNN, packed"}
+_ops: Any = torch.ops
+_backend: Any = torch.backends.mkldnn
+
+
+class PackedLinear(nn.Module):
+    """A linear layer whose weights are packed. In and out as ``torch.nn.Linear``."""
+
+    def __init__(self, packed: Tensor, bias: Tensor | None, size: tuple[int, int]) -> None:
+        """``packed`` as ``pack_weight`` gives it, of a matrix of ``size`` (out, in)."""
+        super().__init__()
+        self.out_features, self.in_features = size
+        self._packed = packed  # in a layout of oneDNN's own: neither a parameter nor a buffer
+        self.register_buffer("bias", bias, persistent=False)
+
+    def forward(self, states: Tensor) -> Tensor:
+        """[..., in] to [..., out]."""
+        product: Tensor = _ops.mkldnn._linear_pointwise(states, self._packed, self.bias, "none", [], "")
+        return product
+
+
+class StoredTable(nn.Module):
+    """Token embeddings held in the 16 bits that they were stored in. In and out as ``torch.nn.Embedding``."""
+
+    def __init__(self, table: Tensor) -> None:
+        """``table`` [tokens, width] in bfloat16."""
+        super().__init__()
+        self.num_embeddings, self.embedding_dim = table.shape
+        self._table = table  # no parameter: a network's type is that of its first
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """Ids [...] to float32 [..., width]."""
+        return functional.embedding(ids, self._table).float()
+
+
+def pack_language(network: Any) -> dict[str, str]:
+    """Pack the matrices of the language model of ``network`` in place, those of its tower left as they are.
+
+    Gives what the recipe says of it, since the last bits of a product are others. Nothing is done, and nothing given,
+    on a GPU, in another type than float32, and where this torch or this processor has no such products.
+    """
+    if network.device.type != "cpu" or network.dtype != torch.float32 or not can_pack():
+        return {}
+    inner = getattr(network, "model", network)
+    language = getattr(inner, "language_model", inner)
+    table, head = network.get_input_embeddings(), network.get_output_embeddings()
+    tied = head is not None and getattr(head, "weight", None) is table.weight
+    for parent in list(language.modules()):
+        for name, child in list(parent.named_children()):
+            if type(child) is nn.Linear and child is not head:
+                setattr(parent, name, _packed(child))
+    if tied:
+        stored = _as_stored(table)
+        if stored is None:
+            return PACKED  # held once as it is; packed it would be held twice
+        network.set_input_embeddings(stored)
+    if type(head) is nn.Linear:
+        network.set_output_embeddings(_packed(head))
+    return PACKED
+
+
+def _as_stored(table: Any) -> StoredTable | None:
+    """``table`` in 16 bits; None for another kind of table, and where a value would not be the same."""
+    if type(table) is not nn.Embedding:
+        return None
+    values = table.weight.detach()
+    half = torch.empty(values.shape, dtype=torch.bfloat16)
+    for start in range(0, len(values), 1 << 12):  # never the whole table once more in float32
+        part = slice(start, start + (1 << 12))
+        half[part] = values[part]
+        if not torch.equal(half[part].float(), values[part]):
+            return None
+    return StoredTable(half)
+
+
+def _packed(layer: nn.Linear) -> nn.Module:
+    if layer.weight.numel() < LEAST:
+        return layer
+    bias = None if layer.bias is None else layer.bias.detach()
+    size = (layer.out_features, layer.in_features)
+    with torch.inference_mode():
+        packed = pack_weight(layer.weight.detach())
+    layer.weight = nn.Parameter(torch.empty(0), requires_grad=False)  # whoever holds the layer holds no copy
+    return PackedLinear(packed, bias, size)
+
+
+def pack_weight(weight: Tensor) -> Tensor:
+    """``weight`` [out, in] in oneDNN's own layout."""
+    packed: Tensor = _ops.mkldnn._reorder_linear_weight(weight)
+    return packed
+
+
+@cache
+def can_pack() -> bool:
+    """Whether this torch packs on this processor, tried on a small product of rows few and many."""
+    if platform.machine() not in ("x86_64", "AMD64") or not _backend.is_available():
+        return False
+    generator = torch.Generator().manual_seed(1)
+    weight, states = torch.randn(192, 128, generator=generator), torch.randn(33, 128, generator=generator)
+    try:
+        with torch.inference_mode():
+            layer = PackedLinear(pack_weight(weight), None, (192, 128))
+            for rows in (states[:1], states[:16], states):
+                expected = functional.linear(rows, weight)
+                if (layer(rows) - expected).abs().max() > CLOSE * expected.abs().max():
+                    return False
+    except (AttributeError, RuntimeError):  # a torch without these products
+        return False
+    return True

@@ -1,0 +1,98 @@
+"""Products by oneDNN's packed weights: the same texts, and weights that are in memory once."""
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+import transformers
+
+from models.runners import packed_products
+from models.runners.packed_products import PackedLinear, StoredTable, can_pack, pack_language
+from tests.tiny_qwen import build_network, build_tokenizer
+
+PROMPTS = torch.tensor([[5, 9, 13, 17, 30, 31, 32, 33], [40, 41, 42, 43, 44, 45, 46, 47]])
+SHAPE: dict[str, Any] = {
+    "vocab_size": 300, "hidden_size": 64, "intermediate_size": 160, "num_hidden_layers": 2, "num_attention_heads": 4,
+    "num_key_value_heads": 2, "max_position_embeddings": 128, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0,
+}  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def every_matrix(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small networks are packed too."""
+    monkeypatch.setattr(packed_products, "LEAST", 1)
+    if not can_pack():
+        pytest.skip("this torch or this processor has no packed products")
+
+
+def llama(*, tied: bool, stored: torch.dtype = torch.bfloat16) -> Any:
+    """A random Llama in float32, its values as a file in ``stored`` has them."""
+    torch.manual_seed(3)
+    network = transformers.LlamaForCausalLM(transformers.LlamaConfig(**SHAPE, tie_word_embeddings=tied))
+    return network.to(stored).float().eval()  # type: ignore[arg-type]
+
+
+def written(network: Any) -> list[list[int]]:
+    """Greedy texts of ``PROMPTS``."""
+    found: list[list[int]] = network.generate(
+        PROMPTS, attention_mask=torch.ones_like(PROMPTS), max_new_tokens=20, do_sample=False, pad_token_id=0
+    ).tolist()
+    return found
+
+
+def plain_bytes(network: Any) -> int:
+    """Bytes of the parameters that lie as torch has them."""
+    return sum(one.numel() * one.element_size() for one in network.parameters())
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_texts_are_those_of_the_network_as_it_was(tied: bool) -> None:
+    network = llama(tied=tied)
+    expected, before = written(network), network(PROMPTS).logits
+    assert pack_language(network)
+    assert written(network) == expected
+    assert torch.allclose(network(PROMPTS).logits, before, rtol=1e-4, atol=1e-5)
+    kinds = [type(one) for one in network.modules()]
+    assert torch.nn.Linear not in kinds
+    assert kinds.count(PackedLinear) == 2 * 7 + 1
+    assert kinds.count(StoredTable) == tied, "a table that is the head as well is kept beside it in 16 bits"
+
+
+def test_no_matrix_is_left_beside_its_packed_one() -> None:
+    network = llama(tied=False)
+    matrices = [one.weight for one in network.modules() if isinstance(one, torch.nn.Linear)]
+    held = sum(one.numel() * 4 for one in matrices)
+    before = plain_bytes(network)
+    pack_language(network)
+    assert plain_bytes(network) == before - held
+    assert network.dtype == torch.float32
+    assert network.device.type == "cpu"
+
+
+def test_a_table_that_sixteen_bits_would_change_is_held_once_and_the_head_with_it() -> None:
+    network = llama(tied=True, stored=torch.float32)
+    expected = written(network)
+    assert pack_language(network)
+    assert network.lm_head.weight is network.model.embed_tokens.weight
+    assert written(network) == expected
+
+
+@pytest.mark.parametrize("kind", ["qwen2.5-vl", "qwen3-vl"])
+def test_the_tower_of_an_image_network_is_left_as_it_is(kind: str) -> None:
+    network = build_network(kind, build_tokenizer())
+    tower = copy.deepcopy(network.model.visual.state_dict())
+    expected = written(network)
+    pack_language(network)
+    assert written(network) == expected
+    now = network.model.visual.state_dict()
+    assert all(torch.equal(tower[name], now[name]) for name in tower)
+    assert not any(isinstance(one, PackedLinear) for one in network.model.visual.modules())
+
+
+def test_another_type_and_a_processor_without_them_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not pack_language(llama(tied=False).to(torch.bfloat16))
+    network = llama(tied=False)
+    monkeypatch.setattr(packed_products, "can_pack", lambda: False)
+    assert not pack_language(network)
+    assert type(network.lm_head) is torch.nn.Linear
