@@ -18,7 +18,8 @@ class EndpointOptions:
     ``model`` is the name that the server knows. ``json_schema`` says that it accepts ``response_format`` with a JSON
     Schema (vLLM, SGLang and TensorRT-LLM do, transformers serve refuses it). ``special_tokens`` asks for them in the
     text, which families that write boxes by them need and transformers serve does not know. ``max_side`` is the longest
-    side, in pixels, of an image that is sent. ``burned_in`` is what is done with text in the pixels of a film: "refuse"
+    side, in pixels, of an image that is sent. ``stream`` asks for the answer as it is written, so that ``read_timeout``
+    bounds a silence and not the whole answer. ``burned_in`` is what is done with text in the pixels of a film: "refuse"
     to send it, "mask" the text, or "send" it.
     """
 
@@ -37,6 +38,7 @@ class EndpointOptions:
     burned_in: str = "refuse"
     json_schema: bool = False
     special_tokens: bool = False
+    stream: bool = False
 
     def __post_init__(self) -> None:
         """Raise ConfigurationError for what cannot be a server."""

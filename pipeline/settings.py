@@ -202,6 +202,11 @@ class EndpointSettings(Table):
         default=False,
         description="ask for special tokens in the text (vLLM, SGLang): MedRegA and UMIT write boxes by them",
     )
+    stream: bool = Field(
+        default=False,
+        description="ask for the answer as it is written (vLLM, SGLang, TensorRT-LLM): read_timeout then bounds a "
+        "silence, not the whole answer",
+    )
 
     @model_validator(mode="after")
     def _secret_is_covered(self) -> Self:

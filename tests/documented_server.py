@@ -7,6 +7,7 @@ it does not know.
 """
 
 import json
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -38,6 +39,15 @@ class Documented:
     finish: str = "stop"
     refusal: str = ""
     """What it says no with, 400."""
+    breaks: str = ""
+    """What befalls the first stream in its middle: "error" as an event of its own, or "cut"."""
+    pause: float = 0.0
+    """Seconds before each chunk, and before an answer that is not streamed for each that it would have."""
+    waiting: int | None = None
+    """Requests in its queue, by its metrics; None where it has none."""
+    open: int = 0
+    most: int = 0
+    lock: threading.Lock = field(default_factory=threading.Lock)
     bodies: list[dict[str, Any]] = field(default_factory=list)
 
 
@@ -78,10 +88,47 @@ def completion(kind: str, model: str, text: str | None, finish: str) -> dict[str
     )
 
 
+def chunks(kind: str, model: str, text: str | None, finish: str) -> list[dict[str, Any]]:
+    """The chunks of a streamed completion in the form of the server, the usage in the last one."""
+
+    def chunk(delta: dict[str, Any], reason: str | None = None) -> dict[str, Any]:
+        choice: dict[str, Any] = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": reason}
+        if reason:
+            choice |= {"matched_stop": 151645} if kind == "sglang" else {"stop_reason": None}
+        named = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "model": model}
+        return {**named, "choices": [choice]} | ({"usage": None} if kind == "sglang" else {})
+
+    pieces = [text[start : start + 5] for start in range(0, len(text), 5)] if text else []
+    usage = {"prompt_tokens": 30, "total_tokens": 37, "completion_tokens": 7}
+    none = {"reasoning_content": None, "tool_calls": None} if kind != "vllm" else {}
+    return [
+        chunk({"role": "assistant", "content": "", **none}),
+        *(chunk({"content": piece, **none}) for piece in pieces),
+        chunk({} if kind == "trtllm" else {"content": None if kind == "sglang" else ""}, finish),
+        {**chunk({}), "choices": [], "usage": usage},
+    ]
+
+
+def metrics(kind: str, waiting: int) -> str:
+    """What ``/metrics`` tells of the queue: Prometheus' gauges, TensorRT-LLM's statistics of its last iterations."""
+    if kind == "trtllm":
+        return json.dumps([{"numQueuedRequests": 9, "iter": 1}, {"numQueuedRequests": waiting, "iter": 2}])
+    name = {"vllm": "vllm:num_requests_waiting", "sglang": "sglang:num_queue_reqs"}[kind]
+    running = {"vllm": "vllm:num_requests_running", "sglang": "sglang:num_running_reqs"}[kind]
+    return (
+        f'# HELP {name} Number of requests waiting.\n# TYPE {name} gauge\n{running}{{model_name="m"}} 4.0\n'
+        f'{name}{{engine="0",model_name="m"}} {float(waiting)}\n'
+    )
+
+
 class _Handler(LoopbackHandler):
     running: Documented
 
     def do_GET(self) -> None:
+        if self.path == "/metrics":
+            waiting = self.running.waiting
+            self._plain(404 if waiting is None else 200, metrics(self.running.kind, waiting or 0).encode())
+            return
         listed = {
             "object": "list",
             "data": [{"id": "served", "object": "model", "created": 1, "owned_by": self.running.kind}],
@@ -100,10 +147,49 @@ class _Handler(LoopbackHandler):
             return
         text = ANSWERED if "response_format" in body else "Findings: clear lungs."
         given = None if running.finish == "content_filter" else text
-        self._told(200, completion(running.kind, body["model"], given, running.finish))
+        with running.lock:
+            running.open += 1
+            running.most = max(running.most, running.open)
+        try:
+            told = chunks(running.kind, body["model"], given, running.finish)
+            if body["stream"]:
+                self._stream(told)
+            else:
+                self.released.wait(running.pause * len(told))
+                self._told(200, completion(running.kind, body["model"], given, running.finish))
+        except (BrokenPipeError, ConnectionResetError):
+            self.close_connection = True  # the client gave up, as it should
+        finally:
+            with running.lock:
+                running.open -= 1
+
+    def _stream(self, told: list[dict[str, Any]]) -> None:
+        """Server-sent events in chunked coding; what breaks does so after the third chunk."""
+        breaks, self.running.breaks = self.running.breaks, ""
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream; charset=utf-8")
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        for chunk in told[: 3 if breaks else None]:
+            self.released.wait(self.running.pause)
+            self._event(json.dumps(chunk))
+        if breaks == "cut":
+            self.close_connection = True
+            self.reset()
+            return
+        if breaks:
+            self._event(json.dumps(error_body(self.running.kind, "CUDA out of memory")))
+        self._event("[DONE]")
+        self.wfile.write(b"0\r\n\r\n")
+
+    def _event(self, data: str) -> None:
+        content = f"data: {data}\n\n".encode()
+        self.wfile.write(f"{len(content):x}\r\n".encode() + content + b"\r\n")
 
     def _told(self, status: int, body: dict[str, Any]) -> None:
-        content = json.dumps(body).encode()
+        self._plain(status, json.dumps(body).encode())
+
+    def _plain(self, status: int, content: bytes) -> None:
         self.start(status, len(content))
         self.wfile.write(content)
 

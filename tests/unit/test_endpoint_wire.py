@@ -15,7 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flows.environment.site_models import model_choice
-from models.families.endpoint.client import ChatMessage, EndpointClient, read_reply, retry_after
+from models.families.endpoint.client import ChatMessage, EndpointClient, read_reply
+from models.families.endpoint.refusals import retry_after
 from models.family import Request
 from models.model_choice import EndpointOptions
 from pipeline.errors import ConfigurationError, FailStudy, FirstreadError, RetryLater, StopRun

@@ -10,36 +10,28 @@ import json
 import random
 import ssl
 from base64 import b64encode
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from threading import Thread
 from typing import Any
 
 import httpx
 
+from models.families.endpoint.queueing import ASK_AGAIN, METRICS, UnderWay, waiting_requests
+from models.families.endpoint.refusals import refusal
 from models.families.endpoint.shedding import Shedding
+from models.families.endpoint.stream import EVENTS, completion_of
 from models.model_choice import EndpointOptions
 from pipeline.errors import ConfigurationError, FailStudy, FirstreadError, RetryLater, StopRun
 
 MAX_ANSWER_BYTES = 4 << 20
-WORTH_REPEATING = frozenset({408, 425, 429, 500, 502, 503, 504, 529})
+MAX_STREAM_BYTES = 64 << 20
+"""A stream tells some 250 bytes beside each token."""
 GIVEN_UP = frozenset({"abort", "error", "cancelled", "timeout"})
 """Why an answer ended that is none: vLLM's and SGLang's own words, and TensorRT-LLM's."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
 UNLISTED = ("endpoint-busy", "endpoint-model", "endpoint-answer", "endpoint-refused")
 """Answers to /v1/models that say nothing of the chat: transformers serve answers 500 where it has no cache folder."""
-TOO_LONG_MARKS = (
-    "context length",
-    "context_length",
-    "max_model_len",
-    "too many tokens",
-    "too long",
-    "longer than",
-    "maximum model length",
-)
-"""What servers write of a prompt that exceeds their context: vLLM, SGLang, TensorRT-LLM and OpenAI."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,9 +74,10 @@ class EndpointClient:
             verify=_trust(options),
             follow_redirects=False,
             trust_env=False,
-            limits=httpx.Limits(max_connections=options.concurrency),
+            limits=httpx.Limits(max_connections=options.concurrency + 1),  # one for a look at the queue
         )
-        self._gate = asyncio.Semaphore(options.concurrency)
+        self._under_way = UnderWay(options.concurrency)
+        self._tells_queue = True
         self._shedding = Shedding()
         self._loop = asyncio.new_event_loop()
         self._thread = Thread(target=self._loop.run_forever, name="endpoint", daemon=True)
@@ -125,15 +118,34 @@ class EndpointClient:
     async def _gather(
         self, chats: Sequence[tuple[Sequence[ChatMessage], str]]
     ) -> list[Reply | FirstreadError]:
-        return list(await asyncio.gather(*(self._one(chat, schema) for chat, schema in chats)))
+        look = asyncio.create_task(self._look_at_queue())
+        try:
+            return list(await asyncio.gather(*(self._one(chat, schema) for chat, schema in chats)))
+        finally:
+            look.cancel()
 
     async def _one(self, chat: Sequence[ChatMessage], schema: str) -> Reply | FirstreadError:
-        async with self._gate:
+        async with self._under_way:
             try:
                 body = await self._ask("POST", "/chat/completions", self._payload(chat, schema))
                 return read_reply(body, self._options.model)
             except FirstreadError as error:
                 return error
+
+    async def _look_at_queue(self) -> None:
+        """Let fewer requests be under way where the server tells of some that wait; one that tells nothing is left."""
+        if not self._tells_queue or not self._under_way.due():
+            return
+        address = f"{self._base.removesuffix('/v1')}{METRICS}"
+        try:
+            async with asyncio.timeout(ASK_AGAIN), self._client.stream("GET", address) as answer:
+                body = await _bounded(answer)
+        except (httpx.HTTPError, FirstreadError, TimeoutError):
+            return
+        waiting = waiting_requests(body) if answer.status_code == 200 else None
+        self._tells_queue = waiting is not None
+        if waiting:
+            self._under_way.crowded()
 
     async def _models(self) -> list[Any]:
         """What the server lists; nothing where it answers and lists nothing, as a worker of a site's own may."""
@@ -158,7 +170,7 @@ class EndpointClient:
             "max_tokens": options.max_tokens,
             "temperature": 0.0,
             "seed": options.seed,
-            "stream": False,
+            "stream": options.stream,
         }
         if options.special_tokens:
             body["skip_special_tokens"] = False
@@ -202,6 +214,8 @@ class EndpointClient:
             body = await self._once(method, path, payload)
         except RetryLater as error:
             self._shedding.failed(error)
+            if error.code == "endpoint-busy":
+                self._under_way.crowded()
             raise
         except asyncio.CancelledError:  # the deadline: it was silent
             self._shedding.failed(RetryLater("endpoint-slow", "no answer within the deadline"))
@@ -210,6 +224,7 @@ class EndpointClient:
             self._shedding.answered()
             raise
         self._shedding.answered()
+        self._under_way.answered()
         return body
 
     async def _once(self, method: str, path: str, payload: bytes | None) -> bytes:
@@ -229,8 +244,9 @@ class EndpointClient:
         except httpx.TransportError:
             raise RetryLater("endpoint-away", "the connection to the endpoint broke") from None
         if answer.status_code == 200:
-            return body
-        raise _refusal(answer.status_code, answer.headers, body)
+            told = answer.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+            return completion_of(body) if told == EVENTS else body
+        raise refusal(answer.status_code, answer.headers, body)
 
 
 def read_reply(body: bytes, model: str = "") -> Reply:
@@ -280,64 +296,15 @@ async def _bounded(answer: httpx.Response) -> bytes:
         raise FailStudy(
             "endpoint-answer", "the endpoint's answer is compressed although we did not ask for it"
         )
+    most = MAX_STREAM_BYTES if EVENTS in answer.headers.get("Content-Type", "").lower() else MAX_ANSWER_BYTES
     parts, size = [], 0
     async for part in answer.aiter_raw():
         size += len(part)
-        if size > MAX_ANSWER_BYTES:
-            message = f"the endpoint's answer is larger than {MAX_ANSWER_BYTES >> 20} MiB; it is not a text"
+        if size > most:
+            message = f"the endpoint's answer is larger than {most >> 20} MiB; it is not a text"
             raise FailStudy("endpoint-answer", message)
         parts.append(part)
     return b"".join(parts)
-
-
-def _refusal(status: int, headers: Mapping[str, str], body: bytes) -> FirstreadError:
-    """The error for an answer that is not 200; its words are looked at and never repeated."""
-    if status in WORTH_REPEATING:
-        seconds = retry_after(headers.get("Retry-After", ""), datetime.now(UTC))
-        return RetryLater("endpoint-busy", f"the endpoint answered {status}", after_seconds=seconds)
-    if status in (401, 403):
-        message = f"the endpoint answered {status}: set endpoint.api_key to a key it accepts for this model"
-        return ConfigurationError("endpoint-key", message)
-    if status in (404, 405):
-        message = (
-            f"the endpoint answered {status}: endpoint.url ends before /v1 or with it, and endpoint.model is a name "
-            "that the server lists under /v1/models"
-        )
-        return ConfigurationError("endpoint-model", message)
-    if 300 <= status < 400:
-        message = (
-            f"the endpoint redirects ({status}), which is refused: set endpoint.url to the final address"
-        )
-        return ConfigurationError("endpoint-redirect", message)
-    words = body[:65536].decode("utf-8", "replace").lower()
-    if status == 413 or (status in (400, 422) and any(mark in words for mark in TOO_LONG_MARKS)):
-        message = (
-            f"the request is longer than the served model takes ({status}): ask with fewer or smaller images "
-            "(endpoint.max_side), or serve it with a longer context"
-        )
-        return FailStudy("endpoint-too-long", message)
-    if status in (400, 422) and "image(s) may be provided" in words:  # vLLM
-        message = (
-            f"the endpoint takes fewer images in one prompt than this family shows ({status}): start it with more "
-            "(vLLM: --limit-mm-per-prompt; docs/serving.md)"
-        )
-        return ConfigurationError("endpoint-images", message)
-    message = f"the endpoint refused the request ({status}); its log says why"
-    return FailStudy("endpoint-refused", message)
-
-
-def retry_after(value: str, now: datetime) -> float | None:
-    """Seconds of a Retry-After header (RFC 9110 10.2.3), None where it says nothing usable."""
-    value = value.strip()
-    if value.isascii() and value.isdigit():
-        return float(value) if len(value) < 9 else None
-    try:
-        then = parsedate_to_datetime(value)
-    except (ValueError, TypeError, OverflowError):
-        return None
-    if then.tzinfo is None:
-        then = then.replace(tzinfo=UTC)
-    return max(0.0, (then - now).total_seconds())
 
 
 def _content(parts: Sequence[str | bytes]) -> str | list[dict[str, Any]]:
