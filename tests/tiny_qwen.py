@@ -45,7 +45,7 @@ def build_tokenizer() -> Any:
 
 
 def build_network(kind: str, tokenizer: Any) -> Any:
-    """The network of ``kind``, "qwen2-vl", "qwen2.5-vl" (one block sees the whole image) or "qwen3-vl"."""
+    """The network of ``kind``, "qwen2-vl", "qwen2.5-vl" (one block sees the whole image), "qwen3-vl" or its "-moe"."""
     torch.manual_seed(7)
     number = tokenizer.convert_tokens_to_ids
     text = {
@@ -78,7 +78,7 @@ def build_network(kind: str, tokenizer: Any) -> Any:
         }
         config: Any = transformers.Qwen2VLConfig(text_config=text, vision_config=vision, **ids)
         network: Any = transformers.Qwen2VLForConditionalGeneration(config)
-    elif kind == "qwen3-vl":
+    elif kind in ("qwen3-vl", "qwen3-vl-moe"):
         vision = {
             "depth": 4,
             "hidden_size": 32,
@@ -92,8 +92,13 @@ def build_network(kind: str, tokenizer: Any) -> Any:
         text["rope_parameters"] = {
             "rope_type": "default", "rope_theta": 10000.0, "mrope_section": [4, 2, 2], "mrope_interleaved": True,
         }  # fmt: skip
-        config = transformers.Qwen3VLConfig(text_config=text, vision_config=vision, **ids)
-        network = transformers.Qwen3VLForConditionalGeneration(config)
+        if kind == "qwen3-vl-moe":
+            text |= {"moe_intermediate_size": 24, "num_experts": 4, "num_experts_per_tok": 2}
+            config = transformers.Qwen3VLMoeConfig(text_config=text, vision_config=vision, **ids)
+            network = transformers.Qwen3VLMoeForConditionalGeneration(config)
+        else:
+            config = transformers.Qwen3VLConfig(text_config=text, vision_config=vision, **ids)
+            network = transformers.Qwen3VLForConditionalGeneration(config)
     else:
         vision = {
             "depth": 3,
@@ -121,5 +126,5 @@ def write_qwen(folder: Path, kind: str, most_pixels: int = 20_000) -> Path:
     size = {"shortest_edge": 56 * 56, "longest_edge": most_pixels}
     own: dict[str, Any] = {"patch_size": 16, "image_mean": [0.5] * 3, "image_std": [0.5] * 3}
     processor: Any = transformers.Qwen2VLImageProcessorPil
-    processor(size=size, **(own if kind == "qwen3-vl" else {})).save_pretrained(folder)
+    processor(size=size, **(own if kind.startswith("qwen3-vl") else {})).save_pretrained(folder)
     return folder

@@ -15,6 +15,17 @@ def evenly(count: int, most: int) -> tuple[int, ...]:
     )
 
 
+def by_steps(count: int, most: int) -> tuple[int, ...]:
+    """At most ``most`` of ``count`` places, ascending: the end of each of ``most`` like steps, so not the first place.
+
+    As MedGemma 1.5's authors choose planes (Google-Health/medgemma d89262c,
+    ``notebooks/high_dimensional_ct_hugging_face.ipynb``).
+    """
+    if count <= most:
+        return tuple(range(count))
+    return tuple(round(place / most * (count - 1)) for place in range(1, most + 1))
+
+
 def by_time(times: Sequence[float], rate: float, most: int) -> tuple[int, ...]:
     """``rate`` frames a second of those at ``times`` (seconds, ascending, the first is the beginning), ascending.
 

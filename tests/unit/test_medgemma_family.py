@@ -15,6 +15,7 @@ from models.families.native.networks import load_medgemma
 from models.families.prompt_proof import render_template
 from models.family import Features, Request, Task
 from pipeline.errors import FailStudy
+from pipeline.images.sampling import by_steps
 from pipeline.study import ImageSet, InstanceRef, StudyImage
 from tests.engines import ENGINES
 from tests.tiny_chat import chat_study, write_chat_model
@@ -117,6 +118,17 @@ def test_planes_are_asked_as_its_notebook_asks(family: MedGemmaFamily) -> None:
     assert answer.text is not None
     with pytest.raises(FailStudy, match="boxes are asked of films"):
         family.answer([features], [Request(Task.DETECT, target="nodule")])
+
+
+def test_of_more_planes_those_are_seen_that_its_notebook_chooses() -> None:
+    """The notebook of commit d89262c: i / 85 of the last place, from 1 to 85, rounded as Python rounds."""
+    (accepts,) = show("medgemma-1.5-4b-it").accepts
+    assert accepts.steps
+    for count in (86, 171, 512):
+        theirs = [round(i / 85 * (count - 1)) for i in range(1, 86)]
+        assert list(by_steps(count, accepts.most)) == theirs
+        assert 0 not in theirs
+    assert by_steps(85, 85) == tuple(range(85))
 
 
 def test_a_whole_series_of_85_planes_is_seen(family: MedGemmaFamily) -> None:

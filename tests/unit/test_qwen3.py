@@ -16,7 +16,7 @@ from models.families.native.qwen import QwenFamily, open_checkpoint
 from models.families.native.qwen3_tower import Qwen3Shape
 from models.families.native.qwen3_words import NO_CONTEXT, Qwen3Words, UniRgWords
 from models.families.native.qwen_dialects import OWN_WORDS, find_dialect
-from models.families.native.qwen_loading import load_qwen
+from models.families.native.qwen_loading import load_checkpoint, load_qwen
 from models.family import PromptContext, Request, SeenImage, Task
 from models.model_choice import ModelChoice
 from pipeline.errors import ConfigurationError, StopRun
@@ -24,7 +24,7 @@ from pipeline.report import Place, Region
 from pipeline.study import InstanceRef
 from tests.engines import ENGINES
 from tests.tiny_chat import chat_study
-from tests.tiny_qwen import write_qwen
+from tests.tiny_qwen import build_network, build_tokenizer, write_qwen
 
 ENTRY = show("qwen3-vl")
 IMAGE = SeenImage(InstanceRef("1", "1.1", "1.1.1"), 0, 1000, 2000)
@@ -63,6 +63,34 @@ def test_logits_of_our_features_are_those_of_the_pixels(folder: Path, images: in
             loaded.network.model.rope_deltas = None
             got = loaded.network(input_ids=given, **family._give([seen], given)).logits
         assert (got - wanted).abs().max() <= 1e-4 * wanted.abs().max()
+
+
+def test_a_mixture_of_experts_is_opened_and_reads_as_its_own_class_does(tmp_path: Path) -> None:
+    """The layout of Qwen3-VL-30B-A3B: the logits of the network that was saved, from pixels, and its greedy text."""
+    folder = write_qwen(tmp_path / "weights", "qwen3-vl-moe")
+    saved: Any = build_network("qwen3-vl-moe", build_tokenizer())
+    loaded = load_checkpoint(ENTRY, folder, "auto")
+    assert type(loaded.network) is type(saved)
+    words = find_dialect(ENTRY, folder)
+    with QwenFamily(ENTRY, loaded, words, ENGINES, require_runner="torch", threads=1, limit=8) as family:
+        study = chat_study(7, 2)
+        (features,) = family.encode([study])
+        ids, seen = family._prompt(features, Request(), None)
+        given = torch.tensor([ids])
+        pictures = [picture_of(one) for one in family._choose(study)]
+        made = dict(loaded.processor(images=pictures, return_tensors="pt"))
+        made["mm_token_type_ids"] = (given == loaded.image_token).int()
+        with torch.inference_mode():
+            wanted = saved(input_ids=given, **made).logits
+            got = loaded.network(input_ids=given, **family._give([seen], given)).logits
+            saved.model.rope_deltas = loaded.network.model.rope_deltas = None
+            own = saved.generate(
+                input_ids=given, **made, max_new_tokens=8, do_sample=False, eos_token_id=family._ends
+            )
+        assert (got - wanted).abs().max() <= 1e-4 * wanted.abs().max()
+        (answer,) = family.answer([features], [Request()])
+        text = loaded.tokenizer.decode(own[0, len(ids) :], skip_special_tokens=True).strip()
+        assert answer.text == words.read(text, Request(), features.images).text
 
 
 @pytest.mark.parametrize("grid", [(2, 2), (2, 14), (14, 2), (6, 12), (48, 48), (60, 34), (96, 100)])

@@ -26,6 +26,7 @@ from models.families.native.qwen_loading import (
     ADAPTER_FILE,
     CONFIG_FILE,
     IMAGE_TOKEN,
+    MIXTURES,
     VISION_END,
     VISION_START,
     load_checkpoint,
@@ -39,8 +40,8 @@ from models.model_choice import ModelChoice
 from pipeline.errors import ConfigurationError
 from pipeline.study import ImageSet, StudyImage
 
-QWEN3 = "qwen3_vl"
-"""The kind of model in the config.json of Qwen3-VL."""
+QWEN3 = ("qwen3_vl", *MIXTURES)
+"""The kinds of model in the config.json of Qwen3-VL."""
 BOUND_PIXELS = 1 << 20
 """Pixels of an image at most, unless its tower runs in torch on a GPU: elsewhere attention takes memory by the square
 of the patches (ONNX Runtime: 4 bytes x heads x patches x patches), or hours."""
@@ -178,7 +179,7 @@ class QwenFamily(ChatFamily):
 
 def _seeing(loaded: ChatNetwork, model_id: str) -> tuple[GridInputs, Tower]:
     """What the graph of a network's tower is given, and the tower."""
-    if loaded.network.config.model_type == QWEN3:
+    if loaded.network.config.model_type in QWEN3:
         return shape_of_qwen3(loaded.network), qwen3_tower(loaded, model_id)
     return shape_of_tower(loaded.network), qwen_tower(loaded, model_id)
 

@@ -16,8 +16,11 @@ from models.families.native.networks import (
 )
 from models.weight_loading.kept_digests import weight_digest
 from models.weight_loading.placement import choose_placing
+from models.weight_loading.tokenizer_check import read_json
 from pipeline.errors import ConfigurationError, StopRun
 
+MIXTURES = {"qwen3_vl_moe": "Qwen3VLMoeForConditionalGeneration"}
+"""Kinds whose language model is a mixture of experts, and their class: the tower is that of the dense kind."""
 IMAGE_TOKEN, VISION_START, VISION_END = "<|image_pad|>", "<|vision_start|>", "<|vision_end|>"
 MOST_PIXELS = {"umit.toml": 602_112, "chexone.toml": 262_144}
 """Pixels an image is shrunk to at most, as the authors trained: 768 tokens (UMIT), 512 x 512 (CheXOne)."""
@@ -30,7 +33,9 @@ CONFIG_FILE, ADAPTER_FILE, BASE_FOLDER = "config.json", "adapter_config.json", "
 def load_checkpoint(entry: CatalogEntry, folder: Path, precision: str) -> ChatNetwork:
     """The network of one checkpoint. Raises ConfigurationError, StopRun."""
     fewest, most = FEWEST_PIXELS.get(entry.prompts, USUAL_FEWEST), MOST_PIXELS.get(entry.prompts, 0)
-    return load_qwen(folder, entry.network_class, most, precision, fewest)
+    kind = str(read_json(folder / CONFIG_FILE).get("model_type"))
+    mixture = MIXTURES.get(kind, "") if entry.adapter == "qwen3-vl" else ""
+    return load_qwen(folder, mixture or entry.network_class, most, precision, fewest)
 
 
 def load_qwen(

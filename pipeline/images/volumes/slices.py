@@ -20,7 +20,7 @@ from pipeline.images.grey import PERCENTILES
 from pipeline.images.headers import Header, integer, numbers, text
 from pipeline.images.kinds import in_words, modality_of
 from pipeline.images.prepare import StudyHeaders, study_remarks
-from pipeline.images.sampling import evenly
+from pipeline.images.sampling import by_steps, evenly
 from pipeline.images.scale import resized, working_size
 from pipeline.images.volumes.plane import Plane, planes_of
 from pipeline.images.volumes.room import VOLUMES
@@ -122,7 +122,7 @@ def prepare_slices(
     used = {plane.ref for plane in best.stack.planes}
     named = {plane.ref: reason for plane, reason in reasons if plane.ref not in used}
     unused += [LeftOut(ref.sop_instance_uid, reason.code, reason.message) for ref, reason in named.items()]
-    shown = sampled(best.stack.planes, best.accepted.most)
+    shown = sampled(best.stack.planes, best.accepted.most, steps=best.accepted.steps)
     images = _pictures(best, shown, longest_side)
     remarks += _remarks(best.stack, len(shown), len(ranked)) + _uptake_remarks(best)
     if any(image.burned_in for image in images):
@@ -157,9 +157,10 @@ def whole_volume(stack: Stack) -> StudyVolume:
     return volume
 
 
-def sampled(planes: Sequence[Plane], most: int) -> tuple[Plane, ...]:
-    """At most ``most`` of the planes, evenly chosen."""
-    return tuple(planes[place] for place in evenly(len(planes), most))
+def sampled(planes: Sequence[Plane], most: int, *, steps: bool = False) -> tuple[Plane, ...]:
+    """At most ``most`` of the planes, evenly chosen, or by ``steps`` (``by_steps``)."""
+    choose = by_steps if steps else evenly
+    return tuple(planes[place] for place in choose(len(planes), most))
 
 
 def upright(plane: Plane, orientation: str) -> Turn:
