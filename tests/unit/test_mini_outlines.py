@@ -118,6 +118,13 @@ def test_outlines_are_learned_from_drawn_ones(drawn: list[Film], monkeypatch: py
     seen, there = draw(pixels, parts, 64, torch.Generator().manual_seed(0))
     assert (seen.shape, there.shape) == ((6, 1, 64, 64), (6, len(PARTS), 16, 16))
     torch.testing.assert_close(there.sum(dim=1), torch.ones(6, 16, 16))
+    monkeypatch.setattr(fit_outlines, "MIRRORED", 1.0)
+    halves = draw(pixels, parts, 64, torch.Generator().manual_seed(0))[1].reshape(6, len(PARTS), 16, 2, 8)
+    right, left = (halves[:, PARTS.index(name)].sum(dim=(0, 1, 3)) for name in ("right_lung", "left_lung"))
+    assert right[0] > right[1], "a mirrored film is one whose lungs are named by where they then lie"
+    assert left[1] > left[0]
+    monkeypatch.undo()
+    monkeypatch.setattr(fit_outlines, "TOGETHER", 6)
     before = overlaps(fit(pixels, parts, 64, 1, 0), pixels, parts, 64)
     learned = fit(pixels, parts, 64, 40, 0)
     after = overlaps(learned, pixels, parts, 64)
