@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from flows.commands import table as display
+from flows.commands.json_text import json_text
 from flows.environment.code_version import code_version
 from flows.environment.site_models import chosen_model, read_schema, reader_of
 from flows.environment.workplace import Workplace
@@ -89,7 +90,7 @@ def ask(settings: Settings, inquiry: Inquiry, *, as_json: bool) -> int:
             return SOME_FAILED
         version = family.model_version
     if as_json:
-        sys.stdout.write(display.json_text(_plain(answer, choice.id, version)) + "\n")
+        sys.stdout.write(json_text(_plain(answer, choice.id, version)) + "\n")
     else:
         _show(answer, choice.id)
     return ALL_WELL

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from flows.commands import table as display
+from flows.commands.json_text import json_text
 from pipeline.errors import ConfigurationError
 
 CAPTION = (
@@ -27,7 +28,7 @@ def compare(first: Path, second: Path, *, as_json: bool) -> None:
     models = [str(one["model"].get("id") or "predictions of a file") for one in results]
     if as_json:
         told = {"first": results[0]["model"], "second": results[1]["model"], "scores": rows}
-        sys.stdout.write(display.json_text(told) + "\n")
+        sys.stdout.write(json_text(told) + "\n")
         return
     display.rows_table(
         ("score", "first", "second", "difference", "n"),

@@ -15,7 +15,7 @@ from typing import Any
 
 import typer
 
-from flows.commands import table as display
+from flows.commands.json_text import json_text
 from flows.environment.stopping import stopped_by, watch_signals
 from flows.tally import SOME_FAILED, STOPPED, USAGE, counted, counting
 from pipeline import logs
@@ -86,7 +86,5 @@ def _told(
     masked = logs.mask(message)
     sys.stderr.write(f"firstread: {code}: {masked}\n")
     if as_json:
-        sys.stdout.write(
-            display.json_text({"error": {"code": code, "message": masked}} | (summary or {})) + "\n"
-        )
+        sys.stdout.write(json_text({"error": {"code": code, "message": masked}} | (summary or {})) + "\n")
     return exit_code

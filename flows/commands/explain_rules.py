@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 
 from flows.commands import table as display
+from flows.commands.json_text import json_text
 from flows.environment.workplace import Workplace
 from flows.fetching import fetch_study, trial_event
 from flows.tally import ALL_WELL, SOME_FAILED
@@ -55,7 +56,7 @@ def explain_rules(settings: Settings, archive: str, study: str, *, as_json: bool
         finally:
             shutil.rmtree(folder, ignore_errors=True)
     if as_json:
-        sys.stdout.write(display.json_text(asdict(explanation)) + "\n")
+        sys.stdout.write(json_text(asdict(explanation)) + "\n")
     else:
         display.rows_table(
             ("series", "instances", "what", "by", "rule"),

@@ -14,7 +14,7 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any, TextIO
 
-from flows.commands import table as display
+from flows.commands.json_text import json_text
 from flows.environment.person import login_name
 from pipeline.errors import ConfigurationError
 from pipeline.fhir import audit_events
@@ -211,7 +211,7 @@ def _write(file: TextIO, form: str, rows: Iterator[Mapping[str, Any]]) -> int:
     table: csv.DictWriter[str] | None = None
     for row in rows:
         if form == "jsonl":
-            file.write(display.json_text(row) + "\n")
+            file.write(json_text(row) + "\n")
         else:
             if table is None:
                 table = csv.DictWriter(file, list(row))
@@ -224,5 +224,5 @@ def _write(file: TextIO, form: str, rows: Iterator[Mapping[str, Any]]) -> int:
 def _cell(value: Any) -> Any:
     """A value as a cell: lists as JSON; text that a spreadsheet would compute behind an apostrophe."""
     if isinstance(value, list):
-        return display.json_text(value)
+        return json_text(value)
     return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from flows.commands import table as display
+from flows.commands.json_text import json_text
 from flows.environment.site_models import chosen_model
 from flows.knowledge import LoadedFolder, configured, found, load_all
 from flows.tally import ALL_WELL, SOME_FAILED
@@ -42,7 +43,7 @@ def load_knowledge(settings: Settings, *, as_json: bool) -> int:
     with open_store(settings) as store:
         did = list(load_all(store, bases))
     if as_json:
-        sys.stdout.write(display.json_text([_plain(one) for one in did]) + "\n")
+        sys.stdout.write(json_text([_plain(one) for one in did]) + "\n")
     else:
         for one in did:
             sys.stdout.write(
@@ -69,7 +70,7 @@ def list_knowledge(settings: Settings, *, as_json: bool) -> None:
             }
             for name, has, path in rows
         ]
-        sys.stdout.write(display.json_text(told) + "\n")
+        sys.stdout.write(json_text(told) + "\n")
         return
     for name, has, path in rows:
         holds = f"{has.files} files, {has.passages} passages" if has else "not loaded"
@@ -93,7 +94,7 @@ def ask_knowledge(settings: Settings, question: str, model: str, language: str, 
         answer = _asked_of(settings, choice, question, passages, spoken)
     if as_json:
         told = {"notice": BANNER, "question": question, "found": bool(answer.passages), **asdict(answer)}
-        sys.stdout.write(display.json_text(told) + "\n")
+        sys.stdout.write(json_text(told) + "\n")
     else:
         _show(answer, question)
     return ALL_WELL

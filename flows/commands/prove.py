@@ -5,6 +5,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from flows.commands import table as display
+from flows.commands.json_text import json_text
 from flows.environment.site_models import chosen_model
 from flows.tally import ALL_WELL, SOME_FAILED
 from models.catalog import show
@@ -30,7 +31,7 @@ def prove_model(settings: Settings, model: str, weights: Path | None, *, as_json
             "proofs": [asdict(one) for one in proven.proofs],
             "parts": dict(proven.parts),
         }
-        sys.stdout.write(display.json_text(told) + "\n")
+        sys.stdout.write(json_text(told) + "\n")
     else:
         rows = [(one.what, "sound" if one.sound else "refused", one.found) for one in proven.proofs]
         display.rows_table(("what", "", "found"), rows, title=f"{entry.id} {entry.version}")

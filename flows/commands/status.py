@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from flows.commands import table as display
+from flows.commands.json_text import json_text
 from flows.environment.listener_health import ListenerHealth, read_health
 from flows.uncovered import UncoveredDays, uncovered_days
 from pipeline.errors import ConfigurationError
@@ -61,7 +62,7 @@ def show_status(settings: Settings, wanted: StatusFilter, *, identify: bool, as_
             "received": _received(received),
             "listener": health.told(time.time()) if health else None,
         }
-        sys.stdout.write(display.json_text(told) + "\n")
+        sys.stdout.write(json_text(told) + "\n")
         return
     if received and not asked:
         _show_received(received)

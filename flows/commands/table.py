@@ -4,12 +4,10 @@ Without lines and boxes, so that what is shown can be searched, cut and copied. 
 import costs a tenth of the time that ``status`` takes.
 """
 
-import json
 import re
 import shutil
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
 from unicodedata import category, combining, east_asian_width
 
 from flows.tally import Tally
@@ -20,7 +18,6 @@ NARROWEST = 8
 """Columns are not made narrower than this many cells to fit; a line may then be longer than the terminal."""
 _GAP = "  "
 _DIRECTIONS = re.compile("[\u202a-\u202e\u2066-\u2069]")
-_UNSEEN = re.compile("[\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ud800-\udfff\ufeff]")
 _BOLD, _DIM, _PLAIN = "\x1b[1m", "\x1b[2m", "\x1b[0m"
 
 
@@ -46,11 +43,6 @@ def rows_table(
     if caption:
         for line in _folded(caption, _width()):
             sys.stdout.write(_styled(_DIM, line) + "\n")
-
-
-def json_text(value: Any) -> str:
-    """``value`` as JSON on one line; what steers a terminal or turns the direction of writing stands as an escape."""
-    return _UNSEEN.sub(lambda one: f"\\u{ord(one[0]):04x}", json.dumps(value, ensure_ascii=False))
 
 
 def cells(text: str) -> int:

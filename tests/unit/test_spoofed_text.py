@@ -8,7 +8,8 @@ import pytest
 
 from flows.commands import ending
 from flows.commands.export_drafts import _cell
-from flows.commands.table import json_text, rows_table
+from flows.commands.json_text import json_text
+from flows.commands.table import rows_table
 from pipeline.errors import StopRun
 from pipeline.fhir.elements import clean
 from pipeline.logs import Redact
