@@ -158,7 +158,9 @@ def test_a_study_gone_from_its_archive_keeps_no_draft_in_force(store: Store) -> 
 def test_the_draft_of_the_recipe_in_force_stands(store: Store, database_url: str) -> None:
     """Language en, then zh, then en again: the English draft is current again, and nothing is drafted."""
     (english,) = discover(store, 1)
-    store.save(drafted(claim(store), "english"))
+    outlined = drafted(claim(store), "english")
+    outlined = replace(outlined, previews=(replace(outlined.previews[0], overlay=b"outlines"),))
+    store.save(outlined)
     store.record_found(ARCHIVE, OTHER, [found(0)])
     store.save(drafted(claim(store, OTHER), "chinese"))
     assert in_force(store) == {"chinese"}
@@ -177,6 +179,7 @@ def test_the_draft_of_the_recipe_in_force_stands(store: Store, database_url: str
     detail = store.report_detail(f"report-{ARCHIVE}")
     assert detail is not None
     assert (detail.row.version, len(detail.previews), len(detail.versions)) == (3, 1, 3)
+    assert detail.previews[0].overlay == b"outlines"
     provenance = store.read("Provenance", "provenance-english")
     assert provenance is not None
     assert orjson.loads(provenance.body)["target"][0]["reference"].endswith("/_history/3")

@@ -305,7 +305,7 @@ BEGIN
     outcome := 'saved';
 END $$;
 
--- As in 0002, without the outbox.
+-- As in 0002, without the outbox, and with the outlines that a segmentation drew on the pictures.
 CREATE OR REPLACE FUNCTION reinstate_report(p_ledger_id bigint, p_audit json, OUT outcome text, OUT version integer)
 LANGUAGE plpgsql SET search_path = firstread, pg_temp SET enable_seqscan = off AS $$
 DECLARE
@@ -368,6 +368,9 @@ BEGIN
     SELECT report_id, reinstate_report.version, ordinal, series_instance_uid, sop_instance_uid, frame, jpeg,
            original_rows, original_columns
     FROM preview AS p WHERE p.report_id = former.report_id AND p.version = former.version;
+    INSERT INTO preview_overlay (report_id, version, ordinal, png)
+    SELECT report_id, reinstate_report.version, ordinal, png
+    FROM preview_overlay AS o WHERE o.report_id = former.report_id AND o.version = former.version;
 
     UPDATE ledger SET stands = false WHERE report_id = study.report_id AND ledger_id <> p_ledger_id AND stands;
     UPDATE ledger SET stands = true, report_version = reinstate_report.version WHERE ledger_id = p_ledger_id;
