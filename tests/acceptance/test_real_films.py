@@ -51,10 +51,10 @@ def read_films() -> list[tuple[ImageSet, set[str]]]:
 FILMS = read_films()
 
 
-def open_shipped(language: Language) -> Drafter:
+def open_shipped(language: Language, precision: str = "auto") -> Drafter:
     """The drafter as a site opens it."""
     tasks = TASKS if language is Language.ENGLISH else ()
-    choice = ModelChoice("firstread-mini", require_runner="onnxruntime-cpu")
+    choice = ModelChoice("firstread-mini", require_runner="onnxruntime-cpu", precision=precision)
     return open_drafter(choice, cache_dir=ENGINES, language=language, tasks=tasks)
 
 
@@ -67,6 +67,19 @@ def drafts() -> Iterator[list[DraftReport]]:
 
 def test_every_film_is_taken_and_drafted(drafts: list[DraftReport]) -> None:
     assert len(drafts) == len(FILMS) == 12
+
+
+def test_in_8_bits_the_shipped_weights_open_and_tell_what_they_told(drafts: list[DraftReport]) -> None:
+    with open_shipped(Language.ENGLISH, "int8") as small:
+        written = small.write(small.encode([study for study, _ in FILMS]))
+    told = [draft for draft in written if isinstance(draft, DraftReport)]
+    assert len(told) == len(FILMS)
+    same = sum(_present(one) == _present(other) for one, other in zip(told, drafts, strict=True))
+    assert same >= len(FILMS) - 2, "8 bits turn what lies at a level, not what is clear"
+
+
+def _present(draft: DraftReport) -> set[str]:
+    return {finding.kind for finding in draft.findings if finding.present}
 
 
 def test_text_observations_and_answers_rest_on_one_number(drafts: list[DraftReport]) -> None:

@@ -131,7 +131,7 @@ def _as_told(parts: Sequence[Header], frames: Sequence[int], shared: Dataset) ->
         if len(groups) != count:
             raise FailStudy("slide-tiles", "the header places more or fewer tiles than it holds")
         for frame, group in enumerate(groups):
-            (place,) = items(group, "PlanePositionSlideSequence") or (Dataset(),)
+            place = (*items(group, "PlanePositionSlideSequence"), Dataset())[0]
             row, column = (
                 integer(place, f"{which}PositionInTotalImagePixelMatrix") for which in ("Row", "Column")
             )
