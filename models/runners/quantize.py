@@ -30,8 +30,8 @@ DIGEST_SUFFIX = ".sha256"
 INT8_TOLERANCE = 0.4
 """Largest accepted difference from float32 where the encoder is quantised, relative to the largest value of an output.
 
-What the encoder gives is within 0.06 for the pattern of the self-check; the embeddings that tell its boxes in hundredths are
-0.26 off (firstread-mini, AMD EPYC with VNNI, 2026-11-30). A wrong graph is off by its whole range.
+What the encoder gives is within 0.06 for the pattern of the self-check; the embeddings that tell its boxes in
+hundredths are 0.26 off (firstread-mini, AMD EPYC with VNNI, 2026-11-30). A wrong graph is off by its whole range.
 """
 PRODUCTS = ("MatMul", "Gemm")
 _CPU_FLAGS = Path("/proc/cpuinfo")

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from pydicom import dcmread
 
 from models.drafter import Drafter, open_drafter
 from models.drafting.tasks import SiteTask
@@ -21,9 +22,13 @@ from models.model_choice import ModelChoice
 from models.training.evaluate import WEIGHTS
 from models.vocabulary.english import KINDS, NO_ABNORMALITY
 from models.vocabulary.task_words import NAMES, NORMAL
+from pipeline.errors import SkipStudy
+from pipeline.images import prepare
+from pipeline.images.trust import SiteTrust
 from pipeline.report import DraftReport, Language
 from pipeline.study import ImageSet, InstanceRef, StudyImage
 from tests.engines import ENGINES
+from tests.synthetic import fetched, radiograph_header, write_chest
 
 FOLDER = Path(__file__).parents[1] / "data" / "real_films"
 LABELS = tuple(NAMES["en"][kind] for kind in (*KINDS, NORMAL))
@@ -67,6 +72,26 @@ def drafts() -> Iterator[list[DraftReport]]:
 
 def test_every_film_is_taken_and_drafted(drafts: list[DraftReport]) -> None:
     assert len(drafts) == len(FILMS) == 12
+
+
+def test_what_a_site_says_of_its_films_does_not_open_the_eyes_of_the_model(tmp_path: Path) -> None:
+    """A header without part and view, which the site fills, over pixels that are no film: declined by their looks."""
+    noise = np.random.default_rng(0).integers(0, 4096, (300, 256)).astype(np.uint16)
+    path = write_chest(tmp_path / "1.dcm", radiograph_header("trust"), pixels=noise)
+    dataset = dcmread(path)
+    for keyword in (
+        "BodyPartExamined", "AnatomicRegionSequence", "ViewPosition", "PatientOrientation", "StudyDescription",
+        "SeriesDescription",
+    ):  # fmt: skip
+        delattr(dataset, keyword)
+    dataset.save_as(path)
+    _, trusted = prepare(
+        fetched(tmp_path, [path], "trust"), trust=SiteTrust(missing_body_part="chest", missing_view="PA")
+    )
+    assert [remark.code for remark in trusted.remarks] == ["site-trust"]
+    with open_shipped(Language.ENGLISH) as drafter, pytest.raises(SkipStudy) as declined:
+        drafter.encode([trusted])
+    assert declined.value.code == "unlike-training"
 
 
 def test_in_8_bits_the_shipped_weights_open_and_tell_what_they_told(drafts: list[DraftReport]) -> None:

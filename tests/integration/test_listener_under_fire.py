@@ -149,6 +149,9 @@ def test_killed_while_it_asks_for_the_recipe_it_leaves_no_process_and_says_nothi
         while not (children := family(process.pid)[1:]):
             assert time.monotonic() < deadline
             time.sleep(0.01)
+        time.sleep(
+            0.3
+        )  # Python's own start of a child says so where its parent goes before it was told what to do
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
     deadline = time.monotonic() + 10

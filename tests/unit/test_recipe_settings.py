@@ -75,6 +75,7 @@ LEAVES_ALONE = {
     "model.endpoint.total_timeout": "patience",
     "model.endpoint.attempts": "patience",
     "model.endpoint.concurrency": "how many requests at once",
+    "model.endpoint.stream": "the same answer in pieces (test_endpoint_streams.py)",
     "policy.draft_status": "how a draft is filed from now on; none is written anew for it",
     "policy.organization": "in whose name a draft is filed from now on",
     "policy.identifier_system": "by which names a draft is filed from now on",
