@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 Answer = TypeVar("Answer")
 
 RETRIEVING_BATCHES = 2
+AHEAD_LEAST = 4
 FILL_SECONDS = 0.2
 LANE_THREADS = 8
 LAST_ANSWER_SECONDS = 3.0
@@ -41,7 +42,8 @@ class _Lanes:
     def __init__(self, batch: int) -> None:
         """``batch`` studies in a batch."""
         self.batch = batch
-        self.brought: asyncio.Queue[RetrievedStudy | None] = asyncio.Queue(2 * batch)
+        # Decoded films, megabytes each, wait in memory: no more than keep the next batch filling while one is encoded.
+        self.brought: asyncio.Queue[RetrievedStudy | None] = asyncio.Queue(max(AHEAD_LEAST, batch // 4))
         self.encoded: asyncio.Queue[stages.ModelBatch | None] = asyncio.Queue(1)
         self.outcomes: asyncio.Queue[Sequence[ReportOutcome | SettledOutcome] | None] = asyncio.Queue(4)
         self.claims: dict[int, Claim] = {}
