@@ -25,6 +25,7 @@ from pipeline.archive import Archive
 from pipeline.errors import FirstreadError
 from pipeline.folders import keep_private, make_writable
 from pipeline.images import probe_decoders
+from pipeline.images.decoder_program import landlock_version
 from pipeline.report import Language
 from pipeline.setting_lists import KnowledgeSettings
 from pipeline.settings import DEFAULT_FILE, Settings, archive_named
@@ -69,7 +70,7 @@ def examine(settings: Settings, archive: str | None, config: Path | None = None,
 
 
 def _parts(settings: Settings, archive: str | None) -> Iterator[Examination]:
-    yield _try("decoders", lambda: _said(probe_decoders(), "every pinned decoder gives the pixels it should"))
+    yield _try("decoders", lambda: _said(probe_decoders(), _decoders()))
     tasks = _try("tasks", lambda: _tasks(settings))
     yield tasks
     database = _try("database", lambda: _database(settings))
@@ -90,6 +91,13 @@ def _parts(settings: Settings, archive: str | None) -> Iterator[Examination]:
     if not settings.archives:
         advice = "none is configured: add an [archives.main] table to firstread.toml"
         yield Examination("archives", False, advice)
+
+
+def _decoders() -> str:
+    right = "every pinned decoder gives the pixels it should"
+    if landlock_version() < 1:
+        return f"{right}; this kernel has no Landlock, so a decoder that a file took over could read what you can"
+    return f"{right}, shut in by Landlock"
 
 
 def _tasks(settings: Settings) -> str:

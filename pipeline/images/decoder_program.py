@@ -158,16 +158,21 @@ def _in_srgb(frame: bytes) -> Any:
     return np.asarray(shown, np.uint8)
 
 
+def landlock_version() -> int:
+    """The version of Landlock that the kernel has; less than 1 where it has none, or not turned on."""
+    return int(ctypes.CDLL(None, use_errno=True).syscall(_LANDLOCK_CREATE, None, ctypes.c_size_t(0), 1))
+
+
 def shut_in() -> bool:
     """From now on this process reaches no file but programs and libraries, to read, and nobody else (landlock(7)).
 
     What is open stays open. False where the kernel has no Landlock: then nothing is taken away. Called before there is
     a second thread, which it would not hold for.
     """
-    kernel = ctypes.CDLL(None, use_errno=True).syscall
-    version = kernel(_LANDLOCK_CREATE, None, ctypes.c_size_t(0), 1)
+    version = landlock_version()
     if version < 1:
         return False
+    kernel = ctypes.CDLL(None, use_errno=True).syscall
     files = sum(rights for known, rights in _OF_FILES.items() if known <= version)
     network, others = 0b11 * (version >= 4), 0b11 * (version >= 6)
     rules = struct.pack("<QQQ", files, network, others)

@@ -52,6 +52,12 @@ def verdicts(folder: Path, **archive: Any) -> str:
         )
 
 
+def test_a_kernel_that_does_not_shut_decoders_in_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "Landlock" in doctor._decoders()
+    monkeypatch.setattr(doctor, "landlock_version", lambda: -1)
+    assert "this kernel has no Landlock" in doctor._decoders()
+
+
 def test_dimse_faults_are_told_with_their_repair(pacs: Peer, tmp_path: Path) -> None:
     port = free_port()
     there = {**DIMSE, "port": pacs.port, "ae_title": "ORTHANC", "move_port": port}
