@@ -130,14 +130,9 @@ def same_patient(one: PatientIdentity, other: PatientIdentity) -> bool:
 
 
 def _earlier_studies(workplace: Workplace, archive: str, context: StudyContext) -> Iterator[str]:
-    """Study Instance UIDs of earlier days, newest first."""
+    """Study Instance UIDs of earlier days, newest first, of a patient whose number a search can ask for."""
     number = context.patient.patient_id.strip()
-    if (
-        not identifying(number)
-        or not number.isascii()
-        or _NOT_SEARCHABLE & set(number)
-        or context.started is None
-    ):
+    if not identifying(number) or context.started is None:
         return
     query = StudyQuery(until=_day(context) - timedelta(days=1), patient_id=number)
     found = [

@@ -38,6 +38,9 @@ class Reason:
     message: str
 
 
+ENOUGH = Reason(LeftOutReason.OVER_LIMIT, "enough pictures of this study are used")
+
+
 @dataclass(frozen=True, slots=True)
 class Candidate:
     """A radiograph the model may see; ``view`` is PA, AP, LL, RL or "" where the header does not say.

@@ -75,12 +75,7 @@ def packed(frames: Sequence[bytes]) -> bytes:
 def serve(memory: int, life: int) -> None:
     """Answer requests until standard input ends. ``life`` is a pipe whose other end only the parent holds."""
     _end_with_parent(life)
-    with open(
-        "/proc/self/oom_score_adj", "w", encoding="ascii"
-    ) as score:  # memory runs out: this one, not the run
-        score.write("800")
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a film is of a patient, and is left in no file
-    shut_in()
+    confine()
     shared = mmap.mmap(memory, PAGE)
     import imagecodecs  # noqa: F401 - before the first frame comes
     import numpy  # noqa: F401
@@ -156,6 +151,14 @@ def _in_srgb(frame: bytes) -> Any:
     picture = Image.frombytes("RGB", (columns, rows), frame[pixels:])
     shown = ImageCms.profileToProfile(picture, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
     return np.asarray(shown, np.uint8)
+
+
+def confine() -> None:
+    """What a process that only decodes does before it reads a byte of a file."""
+    with open("/proc/self/oom_score_adj", "w", encoding="ascii") as score:
+        score.write("800")  # memory runs out: this one, not the run
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a film is of a patient, and is left in no file
+    shut_in()
 
 
 def landlock_version() -> int:

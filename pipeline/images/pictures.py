@@ -16,7 +16,7 @@ from pipeline.accepts import Accepts, Kind
 from pipeline.errors import FailStudy, SkipStudy
 from pipeline.images.admission import accepting
 from pipeline.images.captions import caption
-from pipeline.images.choose import Reason, refuse_unpresentable
+from pipeline.images.choose import ENOUGH, Reason, refuse_unpresentable
 from pipeline.images.colour import is_colour, srgb
 from pipeline.images.context import instance_ref, study_context
 from pipeline.images.decode import Declared, declared_pixels, stored_values
@@ -145,7 +145,7 @@ def _all_shown(
         room = min(most - len(images), accepted.most - used[accepted.kind])
         share = -(-room // waiting[accepted.kind])
         waiting[accepted.kind] -= 1
-        reason = Reason(LeftOutReason.OVER_LIMIT, "enough pictures of this study are used")
+        reason = ENOUGH
         if share > 0:
             try:
                 shown, remark = _shown(header, accepted, share, longest_side)

@@ -202,11 +202,8 @@ def serve(file: int) -> None:
     """Answer one parent about one video."""
     out = os.fdopen(os.dup(1), "wb")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # nothing that a library prints is taken for an answer
-    with open("/proc/self/oom_score_adj", "w", encoding="ascii") as score:
-        score.write("800")
     asked = json.loads(sys.stdin.buffer.readline())
-    _shut_in()
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    _confine()
     resource.setrlimit(resource.RLIMIT_CPU, (PROCESSOR_SECONDS, PROCESSOR_SECONDS))
     resource.setrlimit(resource.RLIMIT_AS, (ROOM, ROOM))
     video = Video(file, [tuple(one) for one in asked["pieces"]], asked["rate"])
@@ -219,14 +216,14 @@ def serve(file: int) -> None:
     _write(out, {})
 
 
-def _shut_in() -> None:
+def _confine() -> None:
     """By the function of the file beside this one, which is no module of a package here."""
     beside = spec_from_file_location("decoder_program", Path(__file__).with_name("decoder_program.py"))
     assert beside is not None
     assert beside.loader is not None
     program = module_from_spec(beside)
     beside.loader.exec_module(program)
-    program.shut_in()
+    program.confine()
 
 
 def _write(out: Any, answer: object) -> None:

@@ -10,7 +10,7 @@ from pipeline.accepts import Accepts, Kind
 from pipeline.errors import FailStudy, SkipStudy
 from pipeline.images.admission import accepting
 from pipeline.images.captions import caption
-from pipeline.images.choose import Reason, refuse_unpresentable
+from pipeline.images.choose import ENOUGH, Reason, refuse_unpresentable
 from pipeline.images.context import instance_ref, study_context
 from pipeline.images.headers import Header, text
 from pipeline.images.kinds import in_words
@@ -111,7 +111,7 @@ def _unaccepted(header: Header, accepts: Sequence[Accepts]) -> Reason | None:
 
 def _over_limit(header: Header) -> LeftOut:
     uid = text(header.dataset, "SOPInstanceUID")
-    return LeftOut(uid, LeftOutReason.OVER_LIMIT, "enough pictures of this study are used")
+    return LeftOut(uid, ENOUGH.code, ENOUGH.message)
 
 
 def _pictures(
