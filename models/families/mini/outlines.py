@@ -4,8 +4,6 @@ The outlines are those of ``models.networks.outlines``; the cardiothoracic ratio
 Medical Sciences 157, 1919): the greatest width of the heart by that of the chest inside the ribs.
 """
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -22,17 +20,11 @@ def measure_outlines(logits: NDArray[np.float32], films: NDArray[np.float32]) ->
     """Measures [n, m] of films [n, S, S], 0..1, by ``logits`` [n, parts, c, c] of their outlines.
 
     Lengths are in widths or heights of the chest, areas in both; greys in standard deviations from the mean of lungs
-    and heart, detail in logarithms. What both lungs have is told as the greater, the lesser and their difference: a
-    disease is the same on either side.
+    and heart, detail in logarithms. The first is the cardiothoracic ratio. What both lungs have is told as the greater,
+    the lesser and their difference: a disease is the same on either side.
     """
     told = [_measure(one.astype(np.float64), film) for one, film in zip(logits, films, strict=True)]
     return np.stack(told).astype(np.float32)
-
-
-def cardiothoracic_ratio(measures: NDArray[Any]) -> NDArray[Any]:
-    """The ratio [n] in what :func:`measure_outlines` gives."""
-    ratio: NDArray[Any] = measures[:, 0]
-    return ratio
 
 
 def _chances(logits: Array) -> Array:
