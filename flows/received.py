@@ -124,9 +124,14 @@ def remove_received(store: Store, archive: str, study_instance_uids: Sequence[st
 
 @dataclass(frozen=True, slots=True)
 class Reconciled:
-    """What was put right: files removed that an outcome had released, and studies handed over that no listener did."""
+    """What was put right.
+
+    ``removed`` files that an outcome had released, ``found`` files that were taken for lost and wait again, studies
+    ``handed_over`` that no listener did.
+    """
 
     removed: int
+    found: int
     handed_over: int
 
 
@@ -134,6 +139,9 @@ def reconcile(workplace: Workplace) -> Reconciled:
     """Bring inbox and ledger together after a crash; at the start of a run, and as a command."""
     store, listen = workplace.store, workplace.settings.listen
     removed = remove_leftovers(workplace)
+    found = store.inbox.reopen_missing(workplace.settings.data_dir / "inbox", content_digest)
+    if found:
+        log.warning("%d received files that were taken for lost are in the inbox: they wait again", found)
     waiting = store.inbox.quiet_studies(QUIETS * listen.quiet_seconds, listen.archive)
     if listen.archive in workplace.settings.archives:
         for study in waiting:
@@ -143,7 +151,7 @@ def reconcile(workplace: Workplace) -> Reconciled:
             store.inbox.hand_over(listen.archive, study.study_instance_uid, study.newest)
     if removed or waiting:
         log.info("reconciled: %d inbox files removed, %d received studies handed over", removed, len(waiting))
-    return Reconciled(removed, len(waiting))
+    return Reconciled(removed, found, len(waiting))
 
 
 def remove_leftovers(workplace: Workplace) -> int:

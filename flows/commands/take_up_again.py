@@ -7,7 +7,7 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from flows.commands import table as display
 from flows.environment.person import login_name
@@ -121,8 +121,9 @@ def run_reconcile(settings: Settings, *, as_json: bool) -> None:
     with Workplace(settings) as workplace:
         done = reconcile(workplace)
     if as_json:
-        sys.stdout.write(json.dumps({"removed": done.removed, "handed_over": done.handed_over}) + "\n")
+        sys.stdout.write(json.dumps(asdict(done)) + "\n")
     else:
         sys.stderr.write(
-            f"{done.removed} inbox files removed, {done.handed_over} received studies handed over\n"
+            f"{done.removed} inbox files removed, {done.found} that were taken for lost found, "
+            f"{done.handed_over} received studies handed over\n"
         )

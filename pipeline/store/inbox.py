@@ -134,6 +134,25 @@ class Inbox:
         }
         return len(self._rows("note_missing", values))
 
+    def reopen_missing(self, folder: Path, digest: Callable[[Path], str], *, limit: int = 500) -> int:
+        """Let wait again what was settled as "file-missing" and lies in the inbox ``folder`` byte for byte; how many.
+
+        Files that cannot be read stay missing: whoever looks next looks at them again.
+        """
+        reopened, after = 0, 0
+        while rows := self._rows("missing", {"after": after, "limit": limit}):
+            after = rows[-1][0]
+            found: dict[int, str] = {}
+            for number, study, sop, sha256 in rows:
+                path = folder / study / f"{sop}.dcm"
+                with suppress(OSError):
+                    if digest(path) == sha256:
+                        found[number] = str(path)
+            if found:
+                values = {"ids": list(found), "paths": list(found.values())}
+                reopened += len(self._rows("reopen_missing", values))
+        return reopened
+
     def renew_digests(self, digest: Callable[[Path], str], *, limit: int = 500) -> int:
         """Take digests of received files anew that an earlier version took otherwise; returns how many it looked at.
 

@@ -1,5 +1,6 @@
 """Commands and sweeps over real drafts: a setting taken back, a PDF beside, a retired draft, twins in two archives."""
 
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
@@ -15,9 +16,12 @@ from pydicom.uid import UID, EncapsulatedPDFStorage
 from flows.commands.simulate import WrittenStudy, simulate
 from flows.environment.workplace import Workplace
 from flows.standing import mended, reopen_mended
+from pipeline.archive.dimse.inbox_files import InboxFiles
+from pipeline.archive.spool import examine
 from pipeline.fhir import Site
 from pipeline.ledger import Circumstances, LedgerState
 from pipeline.store.store import Store
+from pipeline.study import HeldInstance
 from tests.sites import firstread, rows, summary, write_site
 from tests.store_samples import ARCHIVE, RECIPE, claim, discover, found, settled
 
@@ -116,6 +120,44 @@ def test_one_study_in_two_archives_has_one_report_and_says_whose(
     reason = rows(database_url, "SELECT code, reason FROM firstread.studies WHERE archive = 'vna'")
     assert reason[0][0] == "duplicate-study"
     assert "archive ct" in reason[0][1]
+
+
+def test_files_that_were_taken_for_lost_are_found_and_drafted(
+    films: tuple[WrittenStudy, ...], database_url: str, tmp_path: Path
+) -> None:
+    """As versions before this one settled them; one lies there, one has other bytes by now, one is gone indeed."""
+    (tmp_path / "archive").mkdir()
+    config = write_site(
+        tmp_path, database_url,
+        {"main": {"kind": "folder", "path": str(tmp_path / "archive")}}, listen={"quiet_seconds": 0.01},
+    )  # fmt: skip
+    files = InboxFiles(tmp_path / "data" / "inbox")
+    held = []
+    for number, one in enumerate(films):
+        (tmp_path / "data" / "inbox").mkdir(parents=True, exist_ok=True)
+        part = shutil.copy(one.paths[0], tmp_path / "data" / "inbox" / f"{number}.part")
+        came = examine(Path(part))
+        assert isinstance(came, HeldInstance)
+        held.append(files.keep(came))
+    with Store(database_url) as store:
+        store.inbox.record("main", held, "CT1@127.0.0.1")
+        assert store.inbox.note_missing("main", held) == STUDIES
+    shutil.copy(films[0].paths[0], held[1].path)
+    held[2].path.unlink()
+
+    told = firstread("reconcile", "--json", "--config", str(config), cwd=tmp_path)
+    assert summary(told) == {"removed": 0, "found": 1, "handed_over": 1}, told.stderr
+    run = firstread("run", "--json", "--config", str(config), cwd=tmp_path)
+    assert (run.returncode, summary(run)["reported"]) == (0, 1), run.stderr
+    settled = rows(database_url, "SELECT study_instance_uid, settled_code FROM firstread.instance")
+    assert dict(settled) == dict(
+        zip(
+            (one.study_instance_uid for one in films),
+            ("reported", "file-missing", "file-missing"),
+            strict=True,
+        )
+    )
+    assert held[0].path.exists(), "no archive has it: ours is the only copy"
 
 
 @pytest.fixture

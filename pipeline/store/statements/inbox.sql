@@ -124,6 +124,19 @@ WHERE archive = %(archive)s AND sop_instance_uid = ANY (%(sops)s::text[]) AND pa
   AND settled_at IS NULL
 RETURNING sop_instance_uid;
 
+-- name: missing
+SELECT instance_id, study_instance_uid, sop_instance_uid, sha256 FROM instance
+WHERE settled_code = 'file-missing' AND path = '' AND instance_id > %(after)s
+ORDER BY instance_id
+LIMIT %(limit)s;
+
+-- name: reopen_missing
+UPDATE instance AS i SET path = f.path, settled_at = NULL, settled_code = '', released = false, handed_over_at = NULL
+FROM unnest(%(ids)s::bigint[], %(paths)s::text[]) AS f (instance_id, path)
+WHERE i.instance_id = f.instance_id AND i.settled_code = 'file-missing' AND i.path = ''
+  AND NOT EXISTS (SELECT FROM instance AS o WHERE o.study_instance_uid = i.study_instance_uid AND o.path = f.path)
+RETURNING i.instance_id;
+
 -- name: release_kept
 UPDATE instance SET released = true
 WHERE settled_at < clock_timestamp() - make_interval(days => %(days)s) AND NOT released
