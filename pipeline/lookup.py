@@ -6,6 +6,7 @@
 from dataclasses import dataclass
 from datetime import date, datetime
 from enum import StrEnum
+from typing import Final
 
 from pipeline.ledger import Completeness, Preview, StoredResource
 from pipeline.report import CheckOutcome, DraftReport
@@ -60,15 +61,26 @@ class TokenIn:
     tokens: tuple[Token, ...]
 
 
+class NameMatch(StrEnum):
+    """How a text is found (R4 section 3.1.1.4.8): at the beginning or anywhere, both without regard to case and
+    accents, or letter by letter.
+    """
+
+    STARTS = "starts"
+    CONTAINS = "contains"
+    EXACT = "exact"
+
+
 @dataclass(frozen=True, slots=True)
-class NameStarts:
-    """A part of a Patient's name begins with one of ``starts``, without regard to case and accents.
+class NameIs:
+    """A part of a Patient's name begins with, holds or is one of ``texts``.
 
     ``part`` is family, given, or name, which is any part and any word of the whole name.
     """
 
     part: str
-    starts: tuple[str, ...]
+    texts: tuple[str, ...]
+    match: NameMatch = NameMatch.STARTS
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,49 +121,78 @@ class DateIs:
     issued: bool = False
 
 
-Criterion = IdIn | PatientIn | TokenIn | NameStarts | StudyIn | StatusIn | TargetIn | DateIs
+@dataclass(frozen=True, slots=True)
+class IsMissing:
+    """The resource has no value of ``parameter``; any value where ``missing`` is False (R4 section 3.1.1.4.5)."""
+
+    parameter: str
+    missing: bool
+
+
+@dataclass(frozen=True, slots=True)
+class IsNot:
+    """``criterion`` is not met; a resource without a value does not meet it (R4 section 3.1.1.4.10)."""
+
+    criterion: "IdIn | TokenIn | StudyIn | StatusIn"
+
+
+Criterion = IdIn | PatientIn | TokenIn | NameIs | StudyIn | StatusIn | TargetIn | DateIs | IsMissing | IsNot
 """What a resource must meet. One that names no alternative is met by nothing."""
 
 
 class Order(StrEnum):
-    """By what a search is ordered, then by id; undated resources count as the oldest."""
+    """By what a search is ordered; undated resources count as the oldest."""
 
     CHANGED = "changed"
     DATED = "dated"
+    ID = "id"
+
+
+@dataclass(frozen=True, slots=True)
+class SortKey:
+    """One key of an order, the latest first unless ``ascending``."""
+
+    order: Order = Order.CHANGED
+    ascending: bool = False
+
+
+LAST_PAGE: Final = "b."
+"""The token of the last page of every search."""
 
 
 @dataclass(frozen=True, slots=True)
 class ResourceSearch:
-    """Current resources of one type that meet all ``criteria``, the latest first unless ``ascending``.
+    """Current resources of one type that meet all ``criteria``, in the order of ``keys``, then by id as the last key.
 
-    ``limit`` bounds one page; ``after`` is ``ResourcePage.next`` of the page before, or "".
+    ``limit`` bounds one page; ``page`` is ``next`` or ``previous`` of another, ``LAST_PAGE``, or "" for the first.
     """
 
     resource_type: str
     criteria: tuple[Criterion, ...] = ()
-    order: Order = Order.CHANGED
-    ascending: bool = False
+    keys: tuple[SortKey, ...] = (SortKey(),)
     limit: int = 50
-    after: str = ""
+    page: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class ResourcePage:
     """One page of a search; ``next`` is an opaque token for the following page, or "" on the last one.
 
-    The order and the token are stable under new writes: paging neither repeats a resource nor skips one that did not
-    change meanwhile.
+    ``previous`` is that of the page before, "" on the first one; histories have none. Order and tokens are stable under
+    new writes: paging neither repeats a resource nor skips one that did not change meanwhile.
     """
 
     resources: tuple[StoredResource, ...]
     next: str = ""
+    previous: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class HistorySearch:
     """Versions, the last written first: of one resource, of a type (``resource_id`` is ""), or of ``resource_types``.
 
-    ``since`` keeps those written at that instant or later. ``limit`` and ``after`` are those of ``ResourceSearch``.
+    ``since`` keeps those written at that instant or later. ``limit`` bounds one page; ``after`` is
+    ``ResourcePage.next`` of the page before, or "".
     """
 
     resource_types: tuple[str, ...]

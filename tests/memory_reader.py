@@ -5,7 +5,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -14,12 +14,16 @@ from PIL import Image
 from pipeline.ledger import Claim, Completeness, LedgerState, Preview, ReportOutcome, Resource, StoredResource
 from pipeline.lookup import (
     EVERY_REPORT,
+    LAST_PAGE,
     Criterion,
     DateIs,
     HistorySearch,
     IdIn,
+    IsMissing,
+    IsNot,
     ListOrder,
-    NameStarts,
+    NameIs,
+    NameMatch,
     Order,
     PatientIn,
     ReadMask,
@@ -30,6 +34,7 @@ from pipeline.lookup import (
     ReportVersion,
     ResourcePage,
     ResourceSearch,
+    SortKey,
     StatusIn,
     StudyIn,
     TargetIn,
@@ -53,7 +58,18 @@ from pipeline.report import (
 )
 from pipeline.store.store import Store
 from pipeline.study import FoundStudy, InstanceRef, LeftOut
-from tests.plain_search import NEVER, codings, compares, dated, folded, has, is_wanted, names, position
+from tests.plain_search import (
+    NEVER,
+    codings,
+    compares,
+    dated,
+    folded,
+    has,
+    is_missing,
+    is_wanted,
+    names,
+    position,
+)
 
 START = datetime(2026, 3, 1, 8, 0, tzinfo=UTC)
 FINDINGS = (
@@ -148,12 +164,9 @@ class MemoryReader:
         current = [past[-1] for (kind, _), past in self.versions.items() if kind == search.resource_type]
         found = [one for one in current if all(self._meets(one, wanted) for wanted in search.criteria)]
 
-        def place(resource: StoredResource) -> tuple[datetime, str]:
-            day = dated(json.loads(resource.body))
-            when = (day[0] if day else NEVER) if search.order is Order.DATED else resource.last_updated
-            return when, resource.resource_id
-
-        return sorted(found, key=place, reverse=not search.ascending)
+        for key in reversed([*search.keys, SortKey(Order.ID, search.keys[-1].ascending)]):
+            found.sort(key=partial(_place, key.order), reverse=not key.ascending)
+        return found
 
     def _meets(self, resource: StoredResource, wanted: Criterion) -> bool:
         body = json.loads(resource.body)
@@ -166,9 +179,16 @@ class MemoryReader:
                 return any(has(body.get("identifier", ()), token, "value") for token in tokens)
             case TokenIn(parameter, tokens):
                 return any(has(codings(body, parameter), token, "code") for token in tokens)
-            case NameStarts(part, starts):
+            case NameIs(part, texts, NameMatch.EXACT):
+                return any(one in texts for one in names(body, part))
+            case NameIs(part, texts, match):
                 said = [folded(one) for one in names(body, part)]
-                return any(one.startswith(folded(start)) for one in said for start in starts)
+                found = str.startswith if match is NameMatch.STARTS else str.__contains__
+                return any(found(one, folded(text)) for one in said for text in texts)
+            case IsMissing(parameter, missing):
+                return is_missing(body, parameter) is missing
+            case IsNot(unwanted):
+                return not self._meets(resource, unwanted)
             case StudyIn(uids):
                 return self._study(body) in uids
             case StatusIn(codes):
@@ -195,10 +215,19 @@ class MemoryReader:
 
     def search(self, search: ResourceSearch) -> ResourcePage:
         found = self._matches(search)
-        start = position([r.resource_id for r in found], search.after)
-        page = found[start : start + search.limit]
-        more = start + search.limit < len(found)
-        return ResourcePage(tuple(page), page[-1].resource_id if more else "")
+        names, at = [r.resource_id for r in found], search.page.removeprefix(LAST_PAGE)
+        if search.page.startswith(LAST_PAGE):
+            end = names.index(at) if at else len(found)
+            start = max(0, end - search.limit)
+        else:
+            start = position(names, at)
+            end = start + search.limit
+        page = found[start:end]
+        return ResourcePage(
+            tuple(page),
+            page[-1].resource_id if end < len(found) else "",
+            LAST_PAGE + page[0].resource_id if page and start else "",
+        )
 
     def count(self, search: ResourceSearch) -> int:
         return len(self._matches(search))
@@ -235,6 +264,13 @@ def save_as_flows(store: Store, outcomes: Sequence[ReportOutcome]) -> None:
     store.advance(claims, LedgerState.DRAFTED)
     for claim in claims:
         store.save(replace(known[claim.study_instance_uid], claim=claim))
+
+
+def _place(order: Order, resource: StoredResource) -> datetime | str:
+    if order is Order.ID:
+        return resource.resource_id
+    day = dated(json.loads(resource.body)) if order is Order.DATED else (resource.last_updated,)
+    return day[0] if day else NEVER
 
 
 def _without_meta(body: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -121,3 +121,20 @@ def compares(wanted: DateIs, begins: datetime, ends: datetime) -> bool:
         Prefix.ENDS_BEFORE: ends <= wanted.start,
         Prefix.APPROXIMATELY: begins < wanted.end and ends > wanted.start,
     }[wanted.prefix]
+
+
+def is_missing(body: Mapping[str, Any], parameter: str) -> bool:
+    """R4 section 3.1.1.4.5: the element that a parameter looks at is not there."""
+    if parameter in ("family", "given"):
+        return not names(body, parameter)
+    if parameter == "modality":
+        return not any("modality" in one for one in body.get("series", ()))
+    elements = {
+        "_id": ("id",),
+        "_lastUpdated": ("meta",),
+        "patient": ("subject",),
+        "date": ("effectiveDateTime", "effectiveInstant", "effectivePeriod"),
+        "birthdate": ("birthDate",),
+        "study-uid": ("imagingStudy",),
+    }
+    return not any(one in body for one in elements.get(parameter, (parameter,)))

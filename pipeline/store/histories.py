@@ -23,7 +23,7 @@ def history(connection: Connection, wanted: HistorySearch) -> ResourcePage:
     if len(rows) > wanted.limit and page:
         last = page[-1]
         key = f"{last.resource_type}/{last.resource_id}/{last.version_id}"
-        following = token_of(_KIND, last.last_updated, key)
+        following = token_of(_KIND, (last.last_updated,), key)
     return ResourcePage(page, following)
 
 
@@ -37,7 +37,7 @@ def _values(wanted: HistorySearch) -> dict[str, Any]:
     before: datetime | str | None = "infinity"
     kind, identifier, version = "", "", _NEWEST
     if wanted.after:
-        before, key = place_of(_KIND, wanted.after)
+        (before,), key = place_of(_KIND, wanted.after)
         parts = key.split("/")
         if len(parts) != 3 or not (parts[2].isascii() and parts[2].isdigit() and len(parts[2]) < 10):
             raise ValueError("not a page token")

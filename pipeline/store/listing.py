@@ -1,6 +1,7 @@
 """The list of reports for the review page: page by page, and which stands beside which."""
 
 from dataclasses import asdict
+from datetime import datetime
 from typing import Any
 
 from psycopg.rows import dict_row
@@ -19,7 +20,7 @@ def report_rows(connection: Connection, limit: int, after: str, wanted: ReportFi
     """One page of reports in the order that is wanted. Raises ValueError for a token that is not of it."""
     kinds = _KINDS[wanted.order]
     begun = next((kind for kind in kinds if after.startswith(f"{kind}.")), kinds[0])
-    place = place_of(begun, after) if after else (None, None)
+    place = _place(begun, after)
     rows: list[tuple[str, ReportRow]] = []
     with connection.transaction():
         connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
@@ -28,11 +29,18 @@ def report_rows(connection: Connection, limit: int, after: str, wanted: ReportFi
                 values = {"before_time": place[0], "before_id": place[1], "limit": limit + 1 - len(rows)}
                 found = listed_rows(connection, _page(kind), values | asdict(wanted))
                 rows += [(kind, row) for row in found]
-            place = (None, None)
+            place = _place(kind)
     page = rows[:limit]
     more = len(rows) > limit and page
-    following = token_of(page[-1][0], page[-1][1].created_at, page[-1][1].report_id) if more else ""
+    following = token_of(page[-1][0], (page[-1][1].created_at,), page[-1][1].report_id) if more else ""
     return ReportPage(tuple(row for _, row in page), following)
+
+
+def _place(kind: str, after: str = "") -> tuple[datetime | None, str | None]:
+    if not after:
+        return None, None
+    (created,), report_id = place_of(kind, after)
+    return created, report_id
 
 
 def neighbours(connection: Connection, row: ReportRow, order: ListOrder) -> tuple[str, str]:

@@ -9,12 +9,16 @@ from pipeline.lookup import (
     Criterion,
     DateIs,
     IdIn,
-    NameStarts,
+    IsMissing,
+    IsNot,
+    NameIs,
+    NameMatch,
     Order,
     PatientIn,
     Prefix,
     ResourcePage,
     ResourceSearch,
+    SortKey,
     StatusIn,
     StudyIn,
     TargetIn,
@@ -59,11 +63,26 @@ _FROM_START = (
     Prefix.APPROXIMATELY,
 )
 _TO_END = (Prefix.EQUAL, Prefix.LESS, Prefix.LESS_OR_EQUAL, Prefix.ENDS_BEFORE, Prefix.APPROXIMATELY)
-_PLACES = {
-    (Order.CHANGED, False): ("changed_place_descending", "changed_order_descending"),
-    (Order.CHANGED, True): ("changed_place_ascending", "changed_order_ascending"),
-    (Order.DATED, False): ("dated_place_descending", "dated_order_descending"),
-    (Order.DATED, True): ("dated_place_ascending", "dated_order_ascending"),
+_COLUMNS = {Order.CHANGED: "last_updated", Order.DATED: "dated_from", Order.ID: "resource_id"}
+_BACKWARDS = "b."
+"""Before the token of a row: the page that ends before it; alone: the last page of all."""
+_PATHS = {
+    "_id": "$.id",
+    "_lastUpdated": "$",
+    "patient": "$.subject",
+    "subject": "$.subject",
+    "date": "$ ? (exists(@.effectiveDateTime) || exists(@.effectivePeriod) || exists(@.effectiveInstant))",
+    "birthdate": "$.birthDate",
+    "family": "$.name[*].family",
+    "given": "$.name[*].given",
+    "modality": "$.series[*].modality",
+    "study-uid": "$.imagingStudy",
+}
+"""Where the value of a search parameter stands in a resource, unless it is the element of its name."""
+_NAME_PATHS = {
+    "family": "$[*].family",
+    "given": "$[*].given[*]",
+    "name": '$[*].*[*] ? (@.type() == "string")',
 }
 
 Condition = tuple[str, dict[str, Any]]
@@ -73,12 +92,14 @@ def search(connection: Connection, wanted: ResourceSearch) -> ResourcePage:
     """One page. Raises ValueError for a token that is not ours, or is of another order."""
     text, values = searched(wanted)
     rows = connection.execute(text, values, prepare=False).fetchall()
-    page = rows[: wanted.limit]
-    following = ""
-    if len(rows) > wanted.limit and page:
-        last = page[-1]
-        following = token_of(_kind(wanted), last[5] if wanted.order is Order.DATED else last[3], last[1])
-    return ResourcePage(tuple(StoredResource(*row[:5]) for row in page), following)
+    page, more = rows[: wanted.limit], len(rows) > wanted.limit
+    backwards = wanted.page.startswith(_BACKWARDS)
+    if backwards:
+        page.reverse()
+    first, last = (_token_of(wanted, row) for row in (page[0], page[-1])) if page else ("", "")
+    following = last if page and (wanted.page != _BACKWARDS if backwards else more) else ""
+    before = _BACKWARDS + first if page and (more if backwards else wanted.page) else ""
+    return ResourcePage(tuple(StoredResource(*row[:5]) for row in page), following, before)
 
 
 def count(connection: Connection, wanted: ResourceSearch) -> int:
@@ -90,14 +111,56 @@ def count(connection: Connection, wanted: ResourceSearch) -> int:
 
 def searched(wanted: ResourceSearch) -> Condition:
     """The statement of one page, and its values; one row more than the page tells whether there is a next."""
-    place, order = _PLACES[wanted.order, wanted.ascending]
     parts, values = _conditions(wanted, statement("searching", "found"))
     values["limit"] = wanted.limit + 1
-    if wanted.after:
-        values["place"], values["place_id"] = place_of(_kind(wanted), wanted.after)
-        parts.append(statement("searching", place))
-    parts.append(statement("searching", order))
+    backwards = wanted.page.startswith(_BACKWARDS)
+    keys = [(_COLUMNS[key.order], key.ascending is not backwards) for key in _keys(wanted)]
+    if token := wanted.page.removeprefix(_BACKWARDS):
+        instants, resource_id = place_of(_kind(wanted), token, len(_times(wanted)))
+        places = {f"place_{number}": when or "-infinity" for number, when in enumerate(instants)}
+        values |= places | {f"place_{len(instants)}": resource_id}
+        parts.append(_beyond(keys))
+    order = ", ".join(f"{column} {'ASC' if ascending else 'DESC'}" for column, ascending in keys)
+    parts.append(statement("searching", "order").replace("@order", order))
     return "\n".join(parts), values
+
+
+def _keys(wanted: ResourceSearch) -> tuple[SortKey, ...]:
+    """The keys up to the id, which stands last in the direction of the key before it."""
+    keys = [*wanted.keys, SortKey(Order.ID, wanted.keys[-1].ascending)]
+    return tuple(keys[: [key.order for key in keys].index(Order.ID) + 1])
+
+
+def _times(wanted: ResourceSearch) -> tuple[SortKey, ...]:
+    return _keys(wanted)[:-1]
+
+
+def _token_of(wanted: ResourceSearch, row: Sequence[Any]) -> str:
+    instants = [row[5] if key.order is Order.DATED else row[3] for key in _times(wanted)]
+    return token_of(_kind(wanted), instants, row[1])
+
+
+def _beyond(keys: Sequence[tuple[str, bool]]) -> str:
+    """Rows behind the place in the order of ``keys``.
+
+    One comparison of rows where all go one way, which an index answers whole; else key by key, behind a bound for the
+    index.
+    """
+    columns = [column for column, _ in keys]
+    places = [
+        f"%(place_{number})s" + ("" if column == _COLUMNS[Order.ID] else "::timestamptz")
+        for number, column in enumerate(columns)
+    ]
+    than = [">" if ascending else "<" for _, ascending in keys]
+    if len(set(than)) == 1:
+        text = statement("searching", "behind").replace("@columns", ", ".join(columns))
+        return text.replace("@than", than[0]).replace("@places", ", ".join(places))
+    rest = "false"
+    for column, place, beyond in reversed(list(zip(columns, places, than, strict=True))):
+        step = statement("searching", "behind_in_turn").replace("@column", column).replace("@place", place)
+        rest = step.replace("@than", beyond).replace("@rest", rest)
+    bound = statement("searching", "no_further").replace("@column", columns[0]).replace("@place", places[0])
+    return "\n".join((bound.replace("@than", than[0]), f"AND {rest}"))
 
 
 def counted(wanted: ResourceSearch) -> Condition:
@@ -126,11 +189,11 @@ def _condition(criterion: Criterion) -> Condition:
             return statement("searching", "identifiers"), {"one": [_token(one) for one in tokens]}
         case TokenIn(parameter, tokens):
             return statement("searching", "tokens"), {"one": [f"{parameter}:{_token(one)}" for one in tokens]}
-        case NameStarts(part, starts):
-            return statement("searching", "names"), {
-                "one": list(starts),
-                "parts": _NAME_PARTS.get(part, [part]),
-            }
+        case NameIs(part, texts, NameMatch.EXACT):
+            return statement("searching", "names_exactly"), {"one": list(texts), "path": _NAME_PATHS[part]}
+        case NameIs(part, texts, match):
+            named = "names" if match is NameMatch.STARTS else "names_within"
+            return statement("searching", named), {"one": list(texts), "parts": _NAME_PARTS.get(part, [part])}
         case StudyIn(uids):
             return statement("searching", "studies"), {"one": list(uids)}
         case StatusIn(codes):
@@ -139,6 +202,12 @@ def _condition(criterion: Criterion) -> Condition:
             return statement("searching", "targets"), _targets(references)
         case DateIs():
             return _dated(criterion)
+        case IsMissing(parameter, missing):
+            path = _PATHS.get(parameter, f"$.{parameter}")
+            return statement("searching", "missing"), {"path": path, "missing": missing}
+        case IsNot(unwanted):
+            text, values = _condition(unwanted)
+            return statement("searching", "not").replace("@condition", text.removeprefix("AND ")), values
 
 
 def _targets(references: Sequence[str]) -> dict[str, Any]:
@@ -186,4 +255,4 @@ def _token(token: Token) -> str:
 
 
 def _kind(wanted: ResourceSearch) -> str:
-    return f"{wanted.order.value[0]}{'a' if wanted.ascending else 'd'}"
+    return "".join(f"{key.order.value[0]}{'a' if key.ascending else 'd'}" for key in _keys(wanted))

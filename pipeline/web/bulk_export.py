@@ -13,7 +13,7 @@ from typing import Any, Final
 from urllib.parse import urlencode
 
 from pipeline.ledger import StoredResource
-from pipeline.lookup import DateIs, HistorySearch, Order, Prefix, ResourceSearch
+from pipeline.lookup import DateIs, HistorySearch, Order, Prefix, ResourceSearch, SortKey
 from pipeline.web.history_parameters import instant_of
 from pipeline.web.outcomes import FhirError
 from pipeline.web.reader import Reader
@@ -23,6 +23,7 @@ from pipeline.web.searchable import SEARCHABLE
 NDJSON: Final = "application/fhir+ndjson"
 _FORMATS: Final = frozenset({NDJSON, "application/ndjson", "ndjson"})
 _AT_ONCE: Final = 200
+_OLDEST_FIRST: Final = (SortKey(Order.CHANGED, ascending=True),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +105,7 @@ def lines(
     criteria = (
         (DateIs(Prefix.GREATER_OR_EQUAL, wanted.since, wanted.since, changed=True),) if wanted.since else ()
     )
-    search = ResourceSearch(kind, criteria, Order.CHANGED, ascending=True, limit=_AT_ONCE)
+    search = ResourceSearch(kind, criteria, _OLDEST_FIRST, limit=_AT_ONCE)
     given: set[str] = set()
     while True:
         page = reader.search(search)
@@ -118,9 +119,7 @@ def lines(
         yield "".join(f"{_line(one.body)}\n" for one in part)
         if not page.next:
             return
-        search = ResourceSearch(
-            kind, criteria, Order.CHANGED, ascending=True, limit=_AT_ONCE, after=page.next
-        )
+        search = ResourceSearch(kind, criteria, _OLDEST_FIRST, limit=_AT_ONCE, page=page.next)
 
 
 def _at(reader: Reader, current: StoredResource, until: datetime) -> StoredResource | None:

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from pipeline.web.definitions import SEARCHED_BY, Definition
 from pipeline.web.reader import Interaction
-from pipeline.web.searchable import DATES, INCLUDES, REVINCLUDE, SEARCHABLE
+from pipeline.web.searchable import INCLUDES, MODIFIERS, REVINCLUDE, SEARCHABLE, sort_keys
 
 OF_RESOURCES: Final = (
     Interaction.READ,
@@ -76,11 +76,14 @@ def _resource(resource_type: str, own: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _documentation(resource_type: str) -> str:
-    orders = ["_lastUpdated", *([DATES[resource_type]] if resource_type in DATES else [])]
+    modifiers = "; ".join(
+        f"{kind}: {' '.join(f':{one}' for one in MODIFIERS[kind])}"
+        for kind in sorted(set(SEARCHABLE[resource_type].values()))
+    )
     return (
-        f"_sort by one of {', '.join(orders)}, with - for the latest first; unsorted is -_lastUpdated. _count, _total, "
-        "_elements, and _summary by text, data, count and false. Every filter that is given must hold. "
-        "Anything else is refused."
+        f"_sort by {', '.join(sort_keys(resource_type))}, by several in their turn, with - for the latest first; "
+        "unsorted is -_lastUpdated. _count, _total, _elements, and _summary by text, data, count and false. "
+        f"Modifiers of parameters by type: {modifiers}. Every filter that is given must hold. Anything else is refused."
     )
 
 

@@ -13,7 +13,7 @@ from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response, StreamingResponse
 
 from pipeline.ledger import StoredResource
-from pipeline.lookup import PatientIn, ResourcePage, ResourceSearch, TokenIn
+from pipeline.lookup import LAST_PAGE, PatientIn, ResourcePage, ResourceSearch, TokenIn
 from pipeline.web.bulk_export import NDJSON, lines, manifest, newest_change, parse_export, parse_until
 from pipeline.web.bundles import bundle, history_entry, patients_of, search_entries
 from pipeline.web.capability import capability_statement
@@ -243,17 +243,22 @@ class FhirRest:
     def _links(
         self, address: str, resource_type: str, parsed: ParsedSearch, page: ResourcePage, *, posted: bool
     ) -> dict[str, str]:
-        """self and next; those of a search by POST say nothing that could name a patient."""
+        """self, and other pages if there are any; those of a search by POST say nothing that could name a patient."""
+        kept = tuple((name, value) for name, value in parsed.used if name != "_page")
+        pages = {"previous": page.previous, "next": page.next}
         if not posted:
             links = {"self": _asked(address, parsed.used)}
-            if page.next:
-                links["next"] = _following(address, parsed.used, page.next)
-            return links
+            if page.previous or page.next:
+                links["first"] = _asked(address, kept)
+                pages["last"] = LAST_PAGE
+            return links | {
+                name: _following(address, parsed.used, token) for name, token in pages.items() if token
+            }
         links = {"self": _asked(f"{address}/_search", nameless(parsed.used))}
-        if page.next:
-            kept = tuple((name, value) for name, value in parsed.used if name != "_page")
-            token = self.posted.keep(resource_type, (*kept, ("_page", page.next)))
-            links["next"] = _asked(address, (("_page", token),))
+        for name, token in pages.items():
+            if token:
+                number = self.posted.keep(resource_type, (*kept, ("_page", token)))
+                links[name] = _asked(address, (("_page", number),))
         return links
 
     def _resolved(self, parsed: ParsedSearch) -> ResourceSearch:

@@ -47,8 +47,8 @@ class PostedPages:
 
 def nameless(parameters: Sequence[tuple[str, str]]) -> Parameters:
     """Those of ``parameters`` that can stand in a URL: they say how much, in which order, or name a kind of thing."""
-    return tuple(
-        (name, value)
-        for name, value in parameters
-        if name in _NAME_NOBODY or (name.startswith("_") and name not in ("_id", "_page"))
-    )
+    return tuple((name, value) for name, value in parameters if _names_nobody(name.partition(":")[0]))
+
+
+def _names_nobody(parameter: str) -> bool:
+    return parameter in _NAME_NOBODY or (parameter.startswith("_") and parameter not in ("_id", "_page"))

@@ -2,18 +2,22 @@
 
 import re
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Final
 
 from pipeline.lookup import (
     Criterion,
     IdIn,
-    NameStarts,
-    Order,
+    IsMissing,
+    IsNot,
+    NameIs,
+    NameMatch,
     PatientIn,
     ResourceSearch,
+    SortKey,
     StatusIn,
     StudyIn,
     TargetIn,
@@ -32,7 +36,15 @@ from pipeline.web.search_values import (
     tokens,
     uids,
 )
-from pipeline.web.searchable import DATES, INCLUDES, REVINCLUDE, SEARCHABLE, STATUS_SYSTEMS, TARGETS
+from pipeline.web.searchable import (
+    INCLUDES,
+    MODIFIERS,
+    REVINCLUDE,
+    SEARCHABLE,
+    STATUS_SYSTEMS,
+    TARGETS,
+    sort_keys,
+)
 from pipeline.web.shaping import Shape, shape_of
 
 DEFAULT_COUNT: Final = 50
@@ -157,9 +169,38 @@ def _reader(kind: str, name: str) -> Reader | None:
         return _FILTERS.get(name) or _BY_TYPE[known[name]]
     if name in _IGNORED:
         return None
+    if read := _modified(known, name):
+        return read
     if re.split(r"[:.]", name, maxsplit=1)[0] in known:
         raise FhirError(400, "not-supported", "a search modifier or chain is not supported; see metadata")
     raise FhirError(400, "not-supported", "an unknown search parameter; see metadata")
+
+
+def _modified(known: Mapping[str, str], name: str) -> Reader | None:
+    """How a parameter with one of ``MODIFIERS`` is read; None for any other name."""
+    parameter, _, modifier = name.partition(":")
+    kind = known.get(parameter, "")
+    if modifier not in MODIFIERS.get(kind, ()) or "." in parameter:
+        return None
+    if modifier == "missing":
+        return partial(_missing, parameter)
+    return partial(_not, parameter) if modifier == "not" else _names
+
+
+def _missing(parameter: str, reading: _Reading, name: str, value: str) -> None:
+    if value not in ("true", "false"):
+        raise invalid(name, "only true and false exist")
+    reading.criteria.append(IsMissing(parameter, value == "true"))
+
+
+def _not(parameter: str, reading: _Reading, name: str, value: str) -> None:
+    apart = replace(reading, criteria=[])
+    (_FILTERS.get(parameter) or _tokens)(apart, parameter, value)
+    if not apart.criteria:
+        raise invalid(name, "names no code")
+    reading.criteria += [
+        IsNot(one) for one in apart.criteria if isinstance(one, IdIn | TokenIn | StudyIn | StatusIn)
+    ]
 
 
 def _ids(reading: _Reading, name: str, value: str) -> None:
@@ -188,10 +229,11 @@ def _chain(reading: _Reading, name: str, value: str) -> None:
 
 
 def _names(reading: _Reading, name: str, value: str) -> None:
-    starts = tuple(plain(one).strip() for one in alternatives(name, value))
-    if not all(any(not unicodedata.combining(letter) for letter in one) for one in starts):
+    part, _, modifier = name.partition(":")
+    texts = tuple(plain(one).strip() for one in alternatives(name, value))
+    if not all(any(not unicodedata.combining(letter) for letter in one) for one in texts):
         raise invalid(name, "holds accents alone, with which every name begins")
-    reading.criteria.append(NameStarts(name, starts))
+    reading.criteria.append(NameIs(part, texts, NameMatch(modifier or "starts")))
 
 
 def _studies(reading: _Reading, name: str, value: str) -> None:
@@ -212,19 +254,16 @@ def _count(reading: _Reading, name: str, value: str) -> None:
 
 
 def _page(reading: _Reading, _: str, value: str) -> None:
-    reading.search = replace(reading.search, after=value)
+    reading.search = replace(reading.search, page=value)
 
 
 def _sort(reading: _Reading, name: str, value: str) -> None:
-    key = value.removeprefix("-")
-    orders = {"_lastUpdated": Order.CHANGED}
-    if reading.kind in DATES:
-        orders[DATES[reading.kind]] = Order.DATED
-    if key not in orders:
-        raise FhirError(
-            400, "not-supported", f"{name}: one of {', '.join(orders)}, with - for the latest first"
-        )
-    reading.search = replace(reading.search, order=orders[key], ascending=not value.startswith("-"))
+    orders, keys = sort_keys(reading.kind), [one.strip() for one in alternatives(name, value)]
+    wanted = [SortKey(orders[key], key == one) for one in keys if (key := one.removeprefix("-")) in orders]
+    if len(wanted) < len(keys) or len({key.order for key in wanted}) < len(keys):
+        told = f"{name}: each of {', '.join(orders)} once at most, with - for the latest first"
+        raise FhirError(400, "not-supported", told)
+    reading.search = replace(reading.search, keys=tuple(wanted))
 
 
 def _include(reading: _Reading, name: str, value: str) -> None:

@@ -2,6 +2,8 @@
 
 from typing import Final
 
+from pipeline.lookup import Order
+
 _SHARED: Final = {"_id": "token", "_lastUpdated": "date"}
 _OF_PATIENT: Final = {"patient": "reference", "subject": "reference", "patient.identifier": "token"}
 SEARCHABLE: Final[dict[str, dict[str, str]]] = {
@@ -36,6 +38,14 @@ DATES: Final = {
 }
 """The date by which a type is searched, and may be sorted by."""
 
+MODIFIERS: Final[dict[str, tuple[str, ...]]] = {
+    "token": ("missing", "not"),
+    "date": ("missing",),
+    "string": ("missing", "contains", "exact"),
+    "reference": ("missing",),
+}
+"""The modifiers of each type of parameter (R4 sections 3.1.1.4.5, 3.1.1.4.8 and 3.1.1.4.10)."""
+
 TARGETS: Final = ("DiagnosticReport", "Observation")
 """What our Provenance speaks of."""
 
@@ -66,3 +76,9 @@ INCLUDES: Final[dict[str, dict[str, tuple[str, tuple[str, ...]]]]] = {
 
 REVINCLUDE: Final = "Provenance:target"
 """The one ``_revinclude``, of every other type."""
+
+
+def sort_keys(resource_type: str) -> dict[str, Order]:
+    """The keys of ``_sort`` for a type."""
+    dated = {DATES[resource_type]: Order.DATED} if resource_type in DATES else {}
+    return {"_lastUpdated": Order.CHANGED, **dated, "_id": Order.ID}

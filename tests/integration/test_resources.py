@@ -17,6 +17,8 @@ from pipeline.lookup import (
     DateIs,
     HistorySearch,
     IdIn,
+    IsMissing,
+    IsNot,
     ListOrder,
     PatientIn,
     Prefix,
@@ -295,6 +297,14 @@ SEARCHES: list[tuple[tuple[Criterion, ...], int]] = [
     ((TokenIn("identifier", ()),), 0),
     ((TokenIn("code", ()),), 0),
     ((StatusIn(()),), 0),
+    ((IsMissing("status", missing=True),), 0),
+    ((IsMissing("status", missing=False),), 5),
+    ((IsMissing("issued", missing=True), IsMissing("date", missing=False)), 5),
+    ((IsNot(StatusIn(("partial",))),), 0),
+    ((IsNot(StatusIn(("final",))),), 5),
+    ((IsNot(TokenIn("identifier", (Token(None, "R1001"), Token(None, "R1002")))),), 3),
+    ((IsNot(IdIn((report_id(study_uid(1)),))),), 4),
+    ((IsNot(StudyIn((study_uid(4),))), IsNot(TokenIn("category", (Token(None, "RAD"),)))), 4),
 ]
 
 
@@ -311,7 +321,7 @@ def test_pages_are_stable_while_new_reports_arrive(archive_of_five: Store) -> No
     seen: list[str] = []
     after, number = "", 100
     while True:
-        page = store.search(ResourceSearch("DiagnosticReport", limit=2, after=after))
+        page = store.search(ResourceSearch("DiagnosticReport", limit=2, page=after))
         seen += [one.resource_id for one in page.resources]
         number += 1
         store.record_found(ARCHIVE, RECIPE, [found(number)])
@@ -325,7 +335,7 @@ def test_pages_are_stable_while_new_reports_arrive(archive_of_five: Store) -> No
 def test_a_foreign_page_token_is_refused(store: Store) -> None:
     for token in ("x", "1.2", "zz.zz.id", "f" * 40 + ".1.id", "'; DROP TABLE ledger"):
         with pytest.raises(ValueError):  # noqa: PT011 - any ValueError is what the caller is promised
-            store.search(ResourceSearch("DiagnosticReport", after=token))
+            store.search(ResourceSearch("DiagnosticReport", page=token))
         with pytest.raises(ValueError):  # noqa: PT011
             store.report_rows(10, token)
 

@@ -100,6 +100,21 @@ SEARCHES = [
     ("date=eb2026-01-02", ["report-0"]),
     ("date=ge0001-01-01&date=le9999-12-31", ALL),
     ("patient.identifier=MRN-1&patient.identifier=MRN-2", []),
+    ("status:not=preliminary", ["report-0", "report-1", "report-2", "report-4", "report-5", "report-6"]),
+    ("status:not=preliminary,partial", []),
+    ("status:not=entered-in-error", ALL),
+    ("status:not=urn:other|partial", ALL),
+    ("identifier:not=ACC-1,bare-2", [one for one in ALL if one not in ("report-1", "report-2")]),
+    ("_id:not=report-1", [one for one in ALL if one != "report-1"]),
+    ("code:not=18748-4", []),
+    ("category:not=http://loinc.org|LP29684-5", []),
+    ("category:not=LAB&patient=patient-0", ["report-0", "report-3", "report-6"]),
+    ("issued:missing=true&date:missing=false", ALL),
+    ("issued:missing=false", []),
+    ("patient:missing=true", []),
+    ("status:missing=false&patient:missing=false&_lastUpdated:missing=false&_id:missing=false", ALL),
+    ("study-uid:missing=false&identifier:missing=false&code:missing=false", ALL),
+    ("_sort=-date,_id", ALL),
 ]
 
 
@@ -146,9 +161,7 @@ def test_pages_neither_repeat_nor_skip_while_reports_arrive(rest_site: Site) -> 
 
 def test_links_of_a_search_by_post_name_nobody(rest_site: Site) -> None:
     form = {"content-type": "application/x-www-form-urlencoded"}
-    identifying = (
-        "patient.identifier=urn:site:mrn|MRN-1&patient=patient-1&_count=1&status=partial,preliminary"
-    )
+    identifying = "patient.identifier=MRN-1&patient=patient-1&_count=1&status=partial,preliminary&_id:not=x-9"
     with rest_site.client() as client:
         answer = client.post(
             "/fhir/DiagnosticReport/_search?subject=patient-1", content=identifying, headers=form
@@ -163,7 +176,7 @@ def test_links_of_a_search_by_post_name_nobody(rest_site: Site) -> None:
                 break
             answer = client.get(following)
         assert sorted(found) == ["report-1", "report-4", "report-7"]
-        assert not [url for url in seen if "MRN-1" in url or "patient" in url], seen
+        assert not [url for url in seen if "MRN-1" in url or "patient" in url or "x-9" in url], seen
         assert "status=partial,preliminary" in seen[0]
         page = next(url for url in seen if "_page=" in url)
         assert client.get(page.replace("DiagnosticReport", "Patient")).status_code == 400
@@ -191,7 +204,15 @@ REFUSALS = [
     ("POST", "/fhir/DiagnosticReport", 405, "not-supported"),
     ("PATCH", "/fhir/Patient/patient-0", 405, "not-supported"),
     ("GET", "/fhir/DiagnosticReport?nonsense=1", 400, "not-supported"),
-    ("GET", "/fhir/DiagnosticReport?status:not=final", 400, "not-supported"),
+    ("GET", "/fhir/DiagnosticReport?status:above=final", 400, "not-supported"),
+    ("GET", "/fhir/DiagnosticReport?date:not=2026", 400, "not-supported"),
+    ("GET", "/fhir/DiagnosticReport?patient.identifier:missing=true", 400, "not-supported"),
+    ("GET", "/fhir/DiagnosticReport?status:missing=maybe", 400, "invalid"),
+    ("GET", "/fhir/DiagnosticReport?status:not=,", 400, "invalid"),
+    ("GET", "/fhir/DiagnosticReport?_has:Observation:patient:code=1234-5", 400, "not-supported"),
+    ("GET", "/fhir/DiagnosticReport?_sort=date,score", 400, "not-supported"),
+    ("GET", "/fhir/DiagnosticReport?_sort=date,-date", 400, "not-supported"),
+    ("GET", "/fhir/DiagnosticReport?_sort=-,date", 400, "not-supported"),
     ("GET", "/fhir/DiagnosticReport?patient.name=x", 400, "not-supported"),
     ("GET", "/fhir/DiagnosticReport?date=yesterday", 400, "invalid"),
     ("GET", "/fhir/DiagnosticReport?date=2026-01-01,2026-01-02", 400, "invalid"),

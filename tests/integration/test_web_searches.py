@@ -72,15 +72,40 @@ def ask(client: httpx.Client, query: str) -> dict[str, Any]:
     return checked(client.get(f"/{query}"))
 
 
-def pages(client: httpx.Client, query: str) -> list[str]:
-    """Ids over all pages."""
+def pages(client: httpx.Client, query: str, *, begin: str = "self", go: str = "next") -> list[str]:
+    """Ids over all pages in the order in which they are met; those of a page backwards where pages go backwards."""
     found, bundle = [], ask(client, query)
+    bundle = checked(client.get(next(one["url"] for one in bundle["link"] if one["relation"] == begin)))
     while True:
-        found += ids(bundle)
-        following = [one["url"] for one in bundle["link"] if one["relation"] == "next"]
+        found += ids(bundle)[:: 1 if go == "next" else -1]
+        following = [one["url"] for one in bundle["link"] if one["relation"] == go]
         if not following:
             return found
         bundle = checked(client.get(following[0]))
+
+
+def test_one_key_of_an_order_decides_where_the_one_before_does_not(
+    client: httpx.Client, database_url: str
+) -> None:
+    """Results of one draft have one date and one time: the id goes on, in its own direction."""
+    found = pages(client, "Observation?_sort=date,-_id&_count=2")
+    assert found == sorted(found, reverse=True)
+    assert pages(client, "Observation?_sort=-date,_lastUpdated,_id&_count=2") == found[::-1]
+    assert len(found) == len(set(found)) > 4
+    assert pages(client, "Observation?_sort=-date,_id&_count=2", begin="last", go="previous") == found
+
+
+def test_names_within_and_exactly(client: httpx.Client) -> None:
+    patient = ask(client, "Patient?identifier=TEST-7")["entry"][0]["resource"]
+    family = patient["name"][0]["family"]
+    for query, found in (
+        (f"family:contains={family[1:].upper()}", True), (f"family:exact={family}", True),
+        (f"family:exact={family.lower()}", False), (f"family:exact={family[:-1]}", False),
+        (f"name:exact={family},nobody", True), (f"name:contains={family[1:-1]}", True),
+        ("name:contains=%25", False), ("given:missing=false", True), ("given:missing=true", False),
+        ("gender:not=unknown", True), (f"gender:not={patient['gender']}", False), ("birthdate:missing=true", False),
+    ):  # fmt: skip
+        assert (patient["id"] in ids(ask(client, f"Patient?{query}"))) is found, query
 
 
 def test_the_latest_report_is_the_latest(client: httpx.Client) -> None:
@@ -101,13 +126,25 @@ def test_the_latest_report_is_the_latest(client: httpx.Client) -> None:
         ("date", ["report-4", "report-5", "report-1", "report-3", "report-2"]),
         ("-_lastUpdated", ["report-5", "report-4", "report-3", "report-2", "report-1"]),
         ("_lastUpdated", ["report-1", "report-2", "report-3", "report-4", "report-5"]),
+        ("-_id", ["report-5", "report-4", "report-3", "report-2", "report-1"]),
+        ("-date,_lastUpdated", ["report-2", "report-3", "report-1", "report-5", "report-4"]),
+        ("_lastUpdated,-date,_id", ["report-1", "report-2", "report-3", "report-4", "report-5"]),
     ],
 )
 def test_pages_of_every_order(client: httpx.Client, count: int, sort: str, expected: list[str]) -> None:
     """An undated report counts as the oldest, and a day begins with its first instant."""
-    found = pages(client, f"DiagnosticReport?_sort={sort}&_count={count}")
+    query = f"DiagnosticReport?_sort={sort}&_count={count}"
+    found = pages(client, query)
     assert [one for one in found if one.startswith("report-")] == expected
     assert len(found) == len(set(found)) == 6
+    assert pages(client, query, begin="last", go="previous") == found[::-1], "page by page from the end"
+    (second,) = [one["url"] for one in ask(client, query)["link"] if one["relation"] == "next"]
+    links = {one["relation"]: one["url"] for one in checked(client.get(second))["link"]}
+    assert (
+        ids(checked(client.get(links["previous"])))
+        == found[:count]
+        == ids(checked(client.get(links["first"])))
+    )
 
 
 def test_a_page_of_another_order_is_refused(client: httpx.Client) -> None:
@@ -335,6 +372,7 @@ NAMES = st.sampled_from(
             for name in ("identifier", "status", "patient")
             for modifier in ("not", "missing", "exact")
         ),
+        *("date:missing", "name:contains", "family:exact", "_id:not"),
         *(
             "_sort",
             "_include",

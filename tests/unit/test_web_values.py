@@ -177,12 +177,18 @@ def test_a_repeated_filter_must_hold_too() -> None:
 
 
 NOT_UNDERSTOOD = [
-    *(("pateint", "p1"), ("identifier:exact", "x"), ("status:not", "final"), ("patient:missing", "true")),
+    *(
+        ("pateint", "p1"),
+        ("identifier:exact", "x"),
+        ("status:above", "final"),
+        ("patient:missing", "x"),
+        ("patient:not", "p1"),
+    ),
     *(
         ("patient.name", "x"),
         ("patient:Patient.name", "x"),
         ("_has:Observation:patient:code", "x"),
-        ("_id:not", "x"),
+        ("_id:above", "x"),
     ),
     *(
         ("_sort", "nonsense"),

@@ -28,6 +28,21 @@ AND tokens && %(one_#)s
 AND EXISTS (SELECT FROM unnest(%(parts_#)s::text[]) AS part, unnest(%(one_#)s::text[]) AS start, unnest(tokens) AS token
             WHERE search_text(start) <> '' AND starts_with(token, part || ':w=' || search_text(start)))
 
+-- name: names_within
+AND EXISTS (SELECT FROM unnest(%(parts_#)s::text[]) AS part, unnest(%(one_#)s::text[]) AS held, unnest(tokens) AS token
+            WHERE search_text(held) <> '' AND starts_with(token, part || ':w=')
+              AND strpos(substr(token, length(part) + 4), search_text(held)) > 0)
+
+-- name: names_exactly
+AND EXISTS (SELECT FROM jsonb_path_query(body -> 'name', %(path_#)s::jsonpath) AS one
+            WHERE one = ANY (SELECT to_jsonb(said) FROM unnest(%(one_#)s::text[]) AS said))
+
+-- name: missing
+AND (body @? %(path_#)s::jsonpath) <> %(missing_#)s
+
+-- name: not
+AND NOT coalesce(@condition, false)
+
 -- name: studies
 AND study_instance_uid = ANY (%(one_#)s)
 
@@ -80,26 +95,16 @@ AND dated_from >= %(least_#)s
 -- name: local_most
 AND dated_from < %(most_#)s
 
--- name: changed_place_descending
-AND (last_updated, resource_id) < (%(place)s::timestamptz, %(place_id)s::text)
+-- What a search is ordered by, and where its page begins: @columns are those of the keys, the id last.
 
--- name: changed_place_ascending
-AND (last_updated, resource_id) > (%(place)s::timestamptz, %(place_id)s::text)
+-- name: behind
+AND (@columns) @than (@places)
 
--- name: dated_place_descending
-AND (dated_from, resource_id) < (coalesce(%(place)s::timestamptz, '-infinity'), %(place_id)s::text)
+-- name: no_further
+AND @column @than= @place
 
--- name: dated_place_ascending
-AND (dated_from, resource_id) > (coalesce(%(place)s::timestamptz, '-infinity'), %(place_id)s::text)
+-- name: behind_in_turn
+(@column @than @place OR (@column = @place AND @rest))
 
--- name: changed_order_descending
-ORDER BY last_updated DESC, resource_id DESC LIMIT %(limit)s
-
--- name: changed_order_ascending
-ORDER BY last_updated, resource_id LIMIT %(limit)s
-
--- name: dated_order_descending
-ORDER BY dated_from DESC, resource_id DESC LIMIT %(limit)s
-
--- name: dated_order_ascending
-ORDER BY dated_from, resource_id LIMIT %(limit)s
+-- name: order
+ORDER BY @order LIMIT %(limit)s
