@@ -367,10 +367,10 @@ def completeness_of(fetched: FetchedStudy) -> Completeness:
 
 
 def outcome_of(
-    workplace: Workplace, brought: RetrievedStudy, draft: DraftReport | FailStudy
+    workplace: Workplace, brought: RetrievedStudy, draft: DraftReport | FirstreadError
 ) -> ReportOutcome | SettledOutcome:
     """What the model's answer for one study comes to."""
-    if isinstance(draft, FailStudy):
+    if isinstance(draft, FirstreadError):
         return settled(workplace, brought.claim, draft, brought.completeness)
     return draft_outcome(workplace, brought, draft)
 

@@ -6,7 +6,7 @@ errors, free of patient data, may leave a stage.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TypeVar
 
 from flows import path
@@ -118,19 +118,25 @@ def _encode(batch: ModelBatch) -> list[ModelBatch]:
 def _encode_alike(batch: ModelBatch) -> list[ModelBatch]:
     workplace, brought = batch.workplace, batch.brought
     try:
-        return [ModelBatch(workplace, brought, _encoded(workplace, brought))]
+        encoded = _encoded(workplace, brought)
     except StopRun:
         raise
     except Exception as error:  # noqa: BLE001 - isolated below, recorded per study
         if len(brought) > 1:
             return [part for one in brought for part in _encode_alike(ModelBatch(workplace, [one]))]
-        return [
-            ModelBatch(
-                workplace,
-                (),
-                outcomes=[path.settled(workplace, brought[0].claim, error, brought[0].completeness)],
-            )
-        ]
+        return [_refused(workplace, brought, {0: error})]
+    read = [one for row, one in enumerate(brought) if row not in encoded.refused]
+    parts = [ModelBatch(workplace, read, encoded)] if read else []
+    return [*parts, _refused(workplace, brought, encoded.refused)] if encoded.refused else parts
+
+
+def _refused(
+    workplace: Workplace, brought: Sequence[RetrievedStudy], refused: Mapping[int, Exception]
+) -> ModelBatch:
+    """What the studies at these places come to, without the writer."""
+    named = [(brought[row], error) for row, error in refused.items()]
+    outcomes = [path.settled(workplace, one.claim, error, one.completeness) for one, error in named]
+    return ModelBatch(workplace, (), outcomes=outcomes)
 
 
 def _encoded(workplace: Workplace, brought: Sequence[RetrievedStudy]) -> Encoded:

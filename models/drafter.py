@@ -8,6 +8,7 @@ from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Self
 
+from models.batches import answer_each, encode_each
 from models.catalog import show
 from models.drafting.draft_plan import (
     NO_IMPRESSION,
@@ -25,14 +26,14 @@ from models.family import Answer, Family, Features, PromptContext, Request, Sect
 from models.film_sizes import in_size, longest_side
 from models.model_choice import ModelChoice
 from models.recipe import Recipe
-from pipeline.errors import ConfigurationError, FailStudy, FirstreadError, SkipStudy
+from pipeline.errors import ConfigurationError, FailStudy, FirstreadError
 from pipeline.report import DraftReport, ImpressionSource, Language, Provenance
 from pipeline.study import ImageSet, InstanceRef
 
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """A batch of studies after the encoder, in order.
+    """The studies of a batch that have features, in order.
 
     It holds no decoded study. A family that may have to look again for another task keeps small pictures of its own
     among its features: bytes at its input size (Uni-Med, UMIT, MedGemma 1.5), or the PNG files that a server is sent.
@@ -47,6 +48,8 @@ class Encoded:
     further: Mapping[str, tuple[Features | FirstreadError, ...]]
     """What the further models that are asked about images made of each study, or why they could not."""
     contexts: tuple[PromptContext, ...]
+    refused: Mapping[int, FirstreadError]
+    """Places in the batch that was asked for of the studies that are in nothing else of this, and why."""
 
 
 class Drafter:
@@ -116,31 +119,36 @@ class Drafter:
         ``contexts`` say what is known of each study beside its images; each model is given the parts that its own
         wordings hold.
 
-        Raises SkipStudy when a study of the batch has no image for this model; try such a batch one by one.
+        A study that this model does not read is among ``refused``; asked for alone, its SkipStudy is raised.
         """
         started = datetime.now(UTC)
-        features = self._family.encode(self._in_size("", studies))
+        each = encode_each(self._family, self._in_size("", studies))
         known = list(contexts) or [NO_CONTEXT] * len(studies)
         if len(known) != len(studies):
             raise ValueError("studies and their contexts go in pairs")
+        refused = {row: one for row, one in enumerate(each) if isinstance(one, FirstreadError)}
+        if refused and len(studies) == 1:
+            raise refused[0]
+        studies = [study for row, study in enumerate(studies) if row not in refused]
         return Encoded(
             tuple(study.study_instance_uid for study in studies),
-            tuple(features),
+            tuple(one for one in each if isinstance(one, Features)),
             started,
             tuple(frozenset(image.modality for image in study.images) for study in studies),
             tuple(tuple(image.ref for image in study.priors) for study in studies),
             {
-                name: _encode(self._others[name], self._in_size(name, studies))
+                name: tuple(encode_each(self._others[name], self._in_size(name, studies)))
                 for name in self._runner.image_models
             },
-            tuple(known),
+            tuple(one for row, one in enumerate(known) if row not in refused),
+            refused,
         )
 
     def _in_size(self, name: str, studies: Sequence[ImageSet]) -> Sequence[ImageSet]:
         return in_size(studies, self._sides[name]) if name in self._sides else studies
 
-    def write(self, encoded: Encoded) -> list[DraftReport | FailStudy]:
-        """Write and read the drafts of a batch, in its order; a draft that cannot be read is its FailStudy.
+    def write(self, encoded: Encoded) -> list[DraftReport | FirstreadError]:
+        """Write and read the drafts of a batch, in its order; one that cannot be had or read is its error.
 
         The site's tasks are asked of the studies that have a draft; one that a study cannot be asked is its remark.
         The same ImageSet gives the same draft whatever the batch. May be called from several threads.
@@ -148,14 +156,8 @@ class Drafter:
         allowed = traits_of(self._family).context
         plain = Request(self._plan.task, self.language, variant=self._plan.variant)
         requests = [replace(plain, context=one.only(allowed)) for one in encoded.contexts]
-        answers = self._family.answer(encoded.features, requests)
-        held = Sections.BOTH if self._plan.strict else Sections.FINDINGS
-        parsed: list[ParsedDraft | FailStudy] = []
-        for answer in answers:
-            try:
-                parsed.append(parse_draft(answer.text, truncated=answer.truncated, held=held))
-            except FailStudy as failure:
-                parsed.append(failure)
+        answers = answer_each(self._family, encoded.features, requests)
+        parsed = [self._parsed(answer) for answer in answers]
         impressions = self._concluded(encoded, parsed)
         finished = datetime.now(UTC)
         provenance = Provenance(
@@ -167,22 +169,33 @@ class Drafter:
             finished=finished,
             parts=self.parts,
         )
-        drafts: list[DraftReport | FailStudy] = [
-            read
-            if isinstance(read, FailStudy)
-            else self._draft(encoded, row, read, answers[row], impressions[row], provenance)
-            for row, read in enumerate(parsed)
-        ]
+        drafts: list[DraftReport | FirstreadError] = []
+        for row, (answer, read) in enumerate(zip(answers, parsed, strict=True)):
+            if isinstance(answer, FirstreadError):
+                drafts.append(answer)
+            elif isinstance(read, FirstreadError):
+                drafts.append(read)
+            else:
+                drafts.append(self._draft(encoded, row, read, answer, impressions[row], provenance))
         return self._with_answers(encoded, drafts)
 
+    def _parsed(self, answer: Answer | FirstreadError) -> ParsedDraft | FirstreadError:
+        if isinstance(answer, FirstreadError):
+            return answer
+        held = Sections.BOTH if self._plan.strict else Sections.FINDINGS
+        try:
+            return parse_draft(answer.text, truncated=answer.truncated, held=held)
+        except FailStudy as failure:
+            return failure
+
     def _concluded(
-        self, encoded: Encoded, parsed: Sequence[ParsedDraft | FailStudy]
+        self, encoded: Encoded, parsed: Sequence[ParsedDraft | FirstreadError]
     ) -> dict[int, WrittenImpression]:
         """The Impression of each draft that could be read, written here where its text has none."""
         told: dict[int, WrittenImpression] = {}
         lacking: dict[int, str] = {}
         for row, read in enumerate(parsed):
-            if isinstance(read, FailStudy):
+            if isinstance(read, FirstreadError):
                 continue
             if read.impression_text:
                 told[row] = WrittenImpression(read.impression_text, ImpressionSource.REPORT)
@@ -192,8 +205,8 @@ class Drafter:
         return {**told, **dict(zip(lacking, written, strict=True))}
 
     def _with_answers(
-        self, encoded: Encoded, drafts: Sequence[DraftReport | FailStudy]
-    ) -> list[DraftReport | FailStudy]:
+        self, encoded: Encoded, drafts: Sequence[DraftReport | FirstreadError]
+    ) -> list[DraftReport | FirstreadError]:
         if not self._runner.tasks:
             return list(drafts)
         asked = [
@@ -208,7 +221,7 @@ class Drafter:
         ]
         answered = iter(self._runner.run(asked))
         finished = datetime.now(UTC)
-        told: list[DraftReport | FailStudy] = []
+        told: list[DraftReport | FirstreadError] = []
         for draft in drafts:
             if isinstance(draft, DraftReport):
                 one = next(answered)
@@ -269,16 +282,6 @@ def _thought(answer: Answer, impression: WrittenImpression) -> dict[str, str]:
     """What was thought before each part of a draft, where anything was."""
     told = {"report": answer.reasoning, "impression": impression.reasoning}
     return {name: text for name, text in told.items() if text}
-
-
-def _encode(family: Family, studies: Sequence[ImageSet]) -> tuple[Features | FirstreadError, ...]:
-    """Features of each study, or why this family has none of it."""
-    try:
-        return tuple(family.encode(studies))
-    except (SkipStudy, FailStudy) as error:
-        if len(studies) == 1:
-            return (error,)
-        return tuple(one for study in studies for one in _encode(family, [study]))
 
 
 def refuse_prior_unread(family: Family) -> None:

@@ -187,7 +187,7 @@ class Family(Protocol):
         """Features of each study, in order, in one batch.
 
         Raises SkipStudy for a study the family cannot see: no view it reads, or images unlike its training
-        ("unlike-training").
+        ("unlike-training"); ``models.batches.PartlyEncoded`` where the features of the others are there already.
         """
         ...
 
@@ -195,7 +195,8 @@ class Family(Protocol):
         """One answer per features and request, pairwise, written in one batch.
 
         Raises ConfigurationError for a task or language that the family does not have, FailStudy for a request that
-        this study cannot be asked (a region outside its image, more text than the model reads). An answer that cannot
+        this study cannot be asked (a region outside its image, more text than the model reads);
+        ``models.batches.PartlyAnswered`` where answers to others are there already. An answer that cannot
         be read keeps its text and has no labels or places: nothing is guessed.
         """
         ...

@@ -28,7 +28,7 @@ from models.family import TEXT_TASKS, Family, Features, PromptContext, Request, 
 from models.model_choice import ModelChoice
 from pipeline.accepts import StudyReader
 from pipeline.checks import refuse_if_failed, run_checks
-from pipeline.errors import ConfigurationError, FailStudy, RetryLater, SkipStudy
+from pipeline.errors import ConfigurationError, FailStudy, FirstreadError, RetryLater, SkipStudy
 from pipeline.fhir import audit_events
 from pipeline.images import prepare_for, read_headers
 from pipeline.report import Language, Place, Region, Segment, TaskAnswer
@@ -191,7 +191,7 @@ def _findings(
     drafter = Drafter(family, language, code_version(), plan=plan)
     encoded = drafter.encode([image_set], [known])
     (draft,) = drafter.write(encoded)
-    if isinstance(draft, FailStudy):
+    if isinstance(draft, FirstreadError):
         raise draft
     has_prior = bool(image_set.priors)
     refuse_if_failed(run_checks(draft, image_set, context, has_prior=has_prior, given=asdict(known)))

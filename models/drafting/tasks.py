@@ -10,6 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 
+from models.batches import answer_each
 from models.drafting.structured import report_schema
 from models.family import (
     TEXT_TASKS,
@@ -22,7 +23,7 @@ from models.family import (
     Task,
     traits_of,
 )
-from pipeline.errors import ConfigurationError, FailStudy, FirstreadError, SkipStudy
+from pipeline.errors import ConfigurationError, FailStudy, FirstreadError, RetryLater
 from pipeline.report import CheckOutcome, Language, Place, Region, TaskAnswer, Verdict
 
 REMARK = "task"
@@ -209,19 +210,19 @@ class TaskRunner:
     def _answer(
         self, model: str, features: Sequence[Features], requests: Sequence[Request]
     ) -> list[TaskAnswer | FirstreadError]:
-        """Pairwise; where the batch fails as a whole each is asked alone: one cannot take the others down."""
+        """Pairwise: one that cannot be answered takes no other down. Raises RetryLater for what may yet be."""
         family = self._families[model]
-        try:
-            answers = family.answer(features, requests)
-        except (FailStudy, SkipStudy) as failure:
-            if len(requests) == 1:
-                return [failure]
-            alone = zip(features, requests, strict=True)
-            return [answer for one, request in alone for answer in self._answer(model, [one], [request])]
-        return [
-            _told(family, one, request, answer, other=bool(model))
-            for one, request, answer in zip(features, requests, answers, strict=True)
-        ]
+        told: list[TaskAnswer | FirstreadError] = []
+        for one, request, answer in zip(
+            features, requests, answer_each(family, features, requests), strict=True
+        ):
+            if isinstance(answer, RetryLater):
+                raise answer
+            if isinstance(answer, FirstreadError):
+                told.append(answer)
+            else:
+                told.append(_told(family, one, request, answer, other=bool(model)))
+        return told
 
     def _gather(self, row: int, results: Mapping[tuple[int, int], TaskAnswer | FirstreadError]) -> Answered:
         answers, remarks = [], []

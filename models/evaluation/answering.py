@@ -6,13 +6,14 @@ from dataclasses import asdict
 import numpy as np
 from PIL import Image
 
+from models.batches import answer_each, encode_each
 from models.drafting.tasks import NO_FEATURES, check_family
 from models.evaluation.areas import ScoresOf
 from models.evaluation.cases import Case
 from models.evaluation.predictions import Prediction
 from models.evaluation.report_labels import REPORTS
 from models.family import TEXT_TASKS, Answer, Family, Features, Request, Task, traits_of
-from pipeline.errors import ConfigurationError, FailStudy, FirstreadError, SkipStudy
+from pipeline.errors import ConfigurationError, FirstreadError
 from pipeline.reference_leakage import EARLIER, holds_report
 from pipeline.report import Region
 from pipeline.study import ImageSet, InstanceRef, StudyImage
@@ -89,18 +90,16 @@ def predict(
 def _answer(
     family: Family, cases: Sequence[Case], requests: Sequence[Request]
 ) -> list[Answer | FirstreadError]:
-    try:
-        return [*family.answer(_encode(family, cases), requests)]
-    except (SkipStudy, FailStudy) as error:
-        if len(cases) == 1:
-            return [error]
-    alone = zip(cases, requests, strict=True)
-    return [answer for case, request in alone for answer in _answer(family, [case], [request])]
+    encoded = _encode(family, cases)
+    pairs = [(one, asked) for one, asked in zip(encoded, requests, strict=True) if isinstance(one, Features)]
+    answers = iter(answer_each(family, [one for one, _ in pairs], [asked for _, asked in pairs]))
+    return [next(answers) if isinstance(one, Features) else one for one in encoded]
 
 
-def _encode(family: Family, cases: Sequence[Case]) -> list[Features]:
-    """Features of each case; those of a case of text alone are empty."""
-    encoded = iter(family.encode([study_of(case) for case in cases if case.images]))
+def _encode(family: Family, cases: Sequence[Case]) -> list[Features | FirstreadError]:
+    """Features of each case, or why there are none; those of a case of text alone are empty."""
+    shown = [study_of(case) for case in cases if case.images]
+    encoded = iter(encode_each(family, shown))
     return [next(encoded) if case.images else NO_FEATURES for case in cases]
 
 

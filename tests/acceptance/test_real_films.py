@@ -5,11 +5,13 @@ every place that a person reads.
 """
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 from pydicom import dcmread
 
@@ -92,6 +94,31 @@ def test_what_a_site_says_of_its_films_does_not_open_the_eyes_of_the_model(tmp_p
     with open_shipped(Language.ENGLISH) as drafter, pytest.raises(SkipStudy) as declined:
         drafter.encode([trusted])
     assert declined.value.code == "unlike-training"
+
+
+def test_a_film_that_is_declined_costs_the_others_of_its_batch_nothing(
+    drafts: list[DraftReport], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study, _ = FILMS[0]
+    (image,) = study.images
+    loud = np.random.default_rng(0).random(image.pixels.shape).astype(np.float32)
+    noise = replace(study, study_instance_uid="1.2.3", images=(replace(image, pixels=loud),))
+    with open_shipped(Language.ENGLISH) as drafter:
+        encoder = drafter._family._encoder  # type: ignore[attr-defined]
+        films: list[int] = []
+        run = encoder.encode
+
+        def counted(arrays: Mapping[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
+            films.append(len(arrays["pixels"]))
+            told: dict[str, NDArray[np.float32]] = run(arrays)
+            return told
+
+        monkeypatch.setattr(encoder, "encode", counted)
+        encoded = drafter.encode([study, noise, FILMS[1][0]])
+        told = [draft for draft in drafter.write(encoded) if isinstance(draft, DraftReport)]
+    assert films == [3], "encoded once, and together"
+    assert {row: one.code for row, one in encoded.refused.items()} == {1: "unlike-training"}
+    assert [draft.findings_text for draft in told] == [draft.findings_text for draft in drafts[:2]]
 
 
 def test_in_8_bits_the_shipped_weights_open_and_tell_what_they_told(drafts: list[DraftReport]) -> None:

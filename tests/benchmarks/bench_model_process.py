@@ -22,13 +22,13 @@ import numpy as np
 from models.drafter import Drafter, open_drafter
 from models.model_choice import ModelChoice
 from models.simulation.film import MAX_VALUE, render
-from pipeline.errors import FailStudy
+from pipeline.errors import FirstreadError
 from pipeline.report import DraftReport
 from pipeline.study import ImageSet, InstanceRef, StudyImage
 from tests.benchmarks.bench_receive import cpu_seconds, resident_mb
 from tests.engines import ENGINES
 
-Drafts = list[DraftReport | FailStudy]
+Drafts = list[DraftReport | FirstreadError]
 
 
 def studies(count: int, side: int) -> list[ImageSet]:

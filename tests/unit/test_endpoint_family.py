@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFont
 
+from models.batches import PartlyAnswered, answer_each
 from models.catalog import show
 from models.families.endpoint.pictures import picture
 from models.families.registry import open_family
-from models.family import PromptContext, Request, Task
+from models.family import Answer, PromptContext, Request, Task
 from models.model_choice import ModelChoice
 from pipeline.errors import ConfigurationError, FailStudy, RetryLater, SkipStudy
 from pipeline.report import Language
@@ -214,8 +215,18 @@ def test_one_bad_request_does_not_hide_a_server_that_is_away(server: FaultyEndpo
     server.faults.first_answers = [(400, {}, b"")]
     with open_served("openai-endpoint", server, concurrency=1, attempts=1) as family:
         features = family.encode([film_study(1), film_study(2)])
-        with pytest.raises(FailStudy):
+        with pytest.raises(PartlyAnswered):
             family.answer(features, [Request(), Request()])
         server.faults.first_answers = [(400, {}, b""), (503, {}, b"")]
         with pytest.raises(RetryLater):
             family.answer(features, [Request(), Request()])
+
+
+def test_one_request_that_is_refused_throws_away_no_answer(server: FaultyEndpoint) -> None:
+    server.faults.first_answers = [(400, {}, b"")]
+    with open_served("openai-endpoint", server, concurrency=1, attempts=1) as family:
+        features = family.encode([film_study(number) for number in range(1, 4)])
+        asked = len(server.bodies)
+        answers = answer_each(family, features, [Request()] * 3)
+        assert [type(one) for one in answers] == [FailStudy, Answer, Answer]
+        assert len(server.bodies) == asked + 3, "nobody is asked twice"

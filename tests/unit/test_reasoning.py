@@ -21,7 +21,7 @@ from models.families.reasoning import MOST_KEPT, opens_reasoning, part_reasoning
 from models.family import Request, SeenImage, Task
 from models.model_choice import EndpointOptions
 from models.prompts import Wordings
-from pipeline.errors import FailStudy
+from pipeline.errors import FailStudy, FirstreadError
 from pipeline.fhir import validate
 from pipeline.report import DraftReport, Label, Language, TaskAnswer
 from pipeline.store.codec import as_json, draft_from
@@ -131,7 +131,7 @@ def test_chexones_thinking_is_no_answer() -> None:
     assert CheXOneWords().read("Lungs clear.", instruct, [IMAGE]).text == "Lungs clear."
 
 
-def drafted(monkeypatch: pytest.MonkeyPatch, folder: Path, text: str) -> DraftReport | FailStudy:
+def drafted(monkeypatch: pytest.MonkeyPatch, folder: Path, text: str) -> DraftReport | FirstreadError:
     """What NV-Reason drafts where it writes ``text``."""
     family: Any = tiny_family("nv-reason-cxr", folder).open()
     monkeypatch.setattr(family, "_write", lambda prompts, limit, schemas: [(text, False)] * len(prompts))

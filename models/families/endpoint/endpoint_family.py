@@ -16,10 +16,11 @@ import httpx
 import numpy as np
 from numpy.typing import NDArray
 
+from models.batches import PartlyAnswered
 from models.catalog import CatalogEntry
 from models.families import reasoning
 from models.families.endpoint import template, wording
-from models.families.endpoint.client import ChatMessage, EndpointClient
+from models.families.endpoint.client import ChatMessage, EndpointClient, Reply
 from models.families.endpoint.drawn_text import text_boxes, without_text
 from models.families.endpoint.pictures import padded_picture, picture
 from models.families.reasoning import keep, part_reasoning
@@ -93,28 +94,32 @@ class EndpointFamily:
         schemas = [request.schema if request.task is Task.STRUCTURED else "" for request in requests]
         replies = self._client.complete(chats, schemas)
         errors = [reply for reply in replies if isinstance(reply, FirstreadError)]
-        if errors:
+        if errors and (len(errors) == len(replies) or any(isinstance(one, StopRun) for one in errors)):
             raise _gravest(errors)
-        answers = []
-        for one, request, reply in zip(features, requests, replies, strict=True):
-            assert not isinstance(reply, FirstreadError)
-            parted = part_reasoning(reply.text)
-            read = self._wording.read(parted.answer, request, one.images)
-            structured = ""
-            if request.task is Task.STRUCTURED and not reply.truncated:
-                structured = wording.read_json(parted.answer, request.schema)
-            thought = (keep(reply.reasoning), parted.reasoning, keep(read.reasoning))
-            answers.append(
-                Answer(
-                    read.text,
-                    reply.truncated,
-                    labels=read.labels,
-                    places=read.places,
-                    structured=structured,
-                    reasoning="\n".join(filter(None, thought)),
-                )
-            )
+        given: list[Answer | FirstreadError] = [
+            reply if isinstance(reply, FirstreadError) else self._answer(one, request, reply)
+            for one, request, reply in zip(features, requests, replies, strict=True)
+        ]
+        answers = [one for one in given if isinstance(one, Answer)]
+        if len(answers) < len(given):
+            raise PartlyAnswered(given)
         return answers
+
+    def _answer(self, features: Features, request: Request, reply: Reply) -> Answer:
+        parted = part_reasoning(reply.text)
+        read = self._wording.read(parted.answer, request, features.images)
+        structured = ""
+        if request.task is Task.STRUCTURED and not reply.truncated:
+            structured = wording.read_json(parted.answer, request.schema)
+        thought = (keep(reply.reasoning), parted.reasoning, keep(read.reasoning))
+        return Answer(
+            read.text,
+            reply.truncated,
+            labels=read.labels,
+            places=read.places,
+            structured=structured,
+            reasoning="\n".join(filter(None, thought)),
+        )
 
     def _encode(self, study: ImageSet) -> Features:
         images, roles = self._choose(allowed(study, self._options.burned_in))

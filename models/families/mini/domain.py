@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from pipeline.errors import StopRun
+from pipeline.errors import SkipStudy, StopRun
 
 DOMAIN_FILE = "domain.safetensors"
 CHILDREN, SIMULATED = "children", "simulated"
@@ -68,6 +68,15 @@ class Domain:
         """Which rows of ``pooled`` [n, d] are like the training films."""
         within: NDArray[np.bool_] = (self.score(pooled) <= 1) & ~self.childlike(pooled)
         return within
+
+    def refusal(self, pooled: Array) -> SkipStudy | None:
+        """Why a study of these films ([films, width]) is not read; None where it is."""
+        if self.childlike(pooled).any():
+            return SkipStudy("child", "a film looks like a child's, and this model learned from adults alone")
+        if not self.known(pooled).all():
+            message = "a film of the study is unlike the chest films this model learned from"
+            return SkipStudy("unlike-training", message)
+        return None
 
     def childlike(self, pooled: Array) -> NDArray[np.bool_]:
         """Which rows of ``pooled`` [n, d] are nearer to children's films than to any other."""

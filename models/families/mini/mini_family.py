@@ -12,6 +12,7 @@ Starting from cached graphs needs no torch.
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -22,6 +23,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from tokenizers import Tokenizer
 
+from models.batches import PartlyEncoded
 from models.catalog import CatalogEntry
 from models.families.mini.certainty import RealReader, Shown, join_possible, split_possible, write_certain
 from models.families.mini.films import ABNORMAL, Reading, thumbnail_and_histogram
@@ -143,34 +145,26 @@ class MiniFamily:
         pixels = [self.prepare(study) for study in studies]
         outputs = self._encoder.encode({"pixels": np.concatenate(pixels)})
         starts = np.cumsum([0, *(len(one) for one in pixels)])
-        self._refuse_unlike(outputs["pooled"])
-        features: list[Features] = []
-        for (frontal, lateral, prior), start in zip(films, starts[:-1].tolist(), strict=True):
+        given: list[Features | SkipStudy] = []
+        for (frontal, lateral, prior), (start, end) in zip(films, pairwise(starts.tolist()), strict=True):
+            if self._real.domain and (refusal := self._real.domain.refusal(outputs["pooled"][start:end])):
+                given.append(refusal)
+                continue
             arrays = {name: values[start : start + 1] for name, values in outputs.items()}
             beside = start + 1 if lateral is not None else start
             before = beside + 1 if prior is not None else start
             arrays["side"] = outputs["presence"][beside : beside + 1]
-            shown = pixels[len(features)][:1, 0]
+            shown = pixels[len(given)][:1, 0]
             arrays["thumbnail"] = thumbnail_and_histogram(shown)
             arrays["measures"] = measure_outlines(arrays.pop("outlines"), shown)
             arrays["sided"] = np.array([lateral is not None], np.float32)
             arrays["before"] = outputs["state"][before : before + 1]
             arrays["compared"] = np.array([prior is not None], np.float32)
             seen = tuple(_seen(film) for film in (frontal, lateral) if film is not None)
-            features.append(Features(seen, arrays))
+            given.append(Features(seen, arrays))
+        if len(features := [one for one in given if isinstance(one, Features)]) < len(given):
+            raise PartlyEncoded(given)
         return features
-
-    def _refuse_unlike(self, pooled: NDArray[np.float32]) -> None:
-        """Raises SkipStudy where a film is unlike those that the model learned from."""
-        domain = self._real.domain
-        if domain is None:
-            return
-        if domain.childlike(pooled).any():
-            raise SkipStudy("child", "a film looks like a child's, and this model learned from adults alone")
-        if not domain.known(pooled).all():
-            raise SkipStudy(
-                "unlike-training", "a film of the study is unlike the chest films this model learned from"
-            )
 
     def answer(self, features: Sequence[Features], requests: Sequence[Request]) -> list[Answer]:
         """See ``models.family.Family``. What was encoded serves every task of this model."""
