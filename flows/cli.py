@@ -32,7 +32,7 @@ from flows.commands.options import (
     days,
     opened_settings,
 )
-from flows.environment import stopping
+from flows.environment import outliving, stopping
 from flows.ledger_commands import export, reconcile, retire, retry, status
 from pipeline.folders import write_for_this_account
 
@@ -319,6 +319,8 @@ def main() -> None:
     # costs, and hand them what it reads, passwords too.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")  # noqa: TID251 - set, not read
     write_for_this_account()
+    if sys.argv[1:2] and sys.argv[1] in outliving.COMMANDS:
+        outliving.outlive()
     code = ending.run(app, sys.argv[1:])
     early_end.end_with(code)
     if stopping.stopped_by() or stopping.left_over():

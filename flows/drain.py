@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 from flows import stages
 from flows.environment.observer import OBSERVER
+from flows.environment.outliving import stored
 from flows.environment.recorder import RECORDER
 from flows.environment.stopping import LaneThreads
 from flows.environment.workplace import Workplace
@@ -63,6 +64,7 @@ class _Lanes:
     ) -> None:
         """Outcomes that are stored, with where their studies came to rest."""
         self.settled.extend(states)
+        stored(states)
         for outcome in outcomes:
             self.claims.pop(outcome.claim.ledger_id, None)
         if not self.claims:

@@ -1,38 +1,33 @@
-"""A sweep over an archive in which one study kills the process that prepares it, as a fault in native code would.
+"""``firstread run`` over an archive in which one study kills the process whose model sees it, as native code would.
 
     python -m tests.poisoned_run SIGNAL STUDY_INSTANCE_UID CONFIG
 
-The study is killed over with the signal of this name while its images are decoded; the others go their way.
+The others go their way, those of the same batch too, as soon as they are not with it.
 """
 
-import asyncio
 import os
 import signal
 import sys
-import time
 from collections.abc import Callable
 from typing import Any
 
-from flows import path
-from flows.sweep import sweep
-
-WITH_OTHERS_SECONDS = 0.5
-"""The process dies after a while, so that others are in work with the study that kills it."""
+from flows import cli
+from models.drafter import Drafter
 
 
 def poison(number: signal.Signals, study_instance_uid: str) -> None:
-    """Make the images of this study deadly."""
-    prepare: Callable[..., Any] = vars(path)["prepare_for"]
+    """Make this study deadly for the model."""
+    encode: Callable[..., Any] = vars(Drafter)["encode"]
 
-    def deadly(study: Any, *arguments: Any, **options: Any) -> Any:
-        if study.study_instance_uid == study_instance_uid:
-            time.sleep(WITH_OTHERS_SECONDS)
+    def deadly(drafter: Drafter, studies: Any, *arguments: Any, **options: Any) -> Any:
+        if any(study.study_instance_uid == study_instance_uid for study in studies):
             os.kill(os.getpid(), number)
-        return prepare(study, *arguments, **options)
+        return encode(drafter, studies, *arguments, **options)
 
-    vars(path)["prepare_for"] = deadly
+    Drafter.encode = deadly  # type: ignore[assignment, method-assign]
 
 
 if __name__ == "__main__":
     poison(signal.Signals[sys.argv[1]], sys.argv[2])
-    asyncio.run(sweep(archive="main", config=sys.argv[3]))
+    sys.argv = ["firstread", "run", "--json", "--config", sys.argv[3]]
+    cli.main()

@@ -16,6 +16,7 @@ from typing import Any
 import typer
 
 from flows.commands.json_text import json_text
+from flows.environment.outliving import whole
 from flows.environment.stopping import stopped_by, watch_signals
 from flows.tally import SOME_FAILED, STOPPED, USAGE, counted, counting
 from pipeline import logs
@@ -64,7 +65,7 @@ def _interrupted(*, as_json: bool) -> int:
     if _told_once.acquire(blocking=False):
         message = f"stopped by {stopped_by() or 'Ctrl-C'}; what is stored stays, the next run does the rest"
         return _told(
-            "interrupted", message, STOPPED, as_json=as_json, summary=json.loads(counted().as_json())
+            "interrupted", message, STOPPED, as_json=as_json, summary=json.loads(whole(counted()).as_json())
         )
     return STOPPED
 

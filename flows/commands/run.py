@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from flows.commands import table as display
 from flows.commands.progress import counting, progress_bars
+from flows.environment.outliving import whole
 from flows.environment.person import login_name
 from flows.environment.prefect_api import check_site_api, site_api
 from flows.tally import Tally
@@ -73,6 +74,7 @@ def run_sweep(
                     language=asked.language,
                 )
             )
+    tally = whole(tally)
     if show and (absent < len(studies) or not studies):
         display.tally_table(tally)
     if absent:

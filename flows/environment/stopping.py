@@ -26,6 +26,7 @@ PREFECT_SECONDS = 20.0
 LANE = "lane"
 _asked: list[int] = []
 _watching: list[bool] = []
+_interrupted: list[bool] = []
 
 
 def watch_signals(last_words: Callable[[], int]) -> None:
@@ -38,6 +39,7 @@ def watch_signals(last_words: Callable[[], int]) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, _as_interrupt)
     _watching[:] = [True]
+    _interrupted.clear()
     signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
     threading.Thread(target=_watch, args=(reader, writer, last_words), name="stopping", daemon=True).start()
 
@@ -105,6 +107,10 @@ class LaneThreads(ThreadPoolExecutor):
 
 
 def _as_interrupt(_: int, frame: FrameType | None) -> None:
+    """Once: whoever stops a service tells each of its processes, and ours hands it on to us (``outliving``)."""
+    if _interrupted:
+        return
+    _interrupted.append(True)
     handler: Any = signal.getsignal(signal.SIGINT)
     if callable(handler):
         handler(signal.SIGINT, frame)

@@ -102,6 +102,7 @@ class RunLoop:
         self._command = list(command)
         self._folder = folder
         self._environment = environment
+        self._kills = 0
         self._over = threading.Event()
         self._process: subprocess.Popen[bytes] | None = None
         self._thread = threading.Thread(target=self._loop, name=name)
@@ -116,14 +117,24 @@ class RunLoop:
         self._thread.join()
 
     def signal(self, number: signal.Signals, seconds: float = 0.0) -> None:
-        """Signal the run that is on its way; a stopped one goes on after ``seconds``."""
+        """Signal the run that is on its way; a stopped one goes on after ``seconds``.
+
+        Every other SIGKILL is meant for the process that does the work, as a fault of native code would be.
+        """
         process = self._process
         if process is None or process.poll() is not None:
             return
-        _signal(process.pid, number)
         if number == signal.SIGSTOP:
+            held = family(process.pid)[:2]
+            for pid in held:
+                _signal(pid, number)
             time.sleep(seconds)
-            _signal(process.pid, signal.SIGCONT)
+            for pid in held:
+                _signal(pid, signal.SIGCONT)
+            return
+        self._kills += number == signal.SIGKILL
+        inner = number == signal.SIGKILL and self._kills % 2
+        _signal(family(process.pid)[:2][-1] if inner else process.pid, number)
 
     def _loop(self) -> None:
         while not self._over.is_set():

@@ -16,7 +16,7 @@ from pipeline.ledger import LedgerState, WorkFilter
 from pipeline.mending import DEATHS_ALLOWED
 from pipeline.store.store import Store
 from tests.deadly_decoder import alive, deadly, frame_of, seen, write_study
-from tests.integration.test_crashes import folder_site, wait_until_settled
+from tests.integration.test_crashes import folder_site
 from tests.sites import environment, firstread, rows, summary, until
 from tests.store_samples import RECIPE, claim, completeness, discover, outcome, settled, study_uid
 
@@ -29,6 +29,7 @@ def store(database_url: str) -> Iterator[Store]:
 
 ROOT = Path(__file__).resolve().parents[2]
 STUDIES = 8
+BATCH = 4
 
 
 def died_over(store: Store, ids: tuple[int, ...], *at_work: int, **options: Any) -> None:
@@ -111,40 +112,36 @@ def claimable(*ledger_ids: int) -> WorkFilter:
     return WorkFilter(ledger_ids=ledger_ids or None)
 
 
-def test_one_study_kills_its_process(database_url: str, tmp_path: Path) -> None:
+def test_a_study_that_kills_the_model_costs_its_run_nothing_but_itself(
+    database_url: str, tmp_path: Path
+) -> None:
+    """One command: its neighbours are drafted, it is tried alone, and rests as process-died."""
     number = signal.SIGSEGV
-    simulate(STUDIES, tmp_path / "films", seed=11)
+    simulate(BATCH, tmp_path / "films", seed=11)
     config = folder_site(tmp_path, database_url, tmp_path / "films")
     firstread("discover", "--config", str(config), cwd=tmp_path)
     ((deadly, culprit),) = rows(
         database_url, "SELECT study_instance_uid, ledger_id FROM firstread.ledger ORDER BY ledger_id LIMIT 1"
     )
-    expected = [
-        0
-    ]  # the one that kills is the first of the suspects, so that the others of its time follow a run later
-    for death in range(1, DEATHS_ALLOWED + 1):
-        died = subprocess.run(
-            [sys.executable, "-m", "tests.poisoned_run", number.name, deadly, str(config)],
-            cwd=ROOT, env=environment(), capture_output=True, timeout=200, check=False,
-        )  # fmt: skip
-        assert died.returncode == -number, died.stderr.decode()[-2000:]
-        wait_until_settled(database_url)
-        ((reported,),) = rows(database_url, "SELECT count(*) FROM firstread.reports")
-        assert reported == expected[-1]
-        ((suspects,),) = rows(
-            database_url, "SELECT count(*) FROM firstread.ledger WHERE at_work OR deaths > 0"
-        )
-        expected.append(STUDIES - suspects if death == 1 else STUDIES - 1)
-    again = firstread("run", "--json", "--config", str(config), cwd=tmp_path)
-    assert again.returncode == 1, again.stderr
-    assert summary(again)["failed"] == 1
+    run = subprocess.run(
+        [sys.executable, "-m", "tests.poisoned_run", number.name, deadly, str(config)],
+        cwd=ROOT, env=environment(), capture_output=True, timeout=200, check=False, text=True,
+    )  # fmt: skip
+    assert run.returncode == 1, run.stderr
+    told = summary(run)
+    assert (told["discovered"], told["reported"], told["failed"]) == (BATCH, BATCH - 1, 1)
+    assert (told["unchanged"], told["still_failed"]) == (0, 0)
+    followed = [line for line in run.stderr.splitlines() if f"ended by {number.name}" in line]
+    assert len(followed) == DEATHS_ALLOWED
     assert rows(
         database_url,
         "SELECT ledger_id, code, attempts, deaths FROM firstread.ledger WHERE state <> 'reported'",
     ) == [(culprit, "process-died", DEATHS_ALLOWED + 1, DEATHS_ALLOWED)]
-    assert rows(database_url, "SELECT max(token) FROM firstread.ledger WHERE state = 'reported'") <= [(2,)]
-    told = firstread("status", "--config", str(config), cwd=tmp_path)
-    assert "process-died" in told.stdout
+    assert rows(database_url, "SELECT count(*), max(version) FROM firstread.report_version") == [
+        (BATCH - 1, 1)
+    ]
+    shown = firstread("status", "--config", str(config), cwd=tmp_path)
+    assert "process-died" in shown.stdout
     retried = firstread("retry", "--code", "process-died", "--config", str(config), cwd=tmp_path)
     assert retried.returncode == 0, retried.stderr
     well = firstread("run", "--json", "--config", str(config), cwd=tmp_path)

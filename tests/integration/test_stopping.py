@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from flows.commands.simulate import simulate
+from tests.chaos.programs import family
 from tests.sites import environment, rows, until, write_site
 
 WITHIN = 30.0
@@ -38,7 +39,7 @@ def start(config: Path, prefect_api: str = "") -> "subprocess.Popen[str]":
 
 def stopped(run: "subprocess.Popen[str]", number: signal.Signals) -> dict[str, object]:
     """Signal the run; returns its summary, having looked at all that it must not leave or say."""
-    children = _children(run.pid)
+    children = [str(pid) for pid in family(run.pid)[1:]]
     asked = time.monotonic()
     run.send_signal(number)
     out, error = run.communicate(timeout=60)
@@ -60,13 +61,6 @@ def _lives(pid: str) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
         return False
-
-
-def _children(pid: int) -> list[str]:
-    found: list[str] = []
-    for path in Path(f"/proc/{pid}/task").glob("*/children"):
-        found += path.read_text().split()
-    return found
 
 
 @pytest.fixture(scope="module")
