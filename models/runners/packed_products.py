@@ -6,12 +6,15 @@ A packed layer holds its weights in that layout alone, so nothing is held twice.
 """
 
 import platform
-from functools import cache
+from collections.abc import Callable, Mapping
+from functools import cache, partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from models.weight_loading.stored_tensors import Scratch, StoredTensor, in_threads
 
 LEAST = 1 << 14
 """Numbers of a matrix that is worth packing."""
@@ -63,7 +66,7 @@ def pack_language(network: Any) -> dict[str, str]:
     inner = getattr(network, "model", network)
     language = getattr(inner, "language_model", inner)
     table, head = network.get_input_embeddings(), network.get_output_embeddings()
-    tied = head is not None and getattr(head, "weight", None) is table.weight
+    tied = _is_tied(table, head)
     for parent in list(language.modules()):
         for name, child in list(parent.named_children()):
             if type(child) is nn.Linear and child is not head:
@@ -76,6 +79,68 @@ def pack_language(network: Any) -> dict[str, str]:
     if type(head) is nn.Linear:
         network.set_output_embeddings(_packed(head))
     return PACKED
+
+
+def pack_stored(network: Any, tensors: Mapping[str, StoredTensor]) -> frozenset[str]:
+    """Pack the matrices of a language model straight from its files, each converted in the caches of a core.
+
+    ``network`` has no memory yet (meta tensors), and ``tensors`` are stored under its own names. Gives the names of
+    those that it needs no more; what is left ``pack_language`` packs once it is there. Raises as ``StoredTensor.read``.
+    """
+    if not can_pack():
+        return frozenset()
+    inner = getattr(network, "model", network)
+    inside = {id(one) for one in getattr(inner, "language_model", inner).modules()}
+    table, head = network.get_input_embeddings(), network.get_output_embeddings()
+    names = {id(one): name for name, one in network.named_modules()}
+    head_weight, table_weight = f"{names.get(id(head))}.weight", f"{names.get(id(table))}.weight"
+    tied = network.all_tied_weights_keys.get(head_weight)
+    works: list[Callable[[Scratch], None]] = []
+    taken: set[str] = set()
+    for parent in network.modules():
+        for name, child in parent.named_children():
+            if type(child) is not nn.Linear or not (id(parent) in inside or (child is head and not tied)):
+                continue
+            own = {f"{names[id(child)]}.{one}" for one, _ in child.named_parameters(recurse=False)}
+            if child.weight.numel() >= LEAST and own <= tensors.keys():
+                works.append(partial(_pack_read, parent, name, child, names[id(child)], tensors))
+                taken |= own
+    plain = type(table) is nn.Embedding and type(head) is nn.Linear and head.bias is None
+    if plain and tied == table_weight:
+        stored = tensors.get(table_weight)
+        if (
+            stored is not None and stored.dtype is torch.bfloat16
+        ):  # as it lies in the file, so no value is another
+            works.append(partial(_pack_tied, network, stored))
+            taken.add(table_weight)
+    in_threads(works)
+    return frozenset(taken)
+
+
+def _pack_read(
+    parent: nn.Module,
+    attribute: str,
+    layer: nn.Linear,
+    name: str,
+    tensors: Mapping[str, StoredTensor],
+    scratch: Scratch,
+) -> None:
+    bias = None if layer.bias is None else scratch.read(tensors[f"{name}.bias"]).clone()
+    packed = pack_weight(scratch.read(tensors[f"{name}.weight"]))
+    setattr(parent, attribute, PackedLinear(packed, bias, (layer.out_features, layer.in_features)))
+
+
+def _pack_tied(network: Any, stored: StoredTensor, scratch: Scratch) -> None:
+    table = torch.empty(stored.shape, dtype=stored.dtype)
+    stored.read(table, scratch.staging)
+    packed = pack_weight(scratch.read(stored))
+    network.set_input_embeddings(StoredTable(table))
+    network.set_output_embeddings(PackedLinear(packed, None, (stored.shape[0], stored.shape[1])))
+
+
+def _is_tied(table: Any, head: Any) -> bool:
+    weight = getattr(table, "weight", None)
+    return weight is not None and getattr(head, "weight", None) is weight
 
 
 def _as_stored(table: Any) -> StoredTable | None:

@@ -5,7 +5,7 @@ process until its file is closed: a checkpoint stored in 16 bits and held in 32 
 one by one, the weights are in memory once, and a file that is changed afterwards changes nothing.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import MappingProxyType
@@ -16,6 +16,8 @@ from models.weight_loading.placement import Placing
 from models.weight_loading.weight_files import INDEX_SUFFIX, read_index
 from pipeline.errors import StopRun
 
+LayOut = Callable[[Any, Any], Collection[str]]
+"""Takes a network without memory and its stored tensors by name, lays some out itself and gives their names."""
 WEIGHTS_FILE = "model.safetensors"
 GENERATION_FILE = "generation_config.json"
 STORED_AS_HELD = frozenset({"llama", "qwen2", "gemma2", "bloom"})
@@ -68,14 +70,16 @@ def model_files(folder: Path) -> list[Path]:
     return [folder / name for name in sorted(set(read_index(index, present).values()))]
 
 
-def load_placed(network_class: Any, folder: Path, placing: Placing) -> tuple[Any, Any]:
+def load_placed(
+    network_class: Any, folder: Path, placing: Placing, lay_out: LayOut | None = None
+) -> tuple[Any, Any]:
     """A transformers network of ``folder`` as ``placing`` says, not yet on its device, and its loading report.
 
     The stored type needs no conversion, so mapped files go to a GPU without a copy, and a reduction is transformers'
     own while it loads; all else is read as ``load_network`` does. Raises as that.
     """
     if placing.dtype is not None and not placing.reduced:
-        return load_network(network_class, folder, placing.dtype)
+        return load_network(network_class, folder, placing.dtype, lay_out)
     loaded: tuple[Any, Any] = network_class.from_pretrained(
         folder,
         **placing.arguments,
@@ -87,11 +91,14 @@ def load_placed(network_class: Any, folder: Path, placing: Placing) -> tuple[Any
     return loaded
 
 
-def load_network(network_class: Any, folder: Path, dtype: Any) -> tuple[Any, Any]:
+def load_network(
+    network_class: Any, folder: Path, dtype: Any, lay_out: LayOut | None = None
+) -> tuple[Any, Any]:
     """A transformers network of ``folder`` on the CPU in ``dtype``, and its loading report.
 
-    ``network_class`` is a class of transformers or AutoModelForCausalLM. Raises OSError, ValueError, KeyError and
-    ImportError as ``from_pretrained`` does, StopRun as ``open_tensors``.
+    ``network_class`` is a class of transformers or AutoModelForCausalLM. ``lay_out`` is asked where tensors can go
+    from the files to where it wants them; elsewhere it is not, and whoever gave it lays them out afterwards. Raises
+    OSError, ValueError, KeyError and ImportError as ``from_pretrained`` does, StopRun as ``open_tensors``.
     """
     import accelerate
     import transformers
@@ -104,8 +111,9 @@ def load_network(network_class: Any, folder: Path, dtype: Any) -> tuple[Any, Any
         with accelerate.init_empty_weights(), no_init_weights():
             network_class = type(network_class.from_config(config, trust_remote_code=False))
     config = network_class.config_class.from_pretrained(folder, local_files_only=True)
-    with open_tensors(model_files(folder)) as tensors:
-        network, report = _named_alike(network_class, config, tensors, dtype), NOTHING_AMISS
+    files = model_files(folder)
+    with open_tensors(files) as tensors:
+        network, report = _named_alike(network_class, config, files, dtype, lay_out), NOTHING_AMISS
         if network is None:
             network, report = network_class.from_pretrained(
                 None, config=config, state_dict=tensors, dtype=dtype, output_loading_info=True
@@ -118,8 +126,10 @@ def load_network(network_class: Any, folder: Path, dtype: Any) -> tuple[Any, Any
     return network, report
 
 
-def _named_alike(network_class: Any, config: Any, tensors: Mapping[str, Any], dtype: Any) -> Any:
-    """The network with ``tensors`` put in by their names; None unless they are exactly its own in float32.
+def _named_alike(
+    network_class: Any, config: Any, files: Sequence[Path], dtype: Any, lay_out: LayOut | None
+) -> Any:
+    """The network with the tensors of ``files`` put in by their names; None unless they are exactly its own in float32.
 
     transformers' way is to look for each tensor under the names that other releases gave it, which takes longer than
     reading them. What is not exactly the network's own is its to read, and to report.
@@ -128,23 +138,28 @@ def _named_alike(network_class: Any, config: Any, tensors: Mapping[str, Any], dt
     import torch
     from transformers.initialization import no_init_weights
 
+    from models.weight_loading.stored_tensors import Scratch, StoredTensor, in_threads, open_stored
+
     if config.model_type not in STORED_AS_HELD or dtype != torch.float32:
         return None
     with accelerate.init_empty_weights(include_buffers=False), no_init_weights():
         network = network_class(config)
-    own, tied = network.state_dict(), set(network.all_tied_weights_keys)
-    if set(own) - tied != set(tensors):
-        return None
-    if any(tuple(tensors[name].get_shape()) != tuple(own[name].shape) for name in tensors):
-        return None
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # a tensor is too small to share: threads would wait for each other at every one
-    try:
-        read = {name: tensors[name][...].to(dtype) for name in tensors}
-    finally:
-        torch.set_num_threads(threads)
+    own, ties = network.state_dict(), network.all_tied_weights_keys
+    with open_stored(files) as tensors:
+        if set(own) - set(ties) != set(tensors):
+            return None
+        if any(tensors[name].shape != tuple(own[name].shape) for name in tensors):
+            return None
+        laid = frozenset(lay_out(network, tensors)) if lay_out else frozenset()
+        read = {name: torch.empty(tensors[name].shape) for name in tensors if name not in laid}
+
+        def reading(tensor: StoredTensor, into: Any) -> Callable[[Scratch], None]:
+            return lambda scratch: tensor.read(into, scratch.staging)
+
+        in_threads(reading(tensors[name], into) for name, into in read.items())
     network.load_state_dict(read, strict=False, assign=True)
-    network.tie_weights()
+    if not laid.intersection(ties.values()):
+        network.tie_weights()
     if any(one.is_meta for one in (*network.parameters(), *network.buffers())):
         return None
     return network.eval()

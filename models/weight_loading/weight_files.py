@@ -33,10 +33,11 @@ READ_WITH_WEIGHTS = frozenset({".json", ".safetensors", ".gguf", ".model", ".txt
 
 @dataclass(frozen=True, slots=True)
 class TensorInfo:
-    """One tensor as a header states it."""
+    """One tensor as a header states it; ``start`` counts bytes from the end of the header."""
 
     dtype: str
     shape: tuple[int, ...]
+    start: int = 0
 
     @property
     def count(self) -> int:
@@ -334,7 +335,7 @@ def _stated(stated: Any) -> tuple[TensorInfo | None, tuple[int, int] | None]:
         return None, None
     if span[0] > span[1]:
         return None, None
-    return TensorInfo(dtype, tuple(shape)), (span[0], span[1])
+    return TensorInfo(dtype, tuple(shape), span[0]), (span[0], span[1])
 
 
 def _is_size(value: Any) -> bool:

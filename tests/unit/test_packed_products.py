@@ -1,6 +1,8 @@
 """Products by oneDNN's packed weights: the same texts, and weights that are in memory once."""
 
 import copy
+import os
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,8 +10,12 @@ import torch
 import transformers
 
 from models.runners import packed_products
-from models.runners.packed_products import PackedLinear, StoredTable, can_pack, pack_language
+from models.runners.packed_products import PackedLinear, StoredTable, can_pack, pack_language, pack_stored
+from models.weight_loading import stored_tensors
+from models.weight_loading.tensors import load_network
+from pipeline.errors import StopRun
 from tests.tiny_qwen import build_network, build_tokenizer
+from tests.tiny_text import build_network as build_text
 
 PROMPTS = torch.tensor([[5, 9, 13, 17, 30, 31, 32, 33], [40, 41, 42, 43, 44, 45, 46, 47]])
 SHAPE: dict[str, Any] = {
@@ -20,8 +26,9 @@ SHAPE: dict[str, Any] = {
 
 @pytest.fixture(autouse=True)
 def every_matrix(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Small networks are packed too."""
+    """Small networks are packed too, and read in several pieces."""
     monkeypatch.setattr(packed_products, "LEAST", 1)
+    monkeypatch.setattr(stored_tensors, "PIECE", 96)
     if not can_pack():
         pytest.skip("this torch or this processor has no packed products")
 
@@ -96,3 +103,51 @@ def test_another_type_and_a_processor_without_them_are_left_alone(monkeypatch: p
     monkeypatch.setattr(packed_products, "can_pack", lambda: False)
     assert not pack_language(network)
     assert type(network.lm_head) is torch.nn.Linear
+
+
+KINDS = [("llama", False), ("llama", True), ("qwen2", False), ("gemma2", True), ("bloom", True)]
+
+
+def opened(folder: Path) -> tuple[Any, Any]:
+    """A folder read with its matrices packed on the way, and as transformers reads it, packed afterwards."""
+    ours, report = load_network(transformers.AutoModelForCausalLM, folder, torch.float32, pack_stored)
+    assert not any(report.values())
+    theirs = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    for network in (ours, theirs):
+        assert pack_language(network)
+    return ours, theirs.eval()
+
+
+@pytest.mark.parametrize(("kind", "tied"), KINDS)
+def test_packed_from_the_files_a_network_computes_what_it_does_when_packed_later(
+    kind: str, tied: bool, tmp_path: Path
+) -> None:
+    built = build_text(kind, 300)
+    built.config.tie_word_embeddings = tied
+    type(built)(built.config).to(torch.bfloat16).save_pretrained(tmp_path, max_shard_size="60KB")
+    ours, later = opened(tmp_path)
+    with torch.inference_mode():
+        assert torch.equal(ours(PROMPTS).logits, later(PROMPTS).logits)
+    kinds = [type(one) for one in ours.modules()]
+    assert kinds == [type(one) for one in later.modules()]
+    assert PackedLinear in kinds
+    assert plain_bytes(ours) == plain_bytes(later)
+
+
+@pytest.mark.parametrize("stored", [torch.float16, torch.float32])
+def test_other_types_of_files_are_packed_too(stored: torch.dtype, tmp_path: Path) -> None:
+    llama(tied=True, stored=stored).to(stored).save_pretrained(tmp_path)
+    ours, later = opened(tmp_path)
+    assert written(ours) == written(later)
+
+
+def test_a_file_that_becomes_shorter_while_it_is_read_stops_the_run(tmp_path: Path) -> None:
+    llama(tied=False).to(torch.bfloat16).save_pretrained(tmp_path)
+    path = tmp_path / "model.safetensors"
+
+    def cut(network: Any, tensors: Any) -> frozenset[str]:
+        os.truncate(path, path.stat().st_size // 2)
+        return pack_stored(network, tensors)
+
+    with pytest.raises(StopRun, match="became shorter"):
+        load_network(transformers.LlamaForCausalLM, tmp_path, torch.float32, cut)

@@ -45,6 +45,8 @@ def load_text_model(folder: Path, recipe: TextRecipe, precision: str = "auto") -
     """
     from transformers import AutoModelForCausalLM
 
+    from models.runners.packed_products import pack_stored  # torch takes seconds
+
     weights = folder / "base" if recipe.expert_adapter else folder
     decoding = read_decoding(weights, greedy=recipe.greedy)
     if recipe.repetition_penalty is not None:
@@ -69,7 +71,9 @@ def load_text_model(folder: Path, recipe: TextRecipe, precision: str = "auto") -
                 **extra,
             )
         else:
-            loaded = load_placed(AutoModelForCausalLM, weights, placing)
+            # experts are laid over the plain matrices, before anything is packed
+            lay_out = None if recipe.expert_adapter else pack_stored
+            loaded = load_placed(AutoModelForCausalLM, weights, placing, lay_out)
     except (OSError, ValueError, KeyError, ImportError) as error:
         message = (
             f"{folder} cannot be loaded as a causal language model ({type(error).__name__}): it needs config.json, "
