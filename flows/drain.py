@@ -82,6 +82,7 @@ async def drain(workplace: Workplace, *wanted: WorkFilter) -> Tally:
     asyncio.get_running_loop().set_default_executor(LaneThreads(concurrency + LANE_THREADS))
     begun = await asyncio.to_thread(workplace.store.now)
     lanes = _Lanes(workplace.settings.model.generate_batch)
+    workplace.over = False
     try:
         async with asyncio.TaskGroup() as group:
             renewing = group.create_task(_renew(workplace, lanes))
@@ -92,8 +93,11 @@ async def drain(workplace: Workplace, *wanted: WorkFilter) -> Tally:
             group.create_task(_write(workplace, lanes))
             await group.create_task(_store(workplace, lanes))
             renewing.cancel()
-    except BaseExceptionGroup as errors:
-        raise _first(errors) from None
+    except BaseException as error:
+        workplace.over = True
+        if isinstance(error, BaseExceptionGroup):
+            raise _first(error) from None
+        raise
     finally:
         count(Tally().plus(lanes.settled))
         if lanes.claims:

@@ -121,7 +121,9 @@ def _encode_alike(batch: ModelBatch) -> list[ModelBatch]:
         encoded = _encoded(workplace, brought)
     except StopRun:
         raise
-    except Exception as error:  # noqa: BLE001 - isolated below, recorded per study
+    except Exception as error:  # isolated below, recorded per study
+        if workplace.over:
+            raise
         if len(brought) > 1:
             return [part for one in brought for part in _encode_alike(ModelBatch(workplace, [one]))]
         return [_refused(workplace, brought, {0: error})]
@@ -152,7 +154,9 @@ def _write(batch: ModelBatch) -> list[Outcome]:
         drafts = workplace.drafter_for(brought[0].image_set).write(batch.encoded)
     except StopRun:
         raise
-    except Exception as error:  # noqa: BLE001 - isolated below, recorded per study
+    except Exception as error:  # isolated below, recorded per study
+        if workplace.over:
+            raise
         if len(brought) == 1:
             return [path.settled(workplace, brought[0].claim, error, brought[0].completeness)]
         alone = (part for one in brought for part in _encode(ModelBatch(workplace, [one])))

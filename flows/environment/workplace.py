@@ -71,6 +71,8 @@ class Workplace:
         check_site_tasks(settings, self.model, self.language)
         self.routes = site_routes(settings)
         self.owner = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+        self.over = False
+        """The run ended early: nobody waits for a thread that is still at a call, and what it needs may be closed."""
         self._stack = ExitStack()
         self._archives: dict[str, Archive] = {}
         self._opening = threading.RLock()

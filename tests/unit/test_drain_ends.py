@@ -6,12 +6,14 @@ meets every await of the other lanes.
 """
 
 import asyncio
+import threading
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -98,7 +100,12 @@ def place(trouble: Trouble) -> Any:
     drafter = SimpleNamespace(recipe="recipe", batches_together=2)
     settings = SimpleNamespace(model=model, policy=policy, archives=archives)
     return SimpleNamespace(
-        settings=settings, drafter=drafter, recipe_of=lambda _: "recipe", owner="me", store=Ledger(trouble)
+        settings=settings,
+        drafter=drafter,
+        recipe_of=lambda _: "recipe",
+        owner="me",
+        store=Ledger(trouble),
+        over=False,
     )
 
 
@@ -174,6 +181,46 @@ def test_a_run_without_trouble_ends_well(monkeypatch: pytest.MonkeyPatch) -> Non
     raised, ended, _ = run(Trouble("", 0, 0, ERRORS[0]), monkeypatch)
     assert raised is None
     assert ended.store.next == STUDIES
+
+
+@pytest.mark.parametrize("stage", ["encode", "write"])
+def test_what_a_lane_meets_after_the_run_has_ended_is_no_fault_of_its_studies(
+    stage: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Found by the chaos run: a full disk ended it, and a batch on its way met a model that was closed."""
+    works = {"encode": stages.encode, "write": stages.write}[stage]
+    at = place(Trouble("", 0, 0, ERRORS[0]))
+    stand_in(monkeypatch, at.store.trouble)
+    begun, closed, calls = threading.Event(), threading.Event(), list[int]()
+
+    def meets_what_is_closed(*_: Any) -> None:
+        calls.append(1)
+        begun.set()
+        assert closed.wait(20)
+        raise RuntimeError("cannot schedule new futures after shutdown")
+
+    at.drafter = SimpleNamespace(batches_together=1, **{stage: meets_what_is_closed})
+    at.drafter_for, at.at_work = lambda _: at.drafter, SimpleNamespace(on=lambda _: nullcontext())
+
+    async def one(batch: stages.ModelBatch) -> Any:
+        studies: Any = [SimpleNamespace(claim=one.claim, image_set=None, told=SimpleNamespace(context=None))
+                        for one in batch.brought]  # fmt: skip
+        return await works(stages.ModelBatch(at, studies, encoded=cast(Any, object())))
+
+    async def full(*_: Any) -> None:
+        await asyncio.to_thread(begun.wait, 20)
+        raise StopRun("disk-full", "no room")
+
+    monkeypatch.setattr(stages, stage, one)
+    monkeypatch.setattr(drain, "_renew", full)
+    with pytest.raises(StopRun, match="disk-full"):
+        asyncio.run(drain.drain(at, WorkFilter("main")))
+    closed.set()
+    for thread in threading.enumerate():
+        if thread.name.startswith("lane"):
+            thread.join(20)
+    assert calls == [1], "nobody is tried alone after the end"
+    assert not caplog.records
 
 
 def test_an_item_that_comes_with_the_cancellation_does_not_swallow_it(
