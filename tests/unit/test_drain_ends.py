@@ -199,7 +199,7 @@ def test_what_a_lane_meets_after_the_run_has_ended_is_no_fault_of_its_studies(
         assert closed.wait(20)
         raise RuntimeError("cannot schedule new futures after shutdown")
 
-    at.drafter = SimpleNamespace(batches_together=1, **{stage: meets_what_is_closed})
+    at.drafter = SimpleNamespace(batches_together=1, encode=meets_what_is_closed, write=meets_what_is_closed)
     at.drafter_for, at.at_work = lambda _: at.drafter, SimpleNamespace(on=lambda _: nullcontext())
 
     async def one(batch: stages.ModelBatch) -> Any:
