@@ -240,8 +240,9 @@ class Provenance:
     """What made the draft. ``recipe`` is the digest over weights, engine manifest, prompts, schema and code version.
 
     ``runner`` names what really ran the encoder ("tensorrt", "tensorrt-rtx", "onnxruntime-cuda", "onnxruntime-cpu",
-    "torch"); ``parts`` holds the digests and versions that the recipe was made of. ``reasoning`` is what a model
-    thought in words before it wrote the "report" or the "impression": kept here, and in no resource, page or message.
+    "openvino-cpu", "torch"); ``parts`` holds the digests and versions that the recipe was made of. ``reasoning`` is
+    what a model thought in words before it wrote the "report" or the "impression": kept here, and in no resource, page
+    or message.
     """
 
     model_id: str

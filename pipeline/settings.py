@@ -222,7 +222,7 @@ class ModelSettings(Table):
         default=None, description="folder of the weights; those that ship where not set"
     )
     require_runner: Literal[
-        "", "tensorrt", "tensorrt-rtx", "onnxruntime-cuda", "onnxruntime-cpu", "torch"
+        "", "tensorrt", "tensorrt-rtx", "onnxruntime-cuda", "onnxruntime-cpu", "openvino-cpu", "torch"
     ] = ""
     encode_batch: int = Field(default=8, ge=1, le=256)
     generate_batch: int = Field(default=32, ge=1, le=256)

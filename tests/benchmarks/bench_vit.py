@@ -24,6 +24,7 @@ import torch
 from transformers import ViTConfig, ViTModel
 
 from models.runners.encoder import EncoderSource, OnnxEncoder, TorchEncoder, export_encoder
+from models.runners.openvino_encoder import quiet_openvino
 from models.runners.quantize import has_vnni, quantised_graph
 
 FP32_SHARE, INT8_RATIO = 0.95, 1.7
@@ -58,8 +59,7 @@ def plain_session(graph: Path, threads: int) -> ort.InferenceSession:
 
 def openvino_sides(graph: Path, pixels: np.ndarray, threads: int) -> dict[str, Run]:
     """OpenVINO in float32, as one stream over all threads and as one stream a thread."""
-    import openvino
-
+    openvino = quiet_openvino()
     core, sides = openvino.Core(), {}
     for name, streams in (("openvino", 1), ("openvino, streams", threads)):
         options = {

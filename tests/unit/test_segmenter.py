@@ -130,7 +130,7 @@ def test_a_folder_of_stu_net_is_opened(tmp_path: Path) -> None:
     torch.save(checkpoint, tmp_path / "fold_0" / "checkpoint_final.pth")
     convert(tmp_path)
     with open_family(show("nnunet"), choice(tmp_path), tmp_path / "cache") as family:
-        assert family.runner == "onnxruntime-cpu"
+        assert family.runner == "openvino-cpu"
         volume = StudyVolume(
             np.full((10, 40, 30), 50, np.int16), np.diag([4.0, 4.0, 4.0, 1.0])[::1], (), "CT"
         )

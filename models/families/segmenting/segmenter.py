@@ -79,6 +79,7 @@ class SegmenterFamily:
             self._stack = stack.pop_all()
         self.parts = {
             **parts,
+            "runner": self.runner,
             "orientation": told.orientation,
             **{f"source/{path.name}": _digest(path) for path in _ANSWERING},
         }
@@ -225,7 +226,8 @@ def _tower(model_id: str, plan: Plan | BundlePlan, fold: Fold) -> Tower:
         pattern = fixed_pixels((2, 1, *plan.patch)) * np.float32(2) - np.float32(1)
         return EncoderSource(load_network(plan, fold), {INPUT: pattern}, (OUTPUT,))
 
-    return Tower(model_id, _plain(fold.digests), _SHAPING, source, source, fold.weights.stat().st_size)
+    size = fold.weights.stat().st_size
+    return Tower(model_id, _plain(fold.digests), _SHAPING, source, source, size, convolving=True)
 
 
 def _plain(digests: Mapping[str, str]) -> dict[str, str]:
