@@ -91,7 +91,7 @@ async def write(batch: ModelBatch) -> list[Outcome]:
 
 
 async def store(batch: OutcomeBatch) -> list[LedgerState | None]:
-    """Commit each outcome in its own transaction; returns the resting states, None for what was unchanged."""
+    """Store each outcome, whole or not at all; returns the resting states, None for what was unchanged."""
     return await asyncio.to_thread(_store, batch)
 
 

@@ -1,13 +1,14 @@
-"""Writing what a study's work came to: one transaction per study, with everything it brings or nothing."""
+"""Writing what the work on studies came to: several in one transaction, and alone where one of them is refused."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import psycopg
 
-from pipeline.errors import FailStudy, FirstreadError, RetryLater, SkipStudy, StopRun
+from pipeline.errors import FirstreadError, RetryLater, StopRun
 from pipeline.ledger import Completeness, ReportOutcome, SettledOutcome
+from pipeline.store import saving
 from pipeline.store.claims import lost_claim
 from pipeline.store.codec import as_json
 from pipeline.store.connections import Connection
@@ -16,154 +17,118 @@ from pipeline.store.statements import statement
 from pipeline.store.values import SavedVersion
 
 Outcome = TypeVar("Outcome", ReportOutcome, SettledOutcome)
+Part = TypeVar("Part")
 Given = TypeVar("Given")
 Values = Mapping[str, Any]
 Row = tuple[Any, ...]
 Cursor = psycopg.Cursor[Row]
 
 
-class Writing(NamedTuple, Generic[Outcome, Given]):
+class Writing(NamedTuple, Generic[Outcome, Part, Given]):
     """How one kind of outcome is written: by which statement, with which values, and what its row says."""
 
-    statement: Callable[[Outcome], str]
-    values: Callable[[Outcome], Values]
+    statement: str
+    prepared: Callable[[Outcome], Part]
     """Raises FailStudy where the outcome cannot be stored."""
-    answer: Callable[[Outcome, Row | None], Given]
-    """Raises the error that the row tells."""
+    fits: Callable[[Sequence[Part], Part], bool]
+    """Whether a transaction that writes the first may write the second too."""
+    values: Callable[[Sequence[Part]], Values]
+    answers: Callable[[Sequence[Part], Row | None], list[Given | FirstreadError]]
+    """Of each, its result or error; empty where nothing was written and each is to be given alone."""
 
 
 def each(
-    connection: Connection, many: Sequence[Outcome], writing: Writing[Outcome, Given]
+    connection: Connection, many: Sequence[Outcome], writing: Writing[Outcome, Part, Given]
 ) -> list[Given | FirstreadError]:
-    """Write every outcome in its own transaction; returns its result or its error, in order.
+    """Write every outcome whole or not at all; returns its result or its error, in order.
 
-    They are sent one behind the other without waiting (PostgreSQL manual, libpq Pipeline Mode), each prepared while the
-    server writes the one before. Commits wait for the disk together: each is made without waiting, and one last commit
-    that does wait makes all of them durable before this returns (Asynchronous Commit). Errors of the database itself,
-    not of one study, are raised as they came.
+    Those that fit together are one transaction. Such batches are sent one behind the other without waiting (PostgreSQL
+    manual, libpq Pipeline Mode), each prepared while the server writes the one before. A batch in which one is refused
+    leaves nothing, and each of it is written alone and gets its own answer. Commits wait for the disk together: each is
+    made without waiting, and one last commit that does wait makes all of them durable before this returns (Asynchronous
+    Commit). Errors of the database itself, not of one study, are raised as they came.
     """
+    heard: dict[int, Given | FirstreadError] = {}
+    parts: dict[int, Part] = {}
+    batches = _batches(many, writing, parts, heard)
     if len(many) == 1:
-        return [_alone(connection, many[0], writing, "on")]
-    heard = _sent_together(connection, many, writing)
-    for place, outcome in enumerate(many):
+        for _ in batches:
+            only = _alone(connection, parts[0], writing, "on")
+            heard[0] = only
+        return [heard[0]]
+    _send(connection, batches, writing, parts, heard)
+    for place, part in parts.items():
         if place not in heard:
-            alone = _alone(connection, outcome, writing, "off")
+            alone = _alone(connection, part, writing, "off")
             heard[place] = alone
     connection.execute(statement("ledger", "flush_commits"))
     return [heard[place] for place in range(len(many))]
 
 
-def _sent_together(
-    connection: Connection, many: Sequence[Outcome], writing: Writing[Outcome, Given]
-) -> dict[int, Given | FirstreadError]:
-    """The result of each outcome by its place; those that the database refused, and those not sent, are not among them.
+def _batches(
+    many: Sequence[Outcome],
+    writing: Writing[Outcome, Part, Given],
+    parts: dict[int, Part],
+    heard: dict[int, Given | FirstreadError],
+) -> Iterator[list[int]]:
+    """Places of what is written together, in order; ``parts`` gets what is to be written, ``heard`` what cannot be."""
+    batch: list[int] = []
+    for place, outcome in enumerate(many):
+        try:
+            part = writing.prepared(outcome)
+        except FirstreadError as error:
+            heard[place] = error
+            continue
+        if batch and not writing.fits([parts[one] for one in batch], part):
+            yield batch
+            batch = []
+        parts[place] = part
+        batch.append(place)
+    if batch:
+        yield batch
+
+
+def _send(
+    connection: Connection,
+    batches: Iterator[list[int]],
+    writing: Writing[Outcome, Part, Given],
+    parts: Mapping[int, Part],
+    heard: dict[int, Given | FirstreadError],
+) -> None:
+    """Put each one's result into ``heard``, but not of batches that were refused, and of those that were not sent.
 
     They are to be written once more: what was written and not heard of gives the same answer again.
     """
-    heard: dict[int, Given | FirstreadError] = {}
-    sent: dict[int, Cursor] = {}
+    sent: list[tuple[list[int], Cursor]] = []
     try:
         with connection.pipeline() as pipeline:
-            for place, outcome in enumerate(many):
-                try:
-                    values = {**writing.values(outcome), "commit": "off"}
-                except FirstreadError as error:
-                    heard[place] = error
-                    continue
-                sent[place] = connection.cursor()
-                sent[place].execute(writing.statement(outcome), values)
+            for batch in batches:
+                values = {**writing.values([parts[place] for place in batch]), "commit": "off"}
+                sent.append((batch, connection.cursor()))
+                sent[-1][1].execute(statement("ledger", writing.statement), values)
                 pipeline.sync()  # the end of its transaction
     except psycopg.Error:
         if connection.closed:
             raise
-    for place, cursor in sent.items():
+    for batch, cursor in sent:
         if cursor.pgresult is not None:
-            try:
-                heard[place] = writing.answer(many[place], cursor.fetchone())
-            except FirstreadError as error:
-                heard[place] = error
-    return heard
+            answers = writing.answers([parts[place] for place in batch], cursor.fetchone())
+            heard.update(zip(batch, answers, strict=False))
 
 
 def _alone(
-    connection: Connection, outcome: Outcome, writing: Writing[Outcome, Given], commit: str
+    connection: Connection, part: Part, writing: Writing[Outcome, Part, Given], commit: str
 ) -> Given | FirstreadError:
     try:
-        values = {**writing.values(outcome), "commit": commit}
-        return writing.answer(outcome, connection.execute(writing.statement(outcome), values).fetchone())
-    except FirstreadError as error:
-        return error
+        values = {**writing.values([part]), "commit": commit}
+        row = connection.execute(statement("ledger", writing.statement), values).fetchone()
     except psycopg.Error as error:
         known = translated(error)
         if isinstance(known, RetryLater | StopRun):
             raise
         return known
-
-
-def _saved(outcome: ReportOutcome, row: Row | None) -> SavedVersion:
-    """Raises LostClaim, FailStudy("report-signed"), SkipStudy("duplicate-study")."""
-    answer, version = row[:2] if row is not None else ("lost", None)
-    if answer == "signed":
-        raise FailStudy(
-            "report-signed", "a person has taken over this report; the machine does not overwrite it"
-        )
-    if answer == "duplicate":
-        raise SkipStudy("duplicate-study", "the same study was reported meanwhile from another archive")
-    if answer != "saved":
-        raise lost_claim()
-    return SavedVersion(outcome.claim.ledger_id, outcome.diagnostic_report_id, version)
-
-
-def _settled(outcome: SettledOutcome, row: Row | None) -> None:
-    """Raises LostClaim."""
-    if row is None or row[0] != "saved":
-        raise lost_claim()
-
-
-def _report_values(outcome: ReportOutcome) -> Values:
-    """The parameters of ``save_report`` and ``save_with_masks``. Raises FailStudy."""
-    report = {
-        "report_id": outcome.diagnostic_report_id,
-        "accession_number": outcome.accession_number,
-        "completeness": outcome.completeness,
-        "draft": outcome.draft,
-        "checks": outcome.checks,
-        "left_out": outcome.left_out,
-        "received": outcome.received,
-        "patient_key": outcome.patient_key,
-    }
-    return {
-        "ledger_id": outcome.claim.ledger_id,
-        "token": outcome.claim.token,
-        "report": as_json(report),
-        "resources": as_json([resource.body for resource in outcome.resources]),
-        "audit": as_json(outcome.audit),
-        "series": [preview.ref.series_instance_uid for preview in outcome.previews],
-        "instances": [preview.ref.sop_instance_uid for preview in outcome.previews],
-        "frames": [preview.frame for preview in outcome.previews],
-        "rows": [preview.original_rows for preview in outcome.previews],
-        "columns": [preview.original_columns for preview in outcome.previews],
-        "jpegs": [preview.jpeg for preview in outcome.previews],
-        **(_mask_values(outcome) if _has_masks(outcome) else {}),
-    }
-
-
-def _has_masks(outcome: ReportOutcome) -> bool:
-    return bool(outcome.masks) or any(one.overlay for one in outcome.previews)
-
-
-def _mask_values(outcome: ReportOutcome) -> Values:
-    """The further parameters of ``save_with_masks``."""
-    drawn = [(number, one.overlay) for number, one in enumerate(outcome.previews) if one.overlay]
-    return {
-        "report_id": outcome.diagnostic_report_id,
-        "mask_series": [one.ref.series_instance_uid for one in outcome.masks],
-        "mask_instances": [one.ref.sop_instance_uid for one in outcome.masks],
-        "mask_classes": [one.sop_class_uid for one in outcome.masks],
-        "mask_contents": [one.content for one in outcome.masks],
-        "ordinals": [number for number, _ in drawn],
-        "overlays": [png for _, png in drawn],
-    }
+    (answer,) = writing.answers([part], row)
+    return answer
 
 
 def _settled_values(outcome: SettledOutcome) -> Values:
@@ -193,9 +158,13 @@ def _completeness(known: Completeness | None) -> dict[str, Any]:
     return {**asdict(known), "manifest_digest": known.manifest_digest or None}
 
 
-SAVING = Writing(
-    lambda outcome: statement("ledger", "save_with_masks" if _has_masks(outcome) else "save_report"),
-    _report_values,
-    _saved,
+SAVING: Writing[ReportOutcome, saving.PreparedReport, SavedVersion] = Writing(
+    "save_reports", saving.prepared, saving.fits, saving.values, saving.answers
 )
-SETTLING = Writing(lambda _: statement("ledger", "settle_study"), _settled_values, _settled)
+SETTLING: Writing[SettledOutcome, Values, None] = Writing(
+    "settle_study",
+    _settled_values,
+    lambda _, __: False,
+    lambda parts: parts[0],
+    lambda _, row: [None if row is not None and row[0] == "saved" else lost_claim()],
+)

@@ -1,8 +1,8 @@
 """The store: everything Firstread keeps in Postgres, behind one class that threads share.
 
-Each call is its own transaction (``save`` and ``settle``: one per study). A call survives a restart of the server: it
-tries again for ``patience_seconds`` and then raises RetryLater("database-away"). What a repeated call could do
-twice is made harmless by fencing tokens, call numbers and deterministic ids.
+Each call is its own transaction, but for ``settle_many``, which has one for each study. A call survives a restart of
+the server: it tries again for ``patience_seconds`` and then raises RetryLater("database-away"). What a repeated call
+could do twice is made harmless by fencing tokens, call numbers and deterministic ids.
 """
 
 import uuid
@@ -293,7 +293,9 @@ class Store:
         return saved
 
     def save_many(self, many: Sequence[ReportOutcome]) -> list[SavedVersion | FirstreadError]:
-        """``save`` each in its own transaction; returns each one's version or error, in order, once all are durable.
+        """``save`` each; returns each one's version or error, in order, once all are durable.
+
+        Several are one transaction where none of them is refused, else each is one of its own.
 
         Raises RetryLater and StopRun for what is wrong with the database itself.
         """

@@ -273,23 +273,19 @@ FROM unnest(%(ledger_ids)s::bigint[], %(tokens)s::bigint[]) AS c (ledger_id, tok
 WHERE l.ledger_id = c.ledger_id AND l.token = c.token AND l.lease_owner IS NOT NULL
 RETURNING l.ledger_id, l.token;
 
--- name: save_report
-SELECT s.outcome, s.version
+-- name: save_reports
+SELECT s.outcomes, s.versions
 FROM set_config('synchronous_commit', %(commit)s, true),
-     save_report(
-         %(ledger_id)s, %(token)s, %(report)s::jsonb, %(resources)s::jsonb, %(audit)s::json,
-         %(series)s::text[], %(instances)s::text[], %(frames)s::integer[],
-         %(rows)s::integer[], %(columns)s::integer[], %(jpegs)b::bytea[]) AS s;
-
--- name: save_with_masks
-SELECT s.outcome, s.version, CASE WHEN s.outcome = 'saved' THEN save_masks(
-           %(report_id)s, s.version, %(mask_series)s::text[], %(mask_instances)s::text[], %(mask_classes)s::text[],
-           %(mask_contents)b::bytea[], %(ordinals)s::integer[], %(overlays)b::bytea[]) END
-FROM set_config('synchronous_commit', %(commit)s, true),
-     save_report(
-         %(ledger_id)s, %(token)s, %(report)s::jsonb, %(resources)s::jsonb, %(audit)s::json,
-         %(series)s::text[], %(instances)s::text[], %(frames)s::integer[],
-         %(rows)s::integer[], %(columns)s::integer[], %(jpegs)b::bytea[]) AS s;
+     save_reports(
+         %(ledger_ids)s::bigint[], %(tokens)s::bigint[], %(reports)b::text[],
+         %(event_places)s::integer[], %(events)b::text[],
+         %(resource_places)s::integer[], %(resource_types)b::text[], %(resource_ids)b::text[], %(resources)b::text[],
+         %(preview_places)s::integer[], %(preview_ordinals)s::integer[], %(preview_series)b::text[],
+         %(preview_instances)b::text[], %(preview_frames)s::integer[], %(preview_rows)s::integer[],
+         %(preview_columns)s::integer[], %(preview_jpegs)b::bytea[],
+         %(mask_places)s::integer[], %(mask_series)b::text[], %(mask_instances)b::text[], %(mask_classes)b::text[],
+         %(mask_contents)b::bytea[],
+         %(overlay_places)s::integer[], %(overlay_ordinals)s::integer[], %(overlays)b::bytea[]) AS s;
 
 -- name: settle_study
 SELECT s.outcome
