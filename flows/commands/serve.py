@@ -10,11 +10,13 @@ from functools import partial
 
 from flows.environment.listener_health import read_health
 from flows.environment.noted_configuration import note_configuration
+from flows.environment.site import site_of
 from flows.knowledge import SiteKnowledge
-from pipeline.fhir.audit_events import rest_access
+from pipeline.fhir.audit_events import rest_access, study_reopened
 from pipeline.fhir.codes import finding_name
 from pipeline.fhir.door_events import door as door_event
 from pipeline.fhir.published import published
+from pipeline.lookup import ReportRow
 from pipeline.settings import Settings
 from pipeline.store.opening import Purpose, open_store
 from pipeline.store.store import Store
@@ -49,9 +51,17 @@ def serve_forever(settings: Settings, *, host: str | None, port: int | None) -> 
             names=finding_name,
             viewer_url=settings.serve.viewer_url,
             knowledge=SiteKnowledge(store, settings.knowledge) if settings.knowledge else None,
+            anew=partial(draft_anew, settings, store),
         )
         with _told_at_intervals(app.state.doors):
             serve(app, host, port, ready=partial(_say, token))
+
+
+def draft_anew(settings: Settings, store: Store, report: ReportRow, asked_by: str) -> bool:
+    """A person asks on the page that a study be drafted anew; False where it cannot be."""
+    site, now = site_of(settings, report.archive), datetime.now(UTC)
+    event = study_reopened(site, report.study_instance_uid, asked_by, "asked on its page", now, again=True)
+    return store.draft_anew(report.report_id, event)
 
 
 def _listener(settings: Settings) -> dict[str, str | int | None] | None:

@@ -22,6 +22,7 @@ from flows.environment.code_version import code_version, program_digest
 from flows.environment.known_recipe import KnownRecipe
 from flows.environment.noted_configuration import note_configuration
 from flows.environment.resident_memory import giving_memory_back
+from flows.environment.site import site_of
 from flows.environment.site_models import (
     check_site_tasks,
     chosen_model,
@@ -238,16 +239,7 @@ class Workplace:
 
     def site(self, archive: str) -> Site:
         """What the site decides about the FHIR resources of this archive's studies."""
-        policy = self.settings.policy
-        known = self.settings.archives.get(archive)  # one that is configured no more can still be reconciled
-        zone = known.time_zone if known else "UTC"
-        return Site(
-            archive=archive,
-            organization=policy.organization,
-            identifier_system=policy.identifier_system,
-            draft_status=policy.draft_status,
-            time_zone="" if zone == "UTC" else zone,
-        )
+        return site_of(self.settings, archive)
 
     def study_folder(self, ledger_id: int) -> Path:
         """Where the files of one study lie while it is worked on."""

@@ -41,6 +41,13 @@ def reopen(
     return tuple(ledger_id for (ledger_id,) in rows)
 
 
+def draft_anew(connection: Connection, report_id: str, event: Event) -> bool:
+    """Have the study of a report drafted anew, with who asked; see ``Store.draft_anew``."""
+    values = {"report_id": report_id, "event": as_json(event)}
+    row = connection.execute(statement("ledger", "draft_anew"), values).fetchone()
+    return row is not None and bool(row[0])
+
+
 def reinstate(connection: Connection, ledger_id: int, event: Event) -> bool:
     """Make the draft of a row the current version of its report again; False where a person has taken over."""
     values = {"ledger_id": ledger_id, "audit": as_json([event])}

@@ -178,6 +178,10 @@ class Store:
         """
         return self._run(lambda c: standing.reopen(c, ledger_ids, events, again=again))
 
+    def draft_anew(self, report_id: str, event: Mapping[str, Any]) -> bool:
+        """Have the study of a report drafted anew; False where a person has taken it over or it is not at rest."""
+        return self._run(lambda c: standing.draft_anew(c, report_id, event))
+
     def reinstate(self, ledger_id: int, event: Mapping[str, Any]) -> bool:
         """Make the draft of a row at rest the current version of its report again; nothing is drafted.
 

@@ -8,6 +8,7 @@ from starlette.responses import Response
 
 from pipeline.web.access_control import AccessControl
 from pipeline.web.addresses import Addresses
+from pipeline.web.anew_pages import Anew, AnewPages
 from pipeline.web.definitions import Definition
 from pipeline.web.doors import Doors
 from pipeline.web.fhir_rest import PREFIX, FhirRest
@@ -36,6 +37,7 @@ def create_app(
     names: Names = key_as_words,
     viewer_url: str = "",
     knowledge: KnowledgeReader | None = None,
+    anew: Anew | None = None,
 ) -> FastAPI:
     """The application over ``reader``.
 
@@ -45,6 +47,7 @@ def create_app(
     ``published`` are the FHIR definitions of what resources use beside the standard. ``listener`` tells how
     ``firstread listen`` is. ``names`` call the findings of a draft in its language, ``viewer_url`` is the site's viewer
     with "{study}" for the Study Instance UID. ``knowledge`` is the site's knowledge base, where it has one.
+    ``anew`` has a study drafted anew; without it no page offers that.
     """
     addresses = addresses or Addresses()
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
@@ -54,11 +57,22 @@ def create_app(
     app.state.behind_proxy = addresses.behind_proxy
     app.include_router(FhirRest(reader, audit, clock, clock(), software_version, published).router())
     pages = ReviewPages(
-        reader, audit, clock, control, doors, listener, names, viewer_url, knowledge is not None
+        reader,
+        audit,
+        clock,
+        control,
+        doors,
+        listener,
+        names,
+        viewer_url,
+        knowledge is not None,
+        anew is not None,
     )
     app.include_router(pages.router())
     if knowledge is not None:
         app.include_router(KnowledgePages(knowledge, pages).router())
+    if anew is not None:
+        app.include_router(AnewPages(anew, pages).router())
     app.add_exception_handler(FhirError, _refuse)
     app.add_exception_handler(HTTPException, _refuse)
     app.add_middleware(Guard, control=control, addresses=addresses, doors=doors)

@@ -10,7 +10,15 @@ from starlette.responses import HTMLResponse
 _TEMPLATES = Path(__file__).parent / "templates"
 MOST_LIT = 99
 """Marks up to this number light up; any can be gone to."""
-_TITLES = {400: "Not understood", 403: "Not from here", 404: "Not found", 405: "Read only", 503: "One moment"}
+_TITLES = {
+    202: "Asked",
+    400: "Not understood",
+    403: "Not from here",
+    404: "Not found",
+    405: "Read only",
+    409: "Not asked",
+    503: "One moment",
+}
 
 
 @cache

@@ -1,4 +1,4 @@
-"""The review page: a list of reports, and one report with its image, text, regions and checks. Read only."""
+"""The review page: a list of reports, and one report with its image, text, regions and checks."""
 
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -22,6 +22,7 @@ from pipeline.web.search_parameters import ID
 from pipeline.web.search_values import CONTROL
 
 PAGE_SIZE = 50
+OPEN_STATUSES = ("partial", "preliminary")
 UID = re.compile(r"[0-9.]{1,64}")
 _LARGEST_FORM = 4096
 _MEDIA_TYPES = {"css": "text/css; charset=utf-8", "svg": "image/svg+xml"}
@@ -65,6 +66,7 @@ class ReviewPages:
     names: Names = key_as_words
     viewer_url: str = ""
     has_knowledge: bool = False
+    offers_anew: bool = False
 
     def router(self) -> APIRouter:
         """The routes."""
@@ -124,6 +126,7 @@ class ReviewPages:
             ordered=_ordered(order),
             meaning=STATUS_MEANING,
             has_knowledge=self.has_knowledge,
+            offers_anew=self.offers_anew and detail.row.status in OPEN_STATUSES,
             signed_in=signed_in,
         )
 

@@ -20,7 +20,7 @@ from pipeline.store.connections import VIEWER, Connections, libpq_url
 from pipeline.store.embedded import EmbeddedPostgres
 from pipeline.store.migrations import head
 from pipeline.store.store import Store
-from tests.store_samples import claim, discover, outcome
+from tests.store_samples import ARCHIVE, claim, discover, outcome
 
 QUICK = {"fsync": "off"}
 DRAFT = json.dumps({"resourceType": "DiagnosticReport", "id": "r1", "status": "partial"})
@@ -94,6 +94,8 @@ SERVE_FORBIDDEN = (
     "UPDATE firstread.ledger SET state = 'failed'",
     "INSERT INTO firstread.pause (paused_by, reason) VALUES ('a', 'b')",
     "SELECT nextval('firstread.process_number')",
+    "SELECT firstread.reopen_studies(ARRAY[1::bigint], NULL, true)",
+    "SELECT firstread.retire_report(1, '[{}]')",
 )
 
 
@@ -136,13 +138,16 @@ def test_serve_reads_what_it_shows_and_its_accesses_are_told(
         assert store.count(ResourceSearch("Patient")) == 1
         store.append_audit([{"resourceType": "AuditEvent"}])
         assert store.excess_rights() == ()
+        asked = {"resourceType": "AuditEvent", "outcomeDesc": "asked on its page"}
+        assert store.draft_anew(report, asked)
+        assert not store.draft_anew(report, asked), "it waits already"
         with pytest.raises(FirstreadError):
             discover(store, 1)
     with psycopg.connect(server.admin_conninfo("firstread")) as connection:
         last = connection.execute(
-            "SELECT chain FROM firstread.audit_event ORDER BY seq DESC LIMIT 1"
-        ).fetchone()
-    assert last == ("access",)
+            "SELECT chain, event ->> 'outcomeDesc' FROM firstread.audit_event ORDER BY seq DESC LIMIT 2"
+        ).fetchall()
+    assert last == [(f"archive:{ARCHIVE}", "asked on its page"), ("access", None)]
 
 
 def test_no_statement_of_serve_takes_for_ever(

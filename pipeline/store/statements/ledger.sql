@@ -123,6 +123,9 @@ RETURNING k.changed;
 -- name: reopen
 SELECT reopen_studies(%(ledger_ids)s::bigint[], %(events)s::json, %(again)s);
 
+-- name: draft_anew
+SELECT draft_anew(%(report_id)s, %(event)s::json);
+
 -- name: settled
 SELECT l.ledger_id, l.archive, l.study_instance_uid, l.state::text, l.code, l.reason, l.next_attempt_at, l.failed_at,
        l.failed_program, l.failed_settings, l.stands, coalesce(l.report_id, ''),
