@@ -1,7 +1,7 @@
 """A person may ask on the page that a study be drafted anew.
 
 Revision ID: 0020
-Revises: 0018
+Revises: 0017
 """
 
 from pathlib import Path
@@ -9,7 +9,7 @@ from pathlib import Path
 from alembic import op
 
 revision = "0020"
-down_revision = "0018"
+down_revision = "0017"
 branch_labels = None
 depends_on = None
 
