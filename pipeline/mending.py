@@ -52,7 +52,7 @@ ADVICE: Mapping[MendedBy, str] = {
     MendedBy.SETTING: "change the setting; the next run tries again",
     MendedBy.UPGRADE: "see the log; a new version tries again, firstread retry at once",
     MendedBy.ARCHIVE: "correct the study in its archive; that reopens it",
-    MendedBy.PERSON: "a person has taken over this report",
+    MendedBy.PERSON: "a person has taken over this report: look whether it still holds",
 }
 
 DEATHS_ALLOWED = 3

@@ -46,7 +46,8 @@ def translated(error: psycopg.Error) -> FirstreadError:
     state = error.sqlstate or ""
     if state == "FR001":
         return FailStudy(
-            "report-signed", "a person has taken over this report; the machine does not overwrite it"
+            "report-signed",
+            "a person has taken over this report, and its study has changed since: look at both",
         )
     if state in ("FR002", "FR003", "FR004", "FR005"):
         return FailStudy("store-refused", f"the database refused the write by its own rules ({state})")
@@ -91,6 +92,12 @@ def _refused_at_login(error: psycopg.Error) -> FirstreadError:
         if known in words:
             what = "refuses this login" if code == "database-refused" else "cannot be opened"
             return StopRun(code, f"the database {what}: {advice}; {_URL}")
+    if (
+        "session is read-only" in words
+    ):  # target_session_attrs=read-write, and no host of the list takes writes
+        return RetryLater(
+            "database-read-only", "no host of [database] url takes writes at the moment: name the primary"
+        )
     if "FATAL:" in words and "does not exist" in words:
         what = "role" if re.search(r'role "', words) else "database"
         return StopRun("database-refused", f"the server has no such {what}; {_URL}, or make it")

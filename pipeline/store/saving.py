@@ -124,7 +124,8 @@ def answers(
 def _answer(outcome: ReportOutcome, said: str, version: int | None) -> SavedVersion | FirstreadError:
     if said == "signed":
         return FailStudy(
-            "report-signed", "a person has taken over this report; the machine does not overwrite it"
+            "report-signed",
+            "a person has taken over this report, and its study has changed since: look at both",
         )
     if said == "duplicate":
         return SkipStudy("duplicate-study", "the same study was reported meanwhile from another archive")

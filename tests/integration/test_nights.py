@@ -109,7 +109,7 @@ def test_an_evening_west_of_greenwich_is_covered(
 
 
 def test_missed_nights_are_caught_up_once(
-    site: Callable[..., Path], clock: type[Clock], tmp_path: Path
+    site: Callable[..., Path], clock: type[Clock], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     config = site()
     clock.moment = datetime(2026, 11, 10, 1, 30, tzinfo=UTC)
@@ -117,11 +117,14 @@ def test_missed_nights_are_caught_up_once(
     film(tmp_path / "films", "20261112", 1)
     clock.moment = datetime(2026, 11, 20, 1, 30, tzinfo=UTC)
     assert night(config).reported == 1
+    assert "no sweep covered 2026-11-10 to 2026-11-19; caught up now" in caplog.text
+    caplog.clear()
     clock.moment = datetime(2026, 11, 21, 1, 30, tzinfo=UTC)
     with open_store(configuration.load(config)) as store:
         assert store.sweeps.covered_until(MAIN) == date(2026, 11, 19)
     again = night(config)
     assert (again.discovered, again.reported) == (0, 0), "the week is not asked for again"
+    assert "caught up" not in caplog.text
 
 
 def test_a_sweep_of_one_day_does_not_hide_the_days_before_it(

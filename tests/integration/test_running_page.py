@@ -15,9 +15,10 @@ from pipeline.settings import Settings
 from pipeline.store.embedded import EmbeddedPostgres
 from pipeline.store.migrations import upgrade
 from pipeline.store.opening import open_store
+from pipeline.store.store import Store
 from tests.readme import ROOT
 from tests.sites import environment
-from tests.store_samples import claim, discover, outcome
+from tests.store_samples import claim, discover, outcome, study_uid
 
 PAGE = (ROOT / "docs" / "running.md").read_text(encoding="utf-8")
 
@@ -72,6 +73,11 @@ def test_a_backup_is_restored_on_another_server(tmp_path: Path) -> None:
         with psycopg.connect(server.admin_conninfo("firstread")) as connection:
             states = connection.execute("SELECT state::text FROM firstread.ledger ORDER BY 1").fetchall()
         assert states == [("reported",), ("retrieving",)]
+        with Store(server.url) as store:
+            discover(store, 3)
+            (third,) = [one for one in claim(store) if one.study_instance_uid == study_uid(2)]
+            store.save(outcome(third))
+            assert store.audit_verify(content=True).ok, "it drafts on, and the chains go on"
 
 
 def test_a_site_makes_its_own_postgres_ready(tmp_path: Path) -> None:

@@ -17,8 +17,10 @@ from psycopg.conninfo import conninfo_to_dict
 from pipeline.errors import FirstreadError, RetryLater, StopRun
 from pipeline.store.connections import Connection, Connections, libpq_url
 from pipeline.store.embedded import EmbeddedPostgres
-from pipeline.store.migrations import upgrade
+from pipeline.store.migrations import head, upgrade
+from pipeline.store.store import Store
 from tests.debian_postgres import Server, distribution_binaries, distribution_server, pooler
+from tests.store_samples import claim, discover, outcome
 
 
 @pytest.fixture
@@ -140,6 +142,66 @@ def test_the_schema_comes_up_on_the_distributions_server_too(folder: Path) -> No
         assert upgrade(url)
         with Connections(url) as connections:
             assert connections.run(_who) == ("firstread_machine",)
+
+
+def test_a_backup_is_restored_on_another_server_of_the_distribution(folder: Path) -> None:
+    """As docs/running.md has it, by the distribution's own programs; the new server has never seen a role of ours."""
+    binaries = distribution_binaries()
+    if binaries is None:
+        pytest.skip("no Postgres of the distribution is here")
+
+    def tool(server: Server, *words: str, given: bytes = b"") -> bytes:
+        done = subprocess.run(
+            [binaries / words[0], *words[1:]], input=given, capture_output=True, check=False,
+            env={**os.environ, "PGHOST": "127.0.0.1", "PGPORT": str(server.port), "PGUSER": server.user,
+                 "PGPASSWORD": server.password},
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr.decode()
+        return done.stdout
+
+    (folder / "old").mkdir()
+    (folder / "new").mkdir()
+    with distribution_server(binaries, folder / "old") as old:
+        with old.admin() as admin:
+            admin.execute("CREATE DATABASE firstread")
+        upgrade(old.url("firstread"))
+        with Store(old.url("firstread")) as store:
+            discover(store, 2)
+            store.save(outcome(claim(store, 1)[0]))
+        roles = tool(old, "pg_dumpall", "--roles-only", "--no-role-passwords")
+        dump = tool(old, "pg_dump", "--format=custom", "firstread")
+    with distribution_server(binaries, folder / "new") as new:
+        with new.admin() as admin:
+            admin.execute("CREATE DATABASE other")
+        kept = b"\n".join(
+            line for line in roles.splitlines() if b" postgres" not in line
+        )  # the administrator is there
+        tool(new, "psql", "--quiet", "--dbname=postgres", "-v", "ON_ERROR_STOP=1", given=kept)
+        tool(new, "pg_restore", "--create", "--exit-on-error", "--dbname=postgres", given=dump)
+        assert upgrade(new.url("firstread")) == head()
+        with Store(new.url("firstread"), revision=head()) as store:
+            assert store.audit_verify(content=True).ok
+            store.save(outcome(claim(store)[0]))
+            assert store.audit_verify(content=True).ok, "it drafts on, and the chains go on"
+        with new.admin("firstread") as admin:
+            admin.execute("SET ROLE firstread_machine")
+            with pytest.raises(psycopg.Error):
+                admin.execute('UPDATE firstread.resource SET body = body || \'{"status": "final"}\'')
+
+
+def test_several_hosts(database_url: str, odd_database: str, postgres_server: EmbeddedPostgres) -> None:
+    """libpq tries them in turn; what the last of them says is told, and one that takes writes is found."""
+    name = conninfo_to_dict(libpq_url(odd_database))["dbname"]
+    port = conninfo_to_dict(libpq_url(database_url))["port"]
+    several = database_url.replace(f"@127.0.0.1:{port}", f"@127.0.0.1:1,127.0.0.1:{port}")
+    with Connections(several) as connections:
+        assert connections.run(_who) == ("firstread_machine",)
+    assert _refusal(re.sub("firstread_migrator:", "firstread_migrator:x", several)).code == "database-refused"
+    closed = database_url.replace(f"@127.0.0.1:{port}", "@127.0.0.1:1,127.0.0.1:2")
+    assert _refusal(closed).code == "database-away"
+    with psycopg.connect(postgres_server.admin_conninfo(), autocommit=True) as admin:
+        admin.execute(f"ALTER DATABASE {name} SET default_transaction_read_only TO on")
+    assert _refusal(f"{odd_database}?target_session_attrs=read-write").code == "database-read-only"
 
 
 def _administered(server: Server, database: str, login: str) -> None:

@@ -1,5 +1,7 @@
 """Commands and sweeps over real drafts: a setting taken back, a PDF beside, a retired draft, twins in two archives."""
 
+import asyncio
+import json
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
@@ -8,22 +10,29 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
+import psycopg
 import pydicom
 import pytest
 from pydicom.dataset import Dataset
 from pydicom.uid import UID, EncapsulatedPDFStorage
+from typer.testing import CliRunner
 
+from flows import cli, ledger_commands, sweep
 from flows.commands.simulate import WrittenStudy, simulate
 from flows.environment.workplace import Workplace
 from flows.standing import mended, reopen_mended
+from flows.tally import Tally
+from pipeline import settings as configuration
 from pipeline.archive.dimse.inbox_files import InboxFiles
 from pipeline.archive.spool import examine
 from pipeline.fhir import Site
 from pipeline.ledger import Circumstances, LedgerState
+from pipeline.store.connections import libpq_url
 from pipeline.store.store import Store
 from pipeline.study import HeldInstance
+from tests.integration.test_standing import sign
 from tests.sites import firstread, rows, summary, write_site
-from tests.store_samples import ARCHIVE, RECIPE, claim, discover, found, settled
+from tests.store_samples import ARCHIVE, RECIPE, claim, discover, found, settled, study_uid
 
 STUDIES = 3
 
@@ -158,6 +167,79 @@ def test_files_that_were_taken_for_lost_are_found_and_drafted(
         )
     )
     assert held[0].path.exists(), "no archive has it: ours is the only copy"
+
+
+def test_retry_finds_what_it_is_asked_for(
+    store: Store, database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By study, archive, state, code and dates; told by --dry-run, which changes nothing."""
+    ids = discover(store, 4)
+    store.record_found("other", RECIPE, [found(9)])
+    codes = ("incomplete", "too-large", "incomplete", "not-chest", "too-large")
+    for held, code in zip(claim(store), codes, strict=True):
+        state = LedgerState.SKIPPED if code == "not-chest" else LedgerState.FAILED
+        store.settle(settled(held, state, code=code, circumstances=Circumstances("earlier", "earlier")))
+    folder = {"kind": "folder", "path": str(tmp_path)}
+    config = write_site(tmp_path, database_url, {ARCHIVE: folder, "other": folder})
+
+    monkeypatch.setattr(ledger_commands, "opened_settings", lambda path, _: configuration.load(path))
+
+    def told(*asked: str) -> list[int]:
+        done = CliRunner().invoke(cli.app, ["retry", *asked, "--json", "--config", str(config)])
+        answer = json.loads(done.stdout.splitlines()[-1])
+        assert done.exit_code == (0 if answer["ledger_ids"] else 1)
+        assert answer["reopened"] == (0 if "--dry-run" in asked else len(answer["ledger_ids"]))
+        return sorted(answer["ledger_ids"])
+
+    (other,) = store.ledger_ids("other", RECIPE, [study_uid(9)])
+    dry = "--dry-run"
+    assert told(dry) == [ids[0], ids[1], ids[2], other]
+    assert told(dry, "--archive", "other") == [other]
+    assert told(dry, "--study", study_uid(2)) == [ids[2]]
+    assert told(dry, "--code", "too-large") == [ids[1], other]
+    assert told(dry, "--state", "skipped") == [ids[3]]
+    assert told(dry, "--since", "2026-02-02", "--until", "2026-02-03") == [ids[1], ids[2]]
+    assert told(dry, "--mended", "--archive", ARCHIVE) == [ids[1]], "what another version or setting may mend"
+    assert told(dry, "--study", "1.2.3") == []
+    assert claim(store) == []
+    assert told("--code", "incomplete", "--by", "Dr. Who") == [ids[0], ids[2]]
+    assert [held.ledger_id for held in claim(store)] == [ids[0], ids[2]]
+    events = rows(
+        database_url, "SELECT event::text FROM firstread.audit_event WHERE event::text LIKE '%reopened%'"
+    )
+    assert len([1 for (event,) in events if "Dr. Who" in event]) == 2
+
+
+def test_a_signed_study_that_gains_a_film_is_told_and_one_that_gains_a_pdf_stays_well(
+    database_url: str, tmp_path: Path
+) -> None:
+    """What the signer reads by is the view of studies; the signed report stays as it is."""
+    films = tmp_path / "films"
+    (study,) = simulate(1, films, seed=22, size=256).studies
+    config = write_site(tmp_path, database_url, {"main": {"kind": "folder", "path": str(films)}})
+
+    def swept() -> Tally:
+        return asyncio.run(sweep.sweep(config=str(config)))
+
+    assert swept().reported == 1
+    ((report,),) = rows(database_url, "SELECT report_id FROM firstread.reports")
+    sign(database_url, report)
+    file_pdf_beside(study.paths[0])
+    filed = swept()
+    assert (filed.unchanged, filed.exit_code) == (1, 0)
+    late = pydicom.dcmread(study.paths[0])
+    late.SOPInstanceUID = late.file_meta.MediaStorageSOPInstanceUID = UID(f"{late.SOPInstanceUID}.8")
+    late.save_as(films / "late.dcm")
+    gained = swept()
+    assert (gained.reported, gained.failed, gained.exit_code) == (0, 1, 1)
+    with psycopg.connect(libpq_url(database_url)) as connection:
+        connection.execute("SET ROLE firstread_signer")
+        told = connection.execute("SELECT code, reason FROM firstread.studies WHERE current").fetchall()
+        status = connection.execute("SELECT status FROM firstread.reports").fetchall()
+    assert status == [("final",)]
+    ((code, reason),) = told
+    assert code == "report-signed"
+    assert "changed since" in reason
 
 
 @pytest.fixture
