@@ -4,9 +4,12 @@ The body part is believed where the header's own fields agree; a film whose body
 contradicted is left out, never guessed (a hand labelled CHEST by a machine's default is common).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from pipeline.accepts import MODALITIES
 from pipeline.images import wording
+from pipeline.images.clock import read_time
 from pipeline.images.headers import Elements, Header, decided_by, integer, items, numbers, text, texts
 from pipeline.images.kinds import SECONDARY_CAPTURE, in_words
 from pipeline.images.trust import DIGITISED, HEADERS_ALONE, SiteTrust, remark
@@ -58,14 +61,28 @@ class Candidate:
         return texts(self.header.dataset, "ImageType")[1:2] == ("SECONDARY",)
 
     @property
+    def taken(self) -> str:
+        """When the film was acquired to the second, as YYYYMMDDHHMMSS, or HHMMSS where no day is said; "" unknown."""
+        dataset = self.header.dataset
+        moment = text(dataset, "AcquisitionDateTime")
+        day, clock = moment[:8], read_time(moment[8:].partition("+")[0].partition("-")[0])
+        if clock is None:
+            day, clock = text(dataset, "AcquisitionDate"), read_time(text(dataset, "AcquisitionTime"))
+        return f"{day}{clock:%H%M%S}" if clock else ""
+
+    @property
     def exposure(self) -> tuple[str, ...] | None:
         """What two renderings of one exposure share, or None where the header does not time it."""
-        dataset = self.header.dataset
-        time = text(dataset, "AcquisitionDateTime") or text(dataset, "AcquisitionTime")
-        if not time:
+        dataset, taken = self.header.dataset, self.taken
+        if not taken:
             return None
         size = numbers(dataset, "Rows") + numbers(dataset, "Columns")
-        return (time, self.view, text(dataset, "DetectorID"), *(str(side) for side in size))
+        return (taken[-6:], self.view, text(dataset, "DetectorID"), *(str(side) for side in size))
+
+    @property
+    def area(self) -> int:
+        """Pixels of a frame, 0 where the header does not say."""
+        return (integer(self.header.dataset, "Rows") or 0) * (integer(self.header.dataset, "Columns") or 0)
 
     @property
     def lateral(self) -> bool:
@@ -74,19 +91,35 @@ class Candidate:
 
     @property
     def order(self) -> tuple[bool, bool, int, int, int, str]:
-        """Best first: frontal before lateral; primary before secondary; PA, then AP, then unknown; larger; then as
-        numbered.
-        """
+        """Frontal before lateral; primary before secondary; PA, then AP, then unknown; larger; then as numbered."""
         dataset = self.header.dataset
-        area = (integer(dataset, "Rows") or 0) * (integer(dataset, "Columns") or 0)
         return (
             self.lateral,
             self.secondary,
             (*TAKEN_AS_FRONTAL, *LATERAL_VIEWS).index(self.view),
-            -area,
+            -self.area,
             integer(dataset, "InstanceNumber") or 0,
             text(dataset, "SOPInstanceUID"),
         )
+
+
+def best_first(candidates: Sequence[Candidate]) -> list[Candidate]:
+    """In the ``order`` of candidates, but of whole films of one view the later first.
+
+    A film of a view that was taken again is taken again because the first did not show enough, or because something
+    has changed since. A detail, smaller by a fifth than the largest of its view, stays behind the whole films.
+    """
+    largest: dict[tuple[str, bool], int] = {}
+    for one in candidates:
+        key = (one.view, one.secondary)
+        largest[key] = max(largest.get(key, 0), one.area)
+
+    def place(one: Candidate) -> tuple[object, ...]:
+        detail = one.area * 5 < largest[one.view, one.secondary] * 4
+        later = -int(one.taken.rjust(14, "0")) if one.taken.isascii() and one.taken.isdecimal() else 0
+        return (*one.order[:3], detail, later, *one.order[3:])
+
+    return sorted(candidates, key=place)
 
 
 PROCESSED = Reason(LeftOutReason.PROCESSED_IMAGE, "a processed or auxiliary picture, not the film itself")
@@ -146,6 +179,8 @@ def refuse_unpresentable(dataset: Elements) -> Reason | None:
         return Reason(LeftOutReason.FOR_PROCESSING, "raw detector image, not for presentation")
     if {kind.upper() for kind in texts(dataset, "ImageType")} & {"LOCALIZER", "SCREEN SAVE", "DOSE_INFO"}:
         return PROCESSED
+    if text(dataset, "QualityControlImage").upper() == "YES":  # PS3.3 C.7.6.1: no patient is shown
+        return Reason(LeftOutReason.PROCESSED_IMAGE, "a picture for quality control, of no patient")
     return None
 
 
@@ -156,8 +191,8 @@ def _described(dataset: Elements) -> tuple[str, ...]:
 
 def _not_radiograph(dataset: Elements, trust: SiteTrust, trusted: list[Remark]) -> Reason | None:
     sop_class, modality = text(dataset, "SOPClassUID"), text(dataset, "Modality").upper()
-    if not modality and sop_class in (CR_IMAGE, DX_PRESENTATION):
-        modality = "DX"  # emptied by a de-identification; the class says as much
+    if sop_class in (CR_IMAGE, DX_PRESENTATION) and (modality == "OT" or modality not in MODALITIES):
+        modality = "DX"  # emptied by a de-identification, or a word of the machine's; the class says as much
     unpresentable = refuse_unpresentable(dataset)
     if unpresentable is not None and unpresentable.code == LeftOutReason.FOR_PROCESSING:
         return unpresentable

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from datetime import datetime, time, timedelta, timezone
 
 from pipeline.images.body_parts import certain_part_of
+from pipeline.images.clock import read_time
 from pipeline.images.headers import Elements, Header, integer, items, read_date, text, texts
 from pipeline.images.identity import patient_of
 from pipeline.images.instance_identity import side_of
@@ -68,22 +69,6 @@ def started(dataset: Elements) -> datetime | None:
         if ahead <= timedelta(hours=14):
             return moment.replace(tzinfo=timezone(-ahead if offset[0] == "-" else ahead))
     return moment
-
-
-def read_time(value: str) -> time | None:
-    """A TM value (PS3.5 6.2), whole seconds; None where it is no time. A leap second counts as the second
-    before, and so does 24:00:00.
-    """
-    digits = value.replace(":", "").split(".")[0]
-    if len(digits) not in (2, 4, 6) or not (digits.isascii() and digits.isdecimal()):
-        return None
-    hour, minute, second = (int(part or 0) for part in (digits[:2], digits[2:4], digits[4:6]))
-    if digits == "240000":
-        hour, minute, second = 23, 59, 59
-    try:
-        return time(hour, minute, min(second, 59) if second <= 60 else second)
-    except ValueError:
-        return None
 
 
 def odd_values(datasets: list[Elements]) -> tuple[Remark, ...]:

@@ -12,7 +12,7 @@ import numpy as np
 from pipeline.accepts import USUAL_SIDE
 from pipeline.errors import FailStudy, SkipStudy
 from pipeline.images.captions import caption
-from pipeline.images.choose import LATERAL_NOT_USED, Candidate, Reason
+from pipeline.images.choose import LATERAL_NOT_USED, Candidate, Reason, best_first
 from pipeline.images.context import instance_ref, odd_values, study_context
 from pipeline.images.decode import declared_pixels, stored_values
 from pipeline.images.grey import display
@@ -95,9 +95,10 @@ def prepare(
     }
     images = _images(candidates, shown, left_out, sides, limits)
     used = {image.ref.sop_instance_uid for image in images}
-    for candidate in candidates:
-        if text(candidate.header.dataset, "SOPInstanceUID") in used:
-            remarks += shown[candidate.header.path].remarks + candidate.trusted
+    taken = [one for one in candidates if text(one.header.dataset, "SOPInstanceUID") in used]
+    for candidate in taken:
+        remarks += shown[candidate.header.path].remarks + candidate.trusted
+    remarks += _repeats(taken)
     if any(image.burned_in for image in images):
         remarks += (_BURNED_IN,)
     context = study_context(study.study_instance_uid, list(headers))
@@ -204,19 +205,28 @@ def _images(
 ) -> tuple[StudyImage, ...]:
     """Decode the candidates, best first; one that cannot be decoded makes room for its other rendering."""
     images: list[StudyImage] = []
+    times: list[str] = []
     exposures: set[tuple[str, ...] | None] = set()
     failures: list[FailStudy] = []
     lateral = False
-    for candidate in sorted(candidates, key=lambda one: one.order):
+    for candidate in best_first(candidates):
         reason = _superfluous(candidate, len(images), exposures, limits)
         if candidate.lateral and (lateral or not images):
             reason = LATERAL_NOT_USED
         if reason is None:
             try:
-                images.append(prepare_image(candidate, sides, limits, shown[candidate.header.path]))
-                exposures.add(candidate.exposure)
-                lateral = candidate.lateral
-                continue
+                image = prepare_image(candidate, sides, limits, shown[candidate.header.path])
+                if any(
+                    taken == candidate.taken and _is_same_picture(image, other)
+                    for taken, other in zip(times, images, strict=True)
+                ):
+                    reason = Reason(LeftOutReason.SAME_EXPOSURE, "the same picture as one that is used")
+                else:
+                    images.append(image)
+                    times.append(candidate.taken)
+                    exposures.add(candidate.exposure)
+                    lateral = candidate.lateral
+                    continue
             except FailStudy as error:
                 failures.append(error)
                 reason = Reason(error.code, error.message)
@@ -226,6 +236,27 @@ def _images(
         code = codes[0] if len(codes) == 1 and codes[0] in _OF_THE_DECODER else "undecodable"
         raise FailStudy(code, f"no chest film can be used ({', '.join(codes)}): {failures[0].message}")
     return tuple(images)
+
+
+def _is_same_picture(one: StudyImage, other: StudyImage) -> bool:
+    """Whether a film came twice, under two SOP Instance UIDs."""
+    return one.view == other.view and np.array_equal(one.pixels, other.pixels)
+
+
+def _repeats(used: Sequence[Candidate]) -> tuple[Remark, ...]:
+    """A remark for each view of which films from several moments are used, and no note rejects one."""
+    moments: dict[str, list[str]] = {}
+    for one in used:
+        if one.taken and one.taken not in moments.setdefault(one.view, []):
+            moments[one.view].append(one.taken)
+    return tuple(
+        Remark(
+            "repeated-view",
+            f"{len(taken)} films of one view ({view or 'view not said'}) are used, none is rejected: the later leads",
+        )
+        for view, taken in moments.items()
+        if len(taken) > 1
+    )
 
 
 def _superfluous(

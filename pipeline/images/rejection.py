@@ -20,7 +20,11 @@ def rejection_of(header: Header) -> str:
     dataset = header.dataset
     if text(dataset, "SOPClassUID") != KEY_OBJECT:
         return ""
-    titles = [text(item, "CodeValue") for item in items(dataset, "ConceptNameCodeSequence")]
+    titles = [
+        text(item, "CodeValue")
+        for item in items(dataset, "ConceptNameCodeSequence")
+        if text(item, "CodingSchemeDesignator").upper() in ("DCM", "")
+    ]
     return next((REJECTIONS[title] for title in titles if title in REJECTIONS), "")
 
 

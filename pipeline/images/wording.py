@@ -46,16 +46,23 @@ class Words:
     whole: frozenset[str]
     parts: tuple[str, ...]
 
+    phrases: re.Pattern[str] | None = None
+
     def within(self, plain: str) -> bool:
         """Whether a folded text holds one of the words."""
-        return not self.whole.isdisjoint(plain.split()) or any(part in plain for part in self.parts)
+        return (
+            not self.whole.isdisjoint(plain.split())
+            or any(part in plain for part in self.parts)
+            or (self.phrases is not None and self.phrases.search(plain) is not None)
+        )
 
 
 @cache
 def _words(kind: str) -> Words:
     source = resources.files(__package__).joinpath("wording.toml").read_text(encoding="utf-8")
     table = tomllib.loads(source)[kind]
-    return Words(frozenset(folded(table["words"]).split()), tuple(folded(table["parts"]).split()))
+    phrases = _phrases(kind) if "phrases" in table else None
+    return Words(frozenset(folded(table["words"]).split()), tuple(folded(table["parts"]).split()), phrases)
 
 
 @cache
@@ -119,28 +126,36 @@ def names_region(text: str) -> bool:
 
 def names_view(text: str) -> bool:
     """Whether ``text`` says anything about a view, be it of two."""
-    plain = folded(text)
+    plain = _viewed(text)
     return bool({"pa", "ap"} & set(plain.split())) or any(
-        _words(kind).within(plain) for kind in ("lateral", "other_view")
+        _words(kind).within(plain) for kind in ("lateral", "other_view", "frontal")
     )
 
 
 def view_of(text: str) -> str:
     """``PA``, ``AP``, ``LL``, ``RL``, ``lateral``, ``other`` or "" from a view position or a description."""
-    plain = folded(text)
+    plain = _viewed(text)
     if _words("other_view").within(plain):
         return OTHER_VIEW
     frontal = {"pa", "ap"} & set(plain.split())
     lateral = _words("lateral").within(plain)
     if lateral:
-        return "" if frontal else {"ll": "LL", "rl": "RL"}.get(plain, LATERAL)
+        both = frontal or _words("frontal").within(plain)
+        return "" if both else {"ll": "LL", "rl": "RL"}.get(plain, LATERAL)
     return next(iter(frontal)).upper() if len(frontal) == 1 else ""
+
+
+def _viewed(text: str) -> str:
+    """``text`` folded, with the ways of writing PA and AP as one word, and without what only looks like a view."""
+    plain = folded(text)
+    for kind, meant in (("no_other_view", " "), ("pa", "pa"), ("ap", "ap")):
+        plain = _phrases(kind).sub(meant, plain)
+    return " ".join(plain.split())
 
 
 def view_of_code(value: str, meaning: str) -> str:
     """The view of a View Code Sequence item (PS3.16 CID 4010)."""
-    words = folded(meaning).replace("postero anterior", "pa").replace("antero posterior", "ap")
-    return VIEW_CODES.get(value) or view_of(words)
+    return VIEW_CODES.get(value) or view_of(meaning)
 
 
 def is_of_one_tissue(text: str) -> bool:

@@ -17,7 +17,7 @@ from pydicom.dataset import Dataset
 from pipeline import dicom_writer as writer
 from pipeline.errors import FailStudy, SkipStudy
 from pipeline.images import ImageLimits, prepare
-from pipeline.images.context import read_time
+from pipeline.images.clock import read_time
 from pipeline.images.headers import clean, read_date
 from pipeline.study import DamagedInstance, FetchedStudy, HeldInstance, ImageSet, InstanceRef, StudyContext
 from tests.synthetic import chest_pixels, fetched, radiograph_header, write_chest

@@ -98,7 +98,7 @@ def test_one_patient_spelled_otherwise_is_drafted_with_a_remark(
 ) -> None:
     _, images = two(tmp_path, first, second)
     assert len(images.images) == 2
-    assert {remark.code for remark in images.remarks} == remarks
+    assert {remark.code for remark in images.remarks} - {"repeated-view"} == remarks
 
 
 def test_number_and_issuer_come_from_one_header(tmp_path: Path) -> None:
@@ -132,6 +132,49 @@ def test_a_rejected_film_is_not_used(tmp_path: Path, code: str) -> None:
     ]
     (left_out,) = (one for one in images.left_out if one.code == "rejected")
     assert left_out.sop_instance_uid == radiograph_header(instance=1).sop_instance_uid
+
+
+def test_a_title_of_somebody_elses_scheme_rejects_nothing(tmp_path: Path) -> None:
+    first = film(tmp_path / "1", 1)
+    rejecting = note(tmp_path / "2", 2, first, "113001")
+    dataset = pydicom.dcmread(rejecting)
+    dataset.ConceptNameCodeSequence[0].CodingSchemeDesignator = "99VENDOR"
+    dataset.save_as(rejecting)
+    assert len(prepared(tmp_path, first, rejecting)[1].images) == 1
+
+
+FIRST, LATER = {"AcquisitionTime": "101500"}, {"AcquisitionTime": "102200.5"}
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "used", "said"),
+    [
+        (FIRST, LATER, [2, 1], True),
+        (LATER, FIRST, [1, 2], True),
+        (LATER, FIRST | {"AcquisitionDate": "20260104"}, [2, 1], True),
+        (FIRST, LATER | {"pixels": PIXELS[:128, :130]}, [1, 2], True),
+        (FIRST, LATER | {"pixels": PIXELS[:150]}, [2, 1], True),
+        (FIRST, FIRST | {"pixels": PIXELS[::-1].copy()}, [1], False),
+        (FIRST, {"AcquisitionTime": "101500.000", "pixels": PIXELS[::-1].copy()}, [1], False),
+        (FIRST | {"AcquisitionDate": "20260103"},
+         {"AcquisitionTime": None, "AcquisitionDateTime": "20260103101500+0100"}, [1], False),
+        ({"AcquisitionTime": None}, {"AcquisitionTime": None}, [1], False),
+        ({"AcquisitionTime": None}, {"AcquisitionTime": None, "pixels": PIXELS[::-1].copy()}, [1, 2], False),
+    ],
+)  # fmt: skip
+def test_a_film_that_was_taken_again_without_a_rejection_note(
+    tmp_path: Path, first: dict[str, Any], second: dict[str, Any], used: list[int], *, said: bool
+) -> None:
+    """Both are used and the report says so, the later first unless it shows a detail; one exposure is used once."""
+    films = [
+        film(tmp_path / str(number), number, **{"AcquisitionDateTime": None, "AcquisitionDate": None, **one})
+        for number, one in enumerate((first, second), start=1)
+    ]
+    _, images = prepared(tmp_path, *films)
+    of = {radiograph_header(instance=number).sop_instance_uid: number for number in (1, 2)}
+    assert [of[image.ref.sop_instance_uid] for image in images.images] == used
+    assert ({one.code for one in images.remarks} == {"repeated-view"}) is said
+    assert [one.code for one in images.left_out] == ["same-exposure"] * (2 - len(used))
 
 
 def test_other_key_objects_and_withdrawn_notes_reject_nothing(tmp_path: Path) -> None:

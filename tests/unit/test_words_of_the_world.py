@@ -3,7 +3,7 @@
 
 import pytest
 
-from pipeline.images.wording import BodyRegion, region_of
+from pipeline.images.wording import BodyRegion, region_of, view_of
 
 CHEST = {
     "en": ("CXR PA", "XR CHEST 2 VIEWS", "Portable chest", "Thorax AP supine", "XR CHEST 1 VW PORT"),
@@ -137,6 +137,60 @@ def test_the_usual_words_for_a_chest_film(language: str, text: str) -> None:
 @pytest.mark.parametrize(("language", "text"), [(one, text) for one, some in OTHER.items() for text in some])
 def test_the_usual_words_for_another_film(language: str, text: str) -> None:
     assert region_of(text) is BodyRegion.OTHER, language
+
+
+GLUED = (
+    "CHESTPA",
+    "CHEST1VW",
+    "CHEST2VIEWS",
+    "RXTORAX",
+    "DXCHEST",
+    "XRCHEST",
+    "CHESTPORT",
+    "RXTORACE",
+    "Pecho",
+    "RTG KLP",
+)
+
+
+@pytest.mark.parametrize("text", GLUED)
+def test_codes_of_order_systems(text: str) -> None:
+    assert region_of(text) is BodyRegion.CHEST
+    assert region_of("Manchester knee") is BodyRegion.OTHER
+    assert region_of("CHEST/ABD") is BodyRegion.UNKNOWN
+
+
+VIEWS = {
+    "PA": (
+        "POSTEROANTERIOR", "postero-anterior", "Thorax p.a.", "CHEST P-A", "胸部 P→A", "胸部后前位",
+        "Hrudník zadopřední", "klatka tylno-przednia", "Thorax in In- und Exspiration p.a.", "PA INSP/EXP",
+    ),
+    "AP": (
+        "ANTEROPOSTERIOR", "AP_horizontal", "Thorax a.p. liegend", "CHEST A/P", "胸部前后位",
+        "Tórax AP decúbito supino", "передне-задняя",
+    ),
+    "lateral": (
+        "rzut boczny lewy", "bok", "Lungor sida", "Thorax zijde", "boční projekce", "yan grafi", "seitl.",
+        "ОГК боковая", "oldalirányú", "sivusuunta", "πλάγια", "צד", "صدر جانبي", "nghiêng", "胸部侧位",
+    ),
+    "other": (
+        "Exspiration", "Thorax Exspiration p.a.", "en espiración", "expiratoire", "espirazione",
+        "Chest in expiration", "PA MIN EXPIR", "skośna", "косая", "oblicuo", "lordótica", "swimmer's",
+        "décubitus latéral gauche", "decúbito lateral izq.", "na boku", "PA LLD", "LT DECUB", "呼気",
+    ),
+    "": (
+        "Thorax p.a. und seitlich", "XR CHEST 2 VIEWS, FRONTAL AND LATERAL", "Thorax face et profil",
+        "Tórax frente y perfil", "Рентген ОГК прямая и боковая проекции", "DR胸部正侧位", "胸部正面・側面",
+        "흉부 정면 측면", "CHEST PA AND LAT", "Klatka piersiowa PA + bok", "Thorax en décubitus dorsal",
+        "Thorax en décubitus", "術前後", "Lungor frontal och sida",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("view", "text"), [(one, text) for one, some in VIEWS.items() for text in some])
+def test_the_usual_words_for_a_view(view: str, text: str) -> None:
+    """A text that names both views of a study names none of a film's own."""
+    assert view_of(text) == view
 
 
 BESIDE = (

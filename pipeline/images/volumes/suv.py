@@ -12,7 +12,7 @@ from datetime import date, datetime, timedelta, timezone
 from pydicom.dataset import Dataset
 
 from pipeline.images.choose import Reason
-from pipeline.images.context import read_time
+from pipeline.images.clock import read_time
 from pipeline.images.headers import Elements, as_pydicom, items, numbers, read_date, text, texts
 from pipeline.images.volumes.plane import Plane
 from pipeline.study import LeftOutReason
