@@ -16,7 +16,7 @@ from typing import Any
 
 from flows.environment.workplace import Workplace
 from pipeline.archive.content_digest import content_digest
-from pipeline.archive.spool import moved
+from pipeline.archive.spool import lenience_of, moved
 from pipeline.errors import RetryLater
 from pipeline.fhir import audit_events
 from pipeline.ledger import Claim, UsedInstance
@@ -73,7 +73,7 @@ def with_received(
         uid = instance.ref.sop_instance_uid
         path = folder / _PUSHED / f"{uid}.dcm"
         if uid not in held and path.exists():
-            held[uid] = moved(instance, path)
+            held[uid] = replace(moved(instance, path), lenience=lenience_of(path))
         elif uid in held and held[uid].sha256 != instance.sha256:
             differing.append(UsedInstance(uid, instance.sha256, announced=False))
             damaged.append(DamagedInstance(uid, "duplicate-conflict", _OTHER_BYTES))

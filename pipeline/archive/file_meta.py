@@ -1,9 +1,11 @@
 """The file meta group in front of a data set (PS3.10 section 7.1): written by the standard, read whatever it says."""
 
 import struct
+from collections.abc import Mapping, Sequence
 
 from pipeline.archive.elements import Encoded
 from pipeline.archive.guarded_file import GuardedFile
+from pipeline.archive.uids import clean_uid
 
 IMPLEMENTATION_CLASS_UID = "2.25.190374452203310457917612843771054520811"
 IMPLEMENTATION_VERSION_NAME = "FIRSTREAD"
@@ -12,8 +14,16 @@ LONGEST_META = 1 << 16
 TRANSFER_SYNTAX = 0x00020010
 
 
-def file_header(sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: str) -> bytes:
-    """Preamble, prefix and file meta group (PS3.10 section 7.1) for a data set in ``transfer_syntax_uid``."""
+PRIVATE_CREATOR, PRIVATE = 0x00020100, 0x00020102
+
+
+def file_header(
+    sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: str, private: Sequence[str] = ()
+) -> bytes:
+    """Preamble, prefix and file meta group (PS3.10 section 7.1) for a data set in ``transfer_syntax_uid``.
+
+    ``private`` are words of our own in its Private Information (0002,0102), which ``private_words`` gives back.
+    """
     group = _meta_element(1, b"OB", b"\x00\x01") + b"".join(
         _meta_element(number, vr, text.encode("ascii"))
         for number, vr, text in (
@@ -24,7 +34,17 @@ def file_header(sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: 
             (0x13, b"SH", IMPLEMENTATION_VERSION_NAME),
         )
     )
+    if private:
+        group += _meta_element(0x100, b"UI", IMPLEMENTATION_CLASS_UID.encode("ascii"))
+        group += _meta_element(0x102, b"OB", " ".join(private).encode("ascii"))
     return PREAMBLE + _meta_element(0, b"UL", struct.pack("<I", len(group))) + group
+
+
+def private_words(meta: Mapping[int, bytes]) -> tuple[str, ...]:
+    """What ``file_header`` was given as ``private``, by the file meta group's elements; () where another wrote it."""
+    if clean_uid(meta.get(PRIVATE_CREATOR, b"")) != IMPLEMENTATION_CLASS_UID:
+        return ()
+    return tuple(meta.get(PRIVATE, b"").rstrip(b"\0").decode("ascii", "replace").split())
 
 
 def meta_end(encoded: Encoded, start: int) -> int:

@@ -25,7 +25,14 @@ from pipeline.archive.elements import (
     elements,
     sniff,
 )
-from pipeline.archive.file_meta import PREAMBLE, TRANSFER_SYNTAX, file_header, meta_elements, meta_end
+from pipeline.archive.file_meta import (
+    PREAMBLE,
+    TRANSFER_SYNTAX,
+    file_header,
+    meta_elements,
+    meta_end,
+    private_words,
+)
 from pipeline.archive.guarded_file import GuardedFile
 from pipeline.archive.uids import clean_uid, is_uid
 
@@ -70,6 +77,7 @@ class Lenience(StrEnum):
     ENCODING = "encoding"
 
 
+_EVERY_LENIENCE = frozenset(one.value for one in Lenience)
 _UNNAMED = {
     Lenience.NO_FILE_META: (
         "no-file-meta",
@@ -87,7 +95,8 @@ class Part10Header:
     """What a whole file says of itself. ``values`` holds the raw bytes of the tags that were asked for.
 
     ``dataset_start`` is where the data set begins, ``patches`` what of it has to stand otherwise for other readers;
-    ``lenience`` says why the file must be written anew before another reader sees it (``rewrapped``).
+    ``lenience`` says why the file must be written anew before another reader sees it (``rewrapped``), ``formerly`` why
+    it was.
     """
 
     study_instance_uid: str
@@ -100,6 +109,7 @@ class Part10Header:
     dataset_start: int = 0
     patches: tuple[Patch, ...] = ()
     lenience: tuple[Lenience, ...] = ()
+    formerly: tuple[Lenience, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,10 +158,11 @@ def header_of(
 def rewrapped(path: Path, header: Part10Header, target: Path) -> None:
     """Write the data set of ``path`` behind a file meta group of our own to ``target``. Raises OSError.
 
-    Byte by byte, but for its patches.
+    Byte by byte, but for its patches. The meta group says why, for whoever reads the file after us.
     """
+    uids = header.sop_class_uid, header.sop_instance_uid, header.transfer_syntax_uid
     with path.open("rb") as source, target.open("xb") as file:
-        file.write(file_header(header.sop_class_uid, header.sop_instance_uid, header.transfer_syntax_uid))
+        file.write(file_header(*uids, private=all_lenience(header)))
         at = header.dataset_start
         for start, end, instead in header.patches:
             source.seek(at)
@@ -160,6 +171,11 @@ def rewrapped(path: Path, header: Part10Header, target: Path) -> None:
             at = end
         source.seek(at)
         shutil.copyfileobj(source, file, 1 << 20)
+
+
+def all_lenience(header: Part10Header) -> tuple[Lenience, ...]:
+    """What was read leniently of a file, now and before it was written anew; each once."""
+    return tuple(dict.fromkeys((*header.lenience, *header.formerly)))
 
 
 def _header(
@@ -194,7 +210,10 @@ def _header(
         )
         if so
     )
-    return replace(header, lenience=header.lenience + lenience) if lenience else header
+    formerly = tuple(Lenience(word) for word in private_words(meta) if word in _EVERY_LENIENCE)
+    if not lenience and not formerly:
+        return header
+    return replace(header, lenience=header.lenience + lenience, formerly=formerly)
 
 
 def _meta_start(encoded: GuardedFile | bytes) -> int | None:

@@ -21,7 +21,14 @@ from typing import Self
 
 from pipeline.archive.content_digest import WalkedDigest, content_digest
 from pipeline.archive.digesting import InlineDigest, OverlappedDigest, RunningDigest
-from pipeline.archive.part10 import Fault, Part10Header, header_of, read_part10_header, rewrapped
+from pipeline.archive.part10 import (
+    Fault,
+    Part10Header,
+    all_lenience,
+    header_of,
+    read_part10_header,
+    rewrapped,
+)
 from pipeline.archive.study_answers import PATIENT_ID
 from pipeline.errors import FirstreadError, RetryLater, StopRun
 from pipeline.study import (
@@ -348,8 +355,14 @@ def examine(path: Path, sha256: str = "", content: bytes | None = None) -> HeldI
         size=path.stat().st_size if content is None else len(content),
         sop_class_uid=header.sop_class_uid,
         transfer_syntax_uid=header.transfer_syntax_uid,
-        lenience=header.lenience,
+        lenience=all_lenience(header),
     )
+
+
+def lenience_of(path: Path) -> tuple[str, ...]:
+    """What was read leniently of the file at ``path`` when it was received; () where it cannot be read."""
+    header = read_part10_header(path)
+    return all_lenience(header) if isinstance(header, Part10Header) else ()
 
 
 def _conflict(patients: set[bytes]) -> Fault:

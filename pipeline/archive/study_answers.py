@@ -42,7 +42,10 @@ _CODECS = {
     "ISO_IR 148": "iso8859_9",
     "ISO_IR 166": "tis_620",
     "ISO_IR 13": "shift_jis",
+    "ISO_IR 203": "iso8859_15",
     "ISO_IR 192": "utf_8",
+    "UTF-8": "utf_8",
+    "GB2312": "gbk",
     "GB18030": "gb18030",
     "GBK": "gbk",
     "ISO 2022 IR 13": "iso2022_jp_ext",
@@ -52,8 +55,8 @@ _CODECS = {
     "ISO 2022 IR 58": "gb2312",
 }
 
-_WITHOUT_ESCAPES = ("euc_kr", "gb2312")
-"""Codecs of character sets that a text calls by an escape sequence (PS3.3 C.12.1.1.2), which they do not know."""
+_WITH_ESCAPES = ("iso2022_jp_ext", "shift_jis")
+"""Codecs that know the escape sequences by which a text calls a character set (PS3.3 C.12.1.1.2)."""
 _ESCAPES = re.compile(rb"\x1b[\x24\x28-\x2f]+[\x30-\x7e]")
 
 
@@ -126,16 +129,22 @@ def decode_texts(values: Mapping[int, bytes]) -> dict[int, str]:
 
     Bytes that do not fit become replacement characters: these texts are compared and matched, not shown.
     """
-    terms = values.get(CHARACTER_SET, b"").decode("ascii", "replace").split("\\")
-    codec = next(
-        (_CODECS[term.strip(" \0")] for term in reversed(terms) if term.strip(" \0") in _CODECS), "latin-1"
-    )
-    escapes = _ESCAPES if codec in _WITHOUT_ESCAPES else None
-    return {
-        tag: (escapes.sub(b"", values[tag]) if escapes else values[tag]).decode(codec, "replace").strip(" \0")
-        for tag in DIGEST_TAGS
-        if tag in values
-    }
+    terms = [_as_term(one) for one in values.get(CHARACTER_SET, b"").decode("ascii", "replace").split("\\")]
+    codec = next((_CODECS[term] for term in reversed(terms) if term in _CODECS), "latin-1")
+    return {tag: _decoded(values[tag], codec).strip(" \0") for tag in DIGEST_TAGS if tag in values}
+
+
+def _as_term(written: str) -> str:
+    """A defined term of PS3.3 C.12.1.1.2; ISO-IR 100 and ISO 2022 IR 100 are the set of ISO_IR 100."""
+    term = written.strip(" \0").upper().replace("ISO-IR", "ISO_IR")
+    plain = term.replace("ISO 2022 IR", "ISO_IR")
+    return term if term in _CODECS or plain not in _CODECS else plain
+
+
+def _decoded(value: bytes, codec: str) -> str:
+    if codec not in _WITH_ESCAPES:
+        value = _ESCAPES.sub(b"", value)
+    return value.decode(codec, "replace")
 
 
 def is_wanted(study: FoundStudy, query: StudyQuery) -> bool:

@@ -282,6 +282,15 @@ def by_folder(specimen: Specimen, out: Path) -> Came:
         return outcome(archive.fetch(STUDY, out / "study"))
 
 
+def plainly(path: Path, dataset: bytes, out: Path) -> tuple[HeldInstance, ...]:
+    """What is held of a study whose file holds ``dataset``, behind the meta group that ``path`` has."""
+    whole = path.read_bytes()
+    out.mkdir(parents=True)
+    (out / "1.dcm").write_bytes(whole[: start_of(whole)] + dataset)
+    with FolderStudies("disk", FolderArchive(kind="folder", path=out, min_free_gib=0.1)) as archive:
+        return archive.fetch(HEADER.study_instance_uid, out / "study").held
+
+
 def by_wado(specimen: Specimen, out: Path, **faults: Any) -> Came:
     with web.faulty_dicomweb([specimen.path], web.Faults(**faults)) as server:
         server.stored[:] = [replace(server.stored[0], content=specimen.content)]

@@ -18,8 +18,11 @@ import pytest
 from pipeline.archive.dimse.association import Association
 from pipeline.archive.dimse.command import C_STORE_RQ, Command
 from pipeline.archive.dimse.pdu import Associate, PresentationContext
+from pipeline.archive.spool import lenience_of
 from pipeline.dicom_writer import DX_IMAGE_STORAGE, EXPLICIT_LITTLE
 from pipeline.store.connections import libpq_url
+from pipeline.store.store import Store
+from tests.contract import test_lenient_ways as ways
 from tests.faulty_dicomweb import Faults, faulty_dicomweb
 from tests.servers import LOOPBACK, Peer, free_port, program, store
 from tests.sites import environment, firstread, rows, running, until, write_site
@@ -60,13 +63,49 @@ def echo_seconds(port: int) -> float:
 
 def send(port: int, film: Path, uid: str) -> int | None:
     """C-STORE one film; gives the status."""
-    proposal = Associate("FIRSTREAD", "SCU", (PresentationContext(1, DX_IMAGE_STORAGE, (EXPLICIT_LITTLE,)),))
+    return send_data_set(port, dataset_of(film), uid, EXPLICIT_LITTLE)
+
+
+def send_data_set(port: int, dataset: bytes, uid: str, syntax: str) -> int | None:
+    proposal = Associate("FIRSTREAD", "SCU", (PresentationContext(1, DX_IMAGE_STORAGE, (syntax,)),))
     with Association.request((LOOPBACK, port), proposal, connect_timeout=5, stall_timeout=30) as association:
         request = Command(C_STORE_RQ, 1, 0, DX_IMAGE_STORAGE, uid, has_data_set=True)
-        association.send(association.accepted(DX_IMAGE_STORAGE), request, dataset_of(film))
+        association.send(association.accepted(DX_IMAGE_STORAGE), request, dataset)
         message = association.receive()
         assert message is not None
         return message.command.status
+
+
+def test_every_form_of_a_film_is_pushed(
+    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The table of leniency on the listener: kept with the digest and the remark of a folder, or refused as there."""
+    port = free_port()
+    (tmp_path / "none").mkdir()
+    config = write_site(
+        tmp_path, database_url, {"main": {"kind": "folder", "path": str(tmp_path / "none")}},
+        listen={"port": port, "quiet_seconds": 0.5, "min_free_gib": 0.0}, prefect=NOWHERE,
+    )  # fmt: skip
+    with ExitStack() as stack:
+        stack.enter_context(listening(config, port))
+        inbox = stack.enter_context(Store(database_url)).inbox
+        for number, (name, form) in enumerate(ways.FORMS.items()):
+            header = radiograph_header(f"pushed-form-{number}")
+            monkeypatch.setattr(ways, "HEADER", header)
+            path = ways.film(tmp_path / "films" / f"{number}.dcm", form.syntax)
+            whole = path.read_bytes()
+            changed = form.dataset(whole[ways.start_of(whole) :])
+            named = form.named if form.named == ways.OTHER else header.sop_instance_uid
+            status = send_data_set(port, changed, named, form.syntax)
+            kept = inbox.instances("main", header.study_instance_uid)
+            if not form.held:
+                assert (status, kept) == (0xC000, ()), name
+                continue
+            assert status == 0, name
+            ((one,), (known,)) = kept, ways.plainly(path, changed, tmp_path / "folder" / str(number))
+            assert one.sha256 == known.sha256, name
+            told = () if form.expected in ("", *ways.FILE_ALONE) else (form.expected,)
+            assert lenience_of(one.path) == told, name
 
 
 class Proxy:

@@ -34,15 +34,32 @@ def workplace(database_url: str, tmp_path: Path) -> Iterator[Workplace]:
         yield opened
 
 
-def pushed(workplace: Workplace, tmp_path: Path, *, rows: int = 512, instance: int = 1) -> HeldInstance:
-    """An instance that SENDER pushed, with its row; other rows make other bytes."""
+def pushed(
+    workplace: Workplace, tmp_path: Path, *, rows: int = 512, instance: int = 1, behind: bytes = b""
+) -> HeldInstance:
+    """An instance that SENDER pushed, with its row; other rows make other bytes, ``behind`` are such behind its end."""
     header = radiograph_header("conflict", instance=instance)
     path = tmp_path / f"pushed-{rows}-{instance}.dcm"
-    write_chest(path, header, pixels=chest_pixels(rows, 480))
+    write_chest(path, header, pixels=chest_pixels(rows, 480, seed=instance - 1))
+    path.write_bytes(path.read_bytes() + behind)
     held = examine(path)
     assert isinstance(held, HeldInstance)
     workplace.store.inbox.record("main", [held], [SENDER])
     return held
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_what_was_read_leniently_when_it_was_pushed_is_a_remark(
+    workplace: Workplace, tmp_path: Path, *, known: bool
+) -> None:
+    """Also where the file of the inbox is all there is: it was written anew when it came."""
+    if not known:
+        (tmp_path / "archive" / "1.dcm").unlink()
+    held = pushed(workplace, tmp_path, instance=2, behind=b"\r\n")
+    assert held.lenience == ("bytes-after",)
+    brought = bring(workplace, claimed(workplace), pushed=True)
+    assert isinstance(brought, RetrievedStudy)
+    assert "file-form" in {one.code for one in brought.image_set.remarks}
 
 
 def claimed(workplace: Workplace) -> Claim:

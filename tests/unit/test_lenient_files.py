@@ -60,6 +60,9 @@ def kept(path: Path) -> HeldInstance:
     again = pydicom.dcmread(path)
     assert again.StudyInstanceUID == HEADER.study_instance_uid
     assert len(again.PixelData) == 48 * 40 * 2 or again.file_meta.TransferSyntaxUID == RLE_LOSSLESS
+    assert examine(path, found.sha256) == found, (
+        "an attempt that finds the file of the one before says so, too"
+    )
     return found
 
 
