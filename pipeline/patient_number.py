@@ -4,9 +4,13 @@ import re
 import unicodedata
 
 _PLACEHOLDER = re.compile(
-    r"[0\W_]*|x+|(\d)\1{3,}|n/?a|none?|null|nil|unknown|unk|unbekannt|inconnu|desconocido|"
-    r"anon(ymous|ymized|ymised)?|no ?(id|number)|(patient)?id|emergency|notfall|temp(orary)?|"
-    r"unassigned|unidentified|not ?(available|assigned|given|known)"
+    r"[0\W_]*|x+(?:[-_ ]*x+)*|(\d)\1{3,}|n[/.]?a\.?|n\W?n\W?|s[/.]?n\.?|none?( given)?|null|\W*null\W*(null)?|nil|nan|"
+    r"unk(now|nown)?([\W_]*unknown)?|unbekannt|inconnue?|desconocid[oa]|desconhecid[oa]|sconosciut[oa]|onbekend|okand|"
+    r"ukjent|ukendt|tuntematon|ismeretlen|necunoscuta?|bilinmiyor|nieznan[ya]|neznam[ya]|neznama|nepoznato?|αγνωστ\w{1,2}|"
+    r"неизвест(ен|но|на|ный|ная)|нет|нет данных|غير معروف|مجهول|不明|不详|不詳|未知|无|無|미상|불명|"
+    r"anon(ymous|ymized|ymised)?|no ?(id|number|mrn|name)|sin (datos|numero|id)|sem (dados|numero|id)|"
+    r"senza|sans|ohne|aucun|(patient|pat)?id|pid|mrn|emergency|notfall|urgence|urgencias?|temp(orary)?|empty|blank|missing|pending|tbd|dummy|"
+    r"unassigned|unidentified|undefined|nicht bekannt|not ?(available|assigned|given|known|entered)"
 )
 
 
@@ -16,4 +20,5 @@ def identifying(patient_id: str) -> str:
     Case does not count, nor the width of digits (East Asian keyboards write both).
     """
     number = unicodedata.normalize("NFKC", patient_id).strip().casefold()
-    return "" if _PLACEHOLDER.fullmatch(number) else number
+    bare = "".join(one for one in unicodedata.normalize("NFD", number) if not unicodedata.combining(one))
+    return "" if _PLACEHOLDER.fullmatch(unicodedata.normalize("NFC", bare)) else number

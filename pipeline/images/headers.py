@@ -7,6 +7,7 @@ makes the file unusable raises FailStudy, whose message names the fault and neve
 import io
 import logging
 import math
+import re
 import struct
 import unicodedata
 import warnings
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from pydicom import config, dcmread
+from pydicom.charset import python_encoding
 from pydicom.dataset import Dataset
 from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.filereader import read_dataset, read_file_meta_info
@@ -35,6 +37,8 @@ MALFORMED = (
 )  # fmt: skip
 """What pydicom and the codecs raise on malformed input."""
 
+_ESCAPE = re.compile(r"\x1b[\x24\x28-\x2f]+[\x30-\x7e]")
+_DATE = re.compile(r"([0-9]{4})([./-]?)([0-9]{2})\2([0-9]{2})(?:$|[ T0-9])")
 LARGE_VALUE = 1 << 20
 """Header values above this many bytes are not read: nothing we use is larger."""
 
@@ -133,6 +137,7 @@ def refusing(code: str, message: str) -> Iterator[None]:
 def quieten_pydicom() -> None:
     """Keep pydicom from warning and logging header values, which are patient data. Safe to repeat."""
     config.settings.reading_validation_mode = config.IGNORE
+    python_encoding.setdefault("ISO_IR 203", "iso8859_15")  # of PS3.3 table C.12-2, unknown to pydicom
     warnings.filterwarnings("ignore", module=r"pydicom\b")
     logger = logging.getLogger("pydicom")
     if logger.level != logging.CRITICAL:
@@ -155,20 +160,22 @@ def clean(value: str) -> str:
     """``value`` without control and unpaired surrogate characters, and without outer white space."""
     if value.isascii() and value.isprintable():
         return value.strip()
+    if "\x1b" in value:
+        value = _ESCAPE.sub("", value)  # pydicom leaves those of ISO 2022 IR 58 in the text
     return "".join(c if c.isprintable() else " " for c in unicodedata.normalize("NFC", value)).strip()
 
 
 def read_date(value: str) -> date | None:
-    """A DA value (PS3.5 6.2), also in the form YYYY.MM.DD of ACR-NEMA; None if it is not a date.
+    """A DA value (PS3.5 6.2), also with dots (ACR-NEMA), dashes or slashes, or a time behind it; None if it is no date.
 
     Nor is one before 1800, which stands where a system has none: nobody alive was born then, and no time zone can be
     reckoned from the year 1.
     """
-    digits = value.replace(".", "").replace("-", "")
-    if len(digits) != 8 or not (digits.isascii() and digits.isdecimal()) or digits < "1800":
+    found = _DATE.match(value)
+    if found is None or found[1] < "1800":
         return None
     try:
-        return date(int(digits[:4]), int(digits[4:6]), int(digits[6:]))
+        return date(int(found[1]), int(found[3]), int(found[4]))
     except ValueError:
         return None
 

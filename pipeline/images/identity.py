@@ -29,8 +29,19 @@ _LETTERS = str.maketrans(
     }
 )
 """Letters that Unicode does not take apart, as they are written without them."""
-_TRANSLITERATED = (("ae", "a"), ("oe", "o"), ("ue", "u"), ("aa", "a"), ("ss", "s"))
-"""How the umlauts of German and Scandinavian names are written without them."""
+_TRANSLITERATED = (("ae", "a"), ("oe", "o"), ("ue", "u"), ("aa", "a"), ("ss", "s"), ("dj", "d"))
+"""How the umlauts of German and Scandinavian names, and the crossed d of Croatian ones, are written without them."""
+_PAIRS = (
+    "ةه ىي یي کك 髙高 﨑崎 邊辺 邉辺 齋斉 齊斉 斎斉 濱浜 濵浜 澤沢 廣広 國国 櫻桜 眞真 瀨瀬 嶋島 "
+    "嶌島 德徳 張张 陳陈 劉刘 黃黄 趙赵 吳吴 鄭郑 馮冯 許许 鄧邓 蕭萧 蔣蒋 葉叶 蘇苏 呂吕 盧卢 鍾钟 譚谭 "
+    "陸陆 韓韩 羅罗 謝谢 楊杨 馬马 孫孙 偉伟 麗丽 華华 龍龙 鳳凤 蘭兰 強强 軍军"
+)
+_VARIANTS = {ord(pair[0]): pair[1] for pair in _PAIRS.split()} | {ord("ـ"): ""}
+"""Letters of one meaning that keyboards write in two ways: Arabic and Persian, old and new ideographs of names."""
+_LOST = "?\N{REPLACEMENT CHARACTER}"
+"""What stands where a system could not write a letter."""
+_CUT_BEHIND = 14
+"""Letters that the shortest name field of a device holds (16 with its separators)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +50,8 @@ class _Name:
 
     words: frozenset[str]
     letters: str = field(compare=False)
+    lost: bool = False
+    """Whether some of its letters could not be written, and "?" stands for them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,11 +142,12 @@ def _same(one: _Identity, known: _Identity) -> bool:
 
 
 def _names_agree(one: tuple[_Name, ...], other: tuple[_Name, ...]) -> bool | None:
-    """True where two names may be one written twice, None where they cannot be compared.
+    """True where two names are one written twice, None where they cannot be compared or one may be part of the other.
 
     Component groups are compared with those in the same script, wherever they stand (PS3.5 6.2.1): devices write a
     Chinese name into the first group, too. One alphabetic, one ideographic say nothing. A name that leaves out a
     component, say the second given name, is the same, and so is one whose words are parted elsewhere (O'Brien, OBrien).
+    One that was cut, has an initial for a given name, or lost letters on its way may be the same: a number has to say.
     """
     pairs = [
         (mine, theirs)
@@ -143,16 +157,33 @@ def _names_agree(one: tuple[_Name, ...], other: tuple[_Name, ...]) -> bool | Non
     ]
     if not pairs:
         return None
-    return any(
+    if any(
         mine.words <= theirs.words or theirs.words <= mine.words or mine.letters == theirs.letters
         for mine, theirs in pairs
+    ):
+        return True
+    may = any(_may_be_of(mine, theirs) or _may_be_of(theirs, mine) for mine, theirs in pairs)
+    return None if may else False
+
+
+def _may_be_of(short: _Name, full: _Name) -> bool:
+    """Whether ``short`` may be ``full`` as a system with fewer letters writes it."""
+    if short.lost:
+        form = r"\w{0,4}".join(map(re.escape, re.split(r"\?+", short.letters)))
+        return re.fullmatch(form, full.letters) is not None
+    if len(short.letters) >= _CUT_BEHIND and full.letters.startswith(short.letters):
+        return True
+    initials = {word for word in short.words - full.words if len(word) == 1}
+    return bool(short.words & full.words) and all(
+        word in full.words or (word in initials and any(one.startswith(word) for one in full.words))
+        for word in short.words
     )
 
 
 def _script(pieces: frozenset[str]) -> str:
     """The script of a name, as Unicode names its letters: LATIN, CJK, HANGUL, CYRILLIC."""
     letter = next((one for one in "".join(sorted(pieces)) if one.isalpha()), "")
-    return unicodedata.name(letter, "").partition(" ")[0]
+    return unicodedata.name(letter, "").partition(" ")[0] if letter else ""
 
 
 def _identity(dataset: Elements) -> _Identity:
@@ -174,13 +205,24 @@ def _identity(dataset: Elements) -> _Identity:
 
 
 def _name(group: str) -> _Name:
-    """The words of a name in one case, without accents and the ways around them."""
-    decomposed = unicodedata.normalize("NFKD", group.casefold())
+    """The words of a name in one case, without accents and the ways around them; none of one that names nobody."""
+    decomposed = unicodedata.normalize("NFKD", _as_meant(group).casefold())
     plain = "".join(letter for letter in decomposed if not unicodedata.combining(letter)).translate(_LETTERS)
     for written, meant in _TRANSLITERATED:
         plain = plain.replace(written, meant)
-    words = [piece for piece in re.split(r"[\W_]+", plain) if piece]
-    return _Name(frozenset(words), "".join(words))
+    plain = plain.translate(_VARIANTS).replace(_LOST[1], "?")
+    words = [piece for piece in re.split(r"[^\w?]+|_+", plain) if piece.strip("?")]
+    if not any(letter.isalpha() for letter in plain) or not identifying(" ".join(words)):
+        return _Name(frozenset(), "")
+    return _Name(frozenset(words), "".join(words), any("?" in word for word in words))
+
+
+def _as_meant(text: str) -> str:
+    """UTF-8 that was read as Latin-1, as it was written; every other text as it is."""
+    try:
+        return text.encode("latin-1").decode("utf-8")
+    except UnicodeError:
+        return text
 
 
 def _first(datasets: Sequence[Elements], keyword: str) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 import pydicom
 import pytest
 
-from pipeline.archive.study_answers import parse_date
+from pipeline.archive.study_answers import CHARACTER_SET, PATIENT_NAME, decode_texts, parse_date
 from pipeline.images import prepare
 from pipeline.study import ImageSet, StudyContext
 from tests.synthetic import chest_pixels, fetched, radiograph_header, write_chest
@@ -76,3 +76,57 @@ def test_a_sound_header_has_no_remark(tmp_path: Path) -> None:
 def test_no_range_of_days_begins_in_the_year_1(text: str) -> None:
     assert parse_date(text) is None
     assert parse_date("18000101") == date(1800, 1, 1)
+
+
+def _in_two_bytes(text: str, codec: str) -> bytes:
+    """Each word behind the escape sequence of its set, as PS3.5 6.1.2.5 has it after a delimiter."""
+    escape = {"gb2312": b"\x1b$)A", "iso8859_5": b"\x1b-L", "euc_kr": b"\x1b$)C"}[codec]
+    return b"^".join(escape + word.encode(codec) for word in text.split("^"))
+
+
+CHARACTER_SETS = [
+    (
+        "GB18030",
+        "王^乗明".encode("gb18030"),
+        "王^乗明",
+    ),  # the second byte of the second letter is a backslash
+    ("GBK", "王^乛明".encode("gbk"), "王^乛明"),  # a caret
+    ("\\ISO 2022 IR 87", "山田^五俑".encode("iso2022_jp"), "山田^五俑"),  # a caret, a backslash
+    ("\\ISO 2022 IR 58", _in_two_bytes("王^明", "gb2312"), "王^明"),
+    ("\\ISO 2022 IR 149", _in_two_bytes("홍^길동", "euc_kr"), "홍^길동"),
+    ("ISO 2022 IR 100\\ISO 2022 IR 144", _in_two_bytes("Иванов^Иван", "iso8859_5"), "Иванов^Иван"),
+    ("ISO_IR 203", "Œuvrard^Zoë".encode("iso8859_15"), "Œuvrard^Zoë"),
+    ("ISO-IR 100", "Müller^José".encode("latin-1"), "Müller^José"),
+    ("UTF-8", "Müller^José".encode(), "Müller^José"),
+    ("GB2312", "王^明".encode("gb2312"), "王^明"),
+]
+
+
+@pytest.mark.parametrize(("terms", "written", "name"), CHARACTER_SETS)
+def test_a_name_in_any_character_set_is_one_in_file_and_listing(
+    tmp_path: Path, terms: str, written: bytes, name: str
+) -> None:
+    """PS3.3 C.12.1.1.2, PS3.5 6.1.2: also where a byte of a letter looks like a delimiter."""
+    path = write_chest(tmp_path / "1.dcm", radiograph_header("values"), pixels=chest_pixels(160, 144))
+    padded = written + b" " * (len(written) % 2)
+    dataset = pydicom.dcmread(path)
+    with pydicom.config.disable_value_validation():
+        dataset.SpecificCharacterSet, dataset.PatientName = "ISO_IR 100", "P" * len(padded)
+        dataset.save_as(path)
+    content, set_name = path.read_bytes(), terms.encode() + b" " * (len(terms) % 2)
+    sets = (b"CS\x0a\0ISO_IR 100", b"CS" + len(set_name).to_bytes(2, "little") + set_name)
+    for mark, instead in (sets, (b"P" * len(padded), padded)):
+        assert content.count(mark) == 1
+        content = content.replace(mark, instead)
+    path.write_bytes(content)
+    context, _ = prepare(fetched(tmp_path, [path], "values"))
+    assert context.patient.name_groups == (name,)
+    assert decode_texts({CHARACTER_SET: terms.encode(), PATIENT_NAME: padded})[PATIENT_NAME] == name
+
+
+@pytest.mark.parametrize("said", ["2026/01/15", "2026.01.15", "2026-01-15", "20260115101500"])
+def test_a_day_in_another_form_is_the_day(tmp_path: Path, said: str) -> None:
+    context, images = prepared(tmp_path, StudyDate=said, PatientBirthDate=said)
+    assert context.started is not None
+    assert context.started.date() == context.patient.birth_date == parse_date(said) == date(2026, 1, 15)
+    assert not images.remarks

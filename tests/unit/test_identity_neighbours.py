@@ -9,6 +9,7 @@ from pydicom.dataset import Dataset
 from pipeline.errors import FailStudy
 from pipeline.images.headers import Header
 from pipeline.images.identity import one_patient
+from pipeline.patient_number import identifying
 
 
 def header(number: str, name: str, birth: str = "19710314", issuer: str = "") -> Header:
@@ -45,6 +46,22 @@ ONE = [
     (("1111111", "Alpha^Anna"), ("100", "Alpha^Anna")),
     (("NOT AVAILABLE", "Alpha^Anna"), ("100", "Alpha^Anna")),
     (("100", "Alpha^A", "19710314", "HOSPITAL"), ("100", "ALPHA^A", "19710314", "HOSPITAL&1.2.3&ISO")),
+    (("100", "Müller^José"), ("100", "M\u00c3\u00bcller^Jos\u00c3\u00a9")),  # UTF-8 read as Latin-1
+    (("100", "Müller^José"), ("100", "M?ller^Jos?")),
+    (("100", "Müller^José"), ("100", "M\ufffdller^Jos\ufffd")),
+    (("100", "王^小明"), ("100", "?^??")),
+    (("100", "Đorđević^Ana"), ("100", "DJORDJEVIC^ANA")),
+    (("100", "علي^فاطمة"), ("100", "علي^فاطمه")),
+    (("100", "مصطفى^علي"), ("100", "مصطفي^على")),
+    (("100", "محـمد^علي"), ("100", "محمد^علي")),
+    (("100", "کریمی^علی"), ("100", "كريمي^علي")),
+    (("100", "髙橋^花子"), ("100", "高橋^花子")),
+    (("100", "張^偉"), ("100", "张^伟")),
+    (("100", "Papadopoulos^Konstantinos"), ("100", "Papadopoulos^Kon")),  # a field of 16 letters
+    (("100", "Alpha^Anna"), ("100", "Alpha^A")),
+    (("100", "Alpha^Anna"), ("100", "ANONYMOUS")),
+    (("100", "Alpha^Anna"), ("100", "4711")),  # a name without a letter
+    (("不明", "Alpha^Anna"), ("100", "Alpha^Anna")),
 ]
 TWO = [
     (("100", "王^小东"), ("100", "李^小东")),
@@ -61,6 +78,12 @@ TWO = [
     ),
     (("100", "Alpha^A"), ("200", "Alpha^A")),
     (("100", "SMYTH^JOHN"), ("100", "SMITH^JOHN")),
+    (("100", "Alpha^Anna"), ("100", "Alpha^B")),
+    (("100", "M?ller^Josef"), ("100", "Miller^Anna")),
+    (("", "Alpha^Anna"), ("", "Alpha^A")),  # without a number nothing says that it is she
+    (("", "Papadopoulos^Konstantin"), ("", "Papadopoulos^Konstantina")),
+    (("", "ANONYMOUS"), ("", "Alpha^Anna")),
+    (("100", "Alpha^Baby Boy"), ("100", "Alpha^Baby Girl")),
     (("100", "Alpha^A", ""), ("", "Alpha^A", "")),
 ]
 
@@ -69,6 +92,36 @@ TWO = [
 def test_one_patient_written_in_two_ways(first: tuple[str, ...], second: tuple[str, ...]) -> None:
     for order in ((first, second), (second, first)):
         assert "patient-spelling" in {one.code for one in one_patient([header(*one) for one in order])}
+
+
+NOBODY = (
+    "不明", "不详", "無", "미상", "НЕИЗВЕСТНО", "desconhecido", "sconosciuto", "onbekend", "okänd", "neznámý",
+    "άγνωστος", "غير معروف", "S/N", "N.N.", "sin datos", "SEM NUMERO", "PatID", "NO MRN", "XX-XX", "??", "n.a.",
+    "Nicht bekannt", "Unknown^Unknown", "NOT ENTERED", "(null)", "0000-0000", "00/00/0000",
+)  # fmt: skip
+SOMEBODY = (
+    "100",
+    "A-1",
+    "NN1234",
+    "TEST-7",
+    "1.2.840.1",
+    "ANON0001",
+    "NONE-7",
+    "X12",
+    "12/34",
+    "SN4711",
+    "ID7",
+)
+
+
+@pytest.mark.parametrize("number", NOBODY)
+def test_what_stands_where_there_is_no_number(number: str) -> None:
+    assert identifying(number) == ""
+
+
+@pytest.mark.parametrize("number", SOMEBODY)
+def test_numbers_that_look_like_it(number: str) -> None:
+    assert identifying(number) == number.casefold()
 
 
 MIXED = [
