@@ -58,6 +58,8 @@ class Faults:
     """Queries of studies that are answered with 400."""
     redirects_to: str = ""
     """The base that WADO-RS is redirected to, under the path of this archive; another path where it has none."""
+    packs: Callable[[bytes], bytes] | None = None
+    """How every retrieved body is packed, with Content-Encoding: gzip."""
     single_part: bool = False
     """Studies are 406, instances come as application/dicom where that is accepted, else 406."""
 
@@ -161,7 +163,7 @@ class _Handler(LoopbackHandler):
             self._send(406, b"")
         elif self.running.faults.single_part:
             (one,) = (s for s in self.stored if s.uid == parts[-1])
-            self._send(200, one.content, {"Content-Type": "application/dicom"})
+            self._send(200, *self._packed(one.content, {"Content-Type": "application/dicom"}))
         elif self.running.faults.refuses_wildcard and "=*" in self.headers["Accept"]:
             self._send(406, b"")
         elif len(parts) == 2:
@@ -221,7 +223,11 @@ class _Handler(LoopbackHandler):
         if study and faults.cuts_study_after:
             self._send(status, body, headers, cut=faults.cuts_study_after)
         else:
-            self._send(status, body, headers)
+            self._send(status, *self._packed(body, headers))
+
+    def _packed(self, body: bytes, headers: dict[str, str]) -> tuple[bytes, dict[str, str]]:
+        pack = self.running.faults.packs
+        return (pack(body), {**headers, "Content-Encoding": "gzip"}) if pack else (body, headers)
 
     def _send(self, status: int, body: bytes, headers: dict[str, str] | None = None, cut: int = 0) -> None:
         self.start(status, len(body), headers)

@@ -188,6 +188,7 @@ ODD_PAGES: dict[str, Callable[[bytes], bytes]] = {
     "lower-case-tags": lower_case_tags,
     "lone-surrogate": lambda page: page.replace(b"Fictitious", b"Fict\\ud800tious"),
     "values-without-an-array": lambda page: re.sub(rb'"Value": ?\[("[^"{}]*")\]', rb'"Value":\1', page),
+    "modalities-in-one-value": lambda page: page.replace(b'["DX"]', b'["SR\\\\DX"]'),
     "a-number-without-end": lambda page: page.replace(
         b"[{", b'[{"00201206": {"vr": "IS", "Value": [' + b"9" * 5000 + b"]}, ", 1
     ),
@@ -197,7 +198,7 @@ ODD_PAGES: dict[str, Callable[[bytes], bytes]] = {
 @pytest.mark.parametrize("odd", ODD_PAGES)
 def test_a_page_that_is_written_oddly_is_read(study: list[Path], odd: str, tmp_path: Path) -> None:
     with faulty_dicomweb(study, Faults(rewrites=ODD_PAGES[odd])) as server, archive(server) as web:
-        assert [found.study_instance_uid for found in web.find(StudyQuery())] == [STUDY]
+        assert [one.study_instance_uid for one in web.find(StudyQuery(modalities=("DX",)))] == [STUDY]
         assert web.fetch(STUDY, tmp_path).complete
         assert web.passed_over.take() == {}
 
@@ -292,6 +293,36 @@ def test_an_instance_may_come_as_one_part(study: list[Path], tmp_path: Path) -> 
         assert (
             sum("/series/" in request for request in server.requests) == 4 + 2
         )  # it learns which form is had
+
+
+def comes_whole(web: DicomwebStudies, folder: Path) -> bool:
+    try:
+        return web.fetch(STUDY, folder).complete
+    except RetryLater as error:
+        return error.code != "archive-cut-short"
+
+
+@pytest.mark.parametrize("single_part", [True, False])
+def test_retrieved_bodies_may_come_packed(study: list[Path], tmp_path: Path, *, single_part: bool) -> None:
+    """RFC 9110 8.4: a gzip that nobody asked for is taken apart, one that is cut or damaged is asked for again."""
+    packings: list[tuple[Callable[[bytes], bytes], bool]] = [
+        (gzip.compress, True),
+        (lambda body: gzip.compress(body)[:-200], False),
+        (lambda body: b"\x1f\x8b" + body, False),
+    ]
+    for number, (pack, whole) in enumerate(packings):
+        faults = Faults(packs=pack, single_part=single_part)
+        with faulty_dicomweb(study, faults) as server, archive(server) as web:
+            assert comes_whole(web, tmp_path / str(number)) is whole
+
+
+def test_no_content_is_nothing_of_the_study(study: list[Path], tmp_path: Path) -> None:
+    with (
+        faulty_dicomweb(study, Faults(wado_status=204)) as server,
+        archive(server) as web,
+        pytest.raises(RetryLater, match="nothing-came"),
+    ):
+        web.fetch(STUDY, tmp_path)
 
 
 def test_a_date_may_say_when_to_come_back(study: list[Path]) -> None:

@@ -2,7 +2,7 @@
 
 import http.client
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import replace
@@ -16,11 +16,12 @@ from urllib.parse import quote, urlencode
 from pipeline.archive import Leave
 from pipeline.archive.coverage import Answers, Coverage, Window
 from pipeline.archive.dicomweb import rows as qido
+from pipeline.archive.dicomweb.bodies import Parts, body_of, one_part
 from pipeline.archive.dicomweb.http import HttpArchive, is_redirect, refusal, unreachable
 from pipeline.archive.dicomweb.multipart import MultipartReader, boundary_of
 from pipeline.archive.dicomweb.rows import LARGEST_JSON, Json
 from pipeline.archive.passed_over import PassedOver
-from pipeline.archive.spool import DiskLimits, PartFile, Spool
+from pipeline.archive.spool import DiskLimits, Spool
 from pipeline.archive.study_answers import DIGEST_TAGS, announced, is_wanted
 from pipeline.archive.uids import is_uid
 from pipeline.errors import ConfigurationError, FailStudy, FirstreadError, RetryLater, SkipStudy, StopRun
@@ -47,8 +48,8 @@ _INSTANCE_ACCEPTS = (_AS_STORED, _AS_THEY_LIKE, _ONE_PART, "application/dicom")
 """What is asked for in turn where an archive answers 406 (PS3.18 8.7.3 and 10.4.1)."""
 _EARLIEST, _LATEST = date(1900, 1, 1), date(2999, 12, 31)
 _AWAY = ("archive-busy", "archive-unreachable", "archive-stalled")
-_LARGE_PART = 1 << 21
-_PIECE = 1 << 18
+_ANSWERED = (200, 203, 206)
+"""203 is an answer that a proxy has changed (RFC 9110 15.3.4)."""
 _MOST_PAGES = 100_000
 
 
@@ -209,7 +210,7 @@ class DicomwebStudies:
             raise
 
     def _rows(self, response: http.client.HTTPResponse) -> list[Json]:
-        if response.status not in (200, 206):
+        if response.status not in _ANSWERED:
             raise refusal(response.status, response.headers)
         body = response.read(LARGEST_JSON)
         try:
@@ -283,7 +284,7 @@ class DicomwebStudies:
         return error
 
     def _take(self, response: http.client.HTTPResponse, spool: Spool, expected: str) -> None:
-        if response.status in (404, 410) and expected:
+        if response.status == 204 or (response.status in (404, 410) and expected):
             return  # announced and not there: it stays missing
         if response.status in (404, 410):
             raise SkipStudy("study-gone", "the archive does not know the study any more")
@@ -292,19 +293,19 @@ class DicomwebStudies:
                 "archive-redirected",
                 f"the archive answered {response.status} (redirect) to a server that redirect_origins does not list",
             )
-        if response.status not in (200, 206):
+        if response.status not in _ANSWERED:
             raise refusal(response.status, response.headers)
         self._receive(response, spool, expected)
 
     def _receive(self, response: http.client.HTTPResponse, spool: Spool, expected: str) -> None:
-        sink = _Parts(spool, expected, self._pool)
+        sink = Parts(spool, expected, self._pool)
         try:
             content_type = response.headers.get("Content-Type") or ""
             if content_type.partition(";")[0].strip().lower() == "application/dicom":
-                _one_part(response, sink, _counted(response, spool))
+                one_part(response, sink, body_of(response, spool))
             else:
                 reader = MultipartReader(boundary_of(content_type), sink, by_length=not expected)
-                reader.read(_counted(response, spool))
+                reader.read(body_of(response, spool))
         except (EOFError, ValueError) as error:
             raise RetryLater("archive-cut-short", f"the archive's answer is unusable: {error}") from None
         except (OSError, http.client.HTTPException) as error:
@@ -336,66 +337,11 @@ class _Pages:
         return bool(fresh)
 
 
-class _Parts:
-    """Multipart parts, each into a part file of the spool; the pool takes the digests of large ones."""
-
-    def __init__(self, spool: Spool, expected: str, pool: ThreadPoolExecutor) -> None:
-        self._spool = spool
-        self._expected = expected
-        self._pool = pool
-        self._part: PartFile | None = None
-
-    def begin(self, headers: Mapping[str, str]) -> None:
-        length = headers.get("content-length", "")
-        large = length.isdigit() and int(length) >= _LARGE_PART
-        self._part = self._spool.open(self._pool if large else None)
-
-    def write(self, piece: memoryview) -> None:
-        if self._part is not None:
-            self._part.write(piece)
-
-    def end(self) -> None:
-        part, self._part = self._part, None
-        if part is not None:
-            with part:
-                self._spool.keep(part, expected=self._expected)
-
-    def discard(self) -> None:
-        """Remove a part that did not end."""
-        if self._part is not None:
-            self._part.discard()
-
-
-def _one_part(
-    response: http.client.HTTPResponse, sink: _Parts, readinto: Callable[[memoryview], int]
-) -> None:
-    """An instance that is the whole body (PS3.18 10.4.1). Raises EOFError where the body is cut."""
-    length = response.headers.get("Content-Length") or ""
-    sink.begin({"content-length": length})
-    pieces = [memoryview(bytearray(_PIECE)), memoryview(bytearray(_PIECE))]  # the sink may still look at one
-    while count := readinto(pieces[0]):
-        sink.write(pieces[0][:count])
-        pieces.reverse()
-    if response.length:
-        raise EOFError("the body ends before its Content-Length")
-    sink.end()
-
-
 def _closed(window: Window) -> Window:
     """The window with both bounds where it has one."""
     if window.since is None and window.until is None:
         return window
     return replace(window, since=window.since or _EARLIEST, until=window.until or _LATEST)
-
-
-def _counted(response: http.client.HTTPResponse, spool: Spool) -> Callable[[memoryview], int]:
-    def readinto(piece: memoryview) -> int:
-        spool.check()
-        count = response.readinto(piece)
-        spool.progressed()
-        return count
-
-    return readinto
 
 
 def _checked(study_instance_uid: str) -> str:
