@@ -23,8 +23,13 @@ CR_IMAGE, DX_PRESENTATION, DX_PROCESSING = (
     "1.2.840.10008.5.1.4.1.1.1.1",
     "1.2.840.10008.5.1.4.1.1.1.1.1",
 )
-FOR_PROCESSING = frozenset({DX_PROCESSING, "1.2.840.10008.5.1.4.1.1.1.2.1", "1.2.840.10008.5.1.4.1.1.1.3.1"})
-"""Raw images of digital radiography, mammography and dental radiography."""
+FOR_PROCESSING = frozenset(
+    {
+        DX_PROCESSING, "1.2.840.10008.5.1.4.1.1.1.2.1", "1.2.840.10008.5.1.4.1.1.1.3.1",
+        "1.2.840.10008.5.1.4.1.1.13.1.5", "1.2.840.10008.5.1.4.1.1.14.2",
+    }
+)  # fmt: skip
+"""Raw images of digital radiography, mammography, dental radiography, tomosynthesis and OCT of vessels."""
 _NEAR_FIELDS = (
     "SeriesDescription", "ProtocolName", "AcquisitionDeviceProcessingDescription",
     "PerformedProcedureStepDescription", "RequestedProcedureDescription",

@@ -83,6 +83,8 @@ def _check(declared: Declared, header: Header, limits: ImageLimits) -> None:
         raise FailStudy("unsupported-samples", f"{declared.samples} samples per pixel")
     low = declared.high_bit + 1 - declared.bits_stored
     fits = declared.bits_stored > 1 and low >= 0 and declared.high_bit < declared.bits_allocated
+    if declared.bits_allocated == 1:
+        raise FailStudy("unsupported-bits", "a picture in black and white of one bit a pixel is not read")
     if declared.bits_allocated not in (8, 16, 32) or not fits:
         raise FailStudy(
             "unsupported-bits",

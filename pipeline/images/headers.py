@@ -240,3 +240,12 @@ def _values(dataset: Elements, keyword: str) -> tuple[object, ...]:
 
 def _is_sequence(value: object) -> bool:
     return type(value).__name__ == "Sequence"
+
+
+def private_value(dataset: Elements, block: tuple[int, str], element: int) -> object:
+    """The value of an element of a private block; bytes of an unknown VR as the text they are. None where absent."""
+    try:
+        value = as_pydicom(dataset).private_block(*block)[element].value
+    except (KeyError, ValueError, NotImplementedError):
+        return None
+    return value.decode("ascii", "replace") if isinstance(value, bytes) else value

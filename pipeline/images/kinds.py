@@ -56,12 +56,29 @@ _CLASSES: Mapping[str, tuple[Kind, str]] = {
             "66": "raw data", "66.1": "a registration", "66.2": "fiducials", "66.3": "a registration",
             "66.4": "a segmentation", "66.5": "a segmentation", "66.7": "a segmentation", "30": "a parametric map",
             "67": "a table of values", "104.1": "a PDF", "104.2": "a document", "104.3": "a model",
+            "104.4": "a model", "104.5": "a model", "4.2": "an MR spectroscopy", "66.6": "fibre tracts",
+            "68.1": "a scanned surface", "68.2": "a scanned surface",
+            "77.1.5.3": "a relation of two eye photographs", "77.1.5.8": "an analysis of an OCT of the eye",
+            "80.1": "a visual field", "81.1": "a map of the thickness of the retina",
+            "82.1": "a map of the cornea", "90.1": "an assessment", "131": "a layout of displays",
+            "201.1": "an inventory of an archive", "481.1": "a verification film of radiotherapy",
+            "481.2": "a dose of radiotherapy", "481.3": "structures of radiotherapy",
+            "481.5": "a plan of radiotherapy", "88.67": "a radiation dose report", "88.68": "a dose report",
+            "88.59": "a selection of images",
         },
     }.items()
     for suffix, name in named.items()
 }  # fmt: skip
-_RESULT_ROOTS = (f"{_ROOT}88.", f"{_ROOT}11.", f"{_ROOT}9.", f"{_ROOT}481.", f"{_ROOT}91.", f"{_ROOT}79.")
-"""Structured reports and key objects, presentation states, waveforms, radiotherapy, annotations."""
+_RESULT_ROOTS: Mapping[str, str] = {
+    f"{_ROOT}88.": "a structured report", f"{_ROOT}11.": "a presentation state", f"{_ROOT}9.": "a waveform",
+    f"{_ROOT}481.": "a record of radiotherapy", f"{_ROOT}91.": "annotations",
+    f"{_ROOT}79.": "an analysis of the macula",
+    f"{_ROOT}78.": "measurements of the eye", f"{_ROOT}200.": "a protocol", "1.2.840.10008.5.1.4.34.": "an instruction",
+    "1.2.840.10008.5.1.4.38.": "a hanging protocol", "1.2.840.10008.5.1.4.39.": "a table of colours",
+    "1.2.840.10008.5.1.4.43.": "a template of an implant", "1.2.840.10008.5.1.4.44.": "a template of an implant",
+    "1.2.840.10008.5.1.4.45.": "a template of an implant",
+}  # fmt: skip
+"""Beginnings of classes that are results, records or things beside images, with their names."""
 _NO_PATIENT_ROOTS = (f"{_ROOT}501.", f"{_ROOT}601.")
 """DICOS and DICONDE: security and material testing."""
 _TELLS_OF_OTHERS = frozenset({f"{_ROOT}88.59", f"{_ROOT}11.1"})
@@ -114,7 +131,9 @@ def read_by_class(sop_class_uid: str, accepts: Sequence[Accepts]) -> bool:
         return True
     found = _of_class(sop_class_uid)
     if found is None or found[0] is Kind.FILM:
-        return found is not None and not found[1].startswith("a raw ")
+        return found is not None and not _is_raw(found[1])
+    if _is_raw(found[1]):
+        return False
     modality = _PLANES.get(found[1], "")
     kinds = {found[0], Kind.TOMOSYNTHESIS} if modality == "CT" else {found[0]}
     return any(
@@ -167,7 +186,12 @@ def _of_class(sop_class_uid: str) -> tuple[Kind, str] | None:
         return _CLASSES[sop_class_uid]
     if sop_class_uid.startswith(_NO_PATIENT_ROOTS):
         return Kind.UNKNOWN, "an image of luggage or material"
-    return (Kind.RESULT, "a result or record") if sop_class_uid.startswith(_RESULT_ROOTS) else None
+    found = next((name for root, name in _RESULT_ROOTS.items() if sop_class_uid.startswith(root)), None)
+    return (Kind.RESULT, found) if found else None
+
+
+def _is_raw(name: str) -> bool:
+    return name.startswith(("a raw ", "raw "))
 
 
 def _is_tomosynthesis(dataset: Elements) -> bool:

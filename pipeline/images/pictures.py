@@ -22,7 +22,7 @@ from pipeline.images.context import instance_ref, study_context
 from pipeline.images.decode import Declared, declared_pixels, stored_values
 from pipeline.images.frame_times import frame_times
 from pipeline.images.grey import display
-from pipeline.images.headers import Header, integer, text
+from pipeline.images.headers import Header, integer, items, text
 from pipeline.images.kinds import in_words, kind_of
 from pipeline.images.limits import ImageLimits
 from pipeline.images.orientation import presented
@@ -170,14 +170,16 @@ def _shown(
     times = frame_times(header.dataset, declared.frames) if accepted.rate else None
     chosen = by_time(times, accepted.rate, room) if times else evenly(declared.frames, room)
     pictures = [_picture(header, declared, frame, longest_side) for frame in chosen]
-    if len(pictures) == declared.frames:
-        return pictures, []
-    return pictures, [
-        Remark(
-            "frames-shown",
-            f"{len(pictures)} of {declared.frames} frames of {in_words(header.dataset)} were shown",
+    what, told = in_words(header.dataset), []
+    if len(pictures) < declared.frames:
+        told.append(
+            Remark("frames-shown", f"{len(pictures)} of {declared.frames} frames of {what} were shown")
         )
-    ]
+    if items(header.dataset, "MaskSubtractionSequence"):  # PS3.3 C.7.6.10
+        told.append(
+            Remark("not-subtracted", f"{what} is shown without the subtraction that its header asks for")
+        )
+    return pictures, told
 
 
 def _of_video(

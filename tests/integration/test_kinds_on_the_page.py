@@ -169,7 +169,7 @@ def test_every_kind_goes_from_the_archive_to_the_page(site: tuple[Any, ...], dat
     codes = sorted(one["code"] for one in left_out)
     assert codes == sorted(["not-retrieved", "not-a-plane", *["other-series"] * 11])
     (sheet,) = [one["message"] for one in left_out if one["code"] == "not-retrieved"]
-    assert sheet.startswith("a result or record by the archive's list"), "it says what stayed there"
+    assert sheet.startswith("a radiation dose report by the archive's list"), "it says what stayed there"
     report = httpx.get(f"{address}/fhir/DiagnosticReport/{reports['whole'][0]}").json()
     listed = httpx.get(f"{address}/fhir/{report['imagingStudy'][0]['reference']}").json()
     assert (listed["numberOfSeries"], listed["numberOfInstances"]) == (5, 25)

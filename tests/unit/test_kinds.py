@@ -7,7 +7,8 @@ from pydicom.dataset import Dataset
 from pipeline.accepts import Accepts, Kind, StudyReader
 from pipeline.errors import SkipStudy
 from pipeline.images import refuse_unreadable
-from pipeline.images.kinds import in_words, kind_of
+from pipeline.images.choose import refuse_unpresentable
+from pipeline.images.kinds import in_words, kind_of, read_by_class
 
 ROOT = "1.2.840.10008.5.1.4.1.1."
 SLICES = Accepts(Kind.SLICES, ("CT", "MR"))
@@ -54,15 +55,25 @@ def test_a_tomosynthesis_sold_as_ct_has_no_hounsfield_units() -> None:
     assert kind_of(sold) is Kind.TOMOSYNTHESIS
 
 
-def test_every_image_class_of_the_standard_has_a_name() -> None:
-    """The classes that pydicom's dictionary calls image storage; retired and vendors' ones may be unknown."""
+def test_every_class_of_the_standard_that_is_stored_has_a_name() -> None:
+    """The classes that pydicom's dictionary calls storage; retired and vendors' ones may be unknown."""
     unknown = [
         name
         for uid, (name, kind, _, retired, _) in UID_dictionary.items()
-        if kind == "SOP Class" and uid.startswith(ROOT) and "Image Storage" in name and not retired
-        if "Secondary Capture" not in name and in_words(instance(uid, "")) == "an object of an unknown class"
+        if kind == "SOP Class" and "Storage" in name and not retired
+        if not any(other in name for other in ("Secondary Capture", "Commitment", "Media"))
+        and in_words(instance(uid, "")) == "an object of an unknown class"
     ]
     assert unknown == []
+
+
+@pytest.mark.parametrize(("suffix", "modality"), [("1.1.1", "DX"), ("13.1.5", "MG"), ("14.2", "IVOCT")])
+def test_raw_images_are_neither_retrieved_nor_shown(suffix: str, modality: str) -> None:
+    everything = tuple(Accepts(kind) for kind in Kind)
+    assert not read_by_class(f"{ROOT}{suffix}", everything)
+    reason = refuse_unpresentable(instance(f"{ROOT}{suffix}", modality))
+    assert reason is not None
+    assert reason.code == "for-processing"
 
 
 @pytest.mark.parametrize("suffix", ["2", "77.1.6", "66.4", "3.1"])

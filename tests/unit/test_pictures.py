@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from pydicom import dcmread
 from pydicom.data import get_testdata_file
+from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
 from pydicom.uid import UID, RLELossless
 
@@ -115,6 +116,28 @@ def test_a_clip_beside_stills_says_what_it_is(tmp_path: Path) -> None:
 def test_nothing_that_the_model_reads_is_said_in_words(tmp_path: Path) -> None:
     with pytest.raises(SkipStudy, match="an ultrasound clip"):
         prepared([clip(tmp_path / "a.dcm", "3.1", 9)], STILLS)
+
+
+def test_an_angiogram_is_not_shown_as_subtracted_in_silence(tmp_path: Path) -> None:
+    path = clip(tmp_path / "a.dcm", "12.1", 9)
+    assert "not-subtracted" not in {one.code for one in prepared([path], CLIPS).remarks}
+    dataset, mask = dcmread(path), Dataset()
+    mask.MaskOperation, mask.MaskFrameNumbers = "AVG_SUB", 1
+    dataset.MaskSubtractionSequence = [mask]
+    dataset.save_as(path)
+    assert [one.message for one in prepared([path], CLIPS).remarks if one.code == "not-subtracted"] == [
+        "an angiogram is shown without the subtraction that its header asks for"
+    ]
+
+
+def test_one_bit_a_pixel_is_refused_in_words(tmp_path: Path) -> None:
+    path = clip(tmp_path / "a.dcm", "6.1", 1)
+    dataset = dcmread(path)
+    dataset.BitsAllocated = dataset.BitsStored = 1
+    dataset.HighBit, dataset.PixelData = 0, bytes(96 * 128 // 8)
+    dataset.save_as(path)
+    with pytest.raises(FailStudy, match="black and white"):
+        prepared([path], STILLS)
 
 
 def test_a_clip_cut_short_is_a_failed_study(tmp_path: Path) -> None:

@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 from pydicom import dcmread
+from pydicom.dataset import Dataset
 
 from pipeline.accepts import Accepts, Kind, StudyReader
 from pipeline.images import film_manifest, prepare_for, read_headers
 from pipeline.images.volumes import slices, voxels
 from pipeline.study import FetchedStudy
-from tests.ct_series import stack, write_series
+from tests.ct_series import enhanced, stack, write_series
 from tests.synthetic import fetched
 
 READER = StudyReader("a", accepts=(Accepts(Kind.SLICES, most=4),))
@@ -78,3 +79,22 @@ def test_text_in_a_plane_is_remarked(tmp_path: Path) -> None:
     assert "burned-in-text" in {
         one.code for one in prepare_for(study, read_headers(study), READER)[1].remarks
     }
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_the_window_of_an_enhanced_ct_is_that_of_its_frames(shared: bool, tmp_path: Path) -> None:
+    paths = write_series(tmp_path / "classic", stack(3, rows=64, columns=64))
+    whole = enhanced(paths, tmp_path / "whole.dcm")
+    dataset, window, lung = dcmread(whole), Dataset(), Dataset()
+    window.WindowCenter, window.WindowWidth = -600, 1500
+    lung.FrameVOILUTSequence = [window]
+    if shared:
+        dataset.SharedFunctionalGroupsSequence = [lung]
+    else:
+        for group in dataset.PerFrameFunctionalGroupsSequence:
+            group.FrameVOILUTSequence = [window]
+    dataset.save_as(whole)
+    uid = str(dataset.StudyInstanceUID)
+    study = replace(fetched(tmp_path, [whole], uid), study_instance_uid=uid)
+    images = prepare_for(study, read_headers(study), READER)[1].images
+    assert {one.caption.partition(", window ")[2] for one in images} == {"-1350 to 150 HU"}

@@ -4,13 +4,17 @@ The truth is the position equation of PS3.3 C.7.6.2.1.1, by which ``tests.ct_ser
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydicom import dcmread
+from pydicom.dataset import Dataset
 
 from pipeline.errors import FailStudy
 from pipeline.images.choose import Reason
@@ -18,7 +22,7 @@ from pipeline.images.headers import read_header
 from pipeline.images.volumes import Plane, Stack, Volume, planes_of, read_volume, stacks_of
 from pipeline.images.volumes.voxels import LOWEST_HU, PLANE_LIMITS
 from tests.compressed_series import FORMS, Form, rewrite
-from tests.ct_series import Slice, stack, value_at, write_series
+from tests.ct_series import Slice, enhanced, stack, value_at, write_series
 
 
 def planes(paths: list[Path]) -> tuple[list[Plane], list[str]]:
@@ -131,6 +135,101 @@ def test_three_times_with_two_echoes_each_are_six_volumes(tmp_path: Path) -> Non
     shifts = [1000 * (2 * (int(dict(one.apart)["Temporal Position"]) - 1) + float(dict(one.apart)["Echo"]) - 10)
               for one in made]  # fmt: skip
     assert all(true_to_place(read_volume(one), shift) for one, shift in zip(made, shifts, strict=True))
+
+
+def block(group: int, creator: str, element: int, kind: str, value: Any) -> Callable[[Dataset], None]:
+    def add(dataset: Dataset) -> None:
+        dataset.private_block(group, creator, create=True).add_new(element, kind, value)
+
+    return add
+
+
+def attribute(**values: Any) -> Callable[[Dataset], None]:
+    def add(dataset: Dataset) -> None:
+        for keyword, value in values.items():
+            setattr(dataset, keyword, value)
+
+    return add
+
+
+APART = {
+    "Image Type": [attribute(ImageType=["DERIVED", "PRIMARY", "M", "NORM", "DIXON", one]) for one in ("FAT", "WATER")],
+    "Flip Angle": [attribute(FlipAngle=one) for one in (3, 15)],
+    "Repetition Time": [attribute(RepetitionTime=one) for one in (500, 3000)],
+    "cardiac phase": [attribute(NominalPercentageOfCardiacPhase=one) for one in (40, 75)],
+    "Acquisition Time": [attribute(AcquisitionDateTime=f"2031050607080{one}") for one in (1, 9)],
+    "kernel": [attribute(FilterType=one) for one in ("BODY", "HEAD")],
+    "diffusion": [block(0x19, "SIEMENS MR HEADER", 0x0C, "IS", one) for one in (0, 1000)],
+    "diffusion ": [block(0x43, "GEMS_PARM_01", 0x39, "IS", [one, 8, 0, 0]) for one in (0, 1000000800)],
+    "diffusion  ": [block(0x2001, "Philips Imaging DD 001", 0x03, "FL", one) for one in (0.0, 1000.0)],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", APART)
+def test_two_images_at_each_place_are_told_apart(name: str, tmp_path: Path) -> None:
+    both = [replace(one, shift=3000 * which) for which in (0, 1) for one in stack(6)]
+    paths = write_series(tmp_path, both, modality="MR")
+    for number, path in enumerate(paths):
+        dataset = dcmread(path)
+        APART[name][number // 6](dataset)
+        dataset.save_as(path)
+    made, reasons = stacks(paths)
+    assert ([len(one.planes) for one in made], reasons) == ([6, 6], [])
+    assert [[key for key, _ in one.apart] for one in made] == [[name.strip()]] * 2
+    shifts = sorted(int(read_volume(one).values[0, 0, 0] > 2000) for one in made)
+    assert shifts == [0, 1], "each has the values of one set alone"
+
+
+def item(**values: Any) -> Dataset:
+    found = Dataset()
+    attribute(**values)(found)
+    return found
+
+
+IN_GROUPS: dict[str, Callable[[int], dict[str, Any]]] = {
+    "part of the complex image": lambda one: {
+        "MRImageFrameTypeSequence": [
+            item(FrameType=["ORIGINAL", "PRIMARY", "M"], ComplexImageComponent=("MAGNITUDE", "PHASE")[one])
+        ]
+    },
+    "cardiac phase": lambda one: {
+        "CardiacSynchronizationSequence": [item(NominalPercentageOfCardiacPhase=50.0 * one)]
+    },
+    "respiratory phase": lambda one: {
+        "RespiratorySynchronizationSequence": [item(NominalPercentageOfRespiratoryPhase=50.0 * one)]
+    },
+    "time offset": lambda one: {"TemporalPositionSequence": [item(TemporalPositionTimeOffset=5.0 * one)]},
+    "stack": lambda one: {"FrameContentSequence": [item(StackID=str(one + 1))]},
+    "Trigger Time": lambda one: {
+        "UnassignedPerFrameConvertedAttributesSequence": [item(TriggerTime=400.0 * one)]
+    },
+}
+
+
+@pytest.mark.parametrize("name", IN_GROUPS)
+def test_frames_at_each_place_are_told_apart(name: str, tmp_path: Path) -> None:
+    both = [replace(one, shift=3000 * which) for which in (0, 1) for one in stack(6)]
+    path = enhanced(write_series(tmp_path, both, modality="MR"), tmp_path / "whole.dcm", "4.1")
+    dataset = dcmread(path)
+    for number, group in enumerate(dataset.PerFrameFunctionalGroupsSequence):
+        attribute(**IN_GROUPS[name](number // 6))(group)
+    dataset.save_as(path)
+    made, reasons = stacks([path])
+    assert ([len(one.planes) for one in made], reasons) == ([6, 6], [])
+    assert [[key for key, _ in one.apart] for one in made] == [[name]] * 2
+
+
+def test_a_cine_at_one_place_is_refused_as_what_it_is(tmp_path: Path) -> None:
+    phases = [
+        replace(stack(1)[0], shift=phase).with_extra(TriggerTime=40.0 * phase, InstanceNumber=phase + 1)
+        for phase in range(12)
+    ]
+    found, _ = planes(write_series(tmp_path, phases, modality="MR"))
+    made, astray = stacks_of(found)
+    assert made == ()
+    assert {reason.message for _, reason in astray} == {
+        "12 planes at one place, told apart by Trigger Time: a cine or a series of measurements"
+    }
 
 
 def test_what_is_no_plane_of_the_volume_stands_beside_it(tmp_path: Path) -> None:

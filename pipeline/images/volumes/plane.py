@@ -88,7 +88,11 @@ def planes_of(header: Header) -> tuple[Plane, ...] | Reason:
     shared = (items(dataset, "SharedFunctionalGroupsSequence") or (Dataset(),))[0]
     planes = []
     for number, frame in enumerate(frames):
-        plane = _plane(header, number, (frame, shared, dataset))
+        plane = _plane(
+            header,
+            number,
+            (*_with_unassigned(frame, "PerFrame"), *_with_unassigned(shared, "Shared"), dataset),
+        )
         if isinstance(plane, Reason):
             return plane
         planes.append(plane)
@@ -97,11 +101,16 @@ def planes_of(header: Header) -> tuple[Plane, ...] | Reason:
     return tuple(planes)
 
 
+def _with_unassigned(group: Elements, which: str) -> tuple[Elements, ...]:
+    """A group, and what a conversion from classic objects knew no other place for (PS3.3 C.7.6.16.2.25)."""
+    return (group, *items(group, f"Unassigned{which}ConvertedAttributesSequence"))
+
+
 def _plane(header: Header, frame: int, groups: Sequence[Elements]) -> Plane | Reason:
     dataset = header.dataset
-    position = _floats(groups, "PlanePositionSequence", "ImagePositionPatient")
-    cosines = _floats(groups, "PlaneOrientationSequence", "ImageOrientationPatient")
-    spacing = _floats(groups, "PixelMeasuresSequence", "PixelSpacing")
+    position = floats_of(groups, "PlanePositionSequence", "ImagePositionPatient")
+    cosines = floats_of(groups, "PlaneOrientationSequence", "ImageOrientationPatient")
+    spacing = floats_of(groups, "PixelMeasuresSequence", "PixelSpacing")
     if len(position) != 3 or len(cosines) != 6:
         return Reason(
             LeftOutReason.NO_POSITION, "the header does not say where the plane lies in the patient"
@@ -151,62 +160,22 @@ def _image_type(groups: Sequence[Elements]) -> tuple[str, ...]:
     return texts(groups[-1], "ImageType")[:4]
 
 
-def told_apart_by(plane: Plane) -> tuple[tuple[str, str], ...]:
-    """What may tell the plane from another at its place, by name; a value that is not said is "".
-
-    Asked where a place is taken twice alone: it is most of the work of reading a header.
-    """
-    groups = plane.groups
-    diffusion = (
-        _said(groups, "MRDiffusionSequence", "DiffusionBValue"),
-        _said(groups, "MRDiffusionSequence", "DiffusionGradientOrientation")
-        or _nested(
-            groups,
-            "MRDiffusionSequence",
-            "DiffusionGradientDirectionSequence",
-            "DiffusionGradientOrientation",
-        ),
-    )
-    return (
-        ("Acquisition Number", _said(groups, "FrameContentSequence", "FrameAcquisitionNumber", "AcquisitionNumber")),
-        (
-            "Temporal Position",
-            _said(groups, "FrameContentSequence", "TemporalPositionIndex", "TemporalPositionIdentifier"),
-        ),
-        ("Echo", _said(groups, "MREchoSequence", "EffectiveEchoTime", "EchoNumbers", "EchoTime")),
-        ("diffusion", "\\".join(diffusion).strip("\\")),
-        (
-            "Trigger Time",
-            _said(groups, "CardiacSynchronizationSequence", "NominalCardiacTriggerDelayTime", "TriggerTime"),
-        ),
-        ("Inversion Time", _said(groups, "MRModifierSequence", "InversionTimes", "InversionTime")),
-        (
-            "contrast",
-            _said(groups, "ContrastBolusUsageSequence", "ContrastBolusAgentAdministered", "ContrastBolusAgent"),
-        ),
-        ("kernel", _said(groups, "CTReconstructionSequence", "ConvolutionKernel")),
-        ("energy", _said(groups, "CTXRayDetailsSequence", "KVP")),
-        ("frame time", _said(groups, "FrameContentSequence", "FrameReferenceDateTime", "FrameReferenceTime")),
-        ("Acquisition Time", _said(groups, "FrameContentSequence", "FrameAcquisitionDateTime", "AcquisitionTime")),
-    )  # fmt: skip
-
-
 def _unit(groups: Sequence[Elements]) -> str:
     modality = text(groups[-1], "Modality").upper()
-    said = _said(groups, "PixelValueTransformationSequence", "RescaleType").upper()
+    kind = said(groups, "PixelValueTransformationSequence", "RescaleType").upper()
     if modality == "PT":
-        return text(groups[-1], "Units").upper() or said
-    if said in ("US", "UNSPECIFIED", "NORMALIZED"):
+        return said(groups, "PETFrameTypeSequence", "Units").upper() or kind
+    if kind in ("US", "UNSPECIFIED", "NORMALIZED"):
         return ""
-    return "HU" if modality == "CT" and said in ("", "HOUNSFIELD", "HU_MOD") else said
+    return "HU" if modality == "CT" and kind in ("", "HOUNSFIELD", "HU_MOD") else kind
 
 
 def _rescale(groups: Sequence[Elements], keyword: str, default: float) -> float:
-    found = _floats(groups, "PixelValueTransformationSequence", keyword)
+    found = floats_of(groups, "PixelValueTransformationSequence", keyword)
     return found[0] if found else default
 
 
-def _floats(groups: Sequence[Elements], sequence: str, keyword: str) -> tuple[float, ...]:
+def floats_of(groups: Sequence[Elements], sequence: str, keyword: str) -> tuple[float, ...]:
     """A functional group's numbers of the first group that has them, else the attribute beside them."""
     for group in groups:
         for item in (*items(group, sequence), group):
@@ -216,25 +185,14 @@ def _floats(groups: Sequence[Elements], sequence: str, keyword: str) -> tuple[fl
     return ()
 
 
-def _said(groups: Sequence[Elements], sequence: str, *keywords: str) -> str:
+def said(groups: Sequence[Elements], sequence: str, *keywords: str) -> str:
+    """The text of the first of ``keywords`` that a group has, in its item of ``sequence`` or beside it; "" for none."""
     for group in groups:
         for item in (*items(group, sequence), group):
             for keyword in keywords:
                 if found := text(item, keyword):
                     return found
     return ""
-
-
-def _nested(groups: Sequence[Elements], outer: str, inner: str, keyword: str) -> str:
-    return next(
-        (
-            found
-            for group in groups
-            for item in items(group, outer)
-            if (found := _said((item,), inner, keyword))
-        ),
-        "",
-    )
 
 
 def _of_length_one(vector: Sequence[float], length: float) -> Vector:

@@ -17,12 +17,12 @@ from pipeline.images.captions import plane_caption, range_shown
 from pipeline.images.choose import Reason
 from pipeline.images.context import study_context
 from pipeline.images.grey import PERCENTILES
-from pipeline.images.headers import Header, integer, numbers, text
+from pipeline.images.headers import Header, integer, text
 from pipeline.images.kinds import in_words, modality_of
 from pipeline.images.prepare import StudyHeaders, study_remarks
 from pipeline.images.sampling import by_steps, evenly
 from pipeline.images.scale import resized, working_size
-from pipeline.images.volumes.plane import Plane, planes_of
+from pipeline.images.volumes.plane import Plane, floats_of, planes_of
 from pipeline.images.volumes.room import VOLUMES
 from pipeline.images.volumes.stack import Stack, stacks_of
 from pipeline.images.volumes.suv import Factor, suv_factor
@@ -292,10 +292,9 @@ def _windows(
 
 
 def _header_window(plane: Plane) -> tuple[float, float] | None:
-    """The first window of the header as a range (PS3.3 C.11.2.1.2), or None."""
+    """The first window of the frame or the header as a range (PS3.3 C.11.2.1.2, C.7.6.16.2.10), or None."""
     centers, widths = (
-        numbers(plane.header.dataset, "WindowCenter"),
-        numbers(plane.header.dataset, "WindowWidth"),
+        floats_of(plane.groups, "FrameVOILUTSequence", f"Window{which}") for which in ("Center", "Width")
     )
     if not centers or not widths or widths[0] <= 1:
         return None

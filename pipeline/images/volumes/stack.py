@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.images.choose import Reason
-from pipeline.images.volumes.plane import Plane, Vector, told_apart_by
+from pipeline.images.volumes.apart import told_apart_by
+from pipeline.images.volumes.plane import Plane, Vector
 from pipeline.study import LeftOutReason
 
 SAME_DIRECTION = 1e-3
@@ -202,12 +203,22 @@ def _grouped(planes: Iterable[Plane], key: Callable[[Plane], str]) -> dict[str, 
     return dict(sorted(groups.items()))
 
 
+def _several(planes: Sequence[Plane]) -> str:
+    """Why places are taken several times: a cine has many times or phases at few places."""
+    places, told = len(_at_one_place(planes)), [told_apart_by(plane) for plane in planes]
+    where = "one place" if places == 1 else f"{places} places"
+    for key, (name, _) in enumerate(told[0]):
+        if len({one[key] for one in told}) * places >= len(planes):
+            return (
+                f"{len(planes)} planes at {where}, told apart by {name}: a cine or a series of measurements"
+            )
+    return "several planes at one place, and no header tells them apart"
+
+
 def _measured(planes: Sequence[Plane], apart: tuple[tuple[str, str], ...]) -> Stack | Reason:
     """The planes sorted and their steps checked, or why they are no volume."""
     if _excess(planes):
-        return Reason(
-            LeftOutReason.SEVERAL_AT_ONE_PLACE, "several planes at one place, and no header tells them apart"
-        )
+        return Reason(LeftOutReason.SEVERAL_AT_ONE_PLACE, _several(planes))
     depths = _depths(planes)
     normal = np.array(planes[0].normal)
     if normal[int(np.argmax(np.abs(normal)))] < 0:

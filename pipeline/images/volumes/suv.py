@@ -13,7 +13,7 @@ from pydicom.dataset import Dataset
 
 from pipeline.images.choose import Reason
 from pipeline.images.clock import read_time
-from pipeline.images.headers import Elements, as_pydicom, items, numbers, read_date, text, texts
+from pipeline.images.headers import Elements, items, numbers, private_value, read_date, text, texts
 from pipeline.images.volumes.plane import Plane
 from pipeline.study import LeftOutReason
 
@@ -62,7 +62,7 @@ def _of_uptake(datasets: Sequence[Elements]) -> Factor:
 def _of_counts(datasets: Sequence[Elements]) -> Factor:
     """CNTS: Philips keeps the factor to an uptake or to Bq/mL in private elements."""
     for element, following in ((0x00, lambda _: 1.0), (0x09, _of_activity)):
-        factors = {_private(one, _PHILIPS, element) for one in datasets}
+        factors = {private_value(one, _PHILIPS, element) for one in datasets}
         factor = _positive(factors.pop()) if len(factors) == 1 else None
         if factor is not None:
             rest = following(datasets)
@@ -136,7 +136,7 @@ def _scan_start(datasets: Sequence[Elements]) -> datetime | None:
     earliest = min(one for one in acquired if one)
     if series is not None and series <= earliest:
         return series
-    kept = _private(datasets[0], _GE, 0x0D)
+    kept = private_value(datasets[0], _GE, 0x0D)
     return (_date_time(str(kept), "") if kept is not None else None) or earliest
 
 
@@ -178,15 +178,6 @@ def _offset(zone: str) -> timezone | None:
         return None
     ahead = timedelta(hours=int(zone[1:3]), minutes=int(zone[3:]))
     return timezone(-ahead if zone[0] == "-" else ahead)
-
-
-def _private(dataset: Elements, block: tuple[int, str], element: int) -> object:
-    """The value of an element of a private block; bytes of an unknown VR as the text they are. None where absent."""
-    try:
-        value = as_pydicom(dataset).private_block(*block)[element].value
-    except (KeyError, ValueError, NotImplementedError):
-        return None
-    return value.decode("ascii", "replace") if isinstance(value, bytes) else value
 
 
 def _positive(value: object) -> float | None:
