@@ -18,6 +18,7 @@ import numpy as np
 from models.families.segmenting.bundle import BUNDLE_CHECKPOINT, BUNDLE_WEIGHTS, CONFIGURATION, read_bundle
 from models.families.segmenting.folder import CONFIG_FILE, WEIGHTS_FILE, network_of
 from models.families.segmenting.plans import read_plan
+from models.networks.monai_nets import named_once_in_bundle
 from models.networks.unet import named_once
 from pipeline.errors import FirstreadError, StopRun
 
@@ -71,7 +72,9 @@ def _converted_bundle(folder: Path) -> Path:
         weights = {str(name): value.contiguous().clone() for name, value in said.items()}
     except AttributeError:
         raise StopRun("segmenter", f"{BUNDLE_CHECKPOINT} holds more than the tensors of a network") from None
-    network_of(read_bundle(folder), weights)
+    plan = read_bundle(folder)
+    weights = named_once_in_bundle(plan.network, weights)
+    network_of(plan, weights)
     save_file(weights, target)
     return target
 

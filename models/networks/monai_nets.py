@@ -1,7 +1,8 @@
-"""Two networks of MONAI, built from the plain values of a bundle, with its names of parameters.
+"""Networks of MONAI, built from the plain values of a bundle, with its names of parameters.
 
 UNet (monai.networks.nets.UNet: convolutions with strides and residual units, Kerfoot et al., STACOM 2018) and SegResNet
-(Myronenko, BrainLes 2018) of MONAI 1.6, three dimensions, one channel in. Nothing that a bundle names is imported.
+(Myronenko, BrainLes 2018) of MONAI 1.6, three dimensions, one channel in; DynUNet has its own file. Nothing that a
+bundle names is imported.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -11,11 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pipeline.errors import StopRun
+from models.networks.dyn_unet import DYN_UNET, DynUNet, without_repeats
+from models.networks.monai_layers import Layer, act_of, norm_of, number, odd, unread
 
 UNET, SEG_RES_NET = "UNet", "SegResNet"
-_MOST = 4096
-Layer = Callable[[int], nn.Module]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,14 +34,14 @@ def network_of_bundle(told: MonaiNetwork) -> nn.Module:
         if (int(arguments.pop("spatial_dims", 3)), int(arguments.pop("in_channels", 1))) != (3, 1):
             raise unread("a network of three dimensions and one channel alone is read")
         arguments.pop("out_channels", None)
-        return (_UNet if told.kind == UNET else _SegResNet)(told.outputs, arguments)
+        return _KINDS[told.kind](told.outputs, arguments)
     except (KeyError, TypeError, ValueError):
         raise unread(f"the arguments of its {told.kind} do not fit together") from None
 
 
-def unread(what: str) -> StopRun:
-    """Of a bundle that says otherwise than is read here."""
-    return StopRun("segmenter", f"the bundle is not read here: {what}")
+def named_once_in_bundle(told: MonaiNetwork, weights: Mapping[str, Any]) -> dict[str, Any]:
+    """``weights`` as the bundle stores them, each under one name."""
+    return without_repeats(weights) if told.kind == DYN_UNET else dict(weights)
 
 
 class _UNet(nn.Module):
@@ -49,11 +49,11 @@ class _UNet(nn.Module):
 
     def __init__(self, classes: int, said: dict[str, Any]) -> None:
         super().__init__()
-        channels = [_number(one) for one in said.pop("channels")]
-        strides = [_number(one) for one in said.pop("strides")][: len(channels) - 1]
+        channels = [number(one) for one in said.pop("channels")]
+        strides = [number(one) for one in said.pop("strides")][: len(channels) - 1]
         self._units = int(said.pop("num_res_units", 0))
-        self._kernel, self._up_kernel = _odd(said.pop("kernel_size", 3)), _odd(said.pop("up_kernel_size", 3))
-        self._norm, self._act = _norm(said.pop("norm", "INSTANCE")), _act(said.pop("act", "PRELU"))
+        self._kernel, self._up_kernel = odd(said.pop("kernel_size", 3)), odd(said.pop("up_kernel_size", 3))
+        self._norm, self._act = norm_of(said.pop("norm", "INSTANCE")), act_of(said.pop("act", "PRELU"))
         self._bias = bool(said.pop("bias", True))
         said.pop("dropout", None)  # nothing is dropped when a network is used
         if said.pop("adn_ordering", "NDA").replace("D", "") != "NA" or said:
@@ -88,15 +88,15 @@ class _UNet(nn.Module):
 
     def _residual(self, before: int, after: int, stride: int, units: int, *, bare: bool = False) -> nn.Module:
         layers = nn.Sequential()
-        for number in range(units):
+        for unit in range(units):
             layers.add_module(
-                f"unit{number}",
+                f"unit{unit}",
                 self._layer(
-                    before if number == 0 else after,
+                    before if unit == 0 else after,
                     after,
-                    stride if number == 0 else 1,
+                    stride if unit == 0 else 1,
                     self._kernel,
-                    bare=bare and number == units - 1,
+                    bare=bare and unit == units - 1,
                 ),
             )
         shortcut: nn.Module = nn.Identity()
@@ -160,13 +160,13 @@ class _SegResNet(nn.Module):
 
     def __init__(self, classes: int, said: dict[str, Any]) -> None:
         super().__init__()
-        first = _number(said.pop("init_filters", 8))
-        down = [_number(one) for one in said.pop("blocks_down", (1, 2, 2, 4))]
-        up = [_number(one) for one in said.pop("blocks_up", (1, 1, 1))]
-        groups = _number(said.pop("num_groups", 8))
+        first = number(said.pop("init_filters", 8))
+        down = [number(one) for one in said.pop("blocks_down", (1, 2, 2, 4))]
+        up = [number(one) for one in said.pop("blocks_up", (1, 1, 1))]
+        groups = number(said.pop("num_groups", 8))
         norm, act = (
-            _norm(said.pop("norm", ("GROUP", {"num_groups": groups}))),
-            _act(said.pop("act", "RELU")),
+            norm_of(said.pop("norm", ("GROUP", {"num_groups": groups}))),
+            act_of(said.pop("act", "RELU")),
         )
         mode = str(said.pop("upsample_mode", "nontrainable"))
         said.pop("dropout_prob", None)
@@ -226,47 +226,8 @@ def _bare(before: int, after: int, *, kernel: int = 3, stride: int = 1, bias: bo
     return layer
 
 
-def _named(said: Any) -> tuple[str, dict[str, Any]]:
-    """A layer of a bundle: its name, or name and arguments."""
-    if isinstance(said, str):
-        return said.upper(), {}
-    name, arguments = said
-    return str(name).upper(), dict(arguments)
-
-
-def _norm(said: Any) -> Layer:
-    name, arguments = _named(said)
-    if name == "BATCH" and not arguments:
-        return nn.BatchNorm3d
-    if name == "INSTANCE" and set(arguments) <= {"affine", "eps"}:
-        return lambda channels: nn.InstanceNorm3d(channels, **arguments)
-    if name == "GROUP" and set(arguments) == {"num_groups"}:
-        return lambda channels: nn.GroupNorm(_number(arguments["num_groups"]), channels)
-    raise unread(f"its networks normalise by {name.lower()}")
-
-
-def _act(said: Any) -> Layer:
-    name, arguments = _named(said)
-    arguments.pop("inplace", None)
-    if name == "PRELU" and not arguments:
-        return lambda _: nn.PReLU()
-    if name == "RELU" and not arguments:
-        return lambda _: nn.ReLU()
-    if name == "LEAKYRELU" and set(arguments) <= {"negative_slope"}:
-        return lambda _: nn.LeakyReLU(**arguments)
-    raise unread(f"its networks are activated by {name.lower()}")
-
-
-def _number(value: Any) -> int:
-    found = int(value)
-    if not 1 <= found <= _MOST or found != value:
-        raise ValueError
-    return found
-
-
-def _odd(value: Any) -> int:
-    sides = {int(one) for one in value} if isinstance(value, list) else {int(value)}
-    (side,) = sides
-    if not side % 2 or not 1 <= side <= 9:
-        raise ValueError
-    return side
+_KINDS: Mapping[str, Callable[[int, dict[str, Any]], nn.Module]] = {
+    UNET: _UNet, SEG_RES_NET: _SegResNet, DYN_UNET: DynUNet,
+}  # fmt: skip
+KNOWN = tuple(_KINDS)
+"""The networks that a bundle may name."""

@@ -51,7 +51,7 @@ SEVERAL = {
 }
 VIEWS = [("L", "CC"), ("L", "MLO"), ("R", "CC"), ("R", "MLO")]
 REFUSED = {
-    "dose": ("88.67", "SR", "a result or record and no image"),
+    "dose": ("88.67", "SR", "a radiation dose report and no image"),
     "letter": ("104.1", "DOC", "a PDF and no image"),
     "mask": ("66.4", "SEG", "a segmentation and no image"),
 }

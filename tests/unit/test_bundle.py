@@ -30,7 +30,7 @@ METADATA = {
         },
     }
 }
-CASES = ("range-last", "range-first", "normal", "nearest")
+CASES = ("range-last", "range-first", "normal", "dyn", "nearest")
 
 
 @pytest.fixture(scope="module")
@@ -117,6 +117,24 @@ def test_what_is_not_read_is_refused_by_name(
     path: str, value: Any, said: str, golden: Mapping[str, npt.NDArray[Any]], tmp_path: Path
 ) -> None:
     configuration, _ = told(golden, "range-last")
+    read_bundle(write_bundle(tmp_path / "sound", configuration))
+    with pytest.raises(StopRun, match=said):
+        read_bundle(write_bundle(tmp_path / "other", changed(configuration, path, value)))
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "said"),
+    [
+        ("network_def.strides", [1, 2], "do not fit together"),
+        ("network_def.kernel_size", [3, [3, 3], 3], "do not fit together"),
+        ("network_def.filters", [4, 6, 10**9], "do not fit together"),
+        ("network_def.my_own", 1, "is given my_own"),
+    ],
+)
+def test_a_dyn_unet_of_other_arguments_is_refused(
+    path: str, value: Any, said: str, golden: Mapping[str, npt.NDArray[Any]], tmp_path: Path
+) -> None:
+    configuration, _ = told(golden, "dyn")
     read_bundle(write_bundle(tmp_path / "sound", configuration))
     with pytest.raises(StopRun, match=said):
         read_bundle(write_bundle(tmp_path / "other", changed(configuration, path, value)))

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from models.families.segmenting.plans import Spacing, Triple, read_json
-from models.networks.monai_nets import SEG_RES_NET, UNET, MonaiNetwork, network_of_bundle, unread
+from models.networks.monai_layers import unread
+from models.networks.monai_nets import KNOWN, MonaiNetwork, network_of_bundle
 
 CONFIGURATION, METADATA = Path("configs", "inference.json"), Path("configs", "metadata.json")
 BUNDLE_WEIGHTS, BUNDLE_CHECKPOINT = Path("models", "model.safetensors"), Path("models", "model.pt")
@@ -85,8 +86,8 @@ def _plan(configuration: Mapping[str, Any], metadata: Mapping[str, Any]) -> Bund
     part = _Reader(configuration).part
     told, names, modality = part("network_def"), *_labels(metadata)
     kind = _class(told)
-    if kind not in (UNET, SEG_RES_NET):
-        raise unread(f"its network is a {kind}; {UNET} and {SEG_RES_NET} are read")
+    if kind not in KNOWN:
+        raise unread(f"its network is a {kind}; {', '.join(KNOWN)} are read")
     outputs = int(told.get("out_channels", 2))
     if sorted(names) != list(range(1, outputs)):
         raise unread("its metadata does not name each of its classes")

@@ -24,7 +24,7 @@ from models.families.segmenting.windows import Labels, Network, Running, segment
 from models.families.towers import SHAPING, Tower, open_tower
 from models.family import Answer, Features, Request, SeenImage, Task, Traits, unsupported
 from models.model_choice import ModelChoice
-from models.networks import monai_nets, stu_net, unet
+from models.networks import dyn_unet, monai_layers, monai_nets, stu_net, unet
 from models.runners.encoder import EncoderSource, VisionEncoder
 from models.weight_loading.verified import fixed_pixels
 from pipeline.errors import ConfigurationError, FailStudy, SkipStudy
@@ -33,7 +33,8 @@ from pipeline.study import ImageSet, LeftOutReason, StudyVolume
 
 INPUT, OUTPUT = "patch", "logits"
 _HERE = Path(__file__)
-_SHAPING = (Path(monai_nets.__file__), Path(stu_net.__file__), Path(unet.__file__), *SHAPING)
+_NETWORKS = (dyn_unet, monai_layers, monai_nets, stu_net, unet)
+_SHAPING = (*(Path(str(one.__file__)) for one in _NETWORKS), *SHAPING)
 _ANSWERING = tuple(
     _HERE.with_name(name)
     for name in ("bundle.py", "bundle_windows.py", "plans.py", "resampling.py", "segmenter.py", "windows.py")

@@ -42,6 +42,19 @@ SEG_RES_NET = {
     "blocks_up": [1],
     "dropout_prob": 0.2,
 }
+DYN_UNET = {
+    "_target_": "DynUNet",
+    "spatial_dims": 3,
+    "in_channels": 1,
+    "out_channels": 3,
+    "kernel_size": [3, [3, 3, 1], 3],
+    "strides": [1, 2, [2, 2, 1]],
+    "upsample_kernel_size": [2, [2, 2, 1]],
+    "filters": [4, 6, 8],
+    "norm_name": "instance",
+    "res_block": True,
+    "deep_supervision": True,
+}
 RANGE = {
     "_target_": "ScaleIntensityRanged",
     "keys": "image",
@@ -73,6 +86,7 @@ CASES = {
         {"nearest_interp": False},
         False,
     ),
+    "dyn": (DYN_UNET, [RANGE], False, {"overlap": 0.5}, {"nearest_interp": False}, True),
     "nearest": (PLAIN, [RANGE], False, {}, {}, True),
 }
 
