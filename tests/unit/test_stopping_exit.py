@@ -21,3 +21,30 @@ def test_an_exit_that_hangs_is_cut_short() -> None:
     )
     assert (done.returncode, done.stdout) == (3, "said\n")
     assert time.monotonic() - begun < 40, "the hook sleeps for sixty"
+
+
+UNWINDS = """
+import time
+from flows.environment import stopping
+stopping.watch_signals(lambda: 9)
+try:
+    print("ready", flush=True)
+    time.sleep(60)
+except KeyboardInterrupt:
+    print("begun", flush=True)
+    time.sleep(0.5)
+    print("claims given back", flush=True)
+"""
+
+
+def test_a_second_sigterm_does_not_cut_off_the_way_out() -> None:
+    """systemd signals each process of a service, and the first of two hands its own on (``environment.outliving``)."""
+    with subprocess.Popen(
+        [sys.executable, "-c", UNWINDS], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        for said in ("ready", "begun"):
+            assert process.stdout.readline().strip() == said
+            process.terminate()
+        out, error = process.communicate(timeout=30)
+    assert (process.returncode, out, error) == (0, "claims given back\n", "")
