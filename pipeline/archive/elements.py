@@ -187,6 +187,12 @@ def elements(
         begun, mended = at, len(reader.patches)
         try:
             tag, vr, value, length = header(at)
+            if (
+                tag in (ITEM_END, SEQUENCE_END) and last < PIXEL_DATA
+            ):  # as some writers end a sequence of known length
+                reader.patches.append((begun, value, b""))
+                at = value
+                continue
             undefined = length == UNDEFINED
             at = _after_items_of(reader, value, vr, tag == PIXEL_DATA, 0) if undefined else value + length
             if at > end:

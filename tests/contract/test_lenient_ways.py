@@ -196,6 +196,10 @@ FORMS: dict[str, Form] = {
     "a sequence that ends as an item does": Form(
         dataset=before_name(SEQUENCE + ITEM + CODE + ITEM_END + ITEM_END), expected="sequence-form"
     ),
+    "a delimiter where nothing is open": Form(
+        dataset=before_name(SEQUENCE[:8] + b"\x14\0\0\0" + ITEM[:4] + b"\x0c\0\0\0" + CODE + SEQUENCE_END),
+        expected="unknown-vr",
+    ),
     "OB with a length of 16 bits": Form(
         dataset=before_name(b"\x09\x00\x20\x10OB\x04\x00ABCD"), expected="sequence-form"
     ),
