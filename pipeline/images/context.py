@@ -63,7 +63,8 @@ def started(dataset: Elements) -> datetime | None:
     moment = datetime.combine(day, clock or time())
     if clock is None:
         return moment  # a day: with a zone it would be told as midnight
-    offset = text(dataset, "TimezoneOffsetFromUTC")
+    offset = text(dataset, "TimezoneOffsetFromUTC").replace(":", "")  # as ISO 8601 may write it
+    offset = "+0000" if offset == "Z" else offset
     if len(offset) == 5 and offset[0] in "+-" and offset[1:].isdecimal():
         ahead = timedelta(hours=int(offset[1:3]), minutes=int(offset[3:]))
         if ahead <= timedelta(hours=14):

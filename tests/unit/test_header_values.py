@@ -1,6 +1,6 @@
 """Numbers, dates and times that FHIR or Python cannot hold: left out or cut, with a remark; the study is drafted."""
 
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -122,6 +122,25 @@ def test_a_name_in_any_character_set_is_one_in_file_and_listing(
     context, _ = prepare(fetched(tmp_path, [path], "values"))
     assert context.patient.name_groups == (name,)
     assert decode_texts({CHARACTER_SET: terms.encode(), PATIENT_NAME: padded})[PATIENT_NAME] == name
+
+
+@pytest.mark.parametrize(
+    ("said", "minutes"),
+    [
+        ("+0530", 330),
+        ("-0330", -210),
+        ("+05:30", 330),
+        ("Z", 0),
+        ("-0000", 0),
+        ("+1430", None),
+        ("0530", None),
+    ],
+)
+def test_a_zone_is_one_as_dicom_or_iso_8601_writes_it(tmp_path: Path, said: str, minutes: int | None) -> None:
+    """PS3.3 C.12.1.1.8; what is no zone leaves the clock on the wall."""
+    context, _ = prepared(tmp_path, TimezoneOffsetFromUTC=said)
+    assert context.started is not None
+    assert context.started.utcoffset() == (None if minutes is None else timedelta(minutes=minutes))
 
 
 @pytest.mark.parametrize("said", ["2026/01/15", "2026.01.15", "2026-01-15", "20260115101500"])

@@ -174,7 +174,7 @@ VIEWS = {
         "ОГК боковая", "oldalirányú", "sivusuunta", "πλάγια", "צד", "صدر جانبي", "nghiêng", "胸部侧位",
     ),
     "other": (
-        "Exspiration", "Thorax Exspiration p.a.", "en espiración", "expiratoire", "espirazione",
+        "COSTAL", "Exspiration", "Thorax Exspiration p.a.", "en espiración", "expiratoire", "espirazione",
         "Chest in expiration", "PA MIN EXPIR", "skośna", "косая", "oblicuo", "lordótica", "swimmer's",
         "décubitus latéral gauche", "decúbito lateral izq.", "na boku", "PA LLD", "LT DECUB", "呼気",
     ),
