@@ -189,3 +189,27 @@ def test_no_program_forgets_what_is_not_settled(store: Store, database_url: str,
         connection.execute("SET ROLE firstread_machine")
         with pytest.raises(psycopg.errors.CheckViolation):
             connection.execute(f"UPDATE firstread.instance {forget}")
+
+
+def test_a_full_inbox_is_not_read_to_add_to_it(own_database_url: str) -> None:
+    """Whatever plan was made while the table was empty: each UID is looked up, and nothing else read."""
+    read = (
+        "SELECT (SELECT seq_scan FROM pg_stat_user_tables WHERE relid = 'firstread.instance'::regclass), "
+        "(SELECT sum(idx_tup_read) FROM pg_stat_user_indexes WHERE relid = 'firstread.instance'::regclass)"
+    )
+    with Store(own_database_url, most_connections=1) as store:
+
+        def told() -> tuple[int, int]:
+            with store._connections.borrow() as connection:
+                connection.execute("SELECT pg_stat_force_next_flush()")
+                return tuple(map(int, connection.execute(read).fetchone() or ()))  # type: ignore[return-value]
+
+        for number in range(20):
+            store.inbox.record(ARCHIVE, [held(number)])
+        store.inbox.record(ARCHIVE, [held(number) for number in range(100, 3100)])
+        scans, rows = told()
+        for number in range(4000, 4020):
+            store.inbox.record(ARCHIVE, [held(number), held(number - 900)])
+        after = told()
+        assert after[0] == scans
+        assert after[1] - rows <= 200

@@ -1,28 +1,8 @@
 -- name: record_received
-WITH came AS (
-    SELECT DISTINCT ON (sop, sha256) *, dense_rank() OVER (PARTITION BY sop ORDER BY sha256) > 1 AS beside
-    FROM unnest(%(studies)s::text[], %(series)s::text[], %(instances)s::text[], %(digests)s::text[],
-                %(sizes)s::bigint[], %(classes)s::text[], %(syntaxes)s::text[], %(paths)s::text[], %(peers)s::text[])
-         AS c (study, series, sop, sha256, size, sop_class, syntax, path, peer)
-), known AS (
-    SELECT c.sop, c.sha256, bool_or(i.sha256 = c.sha256) AS duplicate, bool_or(i.sha256 <> c.sha256) AS conflict
-    FROM came AS c
-    JOIN instance AS i ON i.archive = %(archive)s AND i.sop_instance_uid = c.sop AND i.by_content
-    GROUP BY c.sop, c.sha256
-), stored AS (
-    INSERT INTO instance AS i (archive, study_instance_uid, series_instance_uid, sop_instance_uid, sha256, size,
-                               sop_class_uid, transfer_syntax_uid, path, peer, conflict)
-    SELECT %(archive)s, c.study, c.series, c.sop, c.sha256, c.size, c.sop_class, c.syntax, c.path, c.peer,
-           coalesce(k.conflict, c.beside)
-    FROM came AS c LEFT JOIN known AS k USING (sop, sha256)
-    ORDER BY c.sop, c.sha256
-    ON CONFLICT (archive, sop_instance_uid, sha256) DO UPDATE
-        SET path = EXCLUDED.path, received_at = EXCLUDED.received_at, handed_over_at = NULL, peer = EXCLUDED.peer,
-            settled_at = NULL, settled_code = '', released = false  -- settled_by: for settle_known
-        WHERE i.path = ''
-)
-SELECT c.sop, coalesce(k.duplicate, false), coalesce(k.conflict, c.beside)
-FROM came AS c LEFT JOIN known AS k USING (sop, sha256);
+SELECT sop, duplicate, conflict
+FROM record_received(
+    %(archive)s, %(studies)b::text[], %(series)b::text[], %(instances)b::text[], %(digests)b::text[], %(sizes)s::bigint[],
+    %(classes)b::text[], %(syntaxes)b::text[], %(paths)b::text[], %(peers)b::text[]);
 
 -- name: of_former_digests
 SELECT instance_id, path FROM instance WHERE NOT by_content AND path <> '' ORDER BY instance_id LIMIT %(limit)s;
