@@ -6,8 +6,9 @@ A packed layer holds its weights in that layout alone, so nothing is held twice.
 """
 
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache, partial
+from operator import itemgetter
 from typing import Any
 
 import torch
@@ -18,6 +19,8 @@ from models.weight_loading.stored_tensors import Scratch, StoredTensor, in_threa
 
 LEAST = 1 << 14
 """Numbers of a matrix that is worth packing."""
+BLOCK = 1 << 24
+"""Numbers of a matrix that are packed together: an output matrix would be held twice while it is packed whole."""
 CLOSE = 1e-4
 """The largest difference from torch's own product, over its largest value, that is rounding."""
 PACKED = {"products": "oneDNN, packed"}
@@ -28,17 +31,24 @@ _backend: Any = torch.backends.mkldnn
 class PackedLinear(nn.Module):
     """A linear layer whose weights are packed. In and out as ``torch.nn.Linear``."""
 
-    def __init__(self, packed: Tensor, bias: Tensor | None, size: tuple[int, int]) -> None:
-        """``packed`` as ``pack_weight`` gives it, of a matrix of ``size`` (out, in)."""
+    def __init__(self, packed: Sequence[Tensor], bias: Tensor | None, size: tuple[int, int]) -> None:
+        """``packed`` as ``pack_weight`` gives them, of the blocks of rows of a matrix of ``size`` (out, in)."""
         super().__init__()
         self.out_features, self.in_features = size
-        self._packed = packed  # in a layout of oneDNN's own: neither a parameter nor a buffer
+        self._packed = tuple(packed)  # in a layout of oneDNN's own: neither a parameter nor a buffer
         self.register_buffer("bias", bias, persistent=False)
 
     def forward(self, states: Tensor) -> Tensor:
         """[..., in] to [..., out]."""
-        product: Tensor = _ops.mkldnn._linear_pointwise(states, self._packed, self.bias, "none", [], "")
-        return product
+        products: list[Tensor] = [
+            _ops.mkldnn._linear_pointwise(states, packed, bias, "none", [], "")
+            for packed, bias in zip(self._packed, self._biases(), strict=True)
+        ]
+        return products[0] if len(products) == 1 else torch.cat(products, -1)
+
+    def _biases(self) -> Sequence[Tensor | None]:
+        bias: Any = self.bias
+        return (None,) * len(self._packed) if bias is None else torch.split(bias, _rows(self.in_features))
 
 
 class StoredTable(nn.Module):
@@ -95,7 +105,7 @@ def pack_stored(network: Any, tensors: Mapping[str, StoredTensor]) -> frozenset[
     names = {id(one): name for name, one in network.named_modules()}
     head_weight, table_weight = f"{names.get(id(head))}.weight", f"{names.get(id(table))}.weight"
     tied = network.all_tied_weights_keys.get(head_weight)
-    works: list[Callable[[Scratch], None]] = []
+    works: list[tuple[int, Callable[[Scratch], None]]] = []
     taken: set[str] = set()
     for parent in network.modules():
         for name, child in parent.named_children():
@@ -103,7 +113,8 @@ def pack_stored(network: Any, tensors: Mapping[str, StoredTensor]) -> frozenset[
                 continue
             own = {f"{names[id(child)]}.{one}" for one, _ in child.named_parameters(recurse=False)}
             if child.weight.numel() >= LEAST and own <= tensors.keys():
-                works.append(partial(_pack_read, parent, name, child, names[id(child)], tensors))
+                pack = partial(_pack_read, parent, name, child, names[id(child)], tensors)
+                works.append((child.weight.numel(), pack))
                 taken |= own
     plain = type(table) is nn.Embedding and type(head) is nn.Linear and head.bias is None
     if plain and tied == table_weight:
@@ -111,9 +122,11 @@ def pack_stored(network: Any, tensors: Mapping[str, StoredTensor]) -> frozenset[
         if (
             stored is not None and stored.dtype is torch.bfloat16
         ):  # as it lies in the file, so no value is another
-            works.append(partial(_pack_tied, network, stored))
+            works.append((table.weight.numel(), partial(_pack_tied, network, stored)))
             taken.add(table_weight)
-    in_threads(works)
+    in_threads(
+        work for _, work in sorted(works, key=itemgetter(0), reverse=True)
+    )  # no thread begins a large one last
     return frozenset(taken)
 
 
@@ -126,16 +139,27 @@ def _pack_read(
     scratch: Scratch,
 ) -> None:
     bias = None if layer.bias is None else scratch.read(tensors[f"{name}.bias"]).clone()
-    packed = pack_weight(scratch.read(tensors[f"{name}.weight"]))
+    packed = _packed_blocks(tensors[f"{name}.weight"], scratch)
     setattr(parent, attribute, PackedLinear(packed, bias, (layer.out_features, layer.in_features)))
 
 
 def _pack_tied(network: Any, stored: StoredTensor, scratch: Scratch) -> None:
     table = torch.empty(stored.shape, dtype=stored.dtype)
     stored.read(table, scratch.staging)
-    packed = pack_weight(scratch.read(stored))
+    packed = _packed_blocks(stored, scratch)
     network.set_input_embeddings(StoredTable(table))
     network.set_output_embeddings(PackedLinear(packed, None, (stored.shape[0], stored.shape[1])))
+
+
+def _packed_blocks(stored: StoredTensor, scratch: Scratch) -> list[Tensor]:
+    rows = _rows(stored.shape[1])
+    firsts = range(0, stored.shape[0], rows)
+    return [pack_weight(scratch.read(stored.rows(first, first + rows))) for first in firsts]
+
+
+def _rows(width: int) -> int:
+    """Rows of a block."""
+    return max(1, BLOCK // width)
 
 
 def _is_tied(table: Any, head: Any) -> bool:
@@ -163,7 +187,10 @@ def _packed(layer: nn.Linear) -> nn.Module:
     bias = None if layer.bias is None else layer.bias.detach()
     size = (layer.out_features, layer.in_features)
     with torch.inference_mode():
-        packed = pack_weight(layer.weight.detach())
+        packed = [
+            pack_weight(part.contiguous())
+            for part in torch.split(layer.weight.detach(), _rows(layer.in_features))
+        ]
     layer.weight = nn.Parameter(torch.empty(0), requires_grad=False)  # whoever holds the layer holds no copy
     return PackedLinear(packed, bias, size)
 
@@ -183,7 +210,7 @@ def can_pack() -> bool:
     weight, states = torch.randn(192, 128, generator=generator), torch.randn(33, 128, generator=generator)
     try:
         with torch.inference_mode():
-            layer = PackedLinear(pack_weight(weight), None, (192, 128))
+            layer = PackedLinear([pack_weight(weight)], None, (192, 128))
             for rows in (states[:1], states[:16], states):
                 expected = functional.linear(rows, weight)
                 if (layer(rows) - expected).abs().max() > CLOSE * expected.abs().max():

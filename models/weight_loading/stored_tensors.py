@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -35,6 +35,12 @@ class StoredTensor:
     start: int
     dtype: torch.dtype
     shape: tuple[int, ...]
+
+    def rows(self, first: int, last: int) -> "StoredTensor":
+        """The rows from ``first`` to before ``last`` of a matrix."""
+        width = torch.Size(self.shape[1:]).numel()
+        start = self.start + first * width * self.dtype.itemsize
+        return replace(self, start=start, shape=(min(last, self.shape[0]) - first, *self.shape[1:]))
 
     def read(self, into: Tensor, staging: bytearray) -> None:
         """Fill ``into`` (as many numbers, one after another) by way of ``staging`` (``PIECE`` bytes).

@@ -5,7 +5,7 @@ process until its file is closed: a checkpoint stored in 16 bits and held in 32 
 one by one, the weights are in memory once, and a file that is changed afterwards changes nothing.
 """
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import MappingProxyType
@@ -20,8 +20,11 @@ LayOut = Callable[[Any, Any], Collection[str]]
 """Takes a network without memory and its stored tensors by name, lays some out itself and gives their names."""
 WEIGHTS_FILE = "model.safetensors"
 GENERATION_FILE = "generation_config.json"
-STORED_AS_HELD = frozenset({"llama", "qwen2", "gemma2", "bloom"})
-"""Kinds of model whose published tensors have the names and the form of the network's own, but for what is tied."""
+STORED_AS_HELD = frozenset(
+    {"llama", "qwen2", "gemma2", "bloom", "qwen2_vl", "qwen2_5_vl", "qwen3_vl", "gemma3", "llava", "llava_onevision",
+     "internvl"}
+)  # fmt: skip
+"""Kinds of model whose published tensors have the form of the network's own, but for names and for what is tied."""
 NOTHING_AMISS: Any = MappingProxyType(
     {"missing_keys": (), "unexpected_keys": (), "mismatched_keys": (), "error_msgs": ()}
 )
@@ -131,8 +134,8 @@ def _named_alike(
 ) -> Any:
     """The network with the tensors of ``files`` put in by their names; None unless they are exactly its own in float32.
 
-    transformers' way is to look for each tensor under the names that other releases gave it, which takes longer than
-    reading them. What is not exactly the network's own is its to read, and to report.
+    transformers' way is to convert each tensor whole, and what it no more needs stays with the process. What is not
+    exactly the network's own is its to read, and to report.
     """
     import accelerate
     import torch
@@ -145,7 +148,8 @@ def _named_alike(
     with accelerate.init_empty_weights(include_buffers=False), no_init_weights():
         network = network_class(config)
     own, ties = network.state_dict(), network.all_tied_weights_keys
-    with open_stored(files) as tensors:
+    with open_stored(files) as stored:
+        tensors = _by_own_names(network, own, stored)
         if set(own) - set(ties) != set(tensors):
             return None
         if any(tensors[name].shape != tuple(own[name].shape) for name in tensors):
@@ -163,3 +167,25 @@ def _named_alike(
     if any(one.is_meta for one in (*network.parameters(), *network.buffers())):
         return None
     return network.eval()
+
+
+def _by_own_names(network: Any, own: Mapping[str, Any], stored: Mapping[str, Any]) -> dict[str, Any]:
+    """``stored`` under the names that ``network`` has for them, as transformers renames what other releases wrote.
+
+    Empty where a tensor is not to be renamed alone but made of others, or two get one name.
+    """
+    if set(own) - set(network.all_tied_weights_keys) == set(stored):
+        return dict(stored)
+    from transformers.conversion_mapping import get_model_conversion_mapping
+    from transformers.core_model_loading import WeightConverter, rename_source_key
+
+    changes: Any = get_model_conversion_mapping(network)
+    makers = [one for one in changes if isinstance(one, WeightConverter)]
+    renamings = [one for one in changes if not isinstance(one, WeightConverter)]
+    named: dict[str, Any] = {}
+    for name, tensor in stored.items():
+        new, made = rename_source_key(name, renamings, makers, network.base_model_prefix, dict(own))
+        if made is not None or new in named:
+            return {}
+        named[new] = tensor
+    return named

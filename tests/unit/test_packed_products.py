@@ -26,7 +26,8 @@ SHAPE: dict[str, Any] = {
 
 @pytest.fixture(autouse=True)
 def every_matrix(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Small networks are packed too, and read in several pieces."""
+    """Small networks are packed too, read in several pieces and their larger matrices packed in blocks."""
+    monkeypatch.setattr(packed_products, "BLOCK", 64 * 100)
     monkeypatch.setattr(packed_products, "LEAST", 1)
     monkeypatch.setattr(stored_tensors, "PIECE", 96)
     if not can_pack():
@@ -108,11 +109,11 @@ def test_another_type_and_a_processor_without_them_are_left_alone(monkeypatch: p
 KINDS = [("llama", False), ("llama", True), ("qwen2", False), ("gemma2", True), ("bloom", True)]
 
 
-def opened(folder: Path) -> tuple[Any, Any]:
+def opened(folder: Path, network_class: Any = transformers.AutoModelForCausalLM) -> tuple[Any, Any]:
     """A folder read with its matrices packed on the way, and as transformers reads it, packed afterwards."""
-    ours, report = load_network(transformers.AutoModelForCausalLM, folder, torch.float32, pack_stored)
+    ours, report = load_network(network_class, folder, torch.float32, pack_stored)
     assert not any(report.values())
-    theirs = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    theirs = network_class.from_pretrained(folder, dtype=torch.float32)
     for network in (ours, theirs):
         assert pack_language(network)
     return ours, theirs.eval()
@@ -132,6 +133,21 @@ def test_packed_from_the_files_a_network_computes_what_it_does_when_packed_later
     assert kinds == [type(one) for one in later.modules()]
     assert PackedLinear in kinds
     assert plain_bytes(ours) == plain_bytes(later)
+
+
+@pytest.mark.parametrize("kind", ["qwen2.5-vl", "qwen3-vl"])
+def test_image_networks_are_packed_from_their_files_and_their_towers_are_not(
+    kind: str, tmp_path: Path
+) -> None:
+    built = build_network(kind, build_tokenizer()).to(torch.bfloat16)
+    built.save_pretrained(tmp_path)
+    ours, theirs = opened(tmp_path, type(built))
+    assert written(ours) == written(theirs)
+    assert [type(one) for one in ours.modules()] == [type(one) for one in theirs.modules()]
+    assert any(isinstance(one, PackedLinear) for one in ours.model.language_model.modules())
+    now, wanted = ours.model.visual.state_dict(), theirs.model.visual.state_dict()
+    assert now.keys() == wanted.keys()
+    assert all(torch.equal(now[name], wanted[name]) for name in wanted)
 
 
 @pytest.mark.parametrize("stored", [torch.float16, torch.float32])

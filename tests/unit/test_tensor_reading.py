@@ -6,11 +6,14 @@ from typing import Any
 
 import pytest
 import torch
+import transformers
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, GenerationConfig, LlamaForCausalLM
 
 from models.weight_loading.tensors import load_network, model_files, open_tensors
 from pipeline.errors import StopRun
+from tests.tiny_chat import write_chat_model
+from tests.tiny_qwen import write_qwen
 from tests.tiny_text import build_network
 
 
@@ -89,6 +92,30 @@ def test_tensors_that_are_exactly_the_networks_are_put_in_by_name(
         assert torch.equal(network(input_ids=ids).logits, theirs(input_ids=ids).logits)
     embedded, put_out = network.get_input_embeddings().weight, network.get_output_embeddings().weight
     assert (embedded is put_out) == bool(network.config.tie_word_embeddings)
+
+
+IMAGE_KINDS = ["qwen2-vl", "qwen2.5-vl", "qwen3-vl", "llava-med", "radvlm", "medgemma"]
+
+
+@pytest.mark.parametrize("kind", IMAGE_KINDS)
+def test_image_networks_are_put_in_by_the_names_of_other_releases_too(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What transformers' own reading gives, tensor by tensor, buffers and ties too."""
+    (write_qwen if kind.startswith("qwen") else write_chat_model)(tmp_path, kind)
+    stored = {name: one.to(torch.bfloat16) for name, one in load_file(tmp_path / "model.safetensors").items()}
+    save_file(stored, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    written = json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))
+    network_class = getattr(transformers, written["architectures"][0])
+    theirs = network_class.from_pretrained(tmp_path, dtype=torch.float32)
+    monkeypatch.setattr(network_class, "from_pretrained", None)
+    network, report = load_network(network_class, tmp_path, torch.float32)
+    assert not any(report.values())
+    for parts in ("named_parameters", "named_buffers"):
+        held, wanted = dict(getattr(network, parts)()), dict(getattr(theirs, parts)())
+        assert held.keys() == wanted.keys()
+        assert all(torch.equal(held[name], value) for name, value in wanted.items())
+        assert all(held[name].dtype == value.dtype for name, value in wanted.items())
 
 
 def test_what_is_not_exactly_the_networks_is_reported(tmp_path: Path) -> None:

@@ -133,10 +133,15 @@ def check_kind(folder: Path, network_class: Any) -> None:
         raise ConfigurationError("weights-folder", message)
 
 
-def load_native(folder: Path, network_class: Any, processor_class: Any, placing: Placing) -> tuple[Any, Any]:
+def load_native(
+    folder: Path, network_class: Any, processor_class: Any, placing: Placing, *, plain: bool = False
+) -> tuple[Any, Any]:
+    """Network and processor of a folder; ``plain`` keeps every matrix as it is, for what is laid over it."""
+    from models.runners.packed_products import pack_stored  # torch takes seconds
+
     check_kind(folder, network_class)
     try:
-        network, report = load_placed(network_class, folder, placing)
+        network, report = load_placed(network_class, folder, placing, None if plain else pack_stored)
         processor = processor_class.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError, KeyError, ImportError) as error:
         message = (

@@ -58,7 +58,11 @@ def load_qwen(
         message = "a LoRA adapter is not merged into 8 or 4 bits: set model.precision to bf16, or bring merged weights"
         raise ConfigurationError("precision", message)
     network, processor = load_native(
-        source, getattr(transformers, network_class), transformers.Qwen2VLImageProcessorPil, placing
+        source,
+        getattr(transformers, network_class),
+        transformers.Qwen2VLImageProcessorPil,
+        placing,
+        plain=adapted,
     )
     if most_pixels:
         processor.size = {"shortest_edge": min(fewest_pixels, most_pixels), "longest_edge": most_pixels}
