@@ -1,6 +1,6 @@
 """``firstread run`` over an archive in which one study kills the process whose model sees it, as native code would.
 
-    python -m tests.poisoned_run SIGNAL STUDY_INSTANCE_UID CONFIG
+    python -m tests.poisoned_run SIGNAL STUDY_INSTANCE_UID CONFIG [OPTION ...]
 
 The others go their way, those of the same batch too, as soon as they are not with it.
 """
@@ -29,5 +29,5 @@ def poison(number: signal.Signals, study_instance_uid: str) -> None:
 
 if __name__ == "__main__":
     poison(signal.Signals[sys.argv[1]], sys.argv[2])
-    sys.argv = ["firstread", "run", "--json", "--config", sys.argv[3]]
+    sys.argv = ["firstread", "run", "--json", "--config", *sys.argv[3:]]
     cli.main()

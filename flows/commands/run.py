@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from flows.commands import table as display
 from flows.commands.progress import counting, progress_bars
-from flows.environment.outliving import whole
+from flows.environment.outliving import is_begun, note_begun, whole
 from flows.environment.person import login_name
 from flows.environment.prefect_api import check_site_api, site_api
 from flows.tally import Tally
@@ -143,14 +143,21 @@ async def _named(
 def reopen_named(
     workplace: "Workplace", archive: str, ledger_ids: tuple[int, ...], asked: SweepOptions
 ) -> int:
-    """Named studies are tried again where they failed; all of them ``again``. Gives how many had failed."""
+    """Named studies are tried again where they failed; all of them ``again``. Gives how many had failed.
+
+    Once in a command: what a process that died has drafted since is not drafted again, nor what killed it tried again.
+    """
     from flows.standing import reopen
+
+    if is_begun():
+        return 0
 
     states = SETTLED if asked.again else (LedgerState.FAILED,)
     rows = workplace.store.settled(
         SettledFilter(states, archive, workplace.recipe_of(archive), ledger_ids=tuple(ledger_ids))
     )
     reopen(workplace, rows, asked.asked_by or login_name(), "firstread run --study", again=asked.again)
+    note_begun()
     return sum(1 for row in rows if row.state is LedgerState.FAILED)
 
 

@@ -47,10 +47,13 @@ _MESSAGE = (
 
 
 class _Kept:
-    """What outlives a child: how many studies came to rest, in memory that it shares with this process."""
+    """What outlives a child, in memory that it shares with this process.
+
+    How many studies came to rest, and whether what was to be done once was.
+    """
 
     def __init__(self) -> None:
-        self.memory = mmap.mmap(-1, _COUNTS.size)
+        self.memory = mmap.mmap(-1, _COUNTS.size + 1)
         self.begun = time.monotonic()
 
     def add(self, states: Iterable[LedgerState | None]) -> None:
@@ -74,6 +77,17 @@ def stored(states: Iterable[LedgerState | None]) -> None:
     """Note what came to rest, so that it is told though this process should die. One thread at a time."""
     for kept in _kept:
         kept.add(states)
+
+
+def is_begun() -> bool:
+    """Whether this command has done already, in a process that died, what it does once: reopen what is named, say."""
+    return any(kept.memory[_COUNTS.size] for kept in _kept)
+
+
+def note_begun() -> None:
+    """It has been done; whoever follows this process does not do it again."""
+    for kept in _kept:
+        kept.memory[_COUNTS.size] = 1
 
 
 def earlier() -> Tally:

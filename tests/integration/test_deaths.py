@@ -142,10 +142,21 @@ def test_a_study_that_kills_the_model_costs_its_run_nothing_but_itself(
     ]
     shown = firstread("status", "--config", str(config), cwd=tmp_path)
     assert "process-died" in shown.stdout
+    ((well,),) = rows(database_url, "SELECT min(study_instance_uid) FROM firstread.reports")
+    again = subprocess.run(
+        [sys.executable, "-m", "tests.poisoned_run", number.name, deadly, str(config), "--study", deadly,
+         "--study", well, "--again"],
+        cwd=ROOT, env=environment(), capture_output=True, timeout=200, check=False, text=True,
+    )  # fmt: skip
+    assert (again.returncode, summary(again)["reported"], summary(again)["failed"]) == (1, 1, 1), again.stderr
+    assert again.stderr.count("ended by SIGSEGV") == 2, "two more tries, alone"
+    assert rows(
+        database_url, f"SELECT max(version) FROM firstread.report_version WHERE study_instance_uid = '{well}'"
+    ) == [(2,)], "drafted anew once, though its command died twice since"
     retried = firstread("retry", "--code", "process-died", "--config", str(config), cwd=tmp_path)
     assert retried.returncode == 0, retried.stderr
-    well = firstread("run", "--json", "--config", str(config), cwd=tmp_path)
-    assert (well.returncode, summary(well)["reported"]) == (0, 1), well.stderr
+    healthy = firstread("run", "--json", "--config", str(config), cwd=tmp_path)
+    assert (healthy.returncode, summary(healthy)["reported"]) == (0, 1), healthy.stderr
     with Store(database_url) as store:
         assert store.audit_verify().ok
     assert not list((tmp_path / "data" / "work").rglob("*.dcm"))
