@@ -4,6 +4,7 @@ The truth is the position equation of PS3.3 C.7.6.2.1.1, by which ``tests.ct_ser
 """
 
 import math
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -217,6 +218,28 @@ def test_frames_at_each_place_are_told_apart(name: str, tmp_path: Path) -> None:
     made, reasons = stacks([path])
     assert ([len(one.planes) for one in made], reasons) == ([6, 6], [])
     assert [[key for key, _ in one.apart] for one in made] == [[name]] * 2
+
+
+@pytest.mark.parametrize("shape", ["a line", "one place", "every direction"])
+def test_very_many_planes_are_no_long_work(shape: str, tmp_path: Path) -> None:
+    ((one,), _) = planes(write_series(tmp_path, stack(1)))
+    many = [
+        replace(one, position=(0.0, 0.0, float(number)))
+        if shape == "a line"
+        else replace(one, frame=number)
+        if shape == "one place"
+        else replace(
+            one,
+            along_row=(math.cos(number / 1e4), math.sin(number / 1e4), 0.0),
+            down_column=(0.0, 0.0, -1.0),
+        )
+        for number in range(40_000 if shape == "a line" else 10_000)
+    ]
+    began = time.process_time()
+    made, astray = stacks_of(many)
+    assert time.process_time() - began < 20
+    assert sum(len(found.planes) for found in made) + len(astray) == len(many)
+    assert (len(made) == 1) == (shape == "a line")
 
 
 def test_a_cine_at_one_place_is_refused_as_what_it_is(tmp_path: Path) -> None:

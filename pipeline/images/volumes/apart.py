@@ -5,7 +5,7 @@ Asked where a place is taken twice alone: it is most of the work of reading a he
 
 from collections.abc import Mapping, Sequence
 
-from pipeline.images.headers import Elements, items, private_value, texts
+from pipeline.images.headers import Elements, as_pydicom, items, private_value, text, texts
 from pipeline.images.volumes.plane import Plane, said
 
 _GROUPS: Mapping[str, tuple[str, ...]] = {
@@ -63,7 +63,9 @@ def _diffusion(groups: Sequence[Elements]) -> str:
     )
     if value or direction:
         return "\\".join((value, direction)).strip("\\")
-    header = groups[-1]
+    if text(groups[-1], "Modality").upper() != "MR":
+        return ""
+    header = as_pydicom(groups[-1])  # once: it is the whole header
     return "\\".join(
         str(one)
         for block, elements in _PRIVATE_DIFFUSION

@@ -26,6 +26,8 @@ SAME_PLACE_MM = 0.01
 UNEVEN_MM, UNEVEN_PART, UNEVEN_MOST = 0.1, 0.01, 0.1
 """A step is regular within the larger of 0.1 mm and 1 % of the median step, and never beyond a tenth of it."""
 TILTED_DEGREES = 0.5
+MOST_DIRECTIONS = 1000
+"""Of the planes of one series; beyond, it is no series of planes, and comparing them would have no end."""
 MOST_GAP = 4
 """A step of so many spacings is at most taken for missing planes; beyond, the stack is irregular."""
 
@@ -85,14 +87,18 @@ def stacks_of(planes: Iterable[Plane]) -> tuple[tuple[Stack, ...], tuple[tuple[P
     """
     stacks: list[Stack] = []
     left_out: list[tuple[Plane, Reason]] = []
-    for group in _alike(planes):
-        single, repeated = _without_duplicates(group)
+    groups, left_over = _alike(planes)
+    many = Reason(LeftOutReason.IRREGULAR_VOLUME, f"planes in more than {MOST_DIRECTIONS} directions")
+    left_out += [(plane, many) for plane in left_over]
+    for group in groups:
+        told = _Told()
+        single, repeated = _without_duplicates(group, told)
         left_out += [
             (plane, Reason(LeftOutReason.DUPLICATE_PLANE, "the same plane is stored twice"))
             for plane in repeated
         ]
-        for part, apart in _told_apart(single, ()):
-            found = _measured(part, apart)
+        for part, apart in _told_apart(single, (), told):
+            found = _measured(part, apart, told)
             if isinstance(found, Reason):
                 left_out += [(plane, found) for plane in part]
             else:
@@ -103,24 +109,27 @@ def stacks_of(planes: Iterable[Plane]) -> tuple[tuple[Stack, ...], tuple[tuple[P
     return tuple(stacks), tuple(left_out)
 
 
-def _alike(planes: Iterable[Plane]) -> list[list[Plane]]:
-    """Planes of one series, class, size, pixel spacing and direction together."""
-    groups: dict[tuple[object, ...], list[list[Plane]]] = defaultdict(list)
+def _alike(planes: Iterable[Plane]) -> tuple[list[list[Plane]], list[Plane]]:
+    """Planes of one series, class, size, pixel spacing and direction together, and those that are of too many."""
+    alike: dict[tuple[object, ...], list[Plane]] = defaultdict(list)
     for plane in planes:
-        near = groups[(*plane.same, plane.rows, plane.columns, plane.unit)]
-        for group in near:
-            if _parallel(plane, group[0]):
-                group.append(plane)
+        alike[(*plane.same, plane.rows, plane.columns, plane.unit)].append(plane)
+    groups: list[list[Plane]] = []
+    left_over: list[Plane] = []
+    for rest in alike.values():
+        told = np.array([(*one.along_row, *one.down_column, *one.spacing) for one in rest])
+        waiting = np.arange(len(rest))
+        for _ in range(MOST_DIRECTIONS):
+            if not len(waiting):
                 break
-        else:
-            near.append([plane])
-    return [group for near in groups.values() for group in near]
-
-
-def _parallel(one: Plane, other: Plane) -> bool:
-    cosines = np.subtract((*one.along_row, *one.down_column), (*other.along_row, *other.down_column))
-    spacing = np.subtract(one.spacing, other.spacing) / np.array(other.spacing)
-    return bool(np.abs(cosines).max() <= SAME_DIRECTION and np.abs(spacing).max() <= SAME_SPACING)
+            apart = np.abs(told[waiting] - told[waiting[0]])
+            near = (apart[:, :6].max(axis=1) <= SAME_DIRECTION) & (
+                (apart[:, 6:] / told[waiting[0], 6:]).max(axis=1) <= SAME_SPACING
+            )
+            groups.append([rest[index] for index in waiting[near]])
+            waiting = waiting[~near]
+        left_over += [rest[index] for index in waiting]
+    return groups, left_over
 
 
 def _depths(planes: Sequence[Plane]) -> NDArray[np.float64]:
@@ -144,21 +153,21 @@ def _excess(planes: Sequence[Plane]) -> int:
     return len(planes) - len(_at_one_place(planes))
 
 
-def _without_duplicates(planes: Sequence[Plane]) -> tuple[list[Plane], list[Plane]]:
+def _without_duplicates(planes: Sequence[Plane], told: "_Told") -> tuple[list[Plane], list[Plane]]:
     """Two planes at one place with equal attributes and equal pixels are one; the lower instance number is kept."""
     kept: list[Plane] = []
     repeated: list[Plane] = []
     for place in _at_one_place(planes):
         seen: set[tuple[object, ...]] = set()
         for plane in sorted(place, key=lambda one: (one.number, one.ref, one.frame)):
-            key = _content(plane) if len(place) > 1 else ()
+            key = (told[plane], *_content(plane)) if len(place) > 1 else ()
             (repeated if key in seen else kept).append(plane)
             seen.add(key)
     return kept, repeated
 
 
 def _content(plane: Plane) -> tuple[object, ...]:
-    return told_apart_by(plane), plane.slope, plane.intercept, _pixel_digest(plane)
+    return plane.slope, plane.intercept, _pixel_digest(plane)
 
 
 def _pixel_digest(plane: Plane) -> str:
@@ -170,8 +179,21 @@ def _pixel_digest(plane: Plane) -> str:
     return digest.hexdigest()
 
 
+class _Told:
+    """What may tell each plane of a series from others, asked of its header once."""
+
+    def __init__(self) -> None:
+        self._said: dict[int, tuple[tuple[str, str], ...]] = {}
+
+    def __getitem__(self, plane: Plane) -> tuple[tuple[str, str], ...]:
+        key = id(plane)
+        if key not in self._said:
+            self._said[key] = told_apart_by(plane)
+        return self._said[key]
+
+
 def _told_apart(
-    planes: Sequence[Plane], by: tuple[tuple[str, str], ...], start: int = 0
+    planes: Sequence[Plane], by: tuple[tuple[str, str], ...], told: _Told, start: int = 0
 ) -> list[tuple[list[Plane], tuple[tuple[str, str], ...]]]:
     """``planes`` split by what their headers say, and only where a place would otherwise be taken twice.
 
@@ -181,17 +203,16 @@ def _told_apart(
     excess = _excess(planes)
     if not excess:
         return [(list(planes), by)]
-    said = {id(plane): told_apart_by(plane) for plane in planes}
-    for key in range(start, len(said[id(planes[0])])):
-        name = said[id(planes[0])][key][0]
-        parts = _grouped(planes, lambda plane, key=key: said[id(plane)][key][1])  # type: ignore[misc]
+    for key in range(start, len(told[planes[0]])):
+        name = told[planes[0]][key][0]
+        parts = _grouped(planes, lambda plane, key=key: told[plane][key][1])  # type: ignore[misc]
         if len(parts) < 2 or 2 * len(parts) > len(planes):
             continue
         if sum(map(_excess, parts.values())) < excess:
             return [
                 found
                 for value, part in parts.items()
-                for found in _told_apart(part, (*by, (name, value)), key + 1)
+                for found in _told_apart(part, (*by, (name, value)), told, key + 1)
             ]
     return [(list(planes), by)]
 
@@ -203,22 +224,22 @@ def _grouped(planes: Iterable[Plane], key: Callable[[Plane], str]) -> dict[str, 
     return dict(sorted(groups.items()))
 
 
-def _several(planes: Sequence[Plane]) -> str:
+def _several(planes: Sequence[Plane], told: _Told) -> str:
     """Why places are taken several times: a cine has many times or phases at few places."""
-    places, told = len(_at_one_place(planes)), [told_apart_by(plane) for plane in planes]
+    places = len(_at_one_place(planes))
     where = "one place" if places == 1 else f"{places} places"
-    for key, (name, _) in enumerate(told[0]):
-        if len({one[key] for one in told}) * places >= len(planes):
+    for key, (name, _) in enumerate(told[planes[0]]):
+        if len({told[one][key] for one in planes}) * places >= len(planes):
             return (
                 f"{len(planes)} planes at {where}, told apart by {name}: a cine or a series of measurements"
             )
     return "several planes at one place, and no header tells them apart"
 
 
-def _measured(planes: Sequence[Plane], apart: tuple[tuple[str, str], ...]) -> Stack | Reason:
+def _measured(planes: Sequence[Plane], apart: tuple[tuple[str, str], ...], told: _Told) -> Stack | Reason:
     """The planes sorted and their steps checked, or why they are no volume."""
     if _excess(planes):
-        return Reason(LeftOutReason.SEVERAL_AT_ONE_PLACE, _several(planes))
+        return Reason(LeftOutReason.SEVERAL_AT_ONE_PLACE, _several(planes, told))
     depths = _depths(planes)
     normal = np.array(planes[0].normal)
     if normal[int(np.argmax(np.abs(normal)))] < 0:
