@@ -3,8 +3,8 @@
 Weights are int8 per output channel. Products with a constant matrix measure their activations in every run, row block
 by row block (dynamic quantisation of ONNX Runtime). Convolutions need to know theirs beforehand: they are measured
 once on examples, and stay in float32 where there are none. So do the convolutions that read the image itself,
-attention scores and norms. On a CPU without VNNI instructions weights use 7 bits: the 8-bit products of such
-CPUs saturate.
+attention scores and norms, and what a family names. On a CPU without VNNI instructions weights use 7 bits: the 8-bit
+products of such CPUs saturate.
 """
 
 import hashlib
@@ -12,7 +12,7 @@ import logging
 import shutil
 import tempfile
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -36,34 +36,39 @@ hundredths are 0.26 off (firstread-mini, AMD EPYC with VNNI, 2026-11-30). A wron
 PRODUCTS = ("MatMul", "Gemm")
 _CPU_FLAGS = Path("/proc/cpuinfo")
 Examples = Callable[[], Iterable[Mapping[str, NDArray[Any]]]]
+Exact = Callable[[onnx.GraphProto], frozenset[str]]
+"""The names of the nodes of a graph that stay in float32."""
 
 
-def quantised_graph(graph: Path, examples: Examples | None = None) -> Path:
+def quantised_graph(graph: Path, examples: Examples | None = None, exact: Exact | None = None) -> Path:
     """The quantised copy of ``graph`` beside it, made where it is not there yet; whole or not at all.
 
-    ``examples`` gives batches of inputs like those that the encoder will see. The copy belongs to the folder of
-    ``graph``, whose name is a digest over weights, sources and libraries, and its own name to this file, so it is never
-    stale. Raises StopRun where the graph cannot be quantised, or the copy is not the one that was made.
+    ``examples`` gives batches of inputs like those that the encoder will see, ``exact`` what is left as it is. The copy
+    belongs to the folder of ``graph``, whose name is a digest over weights, sources and libraries, and its own name to
+    this file and what is left, so it is never stale. Raises StopRun where the graph cannot be quantised, or the copy is
+    not the one that was made.
     """
+    kept = frozenset[str]() if exact is None else exact(onnx.load(graph, load_external_data=False).graph)
     stated = [ort.__version__, "8" if has_vnni() else "7", file_digest(Path(__file__)), examples is not None]
+    stated += sorted(kept)
     key = hashlib.sha256(str(stated).encode()).hexdigest()[:16]
     made = graph.with_name(f"{key}-{INT8_FILE}")
     digest = made.with_name(made.name + DIGEST_SUFFIX)
     if not (made.is_file() and digest.is_file()):
-        _make(graph, made, examples)
+        _make(graph, made, examples, kept)
         digest.write_text(file_digest(made), encoding="ascii")
     elif digest.read_text(encoding="ascii") != file_digest(made):
         raise StopRun("graphs", f"{made} is not the one that was made here; delete it")
     return made
 
 
-def _make(graph: Path, made: Path, examples: Examples | None) -> None:
+def _make(graph: Path, made: Path, examples: Examples | None, kept: Collection[str]) -> None:
     try:
         check_model(graph)
         with tempfile.TemporaryDirectory(prefix=".making-", dir=graph.parent) as folder, _quiet():
-            source = graph if examples is None else _with_convolutions(graph, Path(folder), examples)
+            source = graph if examples is None else _with_convolutions(graph, Path(folder), examples, kept)
             part = Path(folder) / INT8_FILE
-            _with_products(source, part)
+            _with_products(source, part, kept)
             part.replace(made)
     except (OSError, ValueError, RuntimeError, ValidationError) as error:
         raise StopRun(
@@ -72,8 +77,8 @@ def _make(graph: Path, made: Path, examples: Examples | None) -> None:
         ) from None
 
 
-def _with_convolutions(graph: Path, folder: Path, examples: Examples) -> Path:
-    """A copy of ``graph`` in ``folder`` whose convolutions but those that read the image are quantised."""
+def _with_convolutions(graph: Path, folder: Path, examples: Examples, kept: Collection[str]) -> Path:
+    """A copy of ``graph`` in ``folder`` whose convolutions but ``kept`` and those that read the image are quantised."""
     from onnxruntime.quantization import (  # slow to import, and only this choice needs it
         CalibrationDataReader,
         QuantFormat,
@@ -89,7 +94,7 @@ def _with_convolutions(graph: Path, folder: Path, examples: Examples) -> Path:
             batch = next(self.batches, None)
             return None if batch is None else dict(batch)
 
-    found = _behind_another(onnx.load(graph).graph.node)
+    found = [name for name in behind_another(onnx.load(graph).graph.node) if name not in kept]
     if not found:
         return graph
     made = folder / "convolutions.onnx"
@@ -107,7 +112,7 @@ def _with_convolutions(graph: Path, folder: Path, examples: Examples) -> Path:
     return made
 
 
-def _behind_another(nodes: Iterable[onnx.NodeProto]) -> list[str]:
+def behind_another(nodes: Iterable[onnx.NodeProto]) -> list[str]:
     """The convolutions among ``nodes``, sorted as a graph has them, that take what another one gave."""
     given, found = set[str](), []
     for node in nodes:
@@ -119,13 +124,17 @@ def _behind_another(nodes: Iterable[onnx.NodeProto]) -> list[str]:
     return found
 
 
-def _with_products(graph: Path, made: Path) -> None:
-    """Write a copy of ``graph`` whose products with a constant matrix are quantised."""
+def _with_products(graph: Path, made: Path, kept: Collection[str]) -> None:
+    """Write a copy of ``graph`` whose products with a constant matrix are quantised, but ``kept``."""
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     model = onnx.load(graph).graph
     matrices = {constant.name for constant in model.initializer if len(constant.dims) == 2}
-    products = [node for node in model.node if node.op_type in PRODUCTS and node.input[1] in matrices]
+    products = [
+        node
+        for node in model.node
+        if node.op_type in PRODUCTS and node.input[1] in matrices and node.name not in kept
+    ]
     # the quantiser splits every Gemm first, and looks for the product by the name that it gives it
     found = [f"{node.name}_MatMul" if node.op_type == "Gemm" else node.name for node in products]
     if not found:  # no names would mean every node

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
 
@@ -58,3 +59,16 @@ def test_what_is_no_graph_stops_the_run(tmp_path: Path) -> None:
 )
 def test_the_cpu_is_asked_for_vnni(flags: str, known: bool) -> None:
     assert has_vnni(flags) is known
+
+
+def test_what_a_family_names_stays_as_it_is(graph: Path) -> None:
+    inputs = {"tokens": np.random.default_rng(1).standard_normal((6, 5, 32)).astype(np.float32)}
+    products = [node.name for node in onnx.load(graph).graph.node if node.op_type in ("MatMul", "Gemm")]
+    assert len(products) == 2
+    errors = []
+    for kept in (products[:0], products[:1], products):
+        made = quantised_graph(graph, exact=lambda _, kept=kept: frozenset(kept))  # type: ignore[misc]
+        with OnnxEncoder(graph, threads=1) as exact, OnnxEncoder(made, threads=1) as small:
+            wanted, got = (encoder.encode(inputs)["features"] for encoder in (exact, small))
+        errors.append(np.abs(got - wanted).max())
+    assert errors[0] > errors[1] > errors[2] == 0

@@ -4,18 +4,23 @@ Its convolutions are measured on simulated films, which the package draws itself
 What it does to the drafts is in the model card.
 """
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 from numpy.typing import NDArray
 
 from models.runners.encoder import OnnxEncoder
-from models.runners.quantize import INT8_FILE, quantised_graph
+from models.runners.quantize import INT8_FILE, behind_another, quantised_graph
 from models.weight_loading.verified import file_digest
 from pipeline.errors import ConfigurationError
 
+FINEST, SMALL = 5, 65_536
+"""Convolutions on the finest grids, behind the one that reads the film, and the weights below which a product is
+small: both stay in float32, as do convolutions of one pixel. They take little time, and places are read from them."""
 EXAMPLES, BATCH = 64, 8
 """Films that the convolutions are measured on, and how many at a time."""
 PRECISIONS = ("auto", "fp32", "int8")
@@ -42,8 +47,17 @@ def open_small_encoder(graph: Path, size: int, threads: int) -> tuple[OnnxEncode
 
     Raises StopRun as ``quantised_graph``.
     """
-    made = quantised_graph(graph, lambda: example_films(size))
+    made = quantised_graph(graph, lambda: example_films(size), exact_nodes)
     return OnnxEncoder(made, threads=threads), {f"graph/{INT8_FILE}": file_digest(made), "precision": "int8"}
+
+
+def exact_nodes(graph: onnx.GraphProto) -> frozenset[str]:
+    """The nodes of the encoder that stay in float32."""
+    weights = {constant.name: list(constant.dims) for constant in graph.initializer}
+    shapes = {node.name: weights.get(node.input[1], []) for node in graph.node if len(node.input) > 1}
+    pixels = {name for name, shape in shapes.items() if len(shape) == 4 and shape[2:] == [1, 1]}
+    small = {name for name, shape in shapes.items() if len(shape) == 2 and math.prod(shape) < SMALL}
+    return frozenset(behind_another(graph.node)[:FINEST]) | pixels | small
 
 
 def example_films(size: int) -> Iterator[dict[str, NDArray[Any]]]:
