@@ -26,6 +26,9 @@ none: this version has no adapter for it. GiB: the weights alone in 16 bits.
 *: limits of use to accept. Everything about one: firstread models show ID"""
 TASKS_WIDTH = 36
 
+UNKNOWN_REVISION = "unknown here: pin what you bring (python -m models.pin FOLDER)"
+"""Of weights whose commits could not be read where the catalogue was written."""
+
 
 def show_models(*, as_json: bool) -> None:
     """Every family of the catalogue, a line each."""
@@ -92,6 +95,8 @@ def show_model(model_id: str, *, as_json: bool) -> None:
     accepts = ["films of the chest"] if entry.images else []
     accepts += [str(one) for one in entry.accepts]
     shown = {**values, "accepts": "\n".join(accepts) or "no images", "drafts_hold": _drafts(entry)}
+    if entry.repositories and not entry.revision:
+        shown["revision"] = UNKNOWN_REVISION
     asked = shown.pop("can_be_asked")
     display.rows_table(("key", "value"), [(key, _readable(value)) for key, value in shown.items()])
     for language, words in asked.items():

@@ -241,7 +241,21 @@ def test_the_list_as_json_is_one_line(capsys: pytest.CaptureFixture[str]) -> Non
 
 def test_one_entry_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
     show_model("umit", as_json=False)
-    assert "dz-osamu/Disease_Detection" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "dz-osamu/Disease_Detection" in shown
+    assert re.search(r"revision +unknown here: pin what you bring", shown)
+
+
+def test_the_page_on_serving_has_a_row_for_every_system_that_is_shown_images_through_a_server() -> None:
+    page = (CATALOG_FILE.parents[1] / "docs" / "serving.md").read_text(encoding="utf-8")
+    rows = [line.split("|")[1] for line in page.splitlines() if line.startswith("| ")]
+    names = [name.strip().removesuffix("*") for row in rows for name in row.split(",")]
+    by_files = {"firstread-mini", "uni-med", "biomedclip", "nnunet", "openai-endpoint"}
+    asked = [one.id for one in list_models() if one.images and one.tasks and one.id not in by_files]
+    told = {
+        one for one in asked for name in names if one == name or (name.endswith("-") and one.startswith(name))
+    }
+    assert sorted(set(asked) - told) == []
 
 
 def test_the_questions_of_the_default_model_are_shown(capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,8 +12,10 @@ from PIL import Image
 
 from models.catalog import show
 from models.families.endpoint.dialects import DIALECTS, turns_of
+from models.families.endpoint.pictures import picture
 from models.families.endpoint.template import fill, weave
 from models.families.endpoint.wording import wording_of
+from models.families.native.square import pad_square
 from models.family import PromptContext, Request, SeenImage, Task
 from pipeline.errors import ConfigurationError, StopRun
 from pipeline.study import InstanceRef
@@ -195,10 +197,19 @@ def test_medrega_is_served_with_the_image_in_its_place(server: FaultyEndpoint) -
     assert answer.places[0].region.x1 == pytest.approx(200)  # stored at 600 x 300
 
 
-def test_llava_med_is_served_without_its_marks(server: FaultyEndpoint) -> None:
+def test_llava_med_is_served_without_its_marks_on_the_square_of_its_training(server: FaultyEndpoint) -> None:
+    """As ``expand2square`` of its authors' code makes it, which a server of the port in transformers does not."""
+    study = film_study(1, rows=200, columns=100)
     with open_served("llava-med", server) as family:
-        family.answer(family.encode([film_study(1)]), [Request(Task.VQA, question="Is there an effusion?")])
+        family.answer(family.encode([study]), [Request(Task.VQA, question="Is there an effusion?")])
     assert sent_text(server) == "<image>\nIs there an effusion?"
+    url = next(
+        one["image_url"]["url"] for one in server.bodies[0]["messages"][0]["content"] if "image_url" in one
+    )
+    film = Image.open(BytesIO(picture(study.images[0], 1024))).convert("RGB")
+    with Image.open(BytesIO(b64decode(url.partition(",")[2]))) as sent:
+        assert sent.tobytes() == pad_square(film, (122, 116, 104)).tobytes()
+        assert sent.size == (200, 200)
 
 
 def test_a_frame_that_is_not_known_stops_the_run() -> None:

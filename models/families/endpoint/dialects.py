@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 
+from models.families.endpoint.pictures import BLACK
 from models.families.endpoint.template import IMAGE_MARK
 from models.families.native.dialect import Dialect
 from models.family import Answer, Request, SeenImage, Task
@@ -35,8 +36,10 @@ DIALECTS: Mapping[str, str] = {
 
 UNREADABLE = {"lingshu-7b": frozenset({Task.DETECT}), "lingshu-32b": frozenset({Task.DETECT})}
 """Tasks that a server cannot be asked: Lingshu's boxes are in pixels of an image that the server resized."""
-PADDED = frozenset({Task.DETECT})
-"""Tasks for which MedGemma reads the image padded to a square."""
+MEDGEMMA_PADDING = {Task.DETECT: BLACK}
+"""MedGemma reads the image padded to a square where it says a place."""
+LLAVA_MED_PADDING = dict.fromkeys((Task.REPORT, Task.VQA, Task.CLASSIFY), (122, 116, 104))
+"""LLaVA-Med was trained on squares of CLIP's mean colour; a server of its port cuts off the ends of what is none."""
 
 _FRAMES = (
     re.compile(
@@ -68,8 +71,10 @@ class DialectWording:
 
     frontal = lateral = prior = False
 
-    def __init__(self, dialect: Dialect, *, pads: bool, lacks: frozenset[Task]) -> None:
-        self._dialect, self._pads, self.digest, self.lacks = dialect, pads, dialect.digest, lacks
+    def __init__(
+        self, dialect: Dialect, *, padding: Mapping[Task, tuple[int, int, int]], lacks: frozenset[Task]
+    ) -> None:
+        self._dialect, self._padding, self.digest, self.lacks = dialect, padding, dialect.digest, lacks
 
     def ask(
         self, request: Request, roles: Sequence[str], seen: Sequence[SeenImage], modality: str
@@ -94,9 +99,9 @@ class DialectWording:
             reasoning=reading.reasoning,
         )
 
-    def padded(self, task: Task) -> bool:
+    def padding(self, task: Task) -> tuple[int, int, int] | None:
         """See ``Speaking``."""
-        return self._pads and task in PADDED
+        return self._padding.get(task)
 
     def alone(self, task: Task) -> bool:
         """See ``Speaking``: never; the dialect says how many images it reads."""
@@ -111,4 +116,6 @@ def dialect_wording(model_id: str) -> DialectWording | None:
     module, _, name = named.partition(":")
     dialect: Dialect = getattr(import_module(module), name)()
     lacks = UNREADABLE.get(model_id, frozenset())
-    return DialectWording(dialect, pads=model_id.startswith("medgemma"), lacks=lacks)
+    padding = LLAVA_MED_PADDING if model_id == "llava-med" else {}
+    padding = MEDGEMMA_PADDING if model_id.startswith("medgemma") else padding
+    return DialectWording(dialect, padding=padding, lacks=lacks)

@@ -176,8 +176,9 @@ class EndpointFamily:
             roles = [ROLES[role] for role in features.arrays["role"]]
             if self._wording.alone(request.task):
                 pictures, roles = pictures[:1], roles[:1]
-            if self._wording.padded(request.task):
-                pictures = [padded_picture(one) for one in pictures]
+            colour = self._wording.padding(request.task)
+            if colour is not None:
+                pictures = [padded_picture(one, colour) for one in pictures]
         modality = str(features.arrays["modality"][0]) if pictures else ""
         system, texts = self._wording.ask(request, roles, features.images if pictures else (), modality)
         turns = [ChatMessage("system", (system,))] if system else []

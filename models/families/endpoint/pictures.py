@@ -7,6 +7,8 @@ from PIL import Image
 
 from pipeline.study import StudyImage
 
+BLACK = (0, 0, 0)
+
 
 def picture(image: StudyImage, max_side: int) -> bytes:
     """PNG, 8-bit grey, aspect ratio kept, the longest side at most ``max_side`` pixels, dense tissue bright.
@@ -23,11 +25,11 @@ def picture(image: StudyImage, max_side: int) -> bytes:
     return buffer.getvalue()
 
 
-def padded_picture(content: bytes) -> bytes:
-    """A PNG padded with black to the square of its longer side, its middle kept."""
+def padded_picture(content: bytes, colour: tuple[int, int, int] = BLACK) -> bytes:
+    """A PNG padded to the square of its longer side, its middle kept; in colour where ``colour`` is not black."""
     with Image.open(BytesIO(content)) as whole:
         side = max(whole.size)
-        square = Image.new(whole.mode, (side, side))
+        square = Image.new("L", (side, side)) if colour == BLACK else Image.new("RGB", (side, side), colour)
         square.paste(whole, ((side - whole.width) // 2, (side - whole.height) // 2))
     buffer = BytesIO()
     square.save(buffer, format="PNG", compress_level=1)

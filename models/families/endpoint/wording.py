@@ -77,8 +77,8 @@ class Speaking(Protocol):
         """The answer read, not yet marked as truncated; never raises."""
         ...
 
-    def padded(self, task: Task) -> bool:
-        """Whether images are sent padded to a square, their middle kept."""
+    def padding(self, task: Task) -> tuple[int, int, int] | None:
+        """The colour with which images are padded to a square, their middle kept; None where they are not."""
         ...
 
     def alone(self, task: Task) -> bool:
@@ -108,9 +108,9 @@ class Wording:
         """See Speaking."""
         return task in self.one_image
 
-    def padded(self, task: Task) -> bool:
+    def padding(self, task: Task) -> tuple[int, int, int] | None:
         """See Speaking: never."""
-        return False
+        return None
 
     def read(self, text: str, request: Request, seen: Sequence[SeenImage]) -> Answer:
         """See Speaking."""
