@@ -52,7 +52,7 @@ MODALITIES: Mapping[str, Modality] = {
     "PT": Modality((Kind.SLICES,), "a PET"),
     "US": Modality((Kind.ULTRASOUND, Kind.CINE), "an ultrasound picture"),
     "IVUS": Modality((Kind.CINE,), "an ultrasound of a vessel"),
-    "XA": Modality((Kind.CINE,), "an angiogram"),
+    "XA": Modality((Kind.CINE, Kind.SLICES), "an angiogram"),
     "RF": Modality((Kind.CINE,), "a fluoroscopy"),
     "NM": Modality((Kind.NUCLEAR,), "a nuclear medicine image"),
     "ES": Modality((Kind.PHOTOGRAPH, Kind.VIDEO), "an endoscopic picture"),
@@ -86,6 +86,7 @@ _MANY: Mapping[Kind, str] = {
     Kind.NUCLEAR: "nuclear medicine images",
 }
 """What people call several of a kind; of planes they say the modality."""
+_PLANES_OF: Mapping[str, str] = {"PT": "PET", "XA": "rotational angiography"}
 FRONTAL_CHEST_FILMS = "frontal chest films"
 ORIENTATIONS = frozenset({"axial", "coronal", "sagittal", "oblique"})
 
@@ -148,11 +149,18 @@ class Accepts:
     @property
     def in_words(self) -> str:
         """For a radiographer: "CT and MR of the chest", "mammograms"."""
-        named = tuple(self.modalities) or tuple(sorted(modalities_of_kind(self.kind)))
-        what = _MANY.get(self.kind) or listed(["PET" if one == "PT" else one for one in named])
-        return what + (
+        parts = (
             f" of the {' or the '.join(one.lower() for one in self.body_parts)}" if self.body_parts else ""
         )
+        return listed(self.named) + parts
+
+    @property
+    def named(self) -> tuple[str, ...]:
+        """What is read, each by itself: planes by their modality."""
+        if self.kind in _MANY:
+            return (_MANY[self.kind],)
+        modalities = self.modalities or tuple(sorted(modalities_of_kind(self.kind)))
+        return tuple(_PLANES_OF.get(one, one) for one in modalities)
 
     def __post_init__(self) -> None:
         """Raises ValueError for numbers that make no sense."""
@@ -195,7 +203,10 @@ class StudyReader:
         """ "firstread-mini reads frontal chest films"."""
         verb = "read" if self.name.startswith("the ") else "reads"
         whole = {one.kind for one in self.accepts if not one.modalities and not one.body_parts}
-        told = [one.in_words for one in self.accepts if one.kind not in whole or not one.modalities]
+        told: list[str] = []
+        for one in self.accepts:
+            if one.kind not in whole or not one.modalities:
+                told += (one.in_words,) if one.body_parts else one.named
         return f"{self.name} {verb} {listed([FRONTAL_CHEST_FILMS, *told])}"
 
 

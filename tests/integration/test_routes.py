@@ -76,8 +76,17 @@ def test_a_route_that_leads_nowhere_is_refused_at_the_start(settings: Settings, 
     assert refused.value.code == code
 
 
-def test_a_route_takes_what_its_model_reads_of_its_modalities(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("modality", "read"),
+    [
+        ("us", ["ultrasound (US), at most 8", "cine (US), at most 32"]),
+        ("XA", ["slices (XA), at most 32", "cine (XA), at most 32"]),  # rotational angiographies are volumes
+    ],
+)
+def test_a_route_takes_what_its_model_reads_of_its_modalities(
+    modality: str, read: list[str], tmp_path: Path
+) -> None:
     path = tmp_path / "firstread.toml"
-    path.write_text('[models.served]\nid = "openai-endpoint"\n' + ROUTE.replace('"CT"', '"us"'))
+    path.write_text('[models.served]\nid = "openai-endpoint"\n' + ROUTE.replace('"CT"', f'"{modality}"'))
     (route,) = site_routes(load(path))
-    assert [str(one) for one in route.accepts] == ["ultrasound (US), at most 8", "cine (US), at most 32"]
+    assert [str(one) for one in route.accepts] == read

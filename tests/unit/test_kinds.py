@@ -105,3 +105,14 @@ def test_a_declaration_that_makes_no_sense_is_refused(wrong: dict[str, object]) 
 def test_people_read_what_a_model_accepts() -> None:
     assert str(SLICES) == "slices (CT, MR), at most 32"
     assert str(Accepts(Kind.FILM, most=8)) == "film, at most 8"
+
+
+def test_a_site_s_words_name_each_thing_once() -> None:
+    accepts = (
+        Accepts(Kind.SLICES, ("PT",), suv=(0, 10)),
+        Accepts(Kind.SLICES, ("CT", "MR", "PT", "XA")),
+        Accepts(Kind.MAMMOGRAM),
+    )
+    assert StudyReader("the models of this site", accepts=accepts).reads == (
+        "the models of this site read frontal chest films, PET, CT, MR, rotational angiography and mammograms"
+    )
