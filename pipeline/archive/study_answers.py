@@ -28,6 +28,8 @@ DIGEST_TAGS = (
 _DATE = re.compile(r"([0-9]{4})([./-]?)([0-9]{2})\2([0-9]{2})(?:$|[ T0-9])", re.ASCII)
 
 EARLIEST_YEAR = 1800
+_SEVERAL = re.compile(r"[\\,;/\s]+")
+"""What stands between modalities that an archive writes into one value."""
 _COUNT = re.compile("[0-9]{1,9}")
 """A count beyond it is nonsense, and no database takes it."""
 
@@ -68,7 +70,9 @@ def found_study(
     return FoundStudy(
         study_instance_uid=study_instance_uid,
         study_date=parse_date(values.get(_STUDY_DATE, "")),
-        modalities=tuple(sorted({_plain(modality) for modality in modalities})),
+        modalities=tuple(
+            sorted({one for several in modalities for one in _SEVERAL.split(_plain(several)) if one})
+        ),
         accession_number=_plain(values.get(_ACCESSION_NUMBER, "")),
         announced_instances=int(count) if _COUNT.fullmatch(count) else None,
         demographics_digest=hashlib.sha256(announced_text.encode("utf-8", "surrogateescape")).hexdigest(),

@@ -189,6 +189,7 @@ ODD_PAGES: dict[str, Callable[[bytes], bytes]] = {
     "lone-surrogate": lambda page: page.replace(b"Fictitious", b"Fict\\ud800tious"),
     "values-without-an-array": lambda page: re.sub(rb'"Value": ?\[("[^"{}]*")\]', rb'"Value":\1', page),
     "modalities-in-one-value": lambda page: page.replace(b'["DX"]', b'["SR\\\\DX"]'),
+    "modalities-with-commas": lambda page: page.replace(b'["DX"]', b'["SR, DX"]'),
     "a-number-without-end": lambda page: page.replace(
         b"[{", b'[{"00201206": {"vr": "IS", "Value": [' + b"9" * 5000 + b"]}, ", 1
     ),

@@ -114,7 +114,7 @@ def _text(value: object) -> str:
 
 
 def _found(row: Json) -> FoundStudy:
-    modalities = tuple(one for value in _values(row, "00080061") if value for one in _text(value).split("\\"))
+    modalities = tuple(_text(value) for value in _values(row, "00080061") if value)
     return found_study(uid_of(row, STUDY), _announced(row), modalities, text_of(row, "00201208"))
 
 
