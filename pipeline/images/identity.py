@@ -169,8 +169,7 @@ def _names_agree(one: tuple[_Name, ...], other: tuple[_Name, ...]) -> bool | Non
 def _may_be_of(short: _Name, full: _Name) -> bool:
     """Whether ``short`` may be ``full`` as a system with fewer letters writes it."""
     if short.lost:
-        form = r"\w{0,4}".join(map(re.escape, re.split(r"\?+", short.letters)))
-        return re.fullmatch(form, full.letters) is not None
+        return _is_full_with_gaps(short.letters, full.letters)
     if len(short.letters) >= _CUT_BEHIND and full.letters.startswith(short.letters):
         return True
     initials = {word for word in short.words - full.words if len(word) == 1}
@@ -178,6 +177,20 @@ def _may_be_of(short: _Name, full: _Name) -> bool:
         word in full.words or (word in initials and any(one.startswith(word) for one in full.words))
         for word in short.words
     )
+
+
+def _is_full_with_gaps(letters: str, full: str) -> bool:
+    """Whether ``full`` has the letters around each "?" in their order, and they are half of it at least."""
+    first, *others = letters.split("?")
+    at = len(first)
+    if not full.startswith(first) or 2 * len(letters.replace("?", "")) < len(full):
+        return False
+    for piece in others:
+        found = full.find(piece, at)
+        if found < 0:
+            return False
+        at = found + len(piece)
+    return full.endswith(others[-1])
 
 
 def _script(pieces: frozenset[str]) -> str:

@@ -1,9 +1,14 @@
 """Whose study it is: names in several scripts, placeholders, and a number of two hospitals."""
 
 import itertools
+import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydicom.config import disable_value_validation
 from pydicom.dataset import Dataset
 
 from pipeline.errors import FailStudy
@@ -15,8 +20,9 @@ from pipeline.patient_number import identifying
 def header(number: str, name: str, birth: str = "19710314", issuer: str = "") -> Header:
     dataset = Dataset()
     dataset.SpecificCharacterSet = "ISO_IR 192"
-    dataset.PatientID, dataset.PatientName, dataset.PatientBirthDate = number, name, birth
-    dataset.IssuerOfPatientID = issuer
+    with disable_value_validation():
+        dataset.PatientID, dataset.PatientName, dataset.PatientBirthDate = number, name, birth
+        dataset.IssuerOfPatientID = issuer
     return Header(Path("x"), dataset, "1.2.840.10008.1.2.1", implicit=False, little=True, pixel_offset=None)
 
 
@@ -80,6 +86,7 @@ TWO = [
     (("100", "SMYTH^JOHN"), ("100", "SMITH^JOHN")),
     (("100", "Alpha^Anna"), ("100", "Alpha^B")),
     (("100", "M?ller^Josef"), ("100", "Miller^Anna")),
+    (("100", "M?^J?"), ("100", "Miller^Josephine")),  # hardly a letter is left
     (("", "Alpha^Anna"), ("", "Alpha^A")),  # without a number nothing says that it is she
     (("", "Papadopoulos^Konstantin"), ("", "Papadopoulos^Konstantina")),
     (("", "ANONYMOUS"), ("", "Alpha^Anna")),
@@ -92,6 +99,26 @@ TWO = [
 def test_one_patient_written_in_two_ways(first: tuple[str, ...], second: tuple[str, ...]) -> None:
     for order in ((first, second), (second, first)):
         assert "patient-spelling" in {one.code for one in one_patient([header(*one) for one in order])}
+
+
+def test_a_long_name_costs_time_by_its_length_only() -> None:
+    long, lost = "a" * 100_000, "a?" * 50_000
+    begun = time.process_time()
+    for one, other in ((lost, long), (lost, f"{long}b"), (f"{lost}b", long)):
+        with suppress(FailStudy):
+            one_patient([header("100", one), header("100", other)])
+    assert time.process_time() - begun < 10
+
+
+@given(
+    st.lists(
+        st.tuples(st.text(max_size=12), st.text(max_size=20), st.text(max_size=9)), min_size=2, max_size=3
+    )
+)
+@settings(deadline=None, max_examples=60)
+def test_any_text_may_stand_where_a_name_should(told: list[tuple[str, str, str]]) -> None:
+    with suppress(FailStudy):
+        one_patient([header(*one) for one in told])
 
 
 NOBODY = (
