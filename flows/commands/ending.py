@@ -7,6 +7,7 @@ that we do not, the frames are shown and never its text, which may quote a heade
 import json
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable, Sequence
 from contextvars import copy_context
@@ -22,6 +23,8 @@ from flows.tally import SOME_FAILED, STOPPED, USAGE, counted, counting
 from pipeline import logs
 from pipeline.errors import ConfigurationError, FailStudy, FirstreadError, SkipStudy
 
+MOMENT_SECONDS = 0.05
+"""Within which the watch has heard of a signal that came before an error."""
 _told_once = threading.Lock()
 _INTERRUPTED = 130
 """What typer gives for a KeyboardInterrupt."""
@@ -44,6 +47,9 @@ def run(command: Callable[..., Any], arguments: Sequence[str]) -> int:
     except Exception as error:  # noqa: BLE001 - the last place where it can be told without its text
         if isinstance(error, _USAGE_ERROR):
             return _misused(error, as_json=as_json)
+        time.sleep(MOMENT_SECONDS)
+        if stopped_by():  # a library that was interrupted has made an error of its own of it (pydantic does)
+            return _interrupted(as_json=as_json)
         sys.stderr.write("".join(traceback.format_tb(error.__traceback__)))
         message = f"{type(error).__name__}, a fault of Firstread: please report the lines above, they hold no values"
         return _told("unexpected", message, STOPPED, as_json=as_json)

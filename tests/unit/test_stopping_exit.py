@@ -4,6 +4,8 @@ import subprocess
 import sys
 import time
 
+import pytest
+
 HANGS = """
 import sys, threading, time
 from flows.environment import stopping
@@ -48,3 +50,31 @@ def test_a_second_sigterm_does_not_cut_off_the_way_out() -> None:
             process.terminate()
         out, error = process.communicate(timeout=30)
     assert (process.returncode, out, error) == (0, "claims given back\n", "")
+
+
+MADE_ANOTHER = """
+import os, signal, sys, time
+from flows.commands import ending
+def command(**_):
+    try:
+        os.kill(os.getpid(), signal.{})
+        time.sleep(30)
+    except KeyboardInterrupt:
+        raise ValueError("an error of a library's own") from None
+sys.exit(ending.run(command, ["--json"]))
+"""
+
+
+@pytest.mark.parametrize("number", ["SIGINT", "SIGTERM"])
+def test_an_interruption_that_a_library_made_its_own_error_of_is_one(number: str) -> None:
+    """Found by the chaos run: pydantic, interrupted while Prefect was imported, raised PydanticSerializationError."""
+    done = subprocess.run(
+        [sys.executable, "-c", MADE_ANOTHER.format(number)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 3, done.stderr
+    assert "Traceback" not in done.stderr
+    assert '"code":"interrupted"' in done.stdout.replace('": "', '":"')
