@@ -24,6 +24,8 @@ from pipeline.errors import StopRun
 TYPES = {"BF16": torch.bfloat16, "F16": torch.float16, "F32": torch.float32}
 PIECE = 1 << 20
 """Bytes that are read at a time."""
+MOST_THREADS = 8
+"""Readers at most: each holds its scratch, and more than a few wait for the memory rather than for each other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +110,7 @@ def open_stored(files: Sequence[Path]) -> Iterator[Mapping[str, StoredTensor]]:
 
 
 def in_threads(works: Iterable[Callable[[Scratch], None]]) -> None:
-    """Do each of ``works`` on one of as many threads as torch uses, each with memory of its own.
+    """Do each of ``works`` on one of as many threads as torch uses, at most ``MOST_THREADS``, with memory of its own.
 
     A tensor is too small for threads to share: they would wait for each other at every one. Raises what one of them
     raised; what was not begun then is left.
@@ -129,11 +131,12 @@ def in_threads(works: Iterable[Callable[[Scratch], None]]) -> None:
                     stop.set()
                     raise
 
-    threads = torch.get_num_threads()
+    usual = torch.get_num_threads()
+    threads = min(usual, MOST_THREADS)
     torch.set_num_threads(1)
     try:
         with ThreadPoolExecutor(threads, thread_name_prefix="weights") as pool:
             for done in [pool.submit(drain) for _ in range(threads)]:
                 done.result()
     finally:
-        torch.set_num_threads(threads)
+        torch.set_num_threads(usual)
