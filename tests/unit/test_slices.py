@@ -81,12 +81,21 @@ def test_text_in_a_plane_is_remarked(tmp_path: Path) -> None:
     }
 
 
-@pytest.mark.parametrize("shared", [True, False])
-def test_the_window_of_an_enhanced_ct_is_that_of_its_frames(shared: bool, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("shared", "width", "shown"),
+    [
+        (True, 1500, "-1350 to 150 HU"),
+        (False, 1500, "-1350 to 150 HU"),
+        (True, 65536, "-160 to 240 HU"),  # highdicom's conversion of a CT without a window
+    ],
+)
+def test_the_window_of_an_enhanced_ct_is_that_of_its_frames(
+    shared: bool, width: int, shown: str, tmp_path: Path
+) -> None:
     paths = write_series(tmp_path / "classic", stack(3, rows=64, columns=64))
     whole = enhanced(paths, tmp_path / "whole.dcm")
     dataset, window, lung = dcmread(whole), Dataset(), Dataset()
-    window.WindowCenter, window.WindowWidth = -600, 1500
+    window.WindowCenter, window.WindowWidth = -600, width
     lung.FrameVOILUTSequence = [window]
     if shared:
         dataset.SharedFunctionalGroupsSequence = [lung]
@@ -97,4 +106,4 @@ def test_the_window_of_an_enhanced_ct_is_that_of_its_frames(shared: bool, tmp_pa
     uid = str(dataset.StudyInstanceUID)
     study = replace(fetched(tmp_path, [whole], uid), study_instance_uid=uid)
     images = prepare_for(study, read_headers(study), READER)[1].images
-    assert {one.caption.partition(", window ")[2] for one in images} == {"-1350 to 150 HU"}
+    assert {one.caption.partition(", window ")[2] for one in images} == {shown}

@@ -207,3 +207,21 @@ def test_without_uptake_a_model_that_wants_it_is_not_shown_the_series(tmp_path: 
     assert caught.value.code == "no-suv"
     image_set = shown(tmp_path / "b", dict(said), Accepts(Kind.SLICES))
     assert [one.message for one in image_set.remarks if one.code == "no-suv"] != []
+
+
+def test_a_converted_series_has_the_factor_of_the_classic_one(tmp_path: Path) -> None:
+    legacy = pytest.importorskip("highdicom.legacy")  # no file of its codec for Python 3.14 yet
+    classic = [dcmread(path) for path in written(tmp_path, header())]
+    for number, one in enumerate(classic, 1):
+        one.Manufacturer, one.SliceThickness, one.PositionReferenceIndicator = "made", 2, ""
+        one.InstanceNumber = number
+    whole = legacy.LegacyConvertedEnhancedPETImage(classic, "1.2.3.4", 2, "1.2.3.5", 1)
+    whole.save_as(tmp_path / "whole.dcm")
+    found = planes_of(read_header(tmp_path / "whole.dcm", PLANE_LIMITS))
+    assert not isinstance(found, Reason)
+    assert suv_factor(found) == pytest.approx(ONE_HALF_LIFE)
+    del whole.SharedFunctionalGroupsSequence[0].UnassignedSharedConvertedAttributesSequence[0].DecayCorrection
+    whole.save_as(tmp_path / "whole.dcm")
+    found = planes_of(read_header(tmp_path / "whole.dcm", PLANE_LIMITS))
+    assert not isinstance(found, Reason)
+    assert "Decay Correction" in str(suv_factor(found))

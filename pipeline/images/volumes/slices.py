@@ -292,11 +292,15 @@ def _windows(
 
 
 def _header_window(plane: Plane) -> tuple[float, float] | None:
-    """The first window of the frame or the header as a range (PS3.3 C.11.2.1.2, C.7.6.16.2.10), or None."""
+    """The first window of the frame or the header as a range (PS3.3 C.11.2.1.2, C.7.6.16.2.10), or None.
+
+    One as wide as all that can be stored says nothing: converters to enhanced objects write it where there was none.
+    """
     centers, widths = (
         floats_of(plane.groups, "FrameVOILUTSequence", f"Window{which}") for which in ("Center", "Width")
     )
-    if not centers or not widths or widths[0] <= 1:
+    stored = abs(plane.slope) * 2.0 ** (integer(plane.header.dataset, "BitsStored") or 16)
+    if not centers or not widths or not 1 < widths[0] < stored:
         return None
     return centers[0] - widths[0] / 2, centers[0] + widths[0] / 2
 

@@ -14,10 +14,10 @@ from pydicom.dataset import Dataset
 from pipeline.images.choose import Reason
 from pipeline.images.clock import read_time
 from pipeline.images.headers import Elements, items, numbers, private_value, read_date, text, texts
-from pipeline.images.volumes.plane import Plane
+from pipeline.images.volumes.plane import Plane, said
 from pipeline.study import LeftOutReason
 
-CLASSIC_PET = "1.2.840.10008.5.1.4.1.1.128"
+CLASSIC_PET, CONVERTED_PET = "1.2.840.10008.5.1.4.1.1.128", "1.2.840.10008.5.1.4.1.1.128.1"
 KILOGRAMS = (0.3, 700.0)
 LEAST_DOSE = 1e5
 """Becquerel; below it the dose is in another unit."""
@@ -29,6 +29,9 @@ _PHILIPS, _GE = (0x7053, "Philips PET Private Group"), (0x0009, "GEMS_PETD_01")
 _SAME = (
     "SOPClassUID", "Units", "SUVType", "CorrectedImage", "DecayCorrection", "PatientWeight", "SeriesDate", "SeriesTime",
 )  # fmt: skip
+_TOLD = (
+    *_SAME, "RadiopharmaceuticalInformationSequence", "AcquisitionDate", "AcquisitionTime", "TimezoneOffsetFromUTC",
+)  # fmt: skip
 Factor = float | Reason
 
 
@@ -37,11 +40,12 @@ def suv_factor(planes: Sequence[Plane]) -> Factor:
 
     A Reason ("no-suv") where the headers do not allow it to be computed.
     """
-    datasets = [plane.header.dataset for plane in planes]
+    converted = text(planes[0].header.dataset, "SOPClassUID") == CONVERTED_PET
+    datasets = [_as_classic(plane) if converted else plane.header.dataset for plane in planes]
     first = datasets[0]
     if any(text(one, keyword) != text(first, keyword) for one in datasets for keyword in _SAME):
         return _no("its planes disagree on the unit, the corrections, the weight or the time of the series")
-    if text(first, "SOPClassUID") != CLASSIC_PET:
+    if text(first, "SOPClassUID") not in (CLASSIC_PET, CONVERTED_PET):
         return _no("it is an enhanced object or a secondary capture")
     corrected = {one.upper() for one in texts(first, "CorrectedImage")}
     if not corrected >= {"ATTN", "DECY"}:
@@ -50,6 +54,19 @@ def suv_factor(planes: Sequence[Plane]) -> Factor:
     if by_unit is None:
         return _no("its Units are none that lead to an uptake")
     return by_unit(datasets)
+
+
+def _as_classic(plane: Plane) -> Dataset:
+    """What the factor rests on of a frame that was converted from a classic image (PS3.3 A.72, C.7.6.16.2.25.1)."""
+    found = Dataset()
+    for keyword in _TOLD:
+        values = next((value for group in plane.groups if (value := group.get(keyword)) is not None), None)
+        if values is not None:
+            setattr(found, keyword, values)
+    acquired = said(plane.groups, "FrameContentSequence", "FrameAcquisitionDateTime")
+    if acquired and not text(found, "AcquisitionTime"):
+        found.AcquisitionDate, found.AcquisitionTime = acquired[:8], acquired[8:].partition("+")[0]
+    return found
 
 
 def _of_uptake(datasets: Sequence[Elements]) -> Factor:
