@@ -149,6 +149,7 @@ def test_killed_while_it_asks_for_the_recipe_it_leaves_no_process_and_says_nothi
         while not (children := family(process.pid)[1:]):
             assert time.monotonic() < deadline
             time.sleep(0.01)
+        assert echo_seconds(port) < HEARD_WITHIN, "whoever opens the model keeps no sender waiting"
         time.sleep(
             0.3
         )  # Python's own start of a child says so where its parent goes before it was told what to do
