@@ -112,16 +112,25 @@ def whole(tally: Tally) -> Tally:
 def outlive() -> None:
     """Fork. The child returns from here and does the work; the process that called ends with the child's exit code.
 
-    Call it before any thread is started. SIGINT and SIGTERM are handed on; a child that one of them, or anything but a
-    fault, has ended is not followed by another.
+    Call it before any thread is started. Where no process can be had the caller does the work itself. SIGINT and
+    SIGTERM are handed on; a child that one of them, or anything but a fault, has ended is not followed by another.
     """
     kept = _Kept()
     watched = _STOPS | {signal.SIGCHLD}
     signal.pthread_sigmask(signal.SIG_BLOCK, watched)
     deaths: list[float] = []
+    number = 0
     while True:
         life, ours = os.pipe()
-        child = os.fork()
+        try:
+            child = os.fork()
+        except OSError:  # no further process for this account
+            if deaths:
+                _give_up(number, len(deaths), kept.tally())
+            os.close(life)
+            os.close(ours)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, watched)
+            return
         if not child:
             os.close(ours)
             _end_with_parent(life)

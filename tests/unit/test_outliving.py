@@ -136,6 +136,28 @@ print(len(told), flush=True)
     assert (out.strip(), command.returncode) == ("1", 0), error
 
 
+@pytest.mark.parametrize("forks", [0, 1])
+def test_without_a_further_process_it_works_alone_or_gives_up(forks: int) -> None:
+    before = f"""
+import os
+plain, left = os.fork, [None] * {forks}
+def fork():
+    if not left:
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+    left.pop()
+    return plain()
+os.fork = fork
+"""
+    command = subprocess.Popen(
+        [sys.executable, "-c", before + CHILD + "os.kill(os.getpid(), signal.SIGSEGV)" * forks],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(),
+    )  # fmt: skip
+    out, error = command.communicate(timeout=30)
+    assert (int(out) == command.pid) is not bool(forks)
+    assert command.returncode == (3 if forks else 0), error
+    assert "Traceback" not in error
+
+
 def test_a_process_that_nobody_outlives_counts_for_itself() -> None:
     stored([LedgerState.REPORTED])
     assert earlier() == Tally()
