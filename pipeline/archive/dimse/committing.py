@@ -112,10 +112,8 @@ class GroupCommit:
             self.late = False
         except Exception as error:  # noqa: BLE001 - whatever it was, no sender may be told Success
             failure = error
-        if failure is not None and len(group) > 1 and not isinstance(failure, (RetryLater, StopRun, OSError)):
-            # One instance that cannot be recorded does not refuse its neighbours. What the disk refused is not asked
-            # again: it would say yes the second time, and have forced nothing.
-            for one in group:
+        if failure is not None and len(group) > 1 and not isinstance(failure, (RetryLater, StopRun)):
+            for one in group:  # one instance that cannot be recorded does not refuse its neighbours
                 self._settle([one])
             return
         for one in group:

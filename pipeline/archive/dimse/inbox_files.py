@@ -2,13 +2,15 @@
 
 import os
 import threading
-from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
 from pipeline.archive.content_digest import content_digest
 from pipeline.archive.spool import moved
+from pipeline.errors import RetryLater
 from pipeline.study import HeldInstance
+
+_TRIES = 3
 
 
 class OtherBytesError(Exception):
@@ -18,7 +20,7 @@ class OtherBytesError(Exception):
 class InboxFiles:
     """``folder/<Study Instance UID>/<SOP Instance UID>.dcm``; used by the threads of all senders.
 
-    An instance is placed by the thread of its sender; the folders of several are forced to the disk together.
+    They force the disk at the same time, so the file system writes its journal once for several of them.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -27,29 +29,24 @@ class InboxFiles:
         self._new: dict[str, object] = {}
         """Folders of studies that may not be on the disk yet; each making of one has a mark of its own."""
 
-    def place(self, found: HeldInstance) -> HeldInstance:
-        """The instance under its final name, which ``force`` makes durable. Its bytes are on the disk already.
+    def keep(self, found: HeldInstance) -> HeldInstance:
+        """The instance, durable under its final name. Its bytes are on the disk already.
 
-        Raises OtherBytesError, OSError; FileNotFoundError while the files of its study are being removed.
+        Raises OtherBytesError, OSError, or RetryLater while the files of its study are being removed.
         """
         folder = os.path.join(self._folder, found.ref.study_instance_uid)
         path = f"{folder}/{found.ref.sop_instance_uid}.dcm"
-        if not self._placed(str(found.path), path, folder) and content_digest(Path(path)) != found.sha256:
-            raise OtherBytesError
-        return moved(found, Path(path))
-
-    def force(self, placed: Iterable[HeldInstance]) -> None:
-        """Force the names of what was placed to the disk, each folder once. Raises as ``place``."""
-        folders = {os.path.join(self._folder, one.ref.study_instance_uid) for one in placed}
-        made = {folder: mark for folder in folders if (mark := self._new.get(folder))}
-        if made:
-            _sync(str(self._folder))
-            with self._placing:
-                for folder, mark in made.items():
-                    if self._new.get(folder) is mark:  # not removed and made again meanwhile
-                        del self._new[folder]
-        for folder in folders:
-            _sync(folder)
+        for _ in range(_TRIES):
+            with suppress(FileNotFoundError):
+                if (
+                    not self._placed(str(found.path), path, folder)
+                    and content_digest(Path(path)) != found.sha256
+                ):
+                    raise OtherBytesError
+                self._force(folder)
+                return moved(found, Path(path))
+            found.path.stat()  # raises where nobody waits for it any more
+        raise RetryLater("inbox-busy", "the folder of a study is being removed; send the instance again")
 
     def _placed(self, source: str, path: str, folder: str) -> bool:
         """Give the file its final name; False where another one has it."""
@@ -64,6 +61,14 @@ class InboxFiles:
                 self._new[folder] = object()
                 os.rename(source, path)
             return True
+
+    def _force(self, folder: str) -> None:
+        if made := self._new.get(folder):
+            _sync(str(self._folder))
+            with self._placing:
+                if self._new.get(folder) is made:  # not removed and made again meanwhile
+                    del self._new[folder]
+        _sync(folder)
 
 
 def _sync(path: str) -> None:

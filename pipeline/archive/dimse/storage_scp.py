@@ -6,8 +6,7 @@ same time takes these steps together: the disk is waited for once a step, not on
 """
 
 import logging
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -23,15 +22,13 @@ from pipeline.archive.dimse.receiving import CANNOT_UNDERSTAND, DUPLICATE, OUT_O
 from pipeline.archive.dimse.store_server import Hearing, StoreServer
 from pipeline.archive.part10 import Fault
 from pipeline.archive.spool import PART_SUFFIX, DiskLimits, PartFile
-from pipeline.errors import FirstreadError, RetryLater
+from pipeline.errors import FirstreadError
 from pipeline.folders import cannot_write, make_writable, writing
-from pipeline.study import HeldInstance
 
 log = logging.getLogger(__name__)
 
 _INBOX = "the inbox"
 _CLOSE_SECONDS = 2.0
-_TRIES = 3
 
 
 class StorageScp:
@@ -63,12 +60,7 @@ class StorageScp:
     ) -> None:
         limits = DiskLimits(min_free_gib, max_instance_gib)
         self._files = InboxFiles(folder)
-
-        def durable(arrivals: Sequence[Arrival]) -> None:
-            self._files.force(one.instance for one in arrivals)
-            record(arrivals)
-
-        self._commits = GroupCommit(durable, record_seconds)
+        self._commits = GroupCommit(record, record_seconds)
         self._inbox = _Inbox(folder, self._files, self._commits, limits, refused)
         self._server = StoreServer(
             host, port, ae_title, self._inbox, stall_timeout, allows=allows, refused=refused
@@ -142,7 +134,7 @@ class _Inbox:
                 self._refused(sender, found.code)
                 return OUT_OF_RESOURCES if found.code == "too-large" else CANNOT_UNDERSTAND
         try:
-            self._keep(found, sender)
+            self._commits.commit(Arrival(self._files.keep(found), sender))
         except OtherBytesError:
             log.warning("an instance is refused: its UID is held already with other bytes")
             self._refused(sender, "other-bytes")
@@ -154,15 +146,6 @@ class _Inbox:
             self._refused(sender, error.code if isinstance(error, FirstreadError) else "not-recorded")
             return OUT_OF_RESOURCES
         return SUCCESS
-
-    def _keep(self, found: HeldInstance, sender: Sender) -> None:
-        """Return once it is under its name, that is on the disk, and its row is."""
-        for _ in range(_TRIES):
-            with suppress(FileNotFoundError):
-                self._commits.commit(Arrival(self._files.place(found), sender))
-                return
-            found.path.stat()  # raises where nobody waits for it any more
-        raise RetryLater("inbox-busy", "the folder of a study is being removed; send the instance again")
 
     def refused(self, sender: Sender, code: str) -> None:
         """See ``ReceivePolicy.refused``."""
