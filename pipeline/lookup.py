@@ -209,7 +209,8 @@ class ReportRow:
     ``patient`` is the logical id of the Patient resource, for the audit. ``warnings`` counts checks that
     did not pass, ``gap`` the announced instances that were not held. ``sex`` and ``birth_date`` are those of the FHIR
     Patient, as written there; "" where it has none. ``critical``: the draft states a finding that cannot wait
-    (``report_version.critical``), and no person has taken it over.
+    (``report_version.critical``), and no person has taken it over. ``changed_since``: a person has, and the study has
+    changed since.
     """
 
     report_id: str
@@ -231,6 +232,7 @@ class ReportRow:
     sex: str = ""
     birth_date: str = ""
     critical: bool = False
+    changed_since: bool = False
 
 
 class ListOrder(StrEnum):
@@ -249,7 +251,7 @@ class ReportFilter:
     """Which reports the list shows, in which order: all that are in force, but for what is named here.
 
     ``text`` is a part of the patient's name or number or of the accession number, without regard to case. ``attention``
-    asks for reports with remarks of checks or missing instances alone.
+    asks for reports with remarks of checks, missing instances, or a study that has changed since it was signed alone.
     """
 
     text: str = ""

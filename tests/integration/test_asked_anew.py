@@ -12,6 +12,7 @@ import pytest
 
 from flows.commands.serve import draft_anew
 from pipeline import settings as configuration
+from pipeline.ledger import LedgerState
 from pipeline.store.connections import VIEWER, libpq_url
 from pipeline.store.migrations import head
 from pipeline.store.store import Store
@@ -20,6 +21,7 @@ from pipeline.web.addresses import Addresses
 from tests.integration.test_standing import sign
 from tests.memory_reader import invented_outcome, save_as_flows
 from tests.sites import rows, write_site
+from tests.store_samples import settled
 
 PROXY = Addresses.of("", ["127.0.0.1"], "X-Person")
 DOCTOR = {"X-Person": "Dr. Who"}
@@ -82,3 +84,17 @@ def test_what_a_person_has_taken_over_is_not_drafted_anew(client: httpx.Client, 
         asked = connection.execute("SELECT firstread.draft_anew('report-1', '{}')").fetchone()
     assert asked == (False,)
     assert states(database_url) == [("reported", False), ("reported", False)]
+
+
+def test_the_page_says_that_a_signed_study_has_changed(client: httpx.Client, database_url: str) -> None:
+    assert "Changed since" not in client.get("/reports/report-1").text
+    with Store(database_url) as store:
+        number = next(row.ledger_id for row in store.studies() if row.report_id == "report-1")
+        store.reopen([number], [], again=True)
+        (claim,) = store.claim("recipe", owner="o", limit=1, lease_seconds=60)
+        store.settle(settled(claim, LedgerState.FAILED, code="report-signed"))
+    assert "Changed since a person took it over" in client.get("/reports/report-1").text
+    assert "Changed since" not in client.get("/reports/report-0").text
+    listed = client.get("/", params={"attention": "1"}).text
+    assert "changed since signed" in listed
+    assert "Invented Person 1" in listed

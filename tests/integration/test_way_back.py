@@ -27,6 +27,7 @@ from pipeline.archive.dimse.inbox_files import InboxFiles
 from pipeline.archive.spool import examine
 from pipeline.fhir import Site
 from pipeline.ledger import Circumstances, LedgerState
+from pipeline.lookup import ReportFilter
 from pipeline.store.connections import libpq_url
 from pipeline.store.store import Store
 from pipeline.study import HeldInstance
@@ -227,6 +228,8 @@ def test_a_signed_study_that_gains_a_film_is_told_and_one_that_gains_a_pdf_stays
     file_pdf_beside(study.paths[0])
     filed = swept()
     assert (filed.unchanged, filed.exit_code) == (1, 0)
+    with Store(database_url) as store:
+        assert not any(row.changed_since for row in store.report_rows(9).rows)
     late = pydicom.dcmread(study.paths[0])
     late.SOPInstanceUID = late.file_meta.MediaStorageSOPInstanceUID = UID(f"{late.SOPInstanceUID}.8")
     late.save_as(films / "late.dcm")
@@ -240,6 +243,12 @@ def test_a_signed_study_that_gains_a_film_is_told_and_one_that_gains_a_pdf_stays
     ((code, reason),) = told
     assert code == "report-signed"
     assert "changed since" in reason
+    with Store(database_url) as store:
+        (listed,) = store.report_rows(9, "", ReportFilter(attention=True)).rows
+        detail = store.report_detail(report)
+        assert listed.changed_since
+        assert detail is not None
+        assert detail.row.changed_since
 
 
 @pytest.fixture

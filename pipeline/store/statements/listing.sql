@@ -11,7 +11,7 @@ FROM (
            OR position(lower(%(text)s) IN lower(accession_number)) > 0)
       AND (%(study_date)s::date IS NULL OR study_date = %(study_date)s)
       AND (%(status)s = '' OR status = %(status)s)
-      AND (NOT %(attention)s OR warnings > 0 OR gap > 0)
+      AND (NOT %(attention)s OR warnings > 0 OR gap > 0 OR changed_since)
       AND (%(before_time)s::timestamptz IS NULL
            OR (created_at, report_id) < (%(before_time)s, %(before_id)s::text))
 
