@@ -85,7 +85,14 @@ def test_every_sentence_shown_says_what_it_rests_on(draft: DraftReport) -> None:
         assert all(piece.why for piece in pieces if piece.text.strip()), pieces
         assert bool(pieces) == bool(text)
     shown = bytes(
-        page("report.html", detail=detail, view=view, meaning=STATUS_MEANING, has_knowledge=False).body
+        page(
+            "report.html",
+            detail=detail,
+            view=view,
+            meaning=STATUS_MEANING,
+            has_knowledge=False,
+            offers_anew=False,
+        ).body
     ).decode()
     told = sum(bool(piece.why) for piece in (*view.findings, *view.impression))
     assert shown.count('class="sentence"') == told > 0
