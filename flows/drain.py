@@ -16,7 +16,6 @@ from typing import Any, TypeVar
 
 from flows import stages
 from flows.environment.observer import OBSERVER
-from flows.environment.outliving import stored
 from flows.environment.recorder import RECORDER
 from flows.environment.stopping import LaneThreads
 from flows.environment.workplace import Workplace
@@ -64,7 +63,6 @@ class _Lanes:
     ) -> None:
         """Outcomes that are stored, with where their studies came to rest."""
         self.settled.extend(states)
-        stored(states)
         for outcome in outcomes:
             self.claims.pop(outcome.claim.ledger_id, None)
         if not self.claims:
@@ -80,6 +78,9 @@ async def drain(workplace: Workplace, *wanted: WorkFilter) -> Tally:
     """
     concurrency = workplace.settings.archives[wanted[0].archive or ""].concurrency
     asyncio.get_running_loop().set_default_executor(LaneThreads(concurrency + LANE_THREADS))
+    if held := await asyncio.to_thread(workplace.store.until_free):
+        log.info("what a process that has died holds can be had in %.0f s", held)
+        await asyncio.sleep(held)
     begun = await asyncio.to_thread(workplace.store.now)
     lanes = _Lanes(workplace.settings.model.generate_batch)
     workplace.over = False

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TypeVar
 
 from flows import path
+from flows.environment.outliving import stored
 from flows.environment.recorder import RECORDER
 from flows.environment.workplace import Workplace
 from flows.path import RetrievedStudy
@@ -188,6 +189,7 @@ def _store(batch: OutcomeBatch) -> list[LedgerState | None]:
         states.append(None if lost or other.code == path.UNCHANGED else other.state)
         if refused is None and other.state is not LedgerState.FAILED:
             done.append(other.claim)
+    stored(states)  # at once: what is stored when another thread ends this process is still to be counted
     remove_received(
         workplace.store, archive, [claim.study_instance_uid for claim in done if claim.ledger_id in named]
     )

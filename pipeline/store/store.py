@@ -263,6 +263,12 @@ class Store:
 
         return self._run(work)
 
+    def until_free(self) -> float:
+        """Seconds until claims of dead processes can be had: a server that has just started holds them back."""
+        values = {"settle": self._settle_seconds, "class": LOCK_CLASS}
+        row = self._run(lambda c: c.execute(statement("ledger", "until_free"), values).fetchone())
+        return row[0] if row is not None else 0.0
+
     def now(self) -> datetime:
         """The server's clock, by which leases and retries are told."""
         row = self._run(lambda c: c.execute(statement("ledger", "now")).fetchone())

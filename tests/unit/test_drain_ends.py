@@ -77,6 +77,9 @@ class Ledger:
     def suspects(self, *_: Any) -> tuple[int, ...]:
         return ()
 
+    def until_free(self) -> float:
+        return 0.0
+
     def now(self) -> datetime:
         return datetime.now(UTC)
 
