@@ -323,9 +323,8 @@ def settled(
         code, message = "unexpected", f"{type(error).__name__}; see the log of ledger row {claim.ledger_id}"
         # The frames only: the text of a foreign exception may quote a header.
         frames = "".join(traceback.format_tb(error.__traceback__))
-        if not (
-            workplace.over or stopped_by()
-        ):  # a call that nobody waits for meets what is closed already; it stores nothing
+        # A call that nobody waits for meets what is closed already; it stores nothing.
+        if not (workplace.over or stopped_by()):
             log.error("ledger row %d: unexpected %s\n%s", claim.ledger_id, type(error).__name__, frames)
     if isinstance(error, SkipStudy):
         state = LedgerState.SKIPPED

@@ -265,7 +265,7 @@ class Store:
 
     def until_free(self) -> float:
         """Seconds until claims of dead processes can be had: a server that has just started holds them back."""
-        values = {"settle": self._settle_seconds, "class": LOCK_CLASS}
+        values = {"settle": self._settle_seconds, "living": list(self.processes().living)}
         row = self._run(lambda c: c.execute(statement("ledger", "until_free"), values).fetchone())
         return row[0] if row is not None else 0.0
 

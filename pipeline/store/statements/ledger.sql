@@ -228,15 +228,12 @@ WHERE recipe = %(recipe)s AND lease_call = %(call)s AND lease_owner IS NOT NULL
 ORDER BY ledger_id;
 
 -- name: until_free
--- Seconds until claims of processes that have died are given to others; 0 where none has any. See claim.
+-- Seconds until claims of processes that have died are given to others; no row where none has any. See claim.
 SELECT greatest(0, %(settle)s - extract(epoch FROM clock_timestamp() - pg_postmaster_start_time()))::float
 WHERE EXISTS (
     SELECT FROM ledger
     WHERE lease_owner IS NOT NULL AND lease_expires_at > now()
-      AND NOT lease_process = ANY (coalesce((
-              SELECT array_agg(objid::bigint) FROM pg_locks
-              WHERE locktype = 'advisory' AND classid = %(class)s::integer::oid AND objsubid = 2 AND granted
-                AND database = (SELECT oid FROM pg_database WHERE datname = current_database())), '{}')));
+      AND NOT lease_process = ANY (%(living)s::bigint[]));
 
 -- name: suspects
 -- Whom a process died over, and who is worked on now; those come first that died least.
