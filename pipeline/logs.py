@@ -10,9 +10,11 @@ import sys
 import warnings
 from typing import TextIO
 
+from pipeline.characters import CONTROLS, DIRECTIONS, HALVES, LINE_ENDS, one_of
+
 _UID = re.compile(r"(?<![\w.])[0-2](?:\.\d++){5,}+(?!\.*\w)")
-_BREAKS = re.compile("[\r\n\x0b\x0c\x85\u2028\u2029]+")
-_STEERS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+_BREAKS = re.compile(f"[\r\n\x0b\x0c\x85{LINE_ENDS}]+")
+_STEERS = one_of(CONTROLS, "\f\r", DIRECTIONS, HALVES)
 _WORD = re.compile(r"\S+")
 _USER = re.compile(r"[a-z]://[^\s/:@]*+:", re.I)
 _SILENT = (

@@ -1,8 +1,9 @@
 """FHIR R4 data types as plain dictionaries: codings, references, dates and text that the standard allows."""
 
-import re
 from datetime import UTC, datetime, timedelta
 from typing import Any
+
+from pipeline.characters import CONTROLS, DIRECTIONS, HALVES, one_of
 
 Body = dict[str, Any]
 """A FHIR resource or element in its JSON form."""
@@ -18,9 +19,7 @@ TZ_CODE = "http://hl7.org/fhir/StructureDefinition/tz-code"
 INLINE_LABEL = "http://hl7.org/fhir/uv/security-label-ds4p/StructureDefinition/extension-inline-sec-label"
 DATA_ABSENT = "http://hl7.org/fhir/StructureDefinition/data-absent-reason"
 
-_FORBIDDEN = re.compile(
-    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]"
-)
+_FORBIDDEN = one_of(CONTROLS, "\f", DIRECTIONS, HALVES, "\ufffe\uffff")
 _WIDEST_OFFSET = timedelta(hours=14)
 
 

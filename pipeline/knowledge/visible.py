@@ -1,10 +1,10 @@
 """Text as a person sees it: nothing in it steers a terminal, turns the direction of writing or is hidden."""
 
-import re
+from pipeline.characters import CONTROLS, DIRECTIONS, HALVES, LINE_ENDS, UNSEEN, one_of
 
-_CONTROL = re.compile("[\x00-\x08\x0b\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
-_UNSEEN = re.compile("[\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]")
-_BREAKS = re.compile("[\t\n\f\r\u2028\u2029]")
+_CONTROL = one_of(CONTROLS, HALVES)
+_UNSEEN = one_of(UNSEEN, DIRECTIONS)
+_BREAKS = one_of("\t\n\f\r", LINE_ENDS)
 
 
 def visible(text: str) -> str:
