@@ -9,20 +9,16 @@ import mmap
 import os
 import select
 import signal
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.child_process import bare
 from pipeline.errors import FailStudy, RetryLater
 from pipeline.images import decoder_program
-from pipeline.settings import environment
+from pipeline.images.decoder_start import start_decoder
 
 log = logging.getLogger(__name__)
 
@@ -51,17 +47,7 @@ class _DecoderProcess:
         self._memory = mmap.mmap(self._memory_file, decoder_program.PAGE)
         life, self._life = os.pipe()
         try:
-            self._process = subprocess.Popen(
-                # -P: the folder of that file holds modules that are named as some of Python's own.
-                [sys.executable, "-P", decoder_program.__file__, str(self._memory_file), str(life)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                pass_fds=(self._memory_file, life),
-                env=bare(environment()),
-                cwd=Path(decoder_program.__file__).parent,
-                bufsize=0,
-            )
+            self._process = start_decoder(decoder_program, self._memory_file, life)
         except BaseException:
             os.close(self._life)
             os.close(self._memory_file)

@@ -8,24 +8,21 @@ import importlib.util
 import json
 import select
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import IO
 
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.child_process import bare
 from pipeline.errors import FailStudy
 from pipeline.images import video_program
 from pipeline.images.decode import first_item
+from pipeline.images.decoder_start import start_decoder
 from pipeline.images.fragments import frame_table
 from pipeline.images.headers import Header, integer, numbers, refusing
-from pipeline.settings import environment
 
 SYNTAXES = frozenset(
     f"1.2.840.10008.1.2.4.{number}{part}" for number in range(100, 109) for part in ("", ".1")
@@ -135,16 +132,7 @@ class _Answers:
 @contextmanager
 def _program(file: int) -> Iterator[tuple["subprocess.Popen[bytes]", _Answers]]:
     """The process of one video, which ends with it. Raises FailStudy where it ends before it has answered."""
-    process = subprocess.Popen(
-        [sys.executable, "-P", video_program.__file__, str(file)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        pass_fds=(file,),
-        env=bare(environment()),
-        cwd=Path(video_program.__file__).parent,
-        bufsize=0,
-    )
+    process = start_decoder(video_program, file)
     try:
         assert process.stdout is not None
         yield process, _Answers(process.stdout, time.monotonic() + SECONDS)
