@@ -11,9 +11,14 @@ from urllib.parse import parse_qs, urlsplit
 
 from pydicom import dcmread
 
+from pipeline.archive.dicomweb.dicomweb_archive import DicomwebStudies
+from pipeline.dicom_writer import uid_from
+from pipeline.settings import DicomwebArchive
 from tests.loopback import LoopbackHandler, serving
+from tests.synthetic import chest_pixels, radiograph_header, write_chest
 
 BOUNDARY = "faulty-boundary"
+WEB_STUDY = uid_from("tests", "web")
 
 
 @dataclass(slots=True)
@@ -273,3 +278,19 @@ def _instance_row(stored: _Stored) -> dict[str, Any]:
         "00080018": {"vr": "UI", "Value": [stored.uid]},
         "00080016": {"vr": "UI", "Value": [stored.sop_class]},
     }
+
+
+def faulty_archive(server: FaultyDicomweb | str, **changes: object) -> DicomwebStudies:
+    """The adapter that is tried, for this server or an address."""
+    url = server if isinstance(server, str) else server.url
+    settings = {"kind": "dicomweb", "url": url, "min_free_gib": 0.1, "stall_timeout": 5.0, **changes}
+    return DicomwebStudies("faulty", DicomwebArchive.model_validate(settings))
+
+
+def write_web_study(folder: Path) -> list[Path]:
+    """``WEB_STUDY``: four films in two series."""
+    headers = [radiograph_header("web", instance=n, series=1 + n % 2) for n in range(1, 5)]
+    return [
+        write_chest(folder / f"{n}.dcm", header, pixels=chest_pixels(200, 180, seed=n))
+        for n, header in enumerate(headers)
+    ]

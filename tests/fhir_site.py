@@ -13,7 +13,8 @@ import pytest
 from pipeline.ledger import ReportOutcome
 from pipeline.store.store import Store
 from pipeline.web import Access, Reader, create_app, serving
-from tests.memory_reader import MemoryReader, invented_outcome, save_as_flows
+from tests.invented_outcomes import invented_outcome, save_as_flows
+from tests.memory_reader import MemoryReader
 
 COUNT = 8
 ALL = [f"report-{number}" for number in range(COUNT)]

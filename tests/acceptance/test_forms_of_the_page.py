@@ -9,7 +9,8 @@ from flows.knowledge import SiteKnowledge, load_all
 from pipeline.store.store import Store
 from pipeline.web import create_app, serving
 from tests.benchmarks.measure_knowledge import BASE
-from tests.memory_reader import MemoryReader, invented_outcome
+from tests.invented_outcomes import invented_outcome
+from tests.memory_reader import MemoryReader
 
 TOKEN = "a-token-of-this-site"
 

@@ -14,7 +14,7 @@ from pipeline.ledger import LedgerState
 from pipeline.report import Finding, Language, PriorStudy
 from pipeline.store.store import Store
 from pipeline.web import create_app, serving
-from tests.memory_reader import answered_outcome, invented_outcome, save_as_flows, study_uid
+from tests.invented_outcomes import answered_outcome, invented_outcome, save_as_flows, study_uid
 
 BANNER = "Machine-made draft. Not read by a radiologist. Not for clinical use."
 CONTRAST = """element => {

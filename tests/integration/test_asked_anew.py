@@ -19,7 +19,7 @@ from pipeline.store.store import Store
 from pipeline.web import create_app, serving
 from pipeline.web.addresses import Addresses
 from tests.integration.test_standing import sign
-from tests.memory_reader import invented_outcome, save_as_flows
+from tests.invented_outcomes import invented_outcome, save_as_flows
 from tests.sites import rows, write_site
 from tests.store_samples import settled
 

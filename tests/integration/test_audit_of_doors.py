@@ -19,7 +19,8 @@ from pipeline.fhir.door_events import audit_read, configuration_changed, door, s
 from pipeline.web import DoorEvent, create_app, doors, serving
 from pipeline.web.doors import Doors
 from pipeline.web.reader import DoorKind
-from tests.memory_reader import MemoryReader, invented_outcome
+from tests.invented_outcomes import invented_outcome
+from tests.memory_reader import MemoryReader
 from tests.sites import environment, firstread, rows, running, until, write_site
 from tests.synthetic import write_chest
 from tests.unit.fhir_samples import ISSUED, SITE, STUDY

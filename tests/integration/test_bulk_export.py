@@ -16,7 +16,7 @@ from pipeline.web import Access, create_app, serving
 from pipeline.web.reader import DoorEvent
 from pipeline.web.searchable import SEARCHABLE
 from tests.fhir_rest import checked
-from tests.memory_reader import invented_outcome, save_as_flows
+from tests.invented_outcomes import invented_outcome, save_as_flows
 from tests.unit.fhir_samples import body, built
 
 ASYNC = {"prefer": "respond-async", "accept": "application/fhir+json"}

@@ -19,7 +19,7 @@ from pipeline.fhir.published import published
 from pipeline.store.store import Store
 from pipeline.web import Access, Addresses, create_app, serving
 from pipeline.web.reader import DoorEvent
-from tests.memory_reader import invented_outcome, save_as_flows
+from tests.invented_outcomes import invented_outcome, save_as_flows
 from tests.servers import free_port
 from tests.tls_proxy import TlsProxy, installed, tls_proxy
 from tests.unit.fhir_samples import body, built

@@ -25,7 +25,7 @@ from pipeline.web import Access, create_app, serving
 from pipeline.web.reader import DoorEvent
 from pipeline.web.searchable import INCLUDES, SEARCHABLE
 from tests.fhir_peers import judged, r4_definitions
-from tests.memory_reader import invented_outcome, save_as_flows
+from tests.invented_outcomes import invented_outcome, save_as_flows
 from tests.unit.fhir_samples import ANSWERED, CHINESE, CONTEXT, OF_PLANES, SHORT, SITE, STARTED, built
 
 Resource = dict[str, Any]

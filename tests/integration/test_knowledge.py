@@ -28,7 +28,8 @@ from pipeline.store.store import Store
 from pipeline.web import Access, create_app, serving
 from tests.answering_family import AnsweringFamily
 from tests.benchmarks.measure_knowledge import HERE, measured
-from tests.memory_reader import MemoryReader, invented_outcome
+from tests.invented_outcomes import invented_outcome
+from tests.memory_reader import MemoryReader
 from tests.sites import firstread, write_site
 
 SAMPLE = HERE / "base"

@@ -14,7 +14,7 @@ from pipeline.store.store import Store
 from pipeline.web import create_app, serving
 from pipeline.web.searchable import SEARCHABLE
 from tests.fhir_rest import checked, ids
-from tests.memory_reader import invented_outcome, save_as_flows, study_uid
+from tests.invented_outcomes import invented_outcome, save_as_flows, study_uid
 from tests.unit.fhir_samples import body, built
 
 

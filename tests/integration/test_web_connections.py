@@ -20,7 +20,8 @@ from pipeline.fhir.audit_events import rest_access
 from pipeline.lookup import ResourcePage, ResourceSearch
 from pipeline.web import Access, Addresses, connections, create_app, serve, serving
 from tests.fhir_rest import checked
-from tests.memory_reader import MemoryReader, invented_outcome
+from tests.invented_outcomes import invented_outcome
+from tests.memory_reader import MemoryReader
 
 TOKEN = "a-token-of-24-characters"
 SIGNED = {"authorization": f"Bearer {TOKEN}"}

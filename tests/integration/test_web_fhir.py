@@ -16,7 +16,7 @@ from pipeline.web import Interaction, create_app, serving
 from pipeline.web.searchable import SEARCHABLE
 from tests.fhir_rest import checked, ids, next_of
 from tests.fhir_site import ALL, COUNT, Site
-from tests.memory_reader import invented_outcome, save_as_flows, study_uid
+from tests.invented_outcomes import invented_outcome, save_as_flows, study_uid
 from tests.unit.fhir_samples import CHINESE, CONTEXT, SHORT, STUDY, body, built
 
 

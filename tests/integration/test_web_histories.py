@@ -10,7 +10,7 @@ from pipeline.web import Interaction
 from pipeline.web.searchable import SEARCHABLE
 from tests.fhir_rest import checked, next_of
 from tests.fhir_site import COUNT, Site
-from tests.memory_reader import invented_outcome
+from tests.invented_outcomes import invented_outcome
 
 
 def test_read_vread_and_history(rest_site: Site) -> None:

@@ -16,7 +16,8 @@ from pipeline.errors import ConfigurationError, FailStudy, RetryLater
 from pipeline.lookup import ResourcePage, ResourceSearch
 from pipeline.web import Access, create_app, serving
 from tests.fhir_rest import checked, ids
-from tests.memory_reader import MemoryReader, invented_outcome
+from tests.invented_outcomes import invented_outcome
+from tests.memory_reader import MemoryReader
 
 
 def plain_site(stack: ExitStack, reader: MemoryReader, token: str = "", audit: Any = None) -> str:
@@ -102,7 +103,8 @@ def test_a_failure_shows_and_logs_no_patient_data(
 SERVER = """
 from datetime import UTC, datetime
 from pipeline.web import create_app, serve
-from tests.memory_reader import START, MemoryReader, invented_outcome
+from tests.invented_outcomes import START, invented_outcome
+from tests.memory_reader import MemoryReader
 reader = MemoryReader()
 reader.save(invented_outcome(0), START)
 app = create_app(reader, token="", audit=lambda _: None, clock=lambda: datetime.now(UTC))

@@ -1,4 +1,4 @@
-"""The DICOMweb adapter against a server that misbehaves."""
+"""The DICOMweb adapter asks a server that misbehaves: lists, statuses, connections."""
 
 import gzip
 import json
@@ -11,23 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.archive.content_digest import content_digest
-from pipeline.archive.dicomweb.dicomweb_archive import DicomwebStudies
 from pipeline.dicom_writer import uid_from
-from pipeline.errors import ConfigurationError, FailStudy, FirstreadError, RetryLater, SkipStudy, StopRun
-from pipeline.settings import DicomwebArchive
+from pipeline.errors import ConfigurationError, FailStudy, FirstreadError, RetryLater, StopRun
 from pipeline.study import StudyQuery
-from tests.faulty_dicomweb import Faults, FaultyDicomweb, faulty_dicomweb
+from tests.faulty_dicomweb import WEB_STUDY, Faults, faulty_archive, faulty_dicomweb, write_web_study
 from tests.servers import LOOPBACK, free_port
 from tests.synthetic import chest_pixels, radiograph_header, write_chest
 
 FIRST_DAY = datetime(2031, 3, 1, 7, 0, 0)  # noqa: DTZ001 - DICOM times are local
-
-
-def archive(server: FaultyDicomweb | str, **changes: object) -> DicomwebStudies:
-    url = server if isinstance(server, str) else server.url
-    settings = {"kind": "dicomweb", "url": url, "min_free_gib": 0.1, "stall_timeout": 5.0, **changes}
-    return DicomwebStudies("faulty", DicomwebArchive.model_validate(settings))
+MONTH = {uid_from("tests", f"month-{number}") for number in range(23)}
 
 
 @pytest.fixture(scope="module")
@@ -45,17 +37,7 @@ def month(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """One study of four films in two series."""
-    folder = tmp_path_factory.mktemp("study")
-    headers = [radiograph_header("web", instance=n, series=1 + n % 2) for n in range(1, 5)]
-    return [
-        write_chest(folder / f"{n}.dcm", header, pixels=chest_pixels(200, 180, seed=n))
-        for n, header in enumerate(headers)
-    ]
-
-
-STUDY = uid_from("tests", "web")
-MONTH = {uid_from("tests", f"month-{number}") for number in range(23)}
+    return write_web_study(tmp_path_factory.mktemp("study"))
 
 
 @pytest.mark.parametrize(
@@ -72,7 +54,7 @@ MONTH = {uid_from("tests", f"month-{number}") for number in range(23)}
     ids=["none", "ignores-offset", "repeats-page", "caps-pages", "caps-at-5", "caps-total", "caps-and-warns"],
 )
 def test_every_study_is_found_once_whatever_the_pages(month: list[Path], faults: Faults) -> None:
-    with faulty_dicomweb(month, faults) as server, archive(server, page_size=10) as web:
+    with faulty_dicomweb(month, faults) as server, faulty_archive(server, page_size=10) as web:
         found = [study.study_instance_uid for study in web.find(StudyQuery())]
         assert sorted(found) == sorted(MONTH)
         within = StudyQuery(date(2031, 3, 2), date(2031, 3, 4))
@@ -82,7 +64,7 @@ def test_every_study_is_found_once_whatever_the_pages(month: list[Path], faults:
 
 
 def test_checking_a_whole_list_costs_its_two_halves(month: list[Path]) -> None:
-    with faulty_dicomweb(month, Faults()) as server, archive(server, page_size=200) as web:
+    with faulty_dicomweb(month, Faults()) as server, faulty_archive(server, page_size=200) as web:
         assert len(list(web.find(StudyQuery()))) == 23
         assert len(server.requests) == 2 + 2 * 2
         server.requests.clear()
@@ -99,14 +81,14 @@ def test_a_cap_that_cannot_be_got_round_stops_the_run(tmp_path: Path) -> None:
     files.append(write_chest(tmp_path / "other.dcm", elsewhere, pixels=chest_pixels(24, 20)))
     with (
         faulty_dicomweb(files, Faults(cap=5, ignores_offset=True)) as server,
-        archive(server) as web,
+        faulty_archive(server) as web,
         pytest.raises(StopRun, match="archive-capped"),
     ):
         list(web.find(StudyQuery()))
 
 
 def test_ranges_are_written_without_spaces(month: list[Path]) -> None:
-    with faulty_dicomweb(month, Faults()) as server, archive(server) as web:
+    with faulty_dicomweb(month, Faults()) as server, faulty_archive(server) as web:
         list(web.find(StudyQuery(date(2031, 3, 1), date(2031, 3, 9))))
         list(web.find(StudyQuery(since=date(2031, 3, 1))))
         list(web.find(StudyQuery(until=date(2031, 3, 1))))
@@ -116,8 +98,8 @@ def test_ranges_are_written_without_spaces(month: list[Path]) -> None:
 
 
 def test_instances_are_paged(study: list[Path]) -> None:
-    with faulty_dicomweb(study, Faults(cap=1)) as server, archive(server) as web:
-        assert len(web.instances(STUDY)) == 4
+    with faulty_dicomweb(study, Faults(cap=1)) as server, faulty_archive(server) as web:
+        assert len(web.instances(WEB_STUDY)) == 4
 
 
 @pytest.mark.parametrize("status", [429, 503])
@@ -128,15 +110,15 @@ def test_a_busy_archive_says_when_to_come_back(
     study: list[Path], tmp_path: Path, status: int, header: dict[str, str], seconds: float | None
 ) -> None:
     faults = Faults(first_answers=[(status, header)])
-    with faulty_dicomweb(study, faults) as server, archive(server) as web:
+    with faulty_dicomweb(study, faults) as server, faulty_archive(server) as web:
         with pytest.raises(RetryLater, match="archive-busy") as caught:
             list(web.find(StudyQuery()))
         assert caught.value.after_seconds == seconds
         assert len(list(web.find(StudyQuery()))) == 1
         server.faults.first_answers = [(status, header)] * 2
         with pytest.raises(RetryLater, match="archive-busy"):
-            web.fetch(STUDY, tmp_path)
-        assert web.fetch(STUDY, tmp_path).complete
+            web.fetch(WEB_STUDY, tmp_path)
+        assert web.fetch(WEB_STUDY, tmp_path).complete
 
 
 @pytest.mark.parametrize(
@@ -157,7 +139,7 @@ def test_statuses_become_advice(
 ) -> None:
     with (
         faulty_dicomweb(study, Faults(first_answers=[(status, {})])) as server,
-        archive(server) as web,
+        faulty_archive(server) as web,
         pytest.raises(kind) as caught,
     ):
         web.echo()
@@ -167,7 +149,7 @@ def test_statuses_become_advice(
 def test_a_page_that_is_not_dicomweb_is_told(study: list[Path]) -> None:
     with (
         faulty_dicomweb(study, Faults(html=True)) as server,
-        archive(server) as web,
+        faulty_archive(server) as web,
         pytest.raises(StopRun, match="not DICOM JSON"),
     ):
         web.echo()
@@ -198,19 +180,19 @@ ODD_PAGES: dict[str, Callable[[bytes], bytes]] = {
 
 @pytest.mark.parametrize("odd", ODD_PAGES)
 def test_a_page_that_is_written_oddly_is_read(study: list[Path], odd: str, tmp_path: Path) -> None:
-    with faulty_dicomweb(study, Faults(rewrites=ODD_PAGES[odd])) as server, archive(server) as web:
-        assert [one.study_instance_uid for one in web.find(StudyQuery(modalities=("DX",)))] == [STUDY]
-        assert web.fetch(STUDY, tmp_path).complete
+    with faulty_dicomweb(study, Faults(rewrites=ODD_PAGES[odd])) as server, faulty_archive(server) as web:
+        assert [one.study_instance_uid for one in web.find(StudyQuery(modalities=("DX",)))] == [WEB_STUDY]
+        assert web.fetch(WEB_STUDY, tmp_path).complete
         assert web.passed_over.take() == {}
 
 
 @pytest.mark.parametrize("nothing", [b"", b"\r\n", b"[]", b"null"])
 def test_an_empty_answer_is_no_match(study: list[Path], nothing: bytes, tmp_path: Path) -> None:
     """PS3.18 8.3.4: 200 with an empty body, since CP-2473."""
-    with faulty_dicomweb(study, Faults(nothing=nothing)) as server, archive(server) as web:
+    with faulty_dicomweb(study, Faults(nothing=nothing)) as server, faulty_archive(server) as web:
         assert len(list(web.find(StudyQuery()))) == 1
         assert not list(web.find(StudyQuery(date(2025, 1, 1), date(2025, 1, 2))))
-        assert len(web.instances(STUDY)) == 4
+        assert len(web.instances(WEB_STUDY)) == 4
 
 
 def test_one_row_without_its_array_is_a_row(study: list[Path]) -> None:
@@ -218,8 +200,8 @@ def test_one_row_without_its_array_is_a_row(study: list[Path]) -> None:
         rows = json.loads(page)
         return json.dumps(rows[0] if len(rows) == 1 else rows).encode()
 
-    with faulty_dicomweb(study, Faults(rewrites=bare)) as server, archive(server) as web:
-        assert [found.study_instance_uid for found in web.find(StudyQuery())] == [STUDY]
+    with faulty_dicomweb(study, Faults(rewrites=bare)) as server, faulty_archive(server) as web:
+        assert [found.study_instance_uid for found in web.find(StudyQuery())] == [WEB_STUDY]
 
 
 def test_rows_that_cannot_be_used_are_counted(study: list[Path]) -> None:
@@ -228,9 +210,9 @@ def test_rows_that_cannot_be_used_are_counted(study: list[Path]) -> None:
 
     with (
         faulty_dicomweb(study, Faults(rewrites=spoil, ignores_offset=True)) as server,
-        archive(server) as web,
+        faulty_archive(server) as web,
     ):
-        assert len(list(web.find(StudyQuery(study_instance_uids=(STUDY,))))) == 1
+        assert len(list(web.find(StudyQuery(study_instance_uids=(WEB_STUDY,))))) == 1
         counted = web.passed_over.take()
     assert counted.keys() == {"row-unreadable", "row-without-uid"}
 
@@ -244,10 +226,10 @@ def test_instances_without_their_series_are_listed_by_series(study: list[Path], 
         ).encode()
 
     faults = Faults(rewrites=without, sends_part_of_study=1)
-    with faulty_dicomweb(study, faults) as server, archive(server) as web:
-        listed = web.instances(STUDY)
+    with faulty_dicomweb(study, faults) as server, faulty_archive(server) as web:
+        listed = web.instances(WEB_STUDY)
         assert len({one.ref.series_instance_uid for one in listed} - {""}) == 2
-        assert web.fetch(STUDY, tmp_path).complete
+        assert web.fetch(WEB_STUDY, tmp_path).complete
 
 
 REFUSALS: dict[str, Callable[[dict[str, str]], bool]] = {
@@ -264,72 +246,15 @@ def test_what_an_archive_cannot_be_asked_is_asked_otherwise(
     month: list[Path], refused: str, since: date | None
 ) -> None:
     """Ten of the studies are of one day, so that the list is checked by times."""
-    with faulty_dicomweb(month, Faults(refuses=REFUSALS[refused])) as server, archive(server) as web:
+    with faulty_dicomweb(month, Faults(refuses=REFUSALS[refused])) as server, faulty_archive(server) as web:
         found = [study.study_instance_uid for study in web.find(StudyQuery(since=since))]
     assert len(found) == (23 if since is None else 17)
-
-
-def test_a_redirect_is_followed_on_the_same_server(study: list[Path], tmp_path: Path) -> None:
-    with faulty_dicomweb(study, Faults(token="secret")) as server, archive(server, token="secret") as web:
-        server.faults.redirects_to = server.url.removesuffix("/dicomweb")
-        assert web.fetch(STUDY, tmp_path).complete
-
-
-def test_a_redirect_elsewhere_fails_the_study_unless_allowed(study: list[Path], tmp_path: Path) -> None:
-    with faulty_dicomweb(study, Faults()) as other, faulty_dicomweb(study, Faults(token="secret")) as server:
-        elsewhere = other.url.removesuffix("/dicomweb")
-        other.faults.redirects_to = elsewhere
-        server.faults.redirects_to = elsewhere
-        with archive(server, token="secret") as web, pytest.raises(FailStudy, match="redirect_origins"):
-            web.fetch(STUDY, tmp_path / "no")
-        with archive(server, token="secret", redirect_origins=[elsewhere]) as web:
-            assert web.fetch(STUDY, tmp_path / "yes").complete
-
-
-def test_an_instance_may_come_as_one_part(study: list[Path], tmp_path: Path) -> None:
-    """PS3.18 10.4.1: application/dicom is the default of an instance."""
-    with faulty_dicomweb(study, Faults(single_part=True)) as server, archive(server) as web:
-        fetched = web.fetch(STUDY, tmp_path)
-        assert fetched.complete
-        assert (
-            sum("/series/" in request for request in server.requests) == 4 + 2
-        )  # it learns which form is had
-
-
-def comes_whole(web: DicomwebStudies, folder: Path) -> bool:
-    try:
-        return web.fetch(STUDY, folder).complete
-    except RetryLater as error:
-        return error.code != "archive-cut-short"
-
-
-@pytest.mark.parametrize("single_part", [True, False])
-def test_retrieved_bodies_may_come_packed(study: list[Path], tmp_path: Path, *, single_part: bool) -> None:
-    """RFC 9110 8.4: a gzip that nobody asked for is taken apart, one that is cut or damaged is asked for again."""
-    packings: list[tuple[Callable[[bytes], bytes], bool]] = [
-        (gzip.compress, True),
-        (lambda body: gzip.compress(body)[:-200], False),
-        (lambda body: b"\x1f\x8b" + body, False),
-    ]
-    for number, (pack, whole) in enumerate(packings):
-        faults = Faults(packs=pack, single_part=single_part)
-        with faulty_dicomweb(study, faults) as server, archive(server) as web:
-            assert comes_whole(web, tmp_path / str(number)) is whole
-
-
-def test_no_content_is_nothing_of_the_study(study: list[Path], tmp_path: Path) -> None:
-    with (
-        faulty_dicomweb(study, Faults(wado_status=204)) as server,
-        archive(server) as web,
-        pytest.raises(RetryLater, match="nothing-came"),
-    ):
-        web.fetch(STUDY, tmp_path)
 
 
 def test_a_date_may_say_when_to_come_back(study: list[Path]) -> None:
     """RFC 9110 10.2.3; one that has passed is now."""
     busy = [(429, {"Retry-After": "Thu, 01 Jan 1970 00:00:00 GMT"})]
-    with faulty_dicomweb(study, Faults(first_answers=busy)) as server, archive(server) as web:
+    with faulty_dicomweb(study, Faults(first_answers=busy)) as server, faulty_archive(server) as web:
         with pytest.raises(RetryLater) as caught:
             list(web.find(StudyQuery()))
         assert caught.value.after_seconds == 0
@@ -338,110 +263,28 @@ def test_a_date_may_say_when_to_come_back(study: list[Path]) -> None:
 
 def test_token_and_refused_connection(study: list[Path]) -> None:
     with faulty_dicomweb(study, Faults(token="right")) as server:
-        with archive(server, token="right") as web:
+        with faulty_archive(server, token="right") as web:
             assert web.echo()
-        with archive(server, token="wrong") as web, pytest.raises(StopRun, match="archive-auth"):
+        with faulty_archive(server, token="wrong") as web, pytest.raises(StopRun, match="archive-auth"):
             web.echo()
-    with archive(f"http://{LOOPBACK}:{free_port()}/x") as web, pytest.raises(RetryLater, match="refused"):
+    with (
+        faulty_archive(f"http://{LOOPBACK}:{free_port()}/x") as web,
+        pytest.raises(RetryLater, match="refused"),
+    ):
         web.echo()
 
 
 def test_a_stall_ends(study: list[Path]) -> None:
     with (
         faulty_dicomweb(study, Faults(stalls=True)) as server,
-        archive(server, stall_timeout=0.3) as web,
+        faulty_archive(server, stall_timeout=0.3) as web,
         pytest.raises(RetryLater, match="archive-stalled"),
     ):
         web.echo()
 
 
-@pytest.mark.parametrize(
-    "faults",
-    [
-        Faults(cuts_study_after=90_000),
-        Faults(cuts_study_after=10),
-        Faults(cuts_study_after=90_000, resets=True),
-        Faults(refuses_wildcard=True),
-        Faults(ends_study_early=True),
-        Faults(wrong_boundary=True),
-        Faults(sends_part_of_study=2),
-        Faults(lengths_lie=True),
-        Faults(study_status=500),
-        Faults(study_status=406),
-    ],
-    ids=[
-        "cut",
-        "cut-at-once",
-        "reset",
-        "no-wildcard",
-        "no-closing",
-        "wrong-boundary",
-        "206",
-        "lengths-lie",
-        "500",
-        "406",
-    ],
-)
-def test_what_the_study_request_left_out_is_fetched_by_instance(
-    study: list[Path], tmp_path: Path, faults: Faults
-) -> None:
-    with faulty_dicomweb(study, faults) as server, archive(server) as web:
-        fetched = web.fetch(STUDY, tmp_path)
-    assert fetched.complete
-    assert not fetched.damaged
-    assert sorted(held.sha256 for held in fetched.held) == sorted(map(content_digest, study))
-    assert {path.suffix for path in tmp_path.iterdir()} == {".dcm"}
-
-
-def test_after_a_cut_only_the_missing_instances_are_asked_for(study: list[Path], tmp_path: Path) -> None:
-    size = study[0].stat().st_size
-    with (
-        faulty_dicomweb(study, Faults(cuts_study_after=size * 2 + size // 2)) as server,
-        archive(server) as web,
-    ):
-        assert web.fetch(STUDY, tmp_path).complete
-        assert sum("/series/" in request for request in server.requests) == 2
-
-
-def test_an_announced_instance_that_is_gone_stays_missing(study: list[Path], tmp_path: Path) -> None:
-    gone = uid_from("tests", "web", "1", "2")
-    with (
-        faulty_dicomweb(study, Faults(gone_instances={gone}, study_status=500)) as server,
-        archive(server) as web,
-    ):
-        fetched = web.fetch(STUDY, tmp_path)
-    assert fetched.missing == (gone,)
-    assert len(fetched.held) == 3
-
-
-def test_another_instance_than_asked_for_is_damage(study: list[Path], tmp_path: Path) -> None:
-    with (
-        faulty_dicomweb(study, Faults(swaps_instances=True, study_status=500)) as server,
-        archive(server) as web,
-    ):
-        fetched = web.fetch(STUDY, tmp_path)
-    assert not fetched.held
-    assert {damage.code for damage in fetched.damaged} == {"wrong-instance"}
-
-
-def test_nothing_at_all_is_retry_later(study: list[Path], tmp_path: Path) -> None:
-    with faulty_dicomweb(study, Faults()) as server, archive(server) as web:
-        server.faults.study_status = 503
-        with pytest.raises(RetryLater, match="archive-busy"):
-            web.fetch(STUDY, tmp_path)
-
-
-def test_a_study_that_vanishes_is_skipped(study: list[Path], tmp_path: Path) -> None:
-    with (
-        faulty_dicomweb(study, Faults(study_status=404)) as server,
-        archive(server) as web,
-        pytest.raises(SkipStudy, match="study-gone"),
-    ):
-        web.fetch(STUDY, tmp_path)
-
-
 def test_connections_are_kept(study: list[Path]) -> None:
-    with faulty_dicomweb(study, Faults()) as server, archive(server) as web:
+    with faulty_dicomweb(study, Faults()) as server, faulty_archive(server) as web:
         for _ in range(5):
             web.echo()
         assert len(web._http._idle) == 1
@@ -450,7 +293,7 @@ def test_connections_are_kept(study: list[Path]) -> None:
 @pytest.mark.parametrize("url", ["127.0.0.1:8042/dicom-web", "ftp://host/x", "http://"])
 def test_a_url_that_is_none_is_a_configuration_error(url: str) -> None:
     with pytest.raises(ConfigurationError, match="archive-url"):
-        archive(url)
+        faulty_archive(url)
 
 
 @pytest.fixture(scope="module")
@@ -470,12 +313,12 @@ def test_tls_is_verified_against_ca_file(
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(*certificate)
     with faulty_dicomweb(study, Faults(), tls=context) as server:
-        with archive(server, ca_file=certificate[0]) as web:
-            assert web.fetch(STUDY, tmp_path).complete
-        with archive(server) as web, pytest.raises(StopRun, match="archive-tls"):
+        with faulty_archive(server, ca_file=certificate[0]) as web:
+            assert web.fetch(WEB_STUDY, tmp_path).complete
+        with faulty_archive(server) as web, pytest.raises(StopRun, match="archive-tls"):
             web.echo()
         plain = server.url.replace("https", "http")
-        with archive(plain) as web, pytest.raises((RetryLater, StopRun)):
+        with faulty_archive(plain) as web, pytest.raises((RetryLater, StopRun)):
             web.echo()
     with pytest.raises(ConfigurationError, match="archive-tls"):
-        archive("https://localhost/x", ca_file=tmp_path / "none.pem")
+        faulty_archive("https://localhost/x", ca_file=tmp_path / "none.pem")

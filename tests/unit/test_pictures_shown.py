@@ -11,7 +11,8 @@ from pipeline.images.preview import MOST_SHOWN
 from pipeline.report import DraftReport, Extent, Place, Region
 from pipeline.study import ImageSet, InstanceRef, StudyImage
 from pipeline.web.review_view import review_view
-from tests.memory_reader import MemoryReader, answered_outcome, invented_outcome
+from tests.invented_outcomes import answered_outcome, invented_outcome
+from tests.memory_reader import MemoryReader
 from tests.tiny_model import film_study
 
 PLANES = 30

@@ -16,7 +16,8 @@ from pipeline.report import DraftReport, Language
 from pipeline.web.rendering import page
 from pipeline.web.review_view import STATUS_MEANING, review_view
 from tests.answering_family import AnsweringFamily
-from tests.memory_reader import START, MemoryReader, answered_outcome
+from tests.invented_outcomes import START, answered_outcome
+from tests.memory_reader import MemoryReader
 from tests.tiny_model import film_study
 from tests.unit.fhir_samples import STUDY, body, built
 

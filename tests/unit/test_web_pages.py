@@ -15,7 +15,8 @@ from pipeline.settings import ServeSettings
 from pipeline.web.differences import differences
 from pipeline.web.naming import place_of, severity_of
 from pipeline.web.review_view import review_view
-from tests.memory_reader import MemoryReader, answered_outcome
+from tests.invented_outcomes import answered_outcome
+from tests.memory_reader import MemoryReader
 
 WHEN = datetime(2026, 1, 1, tzinfo=UTC)
 

@@ -6,7 +6,8 @@ from pipeline.web.answers_view import answer_view
 from pipeline.web.marks import Marks
 from pipeline.web.review_view import review_view
 from pipeline.web.sentences import Piece, pieces
-from tests.memory_reader import START, MemoryReader, answered_outcome
+from tests.invented_outcomes import START, answered_outcome
+from tests.memory_reader import MemoryReader
 
 DRAFT: DraftReport = answered_outcome(0).draft
 REF = DRAFT.images[0]
