@@ -18,8 +18,10 @@ from models.families.native.internvl_words import CONVERSATIONS, WORDS, FlemingW
 from models.families.native.networks import IMAGENET_DEVIATION, IMAGENET_MEAN
 from models.families.native.tiles import TiledFamily
 from models.family import Request, SeenImage, Task
+from models.runners import packed_products
+from models.runners.packed_products import PackedLinear, can_pack, pack_language
 from models.weight_loading.memory import Precision
-from models.weight_loading.placement import Placing
+from models.weight_loading.placement import Placing, choose_placing
 from pipeline.errors import ConfigurationError, StopRun
 from pipeline.study import InstanceRef
 from tests.engines import ENGINES
@@ -67,6 +69,29 @@ def test_every_language_model_gives_the_published_arithmetic(tmp_path: Path, tex
             weights = chat_weights(later_config(VOCABULARY, "LlamaForCausalLM"))
         wanted = logits(config, weights, ids, pixels, IMAGE_TOKEN, LAYERS, transposed=False)
         assert error(network(input_ids=ids, pixel_values=pixels).logits, wanted) <= 1e-4
+
+
+@pytest.mark.skipif(not can_pack(), reason="this torch has no packed products for this processor")
+@pytest.mark.parametrize("text", ["LlamaForCausalLM", "Qwen2ForCausalLM", "InternLM2ForCausalLM"])
+def test_packed_while_it_is_read_a_network_is_what_it_is_when_packed_later(
+    tmp_path: Path, text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(packed_products, "LEAST", 1)
+    config = later_config(VOCABULARY, text)
+    weights = {name: value.to(torch.bfloat16) for name, value in chat_weights(config).items()}
+    folder = save_chat(tmp_path, config, weights)
+    read = load_internvl_chat(folder, IMAGE_TOKEN, choose_placing("fp32"), tiled=True)
+    packed = [name for name, one in read.named_modules() if isinstance(one, PackedLinear)]
+    assert "lm_head" in packed
+    assert ("model.language_model.layers.0.self_attn.q_proj" in packed) == (text != "InternLM2ForCausalLM")
+    later = load_internvl_chat(folder, IMAGE_TOKEN, STORED, tiled=True).float()
+    assert pack_language(read) == pack_language(later) == packed_products.PACKED
+    assert [type(one) for one in read.modules()] == [type(one) for one in later.modules()]
+    ids = torch.tensor([[1, 20, 21, *[IMAGE_TOKEN] * TOKENS, 30, 31, 32]])
+    pixels = torch.randn(1, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(1))
+    with torch.inference_mode():
+        got, wanted = (one(input_ids=ids, pixel_values=pixels).logits for one in (read, later))
+    assert torch.equal(got, wanted)
 
 
 def test_tiles_are_those_of_transformers_own_processor() -> None:

@@ -12,7 +12,7 @@ Source of the layout: OpenGVLab/InternVL ``modeling_intern_vit.py``, ``modeling_
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -232,8 +232,9 @@ def _text_settings(layout: ChatLayout) -> dict[str, Any]:
 def load_internvl_chat(folder: Path, image_token: int, placing: Placing, *, tiled: bool = False) -> Any:
     """The native network with the published weights, tokens in the order that they were trained in.
 
-    Tensors are read one at a time, each once, into a network that was built without memory. Raises
-    ConfigurationError for another layout, StopRun where a tensor is missing, unexpected or misshapen.
+    Tensors are read one at a time, each once, into a network that was built without memory; on a CPU in float32 the
+    matrices of the language model are packed on the way (``pack_stored``). Raises ConfigurationError for another
+    layout, StopRun where a tensor is missing, unexpected or misshapen.
     """
     import accelerate
     import transformers
@@ -251,12 +252,56 @@ def load_internvl_chat(folder: Path, image_token: int, placing: Placing, *, tile
     with open_tensors(files) as tensors:
         targets = {name: native_names(name) for name in tensors if not name.endswith(_MADE_AT_LOAD)}
         check_keys(network.state_dict().keys(), (name for names in targets.values() for name in names))
+        read = _read_converted(network, files, targets) if _converts(placing) else frozenset()
         for name, names in targets.items():
+            if name in read:
+                continue
             for new, tensor in _parts(tensors[name], names, layout.joined if ".wqkv." in name else None):
                 _place(network, new, tensor, placing)
     if layout.transposed:
         network.model.pixel_shuffle = keep_transposed(network.model.pixel_shuffle)
     return placing.put(network).eval()
+
+
+def _converts(placing: Placing) -> bool:
+    import torch
+
+    return placing.device == "cpu" and placing.dtype == torch.float32 and not placing.reduced
+
+
+def _read_converted(
+    network: Any, files: Sequence[Path], targets: Mapping[str, tuple[str, ...]]
+) -> frozenset[str]:
+    """Put the tensors of ``files`` into ``network`` in float32, those of its language model packed.
+
+    ``targets`` are the native names of each published one. Gives the published names that were read: all but those
+    whose parts do not lie one after another, and of kinds other than 16 and 32 bit floats.
+    """
+    import torch
+
+    from models.runners.packed_products import pack_stored
+    from models.weight_loading.stored_tensors import Scratch, StoredTensor, in_threads, open_stored
+
+    with open_stored(files) as stored:
+        taken = frozenset(name for name in targets if name in stored and ".wqkv." not in name)
+        tensors: dict[str, StoredTensor] = {}
+        for name in taken:
+            whole, names = stored[name], targets[name]
+            rows = whole.shape[0] // len(names) if whole.shape else 0
+            for place, new in enumerate(names):
+                tensors[new] = whole if len(names) == 1 else whole.rows(place * rows, (place + 1) * rows)
+                _check_shape(network, new, tensors[new].shape)
+        laid = pack_stored(network, tensors)
+        read = {name: torch.empty(tensors[name].shape) for name in tensors if name not in laid}
+
+        def reading(tensor: StoredTensor, into: Any) -> Callable[[Scratch], None]:
+            return lambda scratch: tensor.read(into, scratch.staging)
+
+        in_threads(reading(tensors[name], into) for name, into in read.items())
+    for name, value in read.items():
+        owner, _, leaf = name.rpartition(".")
+        setattr(network.get_submodule(owner), leaf, torch.nn.Parameter(value, requires_grad=False))
+    return taken
 
 
 def keep_transposed(shuffle: Callable[..., Any]) -> Callable[..., Any]:
@@ -294,11 +339,9 @@ def _parts(
 def _place(network: Any, name: str, tensor: Any, placing: Placing) -> None:
     import torch
 
+    _check_shape(network, name, tensor.shape)
     owner, _, leaf = name.rpartition(".")
     module = network.get_submodule(owner)
-    wanted = tuple(getattr(module, leaf).shape)
-    if tuple(tensor.shape) != wanted:
-        raise StopRun("weights", f"the tensor {name} has the shape {tuple(tensor.shape)}, not {wanted}")
     value = tensor.to(device=placing.device, dtype=placing.dtype or tensor.dtype)
     empty = getattr(module, leaf)
     if placing.reduced and type(empty) is not torch.nn.Parameter:  # a matrix that bitsandbytes holds
@@ -306,3 +349,10 @@ def _place(network: Any, name: str, tensor: Any, placing: Placing) -> None:
         setattr(module, leaf, type(empty)(value, requires_grad=False, **settings).to(placing.device))
         return
     setattr(module, leaf, torch.nn.Parameter(value, requires_grad=False))
+
+
+def _check_shape(network: Any, name: str, shape: Sequence[int]) -> None:
+    owner, _, leaf = name.rpartition(".")
+    wanted = tuple(getattr(network.get_submodule(owner), leaf).shape)
+    if tuple(shape) != wanted:
+        raise StopRun("weights", f"the tensor {name} has the shape {tuple(shape)}, not {wanted}")
