@@ -203,7 +203,7 @@ def build_network(weights: Mapping[str, Any], embed: int, size: int) -> Any:
 
         def seeing(self) -> Any:
             """The image tower and its projection, shared."""
-            return _image_tower(self.image, self.image_projection)
+            return image_tower(self.image, self.image_projection)
 
         def read(self, ids: Any, mask: Any) -> Any:
             """Token ids [n, length] to text features [n, width] of length one."""
@@ -223,7 +223,7 @@ def build_network(weights: Mapping[str, Any], embed: int, size: int) -> Any:
     return network
 
 
-def _image_tower(image: Any, projection: Any) -> Any:
+def image_tower(image: Any, projection: Any) -> Any:
     import torch
 
     class ImageTower(torch.nn.Module):

@@ -23,14 +23,15 @@ def chat_tower(loaded: ChatNetwork, model_id: str) -> Tower:
         model_id,
         tower_files(loaded, model),
         (*SHAPING, Path(__file__), _HERE / "internvl_chat.py"),
-        lambda: EncoderSource(_tower(on_cpu(model)), {"pixels": example}, ("features",)),
-        lambda: EncoderSource(_tower(model), {"pixels": example}, ("features",)),
+        lambda: chat_source(on_cpu(model), example),
+        lambda: chat_source(model, example),
         float32_bytes(model),
         on_gpu=model.device.type != "cpu",
     )
 
 
-def _tower(model: Any) -> Any:
+def chat_source(model: Any, example: NDArray[np.float32]) -> EncoderSource:
+    """Tower and projector of a loaded network's ``model``: ``pixels`` [n, 3, S, S] to ``features``."""
     import torch
 
     class Tower(torch.nn.Module):
@@ -51,7 +52,7 @@ def _tower(model: Any) -> Any:
             features = self.model.get_image_features(pixel_values=given, return_dict=True).pooler_output
             return (features.float(),)
 
-    return Tower().eval()
+    return EncoderSource(Tower().eval(), {"pixels": example}, ("features",))
 
 
 def without_language(model: Any, parts: tuple[str, ...]) -> Any:
