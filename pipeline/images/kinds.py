@@ -29,14 +29,14 @@ _CLASSES: Mapping[str, tuple[Kind, str]] = {
             "13.1.2": "a cone-beam CT",
         },
         Kind.CINE: {
-            "3.1": "an ultrasound clip", "12.1": "an angiogram", "12.1.1": "an angiogram", "12.2": "a fluoroscopy",
+            "3": "an ultrasound clip", "3.1": "an ultrasound clip", "12.1": "an angiogram", "12.1.1": "an angiogram", "12.2": "a fluoroscopy",
             "12.2.1": "a fluoroscopy", "12.3": "a biplane angiogram",
         },
         Kind.ULTRASOUND: {
-            "6.1": "an ultrasound picture", "6.2": "an ultrasound volume", "6.3": "a photoacoustic image",
+            "6": "an ultrasound picture", "6.1": "an ultrasound picture", "6.2": "an ultrasound volume", "6.3": "a photoacoustic image",
         },
         Kind.PHOTOGRAPH: {
-            "77.1.1": "an endoscopic picture", "77.1.2": "a microscopic picture", "77.1.3": "a microscopic picture",
+            "77.1": "a photograph", "77.2": "a photograph", "77.1.1": "an endoscopic picture", "77.1.2": "a microscopic picture", "77.1.3": "a microscopic picture",
             "77.1.4": "a photograph", "77.1.7": "a dermoscopic picture", "77.1.8": "a microscopic picture",
         },
         Kind.VIDEO: {
@@ -51,10 +51,12 @@ _CLASSES: Mapping[str, tuple[Kind, str]] = {
             "14.2": "a raw OCT of a vessel",
         },
         Kind.SLIDE: {"77.1.6": "a pathology slide", "77.1.9": "a microscopy slide"},
-        Kind.NUCLEAR: {"20": "a nuclear medicine image"},
+        Kind.NUCLEAR: {"5": "a nuclear medicine image", "20": "a nuclear medicine image"},
         Kind.RESULT: {
             "66": "raw data", "66.1": "a registration", "66.2": "fiducials", "66.3": "a registration",
-            "66.4": "a segmentation", "66.5": "a segmentation", "66.7": "a segmentation", "30": "a parametric map",
+            "66.4": "a segmentation", "66.5": "a segmentation", "66.7": "a segmentation",
+            "66.8": "a segmentation", "8": "an overlay", "9": "a curve", "10": "a table of values",
+            "11": "a table of values", "129": "a curve", "30": "a parametric map",
             "67": "a table of values", "104.1": "a PDF", "104.2": "a document", "104.3": "a model",
             "104.4": "a model", "104.5": "a model", "4.2": "an MR spectroscopy", "66.6": "fibre tracts",
             "68.1": "a scanned surface", "68.2": "a scanned surface",
@@ -76,7 +78,7 @@ _RESULT_ROOTS: Mapping[str, str] = {
     f"{_ROOT}78.": "measurements of the eye", f"{_ROOT}200.": "a protocol", "1.2.840.10008.5.1.4.34.": "an instruction",
     "1.2.840.10008.5.1.4.38.": "a hanging protocol", "1.2.840.10008.5.1.4.39.": "a table of colours",
     "1.2.840.10008.5.1.4.43.": "a template of an implant", "1.2.840.10008.5.1.4.44.": "a template of an implant",
-    "1.2.840.10008.5.1.4.45.": "a template of an implant",
+    "1.2.840.10008.5.1.4.45.": "a template of an implant", "1.2.840.10008.5.1.1.": "a printed film",
 }  # fmt: skip
 """Beginnings of classes that are results, records or things beside images, with their names."""
 _NO_PATIENT_ROOTS = (f"{_ROOT}501.", f"{_ROOT}601.")
@@ -85,7 +87,7 @@ _TELLS_OF_OTHERS = frozenset({f"{_ROOT}88.59", f"{_ROOT}11.1"})
 """Key objects and presentation states of grey pictures, which are asked of other instances."""
 _SINGLE_PLANES = frozenset({f"{_ROOT}2", f"{_ROOT}4", f"{_ROOT}128"})
 _BY_CLASS = (
-    (f"{_ROOT}1.1.", "DX"), (f"{_ROOT}1.2.", "MG"), (f"{_ROOT}1.3.", "IO"), (f"{_ROOT}3.1.", "US"),
+    (f"{_ROOT}1.1.", "DX"), (f"{_ROOT}1.2.", "MG"), (f"{_ROOT}1.3.", "IO"), (f"{_ROOT}3.", "US"),
     (f"{_ROOT}88.59.", "KO"), (f"{_ROOT}88.", "SR"), (f"{_ROOT}11.", "PR"), (f"{_ROOT}104.", "DOC"),
     (f"{_ROOT}9.1.", "ECG"), (f"{_ROOT}481.2.", "RTDOSE"), (f"{_ROOT}481.3.", "RTSTRUCT"), (f"{_ROOT}481.5.", "RTPLAN"),
 )  # fmt: skip
