@@ -56,7 +56,19 @@ class RuledElements:
         return self.header.get(keyword)
 
 
-Elements = Dataset | StoredElements | RuledElements
+@dataclass(frozen=True, slots=True)
+class FrameElements:
+    """A data set as one of its frames sees it: what the frame's functional groups say stands before the header's own."""
+
+    header: Dataset | StoredElements | RuledElements
+    puts: Mapping[str, tuple[object, ...]]
+
+    def get(self, keyword: str) -> object:
+        """As pydicom's ``Dataset.get`` of the header: no functional group holds what is asked for in this way."""
+        return self.header.get(keyword)
+
+
+Elements = Dataset | StoredElements | RuledElements | FrameElements
 """A data set as ``text``, ``numbers`` and their like ask it."""
 
 
@@ -153,7 +165,7 @@ def text(dataset: Elements, keyword: str) -> str:
 
 def texts(dataset: Elements, keyword: str) -> tuple[str, ...]:
     """The element's values, each as :func:`text` gives it."""
-    return tuple(clean(str(value)) for value in _values(dataset, keyword))
+    return tuple(clean(str(value)) for value in values(dataset, keyword))
 
 
 def clean(value: str) -> str:
@@ -183,7 +195,7 @@ def read_date(value: str) -> date | None:
 def numbers(dataset: Elements, keyword: str) -> tuple[float, ...]:
     """The element's values as finite numbers, or () where absent or any of them is not one."""
     found = []
-    for value in _values(dataset, keyword):
+    for value in values(dataset, keyword):
         try:
             number = float(value)  # type: ignore[arg-type]
         except (TypeError, ValueError, OverflowError):
@@ -202,7 +214,7 @@ def integer(dataset: Elements, keyword: str) -> int | None:
 
 def items(dataset: Elements, keyword: str) -> tuple[Dataset, ...]:
     """The items of a sequence, () where absent or not a sequence."""
-    return tuple(value for value in _values(dataset, keyword) if isinstance(value, Dataset))
+    return tuple(value for value in values(dataset, keyword) if isinstance(value, Dataset))
 
 
 def decided_by(dataset: Elements, keyword: str) -> str:
@@ -212,14 +224,15 @@ def decided_by(dataset: Elements, keyword: str) -> str:
 
 
 def as_pydicom(dataset: Elements) -> Dataset:
-    """The whole header as pydicom's data set, without what a rule puts."""
-    if isinstance(dataset, RuledElements):
+    """The whole header as pydicom's data set, without what a rule or a frame's groups put."""
+    while isinstance(dataset, RuledElements | FrameElements):
         dataset = dataset.header
     return dataset.whole() if isinstance(dataset, StoredElements) else dataset
 
 
-def _values(dataset: Elements, keyword: str) -> tuple[object, ...]:
-    if isinstance(dataset, RuledElements):
+def values(dataset: Elements, keyword: str) -> tuple[object, ...]:
+    """The element's values as they were read, () where absent."""
+    while isinstance(dataset, RuledElements | FrameElements):
         if keyword in dataset.puts:
             return dataset.puts[keyword]
         dataset = dataset.header

@@ -7,6 +7,7 @@ share the number of pictures that the model reads. Of a video frames are chosen 
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +22,7 @@ from pipeline.images.colour import is_colour, srgb
 from pipeline.images.context import instance_ref, study_context
 from pipeline.images.decode import Declared, declared_pixels, stored_values
 from pipeline.images.frame_times import frame_times
+from pipeline.images.functional_groups import as_frames
 from pipeline.images.grey import display
 from pipeline.images.headers import Header, integer, items, text
 from pipeline.images.kinds import in_words, kind_of
@@ -50,6 +52,8 @@ STILL_LIMITS = ImageLimits(min_side=64, max_pixels=1 << 50)
 """Frames are read one by one: how many there are bounds nothing."""
 _TO_BE_MENDED = frozenset({"no-video-decoder", "decoder-died", "decoder-slow"})
 """What an installation or another version may mend; every other reason lies in the file."""
+_EMPTY = frozenset({"constant", "blank"})
+"""Why a frame shows nothing where others of its instance may."""
 _UPRIGHT = frozenset({Kind.FILM, Kind.MAMMOGRAM})
 """Kinds whose Patient Orientation says how a picture lies in the patient."""
 
@@ -169,8 +173,10 @@ def _shown(
     declared = declared_pixels(header, STILL_LIMITS)
     times = frame_times(header.dataset, declared.frames) if accepted.rate else None
     chosen = by_time(times, accepted.rate, room) if times else evenly(declared.frames, room)
-    pictures = [_picture(header, declared, frame, longest_side) for frame in chosen]
+    pictures, empty = _of_frames(header, declared, chosen, longest_side)
     what, told = in_words(header.dataset), []
+    if empty:
+        told.append(Remark("frames-empty", f"{empty} frames of {what} that were chosen show nothing"))
     if len(pictures) < declared.frames:
         told.append(
             Remark("frames-shown", f"{len(pictures)} of {declared.frames} frames of {what} were shown")
@@ -216,10 +222,32 @@ def _of_video(
     return images, told
 
 
+def _of_frames(
+    header: Header, declared: Declared, chosen: Sequence[int], longest_side: int
+) -> tuple[list[StudyImage], int]:
+    """The frames ``chosen``, and how many of them show nothing: the ends of a tomogram, a clip that begins black.
+
+    Raises FailStudy as ``_picture``, and where no frame shows anything.
+    """
+    pictures: list[StudyImage] = []
+    empty: list[FailStudy] = []
+    for frame, seen in zip(chosen, as_frames(header.dataset, chosen), strict=True):
+        try:
+            pictures.append(_picture(replace(header, dataset=seen), declared, frame, longest_side))
+        except FailStudy as error:
+            if error.code not in _EMPTY:
+                raise
+            empty.append(error)
+    if not pictures:
+        raise empty[0]
+    return pictures, len(empty)
+
+
 def _picture(header: Header, declared: Declared, frame: int, longest_side: int) -> StudyImage:
     """One frame decoded and brought to working size. Raises FailStudy with the reason."""
     dataset = header.dataset
-    size = working_size(declared.rows, declared.columns, pixel_aspect(dataset), longest_side)
+    aspect = 1.0 if kind_of(dataset) is Kind.OCT else pixel_aspect(dataset)
+    size = working_size(declared.rows, declared.columns, aspect, longest_side)
     if is_colour(declared):
         turn, pixels = Turn(), _colours(header, declared, frame, size)
     else:

@@ -210,3 +210,62 @@ def test_clips_of_one_study_share_what_the_model_reads(tmp_path: Path) -> None:
     few = prepared(clips, (Accepts(Kind.CINE, most=2),))
     assert [image.frame for image in few.images] == [4, 4]
     assert [one.code for one in few.left_out] == ["over-limit"]
+
+
+def grouped(**said: object) -> Dataset:
+    """A functional group: each name a sequence of one item with these attributes."""
+    group = Dataset()
+    for sequence, attributes in said.items():
+        item = Dataset()
+        for keyword, value in attributes.items():  # type: ignore[attr-defined]
+            setattr(item, keyword, value)
+        setattr(group, sequence, [item])
+    return group
+
+
+@pytest.mark.parametrize("suffix", ["12.1.1", "77.1.5.4", "13.1.3"])
+def test_a_frame_is_shown_in_the_window_of_its_own_group(suffix: str, tmp_path: Path) -> None:
+    """PS3.3 C.11.2.1.2.1: of width 101 around 50.5 the value 0 is black, 50 the middle and 100 white; the shared group
+    shows twice that range, the header none.
+    """
+    path = clip(tmp_path / "a.dcm", suffix, 3)
+    dataset = dcmread(path)
+    dataset.SharedFunctionalGroupsSequence = [
+        grouped(
+            FrameVOILUTSequence={"WindowCenter": 100.5, "WindowWidth": 201},
+            PixelMeasuresSequence={"PixelSpacing": [0.004, 0.012]},
+        )
+    ]
+    own = grouped(FrameVOILUTSequence={"WindowCenter": 50.5, "WindowWidth": 101})
+    dataset.PerFrameFunctionalGroupsSequence = [Dataset(), own, Dataset()]
+    dataset.save_as(path)
+    kinds = tuple(Accepts(kind, most=3) for kind in (Kind.CINE, Kind.OCT, Kind.TOMOSYNTHESIS))
+    images = prepared([path], kinds).images
+    stored = np.linspace(0, 200, 96, dtype=np.uint8)[::24]
+    shown = [image.pixels[:: image.pixels.shape[0] // 4, -1][:4] for image in images]
+    if suffix == "77.1.5.4":
+        assert [image.pixels.shape for image in images] == [(96, 128)] * 3, "a section of an eye as it is stored"
+        for pixels, top in zip(shown, (200, 100, 200), strict=True):
+            assert np.abs(pixels - np.clip(stored / top, 0, 1)).max() < 0.01
+    assert [image.spacing_mm for image in images] == [(0.004, 0.012)] * 3
+    assert images[0].pixels.max() > 0.99
+    assert images[1].pixels.mean() > 1.3 * images[0].pixels.mean()
+
+
+def test_empty_frames_do_not_spoil_an_instance(tmp_path: Path) -> None:
+    """The ends of a tomogram hold no counts, a clip begins black."""
+    path = clip(tmp_path / "a.dcm", "3.1", 5)
+    dataset = dcmread(path)
+    pixels = dataset.pixel_array.copy()
+    pixels[[0, 4]] = 0
+    dataset.PixelData = pixels.tobytes()
+    dataset.save_as(path)
+    shown = prepared([path], CLIPS)
+    assert [image.frame for image in shown.images] == [1, 2, 3]
+    assert [one.message for one in shown.remarks if one.code == "frames-empty"] == [
+        "2 frames of an ultrasound clip that were chosen show nothing"
+    ]
+    dataset.PixelData = bytes(pixels.size)
+    dataset.save_as(path)
+    with pytest.raises(FailStudy, match="same value"):
+        prepared([path], CLIPS)
