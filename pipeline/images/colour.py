@@ -16,8 +16,10 @@ from pipeline.images.headers import Elements, Header, as_pydicom, items, numbers
 from pipeline.images.limits import ImageLimits
 
 PALETTE = "PALETTE COLOR"
-_RGB_FROM_CODEC = frozenset({"RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT"})
+_RGB_FROM_CODEC = frozenset({"RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT", "XYB"})
 _STORED = frozenset({"RGB", "YBR_FULL", "YBR_FULL_422"})
+_UNDOING = frozenset(f"1.2.840.10008.1.2.4.{number}" for number in (50, 51, 111, 112))
+"""JPEG, and JPEG XL that is one or may have lost something (PS3.5 A.4.1, A.4.14)."""
 MOST_PROFILE = 4 << 20
 """Bytes of an ICC profile; those of cameras and scanners have some kilobytes."""
 
@@ -70,9 +72,10 @@ def _three_channels(
 
 
 def _undone(header: Header, declared: Declared) -> bool:
-    """Whether the codec has given RGB: JPEG from its YCbCr, JPEG 2000 from its own; JPEG-LS and lossless as stored."""
-    lossy_jpeg = header.transfer_syntax in ("1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51")
-    return lossy_jpeg or declared.photometric in ("YBR_ICT", "YBR_RCT")
+    """Whether the codec has given RGB: JPEG and JPEG XL from theirs, JPEG 2000 from its own; JPEG-LS and what is
+    lossless as stored.
+    """
+    return header.transfer_syntax in _UNDOING or declared.photometric in ("YBR_ICT", "YBR_RCT", "XYB")
 
 
 def from_ybr(ybr: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:

@@ -8,6 +8,7 @@ import io
 from pathlib import Path
 from typing import Any
 
+import imagecodecs
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -18,6 +19,7 @@ from PIL import Image, ImageCms
 from pydicom import dcmread
 from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.encaps import encapsulate
 from pydicom.pixels.processing import apply_color_lut
 from pydicom.uid import UID, ExplicitVRLittleEndian
 
@@ -185,6 +187,38 @@ def test_other_colours_are_refused_by_name(photometric: str, tmp_path: Path) -> 
         shown(tmp_path / "one.dcm")
     assert refused.value.code == "unsupported-colour"
     assert "Doe" not in refused.value.message
+
+
+def fresh_colours() -> npt.NDArray[np.uint8]:
+    y, x = np.mgrid[:64, :64].astype(np.uint8)
+    return np.stack([x * 3, y * 3, np.full_like(x, 90)], axis=-1)
+
+
+@pytest.mark.parametrize(
+    ("number", "photometric"),
+    [(111, "YBR_FULL_422"), (111, "YBR_FULL"), (112, "XYB"), (110, "RGB")],
+)
+def test_a_jpeg_xl_gives_red_green_and_blue(number: int, photometric: str, tmp_path: Path) -> None:
+    """Its stream says how its colours are stored, whatever the header calls that (PS3.5 8.2.15)."""
+    drawn = fresh_colours()
+    if number == 111:
+        jpeg = imagecodecs.jpeg8_encode(drawn, level=95)
+        frame, expected = imagecodecs.jpegxl_encode_jpeg(jpeg), imagecodecs.jpeg8_decode(jpeg)
+    else:
+        frame = imagecodecs.jpegxl_encode(drawn, **({"lossless": True} if number == 110 else {"distance": 1}))
+        expected = drawn if number == 110 else imagecodecs.jpegxl_decode(frame)
+    write(tmp_path / "one.dcm", drawn, photometric)
+    dataset = dcmread(tmp_path / "one.dcm")
+    dataset.Rows = dataset.Columns = 64
+    known = b"1.2.840.10008.1.2.4.201"  # as long as those that pydicom does not write
+    dataset.file_meta.TransferSyntaxUID = UID(known.decode())
+    dataset.PixelData = encapsulate([bytes(frame)])
+    dataset["PixelData"].VR = "OB"
+    dataset.save_as(tmp_path / "one.dcm")
+    content = (tmp_path / "one.dcm").read_bytes().replace(known, known[:-3] + str(number).encode())
+    (tmp_path / "one.dcm").write_bytes(content)
+    assert np.abs(expected.astype(int) - drawn).max() < 40
+    assert np.array_equal(shown(tmp_path / "one.dcm"), expected)
 
 
 def write(
