@@ -24,7 +24,7 @@ def as_frames(dataset: Elements, frames: Sequence[int]) -> list[Elements]:
     if isinstance(dataset, FrameElements) or not (shared or each):
         return [dataset] * len(frames)
     return [
-        FrameElements(dataset, _said((*shared, *each[frame : frame + 1]))) if 0 <= frame else dataset
+        FrameElements(dataset, _said((*shared, *each[frame : frame + 1]))) if frame >= 0 else dataset
         for frame in frames
     ]
 

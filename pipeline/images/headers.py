@@ -58,7 +58,7 @@ class RuledElements:
 
 @dataclass(frozen=True, slots=True)
 class FrameElements:
-    """A data set as one of its frames sees it: what the frame's functional groups say stands before the header's own."""
+    """A data set as one of its frames sees it: what its functional groups say stands before the header's own."""
 
     header: Dataset | StoredElements | RuledElements
     puts: Mapping[str, tuple[object, ...]]
@@ -219,6 +219,8 @@ def items(dataset: Elements, keyword: str) -> tuple[Dataset, ...]:
 
 def decided_by(dataset: Elements, keyword: str) -> str:
     """The site's rule that stands for an attribute of the header ("rule 2"), "" where the header itself does."""
+    if isinstance(dataset, FrameElements):
+        dataset = dataset.header
     ruled = isinstance(dataset, RuledElements) and keyword in dataset.puts
     return dataset.rule.partition(":")[0] if ruled and isinstance(dataset, RuledElements) else ""
 

@@ -29,14 +29,16 @@ _CLASSES: Mapping[str, tuple[Kind, str]] = {
             "13.1.2": "a cone-beam CT",
         },
         Kind.CINE: {
-            "3": "an ultrasound clip", "3.1": "an ultrasound clip", "12.1": "an angiogram", "12.1.1": "an angiogram", "12.2": "a fluoroscopy",
-            "12.2.1": "a fluoroscopy", "12.3": "a biplane angiogram",
+            "3": "an ultrasound clip", "3.1": "an ultrasound clip", "12.1": "an angiogram",
+            "12.1.1": "an angiogram", "12.2": "a fluoroscopy", "12.2.1": "a fluoroscopy", "12.3": "a biplane angiogram",
         },
         Kind.ULTRASOUND: {
-            "6": "an ultrasound picture", "6.1": "an ultrasound picture", "6.2": "an ultrasound volume", "6.3": "a photoacoustic image",
+            "6": "an ultrasound picture", "6.1": "an ultrasound picture", "6.2": "an ultrasound volume",
+            "6.3": "a photoacoustic image",
         },
         Kind.PHOTOGRAPH: {
-            "77.1": "a photograph", "77.2": "a photograph", "77.1.1": "an endoscopic picture", "77.1.2": "a microscopic picture", "77.1.3": "a microscopic picture",
+            "77.1": "a photograph", "77.2": "a photograph", "77.1.1": "an endoscopic picture",
+            "77.1.2": "a microscopic picture", "77.1.3": "a microscopic picture",
             "77.1.4": "a photograph", "77.1.7": "a dermoscopic picture", "77.1.8": "a microscopic picture",
         },
         Kind.VIDEO: {

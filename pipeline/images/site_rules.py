@@ -15,7 +15,7 @@ from pipeline.accepts import MODALITIES, Kind
 from pipeline.errors import ConfigurationError
 from pipeline.images.body_parts import part_called, terms
 from pipeline.images.choose import refuse_unpresentable
-from pipeline.images.headers import Elements, Header, RuledElements, text, texts
+from pipeline.images.headers import Elements, FrameElements, Header, RuledElements, text, texts
 from pipeline.images.kinds import SECONDARY_CAPTURE, kind_of
 from pipeline.study import LeftOutReason, Remark
 
@@ -83,7 +83,7 @@ def ruled(header: Header, rules: Sequence[SiteRule]) -> tuple[Header, SiteRule |
         return header, None
     said = cache(partial(texts, dataset))
     rule = next((one for one in rules if one.holds(said)), None)
-    if rule is None or isinstance(dataset, RuledElements):
+    if rule is None or isinstance(dataset, RuledElements | FrameElements):
         return header, rule
     puts = _puts(dataset, dict(rule.says))
     return (replace(header, dataset=RuledElements(dataset, puts, str(rule))) if puts else header), rule

@@ -244,7 +244,9 @@ def test_a_frame_is_shown_in_the_window_of_its_own_group(suffix: str, tmp_path: 
     stored = np.linspace(0, 200, 96, dtype=np.uint8)[::24]
     shown = [image.pixels[:: image.pixels.shape[0] // 4, -1][:4] for image in images]
     if suffix == "77.1.5.4":
-        assert [image.pixels.shape for image in images] == [(96, 128)] * 3, "a section of an eye as it is stored"
+        assert [image.pixels.shape for image in images] == [(96, 128)] * 3, (
+            "a section of an eye as it is stored"
+        )
         for pixels, top in zip(shown, (200, 100, 200), strict=True):
             assert np.abs(pixels - np.clip(stored / top, 0, 1)).max() < 0.01
     assert [image.spacing_mm for image in images] == [(0.004, 0.012)] * 3

@@ -185,6 +185,73 @@ def test_parts_of_one_level_are_joined(tmp_path: Path) -> None:
     (level,) = levels(*parts[::-1])
     assert np.array_equal(thumbnail(level, 256), whole)
 
+    with pytest.raises(SkipStudy, match="parts of a level are missing"):
+        shown(parts[1])  # its ten tiles would lie six places too early in a sparse one
+
+
+def fluorescent(path: Path, shift: float, paths: int = 1, name: str = "1", **more: object) -> Path:
+    """256 pixels of 16 bits in four times four tiles: dark, and a bright disc around (64, 64 + ``shift``)."""
+    write_level(path, np.zeros((256, 256, 3), np.uint8), form="native", microns=1.0)
+    dataset = dcmread(path)
+    y, x = np.mgrid[:256, :256]
+    disc = (np.hypot(y - 64, x - 64 - shift) < 50) * 3000 + 100 + x
+    tiles = [disc[r : r + 64, c : c + 64] for r in range(0, 256, 64) for c in range(0, 256, 64)]
+    dataset.PixelData = b"".join(np.stack(tiles).astype("<u2").tobytes() for _ in range(paths))
+    dataset["PixelData"].VR = "OW"
+    dataset.NumberOfFrames, dataset.NumberOfOpticalPaths = 16 * paths, paths
+    dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
+    del dataset.PlanarConfiguration
+    dataset.BitsAllocated = dataset.BitsStored = 16
+    dataset.HighBit = 15
+    first = dataset.OpticalPathSequence[0]
+    first.OpticalPathIdentifier = name
+    dataset.OpticalPathSequence = [first] * paths
+    for keyword, value in more.items():
+        setattr(dataset, keyword, value)
+    dataset.save_as(path)
+    return path
+
+
+def test_a_fluorescent_slide_is_shown_in_its_own_range_on_black(tmp_path: Path) -> None:
+    image_set = shown(fluorescent(tmp_path / "a.dcm", 0, paths=2))
+    small, *tiles = image_set.images
+    assert small.pixels[64, 64].min() > 0.9
+    assert small.pixels[200, 200].max() < 0.15, "the ground is dark"
+    assert [one.frame for one in tiles] == [1, 4, 5], "where the disc is, of the first optical path"
+    told = {one.code: one.message for one in image_set.remarks}
+    assert "in grey values" in told["slide-grey"]
+    assert "one of 2 optical paths" in told["slide-path"]
+
+
+def test_small_picture_and_tiles_are_of_one_optical_path(tmp_path: Path) -> None:
+    """Scanners that write an instance for each fluorochrome: same series, same size, other light."""
+    both = [
+        fluorescent(tmp_path / f"{name}.dcm", 100 * (name == "b"), name=name, SOPInstanceUID=f"2.25.{number}")
+        for number, name in enumerate("ba", 1)
+    ]
+    image_set = shown(*both)
+    assert len({one.ref for one in image_set.images}) == 1
+    assert [one.code for one in image_set.left_out] == ["other-series"]
+
+
+def test_two_pyramids_of_one_series_are_two_slides(tmp_path: Path) -> None:
+    """PS3.3 C.7.6.27: levels of one Pyramid UID belong together; a level of another is of another piece of glass."""
+    paths = [
+        write_level(
+            tmp_path / f"{name}{scale}.dcm", drawn(512 // scale, scale), microns=scale,
+            PyramidUID=f"2.25.{ord(name)}",
+        )
+        for name in "ab"
+        for scale in (1, 4)
+    ]  # fmt: skip
+    first, second = ([uid_of(path) for path in paths[begin : begin + 2]] for begin in (0, 2))
+    held = [image.ref.sop_instance_uid for image in shown(*paths).images]
+    assert [sum(one in of for one in held) for of in (first, second)] == [3, 2]
+
+
+def uid_of(path: Path) -> str:
+    return str(dcmread(path, stop_before_pixels=True).SOPInstanceUID)
+
 
 def test_of_several_focal_planes_the_middle_one_is_read(tmp_path: Path) -> None:
     path = write_level(tmp_path / "a.dcm", np.zeros((128, 128, 3), np.uint8), form="native")

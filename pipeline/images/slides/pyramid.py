@@ -32,7 +32,9 @@ class Level:
 
     ``rows`` and ``columns`` are those of the whole level (Total Pixel Matrix), ``spacing_mm`` (between rows, between
     columns). ``tiles`` int32 [tiles, 4]: part (index into ``parts``), frame (from 0), and row and column of the first
-    pixel in the level (from 0), row by row. Every tile has the size that ``declared`` says.
+    pixel in the level (from 0), row by row. Every tile has the size that ``declared`` says. ``path`` names the optical
+    path that is read, of ``paths``. ``grey`` are the stored values that are shown black and white where the tiles are
+    grey (fluorescence), known once some were read.
     """
 
     parts: tuple[Header, ...]
@@ -41,6 +43,9 @@ class Level:
     columns: int
     spacing_mm: tuple[float, float]
     tiles: NDArray[np.int32]
+    path: str = ""
+    paths: int = 1
+    grey: tuple[float, float] | None = None
 
     @property
     def microns(self) -> float:
@@ -89,6 +94,8 @@ def _level(parts: Sequence[Header]) -> Level:
     if not 0 < rows <= MOST_SIDE or not 0 < columns <= MOST_SIDE:
         raise FailStudy("slide-size", "the header does not say how large the slide is (Total Pixel Matrix)")
     frames = [one.frames for one in declared]
+    if _is_partial(parts, frames):
+        raise FailStudy("slide-tiles", "parts of a level are missing (Concatenation)")
     if sum(frames) > MOST_TILES:
         raise FailStudy("too-large", f"a level of {sum(frames)} tiles")
     shared = (items(first, "SharedFunctionalGroupsSequence") or (Dataset(),))[0]
@@ -99,8 +106,26 @@ def _level(parts: Sequence[Header]) -> Level:
     inside = (places[:, 2] < rows) & (places[:, 3] < columns) & (places[:, 2:] >= 0).all(axis=1)
     if not inside.any():
         raise FailStudy("slide-tiles", "no tile lies inside the slide")
+    optical = items(first, "OpticalPathSequence")
     return Level(
-        tuple(parts), declared[0], rows, columns, _spacing(first, shared, rows, columns), places[inside]
+        tuple(parts), declared[0], rows, columns, _spacing(first, shared, rows, columns), places[inside],
+        _named(optical[0]) if optical else "", max(1, len(optical)),
+    )  # fmt: skip
+
+
+def _named(optical: Dataset) -> str:
+    """An optical path by what tells it from those of other instances: its identifier is unique in its own alone."""
+    told = ("OpticalPathIdentifier", "IlluminationWaveLength", "OpticalPathDescription")
+    return "\\".join(text(optical, one) for one in told)
+
+
+def _is_partial(parts: Sequence[Header], frames: Sequence[int]) -> bool:
+    """Whether parts of a concatenation are not there, by what each says of its place (PS3.3 C.7.6.16.2.2.4)."""
+    told = [integer(one.dataset, "ConcatenationFrameOffsetNumber") for one in parts]
+    begins = [sum(frames[:number]) for number in range(len(parts))]
+    total = integer(parts[0].dataset, "InConcatenationTotalNumber") or len(parts)
+    return total != len(parts) or any(
+        one not in (None, begin) for one, begin in zip(told, begins, strict=True)
     )
 
 

@@ -1,6 +1,7 @@
 """A slide as pictures for a model: all of it small, then tiles with tissue of the level nearest to what it wants."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,9 +20,17 @@ from pipeline.images.rejection import rejected
 from pipeline.images.sampling import evenly
 from pipeline.images.scale import working_size
 from pipeline.images.slides.pyramid import Level, levels_of
-from pipeline.images.slides.tile_reading import Picture, level_for, thumbnail, tile_picture, tissue
+from pipeline.images.slides.tile_reading import (
+    Picture,
+    level_for,
+    thumbnail,
+    tile_picture,
+    tissue,
+    with_range,
+)
 from pipeline.study import FetchedStudy, ImageSet, LeftOut, LeftOutReason, Remark, StudyContext, StudyImage
 
+_OTHER_PATH = "another optical path of the slide is shown to the model"
 LEAST_TISSUE = 0.25
 """The part of a tile that shows tissue, for one that is shown."""
 USUAL_MICRONS = 1.0
@@ -49,12 +58,13 @@ def prepare_slides(
     remarks = study_remarks(study, read)
     unused = list(read.left_out)
     out = rejected(headers)
-    slides: dict[str, list[Header]] = {}
+    slides: dict[tuple[str, str], list[Header]] = {}
     for header in headers:
         uid = text(header.dataset, "SOPInstanceUID")
         reason = Reason(LeftOutReason.REJECTED, out[uid]) if out.get(uid) else _unaccepted(header, accepts)
         if reason is None:
-            slides.setdefault(text(header.dataset, "SeriesInstanceUID"), []).append(header)
+            key = text(header.dataset, "SeriesInstanceUID"), text(header.dataset, "PyramidUID")
+            slides.setdefault(key, []).append(header)
         else:
             unused.append(LeftOut(uid, reason.code, reason.message))
     images: list[StudyImage] = []
@@ -63,6 +73,7 @@ def prepare_slides(
         accepted = _accepting(series[0], accepts)
         assert accepted is not None
         levels, left_out = levels_of(series)
+        levels, others = one_path(levels)
         unused += [
             LeftOut(text(one.dataset, "SOPInstanceUID"), why.code, why.message) for one, why in left_out
         ]
@@ -73,7 +84,8 @@ def prepare_slides(
         try:
             shown, told = _pictures(levels, accepted, share, longest_side)
             images += shown
-            remarks += (told,)
+            remarks += told
+            unused += [LeftOut(*_named(header), _OTHER_PATH) for level in others for header in level.parts]
         except FailStudy as error:
             failures.append(error)
             parts = [header for level in levels for header in level.parts]
@@ -109,6 +121,19 @@ def _unaccepted(header: Header, accepts: Sequence[Accepts]) -> Reason | None:
     return refuse_unpresentable(header.dataset)
 
 
+def one_path(levels: Sequence[Level]) -> tuple[tuple[Level, ...], tuple[Level, ...]]:
+    """The levels of the optical path that is shown, and those of others: the path that the coarsest level has."""
+    path = levels[-1].path if levels else ""
+    return (
+        tuple(level for level in levels if level.path == path),
+        tuple(level for level in levels if level.path != path),
+    )
+
+
+def _named(header: Header) -> tuple[str, str]:
+    return text(header.dataset, "SOPInstanceUID"), LeftOutReason.OTHER_SERIES
+
+
 def _over_limit(header: Header) -> LeftOut:
     uid = text(header.dataset, "SOPInstanceUID")
     return LeftOut(uid, ENOUGH.code, ENOUGH.message)
@@ -116,20 +141,31 @@ def _over_limit(header: Header) -> LeftOut:
 
 def _pictures(
     levels: Sequence[Level], accepted: Accepts, most: int, longest_side: int
-) -> tuple[list[StudyImage], Remark]:
-    """The small picture and the tiles, at most ``most`` together."""
-    of = level_for(levels, longest_side)
+) -> tuple[list[StudyImage], tuple[Remark, ...]]:
+    """The small picture and the tiles, at most ``most`` together, and what is said of them."""
+    of = with_range(level_for(levels, longest_side))
     small = thumbnail(of, longest_side)
     level = nearest(levels, accepted.microns or USUAL_MICRONS)
+    level = replace(level, grey=of.grey)
     images = [_small(of, small)]
     first = images[0]
-    found = tiles_with_tissue(level, tissue(small))
+    found = tiles_with_tissue(level, tissue(small, dark=level.grey is not None))
     # no second picture of the same frame of the same instance
     found = [one for one in found if (_ref(level, one), int(level.tiles[one, 1])) != (first.ref, first.frame)]
     chosen = [found[place] for place in evenly(len(found), most - 1)] if most > 1 else []
     images += [_tile(level, number, longest_side) for number in chosen]
     many = f"{len(chosen)} of {len(found)} tiles with tissue at {level.microns:.2f} micrometres a pixel"
-    return images, Remark("slide-shown", f"of a slide all of it small and {many} were shown")
+    told = [Remark("slide-shown", f"of a slide all of it small and {many} were shown")]
+    if level.grey is not None:
+        low, high = level.grey
+        told.append(
+            Remark(
+                "slide-grey", f"a slide in grey values was shown from {low:.4g} to {high:.4g}, not in colours"
+            )
+        )
+    if level.paths > 1:
+        told.append(Remark("slide-path", f"one of {level.paths} optical paths of a slide was shown"))
+    return images, tuple(told)
 
 
 def nearest(levels: Sequence[Level], microns: float) -> Level:

@@ -6,6 +6,7 @@ left of the reduction is an average over whole cells of the level, so that tiles
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from itertools import chain, groupby
 from operator import itemgetter
 
@@ -16,9 +17,10 @@ from PIL import Image
 from pipeline.errors import FailStudy
 from pipeline.images import decoder_process
 from pipeline.images.colour import in_srgb, is_colour, rgb
-from pipeline.images.decode import compressed_frames
+from pipeline.images.decode import compressed_frames, stored_values
 from pipeline.images.decoder_program import packed
 from pipeline.images.headers import numbers
+from pipeline.images.sampling import evenly
 from pipeline.images.slides.pyramid import TILE_LIMITS, Level
 
 Picture = NDArray[np.uint8]
@@ -30,6 +32,8 @@ _GLASS = 200
 """Glass is at least so bright."""
 _SCALES = (8, 4, 2)
 _WHITE = (255, 255, 255)
+_SAMPLED, _GREY_PERCENTILES = 64, (0.5, 99.8)
+"""Tiles of a grey level that the range is taken from, and what part of their values is shown black and white."""
 THREADS = 2
 AT_ONCE = 32
 """Tiles that one request to a decoder's process has."""
@@ -90,21 +94,50 @@ def tile_picture(level: Level, number: int) -> Picture:
     return picture[: level.rows - row, : level.columns - column]
 
 
-def tissue(small: Picture) -> NDArray[np.bool_]:
+def with_range(level: Level) -> Level:
+    """A level of grey tiles with the range of values that it is shown in, by some of its tiles; another as it is.
+
+    Raises FailStudy: "blank" where nearly every value is the same, and as ``stored_values``.
+    """
+    if is_colour(level.declared):
+        return level
+    sample = []
+    for number in evenly(len(level.tiles), _SAMPLED):
+        part, frame = (int(one) for one in level.tiles[number, :2])
+        sample.append(stored_values(level.parts[part], level.declared, frame, TILE_LIMITS)[::4, ::4].ravel())
+    low, high = (float(one) for one in np.percentile(np.concatenate(sample), _GREY_PERCENTILES))
+    if low >= high:
+        raise FailStudy("blank", "nearly every value of the slide is the same")
+    return replace(level, grey=(low, high))
+
+
+def _in_grey(level: Level, stored: NDArray[np.integer]) -> Picture:
+    low, high = level.grey or (0.0, float((1 << level.declared.bits_stored) - 1))
+    shown = np.rint(np.clip((stored.astype(np.float32) - low) / (high - low), 0, 1) * 255).astype(np.uint8)
+    if level.declared.photometric == "MONOCHROME1":
+        shown = 255 - shown
+    return np.repeat(shown[..., None], 3, axis=-1)
+
+
+def tissue(small: Picture, *, dark: bool = False) -> NDArray[np.bool_]:
     """Where a small picture of a slide shows something else than glass, [rows, columns].
 
-    Glass is the median of what is bright, white where hardly anything is.
+    Glass is the median of what is bright, white where hardly anything is; on a ``dark`` ground (fluorescence) black.
     """
+    if dark:
+        return np.asarray(small.max(axis=-1) > TISSUE_DIFFERENCE)
     bright = small.min(axis=-1) >= _GLASS
     glass = np.median(small[bright], axis=0) if bright.mean() > 0.02 else np.array(_WHITE)
     return np.asarray(np.abs(small.astype(np.int16) - glass).max(axis=-1) > TISSUE_DIFFERENCE)
 
 
 def absent(level: Level) -> tuple[int, int, int]:
-    """What is shown where a slide has no tile: Recommended Absent Pixel CIELab Value (PS3.3 C.10.7.1.1), else white."""
+    """What is shown where a slide has no tile: Recommended Absent Pixel CIELab Value (PS3.3 C.10.7.1.1), else white,
+    of a grey one black.
+    """
     lab = numbers(level.parts[0].dataset, "RecommendedAbsentPixelCIELabValue")
     if len(lab) != 3:
-        return _WHITE
+        return _WHITE if is_colour(level.declared) else (0, 0, 0)
     lightness, a, b = lab[0] / 65535 * 100, lab[1] / 65535 * 255 - 128, lab[2] / 65535 * 255 - 128
     return _WHITE if lightness > 95 and max(abs(a), abs(b)) < 5 else _of_lab(lightness, a, b)
 
@@ -136,7 +169,7 @@ def _stored(level: Level, part: int, frame: int) -> Picture:
     """One tile as RGB before any colour profile."""
     header, declared = level.parts[part], level.declared
     if not is_colour(declared):
-        raise FailStudy("unsupported-colour", "a slide in grey values of several channels is not read")
+        return _in_grey(level, stored_values(header, declared, frame, TILE_LIMITS))
     return rgb(header, declared, frame, TILE_LIMITS)
 
 
