@@ -28,13 +28,23 @@ Json = Annotated[
 Verbose = Annotated[
     bool, typer.Option("--verbose", "-v", help="Log what happens to standard error, without identifiers")
 ]
+
+
+def _day(text: str) -> datetime:
+    """The day as YYYY-MM-DD. Raises BadParameter for anything else."""
+    try:
+        return datetime.strptime(text, "%Y-%m-%d")  # noqa: DTZ007 - days of studies have no zone
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is no day: write it as 2026-01-31") from None
+
+
 Since = Annotated[
     datetime | None,
-    typer.Option("--since", formats=["%Y-%m-%d"], metavar="YYYY-MM-DD", help="First study date, inclusive"),
+    typer.Option("--since", parser=_day, metavar="YYYY-MM-DD", help="First study date, inclusive"),
 ]
 Until = Annotated[
     datetime | None,
-    typer.Option("--until", formats=["%Y-%m-%d"], metavar="YYYY-MM-DD", help="Last study date, inclusive"),
+    typer.Option("--until", parser=_day, metavar="YYYY-MM-DD", help="Last study date, inclusive"),
 ]
 ArchiveName = Annotated[
     str, typer.Option("--archive", "-a", metavar="NAME", help="Name of an [archives.NAME] table")

@@ -67,7 +67,12 @@ def show_status(settings: Settings, wanted: StatusFilter, *, identify: bool, as_
     if received and not asked:
         _show_received(received)
     if not counts:
-        sys.stdout.write("the ledger has no such study\n")
+        narrowed = wanted != StatusFilter()
+        sys.stdout.write(
+            "the ledger has no such study\n"
+            if narrowed
+            else "the ledger holds no study yet: see `firstread run`\n"
+        )
         _show_away(away)
         _show_watch(uncovered, health)
         return

@@ -158,7 +158,10 @@ class FolderStudies:
     def _look(self) -> None:
         """Bring the index up to date. Raises ConfigurationError where there is no folder."""
         if not self._root.is_dir():
-            raise ConfigurationError("archive-path", "path of a folder archive must be a folder that exists")
+            raise ConfigurationError(
+                "archive-path",
+                f"[archives.{self.name}] path: there is no folder {self._root} on this machine",
+            )
         with self._lock:
             entries: dict[Path, _Entry] = {}
             unlisted: Counter[str] = Counter()

@@ -86,7 +86,8 @@ def _refuse(request: Request, error: Exception) -> Response:
     headers = error.headers if isinstance(error, HTTPException) else None
     message = _MESSAGES.get(status, "This request cannot be answered.")
     if request.url.path == PREFIX or request.url.path.startswith(f"{PREFIX}/"):
-        return outcome(status, _CODES.get(status, "processing"), message, headers)
+        asked = f"{message} What there is: {PREFIX}/metadata" if status == 404 else message
+        return outcome(status, _CODES.get(status, "processing"), asked, headers)
     answer = message_page(status, message)
     answer.headers.update(headers or {})
     return answer

@@ -52,6 +52,7 @@ def test_the_commands_of_a_site(work_url: str, prefect_url: str, tmp_path: Path)
     write_site(tmp_path, work_url, {"main": {"kind": "folder", "path": str(films)}}, serve={"port": port})
     upgraded = firstread("db", "upgrade", cwd=tmp_path)
     assert upgraded.returncode == 0, upgraded.stderr
+    assert "holds no study yet" in firstread("status", cwd=tmp_path).stdout
     for command in (*readme.commands("firstread"), *readme.commands("firstread", TASKS)):
         if command[1] == "serve":
             _serve(command, tmp_path, port)

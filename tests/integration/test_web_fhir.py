@@ -240,6 +240,7 @@ def test_every_refusal_is_an_operation_outcome(rest_site: Site) -> None:
             answer = client.request(method, path, content=content, headers={"content-type": "text/plain"})
             assert checked(answer, status)["issue"][0]["code"] == code, path
             assert status != 405 or "GET" in answer.headers["allow"]
+        assert "/fhir/metadata" in client.get("/fhir").json()["issue"][0]["diagnostics"]
 
 
 LISTED = [

@@ -73,6 +73,7 @@ def test_wrong_options_are_usage_errors(arguments: list[str], capsys: pytest.Cap
     shown = capsys.readouterr()
     assert json.loads(shown.out.splitlines()[-1])["error"]["code"] == "usage"
     assert "--help`" in shown.err
+    assert ("write it as 2026-01-31" in shown.err) is ("junk" in arguments)
 
 
 def test_dates_the_wrong_way_round_are_refused(

@@ -162,7 +162,7 @@ def test_odd_folder_entries_are_left_alone(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_is_not_there_is_a_configuration_error(tmp_path: Path) -> None:
-    with archive(tmp_path / "none") as disk, pytest.raises(ConfigurationError, match="archive-path"):
+    with archive(tmp_path / "none") as disk, pytest.raises(ConfigurationError, match="/none on this"):
         list(disk.find(StudyQuery()))
 
 
