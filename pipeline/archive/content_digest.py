@@ -8,12 +8,13 @@ Where the bytes are no data set, it is over the bytes.
 import hashlib
 import struct
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from pathlib import Path
 
 from pipeline.archive.elements import (
     EXPLICIT_LITTLE,
     IMPLICIT_LITTLE,
+    LONGEST_VALUE,
     NO_TAG,
     PIXEL_DATA,
     DataElement,
@@ -25,10 +26,10 @@ from pipeline.archive.elements import (
     is_only_padding,
     sniff,
 )
-from pipeline.archive.file_meta import LONGEST_META, PREAMBLE, TRANSFER_SYNTAX, meta_elements, meta_end
+from pipeline.archive.file_meta import LONGEST_META, PREAMBLE, TRANSFER_SYNTAX, meta_group
 from pipeline.archive.guarded_file import GuardedFile
 from pipeline.archive.uids import clean_uid
-from pipeline.element_encoding import ITEM, ITEM_END, SEQUENCE_END, UNDEFINED
+from pipeline.element_encoding import ITEM, ITEM_END, SEQUENCE_END, SHORT_VRS, UNDEFINED
 
 DEFLATED = "1.2.840.10008.1.2.1.99"
 
@@ -45,6 +46,8 @@ _WORD_BYTES = {
 """Words whose bytes the file's order turns about (PS3.5 section 7.3)."""
 
 _LEAF = struct.Struct("<IBQ").pack
+_SHORT_HEADER = struct.Struct("<HH2sH").unpack_from
+_GROUP_2, _GROUP_OF_PIXELS = 2, PIXEL_DATA >> 16
 _PLAIN_VRS = frozenset(b"AE AS CS DA DS DT IS LO LT PN SH ST TM UI UC UR UT OB".split())
 """No words, and nothing nested."""
 
@@ -126,7 +129,7 @@ class ContentDigest:
         if head[128:132] != b"DICM":
             return False
         try:
-            start = meta_end(head, len(PREAMBLE))
+            start, meta = meta_group(head, len(PREAMBLE))
         except EOFError:
             return len(head) <= LONGEST_META
         written = sniff(head, start)
@@ -134,7 +137,7 @@ class ContentDigest:
             return len(head) < start + 8
         self._encoding = written
         self._start = self._at = start
-        return written.little and not _is_deflated(head, start)
+        return written.little and clean_uid(meta.get(TRANSFER_SYNTAX, b"")) != DEFLATED
 
     def _pixels(self, head: bytearray, vr: bytes, value: int, length: int) -> None:
         if length == UNDEFINED:
@@ -154,6 +157,27 @@ class WalkedDigest:
     def __init__(self) -> None:
         self._pieces: list[bytes | bytearray | memoryview] = []
         self._whole = True
+
+    def take_run(self, encoded: bytes, at: int, wanted: Container[int], values: dict[int, bytes]) -> int:
+        """Take the elements of 16-bit lengths that follow each other from ``at`` on, and gather the wanted values.
+
+        Of a data set in explicit VR little endian, before its pixels; gives where another kind of element begins, or
+        one that is not as it should be. It is what ``take`` does with each of them, without a call for each.
+        """
+        end, pieces = len(encoded), self._pieces
+        while at + 8 <= end:
+            group, element, vr, length = _SHORT_HEADER(encoded, at)
+            after = at + 8 + length
+            if vr not in SHORT_VRS or after > end or not element or not _GROUP_2 < group < _GROUP_OF_PIXELS:
+                break
+            tag = group << 16 | element
+            value = encoded[at + 8 : after]
+            pieces.append(_LEAF(tag, 0, length))
+            pieces.append(value)
+            if tag in wanted and length <= LONGEST_VALUE:
+                values[tag] = value
+            at = after
+        return at
 
     def take(self, reader: ElementReader, element: DataElement) -> None:
         """The next element that ``reader`` can read."""
@@ -190,8 +214,8 @@ def _dataset(encoded: GuardedFile) -> tuple[Encoded, Encoding, int]:
     """The data set of a PS3.10 file, how it is written and where it begins. Raises ValueError or EOFError."""
     if encoded[128:132] != b"DICM":
         raise ValueError("no DICOM file")
-    start = meta_end(encoded, len(PREAMBLE))
-    if _is_deflated(encoded, start):
+    start, meta = meta_group(encoded, len(PREAMBLE))
+    if clean_uid(meta.get(TRANSFER_SYNTAX, b"")) == DEFLATED:
         inflater = zlib.decompressobj(-zlib.MAX_WBITS)
         plain = inflater.decompress(encoded[start : len(encoded)], 1 << 30)
         if not inflater.eof:
@@ -201,10 +225,6 @@ def _dataset(encoded: GuardedFile) -> tuple[Encoded, Encoding, int]:
     if encoding is None:
         raise ValueError("no data set")
     return encoded, encoding, start
-
-
-def _is_deflated(encoded: Encoded, start: int) -> bool:
-    return clean_uid(meta_elements(encoded, len(PREAMBLE), start).get(TRANSFER_SYNTAX, b"")) == DEFLATED
 
 
 def _plain_digest(encoded: GuardedFile) -> str:

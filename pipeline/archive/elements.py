@@ -17,6 +17,8 @@ Patch = tuple[int, int, bytes]
 """From where to where other bytes have to stand, and which, so that every reader understands the data set."""
 
 PIXEL_DATA = 0x7FE00010
+LONGEST_VALUE = 1 << 12
+"""Bytes of a value that is asked for; none of those that we read is longer."""
 _DEEPEST = 32
 _MOST_HEADERS = 250_000  # so that a hostile file of empty elements ends
 _PIECE = 1 << 16
@@ -166,19 +168,23 @@ def elements(
     start: int = 0,
     end: int | None = None,
     patches: list[Patch] | None = None,
+    passed: Callable[[int], int] | None = None,
 ) -> Iterator[DataElement]:
     """Yield the top-level elements from ``start`` to ``end``; bytes behind them that are no element are passed over.
 
     ``patches`` gathers, in their order, what other readers would stumble over: elements whose value representation
     nobody knows, nested ones included, and bytes behind the pixel data that are no whole element, both to be left out;
-    delimiters that are wrong or missing. Raises EOFError where bytes that were announced are missing, ValueError where
-    the bytes are not elements.
+    delimiters that are wrong or missing. ``passed`` is asked before each element for the position behind those that
+    need not be looked at here; they lie before the pixels. Raises EOFError where bytes that were announced are missing,
+    ValueError where the bytes are not elements.
     """
     reader = ElementReader(encoded, encoding, len(encoded) if end is None else end, patches)
     at = start
     last = -1
     end, header = reader.end, reader.header
     while at < end:
+        if passed is not None and last < PIXEL_DATA and (at := passed(at)) >= end:
+            return
         if (at + 8 > end or encoded[at : at + 4] == NO_TAG) and is_only_padding(reader, at):
             return
         if last >= PIXEL_DATA and not goes_on(reader, at, last):

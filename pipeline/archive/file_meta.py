@@ -2,6 +2,7 @@
 
 import struct
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
 from pipeline.archive.elements import Encoded
 from pipeline.archive.guarded_file import GuardedFile
@@ -24,16 +25,8 @@ def file_header(
 
     ``private`` are words of our own in its Private Information (0002,0102), which ``private_words`` gives back.
     """
-    group = _meta_element(1, b"OB", b"\x00\x01") + b"".join(
-        _meta_element(number, vr, text.encode("ascii"))
-        for number, vr, text in (
-            (2, b"UI", sop_class_uid),
-            (3, b"UI", sop_instance_uid),
-            (0x10, b"UI", transfer_syntax_uid),
-            (0x12, b"UI", IMPLEMENTATION_CLASS_UID),
-            (0x13, b"SH", IMPLEMENTATION_VERSION_NAME),
-        )
-    )
+    instance = _meta_element(3, b"UI", sop_instance_uid.encode("ascii"))
+    group = b"".join((_class(sop_class_uid), instance, _syntax(transfer_syntax_uid)))
     if private:
         group += _meta_element(0x100, b"UI", IMPLEMENTATION_CLASS_UID.encode("ascii"))
         group += _meta_element(0x102, b"OB", " ".join(private).encode("ascii"))
@@ -47,36 +40,27 @@ def private_words(meta: Mapping[int, bytes]) -> tuple[str, ...]:
     return tuple(meta.get(PRIVATE, b"").rstrip(b"\0").decode("ascii", "replace").split())
 
 
-def meta_end(encoded: Encoded, start: int) -> int:
-    """The end of the file meta group: the first element of another group, whatever the group length says.
+def meta_group(encoded: Encoded, start: int) -> tuple[int, dict[int, bytes]]:
+    """Where the file meta group ends, at the first element of another group whatever its length says, and its values.
 
-    Raises EOFError where that lies beyond the bytes or beyond the longest meta group.
+    Raises EOFError where the end lies beyond the bytes or beyond the longest meta group, struct.error where it is cut.
     """
+    meta: dict[int, bytes] = {}
     at = start
     while at < LONGEST_META:
         head = bytes(encoded[at : at + 12])
         if not head and isinstance(encoded, GuardedFile | bytes):
-            return at  # nothing but a file meta group; a bytearray may go on
+            return at, meta  # nothing but a file meta group; a bytearray may go on
         if len(head) < 8 or (head[:2] == b"\x02\x00" and len(head) < 12):
             break
         if head[:2] != b"\x02\x00":
-            return at
+            return at, meta
         value, length = meta_layout(head)
+        if at + value + length > LONGEST_META:
+            break
+        meta[0x00020000 | head[3] << 8 | head[2]] = bytes(encoded[at + value : at + value + length])
         at += value + length
     raise EOFError("the file meta group is cut")
-
-
-def meta_elements(encoded: Encoded, start: int, end: int) -> dict[int, bytes]:
-    """The values of the file meta group from ``start`` to ``end``. Raises struct.error where it is cut."""
-    meta: dict[int, bytes] = {}
-    at = start
-    while at < end:
-        head = bytes(encoded[at : at + 12])
-        value, length = meta_layout(head)
-        tag = 0x00020000 | int(struct.unpack_from("<H", head, 2)[0])
-        meta[tag] = bytes(encoded[at + value : at + value + length])
-        at += value + length
-    return meta
 
 
 def meta_layout(head: bytes) -> tuple[int, int]:
@@ -86,6 +70,21 @@ def meta_layout(head: bytes) -> tuple[int, int]:
     if head[4:6].isalpha() and head[4:6].isupper():
         return 8, int(struct.unpack_from("<H", head, 6)[0])
     return 8, int(struct.unpack_from("<I", head, 4)[0])  # implicit, as some old writers have it
+
+
+@lru_cache(maxsize=64)
+def _class(sop_class_uid: str) -> bytes:
+    """What stands before the SOP Instance UID: a sender has few classes."""
+    version = _meta_element(1, b"OB", b"\x00\x01")
+    return version + _meta_element(2, b"UI", sop_class_uid.encode("ascii"))
+
+
+@lru_cache(maxsize=64)
+def _syntax(transfer_syntax_uid: str) -> bytes:
+    """What stands behind it."""
+    ours = _meta_element(0x12, b"UI", IMPLEMENTATION_CLASS_UID.encode("ascii"))
+    name = _meta_element(0x13, b"SH", IMPLEMENTATION_VERSION_NAME.encode("ascii"))
+    return _meta_element(0x10, b"UI", transfer_syntax_uid.encode("ascii")) + ours + name
 
 
 def _meta_element(number: int, vr: bytes, value: bytes) -> bytes:

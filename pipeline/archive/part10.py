@@ -7,9 +7,10 @@ bad file never stops a study.
 import shutil
 import struct
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 
 from pipeline.archive.content_digest import WalkedDigest
@@ -17,6 +18,7 @@ from pipeline.archive.elements import (
     EXPLICIT_BIG,
     EXPLICIT_LITTLE,
     IMPLICIT_LITTLE,
+    LONGEST_VALUE,
     PIXEL_DATA,
     ElementReader,
     Encoded,
@@ -29,8 +31,7 @@ from pipeline.archive.file_meta import (
     PREAMBLE,
     TRANSFER_SYNTAX,
     file_header,
-    meta_elements,
-    meta_end,
+    meta_group,
     private_words,
 )
 from pipeline.archive.guarded_file import GuardedFile
@@ -51,7 +52,6 @@ _NATIVE = frozenset(
 
 _PLAIN = (IMPLICIT_VR_LITTLE_ENDIAN, EXPLICIT_VR_LITTLE_ENDIAN, EXPLICIT_VR_BIG_ENDIAN)
 
-_LONGEST_VALUE = 1 << 12
 _INFLATED_HEAD = 1 << 22
 
 _META_LENGTH = 0x00020000
@@ -185,8 +185,7 @@ def _header(
     if meta_start is None:
         return _without_meta(encoded, wanted)
     try:
-        start = meta_end(encoded, meta_start)
-        meta = meta_elements(encoded, meta_start, start)
+        start, meta = meta_group(encoded, meta_start)
     except (ValueError, EOFError, struct.error):
         return Fault("malformed-meta", "the file meta group cannot be read")
     syntax = clean_uid(meta.get(TRANSFER_SYNTAX, b""))
@@ -258,12 +257,20 @@ def _walk(
     elif mistaken:
         fault = Fault("transfer-syntax-mismatch", "the data set is not encoded as the file meta group says")
     reader = ElementReader(dataset, written, len(dataset)) if dataset is encoded else None
+    passed: Callable[[int], int] | None = None
+    if (
+        digest is not None
+        and isinstance(dataset, bytes)
+        and reader is not None
+        and written == EXPLICIT_LITTLE
+    ):
+        passed = partial(digest.take_run, dataset, wanted=asked, values=values)
     try:
-        for element in elements(dataset, written, start, patches=patches):
+        for element in elements(dataset, written, start, patches=patches, passed=passed):
             tag, _, at, length, undefined = element
             if digest is not None and reader is not None:
                 digest.take(reader, element)
-            if tag in asked and length <= _LONGEST_VALUE:
+            if tag in asked and length <= LONGEST_VALUE:
                 values[tag] = bytes(dataset[at : at + length])
             if tag == PIXEL_DATA and undefined == (syntax in _NATIVE):
                 fault = Fault(

@@ -7,6 +7,7 @@ Nothing is held in memory; the disk is watched, and a partial file never outlive
 
 import logging
 import os
+import random
 import shutil
 import threading
 import time
@@ -84,9 +85,9 @@ class PartFile:
         progressed: Callable[[], None] | None = None,
         pool: Executor | None = None,
     ) -> None:
-        self.path = folder / f"{uuid.uuid4().hex}{PART_SUFFIX}"
+        self.path = folder / f"{random.getrandbits(128):032x}{PART_SUFFIX}"
         self.size = 0
-        self.too_large = False
+        self.too_large = self._named = False
         self._limits = limits
         self._folder = folder
         self._progressed = progressed
@@ -138,13 +139,18 @@ class PartFile:
             return header_of(bytes(self._small))
         return read_part10_header(self.path)
 
+    def named(self) -> None:
+        """Note that the file has another name now: nothing is left to remove."""
+        self._named = True
+
     def discard(self) -> None:
         """Remove the file, if it is still there."""
         self._close()
         if self._digest is not None:
             self._digest.close()
-        with suppress(FileNotFoundError):
-            os.unlink(self.path)
+        if not self._named:
+            with suppress(FileNotFoundError):
+                os.unlink(self.path)
 
     def _put(self, piece: bytes | memoryview) -> None:
         assert self._file is not None

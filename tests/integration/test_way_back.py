@@ -148,7 +148,7 @@ def test_files_that_were_taken_for_lost_are_found_and_drafted(
         part = shutil.copy(one.paths[0], tmp_path / "data" / "inbox" / f"{number}.part")
         came = examine(Path(part))
         assert isinstance(came, HeldInstance)
-        held.append(files.keep(came))
+        held.append(files.place(came).held)
     with Store(database_url) as store:
         store.inbox.record("main", held, "CT1@127.0.0.1")
         assert store.inbox.note_missing("main", held) == STUDIES

@@ -1,6 +1,7 @@
 """The name of an instance in the inbox is forced to the disk before its row is written."""
 
 import os
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from pipeline.archive.dimse.storage_scp import StorageScp
 from pipeline.archive.spool import examine
 from pipeline.study import HeldInstance
 from tests.servers import LOOPBACK, Peer, store
+from tests.sites import until
 from tests.synthetic import chest_pixels, radiograph_header, write_chest
 
 
@@ -46,11 +48,12 @@ def test_a_name_is_forced_to_the_disk_and_that_of_a_new_folder_before_it(
     inbox = tmp_path / "inbox"
     inbox.mkdir()
     files = InboxFiles(inbox)
-    kept = files.keep(came(tmp_path, "a", 1))
+    kept = files.place(came(tmp_path, "a", 1)).held
+    files.force(kept)
     assert kept.path.is_file()
     assert forced == [str(inbox), str(kept.path.parent)]
     del forced[:]
-    files.keep(came(tmp_path, "a", 2))
+    files.force(files.place(came(tmp_path, "a", 2)).held)
     assert forced == [str(kept.path.parent)]
 
 
@@ -58,21 +61,29 @@ def test_the_first_of_two_files_of_one_uid_stays(tmp_path: Path) -> None:
     inbox = tmp_path / "inbox"
     inbox.mkdir()
     files = InboxFiles(inbox)
-    first = files.keep(came(tmp_path, "a", 1))
-    assert files.keep(came(tmp_path, "a", 1)) == first
+    first, renamed = files.place(came(tmp_path, "a", 1))
+    assert renamed
+    assert files.place(came(tmp_path, "a", 1)) == (first, False)
     with pytest.raises(OtherBytesError):
-        files.keep(came(tmp_path, "a", 1, side=9))
+        files.place(came(tmp_path, "a", 1, side=9))
     assert examine(first.path) == first
 
 
-def test_nothing_is_recorded_before_its_name_is_on_the_disk(tmp_path: Path, forced: list[str]) -> None:
-    seen: list[bool] = []
+def test_nothing_is_acknowledged_before_bytes_name_and_row_are_durable(
+    tmp_path: Path, forced: list[str]
+) -> None:
+    """The row may be written while the name is forced; Success waits for both, whichever comes last."""
+    seen: list[str] = []
+    slow = threading.Event()
 
     def record(arrivals: Sequence[Arrival]) -> None:
-        seen.extend(forced.index(str(one.instance.path.parent)) > 0 for one in arrivals)
-        del forced[:]
+        assert forced[0].endswith(".part"), "the bytes before the row"
+        folder = str(arrivals[0].instance.path.parent)
+        until(lambda: folder in forced, "the name is forced beside the row")
+        slow.wait(0.2)
+        seen.append(folder)
 
     film = write_chest(tmp_path / "film.dcm", radiograph_header("order"), pixels=chest_pixels(8, 8))
     with StorageScp(LOOPBACK, 0, "LISTEN", tmp_path / "inbox", record, 0.1, stall_timeout=5) as scp:
         store(Peer("LISTEN", scp.port), film)
-    assert seen == [True], "the bytes, then the name, then the row"
+        assert len(seen) == 1, "Success before the row"

@@ -1,7 +1,10 @@
 """The Storage SCP of ``listen``, spoken to by dcmtk and, where bytes must go wrong, by our own association."""
 
+import errno
 import json
+import os
 import socket
+import stat
 import subprocess
 import threading
 import time
@@ -159,6 +162,40 @@ def test_other_bytes_under_a_held_uid_are_refused_and_the_first_kept(
     (path,) = inbox_files(tmp_path)
     assert dataset_of(path) == first
     assert len(ledger.rows) == 1
+
+
+def test_a_name_that_cannot_be_forced_to_the_disk_is_no_success(
+    scp: StorageScp, film: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    really, refuses = os.fsync, True
+
+    def force(descriptor: int) -> None:
+        if refuses and stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EIO, "planted")
+        really(descriptor)
+
+    monkeypatch.setattr(os, "fsync", force)
+    uid = radiograph_header("scp").sop_instance_uid
+    assert send(scp, dataset_of(film), uid) == 0xA700
+    refuses = False
+    assert send(scp, dataset_of(film), uid) == 0
+
+
+def test_the_same_bytes_again_are_no_success_where_the_first_go_in_this_moment(
+    tmp_path: Path, film: Path
+) -> None:
+    """A stored outcome named them, and whoever removes what it released comes between the look and the row."""
+    came: list[Arrival] = []
+
+    def record(arrivals: Sequence[Arrival]) -> None:
+        came.extend(arrivals)
+        if len(came) == 2:
+            arrivals[0].instance.path.unlink()
+
+    uid = radiograph_header("scp").sop_instance_uid
+    with StorageScp(LOOPBACK, 0, "LISTEN", tmp_path / "inbox", record, 0.1, stall_timeout=5) as scp:
+        assert [send(scp, dataset_of(film), uid) for _ in range(3)] == [0, 0xA700, 0]
+    assert came[-1].instance.path.is_file()
 
 
 @pytest.mark.parametrize("failure", [RetryLater("database", "away"), OSError("gone"), ValueError("bug")])

@@ -4,12 +4,10 @@ Written for this project's two needs, receiving at the speed of the wire and dea
 progress; docs/decisions tells how it compares with pynetdicom, against which the tests run it.
 """
 
-import select
 import socket
 import struct
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import NoReturn, Protocol, Self
@@ -18,6 +16,7 @@ from pipeline.archive.dimse import pdu
 from pipeline.archive.dimse.command import Command, decode_command
 from pipeline.archive.dimse.failures import aborted, rejected, service_refused, unreachable
 from pipeline.archive.dimse.pdu import Associate, PresentationContext, Rejection
+from pipeline.archive.dimse.waiting import acknowledge_at_once, limit, readable
 from pipeline.errors import RetryLater
 
 _LARGEST_PDU = 1 << 24
@@ -28,9 +27,6 @@ _LARGEST_IDENTIFIER = 1 << 22
 _ABORT_BY_USER = b"\0\0\0\0"
 _WAIT_STEP = 0.25
 _FAREWELL_SECONDS = 1.0
-_QUICK_ACK: int | None = getattr(
-    socket, "TCP_QUICKACK", None
-)  # Linux only; the kernel forgets it after each read
 
 
 class Sink(Protocol):
@@ -89,7 +85,8 @@ class Association:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection.setblocking(True)
         self._socket = connection
-        self._limit(stall_timeout)
+        self._stall_timeout = self._patience = stall_timeout
+        limit(connection, stall_timeout)
         self._buffer = bytearray(_FIRST_BUFFER)
         self._at = self._filled = 0
         """What has come and was not taken yet lies between these two."""
@@ -205,7 +202,7 @@ class Association:
         if self._open:
             self._open = False
             try:
-                self._limit(_FAREWELL_SECONDS)
+                limit(self._socket, _FAREWELL_SECONDS)
                 self._socket.sendall(pdu.pdu(pdu.ABORT, _ABORT_BY_USER))
             except OSError:
                 pass  # the peer is gone already
@@ -231,9 +228,18 @@ class Association:
         """Wait at most so long for bytes of the peer, or its farewell; True when there are some."""
         if self._filled > self._at:
             return True
-        if _QUICK_ACK is not None:
-            self._acknowledge_at_once()
-        return _readable(self._socket, seconds)
+        if seconds <= 0:
+            return readable(self._socket)
+        self._at = self._filled = 0
+        try:
+            got = self._take(seconds)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True  # whoever reads hears what it is
+        self._filled += got
+        self.heard_at = time.monotonic()
+        return True
 
     def _negotiate(self, proposal: Associate) -> None:
         self._open = True
@@ -308,26 +314,12 @@ class Association:
             return None  # a late message during release
         return self._broken("a PDU came that has no place here")
 
-    def _acknowledge_at_once(self) -> None:
-        """A peer without TCP_NODELAY waits for our acknowledgement between writes: 40 ms each if late."""
-        with suppress(OSError):  # the connection is gone; the next read says so
-            self._socket.setsockopt(socket.IPPROTO_TCP, _QUICK_ACK or 0, 1)
-
-    def _limit(self, seconds: float) -> None:
-        """How long the kernel waits in one call: without it, Python asks first whether there is something to do."""
-        for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
-            self._socket.setsockopt(
-                socket.SOL_SOCKET, option, struct.pack("ll", *_seconds_and_micro(seconds))
-            )
-
     def _read(self, count: int) -> memoryview:
         """The next bytes, valid until the next call; whatever has come behind them is taken from the kernel too."""
         try:
             while self._filled - self._at < count:
                 self._make_room(count)
-                if _QUICK_ACK is not None:
-                    self._acknowledge_at_once()
-                got = self._socket.recv_into(memoryview(self._buffer)[self._filled :])
+                got = self._take(self._stall_timeout)
                 if not got:
                     self._open = False
                     raise RetryLater("archive-closed", "the archive closed the connection: look into its log")
@@ -339,6 +331,14 @@ class Association:
         taken = memoryview(self._buffer)[self._at : self._at + count]
         self._at += count
         return taken
+
+    def _take(self, seconds: float) -> int:
+        """How many bytes came into the buffer; 0 where the peer has closed. Raises BlockingIOError after so long."""
+        if seconds != self._patience:
+            self._patience = seconds
+            limit(self._socket, seconds, socket.SO_RCVTIMEO)
+        acknowledge_at_once(self._socket)
+        return self._socket.recv_into(memoryview(self._buffer)[self._filled :])
 
     def _make_room(self, count: int) -> None:
         """Have the buffer go on behind what it holds, larger by four times at most where ``count`` asks for it."""
@@ -388,19 +388,6 @@ class Association:
 
     def _close(self) -> None:
         self._socket.close()
-
-
-def _seconds_and_micro(seconds: float) -> tuple[int, int]:
-    """A struct timeval; never nothing, which would mean without end."""
-    micro = max(1, round(seconds * 1e6))
-    return micro // 1_000_000, micro % 1_000_000
-
-
-def _readable(connection: socket.socket, seconds: float) -> bool:
-    """Poll, since select takes no descriptor above 1,023."""
-    poll = select.poll()
-    poll.register(connection, select.POLLIN)
-    return bool(poll.poll(seconds * 1000))
 
 
 def _values(body: memoryview) -> list[tuple[int, int, memoryview]]:

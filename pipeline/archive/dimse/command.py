@@ -34,7 +34,8 @@ _PRIORITY = 0x00000700
 _DATA_SET_TYPE = 0x00000800
 _STATUS = 0x00000900
 _SOP_INSTANCE = 0x00001000
-_REMAINING, _COMPLETED, _FAILED, _WARNING = 0x00001020, 0x00001021, 0x00001022, 0x00001023
+_REMAINING, _COMPLETED, _FAILED, _WARNING = _COUNTED = (0x00001020, 0x00001021, 0x00001022, 0x00001023)
+_HEADER = struct.Struct("<HHI").unpack_from
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,10 +98,7 @@ class Command:
 def decode_command(encoded: bytes) -> Command:
     """Parse a command set. Raises ValueError if it is malformed."""
     try:
-        values = {
-            element.tag: encoded[element.start : element.start + element.length]
-            for element in elements(encoded, IMPLICIT_LITTLE)
-        }
+        values = _values(encoded)
         return Command(
             field=_number(values, _FIELD) or 0,
             message_id=_number(values, _MESSAGE_ID) or 0,
@@ -110,7 +108,9 @@ def decode_command(encoded: bytes) -> Command:
             status=_number(values, _STATUS),
             move_destination=values.get(_MOVE_DESTINATION, b"").decode("ascii", "replace").strip(" \0"),
             has_data_set=_number(values, _DATA_SET_TYPE) not in (None, _NO_DATA_SET),
-            counts=Counts(*(_number(values, tag) for tag in (_REMAINING, _COMPLETED, _FAILED, _WARNING))),
+            counts=Counts(*(_number(values, tag) for tag in _COUNTED))
+            if not values.keys().isdisjoint(_COUNTED)
+            else _NONE_STATED,
         )
     except (EOFError, struct.error):
         raise ValueError("a command set is cut") from None
@@ -138,6 +138,19 @@ def identifier_encoding(transfer_syntax_uid: str) -> Encoding:
     if transfer_syntax_uid == IMPLICIT_VR_LITTLE_ENDIAN:
         return IMPLICIT_LITTLE
     return EXPLICIT_BIG if transfer_syntax_uid == EXPLICIT_VR_BIG_ENDIAN else EXPLICIT_LITTLE
+
+
+def _values(encoded: bytes) -> dict[int, bytes]:
+    """The elements of a command set. Raises EOFError where it is cut; zeros behind it are passed over."""
+    values: dict[int, bytes] = {}
+    at, end = 0, len(encoded)
+    while at + 8 <= end:
+        group, element, length = _HEADER(encoded, at)
+        at += 8 + length
+        values[group << 16 | element] = encoded[at - length : at]
+    if at != end and (at > end or encoded[at:].strip(b"\0")):
+        raise EOFError("an element is cut")
+    return values
 
 
 def _element(tag: int, vr: str, text: str, encoding: Encoding) -> bytes:

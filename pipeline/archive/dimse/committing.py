@@ -40,7 +40,9 @@ def _taken_lock() -> threading.Lock:
 
 
 @dataclass(slots=True, eq=False)
-class _Waiting:
+class Recording:
+    """An instance that was given to be recorded."""
+
     arrival: Arrival
     done: threading.Lock = field(default_factory=_taken_lock)
     """Released once it is recorded, or is not."""
@@ -57,7 +59,7 @@ class GroupCommit:
     def __init__(self, record: Record, seconds: float) -> None:
         self._record = record
         self._seconds = seconds
-        self._waiting: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
+        self._waiting: queue.SimpleQueue[Recording | None] = queue.SimpleQueue()
         self.late = False
         """True while what waited last waited in vain."""
         self._threads = [
@@ -78,10 +80,14 @@ class GroupCommit:
         for thread in self._threads:
             thread.join(max(0.0, deadline - time.monotonic()))
 
-    def commit(self, arrival: Arrival) -> None:
-        """Return once the instance is recorded; raises why it is not, RetryLater where it takes too long."""
-        waiting = _Waiting(arrival)
+    def give(self, arrival: Arrival) -> Recording:
+        """Have an instance recorded; ``wait`` for it before anybody is told so."""
+        waiting = Recording(arrival)
         self._waiting.put(waiting)
+        return waiting
+
+    def wait(self, waiting: Recording) -> None:
+        """Return once the instance is recorded; raises why it is not, RetryLater where it takes too long."""
         seconds = min(self._seconds, _SECONDS_WHILE_LATE) if self.late else self._seconds
         if not waiting.done.acquire(timeout=seconds):
             waiting.given_up = self.late = True
@@ -105,7 +111,7 @@ class GroupCommit:
             if wanted:
                 self._settle(wanted)
 
-    def _settle(self, group: list[_Waiting]) -> None:
+    def _settle(self, group: list[Recording]) -> None:
         failure: Exception | None = None
         try:
             self._record([one.arrival for one in group])

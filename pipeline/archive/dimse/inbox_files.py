@@ -1,9 +1,10 @@
-"""The files of the inbox: an instance that is whole gets its name there, and the folder is forced to the disk."""
+"""The files of the inbox: an instance that is whole gets its name there; then the folder is forced to the disk."""
 
 import os
 import threading
 from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
 from pipeline.archive.content_digest import content_digest
 from pipeline.archive.spool import moved
@@ -15,6 +16,13 @@ _TRIES = 3
 
 class OtherBytesError(Exception):
     """There is an instance with this UID already, and it has other bytes."""
+
+
+class Placed(NamedTuple):
+    """An instance in the inbox, and whether it is our file that has the name, or the same bytes were there before."""
+
+    held: HeldInstance
+    renamed: bool
 
 
 class InboxFiles:
@@ -29,8 +37,8 @@ class InboxFiles:
         self._new: dict[str, object] = {}
         """Folders of studies that may not be on the disk yet; each making of one has a mark of its own."""
 
-    def keep(self, found: HeldInstance) -> HeldInstance:
-        """The instance, durable under its final name. Its bytes are on the disk already.
+    def place(self, found: HeldInstance) -> Placed:
+        """Give the instance its final name, which is not durable before ``force``; its bytes are on the disk already.
 
         Raises OtherBytesError, OSError, or RetryLater while the files of its study are being removed.
         """
@@ -38,17 +46,30 @@ class InboxFiles:
         path = f"{folder}/{found.ref.sop_instance_uid}.dcm"
         for _ in range(_TRIES):
             with suppress(FileNotFoundError):
-                if (
-                    not self._placed(str(found.path), path, folder)
-                    and content_digest(Path(path)) != found.sha256
-                ):
+                renamed = self._renamed(str(found.path), path, folder)
+                if not renamed and content_digest(Path(path)) != found.sha256:
                     raise OtherBytesError
-                self._force(folder)
-                return moved(found, Path(path))
+                return Placed(moved(found, Path(path)), renamed)
             found.path.stat()  # raises where nobody waits for it any more
-        raise RetryLater("inbox-busy", "the folder of a study is being removed; send the instance again")
+        raise busy()
 
-    def _placed(self, source: str, path: str, folder: str) -> bool:
+    def force(self, held: HeldInstance) -> None:
+        """Return when the name that ``place`` gave is on the disk.
+
+        Raises OSError, or RetryLater where the files of its study were removed meanwhile.
+        """
+        folder = os.path.dirname(held.path)
+        try:
+            if made := self._new.get(folder):
+                _sync(str(self._folder))
+                with self._placing:
+                    if self._new.get(folder) is made:  # not removed and made again meanwhile
+                        del self._new[folder]
+            _sync(folder)
+        except FileNotFoundError:
+            raise busy() from None
+
+    def _renamed(self, source: str, path: str, folder: str) -> bool:
         """Give the file its final name; False where another one has it."""
         with self._placing:
             if os.path.lexists(path):
@@ -62,13 +83,10 @@ class InboxFiles:
                 os.rename(source, path)
             return True
 
-    def _force(self, folder: str) -> None:
-        if made := self._new.get(folder):
-            _sync(str(self._folder))
-            with self._placing:
-                if self._new.get(folder) is made:  # not removed and made again meanwhile
-                    del self._new[folder]
-        _sync(folder)
+
+def busy() -> RetryLater:
+    """What is answered while the files of a study are being removed."""
+    return RetryLater("inbox-busy", "the folder of a study is being removed; send the instance again")
 
 
 def _sync(path: str) -> None:

@@ -1,8 +1,10 @@
 """The Storage SCP of ``firstread listen``: what it answers with Success is on the disk and in the ledger.
 
-Each instance goes to a temporary file, is forced to the disk, renamed, and its folder forced too; then
-``record`` writes the ledger row; only then the sender gets Success (PS3.4 annex B). What several senders sent at the
-same time takes these steps together: the disk is waited for once a step, not once an instance.
+Each instance goes to a temporary file, is forced to the disk and renamed; then its folder is forced too while
+``record`` writes the ledger row; only when both are done the sender gets Success (PS3.4 annex B). A power cut between
+may leave a row whose file has no name: nobody was told Success, and the instance that comes again heals it. What
+several senders sent at the same time takes these steps together: the disk is waited for once a step, not once an
+instance.
 """
 
 import logging
@@ -17,6 +19,7 @@ from pipeline.archive.dimse.committing import Arrival, GroupCommit, Record, said
 from pipeline.archive.dimse.inbox_files import (
     InboxFiles,
     OtherBytesError,
+    busy,
 )
 from pipeline.archive.dimse.receiving import CANNOT_UNDERSTAND, DUPLICATE, OUT_OF_RESOURCES, SUCCESS
 from pipeline.archive.dimse.store_server import Hearing, StoreServer
@@ -134,7 +137,14 @@ class _Inbox:
                 self._refused(sender, found.code)
                 return OUT_OF_RESOURCES if found.code == "too-large" else CANNOT_UNDERSTAND
         try:
-            self._commits.commit(Arrival(self._files.keep(found), sender))
+            held, renamed = self._files.place(found)
+            if renamed:
+                part.named()
+            recording = self._commits.give(Arrival(held, sender))
+            self._files.force(held)
+            self._commits.wait(recording)
+            if not renamed and not held.path.exists():
+                raise busy()  # the same bytes lay there, and a stored outcome let go of them in this moment
         except OtherBytesError:
             log.warning("an instance is refused: its UID is held already with other bytes")
             self._refused(sender, "other-bytes")
