@@ -3,12 +3,34 @@
 import socket
 import ssl
 import struct
+import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 from tests.servers import LOOPBACK
+
+
+def self_signed(folder: Path, names: str = f"IP:{LOOPBACK}") -> tuple[Path, Path]:
+    """A certificate for ``names`` (subjectAltName) that only itself vouches for, and its key; made by openssl."""
+    paths = folder / "cert.pem", folder / "key.pem"
+    command = [
+        "openssl",
+        "req",
+        "-x509",
+        "-newkey",
+        "rsa:2048",
+        "-nodes",
+        "-days",
+        "2",
+        "-subj",
+        "/CN=localhost",
+    ]
+    named = ["-addext", f"subjectAltName={names}", "-out", str(paths[0]), "-keyout", str(paths[1])]
+    subprocess.run([*command, *named], check=True, capture_output=True)
+    return paths
 
 
 class LoopbackHandler(BaseHTTPRequestHandler):

@@ -97,7 +97,7 @@ def orthanc(folder: Path, *, move_port: int = 0, **options: object) -> Iterator[
     path.write_text(json.dumps(configuration), encoding="utf-8")
     rest = f"http://{LOOPBACK}:{http}"
     with _running([binary, str(path)], folder / "orthanc.log") as process_id:
-        _until(lambda: _answers(f"{rest}/system"), "Orthanc")
+        _until(lambda: answers(f"{rest}/system"), "Orthanc")
         yield Peer("ORTHANC", dicom, f"{rest}/dicom-web", rest, process_id)
 
 
@@ -125,7 +125,7 @@ def dcmqrscp(folder: Path, *, move_port: int) -> Iterator[Peer]:
         encoding="ascii",
     )
     with _running([binary, "-c", str(configuration)], folder / "dcmqrscp.log") as process_id:
-        _until(lambda: _listens(port), "dcmqrscp")
+        _until(lambda: listens(port), "dcmqrscp")
         yield Peer("DCMQRSCP", port, process_id=process_id)
 
 
@@ -148,7 +148,7 @@ def qrscp(folder: Path, *, move_port: int) -> Iterator[Peer]:
     (folder / "instances").mkdir(exist_ok=True)
     command = [sys.executable, "-m", "pynetdicom", "qrscp", "-c", str(configuration)]
     with _running(command, folder / "qrscp.log") as process_id:
-        _until(lambda: _listens(port), "qrscp", seconds=60)
+        _until(lambda: listens(port), "qrscp", seconds=60)
         yield Peer("QRSCP", port, process_id=process_id)
 
 
@@ -160,7 +160,7 @@ def storescp(folder: Path, *, ae_title: str = "STORESCP") -> Iterator[Peer]:
     with _running(
         [binary, "-aet", ae_title, "+B", "-od", str(folder), str(port)], folder / "storescp.log"
     ) as process_id:
-        _until(lambda: _listens(port), "storescp")
+        _until(lambda: listens(port), "storescp")
         yield Peer(ae_title, port, process_id=process_id)
 
 
@@ -226,13 +226,15 @@ def _until(ready: Callable[[], bool], name: str, seconds: float = 30.0) -> None:
         time.sleep(0.02)
 
 
-def _listens(port: int) -> bool:
+def listens(port: int) -> bool:
+    """Whether somebody takes connections at this port of loopback."""
     with socket.socket() as probe:
         probe.settimeout(1)
         return probe.connect_ex((LOOPBACK, port)) == 0
 
 
-def _answers(url: str) -> bool:
+def answers(url: str) -> bool:
+    """Whether ``url`` is answered with 200."""
     try:
         with urllib.request.urlopen(url, timeout=2) as response:
             return bool(response.status == 200)

@@ -6,7 +6,6 @@ limit cut is not valid and is never passed on as if it were: :func:`read_structu
 """
 
 import json
-import re
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -16,9 +15,7 @@ import jsonschema
 import numpy as np
 from llguidance import LLMatcher, LLTokenizer
 
-from models.vocabulary.english import KIND_PATTERNS, KINDS
 from pipeline.errors import ConfigurationError, StopRun
-from pipeline.report import Finding, Side
 
 if TYPE_CHECKING:
     from llguidance._lib import JsonCompileOptions
@@ -138,28 +135,3 @@ def read_structured(text: str, schema: str, *, truncated: bool) -> str:
 
 def _refuse(name: str) -> float:
     raise ValueError(name)
-
-
-def findings_of(structured: str) -> tuple[tuple[Finding, ...], str]:
-    """Findings and impression of an answer that is valid under the default report schema.
-
-    A name outside the findings vocabulary gives no Finding: it stays in the answer's own JSON, and nothing is guessed.
-    """
-    stored: dict[str, Any] = json.loads(structured)
-    findings = []
-    for one in stored["findings"]:
-        kind = _kind_of(one["name"])
-        if kind is None:
-            continue
-        side = Side(one["side"]) if one["side"] != "none" else None
-        zone = one["zone"] if one["zone"] != "none" else ""
-        findings.append(Finding(kind, one["present"], side, zone, one["severity"]))
-    return tuple(findings), stored["impression"]
-
-
-def _kind_of(name: str) -> str | None:
-    words = name.casefold().replace("_", " ")
-    kinds = [
-        kind for kind in KINDS if words == kind.replace("_", " ") or re.search(KIND_PATTERNS[kind], words)
-    ]
-    return kinds[0] if len(kinds) == 1 else None

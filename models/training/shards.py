@@ -162,11 +162,6 @@ def _known(
     return StudyFacts(tuple(placed), organs, landmarks, bool(given[1]), bool(given[2]))
 
 
-def facts_of(study: SimulatedStudy) -> StudyFacts:
-    """What is known of a simulated study, as the task texts take it."""
-    return study_facts(to_sample(study))
-
-
 _PLAIN = ("given", "presence", "boxes", "organs", "landmarks", "facts")
 
 

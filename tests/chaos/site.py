@@ -5,11 +5,8 @@ import json
 import os
 import secrets
 import signal
-import socket
 import subprocess
 import sys
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -22,7 +19,7 @@ from pipeline.store.connections import libpq_url
 from pipeline.store.embedded import SERVER_OPTIONS, EmbeddedPostgres
 from pipeline.store.server_user import server_user
 from tests.chaos.programs import Program, RunLoop, family
-from tests.servers import program
+from tests.servers import answers, listens, program
 from tests.sites import environment, write_site
 
 DISK_MIB = 192
@@ -134,7 +131,7 @@ def _laid_out(folder: Path, seed: int, mark: str, disk: Path | None, *, with_pre
     run = [_command("firstread"), "run", "--json", "--verbose", "--config", str(config)]
     return ChaosSite(
         folder, config, database_url, prefect_database, mark, plain, rest, listen_port, orthanc, postgres, prefect,
-        Program("listener", listen, folder, environment=recorded, ready=lambda: _listens(listen_port)),
+        Program("listener", listen, folder, environment=recorded, ready=lambda: listens(listen_port)),
         (RunLoop("run-recorded", run, folder, recorded), RunLoop("run-plain", run, folder, plain)),
         disk,
     )  # fmt: skip
@@ -185,7 +182,7 @@ def _orthanc(folder: Path, variables: dict[str, str]) -> tuple[Program, str]:
     rest = f"http://127.0.0.1:{http}"
     command = [program("Orthanc"), str(path)]
     return Program(
-        "orthanc", command, folder, environment=variables, ready=lambda: _answers(f"{rest}/system")
+        "orthanc", command, folder, environment=variables, ready=lambda: answers(f"{rest}/system")
     ), rest
 
 
@@ -206,7 +203,7 @@ def _prefect(folder: Path, database_url: str, variables: dict[str, str]) -> tupl
         "--no-ui",
     ]
     api = f"http://127.0.0.1:{port}/api"
-    ready = lambda: _answers(f"{api}/health")  # noqa: E731
+    ready = lambda: answers(f"{api}/health")  # noqa: E731
     return Program("prefect", command, folder, environment=variables, ready=ready, whole_family=True), api
 
 
@@ -231,20 +228,6 @@ def _dicom_port(folder: Path) -> int:
 
 def _command(name: str) -> str:
     return str(Path(sys.executable).with_name(name))
-
-
-def _listens(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.settimeout(1)
-        return probe.connect_ex(("127.0.0.1", port)) == 0
-
-
-def _answers(url: str) -> bool:
-    try:
-        with urllib.request.urlopen(url, timeout=2) as response:
-            return bool(response.status == 200)
-    except (urllib.error.URLError, OSError):
-        return False
 
 
 def _answers_sql(url: str) -> bool:

@@ -3,7 +3,6 @@
 import json
 import socket
 import ssl
-import subprocess
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -20,6 +19,7 @@ from pipeline.settings import Settings
 from pipeline.study import StudyQuery
 from tests.engines import share_graphs
 from tests.faulty_dicomweb import Faults, faulty_dicomweb
+from tests.loopback import self_signed
 from tests.servers import LOOPBACK, Peer, dcmqrscp, free_port, orthanc, store, store_over_rest
 from tests.synthetic import write_chest
 
@@ -118,17 +118,8 @@ def test_one_study_that_is_broken_does_not_speak_for_the_archive(pacs: Peer, tmp
             doctor._retrieve(place, "main", [broken, broken, sound])
 
 
-def certificate(folder: Path, names: str) -> tuple[Path, Path]:
-    """A self-signed certificate for ``names`` (subjectAltName), and its key."""
-    paths = folder / "cert.pem", folder / "key.pem"
-    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=pacs"]
-    named = ["-addext", f"subjectAltName={names}", "-out", str(paths[0]), "-keyout", str(paths[1])]
-    subprocess.run([*command, *named], check=True, capture_output=True)
-    return paths
-
-
 def test_tls_faults_are_told_with_their_repair(films: list[Path], tmp_path: Path) -> None:
-    public, key = certificate(tmp_path, "DNS:pacs.example,IP:127.0.0.9")
+    public, key = self_signed(tmp_path, "DNS:pacs.example,IP:127.0.0.9")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(public, key)
     with faulty_dicomweb(films, Faults(), tls=context) as server, faulty_dicomweb(films, Faults()) as plain:
@@ -147,7 +138,7 @@ def test_a_demanded_client_certificate_is_named(
     films: list[Path], tmp_path: Path, version: ssl.TLSVersion
 ) -> None:
     """With TLS 1.3 a client without one is thrown out only after the connection is open."""
-    public, key = certificate(tmp_path, "IP:127.0.0.1")
+    public, key = self_signed(tmp_path, "IP:127.0.0.1")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = context.maximum_version = version
     context.load_cert_chain(public, key)

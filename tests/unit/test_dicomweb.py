@@ -4,7 +4,6 @@ import gzip
 import json
 import re
 import ssl
-import subprocess
 from collections.abc import Callable
 from datetime import date, datetime, timedelta
 from pathlib import Path
@@ -15,6 +14,7 @@ from pipeline.dicom_writer import uid_from
 from pipeline.errors import ConfigurationError, FailStudy, FirstreadError, RetryLater, StopRun
 from pipeline.study import StudyQuery
 from tests.faulty_dicomweb import WEB_STUDY, Faults, faulty_archive, faulty_dicomweb, write_web_study
+from tests.loopback import self_signed
 from tests.servers import LOOPBACK, free_port
 from tests.synthetic import chest_pixels, radiograph_header, write_chest
 
@@ -299,12 +299,7 @@ def test_a_url_that_is_none_is_a_configuration_error(url: str) -> None:
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A self-signed certificate for loopback, and its key."""
-    folder = tmp_path_factory.mktemp("tls")
-    certificate, key = folder / "cert.pem", folder / "key.pem"
-    subject = ["-subj", "/CN=localhost", "-addext", f"subjectAltName=IP:{LOOPBACK}"]
-    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]
-    subprocess.run([*command, *subject, "-out", certificate, "-keyout", key], check=True, capture_output=True)
-    return certificate, key
+    return self_signed(tmp_path_factory.mktemp("tls"))
 
 
 def test_tls_is_verified_against_ca_file(

@@ -2,7 +2,6 @@
 
 import gzip
 import ssl
-import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -22,8 +21,8 @@ from models.model_choice import EndpointOptions
 from pipeline.errors import ConfigurationError, FailStudy, FirstreadError, RetryLater, StopRun
 from pipeline.settings import load
 from tests.faulty_endpoint import FaultyEndpoint, faulty_endpoint
+from tests.loopback import self_signed
 from tests.served import open_served, quick_options
-from tests.servers import LOOPBACK
 from tests.tiny_model import film_study
 
 CHAT = (ChatMessage("user", ("hello",)),)
@@ -51,12 +50,7 @@ def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A self-signed certificate for loopback, and its key."""
-    folder = tmp_path_factory.mktemp("tls")
-    certificate, key = folder / "cert.pem", folder / "key.pem"
-    subject = ["-subj", "/CN=localhost", "-addext", f"subjectAltName=IP:{LOOPBACK}"]
-    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]
-    subprocess.run([*command, *subject, "-out", certificate, "-keyout", key], check=True, capture_output=True)
-    return certificate, key
+    return self_signed(tmp_path_factory.mktemp("tls"))
 
 
 def test_a_request_is_greedy_and_seeded(server: FaultyEndpoint) -> None:

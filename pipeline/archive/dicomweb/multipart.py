@@ -42,9 +42,7 @@ def boundary_of(content_type: str) -> bytes:
     media_type, _, parameters = content_type.partition(";")
     if not media_type.strip().lower().startswith("multipart/"):
         raise ValueError("the answer is not multipart")
-    named = re.search(
-        r'(?:^|;)\s*boundary\s*=\s*(?:"([^"]{1,200})"|([^\s;"]{1,200}))', parameters, re.IGNORECASE
-    )
+    named = _BOUNDARY.search(parameters)
     if named is None:
         raise ValueError("the answer names no multipart boundary")
     return (named[1] or named[2]).encode("latin-1", "replace")
