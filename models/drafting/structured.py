@@ -15,6 +15,7 @@ import jsonschema
 import numpy as np
 from llguidance import LLMatcher, LLTokenizer
 
+from models.drafting.json_values import json_value
 from pipeline.errors import ConfigurationError, StopRun
 
 if TYPE_CHECKING:
@@ -121,17 +122,11 @@ class JsonProcessor:
 def read_structured(text: str, schema: str, *, truncated: bool) -> str:
     """``text`` where it is whole and valid under ``schema``, as compact JSON; "" where it is not.
 
-    Numbers that JSON does not have (NaN, Infinity) are not valid.
+    See :func:`models.drafting.json_values.json_value`.
     """
     if truncated:
         return ""
     try:
-        value = json.loads(text, parse_constant=_refuse)
-        jsonschema.Draft202012Validator(json.loads(schema)).validate(value)
-    except (ValueError, jsonschema.ValidationError):
+        return json.dumps(json_value(text, schema), ensure_ascii=False)
+    except ValueError:
         return ""
-    return json.dumps(value, ensure_ascii=False)
-
-
-def _refuse(name: str) -> float:
-    raise ValueError(name)

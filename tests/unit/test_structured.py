@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from transformers import LogitsProcessorList
 
 from models.drafting.structured import JsonConstraint, read_structured, report_schema
+from models.families.endpoint.wording import read_json
 from models.families.text.recipes import RECIPES
 from models.families.text.text_family import TextFamily
 from models.family import Features, Request, Task
@@ -185,6 +186,22 @@ def test_a_tokenizer_without_bytes_is_refused() -> None:
 def test_invalid_text_is_not_structured(text: str) -> None:
     schema = json.dumps({"type": "object", "properties": {"a": {"type": "number"}}})
     assert read_structured(text, schema, truncated=False) == ""
+
+
+TENTHS = '{"type": "number", "multipleOf": 0.1}'
+
+
+def test_numbers_are_judged_as_they_are_written() -> None:
+    """33 of these 100 are no multiple of 0.1 to jsonschema, which divides doubles."""
+    for tenths in range(100):
+        text = f"{tenths // 10}.{tenths % 10}"
+        assert json.loads(read_structured(text, TENTHS, truncated=False)) == tenths / 10
+        assert read_json(text, TENTHS) == text
+    for other in ("0.35", "1e-400", "1e400", "1e308.", '"1"'):
+        assert read_structured(other, TENTHS, truncated=False) == read_json(other, TENTHS) == "", other
+    assert read_structured("1e300", TENTHS, truncated=False) == "1e+300"
+    assert read_structured("5.0", '{"type": "integer"}', truncated=False) == "5.0"
+    assert read_structured('{"a": 1e400}', "{}", truncated=False) == ""
 
 
 def test_the_report_schema_takes_a_report() -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from models.catalog import CatalogEntry
+from models.drafting.json_values import json_value, refuse_constant
 from models.families.endpoint.dialects import DIALECTS, dialect_wording
 from models.families.endpoint.template import fill
 from models.family import Answer, Request, SeenImage, Task, unsupported
@@ -205,7 +206,7 @@ def read_cxrreportgen(text: str, request: Request, seen: SeenImage | None) -> An
     Source: MicrosoftDocs/azure-ai-docs ``deploy-cxrreportgen.md``. A text of another form stays as it is.
     """
     try:
-        stored = json.loads(text, parse_constant=_no_constant)
+        stored = json.loads(text, parse_constant=refuse_constant)
         listed = stored["output"] if isinstance(stored, dict) else stored
         findings = [(one[0], one[1] or []) for one in listed]
     except (ValueError, KeyError, TypeError, IndexError, RecursionError):
@@ -232,19 +233,12 @@ def _shares(seen: SeenImage | None, box: object) -> Region | None:
 
 def read_json(text: str, schema: str) -> str:
     """``text``, without a code fence, where it is one JSON value that is valid under ``schema`` (2020-12), else ""."""
-    import jsonschema  # only structured answers pay for it
-
     body = re.sub(r"\A```(?:json)?\s*(.*?)\s*```\Z", r"\1", text.strip(), flags=re.S)
     try:
-        value = json.loads(body, parse_constant=_no_constant)
-        jsonschema.Draft202012Validator(json.loads(schema) if schema else {}).validate(value)
-    except (ValueError, RecursionError, jsonschema.ValidationError, jsonschema.SchemaError):
+        json_value(body, schema)
+    except ValueError:
         return ""
     return body
-
-
-def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is not JSON")
 
 
 def _values(request: Request) -> dict[str, str]:
