@@ -24,7 +24,11 @@ def rewrite_graph(model: Any) -> None:
     from onnxscript.rewriter import RewriteRule, RewriteRuleSet
 
     _drop_full_masks(model.graph)
-    rules = (RewriteRule(_split_heads, _attention, _is_split), RewriteRule(_biased, _gemm, _is_layer))
+    rules = (
+        RewriteRule(_split_heads, _attention, _is_split),
+        RewriteRule(_turned_heads, _joined_attention, _is_turned),
+        RewriteRule(_biased, _gemm, _is_layer),
+    )
     RewriteRuleSet(rules).apply_to_model(model)
     RemoveUnusedNodesPass()(model)
 
@@ -67,6 +71,28 @@ def _attention(op: Any, query: Any, key: Any, value: Any, attended: Any, **_: An
         if name in ("scale", "softcap", "is_causal")
     }
     return op.Attention(query, key, value, q_num_heads=heads, kv_num_heads=heads, **kept)
+
+
+def _turned_heads(op: Any, query: Any, key: Any, value: Any) -> Any:
+    """Attention of [n, s, heads, width], as it is where queries and keys are turned (rotary) head by head."""
+    heads = [op.Transpose(one, perm=HEADS) for one in (query, key, value)]
+    return op.Transpose(op.Attention(*heads, _outputs=["attended"]), perm=HEADS, _outputs=["mixed"])
+
+
+def _is_turned(_: Any, query: Any, key: Any, value: Any, attended: Any, **_others: Any) -> bool:
+    shapes = [one.shape for one in (query, key, value)]
+    if attended.shape is None or any(shape is None or len(shape) != 4 for shape in shapes):
+        return False
+    sizes = {(_known(shape[2]), _known(shape[3])) for shape in shapes}
+    return sizes == {(_known(attended.shape[1]), _known(attended.shape[3]))} and 0 not in sizes.pop()
+
+
+def _joined_attention(op: Any, query: Any, key: Any, value: Any, attended: Any, **_: Any) -> Any:
+    heads, width = query.shape[2], query.shape[3]
+    joined = op.Constant(value_ints=[0, 0, heads * width])  # 0: as it is
+    first, second, third = (op.Reshape(one, joined) for one in (query, key, value))
+    mixed = _attention(op, first, second, third, attended)
+    return op.Reshape(mixed, op.Constant(value_ints=[0, 0, heads, width]))
 
 
 def _biased(op: Any, states: Any, matrix: Any, bias: Any) -> Any:

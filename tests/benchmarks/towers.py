@@ -78,6 +78,7 @@ def _medgemma() -> EncoderSource:
         vision_config=vision, text_config=text, mm_tokens_per_image=256, image_token_index=63
     )
     model: Any = transformers.Gemma3ForConditionalGeneration(config).model
+    torch.nn.init.normal_(model.multi_modal_projector.mm_input_projection_weight, std=0.02)  # begins at zero
     return chat_source(model.eval(), noise(2, 896))
 
 

@@ -43,8 +43,8 @@ from pipeline.study import ImageSet, StudyImage
 QWEN3 = ("qwen3_vl", *MIXTURES)
 """The kinds of model in the config.json of Qwen3-VL."""
 BOUND_PIXELS = 1 << 20
-"""Pixels of an image at most, unless its tower runs in torch on a GPU: elsewhere attention takes memory by the square
-of the patches (ONNX Runtime: 4 bytes x heads x patches x patches), or hours."""
+"""Pixels of an image at most, unless its tower runs in torch on a GPU: elsewhere attention takes hours, or memory by
+the square of the patches (Qwen2.5-VL's windows on ONNX Runtime: 4 bytes x heads x patches x patches)."""
 
 
 @dataclass(frozen=True, slots=True)
