@@ -1,6 +1,7 @@
 """Fixtures every kind of test may use: a fresh, migrated database on a real Postgres server."""
 
 import gc
+import os
 import secrets
 import shutil
 import tempfile
@@ -12,6 +13,7 @@ import pytest
 from hypothesis import settings
 from psycopg import sql
 
+from pipeline.store import embedded
 from pipeline.store.embedded import EmbeddedPostgres
 from pipeline.store.migrations import upgrade
 from tests.chromium import browser
@@ -45,7 +47,12 @@ def pytest_collection_finish() -> None:
 
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[EmbeddedPostgres]:
-    """One embedded server for the whole session; it does not wait for the disk, nothing of it is kept."""
+    """One embedded server for the whole session; it does not wait for the disk, nothing of it is kept.
+
+    TEST_POSTGRES_BIN names a folder with the programs of another Postgres, which is then this server.
+    """
+    if other := os.environ.get("TEST_POSTGRES_BIN"):
+        embedded._binaries = lambda: Path(other)
     folder = Path(tempfile.mkdtemp(prefix="firstread-test-"))
     try:
         with EmbeddedPostgres.ensure(folder, {"fsync": "off"}) as server:

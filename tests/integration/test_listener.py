@@ -260,6 +260,52 @@ def test_an_inbox_that_cannot_be_written_is_told_to_sender_and_log(database_url:
     assert uid not in log
 
 
+def _traceable() -> bool:
+    """Whether strace is here and may trace a process of ours."""
+    try:
+        return subprocess.run(["strace", "-e", "trace=none", "true"], capture_output=True).returncode == 0
+    except FileNotFoundError:
+        return False
+
+
+@pytest.mark.skipif(not _traceable(), reason="strace is not here, or may not trace")
+def test_a_quota_that_is_used_up_is_told_to_sender_and_log(database_url: str, tmp_path: Path) -> None:
+    """EDQUOT, put by strace in the place of what the kernel answers to fsync, as file servers do it.
+
+    By write, the log cannot be written either: tried by hand, the same but for that.
+    """
+    port, (film,) = free_port(), films(tmp_path, 1)
+    (tmp_path / "archive").mkdir()
+    config = write_site(
+        tmp_path, database_url, {"main": {"kind": "folder", "path": str(tmp_path / "archive")}},
+        listen={"port": port, "quiet_seconds": 60.0, "min_free_gib": 0.0}, prefect=NOWHERE,
+    )  # fmt: skip
+    uid = radiograph_header("listener-0").sop_instance_uid
+    inbox, log, trace = tmp_path / "data" / "inbox", tmp_path / "listen.log", tmp_path / "trace"
+    with listening(config, port) as process:
+        quota = [
+            "strace",
+            "-f",
+            "-p",
+            str(process.pid),
+            "-o",
+            str(trace),
+            "-e",
+            "inject=fsync:error=EDQUOT",
+        ]
+        with running(quota, tmp_path / "strace.log"):
+            until(lambda: "attach" in (tmp_path / "strace.log").read_text(), "the quota")
+            assert send(port, film, uid) == 0xA700
+            assert echo_seconds(port) < HEARD_WITHIN
+        assert "EDQUOT" in trace.read_text()
+        assert rows(database_url, "SELECT FROM firstread.instance") == []
+        assert [path for path in inbox.rglob("*") if path.is_file()] == [], "nothing half-written"
+        until(lambda: send(port, film, uid) == 0, "the end of the quota", 30)
+    assert len(rows(database_url, "SELECT FROM firstread.instance")) == 1
+    assert "Traceback" not in log.read_text()
+    assert "the quota of this account is used up" in log.read_text()
+
+
 @pytest.mark.parametrize("command", ["listen", "run"])
 @pytest.mark.parametrize(("options", "said"), [("ro", "read-only"), ("size=4k,nr_inodes=1", "disk is full")])
 def test_a_data_folder_that_cannot_be_written_is_one_line(

@@ -32,6 +32,7 @@ from pipeline.lookup import (
 from pipeline.report import Finding, Side
 from pipeline.store.connections import libpq_url
 from pipeline.store.store import Store
+from tests.memberships import let_act_as
 from tests.store_samples import (
     ARCHIVE,
     RECIPE,
@@ -60,7 +61,7 @@ def store(database_url: str) -> Iterator[Store]:
 def database(database_url: str) -> Iterator[Connection]:
     """A plain session, as the login that migrated; it may take every role but the signer's."""
     with psycopg.connect(libpq_url(database_url), autocommit=True) as connection:
-        connection.execute("GRANT firstread_signer TO CURRENT_USER WITH INHERIT FALSE, SET TRUE")
+        let_act_as(connection, "firstread_signer")
         connection.execute("SET search_path TO firstread")
         yield connection
 

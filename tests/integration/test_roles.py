@@ -8,6 +8,7 @@ import pytest
 
 from pipeline.store.connections import libpq_url
 from pipeline.store.store import Store
+from tests.memberships import let_act_as
 from tests.store_samples import claim, discover, outcome
 
 APPLICATION = ("firstread_machine", "firstread_signer", "firstread_reader", "firstread_viewer")
@@ -20,7 +21,7 @@ def database(database_url: str) -> Iterator[psycopg.Connection[Any]]:
         store.save(outcome(claim(store)[0]))
     with psycopg.connect(libpq_url(database_url), autocommit=True) as connection:
         for role in APPLICATION:
-            connection.execute(f"GRANT {role} TO CURRENT_USER WITH INHERIT FALSE, SET TRUE")
+            let_act_as(connection, role)
         yield connection
 
 

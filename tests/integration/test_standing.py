@@ -14,6 +14,7 @@ from pipeline.lookup import Criterion, HistorySearch, PatientIn, ResourceSearch,
 from pipeline.store.connections import libpq_url
 from pipeline.store.store import Store
 from pipeline.store.values import SettledFilter, SettledRow
+from tests.memberships import let_act_as
 from tests.store_samples import (
     ARCHIVE,
     RECIPE,
@@ -305,7 +306,7 @@ def test_the_same_uid_of_another_patient_is_another_study(store: Store) -> None:
 
 def sign(database_url: str, report: str) -> None:
     with psycopg.connect(libpq_url(database_url)) as connection:
-        connection.execute("GRANT firstread_signer TO CURRENT_USER WITH INHERIT FALSE, SET TRUE")
+        let_act_as(connection, "firstread_signer")
         connection.execute("SET ROLE firstread_signer")
         connection.execute(
             """UPDATE firstread.resource SET body = body || '{"status": "final"}' WHERE resource_id = %s""",

@@ -24,6 +24,7 @@ from pipeline.store.connections import libpq_url
 from pipeline.store.store import Store
 from pipeline.web import create_app, serving
 from tests.faulty_endpoint import FaultyEndpoint, faulty_endpoint
+from tests.memberships import let_act_as
 from tests.sites import firstread, rows, summary, troubles, write_site
 from tests.synthetic import chest_pixels, radiograph_header, write_chest
 from tests.taught import write_taught_medrega, write_taught_qwen
@@ -217,7 +218,7 @@ def test_systems_of_different_shapes_draft_the_same_archive(site: Site, tmp_path
 def sign(site: Site) -> None:
     """A radiologist signs the earlier study's report, with words of their own."""
     with psycopg.connect(libpq_url(site.url)) as connection:
-        connection.execute("GRANT firstread_signer TO CURRENT_USER WITH INHERIT FALSE, SET TRUE")
+        let_act_as(connection, "firstread_signer")
         connection.execute("SET ROLE firstread_signer")
         connection.execute(
             """UPDATE firstread.resource SET body = body || '{"status": "final", "conclusion": "Old scar."}'

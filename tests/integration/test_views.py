@@ -9,6 +9,7 @@ from pipeline.store.connections import libpq_url
 from pipeline.store.embedded import EmbeddedPostgres
 from pipeline.store.store import Store
 from tests.conftest import SHARED
+from tests.memberships import let_act_as
 from tests.store_samples import RECIPE, claim, discover, outcome, report_id, settled, study_uid
 
 REPORTS = [
@@ -102,7 +103,7 @@ def test_a_signed_report_shows_the_signed_text(database_url: str) -> None:
         discover(store, 1)
         store.save(outcome(claim(store)[0]))
     with psycopg.connect(libpq_url(database_url)) as connection:
-        connection.execute("GRANT firstread_signer TO CURRENT_USER WITH INHERIT FALSE, SET TRUE")
+        let_act_as(connection, "firstread_signer")
         connection.execute("SET ROLE firstread_signer")
         connection.execute(
             """UPDATE firstread.resource SET body = body || '{"status": "final", "conclusion": "Normal chest."}'
