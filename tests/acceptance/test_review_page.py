@@ -383,9 +383,13 @@ def test_the_look_of_a_film_can_be_changed(visit: Visit) -> None:
     assert page.evaluate("() => document.documentElement.scrollWidth <= window.innerWidth")
 
 
-def test_the_list_is_cards_on_a_phone(visit: Visit) -> None:
+def test_the_list_has_low_rows_and_is_cards_on_a_phone(visit: Visit) -> None:
+    """A narrow column for the model broke its name within words, and six rows filled a screen."""
     save_as_flows(visit.store, [invented_outcome(number) for number in range(3)])
     page = visit.open("/")
+    model = page.get_by_text("firstread-mini").first.bounding_box()
+    assert model is not None
+    assert model["height"] < 30, "one line"
     page.set_viewport_size({"width": 390, "height": 800})
     assert page.evaluate("() => document.documentElement.scrollWidth <= window.innerWidth")
     card = page.locator("tbody tr").first
