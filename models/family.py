@@ -80,6 +80,7 @@ class Request:
     grounded_report  ``labels``, the organs or lesions to speak of, where the family asks for them
 
     ``variant`` names another wording that the family has for its task ("report-iu"); "" is the usual one.
+    ``most_tokens`` ends a text early, for a trial; 0 leaves it to the family, as do families of texts that are short.
     """
 
     task: Task = Task.REPORT
@@ -93,6 +94,7 @@ class Request:
     schema: str = ""
     variant: str = ""
     context: PromptContext = field(default_factory=PromptContext)
+    most_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)

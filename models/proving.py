@@ -9,7 +9,7 @@ import hashlib
 import resource
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from models.family import Family, Request, Task
 from models.model_choice import ModelChoice
 from models.weight_loading.memory import GIB
 from models.weight_loading.weight_files import SUMS_FILE
-from pipeline.errors import ConfigurationError, FirstreadError
+from pipeline.errors import ConfigurationError, FailStudy, FirstreadError
 from pipeline.study import ImageSet, InstanceRef, StudyImage
 
 ROW_OF = {
@@ -39,6 +39,8 @@ FILM = (1024, 840)
 """Rows and columns of the film of noise."""
 ASKED = (Task.VQA, Task.REPORT, Task.FINDINGS, Task.TEXT_QA, Task.CLASSIFY, Task.SUMMARIZE)
 """What is asked of it: the first of these that the family does."""
+TRIAL_TOKENS = 32
+"""Of its text at most: to the family's own limit weights that are not sound would write for minutes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,8 +133,13 @@ def _tried(family: Family, entry: CatalogEntry) -> list[Proof]:
         return rows
     began = time.monotonic()
     language = next(iter(entry.languages))
-    (answer,) = family.answer([features], [Request(asked, language, "Is there an effusion?", text="Clear lungs.",
-                                                   labels=("normal", "effusion"))])  # fmt: skip
+    request = Request(
+        asked, language, "Is there an effusion?", text="Clear lungs.", labels=("normal", "effusion")
+    )
+    try:
+        (answer,) = family.answer([features], [replace(request, most_tokens=TRIAL_TOKENS)])
+    except FailStudy:  # what thinks before it answers has to be heard to its end
+        (answer,) = family.answer([features], [request])
     end = "cut off at its limit" if answer.truncated else "ended by itself"
     wrote = f"{asked}: {len(answer.text)} characters in {time.monotonic() - began:.2f} s, {end}"
     return [*rows, Proof("text", True, wrote)]

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,12 @@ from transformers import AutoTokenizer
 from flows.cli import app
 from flows.commands import ending
 from models.catalog import show
+from models.families.native import chat
 from models.families.native.networks import load_tokenizer
 from models.families.prompt_proof import compare_template, prove_prompt, render_template, tokens_of
+from models.families.text.writing import until_end
 from models.model_choice import EndpointOptions, ModelChoice
-from models.proving import Proven, prove
+from models.proving import TRIAL_TOKENS, Proven, prove
 from pipeline.errors import ConfigurationError, StopRun
 from tests.engines import ENGINES, share_graphs
 from tests.tiny_chat import write_chat_model
@@ -66,8 +68,15 @@ def qwen(tmp_path: Path) -> Path:
 
 
 def test_a_sound_folder_is_told_row_by_row(
-    qwen: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    qwen: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    written: list[int] = []
+
+    def counted(row: list[int], ends: Sequence[int]) -> Any:
+        written.append(len(row))
+        return until_end(row, ends)
+
+    monkeypatch.setattr(chat, "until_end", counted)
     share_graphs(tmp_path)
     site = tmp_path / "firstread.toml"
     site.write_text(
@@ -83,6 +92,8 @@ def test_a_sound_folder_is_told_row_by_row(
     assert "word for word" in found["chat template"]
     assert "greedy" in found["decoding"]
     assert "1024 x 840" in found["image"]
+    assert "cut off at its limit" in found["text"], "random weights come to no end: a few tokens are enough"
+    assert written == [TRIAL_TOKENS]
     assert told["parts"]["runner"] == "onnxruntime-cpu"
 
 

@@ -80,7 +80,7 @@ class TextFamily:
             texts = write_texts(
                 self._loaded.network,
                 prompts,
-                self._room,
+                max((min(self._room, one.most_tokens or self._room) for one in requests), default=self._room),
                 ends=self._loaded.ends,
                 pad=self._loaded.pad,
                 repetition_penalty=self._loaded.decoding.penalty,
