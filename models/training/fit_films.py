@@ -48,19 +48,24 @@ WEIGHTS = (1.0, 0.3, 0.3, 0.3, 1.0, 0.0)
 """How much each of the blocks of features weighs, chosen over the folds."""
 OWN_WEIGHTS = {"cardiomegaly": (0.0, 0.0, 0.0, 0.0, 0.0, 1.0)}
 """The same of findings that something else tells better: of the heart's size what the outlines measure, alone."""
+ALIKE = {"pleural_effusion": 40.0, ABNORMAL: 40.0}
+"""How strongly a finding's collections are held at one mean score (``fit_within``), so that one level serves them all:
+of films of 64 pixels far more was claimed than of others."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fitted:
     """One finding: its rule, the films it was learned from, and what is known of them.
 
-    ``share`` [f] is how much of each feature the rule was shown.
+    ``share`` [f] is how much of each feature the rule was shown; ``fine`` [n] which films are not coarse. Levels are
+    chosen on these, for an archive holds no films of 64 pixels.
     """
 
     finding: str
     chosen: Chosen
     share: Array
     rows: NDArray[np.int64]
+    fine: Bools
     true: Bools
     slope: float
     offset: float
@@ -152,17 +157,19 @@ def fit(readings: Readings) -> tuple[FilmRule, list[Fitted]]:
     )
     inputs, mean, scale = standardised(readings, learning)
     folds = np.array([film.fold(FOLDS) for film in readings.films])
-    groups: dict[tuple[bytes, tuple[float, ...]], list[str]] = {}
+    fine = np.array([not film.coarse for film in readings.films])
+    groups: dict[tuple[bytes, tuple[float, ...], float], list[str]] = {}
     for finding in RULED:
         known = (readings.truth(finding)[1] & ~readings.held_back).tobytes()
-        groups.setdefault((known, OWN_WEIGHTS.get(finding, WEIGHTS)), []).append(finding)
+        how = (known, OWN_WEIGHTS.get(finding, WEIGHTS), ALIKE.get(finding, 0.0))
+        groups.setdefault(how, []).append(finding)
     parts: dict[str, Fitted] = {}
-    for (known, weights), findings in groups.items():
+    for (known, weights, alike), findings in groups.items():
         rows, share = np.flatnonzero(np.frombuffer(known, bool)), shown(readings, weights)
         targets = np.stack([readings.truth(finding)[0][rows] for finding in findings])
-        rules = fit_within(inputs[rows] * share, targets, readings.collections[rows], folds[rows])
+        rules = fit_within(inputs[rows] * share, targets, readings.collections[rows], folds[rows], alike)
         for finding, target, rule in zip(findings, targets, rules, strict=True):
-            parts[finding] = fit_one(finding, rule, share, rows, target)
+            parts[finding] = fit_one(finding, rule, share, rows, fine[rows], target)
     fitted = [parts[finding] for finding in RULED]
     fitted = with_normal_level(fitted, len(readings.films))
     values = {
@@ -176,12 +183,14 @@ def fit(readings: Readings) -> tuple[FilmRule, list[Fitted]]:
     return FilmRule(**{name: np.asarray(value, np.float32) for name, value in values.items()}), fitted
 
 
-def fit_one(finding: str, rule: Chosen, share: Array, rows: NDArray[np.int64], true: Bools) -> Fitted:
+def fit_one(
+    finding: str, rule: Chosen, share: Array, rows: NDArray[np.int64], fine: Bools, true: Bools
+) -> Fitted:
     """Chance and levels of one finding, of the films ``rows``."""
     curve = logistic_curve(rule.unseen, true)
     precision, recall = QUALITY.get(finding, (1.0, 1.0))
-    part = Fitted(finding, rule, share, rows, true, *curve, precision / recall, (0.0, 0.0, 0.0))
-    return replace(part, levels=choose_levels(finding, part.unseen, true))
+    part = Fitted(finding, rule, share, rows, fine, true, *curve, precision / recall, (0.0, 0.0, 0.0))
+    return replace(part, levels=choose_levels(finding, part.unseen[fine], true[fine]))
 
 
 def with_normal_level(fitted: list[Fitted], films: int) -> list[Fitted]:
@@ -191,8 +200,9 @@ def with_normal_level(fitted: list[Fitted], films: int) -> list[Fitted]:
         if one.finding != ABNORMAL:
             claimed[one.rows] |= one.unseen >= one.levels[1]
     whole = next(one for one in fitted if one.finding == ABNORMAL)
-    free = np.sort(whole.unseen[whole.true & ~claimed[whole.rows]])
-    most = int(NORMAL_ABNORMAL * whole.true.sum())
+    abnormal = whole.true & whole.fine
+    free = np.sort(whole.unseen[abnormal & ~claimed[whole.rows]])
+    most = int(NORMAL_ABNORMAL * abnormal.sum())
     level = float(free[most]) if most < len(free) else 1.0
     told = replace(whole, levels=(level, 2.0, 2.0))
     return [told if one is whole else one for one in fitted]
@@ -202,7 +212,7 @@ def describe(readings: Readings, fitted: list[Fitted]) -> list[dict[str, object]
     """What the folds told, a row for each finding."""
     told: list[dict[str, object]] = []
     for one in fitted:
-        rate = float(one.true.mean())
+        rate = float(one.true[one.fine].mean())
         row: dict[str, object] = {
             "finding": one.finding,
             "films": len(one.rows),
@@ -211,7 +221,8 @@ def describe(readings: Readings, fitted: list[Fitted]) -> list[dict[str, object]
         area = rank_within(one.chosen.unseen, one.true, readings.collections[one.rows])
         row |= {"penalty": one.chosen.penalty, "auc": None if area is None else round(area, 3)}
         for name, level in zip(("denied", "possible", "stated"), one.levels, strict=True):
-            labelled, others = (float((one.unseen[side] >= level).mean()) for side in (one.true, ~one.true))
+            sides = (one.true & one.fine, ~one.true & one.fine)
+            labelled, others = (float((one.unseen[side] >= level).mean()) for side in sides)
             false = false_share(labelled, others, one.finding, rate)
             row[name] = [round(number, 3) for number in (level, labelled, others, false)]
         told.append(row)

@@ -32,7 +32,10 @@ def centre(values: Array, collections: Names) -> Array:
 
 @dataclass(frozen=True, slots=True)
 class Design:
-    """Decomposed inputs of some films; :meth:`weights` is cheap for any target and penalty."""
+    """Decomposed inputs of some films; :meth:`weights` is cheap for any target and penalty.
+
+    Behind the films ``inputs`` may hold what is to score nought.
+    """
 
     inputs: Array
     collections: Names
@@ -40,15 +43,21 @@ class Design:
     vectors: Array
 
     @classmethod
-    def of(cls, inputs: Array, collections: Names) -> "Design":
-        """Of ``inputs`` [n, f], on one scale."""
+    def of(cls, inputs: Array, collections: Names, alike: float = 0.0) -> "Design":
+        """Of ``inputs`` [n, f], on one scale; ``alike`` as :func:`fit_within`."""
         centred = centre(inputs, collections)
+        if alike:
+            names = np.unique(collections)
+            apart = np.stack([inputs[collections == name].mean(axis=0) for name in names])
+            centred = np.concatenate([centred, alike * (apart - apart.mean(axis=0))])
         values, vectors = np.linalg.eigh(np.einsum("nf,mf->nm", centred, centred, optimize=True))
         return cls(centred, collections, np.maximum(values, 0), vectors)
 
     def weights(self, target: Bools, penalty: float) -> Array:
         """[f], for ``target`` [n]."""
-        along = self.vectors.T @ centre(target.astype(np.float64), self.collections)
+        wanted = np.zeros(len(self.inputs))
+        wanted[: len(target)] = centre(target.astype(np.float64), self.collections)
+        along = self.vectors.T @ wanted
         weights: Array = self.inputs.T @ (self.vectors @ (along / (self.values + penalty)))
         return weights
 
@@ -62,16 +71,22 @@ class Chosen:
     unseen: Array
 
 
-def fit_within(inputs: Array, targets: Bools, collections: Names, folds: NDArray[np.int64]) -> list[Chosen]:
-    """For each of ``targets`` [k, n] the rule whose penalty ranks best over ``folds`` [n], which split no patient."""
+def fit_within(
+    inputs: Array, targets: Bools, collections: Names, folds: NDArray[np.int64], alike: float = 0.0
+) -> list[Chosen]:
+    """For each of ``targets`` [k, n] the rule whose penalty ranks best over ``folds`` [n], which split no patient.
+
+    ``alike`` holds the mean score of each collection near that of the others: it is how much further apart the means
+    are shown, as films that are to score nought. One level then means the same in all of them.
+    """
     scores = {penalty: np.zeros(targets.shape) for penalty in PENALTIES}
     for fold in np.unique(folds):
         inside, outside = folds != fold, folds == fold
-        design = Design.of(inputs[inside], collections[inside])
+        design = Design.of(inputs[inside], collections[inside], alike)
         for penalty, unseen in scores.items():
             weights = np.stack([design.weights(target[inside], penalty) for target in targets])
             unseen[:, outside] = weights @ inputs[outside].T
-    whole, chosen = Design.of(inputs, collections), []
+    whole, chosen = Design.of(inputs, collections, alike), []
     for row, target in enumerate(targets):
         areas = {
             penalty: rank_within(scores[penalty][row], target, collections) or 0.0 for penalty in PENALTIES

@@ -64,3 +64,21 @@ def test_a_share_is_as_sure_as_its_patients_are_many() -> None:
     few = share_interval(by_patient, np.repeat(np.arange(4), 50).astype(str)) or (0.5, 0.5)
     assert few[1] - few[0] > 5 * (high - low)
     assert share_interval(said[:5], np.zeros(5).astype(str)) is None
+
+
+def test_collections_held_alike_score_alike_and_are_ranked_as_before() -> None:
+    """One feature tells the finding a little and the collection a lot, another the finding alone."""
+    generator = np.random.default_rng(0)
+    target, second = generator.random(600) < 0.3, np.arange(600) % 2 == 1
+    collections = np.where(second, "b", "a").astype(np.str_)
+    inputs = generator.normal(size=(600, 2)) + np.stack([0.5 * target + 4 * second, 1.0 * target], axis=1)
+    plain, held = (
+        fit_within(inputs, target[None], collections, np.arange(600) % 5, alike)[0] for alike in (0.0, 40.0)
+    )
+
+    def apart(scores: np.ndarray) -> float:
+        return float(abs(scores[second].mean() - scores[~second].mean()) / scores[second].std())
+
+    assert apart(plain.unseen) > 1 > 0.1 > apart(held.unseen)
+    before, after = (rank_within(one.unseen, target, collections) or 0 for one in (plain, held))
+    assert after > before - 0.05 > 0.6
