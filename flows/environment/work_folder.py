@@ -8,16 +8,14 @@ import fcntl
 import os
 import shutil
 import tempfile
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 from pipeline.folders import make_writable, writing
 
 _LOCK = ".held"
 _WHAT = "the work folder"
-_MOMENT_SECONDS = 60.0
 
 
 @contextmanager
@@ -29,31 +27,45 @@ def work_folder(parent: Path) -> Iterator[Path]:
     make_writable(_WHAT, parent)
     with writing(_WHAT, parent):
         _remove_abandoned(parent)
-        folder = Path(tempfile.mkdtemp(prefix="run-", dir=parent))
-        descriptor = os.open(folder / _LOCK, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        with _locked(parent, fcntl.LOCK_SH):
+            folder = Path(tempfile.mkdtemp(prefix="run-", dir=parent))
+            descriptor = os.open(folder / _LOCK, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         os.close(descriptor)
 
 
-def _remove_abandoned(parent: Path) -> None:
-    for folder in parent.glob("run-*"):
+@contextmanager
+def _locked(parent: Path, how: int) -> Iterator[bool]:
+    """Lock the folder of the folders: shared while one is made, else nobody's; False where it is not had at once."""
+    descriptor = os.open(parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        had = True
         try:
-            descriptor = os.open(folder / _LOCK, os.O_RDWR | os.O_CLOEXEC)
-        except (
-            FileNotFoundError
-        ):  # being made or being removed at this moment, or by one who was killed at it
-            with suppress(OSError):
-                if time.time() - folder.stat().st_mtime > _MOMENT_SECONDS:
-                    shutil.rmtree(folder, ignore_errors=True)
-            continue
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(folder, ignore_errors=True)
+            fcntl.flock(descriptor, how)
         except BlockingIOError:
-            pass
-        finally:
-            os.close(descriptor)
+            had = False
+        yield had
+    finally:
+        os.close(descriptor)
+
+
+def _remove_abandoned(parent: Path) -> None:
+    with _locked(parent, fcntl.LOCK_EX | fcntl.LOCK_NB) as nobody_makes_one:
+        for folder in parent.glob("run-*"):
+            try:
+                descriptor = os.open(folder / _LOCK, os.O_RDWR | os.O_CLOEXEC)
+            except FileNotFoundError:  # of one who was killed while it made it or removed it, or does so now
+                if nobody_makes_one:
+                    shutil.rmtree(folder, ignore_errors=True)
+                continue
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(folder, ignore_errors=True)
+            except BlockingIOError:
+                pass
+            finally:
+                os.close(descriptor)

@@ -1,9 +1,9 @@
 """A study's files live only while it is worked on, even when the process is killed."""
 
+import fcntl
 import multiprocessing
 import os
 import signal
-import time
 from multiprocessing.synchronize import Event
 from pathlib import Path
 
@@ -41,10 +41,12 @@ def test_a_killed_process_leaves_nothing_for_long(tmp_path: Path) -> None:
 
 
 def test_a_folder_whose_maker_was_killed_before_it_was_held_goes_too(tmp_path: Path) -> None:
-    left, new = tmp_path / "run-left", tmp_path / "run-new"
+    left = tmp_path / "run-left"
     left.mkdir()
-    new.mkdir()
-    os.utime(left, (time.time() - 61, time.time() - 61))
+    descriptor = os.open(tmp_path, os.O_RDONLY | os.O_DIRECTORY)
+    fcntl.flock(descriptor, fcntl.LOCK_SH)  # as somebody who makes one
+    with work_folder(tmp_path):
+        assert left.exists(), "it may be made at this moment"
+    os.close(descriptor)
     with work_folder(tmp_path):
         assert not left.exists()
-        assert new.exists(), "it may be made at this moment"
