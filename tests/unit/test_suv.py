@@ -23,7 +23,7 @@ from pipeline.images.volumes import planes_of
 from pipeline.images.volumes.plane import Plane
 from pipeline.images.volumes.suv import suv_factor
 from pipeline.images.volumes.voxels import PLANE_LIMITS
-from tests.ct_series import stack, value_at, write_series
+from tests.ct_series import enhanced, stack, value_at, write_series
 from tests.synthetic import fetched
 
 ONE_HALF_LIFE, AT_INJECTION = 70_000 / 185_000_000, 70_000 / 370_000_000
@@ -172,7 +172,7 @@ def of_dose(**other: object) -> dict[str, Any]:
         (of_dose(RadiopharmaceuticalStartDateTime="20310101100000"), "too long before"),
         ({"RadiopharmaceuticalInformationSequence": administered() * 2}, "one radiopharmaceutical"),
         ({"AcquisitionDate": None}, "of an acquisition is missing"),
-        ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.130"}, "enhanced"),
+        ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.7"}, "no PET image"),
     ],
 )
 def test_what_is_not_said_is_never_assumed(said: dict[str, Any], words: str, tmp_path: Path) -> None:
@@ -180,6 +180,92 @@ def test_what_is_not_said_is_never_assumed(said: dict[str, Any], words: str, tmp
     assert isinstance(found, Reason)
     assert found.code == "no-suv"
     assert words in found.message
+
+
+def item(**said: object) -> Dataset:
+    found = Dataset()
+    for keyword, value in said.items():
+        setattr(found, keyword, value)
+    return found
+
+
+def mapping(slope: float, code: str = "{SUVbw}g/ml", intercept: float = 0.0) -> Dataset:
+    """PS3.3 C.7.6.16.2.11, from stored values."""
+    return item(
+        RealWorldValueFirstValueMapped=0, RealWorldValueLastValueMapped=4095, RealWorldValueSlope=slope,
+        RealWorldValueIntercept=intercept,
+        MeasurementUnitsCodeSequence=[item(CodeValue=code, CodingSchemeDesignator="UCUM", CodeMeaning="made")],
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("slope", "mappings", "wanted"),
+    [
+        (2.0, [mapping(0.005)], 0.0025),  # no dose, no weight, no times are needed: SUV = 0.005 x stored
+        (2.0, [mapping(2.0, "Bq/ml"), mapping(0.001, "{SUVlbm}g/ml"), mapping(0.005, "g/ml{SUVbw}")], 0.0025),
+        (2.0, [mapping(2.0, "Bq/ml"), mapping(0.001, "{SUVlbm}g/ml")], None),
+        (2.0, [mapping(0.005, intercept=3.0)], None),  # no factor leads from one to the other
+    ],
+)
+def test_a_maker_s_own_mapping_comes_before_all(
+    slope: float, mappings: list[Dataset], wanted: float | None, tmp_path: Path
+) -> None:
+    found = factor(
+        tmp_path, {"Units": "PROPCPS", "RescaleSlope": slope, "RealWorldValueMappingSequence": mappings}
+    )
+    assert isinstance(found, Reason) if wanted is None else found == pytest.approx(wanted, rel=1e-9)
+
+
+def enhanced_pet(folder: Path, **other: object) -> list[Plane]:
+    """PS3.3 A.56: the dose in MBq, decay corrected to a moment that the header names."""
+    dose = {"RadionuclideTotalDose": 370, "RadiopharmaceuticalStartDateTime": "20310506100000"}
+    paths = written(folder, {"RescaleType": "BQML"})
+    whole = enhanced(paths, folder / "whole.dcm", "130")
+    dataset = dcmread(whole)
+    said = {
+        "DecayCorrected": "YES", "AttenuationCorrected": "YES", "DecayCorrectionDateTime": "20310506114948.00",
+        "PatientWeight": 70, "RadiopharmaceuticalInformationSequence": administered(**dose),
+    } | other  # fmt: skip
+    for keyword, value in said.items():
+        setattr(dataset, keyword, value)
+    dataset.save_as(whole)
+    found = planes_of(read_header(whole, PLANE_LIMITS))
+    assert not isinstance(found, Reason)
+    return list(found)
+
+
+def test_an_enhanced_object_has_its_factor_by_its_own_words(tmp_path: Path) -> None:
+    assert suv_factor(enhanced_pet(tmp_path)) == pytest.approx(ONE_HALF_LIFE, rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("other", "words"),
+    [
+        ({"DecayCorrected": "NO"}, "corrected"),
+        ({"DecayCorrectionDateTime": ""}, "time of the injection or that of"),
+        ({"PatientWeight": None}, "Weight"),
+        ({"RadiopharmaceuticalInformationSequence": administered()}, "megabecquerel"),  # 370,000,000 MBq
+        ({"RescaleType": "US"}, "Bq/mL"),
+    ],
+)
+def test_what_an_enhanced_object_leaves_out_is_not_assumed(
+    other: dict[str, object], words: str, tmp_path: Path
+) -> None:
+    found = suv_factor(enhanced_pet(tmp_path, **other))
+    assert isinstance(found, Reason)
+    assert words in found.message
+
+
+def test_frames_whose_slopes_differ_have_one_factor(tmp_path: Path) -> None:
+    """Philips and Siemens scale each frame for itself, both ways alike: 0.0025 from Bq/mL to SUV in every frame."""
+    planes = enhanced_pet(tmp_path, DecayCorrected="NO")
+    for number, plane in enumerate(planes, 1):
+        transformed = item(RescaleSlope=2.0 * number, RescaleIntercept=0, RescaleType="BQML")
+        plane.groups[0].PixelValueTransformationSequence = [transformed]  # type: ignore[union-attr]
+        plane.groups[0].RealWorldValueMappingSequence = [mapping(0.005 * number)]  # type: ignore[union-attr]
+    planes = [replace(plane, slope=2.0 * number) for number, plane in enumerate(planes, 1)]
+    assert suv_factor(planes) == pytest.approx(0.0025)
+    assert isinstance(suv_factor([replace(planes[0], slope=4.0), *planes[1:]]), Reason)
 
 
 def shown(folder: Path, said: dict[str, Any], accepted: Accepts) -> Any:

@@ -2,7 +2,8 @@
 
 The rules are those that QIBA's FDG-PET group published as vendor-neutral pseudo-code (SUV, "happy path only"), and what
 it leaves open is refused: nothing is assumed of a dose, a weight, a correction or a time. Attributes: PS3.3 C.8.9.1,
-C.8.9.2 and C.8.9.4; the rescale of each plane comes before the factor.
+C.8.9.2 and C.8.9.4, of enhanced objects C.8.22; the rescale of each plane comes before the factor. A Real World Value
+Mapping to SUVbw, which newer scanners write, comes before all: it is the maker's own factor.
 """
 
 import math
@@ -15,9 +16,14 @@ from pipeline.images.choose import Reason
 from pipeline.images.clock import read_time
 from pipeline.images.headers import Elements, items, numbers, private_value, read_date, text, texts
 from pipeline.images.volumes.plane import Plane, said
+from pipeline.images.volumes.real_world import mapped_factor
 from pipeline.study import LeftOutReason
 
-CLASSIC_PET, CONVERTED_PET = "1.2.840.10008.5.1.4.1.1.128", "1.2.840.10008.5.1.4.1.1.128.1"
+CLASSIC_PET, CONVERTED_PET, ENHANCED_PET = (
+    f"1.2.840.10008.5.1.4.1.1.{suffix}" for suffix in ("128", "128.1", "130")
+)
+MEGABECQUEREL = (1.0, 1e5)
+"""Doses that are believed in an enhanced object, which says them in MBq (PS3.3 C.8.22.4)."""
 KILOGRAMS = (0.3, 700.0)
 LEAST_DOSE = 1e5
 """Becquerel; below it the dose is in another unit."""
@@ -40,13 +46,18 @@ def suv_factor(planes: Sequence[Plane]) -> Factor:
 
     A Reason ("no-suv") where the headers do not allow it to be computed.
     """
+    mapped = mapped_factor(planes)
+    if mapped is not None:
+        return mapped
+    if text(planes[0].header.dataset, "SOPClassUID") == ENHANCED_PET:
+        return _of_enhanced(planes)
     converted = text(planes[0].header.dataset, "SOPClassUID") == CONVERTED_PET
     datasets = [_as_classic(plane) if converted else plane.header.dataset for plane in planes]
     first = datasets[0]
     if any(text(one, keyword) != text(first, keyword) for one in datasets for keyword in _SAME):
         return _no("its planes disagree on the unit, the corrections, the weight or the time of the series")
     if text(first, "SOPClassUID") not in (CLASSIC_PET, CONVERTED_PET):
-        return _no("it is an enhanced object or a secondary capture")
+        return _no("it is no PET image by its class")
     corrected = {one.upper() for one in texts(first, "CorrectedImage")}
     if not corrected >= {"ATTN", "DECY"}:
         return _no("its values are not corrected for attenuation and decay (Corrected Image)")
@@ -54,6 +65,36 @@ def suv_factor(planes: Sequence[Plane]) -> Factor:
     if by_unit is None:
         return _no("its Units are none that lead to an uptake")
     return by_unit(datasets)
+
+
+def _of_enhanced(planes: Sequence[Plane]) -> Factor:
+    """Bq/mL of an enhanced object, decay corrected to a moment that it names (PS3.3 C.8.22.3 and C.8.22.4)."""
+    dataset = planes[0].header.dataset
+    if any(text(dataset, one).upper() != "YES" for one in ("DecayCorrected", "AttenuationCorrected")):
+        return _no("its values are not said to be corrected for attenuation and decay")
+    if {plane.unit for plane in planes} != {"BQML"}:
+        return _no("its values are not in Bq/mL (Rescale Type)")
+    weight = (*numbers(dataset, "PatientWeight"), 0.0)[0]
+    if not KILOGRAMS[0] <= weight <= KILOGRAMS[1]:
+        return _no("Patient's Weight is missing or cannot be")
+    administered = items(dataset, "RadiopharmaceuticalInformationSequence")
+    if len(administered) != 1:
+        return _no("it does not name one radiopharmaceutical")
+    dose, half_life = (
+        (*numbers(administered[0], keyword), 0.0)[0]
+        for keyword in ("RadionuclideTotalDose", "RadionuclideHalfLife")
+    )
+    if not MEGABECQUEREL[0] <= dose <= MEGABECQUEREL[1]:
+        return _no("the dose is missing or not in megabecquerel (Radionuclide Total Dose)")
+    zone = text(dataset, "TimezoneOffsetFromUTC")
+    corrected = _date_time(text(dataset, "DecayCorrectionDateTime"), zone)
+    injected = _date_time(text(administered[0], "RadiopharmaceuticalStartDateTime"), zone)
+    if corrected is None or injected is None or half_life <= 0:
+        return _no("the half-life, the time of the injection or that of the decay correction is missing")
+    seconds = (corrected - injected).total_seconds()
+    if not 0 <= seconds <= MOST_HALF_LIVES * half_life:
+        return _no("the injection lies after the scan, or too long before it")
+    return weight * 1000 / (dose * 1e6 * math.pow(2.0, -seconds / half_life))
 
 
 def _as_classic(plane: Plane) -> Dataset:
