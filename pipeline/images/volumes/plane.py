@@ -13,6 +13,7 @@ from pydicom.dataset import Dataset
 from pipeline.images.choose import Reason
 from pipeline.images.context import instance_ref
 from pipeline.images.headers import Elements, Header, integer, items, numbers, text, texts
+from pipeline.images.kinds import modality_of
 from pipeline.study import InstanceRef, LeftOutReason
 
 Vector = tuple[float, float, float]
@@ -36,7 +37,7 @@ class Plane:
     where rows count up, both of length one. ``spacing`` is (between rows, between columns). ``same`` is what the planes
     of one volume have in common. ``groups`` are the frame's functional groups, the shared ones and the header; of a
     classic object the header alone. ``slope`` and ``intercept`` lead from stored values to ``unit`` ("HU", "BQML", ""
-    where nothing is said).
+    where nothing is said). ``image_type`` are the first four values of Image Type, a frame's own before the object's.
     """
 
     header: Header
@@ -54,6 +55,7 @@ class Plane:
     intercept: float
     unit: str
     number: int
+    image_type: tuple[str, ...] = ()
 
     @property
     def normal(self) -> Vector:
@@ -75,7 +77,7 @@ def planes_of(header: Header) -> tuple[Plane, ...] | Reason:
     kinds = {kind.upper() for kind in texts(dataset, "ImageType")}
     if "MOSAIC" in kinds:
         return Reason(LeftOutReason.MOSAIC, "a mosaic: many planes drawn into one picture")
-    if kinds & NO_VOLUME_KINDS:
+    if kinds & NO_VOLUME_KINDS or "REPROJECTION" in texts(dataset, "SeriesType"):  # PS3.3 C.8.9.1.1.1
         return Reason(
             LeftOutReason.NOT_A_PLANE, "a localiser, projection or screen beside the volume (Image Type)"
         )
@@ -126,6 +128,7 @@ def _plane(header: Header, frame: int, groups: Sequence[Elements]) -> Plane | Re
         return Reason(
             LeftOutReason.NO_POSITION, "the directions of rows and columns are no right angle of unit vectors"
         )
+    image_type = _image_type(groups)
     return Plane(
         header=header,
         frame=frame,
@@ -140,14 +143,15 @@ def _plane(header: Header, frame: int, groups: Sequence[Elements]) -> Plane | Re
             text(dataset, "SeriesInstanceUID"),
             text(dataset, "SOPClassUID"),
             text(dataset, "FrameOfReferenceUID"),
-            text(dataset, "PixelRepresentation"),
-            *_image_type(groups),
+            said(groups, "CTReconstructionSequence", "ConvolutionKernel"),
+            *image_type,
         ),
         groups=tuple(groups),
         slope=_rescale(groups, "RescaleSlope", 1.0) or 1.0,
         intercept=_rescale(groups, "RescaleIntercept", 0.0),
         unit=_unit(groups),
         number=integer(dataset, "InstanceNumber") or 0,
+        image_type=image_type,
     )
 
 
@@ -162,6 +166,7 @@ def _image_type(groups: Sequence[Elements]) -> tuple[str, ...]:
 
 def _unit(groups: Sequence[Elements]) -> str:
     modality = text(groups[-1], "Modality").upper()
+    modality = modality if modality in ("CT", "MR", "PT") else modality_of(groups[-1])
     kind = said(groups, "PixelValueTransformationSequence", "RescaleType").upper()
     if modality == "PT":
         return said(groups, "PETFrameTypeSequence", "Units").upper() or kind

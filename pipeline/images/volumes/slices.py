@@ -22,6 +22,7 @@ from pipeline.images.kinds import in_words, modality_of
 from pipeline.images.prepare import StudyHeaders, study_remarks
 from pipeline.images.sampling import by_steps, evenly
 from pipeline.images.scale import resized, working_size
+from pipeline.images.volumes.maps import is_map, refuse_other_unit
 from pipeline.images.volumes.plane import Plane, floats_of, planes_of
 from pipeline.images.volumes.room import VOLUMES
 from pipeline.images.volumes.stack import Stack, stacks_of
@@ -62,12 +63,12 @@ class _Ranked:
     """What leads from the values of PET to SUV, or why nothing does; None of other modalities."""
 
     @property
-    def order(self) -> tuple[bool, float, int, int, str]:
-        """Best first: axial, then what covers most, then most planes, then as numbered."""
+    def order(self) -> tuple[bool, bool, float, int, int, str]:
+        """Best first: images before maps, axial, then what covers most, then most planes, then as numbered."""
         planes = self.stack.planes
         covered = float(np.linalg.norm(self.stack.step or (0.0, 0.0, 0.0))) * (len(planes) - 1)
         number = integer(planes[0].header.dataset, "SeriesNumber") or 0
-        return (self.stack.orientation != "axial", -round(covered, 1), -len(planes), number,
+        return (is_map(self.stack), self.stack.orientation != "axial", -round(covered, 1), -len(planes), number,
                 planes[0].ref.series_instance_uid)  # fmt: skip
 
 
@@ -189,6 +190,8 @@ def _planes(header: Header, accepts: Sequence[Accepts]) -> Sequence[Plane] | Rea
 
 
 def _unusable(stack: Stack, accepted: Accepts) -> Reason | None:
+    if (other := refuse_other_unit(stack)) is not None:
+        return other
     if accepted.planes and stack.orientation not in accepted.planes:
         return Reason(
             LeftOutReason.NOT_ACCEPTED_PLANES,
@@ -317,6 +320,10 @@ def _remarks(stack: Stack, shown: int, stacks: int) -> tuple[Remark, ...]:
             Remark(
                 "series-shown", f"one of {stacks} series that could be shown; the others were not looked at"
             )
+        )
+    if is_map(stack):
+        told.append(
+            Remark("map-shown", "a map or a phase image was shown: there is no other series of planes")
         )
     if stack.apart:
         names = " and ".join(name for name, _ in stack.apart)

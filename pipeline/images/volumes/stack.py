@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.images.choose import Reason
-from pipeline.images.volumes.apart import told_apart_by
+from pipeline.images.headers import text
+from pipeline.images.volumes.apart import AT_LAST, sweeps, told_apart_by
 from pipeline.images.volumes.plane import Plane, Vector
 from pipeline.study import LeftOutReason
 
@@ -214,7 +215,22 @@ def _told_apart(
                 for value, part in parts.items()
                 for found in _told_apart(part, (*by, (name, value)), told, key + 1)
             ]
-    return [(list(planes), by)]
+    return _at_last(planes, by) or [(list(planes), by)]
+
+
+def _at_last(
+    planes: Sequence[Plane], by: tuple[tuple[str, str], ...]
+) -> list[tuple[list[Plane], tuple[tuple[str, str], ...]]]:
+    """Two series under one UID, or sweeps that time alone tells; nothing where that does not part every place."""
+    for name, keyword in AT_LAST.items():
+        parts = _grouped(planes, lambda plane, of=keyword: text(plane.groups[-1], of))  # type: ignore[misc]
+        if 1 < len(parts) <= len(planes) // 2 and not any(map(_excess, parts.values())):
+            return [(part, (*by, (name, value))) for value, part in parts.items()]
+    found = sweeps(_at_one_place(planes))
+    if found is None:
+        return []
+    name, made = found
+    return [(part, (*by, (name, f"{number:04}"))) for number, part in enumerate(made, 1)]
 
 
 def _grouped(planes: Iterable[Plane], key: Callable[[Plane], str]) -> dict[str, list[Plane]]:
