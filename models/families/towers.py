@@ -3,7 +3,6 @@
 import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from models.runners.encoder import (
 from models.runners.engine import EngineEncoder, open_best_engine
 from models.runners.graph_cache import ENCODER_FILE, Exported, GraphFolder, ensure_graphs, find_graphs
 from models.runners.openvino_encoder import RUNNER as OPENVINO
-from models.runners.openvino_encoder import OpenVinoEncoder, open_openvino
+from models.runners.openvino_encoder import demand_openvino, open_openvino, openvino_parts
 from models.weight_loading.memory import give_back_memory
 
 SHAPING = (Path(__file__), *EXPORT_SOURCES)
@@ -36,7 +35,7 @@ class Tower:
 
     ``files`` are the SHA-256 of the weights it came from, ``shaping`` the sources that shape its graph. ``source``
     gives the module in float32 on the CPU, ``size`` its bytes there; ``running`` gives it where and as the network is
-    loaded, ``on_gpu`` where that is a GPU. A ``convolving`` one is quicker on OpenVINO, if the CPU runs it.
+    loaded, ``on_gpu`` where that is a GPU. A ``convolving`` one runs on OpenVINO unasked, if the CPU runs it.
     """
 
     model_id: str
@@ -78,15 +77,22 @@ def open_tower(
         graphs = None if require_runner == TorchEncoder.runner else ensure_tower(tower, cache)
     if graphs is None:
         return TorchEncoder(tower.running()), {}
+    example: dict[str, Any] = {}
     if release and not tower.on_gpu:  # on a GPU it may yet be what runs
-        _let_go(tower.running().module)
+        running = tower.running()
+        example = dict(running.inputs)  # it needs the weights
+        _let_go(running.module)
 
     def better() -> VisionEncoder | None:
         engine = open_best_engine(graphs.folder, graphs.manifest.weights, require_runner)
         if engine is None and unasked and alone:
             return TorchEncoder(tower.running())
         gpu = "CUDAExecutionProvider" in ort.get_available_providers()
-        if engine is None and tower.convolving and (require_runner == OPENVINO or (unasked and not gpu)):
+        if require_runner == OPENVINO:
+            return demand_openvino(
+                graphs.encoder, lambda: example or dict(tower.running().inputs), threads=threads
+            )
+        if engine is None and tower.convolving and unasked and not gpu:
             return open_openvino(graphs.encoder, threads=threads)
         return engine
 
@@ -111,9 +117,7 @@ def graph_parts(graphs: GraphFolder, encoder: VisionEncoder) -> dict[str, str]:
         manifest = encoder.manifest
         parts |= {"engine": manifest.engine_sha256, "engine/precision": manifest.precision}
         parts[manifest.product] = manifest.product_version
-    if isinstance(encoder, OpenVinoEncoder):
-        parts["openvino"] = version("openvino")
-    return parts
+    return parts | openvino_parts(encoder)
 
 
 def halved(source: EncoderSource) -> EncoderSource:

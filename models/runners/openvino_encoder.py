@@ -1,10 +1,11 @@
-"""Graphs of convolutions on OpenVINO, where ``firstread[segmentation]`` brought it and the CPU is what runs them.
+"""Graphs on OpenVINO, where ``firstread[openvino]`` brought it and the CPU is what runs them.
 
-ONNX Runtime convolves three dimensions by copying every neighbourhood out first; OpenVINO does not. Two things are done
-otherwise than it would:
+ONNX Runtime convolves three dimensions by copying every neighbourhood out first; OpenVINO does not, and runs segmenters
+unasked. A tower runs on it where the site names it (``model.require_runner``). Two things are done otherwise than it
+would:
 
-- Its normalisation adds up a whole window in one float, which loses two digits of seven. Means are taken axis by
-  axis here; a clamp that changes nothing stands between, since OpenVINO would merge them again.
+- Its normalisation adds up a whole window in one float, which loses two digits of seven. Means over several axes are
+  taken axis by axis here; a clamp that changes nothing stands between, since OpenVINO would merge them again.
 - ``import openvino`` sends an event to an analytics service of its makers where ``openvino_telemetry`` is installed, as
   it is beside every wheel. That package is withheld while it is imported, and nothing is sent.
 """
@@ -13,7 +14,7 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
@@ -25,19 +26,25 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from models.runners.encoder import TOLERANCE, Arrays, OnnxEncoder, graph_digest, largest_error
+from models.runners.encoder import TOLERANCE, Arrays, OnnxEncoder, VisionEncoder, graph_digest, largest_error
 from models.weight_loading.verified import fixed_pixels
+from pipeline.errors import StopRun
 
 RUNNER = "openvino-cpu"
 PROOF_FILE = "openvino.json"
 _LARGEST = 3e38
 _WITHHELD = "openvino_telemetry"
+_NOT_RUN = (ImportError, RuntimeError, ValueError)
+"""What it raises without a file for this machine, or for an operator that it does not know."""
 
 log = logging.getLogger(__name__)
 
 
 class OpenVinoEncoder:
-    """A graph of one input [n, ...], the other axes of known size, row by row; as many rows at once as threads."""
+    """A graph of inputs [n, ...], row by row, as many rows at once as threads.
+
+    So a row's result does not depend on the rows beside it. An axis of no fixed size is as long as the batch has it.
+    """
 
     runner = RUNNER
 
@@ -47,8 +54,9 @@ class OpenVinoEncoder:
         workers = threads or len(os.sched_getaffinity(0))
         core = openvino.Core()
         model = core.read_model(str(graph))
-        self.shape = tuple(one.get_length() for one in list(model.input(0).get_partial_shape())[1:])
-        model.reshape([1, *self.shape])
+        self._inputs = {one.get_any_name(): one.get_element_type().to_dtype() for one in model.inputs}
+        shapes = {one.get_any_name(): list(one.get_partial_shape())[1:] for one in model.inputs}
+        model.reshape({name: openvino.PartialShape([1, *sizes]) for name, sizes in shapes.items()})
         _steady(model)
         self._compiled = core.compile_model(
             model,
@@ -61,8 +69,8 @@ class OpenVinoEncoder:
             },
         )
         self.processor = str(core.get_property("CPU", "FULL_DEVICE_NAME"))
-        self.input = next(iter(model.input(0).get_names()))
-        self._outputs = [next(iter(one.get_names())) for one in model.outputs]
+        self.shapes = {name: tuple(map(_length, sizes)) for name, sizes in shapes.items()}
+        self._outputs = [one.get_any_name() for one in model.outputs]
         self._free: SimpleQueue[Any] = SimpleQueue()
         for _ in range(workers):
             self._free.put(self._compiled.create_infer_request())
@@ -70,14 +78,16 @@ class OpenVinoEncoder:
 
     def encode(self, inputs: Mapping[str, NDArray[Any]]) -> Arrays:
         """See :class:`~models.runners.encoder.VisionEncoder`."""
-        rows = np.ascontiguousarray(inputs[self.input], np.float32)
-        results = list(self._pool.map(self._run, np.split(rows, len(rows))))
+        given = {name: np.ascontiguousarray(inputs[name], kind) for name, kind in self._inputs.items()}
+        count = len(next(iter(given.values())))
+        rows = [{name: values[row : row + 1] for name, values in given.items()} for row in range(count)]
+        results = list(self._pool.map(self._run, rows))
         return {name: np.concatenate([result[name] for result in results]) for name in self._outputs}
 
-    def _run(self, row: NDArray[np.float32]) -> Arrays:
+    def _run(self, row: Arrays) -> Arrays:
         request = self._free.get()
         try:
-            found = request.infer({0: row}, share_inputs=True, share_outputs=True)
+            found = request.infer(row, share_inputs=True, share_outputs=True)
             return {name: found[place].copy() for place, name in enumerate(self._outputs)}
         finally:
             self._free.put(request)
@@ -92,34 +102,71 @@ class OpenVinoEncoder:
 
 
 def open_openvino(graph: Path, *, threads: int = 0) -> OpenVinoEncoder | None:
-    """``graph`` on OpenVINO, proved against ONNX Runtime; None where it is not installed, or does not compute the same.
+    """A segmenter's ``graph``, proved against ONNX Runtime; None where it is not installed, or computes another thing.
 
     The proof is one window of a fixed pattern, kept beside the graph for this processor and version.
     """
     try:
-        installed = version("openvino")
+        return _opened(graph, threads, _pattern)
     except PackageNotFoundError:
         return None
-    try:
-        encoder = OpenVinoEncoder(graph, threads=threads)
-        error = _proved(encoder, graph, installed)
-    except (
-        ImportError,
-        RuntimeError,
-        ValueError,
-    ) as problem:  # no file for this machine, an operator it does not know
+    except _NOT_RUN as problem:
         log.warning(
             "OpenVINO does not run this network (%s); ONNX Runtime does, slower", type(problem).__name__
         )
-        return None
-    if error <= TOLERANCE:
-        return encoder
-    encoder.__exit__(None, None, None)
-    log.warning("OpenVINO is %.1e away from ONNX Runtime for this network, which runs it, slower", error)
+    except StopRun as apart:
+        log.warning("%s: ONNX Runtime runs it, slower", apart.message)
     return None
 
 
-def _proved(encoder: OpenVinoEncoder, graph: Path, installed: str) -> float:
+def demand_openvino(graph: Path, example: Callable[[], Arrays], *, threads: int = 0) -> OpenVinoEncoder:
+    """``graph``, which a site wants to run on OpenVINO, proved against ONNX Runtime on the inputs of ``example``.
+
+    The proof is kept as in ``open_openvino``. Raises StopRun where OpenVINO is not installed, does not run the graph,
+    or computes another thing.
+    """
+    try:
+        return _opened(graph, threads, lambda _: example())
+    except PackageNotFoundError:
+        problem = "it is not installed (pip install 'firstread[openvino]')"
+    except StopRun as apart:
+        problem = apart.message
+    except _NOT_RUN as error:
+        problem = f"it does not run this network ({type(error).__name__})"
+    message = f"the encoder cannot run on {RUNNER}, {problem}: mend that or change model.require_runner"
+    raise StopRun("runner", message)
+
+
+def openvino_parts(encoder: VisionEncoder) -> dict[str, str]:
+    """What belongs into the recipe where ``encoder`` is on OpenVINO; nothing elsewhere."""
+    return {"openvino": version("openvino")} if isinstance(encoder, OpenVinoEncoder) else {}
+
+
+def _opened(graph: Path, threads: int, example: Callable[[OpenVinoEncoder], Arrays]) -> OpenVinoEncoder:
+    """Proved; raises PackageNotFoundError, one of ``_NOT_RUN``, or StopRun where the proof fails."""
+    installed = version("openvino")
+    encoder = OpenVinoEncoder(graph, threads=threads)
+    try:
+        error = _proved(encoder, graph, installed, example)
+        if not error <= TOLERANCE:
+            raise StopRun("runner", f"OpenVINO is {error:.1e} away from ONNX Runtime for this network")
+    except BaseException:
+        encoder.__exit__(None, None, None)
+        raise
+    return encoder
+
+
+def _pattern(encoder: OpenVinoEncoder) -> Arrays:
+    """One row of every input, which all are of fixed size, between -1 and 1."""
+    return {
+        name: fixed_pixels((1, *shape)) * np.float32(2) - np.float32(1)
+        for name, shape in encoder.shapes.items()
+    }
+
+
+def _proved(
+    encoder: OpenVinoEncoder, graph: Path, installed: str, example: Callable[[OpenVinoEncoder], Arrays]
+) -> float:
     """How far it is from ONNX Runtime, relative to the largest value."""
     proof, told = graph.with_name(PROOF_FILE), [installed, encoder.processor, graph_digest(graph)]
     try:
@@ -128,9 +175,8 @@ def _proved(encoder: OpenVinoEncoder, graph: Path, installed: str) -> float:
             return float(held["error"])
     except (OSError, ValueError, KeyError, TypeError):
         pass
-    pattern = fixed_pixels((1, *encoder.shape)) * np.float32(2) - np.float32(1)
+    given = example(encoder)
     with OnnxEncoder(graph, threads=1) as other:
-        given = {encoder.input: pattern}
         error = largest_error(encoder.encode(given), other.encode(given))
     part = proof.with_name(f".{PROOF_FILE}.{os.getpid()}")
     try:
@@ -141,8 +187,13 @@ def _proved(encoder: OpenVinoEncoder, graph: Path, installed: str) -> float:
     return error
 
 
+def _length(size: Any) -> int:
+    """Of an axis; 0 where it has no fixed size."""
+    return 0 if size.is_dynamic else int(size.get_length())
+
+
 def _steady(model: Any) -> None:
-    """Every mean and variance of a normalisation axis by axis, in place."""
+    """Every mean and variance of a normalisation over several axes axis by axis, in place."""
     from openvino import opset13 as ops
     from openvino.utils import replace_node
 
@@ -157,7 +208,12 @@ def _steady(model: Any) -> None:
             continue
         said, values = node.get_attributes(), node.input_value(0)
         rank = len(values.get_partial_shape())
-        axes = sorted((int(one) % rank for one in node.input_value(1).get_node().get_vector()), reverse=True)
+        over = node.input_value(1).get_node()
+        if over.get_type_name() != "Constant":
+            continue  # a LayerNormalization, which is over a token
+        axes = sorted((int(one) % rank for one in over.get_vector()), reverse=True)
+        if len(axes) < 2:
+            continue  # of a token
         if not said["normalize_variance"] or str(said["eps_mode"]).upper() != "INSIDE_SQRT":
             continue  # none of ours; the proof decides
         apart = ops.subtract(values, mean(values, axes))

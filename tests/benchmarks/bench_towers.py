@@ -1,11 +1,12 @@
 """The towers of every family on the CPU: our runner against torch, ONNX Runtime and OpenVINO, one run, same weights.
 
-    python -m tests.benchmarks.bench_towers [NAME ...] [--rounds 5] [--threads N] [--kept FOLDER]
+    python -m tests.benchmarks.bench_towers [NAME ...] [--rounds 5] [--threads N] [--kept FOLDER] [--runner RUNNER]
 
 Published widths, random weights, a few layers (``tests.benchmarks.towers``), float32. A side is a runner; ours is what
-``open_tower`` takes unasked. Sides run in turns over the same batch; medians over the rounds. The bar is 0.97 of the
-best peer of each family. ``--threads 1`` prints processor time that other work on the machine disturbs least.
-``--kept`` is a folder for the exported graphs.
+``open_tower`` takes unasked, or with ``--runner openvino-cpu`` what it takes where ``model.require_runner`` says so.
+Sides run in turns over the same batch; medians over the rounds. The bar is 0.97 of the best peer of each family.
+``--threads 1`` prints processor time that other work on the machine disturbs least. ``--kept`` is a folder for the
+exported graphs.
 """
 
 import argparse
@@ -91,7 +92,7 @@ def timed(run: Run) -> tuple[float, float]:
     return took / runs, (time.process_time() - used) / runs
 
 
-def compare(name: str, cache: Path, rounds: int, threads: int) -> bool:
+def compare(name: str, cache: Path, rounds: int, threads: int, runner: str) -> bool:
     """Print a family's table; True where ours is within the bar."""
     torch.manual_seed(0)
     source = towers.TOWERS[name]()
@@ -99,7 +100,7 @@ def compare(name: str, cache: Path, rounds: int, threads: int) -> bool:
     tower = Tower(f"bench-{name}", {"made": "0"}, shaping, lambda: source, lambda: source, source.size)
     graph = ensure_tower(tower, cache).encoder
     with ExitStack() as stack:
-        ours = stack.enter_context(open_tower(tower, cache, "", threads)[0])
+        ours = stack.enter_context(open_tower(tower, cache, runner, threads)[0])
         graph_alone = stack.enter_context(OnnxEncoder(graph, threads=threads))
         reference = stack.enter_context(TorchEncoder(source))
         peers: dict[str, Run] = {
@@ -148,12 +149,13 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--kept", type=Path)
+    parser.add_argument("--runner", default="")
     asked = parser.parse_args()
     warnings.simplefilter("ignore")
     torch.set_num_threads(asked.threads)
     with tempfile.TemporaryDirectory(prefix="firstread-bench-") as folder:
         met = [
-            compare(name, asked.kept or Path(folder), asked.rounds, asked.threads)
+            compare(name, asked.kept or Path(folder), asked.rounds, asked.threads, asked.runner)
             for name in asked.names or towers.TOWERS
         ]
     return 0 if all(met) else 1

@@ -5,6 +5,7 @@ Small random networks in the published layouts; engines are built for real throu
 
 import shutil
 from dataclasses import dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from models.runners.engine import (
 )
 from models.runners.graph_cache import ENCODER_FILE
 from models.runners.graph_file import WEIGHTS_SUFFIX
+from models.runners.openvino_encoder import RUNNER as OPENVINO
 from pipeline.errors import ConfigurationError, StopRun
 from pipeline.study import ImageSet
 from tests.engines import ENGINES, graphs_of
@@ -54,6 +56,9 @@ NAMES = (
     "qwen3-vl",
 )
 """A family of each adapter that has a tower."""
+ALLOWED = {"onnxruntime-cpu": TOLERANCE, OPENVINO: 2 * TOLERANCE}
+"""From torch, of the largest value. The small MedGemma here is ill-conditioned: of its features in float64 torch is
+3e-5 away, ONNX Runtime 6e-5, OpenVINO 8e-5 on the other side. The other ten are within TOLERANCE on both."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,21 +156,28 @@ def test_the_family_finds_what_was_compiled(compiled: Compiled) -> None:
     assert (compiled.engine / PLAN_FILE).is_file()
 
 
-def test_the_graph_sees_what_torch_sees(compiled: Compiled) -> None:
-    if compiled.entry.adapter == MINI:
-        return  # it starts without torch; tests/unit/test_encoder.py compares its graph
+def test_every_runner_sees_what_torch_sees(compiled: Compiled) -> None:
+    """firstread-mini starts without torch; tests/unit/test_encoder.py compares its graph with it."""
     studies = [compiled.study(number) for number in range(3)]
-    with compiled.open("torch") as family:
-        assert family.runner == "torch"
+    reference = "onnxruntime-cpu" if compiled.entry.adapter == MINI else "torch"
+    with compiled.open(reference) as family:
+        assert family.runner == reference
         wanted = family.encode(studies)
-    with compiled.open() as family:
-        got = family.encode(studies)
-    for one, other in zip(wanted, got, strict=True):
-        seen = [name for name, values in one.arrays.items() if values.dtype == np.float32]
-        assert "features" in seen
-        for name in seen:
-            expected = one.arrays[name]
-            assert np.abs(other.arrays[name] - expected).max() <= TOLERANCE * np.abs(expected).max(), name
+    for runner in {"onnxruntime-cpu", OPENVINO} - {reference}:
+        with compiled.open(runner) as family:
+            assert family.runner == runner
+            assert family.parts.get("openvino") == (version("openvino") if runner == OPENVINO else None)
+            got = family.encode(studies)
+            (alone,) = family.encode(studies[1:2])
+        for name, values in alone.arrays.items():
+            np.testing.assert_array_equal(values, got[1].arrays[name], err_msg=name)
+        for one, other in zip(wanted, got, strict=True):
+            seen = [name for name, values in one.arrays.items() if values.dtype == np.float32]
+            assert seen
+            for name in seen:
+                expected = one.arrays[name]
+                away = np.abs(other.arrays[name] - expected).max()
+                assert away <= ALLOWED[runner] * np.abs(expected).max(), (runner, name)
 
 
 def test_an_engine_that_cannot_run_here_is_not_replaced(compiled: Compiled) -> None:

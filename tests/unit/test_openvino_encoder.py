@@ -1,9 +1,11 @@
-"""OpenVINO as the runner of segmenters: as exact as torch, proved before it is used, and silent."""
+"""OpenVINO as a runner: as exact as torch, proved before it is used, and silent. Towers: test_compile_contract.py."""
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +14,15 @@ import torch
 from torch import Tensor, nn
 
 from models.families.towers import Tower, open_tower
+from models.runners import openvino_encoder
 from models.runners.encoder import EncoderSource, OnnxEncoder, export_encoder
-from models.runners.openvino_encoder import PROOF_FILE, RUNNER, OpenVinoEncoder, open_openvino
+from models.runners.openvino_encoder import (
+    PROOF_FILE,
+    RUNNER,
+    OpenVinoEncoder,
+    demand_openvino,
+    open_openvino,
+)
 from pipeline.errors import StopRun
 
 SIDE = 48
@@ -98,12 +107,32 @@ def test_what_is_named_runs(tmp_path: Path) -> None:
         (tower, "", RUNNER),
         (tower, "onnxruntime-cpu", "onnxruntime-cpu"),
         (plain, "", "onnxruntime-cpu"),
+        (plain, RUNNER, RUNNER),
     ):
         encoder, parts = open_tower(one, tmp_path, wanted, 1)
         with encoder:
             assert (encoder.runner, "openvino" in parts) == (runner, runner == RUNNER)
-    with pytest.raises(StopRun, match="not on openvino-cpu"):
-        open_tower(plain, tmp_path, RUNNER, 1)
+
+
+def test_what_is_named_and_cannot_run_stops_the_run(
+    graph: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copied = Path(shutil.copy(graph, tmp_path))
+    demand_openvino(copied, lambda: {"patch": window()}, threads=1).__exit__(None, None, None)
+    proof = copied.with_name(PROOF_FILE)
+    proof.write_text(json.dumps(json.loads(proof.read_text()) | {"error": 0.5}))
+    with pytest.raises(StopRun, match=r"5\.0e-01 away .* change model\.require_runner"):
+        demand_openvino(copied, dict, threads=1)
+    copied.write_bytes(b"no graph")
+    with pytest.raises(StopRun, match="does not run this network"):
+        demand_openvino(copied, dict, threads=1)
+
+    def absent(name: str) -> str:
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr(openvino_encoder, "version", absent)
+    with pytest.raises(StopRun, match=r"pip install 'firstread\[openvino\]'"):
+        demand_openvino(graph, dict, threads=1)
 
 
 def test_what_it_does_not_read_is_left_to_onnx_runtime(

@@ -40,6 +40,8 @@ from models.runners.encoder import EXPORT_SOURCES, OnnxEncoder, VisionEncoder, o
 from models.runners.engine import EngineEncoder, open_best_engine
 from models.runners.graph_cache import Exported, GraphFolder, ensure_graphs
 from models.runners.language import OnnxLanguageModel
+from models.runners.openvino_encoder import RUNNER as OPENVINO
+from models.runners.openvino_encoder import demand_openvino, openvino_parts
 from models.runners.quantize import INT8_TOLERANCE
 from models.vocabulary.task_words import NORMAL
 from models.weight_loading.verified import fixed_pixels, read_self_check, verify_files, verify_outputs
@@ -365,12 +367,16 @@ def _open_encoder(
         small, parts = open_small_encoder(graphs.encoder, size, threads)
         return small, parts, INT8_TOLERANCE
 
-    def engine() -> EngineEncoder | None:
+    def engine() -> VisionEncoder | None:
+        if require_runner == OPENVINO:
+            size = int(graphs.manifest.exported.settings["image_size"])
+            film = {"pixels": fixed_pixels((1, 1, size, size))}
+            return demand_openvino(graphs.encoder, lambda: film, threads=threads)
         return open_best_engine(graphs.folder, graphs.manifest.weights, require_runner)
 
     encoder = open_encoder(graphs.encoder, require_runner=require_runner, threads=threads, engine=engine)
     if not isinstance(encoder, EngineEncoder):
-        return encoder, {"precision": "fp32"}, 0.0
+        return encoder, {"precision": "fp32"} | openvino_parts(encoder), 0.0
     manifest = encoder.manifest
     parts = {"engine": manifest.engine_sha256, "precision": manifest.precision}
     return encoder, parts | {manifest.product: manifest.product_version}, manifest.tolerance
