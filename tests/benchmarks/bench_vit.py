@@ -14,22 +14,18 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import onnxruntime as ort
 import torch
 from transformers import ViTConfig, ViTModel
 
 from models.runners.encoder import EncoderSource, OnnxEncoder, TorchEncoder, export_encoder
-from models.runners.openvino_encoder import quiet_openvino
 from models.runners.quantize import has_vnni, quantised_graph
+from tests.benchmarks.runner_peers import Run, openvino_sides, plain_session
 
 FP32_SHARE, INT8_RATIO = 0.95, 1.7
 LEAST_SECONDS = 0.6
-Run = Callable[[], Any]
 
 
 class _Tower(torch.nn.Module):
@@ -49,41 +45,6 @@ class _Tower(torch.nn.Module):
         return (self.tower(pixel_values=pixels).last_hidden_state,)
 
 
-def plain_session(graph: Path, threads: int) -> ort.InferenceSession:
-    """ONNX Runtime as most programs open it: one session, ``threads`` threads inside an operator."""
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.log_severity_level = 3
-    return ort.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
-
-
-def openvino_sides(graph: Path, pixels: np.ndarray, threads: int) -> dict[str, Run]:
-    """OpenVINO in float32, as one stream over all threads and as one stream a thread."""
-    openvino = quiet_openvino()
-    core, sides = openvino.Core(), {}
-    for name, streams in (("openvino", 1), ("openvino, streams", threads)):
-        options = {
-            "INFERENCE_PRECISION_HINT": "f32",
-            "INFERENCE_NUM_THREADS": threads,
-            "NUM_STREAMS": streams,
-        }
-        compiled = core.compile_model(core.read_model(str(graph)), "CPU", options)
-        sides[name] = _streamed(openvino, compiled, np.array_split(pixels, streams))
-    return sides
-
-
-def _streamed(openvino: Any, compiled: Any, parts: list[np.ndarray]) -> Run:
-    queue = openvino.AsyncInferQueue(compiled, len(parts))
-
-    def run() -> np.ndarray:
-        for part in parts:
-            queue.start_async({0: part})
-        queue.wait_all()
-        return np.concatenate([request.get_output_tensor().data for request in queue])
-
-    return run
-
-
 def images_per_second(run: Run, count: int) -> float:
     """Images per second over at least ``LEAST_SECONDS``."""
     runs, started = 0, time.perf_counter()
@@ -101,7 +62,8 @@ def compare(folder: Path, rounds: int, batch: int) -> bool:
     source = EncoderSource(_Tower().eval(), {"pixels": pixels[:2]}, ("features",))
     graph = folder / "vit.onnx"
     export_encoder(source, graph)
-    inputs, plain = {"pixels": pixels}, plain_session(graph, threads)
+    inputs = {"pixels": pixels}
+    whole_batch = EncoderSource(source.module, inputs, source.outputs)
     with (
         OnnxEncoder(graph, threads=threads) as ours,
         OnnxEncoder(quantised_graph(graph), threads=threads) as small,
@@ -109,8 +71,8 @@ def compare(folder: Path, rounds: int, batch: int) -> bool:
     ):
         sides: dict[str, Run] = {
             "torch": lambda: reference.encode(inputs),
-            "onnxruntime": lambda: plain.run(None, inputs),
-            **openvino_sides(graph, pixels, threads),
+            "onnxruntime": plain_session(graph, whole_batch, threads),
+            **openvino_sides(graph, whole_batch, threads),
         }
         peers = tuple(sides)
         sides |= {"ours": lambda: ours.encode(inputs), "ours, int8": lambda: small.encode(inputs)}

@@ -49,9 +49,10 @@ def suv_factor(planes: Sequence[Plane]) -> Factor:
     mapped = mapped_factor(planes)
     if mapped is not None:
         return mapped
-    if text(planes[0].header.dataset, "SOPClassUID") == ENHANCED_PET:
+    made_as = text(planes[0].header.dataset, "SOPClassUID")
+    if made_as == ENHANCED_PET:
         return _of_enhanced(planes)
-    converted = text(planes[0].header.dataset, "SOPClassUID") == CONVERTED_PET
+    converted = made_as == CONVERTED_PET
     datasets = [_as_classic(plane) if converted else plane.header.dataset for plane in planes]
     first = datasets[0]
     if any(text(one, keyword) != text(first, keyword) for one in datasets for keyword in _SAME):
