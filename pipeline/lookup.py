@@ -274,6 +274,39 @@ class ReportPage:
 
 
 @dataclass(frozen=True, slots=True)
+class FailedStudy:
+    """A study that no draft could be made of, as the review page lists it.
+
+    ``reason`` is the error in words, ``attempts`` how often it was tried, ``failed_at`` when it last failed.
+    ``next_attempt_at`` is when it is tried again by itself; None where it rests. ``signed``: a person has taken over a
+    report of it. ``report_id`` is an earlier draft of it that stands, ``patient`` the logical id of its Patient; both
+    are "" where there is none.
+    """
+
+    ledger_id: int
+    archive: str
+    study_instance_uid: str
+    accession_number: str
+    study_date: date | None
+    code: str
+    reason: str
+    attempts: int
+    failed_at: datetime
+    next_attempt_at: datetime | None
+    signed: bool = False
+    report_id: str = ""
+    patient: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class FailedPage:
+    """One page of studies that failed; ``next`` is an opaque token, or "" on the last page."""
+
+    studies: tuple[FailedStudy, ...]
+    next: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class ReportVersion:
     """One stored version of a report; the texts are "" where no model wrote it, or where it withdrew another."""
 

@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 
@@ -16,7 +17,7 @@ from pipeline.fhir.audit_events import rest_access, study_reopened
 from pipeline.fhir.codes import finding_name
 from pipeline.fhir.door_events import door as door_event
 from pipeline.fhir.published import published
-from pipeline.lookup import ReportRow
+from pipeline.lookup import FailedPage, FailedStudy, ReportRow
 from pipeline.settings import Settings
 from pipeline.store.opening import Purpose, open_store
 from pipeline.store.store import Store
@@ -52,6 +53,7 @@ def serve_forever(settings: Settings, *, host: str | None, port: int | None) -> 
             viewer_url=settings.serve.viewer_url,
             knowledge=SiteKnowledge(store, settings.knowledge) if settings.knowledge else None,
             anew=partial(draft_anew, settings, store),
+            failures=SiteFailures(settings, store),
         )
         with _told_at_intervals(app.state.doors):
             serve(app, host, port, ready=partial(_say, token))
@@ -62,6 +64,33 @@ def draft_anew(settings: Settings, store: Store, report: ReportRow, asked_by: st
     site, now = site_of(settings, report.archive), datetime.now(UTC)
     event = study_reopened(site, report.study_instance_uid, asked_by, "asked on its page", now, again=True)
     return store.draft_anew(report.report_id, event)
+
+
+@dataclass(frozen=True, slots=True)
+class SiteFailures:
+    """The studies of a site that failed; see ``pipeline.web.failed_pages.FailureReader``."""
+
+    settings: Settings
+    store: Store
+
+    def count(self) -> int:
+        """How many."""
+        return self.store.failures.count()
+
+    def page(self, limit: int, after: str) -> FailedPage:
+        """One page. Raises ValueError for a page token that is not of it."""
+        return self.store.failures.page(limit, after)
+
+    def find(self, ledger_id: int) -> FailedStudy | None:
+        """One of them, or None."""
+        return self.store.failures.find(ledger_id)
+
+    def draft_anew(self, failed: FailedStudy, asked_by: str) -> bool:
+        """A person asks on the page that it be drafted anew; False where it cannot be."""
+        site, now = site_of(self.settings, failed.archive), datetime.now(UTC)
+        why = f"asked on the page of failed studies ({failed.code})"
+        event = study_reopened(site, failed.study_instance_uid, asked_by, why, now, again=True)
+        return self.store.failures.draft_anew(failed.ledger_id, event)
 
 
 def _listener(settings: Settings) -> dict[str, str | int | None] | None:

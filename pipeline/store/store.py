@@ -34,6 +34,7 @@ from pipeline.lookup import (
 )
 from pipeline.store import audit, claims, histories, listing, outcomes, reading, searching, standing
 from pipeline.store.connections import MACHINE, VIEWER, Connection, Connections
+from pipeline.store.failures import Failures
 from pipeline.store.inbox import Inbox
 from pipeline.store.knowledge_base import KnowledgeBase
 from pipeline.store.presence import LOCK_CLASS, Presence
@@ -95,6 +96,7 @@ class Store:
         self.sweeps = Sweeps(self._connections)
         self.inbox = Inbox(self._connections)
         self.knowledge = KnowledgeBase(self._connections)
+        self.failures = Failures(self._connections)
         self._revision = revision
         self._settle_seconds = settle_seconds
 

@@ -11,6 +11,7 @@ from pipeline.web.addresses import Addresses
 from pipeline.web.anew_pages import Anew, AnewPages
 from pipeline.web.definitions import Definition
 from pipeline.web.doors import Doors
+from pipeline.web.failed_pages import FailedPages, FailureReader
 from pipeline.web.fhir_rest import PREFIX, FhirRest
 from pipeline.web.guard import Guard
 from pipeline.web.knowledge_pages import KnowledgePages, KnowledgeReader
@@ -38,6 +39,7 @@ def create_app(
     viewer_url: str = "",
     knowledge: KnowledgeReader | None = None,
     anew: Anew | None = None,
+    failures: FailureReader | None = None,
 ) -> FastAPI:
     """The application over ``reader``.
 
@@ -47,7 +49,8 @@ def create_app(
     ``published`` are the FHIR definitions of what resources use beside the standard. ``listener`` tells how
     ``firstread listen`` is. ``names`` call the findings of a draft in its language, ``viewer_url`` is the site's viewer
     with "{study}" for the Study Instance UID. ``knowledge`` is the site's knowledge base, where it has one.
-    ``anew`` has a study drafted anew; without it no page offers that.
+    ``anew`` has a study drafted anew; without it no page offers that. ``failures`` are the studies that failed; without
+    them none is listed.
     """
     addresses = addresses or Addresses()
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
@@ -67,12 +70,15 @@ def create_app(
         viewer_url,
         knowledge is not None,
         anew is not None,
+        failures.count if failures else lambda: 0,
     )
     app.include_router(pages.router())
     if knowledge is not None:
         app.include_router(KnowledgePages(knowledge, pages).router())
     if anew is not None:
         app.include_router(AnewPages(anew, pages).router())
+    if failures is not None:
+        app.include_router(FailedPages(failures, pages).router())
     app.add_exception_handler(FhirError, _refuse)
     app.add_exception_handler(HTTPException, _refuse)
     app.add_middleware(Guard, control=control, addresses=addresses, doors=doors)

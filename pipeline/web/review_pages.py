@@ -67,6 +67,8 @@ class ReviewPages:
     viewer_url: str = ""
     has_knowledge: bool = False
     offers_anew: bool = False
+    failed: Callable[[], int] = lambda: 0
+    """How many studies failed, of those that this server can list."""
 
     def router(self) -> APIRouter:
         """The routes."""
@@ -102,6 +104,7 @@ class ReviewPages:
             newest=f"/?{urlencode(asked)}",
             later=bool(after),
             wanted=wanted,
+            failed=self.failed(),
             filtered=bool({name for name, value in asked.items() if value} - {"order"}),
             ordered=_ordered(wanted.order),
             meaning=STATUS_MEANING,
@@ -217,11 +220,12 @@ class ReviewPages:
         patients: Iterable[str],
         *,
         found: bool = True,
+        resource_type: str = "DiagnosticReport",
     ) -> None:
         """Audit whose records a page shows, before it is given."""
         access = Access(
             interaction=interaction,
-            resource_type="DiagnosticReport",
+            resource_type=resource_type,
             resource_id=report_id,
             query="",
             patients=tuple(sorted(patients)),

@@ -96,6 +96,8 @@ SERVE_FORBIDDEN = (
     "SELECT nextval('firstread.process_number')",
     "SELECT firstread.reopen_studies(ARRAY[1::bigint], NULL, true)",
     "SELECT firstread.retire_report(1, '[{}]')",
+    "UPDATE firstread.failed_study SET code = ''",
+    "DELETE FROM firstread.failed_study",
 )
 
 
@@ -141,6 +143,8 @@ def test_serve_reads_what_it_shows_and_its_accesses_are_told(
         asked = {"resourceType": "AuditEvent", "outcomeDesc": "asked on its page"}
         assert store.draft_anew(report, asked)
         assert not store.draft_anew(report, asked), "it waits already"
+        assert store.failures.count() == 0
+        assert not store.failures.draft_anew(1, asked), "it has not failed"
         with pytest.raises(FirstreadError):
             discover(store, 1)
     with psycopg.connect(server.admin_conninfo("firstread")) as connection:

@@ -22,6 +22,7 @@ def test_up_on_empty_and_twice(empty_database_url: str) -> None:
     assert upgrade(empty_database_url) == head()
     with Store(empty_database_url, revision=head()) as store:
         assert store.studies() == ()
+        assert store.failures.count() == 0
 
 
 def test_two_at_once(empty_database_url: str) -> None:

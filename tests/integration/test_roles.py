@@ -40,6 +40,8 @@ FORBIDDEN = (
     "ALTER TABLE firstread.audit_event DISABLE TRIGGER ALL",
     "DROP TRIGGER append_only ON firstread.audit_event",
     "CREATE TABLE firstread.mine ()",
+    "DROP VIEW firstread.failed_study",
+    "CREATE OR REPLACE VIEW firstread.failed_study AS SELECT 1 AS ledger_id",
     "SET session_replication_role = replica",
 )
 
