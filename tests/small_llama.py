@@ -7,7 +7,8 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from models.runners.decoder_graph import build_decoder, shape_of
-from models.runners.language import Floats, OnnxLanguageModel, TransformersLanguageModel, WrittenText
+from models.runners.language import Floats, OnnxLanguageModel, TransformersLanguageModel
+from models.runners.written_text import WrittenText
 
 END = 1
 NO_TOKEN = -1

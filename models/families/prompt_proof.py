@@ -10,8 +10,10 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from functools import lru_cache
+from threading import Thread
 from typing import Any
 
 from models.families import rendering
@@ -97,8 +99,7 @@ def render_template(template: str, turns: Sequence[Mapping[str, Any]], tokens: M
     The template is run in jinja2's sandbox, in a process whose time and memory are bounded (``rendering``). Raises
     StopRun("chat-template") where it is none, writes a variable that nothing sets, or does not come to an end.
     """
-    asked = {"template": _TRAINING_TAG.sub("", template), "messages": list(turns), "tokens": dict(tokens)}
-    made = _rendered(json.dumps(asked))
+    made = _rendered(_asked(template, turns, tokens))
     if "undefined" in made:
         message = (
             f"the chat template writes what nothing sets ({made['undefined']}): copy the template that the authors "
@@ -108,6 +109,31 @@ def render_template(template: str, turns: Sequence[Mapping[str, Any]], tokens: M
     if "made" not in made:
         raise StopRun("chat-template", f"the chat template cannot be used ({made['error']}): copy it again")
     return made["made"]
+
+
+@contextmanager
+def rendering_beside(
+    template: str, turns: Sequence[Mapping[str, Any]], tokens: Mapping[str, Any]
+) -> Iterator[None]:
+    """Render a template while the block runs, where it is not known yet; ``render_template`` then finds it made."""
+    asked = _asked(template, turns, tokens)
+
+    def render() -> None:
+        with suppress(OSError, ValueError):  # whoever asks for the template meets it again
+            _rendered(asked)
+
+    beside = Thread(target=render, name="chat-template", daemon=True)
+    beside.start()
+    try:
+        yield
+    finally:
+        beside.join()
+
+
+def _asked(template: str, turns: Sequence[Mapping[str, Any]], tokens: Mapping[str, Any]) -> str:
+    return json.dumps(
+        {"template": _TRAINING_TAG.sub("", template), "messages": list(turns), "tokens": dict(tokens)}
+    )
 
 
 @lru_cache(maxsize=64)

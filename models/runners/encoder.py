@@ -3,7 +3,7 @@
     tensorrt            a native engine compiled for this GPU, or tensorrt-rtx (models.runners.engine)
     onnxruntime-cuda    ONNX Runtime with its CUDA provider
     onnxruntime-cpu     ONNX Runtime on the CPU
-    openvino-cpu        OpenVINO, for networks of three-dimensional convolutions (models.runners.openvino_encoder)
+    openvino-cpu        OpenVINO: segmenters, and whatever a site names it for (models.runners.openvino_encoder)
     torch               the network itself: the reference the others are measured against
 
 ONNX Runtime falls back to the CPU silently, so what runs is asked of the session, never assumed.

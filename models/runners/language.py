@@ -10,7 +10,6 @@ batch.
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -22,16 +21,9 @@ from numpy.typing import NDArray
 from models.runners.decoder_graph import DecoderShape
 from models.runners.row_batch import RowBatch, TextRow
 from models.runners.row_line import RowLine
+from models.runners.written_text import WrittenText
 
 Floats = NDArray[np.float32]
-
-
-@dataclass(frozen=True, slots=True)
-class WrittenText:
-    """Token ids of one text without its end token; ``truncated`` when the limit came before the end."""
-
-    ids: tuple[int, ...]
-    truncated: bool
 
 
 class LanguageModel(Protocol):

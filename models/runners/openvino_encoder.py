@@ -209,11 +209,10 @@ def _steady(model: Any) -> None:
         said, values = node.get_attributes(), node.input_value(0)
         rank = len(values.get_partial_shape())
         over = node.input_value(1).get_node()
-        if over.get_type_name() != "Constant":
-            continue  # a LayerNormalization, which is over a token
-        axes = sorted((int(one) % rank for one in over.get_vector()), reverse=True)
+        named = over.get_vector() if over.get_type_name() == "Constant" else ()
+        axes = sorted((int(one) % rank for one in named), reverse=True)
         if len(axes) < 2:
-            continue  # of a token
+            continue  # a LayerNormalization, which is over a token
         if not said["normalize_variance"] or str(said["eps_mode"]).upper() != "INSIDE_SQRT":
             continue  # none of ours; the proof decides
         apart = ops.subtract(values, mean(values, axes))

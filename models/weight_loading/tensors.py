@@ -103,16 +103,14 @@ def load_network(
     from the files to where it wants them; elsewhere it is not, and whoever gave it lays them out afterwards. Raises
     OSError, ValueError, KeyError and ImportError as ``from_pretrained`` does, StopRun as ``open_tensors``.
     """
-    import accelerate
     import transformers
-    from transformers.initialization import no_init_weights
 
-    if hasattr(network_class, "from_config"):  # an auto class: ask it which one the configuration means
+    if network_class is transformers.AutoModelForCausalLM:  # which one the configuration means
         config: Any = transformers.AutoConfig.from_pretrained(
             folder, local_files_only=True, trust_remote_code=False
         )
-        with accelerate.init_empty_weights(), no_init_weights():
-            network_class = type(network_class.from_config(config, trust_remote_code=False))
+        classes: Any = transformers.MODEL_FOR_CAUSAL_LM_MAPPING
+        network_class = classes[type(config)]
     config = network_class.config_class.from_pretrained(folder, local_files_only=True)
     files = model_files(folder)
     with open_tensors(files) as tensors:

@@ -30,7 +30,8 @@ from models.families.mini.export import load_network
 from models.families.mini.mini_family import BATCHES_TOGETHER
 from models.networks.mini import EOS_ID, FirstreadMini, prompt_ids
 from models.runners.decoder_graph import build_decoder, shape_of
-from models.runners.language import Floats, OnnxLanguageModel, TransformersLanguageModel, WrittenText
+from models.runners.language import Floats, OnnxLanguageModel, TransformersLanguageModel
+from models.runners.written_text import WrittenText
 from models.simulation.film import MAX_VALUE, render
 from pipeline.settings import ModelSettings
 

@@ -21,7 +21,7 @@ from models.families.mini.prompts import known_questions
 from models.families.registry import ADAPTERS, open_family
 from models.family import TEXT_TASKS, Answer, Family, Features, Request, Task, traits_of
 from models.model_choice import EndpointOptions, ModelChoice
-from models.runners.language import WrittenText
+from models.runners.written_text import WrittenText
 from pipeline.errors import ConfigurationError, FailStudy, SkipStudy, StopRun
 from pipeline.fhir import validate
 from pipeline.fhir.answers import TASK_SYSTEM

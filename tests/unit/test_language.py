@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from models.runners.decoder_graph import build_decoder, shape_of
-from models.runners.language import Floats, OnnxLanguageModel, WrittenText
+from models.runners.language import Floats, OnnxLanguageModel
 from models.runners.row_batch import RowBatch, TextRow
+from models.runners.written_text import WrittenText
 from tests.small_llama import END, NO_TOKEN, cut, onnx_twin, prompts_of, references, small_llama
 
 torch.set_num_threads(1)

@@ -58,6 +58,16 @@ def test_a_command_that_drafts_nothing_loads_no_model_and_no_orchestrator(
     assert loaded(tmp_path, *arguments) == (0, [])
 
 
+def test_a_text_family_loads_no_runner_of_graphs(tmp_path: Path) -> None:
+    program = (
+        "import sys, models.families.text.text_family\nprint({'onnx', 'onnxruntime'} & set(sys.modules))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path, timeout=120, check=True
+    )
+    assert done.stdout.strip() == "set()"
+
+
 def test_the_doctor_loads_them_when_it_tries_the_model_alone(database_url: str, tmp_path: Path) -> None:
     write_site(tmp_path, database_url, {}, model={"id": "no-such-family"})
     code, names = loaded(tmp_path, "doctor", "--json")

@@ -3,15 +3,18 @@
 import hashlib
 import importlib.util
 import shutil
+import subprocess
+import threading
 from dataclasses import replace
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 from models.drafter import Drafter
+from models.families import prompt_proof
 from models.families.text.asking import read_choice
 from models.families.text.recipes import RECIPES
 from models.families.text.text_family import TextFamily
@@ -52,6 +55,22 @@ def requests(count: int) -> list[Request]:
         else:
             made.append(Request(Task.SUMMARIZE, language, text=text))
     return made
+
+
+def test_the_template_is_rendered_once_while_the_weights_are_read(
+    folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    by, run = list[str](), subprocess.run
+
+    def counted(*given: Any, **named: Any) -> Any:
+        by.append(threading.current_thread().name)
+        return run(*given, **named)
+
+    prompt_proof._rendered.cache_clear()
+    monkeypatch.setattr(subprocess, "run", counted)
+    with opened(folders, "text-llm") as family:
+        assert family.proved["chat template"] == "the folder's, used"
+    assert by == ["chat-template"]
 
 
 @pytest.mark.parametrize("model_id", sorted(KINDS))

@@ -229,8 +229,8 @@ class ChatFamily:
         return features.arrays["features"]
 
     def _room(self, request: Request) -> int:
-        if self._limit or request.most_tokens:
-            return self._limit or request.most_tokens
+        if asked := self._limit or request.most_tokens:
+            return asked
         reasons = self._dialect.reasons and request.task is not Task.DETECT
         long = request.task is Task.STRUCTURED or (self._pads and request.task is Task.DETECT)
         usual = self._dialect.most_tokens or LIMITS.get(request.task, LIMIT)

@@ -1,11 +1,13 @@
 """Load a causal language model and its tokenizer from a folder: transformers format or one GGUF file, nothing else."""
 
 import logging
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from models.families.decoding import Decoding, read_decoding
+from models.families.prompt_proof import rendering_beside, special_tokens
 from models.families.text.recipes import TextRecipe
 from models.weight_loading.kept_digests import weight_digest
 from models.weight_loading.piece_file import open_tokenizer
@@ -73,7 +75,8 @@ def load_text_model(folder: Path, recipe: TextRecipe, precision: str = "auto") -
         else:
             # experts are laid over the plain matrices, before anything is packed
             lay_out = None if recipe.expert_adapter else pack_stored
-            loaded = load_placed(AutoModelForCausalLM, weights, placing, lay_out)
+            with _proving_beside(tokenizer, recipe):
+                loaded = load_placed(AutoModelForCausalLM, weights, placing, lay_out)
     except (OSError, ValueError, KeyError, ImportError) as error:
         message = (
             f"{folder} cannot be loaded as a causal language model ({type(error).__name__}): it needs config.json, "
@@ -88,6 +91,14 @@ def load_text_model(folder: Path, recipe: TextRecipe, precision: str = "auto") -
 
         network = with_experts(network, folder)
     return _described(folder, placing.put(network).eval(), tokenizer, recipe, gguf, placing, decoding)
+
+
+def _proving_beside(tokenizer: Any, recipe: TextRecipe) -> AbstractContextManager[None]:
+    """A template is rendered by a process of its own: while the weights are read, that costs no time."""
+    template = tokenizer.chat_template
+    if recipe.literal(template) or not isinstance(template, str):
+        return nullcontext()
+    return rendering_beside(template, recipe.turns(""), special_tokens(tokenizer))
 
 
 def check_report(report: Any) -> None:

@@ -47,6 +47,11 @@ class TextRecipe:
         """The literal text to ask with, "" where ``chat_template``, the tokenizer's, is asked with."""
         return "" if self.own_first and chat_template else self.template
 
+    def turns(self, question: str) -> list[dict[str, str]]:
+        """The turns that a chat template is given to ask ``question``."""
+        system = [{"role": "system", "content": self.system}] if self.system else []
+        return [*system, {"role": "user", "content": question}]
+
 
 _WINGPT2 = TextRecipe(own_first=True, repetition_penalty=1.1, max_new_tokens=1024)
 _WINGPT2_LLAMA = replace(

@@ -115,7 +115,7 @@ class TextFamily:
             starts = self._recipe.starts and self._adds_start(text)
             return list(tokenizer(text, add_special_tokens=starts).input_ids)
         text = tokenizer.apply_chat_template(
-            self._turns(question), tokenize=False, add_generation_prompt=True
+            self._recipe.turns(question), tokenize=False, add_generation_prompt=True
         )
         return list(tokenizer(text, add_special_tokens=False).input_ids)
 
@@ -128,7 +128,7 @@ class TextFamily:
             self._loaded.tokenizer,
             self._recipe.literal(self._loaded.tokenizer.chat_template),
         )
-        turns = self._turns("")
+        turns = self._recipe.turns("")
         if not literal:
             render_template(tokenizer.chat_template, turns, special_tokens(tokenizer))
         text = literal.replace(QUESTION, "") or tokenizer.apply_chat_template(
@@ -149,10 +149,6 @@ class TextFamily:
             "chat template": brought,
             "decoding": self._loaded.decoding.told,
         }
-
-    def _turns(self, question: str) -> list[dict[str, str]]:
-        system = [{"role": "system", "content": self._recipe.system}] if self._recipe.system else []
-        return [*system, {"role": "user", "content": question}]
 
     def _adds_start(self, text: str) -> bool:
         """Whether the tokenizer's own start token goes in front: never a second one, never an end token behind."""

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from models.runners.language import WrittenText
+from models.runners.written_text import WrittenText
 
 
 class OwnTokensPenalty:

@@ -35,7 +35,8 @@ from models.family import Answer, Features, Request, SeenImage, Task, unsupporte
 from models.model_choice import ModelChoice
 from models.prompts import read_prompts
 from models.runners.encoder import EncoderSource
-from models.runners.language import TransformersLanguageModel, WrittenText
+from models.runners.language import TransformersLanguageModel
+from models.runners.written_text import WrittenText
 from models.weight_loading.kept_digests import weight_digest
 from models.weight_loading.placement import choose_placing
 from pipeline.errors import ConfigurationError, FailStudy, SkipStudy, StopRun
