@@ -33,15 +33,15 @@ class Levels:
 
 
 def display(
-    stored: npt.NDArray[np.integer], dataset: Elements, *, little: bool = True
+    stored: npt.NDArray[np.integer], dataset: Elements, *, little: bool = True, least_levels: int = MIN_LEVELS
 ) -> npt.NDArray[np.float32]:
     """float32 [rows, columns] in 0..1, dense tissue bright, from stored values and the film's header.
 
     ``little`` is the byte order of the file, which the words of its tables have too (PS3.5 7.3). Padding is shown black
-    and does not count for the range. Raises FailStudy: "constant" for a film of one value, "blank" for one with next to
-    none, "unsupported-bits" for values that span more than 16 bits.
+    and does not count for the range. Raises FailStudy: "constant" for a film of one value, "blank" for one with fewer
+    than ``least_levels`` of them, "unsupported-bits" for values that span more than 16 bits.
     """
-    levels = _levels(stored, dataset)
+    levels = _levels(stored, dataset, least_levels)
     modality = _modality_values(levels.stored, dataset, little=little)
     shown = _shown(modality, levels, dataset, little=little)
     ramp = _as_ramp(shown, levels)
@@ -73,7 +73,7 @@ def padding_of(stored: npt.NDArray[np.integer], dataset: Elements) -> npt.NDArra
     return _padding(stored, dataset)
 
 
-def _levels(stored: npt.NDArray[np.integer], dataset: Elements) -> Levels:
+def _levels(stored: npt.NDArray[np.integer], dataset: Elements, least: int) -> Levels:
     lowest, highest = int(stored.min()), int(stored.max())
     if lowest == highest:
         raise FailStudy("constant", "every pixel has the same value")
@@ -84,8 +84,8 @@ def _levels(stored: npt.NDArray[np.integer], dataset: Elements) -> Levels:
     values = np.arange(lowest, highest + 1, dtype=np.float64)
     padding = _padding(values, dataset)
     weights = np.where(padding, 0, np.bincount(sample, minlength=values.size)).astype(np.float64)
-    if np.count_nonzero(weights) < MIN_LEVELS:
-        raise FailStudy("blank", f"fewer than {MIN_LEVELS} different values: nothing is on the film")
+    if np.count_nonzero(weights) < least:
+        raise FailStudy("blank", f"fewer than {least} different values: nothing is on the film")
     return Levels(values, weights / weights.sum(), padding)
 
 
@@ -147,6 +147,10 @@ def _shown(modality: Values, levels: Levels, dataset: Elements, *, little: bool)
             return _polarity(candidate, levels, dataset)
     cumulative = np.cumsum(levels.weights) * 100
     low, high = (float(levels.stored[np.searchsorted(cumulative, p)]) for p in PERCENTILES)
+    if (
+        low == high and np.count_nonzero(levels.weights) < MIN_LEVELS
+    ):  # few counts, and fewer places that have any
+        low, high = float(levels.stored[0]), float(levels.stored[-1])
     if low == high:
         raise FailStudy("blank", "nearly every pixel has the same value")
     ramp = np.clip((levels.stored - low) / (high - low), 0, 1)

@@ -59,8 +59,9 @@ _CLASSES: Mapping[str, tuple[Kind, str]] = {
             "66.4": "a segmentation", "66.5": "a segmentation", "66.7": "a segmentation",
             "66.8": "a segmentation", "8": "an overlay", "9": "a curve", "10": "a table of values",
             "11": "a table of values", "129": "a curve", "30": "a parametric map",
-            "67": "a table of values", "104.1": "a PDF", "104.2": "a document", "104.3": "a model",
-            "104.4": "a model", "104.5": "a model", "4.2": "an MR spectroscopy", "66.6": "fibre tracts",
+            "67": "a table of values", "104.1": "a PDF", "104.2": "a clinical document (CDA)",
+            "104.3": "a surface for printing (STL)", "104.4": "a surface for printing (OBJ)",
+            "104.5": "a material of a surface (MTL)", "4.2": "an MR spectroscopy", "66.6": "fibre tracts",
             "68.1": "a scanned surface", "68.2": "a scanned surface",
             "77.1.5.3": "a relation of two eye photographs", "77.1.5.8": "an analysis of an OCT of the eye",
             "80.1": "a visual field", "81.1": "a map of the thickness of the retina",
@@ -81,8 +82,10 @@ _RESULT_ROOTS: Mapping[str, str] = {
     "1.2.840.10008.5.1.4.38.": "a hanging protocol", "1.2.840.10008.5.1.4.39.": "a table of colours",
     "1.2.840.10008.5.1.4.43.": "a template of an implant", "1.2.840.10008.5.1.4.44.": "a template of an implant",
     "1.2.840.10008.5.1.4.45.": "a template of an implant", "1.2.840.10008.5.1.1.": "a printed film",
+    "1.2.840.10008.10.": "a transmission in real time",
 }  # fmt: skip
 """Beginnings of classes that are results, records or things beside images, with their names."""
+_STANDARD = "1.2.840.10008."
 _NO_PATIENT_ROOTS = (f"{_ROOT}501.", f"{_ROOT}601.")
 """DICOS and DICONDE: security and material testing."""
 _TELLS_OF_OTHERS = frozenset({f"{_ROOT}88.59", f"{_ROOT}11.1"})
@@ -94,7 +97,8 @@ _BY_CLASS = (
     (f"{_ROOT}9.1.", "ECG"), (f"{_ROOT}481.2.", "RTDOSE"), (f"{_ROOT}481.3.", "RTSTRUCT"), (f"{_ROOT}481.5.", "RTPLAN"),
 )  # fmt: skip
 """Modality by the beginning of a class (PS3.3 C.7.3.1.1.1), dots on both ends."""
-_PLANES = {"a CT": "CT", "an MR": "MR", "a PET": "PT"}
+_PLANES = {"a CT": "CT", "an MR": "MR", "a PET": "PT", "a cone-beam CT": "CT"}
+"""What planes say in Modality whatever their header does: of a cone-beam CT of the face that is DX, too."""
 _TOMOSYNTHESIS_AS_CT = (Kind.TOMOSYNTHESIS, "a breast tomosynthesis")
 
 
@@ -173,6 +177,8 @@ def _named(dataset: Elements) -> tuple[Kind, str]:
     sop_class, modality = text(dataset, "SOPClassUID"), text(dataset, "Modality").upper()
     found = _of_class(sop_class)
     if found is not None:
+        if modality == "IVUS" and found[0] is Kind.CINE:
+            return found[0], MODALITIES[modality].words
         return _TOMOSYNTHESIS_AS_CT if found[0] is Kind.SLICES and _is_tomosynthesis(dataset) else found
     named = MODALITIES.get(modality)
     if f"{sop_class}.".startswith(f"{SECONDARY_CAPTURE}."):
@@ -182,7 +188,8 @@ def _named(dataset: Elements) -> tuple[Kind, str]:
     if named is not None and not sop_class:
         several = (integer(dataset, "NumberOfFrames") or 1) > 1 and Kind.CINE in named.kinds
         return (Kind.CINE if several else named.kinds[0]), named.words
-    return Kind.UNKNOWN, "an object of an unknown class"
+    makers = sop_class and not sop_class.startswith(_STANDARD)
+    return Kind.UNKNOWN, "an object of a maker's own class" if makers else "an object of an unknown class"
 
 
 def _of_class(sop_class_uid: str) -> tuple[Kind, str] | None:

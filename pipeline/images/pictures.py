@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from pipeline.accepts import Accepts, Kind
+from pipeline.accepts import Accepts, Kind, listed
 from pipeline.errors import FailStudy, SkipStudy
 from pipeline.images.admission import accepting
 from pipeline.images.captions import caption
@@ -21,10 +21,11 @@ from pipeline.images.choose import ENOUGH, Reason, refuse_unpresentable
 from pipeline.images.colour import is_colour, srgb
 from pipeline.images.context import instance_ref, study_context
 from pipeline.images.decode import Declared, declared_pixels, stored_values
+from pipeline.images.frame_sets import FrameSets, chosen_frames, frame_sets
 from pipeline.images.frame_times import frame_times
 from pipeline.images.functional_groups import as_frames
 from pipeline.images.grey import display
-from pipeline.images.headers import Header, integer, items, text
+from pipeline.images.headers import Elements, Header, integer, items, text
 from pipeline.images.kinds import in_words, kind_of
 from pipeline.images.limits import ImageLimits
 from pipeline.images.orientation import presented
@@ -50,6 +51,9 @@ PICTURES = FRAMES | {Kind.FILM, Kind.MAMMOGRAM, Kind.PHOTOGRAPH, Kind.OPHTHALMIC
 """Kinds of which an instance is a picture by itself, or some of its frames are."""
 STILL_LIMITS = ImageLimits(min_side=64, max_pixels=1 << 50)
 """Frames are read one by one: how many there are bounds nothing."""
+MOST_AT_ONCE = 1 << 24
+"""Pixels of frames that are shown in one range, held together."""
+_EN_FACE = "1.2.840.10008.5.1.4.1.1.77.1.5.7"
 _TO_BE_MENDED = frozenset({"no-video-decoder", "decoder-died", "decoder-slow"})
 """What an installation or another version may mend; every other reason lies in the file."""
 _EMPTY = frozenset({"constant", "blank"})
@@ -172,9 +176,26 @@ def _shown(
         return _of_video(header, accepted, room, longest_side)
     declared = declared_pixels(header, STILL_LIMITS)
     times = frame_times(header.dataset, declared.frames) if accepted.rate else None
-    chosen = by_time(times, accepted.rate, room) if times else evenly(declared.frames, room)
-    pictures, empty = _of_frames(header, declared, chosen, longest_side)
+    sets = frame_sets(header.dataset, declared.frames)
+    chosen, shown, of = chosen_frames(sets, declared.frames, room)
+    if times:
+        chosen, of = by_time(times, accepted.rate, room), 0
+    pictures, empty = _of_frames(header, declared, chosen, longest_side, sets)
     what, told = in_words(header.dataset), []
+    if shown < of:
+        told.append(
+            Remark(
+                "part-of-series",
+                f"of {of} sets of frames of {what} {shown} were shown, told apart by {listed(sets.apart)}",
+            )
+        )
+    if sets.hidden:
+        told.append(
+            Remark(
+                "not-tissue",
+                f"{len(sets.hidden)} frames of {what} show flow or elasticity: they were not shown",
+            )
+        )
     if empty:
         told.append(Remark("frames-empty", f"{empty} frames of {what} that were chosen show nothing"))
     if len(pictures) < declared.frames:
@@ -223,7 +244,7 @@ def _of_video(
 
 
 def _of_frames(
-    header: Header, declared: Declared, chosen: Sequence[int], longest_side: int
+    header: Header, declared: Declared, chosen: Sequence[int], longest_side: int, sets: FrameSets
 ) -> tuple[list[StudyImage], int]:
     """The frames ``chosen``, and how many of them show nothing: the ends of a tomogram, a clip that begins black.
 
@@ -231,9 +252,11 @@ def _of_frames(
     """
     pictures: list[StudyImage] = []
     empty: list[FailStudy] = []
+    counts = _counts(header, declared, chosen, sets)
     for frame, seen in zip(chosen, as_frames(header.dataset, chosen), strict=True):
         try:
-            pictures.append(_picture(replace(header, dataset=seen), declared, frame, longest_side))
+            one = _picture(replace(header, dataset=seen), declared, frame, longest_side, counts.get(frame))
+            pictures.append(replace(one, caption=one.caption + sets.words(frame)))
         except FailStudy as error:
             if error.code not in _EMPTY:
                 raise
@@ -243,19 +266,62 @@ def _of_frames(
     return pictures, len(empty)
 
 
-def _picture(header: Header, declared: Declared, frame: int, longest_side: int) -> StudyImage:
-    """One frame decoded and brought to working size. Raises FailStudy with the reason."""
+def _counts(
+    header: Header, declared: Declared, chosen: Sequence[int], sets: FrameSets
+) -> dict[int, npt.NDArray[np.float32]]:
+    """Frames of nuclear medicine as they are displayed, those of one set in one range: what they count is compared.
+
+    Empty for other kinds, and for more than is held at once. A frame of one value has none where others have more.
+    """
+    size = declared.rows * declared.columns
+    if (
+        kind_of(header.dataset) is not Kind.NUCLEAR
+        or is_colour(declared)
+        or size * len(chosen) > MOST_AT_ONCE
+    ):
+        return {}
+    found: dict[int, npt.NDArray[np.float32]] = {}
+    for one in dict.fromkeys(map(sets.set_of, chosen)):
+        frames = [frame for frame in chosen if sets.set_of(frame) == one]
+        stored = [stored_values(header, declared, frame, STILL_LIMITS) for frame in frames]
+        if all(np.ptp(values) == 0 for values in stored):
+            continue
+        shown = display(np.concatenate(stored), header.dataset, little=header.little, least_levels=2)
+        each = zip(frames, stored, np.split(shown, len(frames)), strict=True)
+        found |= {frame: grey for frame, values, grey in each if np.ptp(values)}
+    return found
+
+
+def _picture(
+    header: Header,
+    declared: Declared,
+    frame: int,
+    longest_side: int,
+    grey: npt.NDArray[np.float32] | None = None,
+) -> StudyImage:
+    """One frame, decoded where it is not given in ``grey``, brought to working size.
+
+    Raises FailStudy with the reason.
+    """
     dataset = header.dataset
-    aspect = 1.0 if kind_of(dataset) is Kind.OCT else pixel_aspect(dataset)
+    aspect = 1.0 if _is_section_of_the_eye(dataset) else pixel_aspect(dataset)
     size = working_size(declared.rows, declared.columns, aspect, longest_side)
     if is_colour(declared):
         turn, pixels = Turn(), _colours(header, declared, frame, size)
     else:
-        grey = display(stored_values(header, declared, frame, STILL_LIMITS), dataset, little=header.little)
+        if grey is None:
+            grey = display(
+                stored_values(header, declared, frame, STILL_LIMITS), dataset, little=header.little
+            )
         turn = presented(dataset, (), lateral=False).turn if kind_of(dataset) in _UPRIGHT else Turn()
         pixels = np.ascontiguousarray(turn.of(resized(grey, size)))
     sides = declared.rows, declared.columns
     return _image(header, (frame, declared.frames), pixels, sides, turn, declared.photometric)
+
+
+def _is_section_of_the_eye(dataset: Elements) -> bool:
+    """An OCT whose depth is drawn larger than its width, as its readers know it; one en face is as wide as it says."""
+    return kind_of(dataset) is Kind.OCT and text(dataset, "SOPClassUID") != _EN_FACE
 
 
 def _image(

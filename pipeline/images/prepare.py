@@ -55,7 +55,7 @@ class StudyHeaders:
     def remarks(self) -> tuple[Remark, ...]:
         """What of all headers a reader should know; judged once. Raises FailStudy("mixed-patients")."""
         odd = odd_values([header.dataset for header in self.headers])
-        return one_patient(self.headers) + rule_remarks(self.headers) + odd
+        return one_patient(self.headers) + rule_remarks(self.headers) + odd + _made(self.headers)
 
 
 def prepare(
@@ -184,6 +184,13 @@ def study_remarks(study: FetchedStudy, read: StudyHeaders) -> tuple[Remark, ...]
     Raises FailStudy("mixed-patients").
     """
     return read.remarks + _lenience(study)
+
+
+def _made(headers: Sequence[Header]) -> tuple[Remark, ...]:
+    """A remark where images say that they were not acquired but made (Synthetic Data, PS3.3 C.12.1)."""
+    if not any(text(header.dataset, "SyntheticData").upper() == "YES" for header in headers):
+        return ()
+    return (Remark("synthetic-data", "the header says that an image of this study was made artificially"),)
 
 
 def _lenience(study: FetchedStudy) -> tuple[Remark, ...]:

@@ -21,7 +21,7 @@ from pipeline.archive.dimse.caller import LONGEST_REQUEST, Sender
 from pipeline.archive.dimse.caller_places import CallerPlaces
 from pipeline.archive.dimse.command import C_ECHO_RQ, C_FIND_RQ, C_STORE_RQ, Command
 from pipeline.archive.dimse.information_model import STORAGE_CLASSES
-from pipeline.archive.dimse.negotiation import TRANSFER_SYNTAXES, VERIFICATION
+from pipeline.archive.dimse.negotiation import TRANSFER_SYNTAXES, VERIFICATION, VIDEO_SYNTAXES
 from pipeline.archive.dimse.pdu import MOST_CONTEXTS, Associate, PresentationContext, Rejection
 from pipeline.archive.dimse.receiving import SUCCESS
 from pipeline.archive.dimse.retrieving import proposals
@@ -379,10 +379,20 @@ def test_where_every_class_is_said_each_is_proposed_as_it_may_be_stored() -> Non
     assert ENCAPSULATED_PDF in {context.abstract_syntax for context in second}
 
 
+def test_a_clip_may_be_stored_as_a_video() -> None:
+    """One that is (PS3.5 8.2.5 to 8.2.8) goes in no other syntax: an archive that is not asked for it sends nothing."""
+    first, _ = proposals(["1.2.840.10008.5.1.4.1.1.77.1.1.1"])
+    asked = [context.transfer_syntaxes for context in first[2:]]
+    assert asked == [(one,) for one in (*TRANSFER_SYNTAXES, *VIDEO_SYNTAXES)]
+    named = {uid for uid, (name, *_) in UID_dictionary.items() if "MPEG" in name or "HEVC" in name}
+    assert set(VIDEO_SYNTAXES) == named
+
+
 def test_the_classes_are_those_of_the_standard() -> None:
     """By pydicom's dictionary, which is made from PS3.6."""
     known = {
         uid for uid, (name, kind, *_) in UID_dictionary.items() if kind == "SOP Class" and "Storage" in name
     }
-    assert set(STORAGE_CLASSES) <= known
+    younger = {f"1.2.840.10008.5.1.4.1.1.66.{number}" for number in (7, 8)}  # label maps, height maps
+    assert set(STORAGE_CLASSES) <= known | younger
     assert len(set(STORAGE_CLASSES)) == len(STORAGE_CLASSES) <= MOST_CONTEXTS - 2

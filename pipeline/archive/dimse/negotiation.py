@@ -27,6 +27,13 @@ TRANSFER_SYNTAXES = (
     "1.2.840.10008.1.2.4.112",  # JPEG XL
 )
 """Those that we can decode, the plain ones first."""
+VIDEO_SYNTAXES = tuple(
+    f"1.2.840.10008.1.2.4.{number}{part}"
+    for number in range(100, 109)
+    for part in ("", ".1")
+    if not (part and number > 106)
+)
+"""MPEG-2, H.264 and HEVC, all but HEVC also fragmentable (PS3.6 table A-1): asked for where a class may hold them."""
 
 VERIFICATION = "1.2.840.10008.1.1"
 _DICOM_ROOT = "1.2.840.10008."

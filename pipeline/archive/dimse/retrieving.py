@@ -17,6 +17,7 @@ from pipeline.archive.dimse.information_model import (
     GET,
     INSTANCE,
     LEVEL,
+    MAY_BE_VIDEO,
     MOVE,
     PATIENT,
     SERIES,
@@ -25,7 +26,7 @@ from pipeline.archive.dimse.information_model import (
     chosen,
     needs_patient,
 )
-from pipeline.archive.dimse.negotiation import TRANSFER_SYNTAXES
+from pipeline.archive.dimse.negotiation import TRANSFER_SYNTAXES, VIDEO_SYNTAXES
 from pipeline.archive.dimse.pdu import MOST_CONTEXTS, Associate, PresentationContext
 from pipeline.archive.dimse.receiving import (
     CANNOT_UNDERSTAND,
@@ -293,24 +294,31 @@ def proposals(sop_class_uids: Sequence[str]) -> tuple[tuple[PresentationContext,
     """What is proposed to a C-GET, and what then for instances that did not come.
 
     Where every class is told, each with its transfer syntaxes one by one, so that each instance is sent as it is
-    stored; where one is not, every class that films lie beside, each in one context, first. At most 128 contexts (PS3.8
-    section 9.3.2.2).
+    stored, over as many associations as that takes; where one is not, every class that films lie beside, each in one
+    context, first. At most 128 contexts (PS3.8 section 9.3.2.2).
     """
     told = tuple(dict.fromkeys(uid for uid in sop_class_uids if uid))
     if told and all(sop_class_uids):
-        return storage_contexts(told), _every_class(told)
-    return _every_class(told), storage_contexts((*told, *COMMON_CLASSES))
+        return *as_stored(told), _every_class(told)
+    return _every_class(told), as_stored((*told, *COMMON_CLASSES))[0]
 
 
-def storage_contexts(sop_class_uids: Iterable[str]) -> tuple[PresentationContext, ...]:
-    """The C-GET contexts, then one context per SOP class and transfer syntax; what is beyond 128 is left out."""
+def as_stored(sop_class_uids: Iterable[str]) -> tuple[tuple[PresentationContext, ...], ...]:
+    """The C-GET contexts, then one context per SOP class and transfer syntax: in each part as many as fit.
+
+    Of more than one part the first has the syntaxes that most is stored in, the last those of video.
+    """
     classes = list(dict.fromkeys(sop_class_uids))
     pairs: list[tuple[str, tuple[str, ...]]] = [
-        (sop_class, (syntax,)) for sop_class in classes for syntax in TRANSFER_SYNTAXES
+        (sop_class, (syntax,))
+        for sop_class in classes
+        for syntax in (*TRANSFER_SYNTAXES, *(VIDEO_SYNTAXES if sop_class in MAY_BE_VIDEO else ()))
     ]
-    if len(pairs) > MOST_CONTEXTS - len(GET):
-        pairs = [(sop_class, (syntax,)) for syntax in TRANSFER_SYNTAXES for sop_class in classes]
-    return _numbered(pairs)
+    fit = MOST_CONTEXTS - len(GET)
+    if len(pairs) > fit:
+        order = {syntax: place for place, syntax in enumerate((*TRANSFER_SYNTAXES, *VIDEO_SYNTAXES))}
+        pairs.sort(key=lambda pair: order[pair[1][0]])
+    return tuple(_numbered(pairs[start : start + fit]) for start in range(0, len(pairs), fit))
 
 
 def _every_class(first: tuple[str, ...]) -> tuple[PresentationContext, ...]:

@@ -29,6 +29,7 @@ _GROUPS: Mapping[str, tuple[str, ...]] = {
     "contrast": ("ContrastBolusUsageSequence", "ContrastBolusAgentAdministered", "ContrastBolusAgent"),
     "kernel": ("CTReconstructionSequence", "ConvolutionKernel", "FilterType"),
     "energy": ("CTXRayDetailsSequence", "KVP"),
+    "energy of a virtual image": ("MultienergyCTCharacteristicsSequence", "MonoenergeticEnergyEquivalent"),
     "stack": ("FrameContentSequence", "StackID"),
     "frame time": ("FrameContentSequence", "FrameReferenceDateTime", "FrameReferenceTime"),
     "Acquisition Time": (
@@ -39,6 +40,15 @@ _GROUPS: Mapping[str, tuple[str, ...]] = {
 
 Diffusion and the part of a complex image are said in several ways. Image Type comes last, by what follows the four
 values that planes of a stack share.
+"""
+NEVER_MIXED = frozenset(
+    {
+        "Temporal Position", "time offset", "Echo", "diffusion", "Inversion Time", "Flip Angle", "Repetition Time",
+        "part of the complex image", "contrast", "energy", "energy of a virtual image", "stack", "Image Type",
+    }
+)  # fmt: skip
+"""What does not alternate from plane to plane of one volume: two that lie half a step apart look like one by their
+places. Numbers and times of acquisitions, triggers and phases do alternate in good ones.
 """
 _TIME = re.compile(r"([0-9]{4,14})(?:\.[0-9]{1,6})?")
 _PRIVATE_DIFFUSION = (

@@ -25,6 +25,7 @@ NO_VOLUME_KINDS = frozenset(
     }
 )  # fmt: skip
 """Image Type values of pictures that lie among the planes of a series and are none of its volume."""
+_CONE_BEAM = "1.2.840.10008.5.1.4.1.1.13.1.2"
 UNIT_LENGTH = 1e-3
 """How far a direction cosine vector may be from length one, and a row from a right angle with its column."""
 
@@ -80,6 +81,11 @@ def planes_of(header: Header) -> tuple[Plane, ...] | Reason:
     if kinds & NO_VOLUME_KINDS or "REPROJECTION" in texts(dataset, "SeriesType"):  # PS3.3 C.8.9.1.1.1
         return Reason(
             LeftOutReason.NOT_A_PLANE, "a localiser, projection or screen beside the volume (Image Type)"
+        )
+    if items(dataset, "ModalityLUTSequence") and not numbers(dataset, "RescaleSlope"):
+        return Reason(
+            LeftOutReason.NOT_ACCEPTED,
+            "a plane whose values are led to by a table (Modality LUT Sequence), which is read of films alone",
         )
     frames = items(dataset, "PerFrameFunctionalGroupsSequence")
     if not frames:
@@ -172,6 +178,8 @@ def _unit(groups: Sequence[Elements]) -> str:
         return said(groups, "PETFrameTypeSequence", "Units").upper() or kind
     if kind in ("US", "UNSPECIFIED", "NORMALIZED"):
         return ""
+    if not kind and text(groups[-1], "SOPClassUID") == _CONE_BEAM:
+        return ""  # its values are Hounsfield units only where it says so
     return "HU" if modality == "CT" and kind in ("", "HOUNSFIELD", "HU_MOD") else kind
 
 

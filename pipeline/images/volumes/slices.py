@@ -22,12 +22,13 @@ from pipeline.images.kinds import in_words, modality_of
 from pipeline.images.prepare import StudyHeaders, study_remarks
 from pipeline.images.sampling import by_steps, evenly
 from pipeline.images.scale import resized, working_size
-from pipeline.images.volumes.maps import is_map, refuse_other_unit
-from pipeline.images.volumes.plane import Plane, floats_of, planes_of
+from pipeline.images.volumes.maps import USUAL_KEV, is_changed, is_map, refuse_other_unit, virtual_kev
+from pipeline.images.volumes.plane import Plane, planes_of
 from pipeline.images.volumes.room import VOLUMES
 from pipeline.images.volumes.stack import Stack, stacks_of
 from pipeline.images.volumes.suv import Factor, suv_factor
 from pipeline.images.volumes.voxels import PLANE_LIMITS, plane_values, read_volume
+from pipeline.images.volumes.windows import SOFT_TISSUE, header_window, in_range, is_sigmoid
 from pipeline.study import (
     FetchedStudy,
     ImageSet,
@@ -40,8 +41,6 @@ from pipeline.study import (
     Turn,
 )
 
-SOFT_TISSUE = (-160.0, 240.0)
-"""What CT is shown in where neither model nor header names a window, in HU."""
 UPTAKE = (0.0, 10.0)
 """What PET is shown in where the model names no range, in SUV by body weight."""
 _SAMPLED_FOR_RANGE = 64
@@ -63,12 +62,16 @@ class _Ranked:
     """What leads from the values of PET to SUV, or why nothing does; None of other modalities."""
 
     @property
-    def order(self) -> tuple[bool, bool, float, int, int, str]:
-        """Best first: images before maps, axial, then what covers most, then most planes, then as numbered."""
+    def order(self) -> tuple[bool, bool, bool, float, int, float, int, str]:
+        """Best first: images before maps and before what a material was taken from, axial, then what covers most, then
+        most planes, then the virtual energy that is nearest to a usual one, then as numbered.
+        """
         planes = self.stack.planes
         covered = float(np.linalg.norm(self.stack.step or (0.0, 0.0, 0.0))) * (len(planes) - 1)
         number = integer(planes[0].header.dataset, "SeriesNumber") or 0
-        return (is_map(self.stack), self.stack.orientation != "axial", -round(covered, 1), -len(planes), number,
+        kev = virtual_kev(self.stack)
+        return (is_map(self.stack), is_changed(self.stack), self.stack.orientation != "axial", -round(covered, 1),
+                -len(planes), abs(kev - USUAL_KEV) if kev else 0.0, number,
                 planes[0].ref.series_instance_uid)  # fmt: skip
 
 
@@ -218,10 +221,12 @@ def _pictures(best: _Ranked, shown: Sequence[Plane], longest_side: int) -> tuple
     windows = _windows(best, shown, kept)
     places = {id(plane): place for place, plane in enumerate(best.stack.planes)}
     shown_as = _shown_as(best, windows)
+    first = best.stack.planes[0]
+    curved = first.unit == "HU" and not best.accepted.windows and is_sigmoid(first)
     images = []
     for plane in shown:
         values, padded = kept.pop(id(plane)) if id(plane) in kept else plane_values(plane, PLANE_LIMITS)
-        channels = [np.clip((values - low) / (high - low), 0, 1) for low, high in windows]
+        channels = [in_range(values, low, high, curved=curved) for low, high in windows]
         if padded is not None:
             for channel in channels:
                 channel[padded] = 0
@@ -276,7 +281,7 @@ def _windows(
     """
     first = best.stack.planes[0]
     if first.unit == "HU":
-        return best.accepted.windows or (_header_window(first) or SOFT_TISSUE,)
+        return best.accepted.windows or (header_window(first) or SOFT_TISSUE,)
     uptake = best.uptake
     if isinstance(uptake, float):
         low, high = best.accepted.suv or UPTAKE
@@ -292,20 +297,6 @@ def _windows(
     if low >= high:
         raise FailStudy("blank", "nearly every value of the series is the same")
     return ((low, high),)
-
-
-def _header_window(plane: Plane) -> tuple[float, float] | None:
-    """The first window of the frame or the header as a range (PS3.3 C.11.2.1.2, C.7.6.16.2.10), or None.
-
-    One as wide as all that can be stored says nothing: converters to enhanced objects write it where there was none.
-    """
-    centers, widths = (
-        floats_of(plane.groups, "FrameVOILUTSequence", f"Window{which}") for which in ("Center", "Width")
-    )
-    stored = abs(plane.slope) * 2.0 ** (integer(plane.header.dataset, "BitsStored") or 16)
-    if not centers or not widths or not 1 < widths[0] < stored:
-        return None
-    return centers[0] - widths[0] / 2, centers[0] + widths[0] / 2
 
 
 def _remarks(stack: Stack, shown: int, stacks: int) -> tuple[Remark, ...]:
@@ -325,6 +316,15 @@ def _remarks(stack: Stack, shown: int, stacks: int) -> tuple[Remark, ...]:
         told.append(
             Remark("map-shown", "a map or a phase image was shown: there is no other series of planes")
         )
+    if is_changed(stack):
+        told.append(
+            Remark(
+                "material-changed",
+                "a CT in which a material was computed away or changed was shown (Image Type)",
+            )
+        )
+    if kev := virtual_kev(stack):
+        told.append(Remark("virtual-energy", f"a virtual CT image of one energy, {kev:g} keV, was shown"))
     if stack.apart:
         names = " and ".join(name for name, _ in stack.apart)
         told.append(

@@ -8,13 +8,14 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.images.choose import Reason
 from pipeline.images.headers import text
-from pipeline.images.volumes.apart import AT_LAST, sweeps, told_apart_by
+from pipeline.images.volumes.apart import AT_LAST, NEVER_MIXED, sweeps, told_apart_by
 from pipeline.images.volumes.plane import Plane, Vector
 from pipeline.study import LeftOutReason
 
@@ -29,6 +30,7 @@ UNEVEN_MM, UNEVEN_PART, UNEVEN_MOST = 0.1, 0.01, 0.1
 TILTED_DEGREES = 0.5
 MOST_DIRECTIONS = 1000
 """Of the planes of one series; beyond, it is no series of planes, and comparing them would have no end."""
+_NEIGHBOURS = range(4)
 MOST_GAP = 4
 """A step of so many spacings is at most taken for missing planes; beyond, the stack is irregular."""
 
@@ -203,7 +205,7 @@ def _told_apart(
     """
     excess = _excess(planes)
     if not excess:
-        return [(list(planes), by)]
+        return _interleaved(planes, by, told) or [(list(planes), by)]
     for key in range(start, len(told[planes[0]])):
         name = told[planes[0]][key][0]
         parts = _grouped(planes, lambda plane, key=key: told[plane][key][1])  # type: ignore[misc]
@@ -216,6 +218,33 @@ def _told_apart(
                 for found in _told_apart(part, (*by, (name, value)), told, key + 1)
             ]
     return _at_last(planes, by) or [(list(planes), by)]
+
+
+def _interleaved(
+    planes: Sequence[Plane], by: tuple[tuple[str, str], ...], told: _Told
+) -> list[tuple[list[Plane], tuple[tuple[str, str], ...]]]:
+    """Volumes that lie between each other's planes, told apart by what one volume never mixes; nothing for one volume.
+
+    Four neighbours tell whether anything alternates: the rest of the headers is asked only then.
+    """
+    if len(planes) < len(_NEIGHBOURS):
+        return []
+    ordered = [planes[place] for place in np.argsort(_depths(planes), kind="stable")]
+    middle = len(ordered) // 2 - len(_NEIGHBOURS) // 2
+    some = [told[ordered[middle + place]] for place in _NEIGHBOURS]
+    for key, (name, _) in enumerate(some[0]):
+        if name not in NEVER_MIXED or len({one[key][1] for one in some}) < 2:
+            continue
+        said = [told[plane][key][1] for plane in ordered]
+        changes = sum(one != other for one, other in pairwise(said))
+        if 2 * changes > len(ordered) and 2 * len(set(said)) <= len(ordered):
+            parts = _grouped(planes, lambda plane, key=key: told[plane][key][1])  # type: ignore[misc]
+            return [
+                found
+                for value, part in parts.items()
+                for found in _told_apart(part, (*by, (name, value)), told, key + 1)
+            ]
+    return []
 
 
 def _at_last(
