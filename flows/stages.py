@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TypeVar
 
 from flows import path
-from flows.environment.outliving import stored
+from flows.environment.outliving import stored, storing
 from flows.environment.recorder import RECORDER
 from flows.environment.workplace import Workplace
 from flows.path import RetrievedStudy
@@ -174,6 +174,7 @@ def _store(batch: OutcomeBatch) -> list[LedgerState | None]:
     states: list[LedgerState | None] = []
     done: list[Claim] = []
     archive = batch.outcomes[0].claim.archive if batch.outcomes else ""
+    storing(one.claim for one in batch.outcomes if not _is_unchanged(one))
     for outcome, saved in zip(reports, workplace.store.save_many(reports), strict=True):
         if isinstance(saved, LostClaim):
             states.append(None)
@@ -186,7 +187,7 @@ def _store(batch: OutcomeBatch) -> list[LedgerState | None]:
             done.append(outcome.claim)
     for other, refused in zip(others, workplace.store.settle_many(others), strict=True):
         lost = isinstance(refused, LostClaim)
-        states.append(None if lost or other.code == path.UNCHANGED else other.state)
+        states.append(None if lost or _is_unchanged(other) else other.state)
         if refused is None and other.state is not LedgerState.FAILED:
             done.append(other.claim)
     stored(states)  # at once: what is stored when another thread ends this process is still to be counted
@@ -194,3 +195,7 @@ def _store(batch: OutcomeBatch) -> list[LedgerState | None]:
         workplace.store, archive, [claim.study_instance_uid for claim in done if claim.ledger_id in named]
     )
     return states
+
+
+def _is_unchanged(outcome: Outcome) -> bool:
+    return isinstance(outcome, SettledOutcome) and outcome.code == path.UNCHANGED

@@ -4,6 +4,8 @@
 any thread, and then holds nothing but its child, which does everything. A child that native code ends (or the system,
 for want of memory) is followed by another one: the ledger knows over which studies it died, they are tried alone, and
 what kills again and again rests as ``process-died`` (decision 27). Signals are the child's to answer.
+
+What a child was storing as it died is stored or not: the one that follows asks the ledger (``learn``), and counts it.
 """
 
 import fcntl
@@ -14,11 +16,11 @@ import signal
 import struct
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
 from flows.tally import STOPPED, Tally
-from pipeline.ledger import LedgerState
+from pipeline.ledger import Claim, LedgerState
 
 COMMANDS = ("run", "work")
 MOST_DEATHS = 10
@@ -40,6 +42,10 @@ _BY_TERMINAL = 0x80
 """SI_KERNEL (sigaction(2)): Ctrl-C, which the terminal sends to the child, too."""
 _COUNTED = (LedgerState.REPORTED, LedgerState.SKIPPED, LedgerState.FAILED)
 _COUNTS = struct.Struct(f"={len(_COUNTED)}q")
+_CLAIM = struct.Struct("=qq")
+_NUMBER = struct.Struct("=q")
+MOST_STORING = 4096
+"""Claims that are stored at the same time; of more, those beyond may be told as unchanged after a death."""
 _MESSAGE = (
     "the process that did the work died {} times within an hour, at last by {}: see the system's log; what is stored "
     "stays, the next run does the rest"
@@ -49,45 +55,94 @@ _MESSAGE = (
 class _Kept:
     """What outlives a child, in memory that it shares with this process.
 
-    How many studies came to rest, and whether what was to be done once was.
+    Whether what was to be done once was; how many studies came to rest, and what is being stored. The last two stand
+    there twice, and a byte says which of them holds: a death in the middle of a change leaves what was before.
     """
 
+    WHICH, BEGUN, FIRST = 0, 1, 2
+    LENGTH = _COUNTS.size + _NUMBER.size + MOST_STORING * _CLAIM.size
+
     def __init__(self) -> None:
-        self.memory = mmap.mmap(-1, _COUNTS.size + 1)
+        self.memory = mmap.mmap(-1, self.FIRST + 2 * self.LENGTH)
         self.begun = time.monotonic()
 
-    def add(self, states: Iterable[LedgerState | None]) -> None:
-        counts = dict(zip(_COUNTED, _COUNTS.unpack_from(self.memory), strict=True))
+    def counts(self) -> dict[LedgerState, int]:
+        """How many studies came to rest in each state."""
+        return dict(zip(_COUNTED, _COUNTS.unpack_from(self.memory, self._at()), strict=True))
+
+    def storing(self) -> dict[int, int]:
+        """The token of each claim that is being stored, by ledger id."""
+        at = self._at() + _COUNTS.size
+        (number,) = _NUMBER.unpack_from(self.memory, at)
+        at += _NUMBER.size
+        return dict(_CLAIM.iter_unpack(self.memory[at : at + number * _CLAIM.size]))
+
+    def note(
+        self, states: Iterable[LedgerState | None] = (), storing: Mapping[int, int] | None = None
+    ) -> None:
+        """Add what came to rest, and have ``storing`` in the place of what was being stored."""
+        counts, claims = self.counts(), list((storing or {}).items())[:MOST_STORING]
         for state in states:
             if state in counts:
                 counts[state] += 1
-        _COUNTS.pack_into(self.memory, 0, *(counts[state] for state in _COUNTED))
+        other = 1 - self.memory[self.WHICH]
+        at = self.FIRST + other * self.LENGTH
+        told = _COUNTS.pack(*(counts[state] for state in _COUNTED)) + _NUMBER.pack(len(claims))
+        told += b"".join(_CLAIM.pack(*claim) for claim in claims)
+        self.memory[at : at + len(told)] = told
+        self.memory[self.WHICH] = other
+
+    def _at(self) -> int:
+        return self.FIRST + self.memory[self.WHICH] * self.LENGTH
 
     def tally(self) -> Tally:
-        reported, skipped, failed = _COUNTS.unpack_from(self.memory)
+        reported, skipped, failed = self.counts().values()
         seconds = time.monotonic() - self.begun
         return Tally(reported=reported, skipped=skipped, failed=failed, seconds=seconds)
 
 
 _kept: list[_Kept] = []
 _earlier = [Tally()]
+_unheard: dict[int, int] = {}
+"""What the process before this one was storing as it died: the token of each claim by ledger id."""
+
+
+def storing(claims: Iterable[Claim]) -> None:
+    """Note what is being stored from now on, until ``stored``. One thread at a time."""
+    tokens = {claim.ledger_id: claim.token for claim in claims}
+    for kept in _kept:
+        kept.note(storing=tokens)
 
 
 def stored(states: Iterable[LedgerState | None]) -> None:
     """Note what came to rest, so that it is told though this process should die. One thread at a time."""
+    states = tuple(states)
     for kept in _kept:
-        kept.add(states)
+        kept.note(states)
+
+
+def learn(rested: Callable[[Mapping[int, int]], Iterable[LedgerState]]) -> None:
+    """Count what the process before this one had stored without hearing of it.
+
+    ``rested`` gives the states of those that rest, of rows named by ledger id with the token of their claim. Call it
+    before anything is stored; asks nothing where there is nothing to learn.
+    """
+    if _unheard:
+        states = tuple(rested(dict(_unheard)))
+        _unheard.clear()
+        stored(states)
+        _earlier[0] = _earlier[0].plus(states)
 
 
 def is_begun() -> bool:
     """Whether this command has done already, in a process that died, what it does once: reopen what is named, say."""
-    return any(kept.memory[_COUNTS.size] for kept in _kept)
+    return any(kept.memory[kept.BEGUN] for kept in _kept)
 
 
 def note_begun() -> None:
     """It has been done; whoever follows this process does not do it again."""
     for kept in _kept:
-        kept.memory[_COUNTS.size] = 1
+        kept.memory[kept.BEGUN] = 1
 
 
 def earlier() -> Tally:
@@ -137,6 +192,7 @@ def outlive() -> None:
             _kept[:] = [kept]
             if deaths:
                 _earlier[0] = kept.tally()
+                _unheard.update(kept.storing())
             signal.pthread_sigmask(signal.SIG_UNBLOCK, watched)
             return
         os.close(life)

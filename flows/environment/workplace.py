@@ -17,6 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from flows.environment import outliving
 from flows.environment.at_work import AtWork
 from flows.environment.code_version import code_version, program_digest
 from flows.environment.known_recipe import KnownRecipe
@@ -90,6 +91,7 @@ class Workplace:
             self.store: Store = stack.enter_context(open_store(self.settings, owner=self.owner))
             self.at_work = AtWork(self.store)
             note_configuration(self.settings, self.store)
+            outliving.learn(self.store.rested)
             self._say(audit_events.application_started)
             stack.callback(self._say_stopped)
             self._folder = stack.enter_context(work_folder(self.settings.data_dir / "work"))

@@ -4,7 +4,7 @@ Each function is one statement on one connection and bears being repeated after 
 """
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -142,6 +142,12 @@ def renew(
 def advance(connection: Connection, claims: Sequence[Claim], state: LedgerState) -> tuple[Claim, ...]:
     """Move the claims to ``state``; returns those that are no longer ours."""
     return _fenced(connection, "advance", claims, {"state": state.value})
+
+
+def rested(connection: Connection, tokens: Mapping[int, int]) -> tuple[LedgerState, ...]:
+    """The states of those rows that rest since the claim with this token and no later one."""
+    values = {"ledger_ids": list(tokens), "tokens": list(tokens.values())}
+    return tuple(LedgerState(state) for (state,) in connection.execute(statement("ledger", "rested"), values))
 
 
 def release(connection: Connection, claims: Sequence[Claim]) -> tuple[Claim, ...]:

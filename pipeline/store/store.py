@@ -149,6 +149,10 @@ class Store:
         """Rows at rest, oldest first."""
         return self._run(lambda c: standing.settled(c, wanted))
 
+    def rested(self, tokens: Mapping[int, int]) -> tuple[LedgerState, ...]:
+        """The states of those rows, of those named, that rest since the claim with this token and no later one."""
+        return self._run(lambda c: claims.rested(c, tokens)) if tokens else ()
+
     def standing_within(
         self,
         archive: str,

@@ -6,6 +6,7 @@ import pty
 import signal
 import subprocess
 import sys
+import tempfile
 import termios
 from fcntl import ioctl
 
@@ -64,6 +65,39 @@ print(outliving.whole(Tally(discovered=9, reported=4, unchanged=4, still_failed=
         f"firstread: warning: the process that does the work was ended by {name}; another one goes on"
         for name in ("SIGSEGV", "SIGKILL")
     ]
+
+
+def test_what_was_being_stored_in_the_moment_of_a_death_is_asked_of_the_ledger() -> None:
+    """Of three that were being stored two rest; the process between them died before it could ask."""
+    deed = """
+from types import SimpleNamespace
+claims = [SimpleNamespace(ledger_id=number, token=10 + number) for number in range(1, 4)]
+def rested(noted):
+    print(sorted(noted.items()), flush=True)
+    return [LedgerState.REPORTED, LedgerState.FAILED]
+if not outliving.is_begun():
+    outliving.note_begun()
+    outliving.learn(rested)
+    outliving.storing(claims[:1])
+    outliving.stored([LedgerState.REPORTED])
+    outliving.storing(claims)
+    os.kill(os.getpid(), signal.SIGSEGV)
+if not os.path.exists(sys.argv[1]):
+    open(sys.argv[1], "w").close()
+    os.kill(os.getpid(), signal.SIGKILL)
+outliving.learn(rested)
+outliving.learn(rested)
+print(outliving.whole(Tally(discovered=4, unchanged=3, still_failed=1)).as_json())
+"""
+    with tempfile.TemporaryDirectory(prefix="firstread-test-") as folder:
+        command = start(deed, f"{folder}/died-twice")
+        out, error = command.communicate(timeout=30)
+    assert command.returncode == 0, error
+    *_, asked, told = out.splitlines()
+    assert asked == "[(1, 11), (2, 12), (3, 13)]"
+    assert out.count(asked) == 1
+    tally = json.loads(told)
+    assert (tally["reported"], tally["failed"], tally["unchanged"], tally["still_failed"]) == (2, 1, 1, 0)
 
 
 def test_one_that_always_dies_is_given_up() -> None:

@@ -284,6 +284,13 @@ FROM unnest(%(ledger_ids)s::bigint[], %(tokens)s::bigint[]) AS c (ledger_id, tok
 WHERE l.ledger_id = c.ledger_id AND l.token = c.token AND l.lease_owner IS NOT NULL
 RETURNING l.ledger_id, l.token;
 
+-- name: rested
+SELECT l.state::text
+FROM ledger AS l
+JOIN unnest(%(ledger_ids)s::bigint[], %(tokens)s::bigint[]) AS c (ledger_id, token)
+  ON l.ledger_id = c.ledger_id AND l.token = c.token
+WHERE l.lease_owner IS NULL AND l.state IN ('reported', 'skipped', 'failed');
+
 -- name: save_reports
 SELECT s.outcomes, s.versions
 FROM set_config('synchronous_commit', %(commit)s, true),
