@@ -21,6 +21,7 @@ from pydicom.uid import UID
 
 from tests.ct_series import Slice, enhanced, stack, write_series
 from tests.kind_samples import write_picture
+from tests.slide_files import drawn, write_level
 
 GREY = np.tile(np.linspace(0, 250, 128, dtype=np.uint8), (96, 1))
 RIGHT = np.broadcast_to(np.arange(64, dtype=np.uint16), (64, 64))
@@ -281,6 +282,77 @@ READ["JPEG XL"] = Rare(
     ),
     ("Photograph",),
 )
+
+
+def _slides(folder: Path, name: str) -> list[Path]:
+    """Two pyramids of one series, two levels each (PS3.3 C.7.6.27)."""
+    return [
+        write_level(
+            folder / f"{pyramid}{scale}.dcm", drawn(512 // scale, scale), microns=scale, name=name,
+            PyramidUID=f"2.25.{ord(pyramid)}",
+        )
+        for pyramid in "ab"
+        for scale in (1, 4)
+    ]  # fmt: skip
+
+
+def _windowed(suffix: str, modality: str) -> Write:
+    """Three frames, the middle one in a window of its own (PS3.3 C.7.6.16.2.10)."""
+
+    def window(center: float, width: float) -> Dataset:
+        return of(FrameVOILUTSequence=Items([of(WindowCenter=center, WindowWidth=width)]))
+
+    return picture(
+        suffix, modality, np.stack([GREY] * 3),
+        SharedFunctionalGroupsSequence=Items([window(125.5, 251)]),
+        PerFrameFunctionalGroupsSequence=Items([Dataset(), window(50.5, 101), Dataset()]),
+    )  # fmt: skip
+
+
+def _sweeps() -> list[Slice]:
+    """Three sweeps over five places that Content Time alone tells apart."""
+    return [
+        replace(one, shift=1000 * moment).with_extra(ContentTime=f"0708{10 + moment}.{place}00000")
+        for moment in range(3)
+        for place, one in enumerate(stack(5, **SQUARE))
+    ]
+
+
+def _mapped() -> list[Slice]:
+    """PET whose header leads from stored values to SUV by body weight alone (PS3.3 C.7.6.16.2.11): 0.02 a value."""
+    mapping = of(
+        RealWorldValueFirstValueMapped=0, RealWorldValueLastValueMapped=4095, RealWorldValueSlope=0.02,
+        RealWorldValueIntercept=0.0,
+        MeasurementUnitsCodeSequence=Items(
+            [of(CodeValue="{SUVbw}g/ml", CodingSchemeDesignator="UCUM", CodeMeaning="uptake")]
+        ),
+    )  # fmt: skip
+    return [
+        one.with_extra(Units="PROPCPS", RealWorldValueMappingSequence=Items([mapping]))
+        for one in stack(4, intercept=0, **SQUARE)
+    ]
+
+
+READ |= {
+    "two pyramids": Rare(
+        _slides, ("Pathology slide",) * 9, ("of a slide all of it small",)
+    ),
+    "enhanced angiogram": Rare(
+        _windowed("12.1.1", "XA"), planar("Angiogram", range(3), 3, lambda _: ""), means=(0.498, 0.79, 0.498)
+    ),
+    "enhanced OCT": Rare(
+        _windowed("77.1.5.4", "OPT"), planar("OCT of the eye", range(3), 3, lambda _: ""), means=(0.498, 0.79, 0.498)
+    ),
+    "slabs": Rare(
+        _windowed("13.1.3", "MG"), planar("Breast tomosynthesis", range(3), 3, lambda _: ""),
+        means=(0.498, 0.79, 0.498),
+    ),
+    "sweeps": Rare(
+        series(_sweeps()), axial("CT", 5, _HU),
+        ("of several images at each place one set was shown, told apart by Content Time",),
+    ),
+    "uptake": Rare(series(_mapped(), "PT"), axial("PET", 4, "SUV 0 to 10"), ("PET was shown as SUV by body weight",)),
+}  # fmt: skip
 
 REFUSED: dict[str, Rare] = {
     name: Rare(picture(suffix, modality), refused=words)

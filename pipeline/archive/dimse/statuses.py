@@ -91,7 +91,10 @@ def _refusal(status: int | None, what: str, destination: str = "") -> RetryLater
         return RetryLater("archive-cancelled", f"the archive cancelled the {what}")
     advice = "look into its log"
     if destination and _is_unable(status):
-        advice = f"most often it does not know where to send, it must know {destination}; else {advice}"
+        advice = (
+            f"most often it does not know where to send, it must know {destination}; or it cannot send the transfer "
+            f"syntax that it stores, which DICOMweb may bring; else {advice}"
+        )
     return RetryLater("archive-error", f"the archive ended the {what} with status {_shown(status)}: {advice}")
 
 
