@@ -36,6 +36,20 @@ def test_every_runnable_family_has_a_prompt_for_all_it_says_it_does() -> None:
             assert {(task, language) for task in entry.tasks for language in entry.languages} <= set(texts)
 
 
+def test_each_card_has_a_row_that_says_what_is_declared() -> None:
+    """docs/modalities.md: families in the first cell, in the last the kinds that are read beside films of the chest."""
+    text = (Path(__file__).parents[2] / "docs/modalities.md").read_text(encoding="utf-8")
+    table = text.partition("## What each family's card says")[2].partition("\n## ")[0]
+    rows = [line.split(" | ") for line in table.splitlines() if line.startswith("| `")]
+    told = {family: row[-1].removesuffix(" |") for row in rows for family in re.findall(r"`([^`]+)`", row[0])}
+    declared = {
+        entry.id: ", ".join(dict.fromkeys(one.kind for one in entry.accepts)) or "none"
+        for entry in list_models()
+        if entry.images
+    }
+    assert told == declared
+
+
 def test_an_unknown_model_names_the_known_ones() -> None:
     with pytest.raises(ConfigurationError, match="firstread-mini"):
         show("nothing")
