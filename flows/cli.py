@@ -16,6 +16,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from flows import tally
+from flows.ask_command import ask
 from flows.command_groups import audit_app, db_app, knowledge_app, models_app, rules_app
 from flows.commands import ending
 from flows.commands.options import (
@@ -94,95 +95,7 @@ def run(
     _finish(run_sweep(settings, archive, asked, tuple(study or ()), show=not json), json)
 
 
-@app.command()
-def ask(
-    task: Annotated[
-        str,
-        typer.Option(
-            "--task", metavar="TASK", help="What to ask: vqa, classify, detect, identify, knowledge, ..."
-        ),
-    ],
-    asked: Annotated[str, typer.Argument(metavar="[QUESTION]", help="The question, as --question")] = "",
-    study: Annotated[
-        str, typer.Option("--study", metavar="UID", help="Study Instance UID; knowledge has none")
-    ] = "",
-    archive: ArchiveName = "main",
-    question: Annotated[
-        str, typer.Option("--question", metavar="WORDS", help="The question of vqa, text_qa and knowledge")
-    ] = "",
-    region: Annotated[
-        str,
-        typer.Option(
-            "--region", metavar="X1,Y1,X2,Y2", help="x1,y1,x2,y2 in pixels of the original image (identify)"
-        ),
-    ] = "",
-    target: Annotated[
-        str, typer.Option("--target", metavar="WORDS", help="What to find (detect, landmark, segment)")
-    ] = "",
-    label: Annotated[
-        list[str] | None,
-        typer.Option("--label", metavar="WORDS", help="A class to choose among (classify); repeat it"),
-    ] = None,
-    option: Annotated[
-        list[str] | None,
-        typer.Option("--option", metavar="WORDS", help="An answer to choose among; repeat it"),
-    ] = None,
-    schema: Annotated[
-        Path | None, typer.Option("--schema", metavar="FILE", help="JSON Schema of the answer (structured)")
-    ] = None,
-    variant: Annotated[
-        str,
-        typer.Option(
-            "--variant", metavar="WORDS", help="Another wording that the model has for the task (models show)"
-        ),
-    ] = "",
-    prior: Annotated[
-        str,
-        typer.Option(
-            "--prior",
-            metavar="UID",
-            help="Study Instance UID of an earlier study of the patient to compare with",
-        ),
-    ] = "",
-    model: Annotated[
-        str,
-        typer.Option(
-            "--model", metavar="NAME", show_default="that of [model]", help="A [models.NAME] or a family"
-        ),
-    ] = "",
-    language: Language = "",
-    config: Config = None,
-    json: Json = False,
-    verbose: Verbose = False,
-) -> None:
-    """Ask one thing about one study, or of the knowledge base."""
-    settings = opened_settings(config, verbose)
-    question = question or asked
-    if task == "knowledge":
-        from flows.commands.knowledge import ask_knowledge
-
-        raise typer.Exit(ask_knowledge(settings, question, model, language, as_json=json))
-    if not study:
-        raise typer.BadParameter("is needed: a task on a study needs its UID", param_hint="--study")
-    from flows.commands.ask import Inquiry
-    from flows.commands.ask import ask as answer
-
-    inquiry = Inquiry(
-        archive=archive,
-        study=study,
-        task=task,
-        question=question,
-        target=target,
-        region=region,
-        labels=tuple(label or ()),
-        options=tuple(option or ()),
-        schema=schema,
-        variant=variant,
-        prior=prior,
-        model=model,
-        language=language,
-    )
-    raise typer.Exit(answer(settings, inquiry, as_json=json))
+app.command()(ask)
 
 
 @app.command()

@@ -15,8 +15,9 @@ from pipeline.errors import RetryLater, SkipStudy
 from pipeline.fhir import audit_events, door_events
 from pipeline.images import all_films, left_in_the_archive, names_readable, refuse_unreadable
 from pipeline.ledger import Claim, Completeness
-from pipeline.settings import FolderArchive
-from pipeline.study import FetchedStudy, StudyContext, announced_digest
+from pipeline.setting_archives import FolderArchive
+from pipeline.study import FetchedStudy, announced_digest
+from pipeline.study_context import StudyContext
 
 BACK_OFF_SECONDS = (0.5, 2.0, 5.0)
 LONGEST_PAUSE = 30.0

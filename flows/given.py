@@ -15,7 +15,8 @@ from pipeline.fhir.ids import report_id
 from pipeline.identifier_removal import LONGEST_TEXT, shortened, without_identifiers
 from pipeline.reference_leakage import gives_away, poses_as_report
 from pipeline.report import CheckOutcome, Verdict
-from pipeline.study import ImageSet, StudyContext, StudyImage
+from pipeline.study import ImageSet, StudyImage
+from pipeline.study_context import StudyContext
 
 SIGNED = frozenset({"final", "amended", "corrected", "appended"})
 """Statuses of a report that a radiologist has read. A machine's draft is never given as an earlier report."""

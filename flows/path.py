@@ -21,7 +21,8 @@ from flows.priors import Compared, with_last_prior
 from flows.received import link_received, pushed_events, used, with_received
 from flows.shown_pictures import captions, marked_first
 from flows.stored_pixels import in_stored_pixels
-from pipeline.archive.spool import DiskLimits, Spool
+from pipeline.archive.instance_file import DiskLimits
+from pipeline.archive.spool import Spool
 from pipeline.checks import refuse_if_failed, run_checks
 from pipeline.errors import FailStudy, FirstreadError, RetryLater, SkipStudy, StopRun
 from pipeline.fhir import audit_events, build_resources, validate
@@ -39,7 +40,8 @@ from pipeline.ledger import (
 )
 from pipeline.mending import DEATHS_ALLOWED
 from pipeline.report import CheckOutcome, DraftReport, Verdict
-from pipeline.study import AnnouncedInstance, FetchedStudy, ImageSet, StudyContext, announced_digest
+from pipeline.study import AnnouncedInstance, FetchedStudy, ImageSet, announced_digest
+from pipeline.study_context import StudyContext
 
 log = logging.getLogger(__name__)
 
@@ -85,59 +87,61 @@ def bring(workplace: Workplace, claim: Claim, *, pushed: bool = False) -> Retrie
     begun = datetime.now(UTC)
     progress = _Progress()
     try:
-        if claim.deaths >= DEATHS_ALLOWED:
-            raise FailStudy(
-                "process-died",
-                f"{claim.deaths} times the process died while it worked on this study, at last on this one alone; "
-                "see the system's log",
-            )
-        if claim.patients > 1:
-            raise FailStudy(
-                "two-patients",
-                f"the archive lists the study under {claim.patients} patients: correct it there",
-            )
-        if not pushed and (left := unread(workplace, claim)) is not None:
-            progress.completeness = left.completeness
-            raise left.reason
-        fetched, known, differing = fetch(workplace, claim, pushed=pushed)
-        completeness = progress.completeness = completeness_of(fetched)
-        if any(one.code == "two-patients" for one in fetched.damaged):
-            raise FailStudy("two-patients", "one instance came under two patients: correct it in the archive")
-        if pushed:
-            progress.received = (*used(fetched, known=known), *differing)
-        again = claim.again or _new_conflict(workplace, claim, differing)
-        if not again and fetched.manifest_digest == claim.reported_manifest:
-            return unchanged(claim, completeness, progress.received)
-        if fetched.awaited and not _grace_is_over(workplace, claim):
-            raise _incomplete(fetched)
-        read = read_headers(fetched, rules=workplace.rules(claim.archive))
-        completeness = progress.completeness = with_films(
-            workplace, claim.archive, fetched, read, completeness
-        )
-        if not again and completeness.films_digest == claim.reported_films:
-            return unchanged(claim, completeness, progress.received)
-        workplace.store.record_complete(claim, completeness)
-        context, image_set = prepare_for(
-            fetched,
-            read,
-            workplace.reader,
-            trust=workplace.trust(claim.archive),
-        )
-        refuse_duplicate(workplace, claim, context, completeness)
-        previews = shown_to_people(image_set.images)
-        compared = Compared(image_set)
-        if workplace.settings.policy.priors == "last":
-            compared = with_last_prior(workplace, claim.archive, context, image_set)
-        told = gather(workplace, claim.archive, context, compared.image_set, compared.earlier)
-        return RetrievedStudy(
-            claim, context, compared, told, previews, completeness, begun, progress.received
-        )
+        _refuse_hopeless(claim)
+        return _bring(workplace, claim, pushed, begun, progress)
     except StopRun:
         raise
     except Exception as error:  # noqa: BLE001 - one bad study never stops a batch; the class is recorded
         return settled(workplace, claim, error, progress.completeness, progress.received)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _refuse_hopeless(claim: Claim) -> None:
+    """Raises FailStudy for what no retrieval can mend."""
+    if claim.deaths >= DEATHS_ALLOWED:
+        raise FailStudy(
+            "process-died",
+            f"{claim.deaths} times the process died while it worked on this study, at last on this one alone; "
+            "see the system's log",
+        )
+    if claim.patients > 1:
+        raise FailStudy(
+            "two-patients", f"the archive lists the study under {claim.patients} patients: correct it there"
+        )
+
+
+def _bring(
+    workplace: Workplace, claim: Claim, pushed: bool, begun: datetime, progress: _Progress
+) -> RetrievedStudy | SettledOutcome:
+    """``bring`` without its ends: raises what settles the study, and notes in ``progress`` how far it came."""
+    if not pushed and (left := unread(workplace, claim)) is not None:
+        progress.completeness = left.completeness
+        raise left.reason
+    fetched, known, differing = fetch(workplace, claim, pushed=pushed)
+    completeness = progress.completeness = completeness_of(fetched)
+    if any(one.code == "two-patients" for one in fetched.damaged):
+        raise FailStudy("two-patients", "one instance came under two patients: correct it in the archive")
+    if pushed:
+        progress.received = (*used(fetched, known=known), *differing)
+    again = claim.again or _new_conflict(workplace, claim, differing)
+    if not again and fetched.manifest_digest == claim.reported_manifest:
+        return unchanged(claim, completeness, progress.received)
+    if fetched.awaited and not _grace_is_over(workplace, claim):
+        raise _incomplete(fetched)
+    read = read_headers(fetched, rules=workplace.rules(claim.archive))
+    completeness = progress.completeness = with_films(workplace, claim.archive, fetched, read, completeness)
+    if not again and completeness.films_digest == claim.reported_films:
+        return unchanged(claim, completeness, progress.received)
+    workplace.store.record_complete(claim, completeness)
+    context, image_set = prepare_for(fetched, read, workplace.reader, trust=workplace.trust(claim.archive))
+    refuse_duplicate(workplace, claim, context, completeness)
+    previews = shown_to_people(image_set.images)
+    compared = Compared(image_set)
+    if workplace.settings.policy.priors == "last":
+        compared = with_last_prior(workplace, claim.archive, context, image_set)
+    told = gather(workplace, claim.archive, context, compared.image_set, compared.earlier)
+    return RetrievedStudy(claim, context, compared, told, previews, completeness, begun, progress.received)
 
 
 def _said_of(image_set: ImageSet) -> tuple[CheckOutcome, ...]:
@@ -201,12 +205,7 @@ def with_films(
     workplace: Workplace, archive: str, fetched: FetchedStudy, read: StudyHeaders, completeness: Completeness
 ) -> Completeness:
     """With what decides whether a new draft is due: the films, the patient and the order."""
-    manifest = film_manifest(
-        fetched,
-        read,
-        workplace.reader,
-        trust=workplace.trust(archive),
-    )
+    manifest = film_manifest(fetched, read, workplace.reader, trust=workplace.trust(archive))
     return replace(completeness, films=manifest.films, films_digest=manifest.digest)
 
 
@@ -219,7 +218,7 @@ def refuse_duplicate(
     """
     if not claim.elsewhere or not (patient := patient_key(context)):
         return
-    other = workplace.store.standing_elsewhere(claim.archive, claim.study_instance_uid, patient)
+    other = workplace.store.standing.elsewhere(claim.archive, claim.study_instance_uid, patient)
     if other is not None and other.films >= completeness.films:
         raise SkipStudy(
             "duplicate-study",
@@ -227,22 +226,27 @@ def refuse_duplicate(
         )
 
 
+def _with_what_was_brought(draft: DraftReport, brought: RetrievedStudy) -> DraftReport:
+    """The model's draft with its prior, its recipe and the remarks of the steps before the model."""
+    return replace(
+        draft,
+        prior=brought.compared.prior,
+        provenance=replace(draft.provenance, recipe=brought.claim.recipe),
+        remarks=(
+            *_said_of(brought.image_set),
+            *brought.compared.remarks,
+            *brought.told.remarks,
+            *draft.remarks,
+        ),
+    )
+
+
 def draft_outcome(
     workplace: Workplace, brought: RetrievedStudy, draft: DraftReport
 ) -> ReportOutcome | SettledOutcome:
     """Check the draft and build all that is stored of it, or the failure that keeps it from being stored."""
     try:
-        draft = replace(
-            draft,
-            prior=brought.compared.prior,
-            provenance=replace(draft.provenance, recipe=brought.claim.recipe),
-            remarks=(
-                *_said_of(brought.image_set),
-                *brought.compared.remarks,
-                *brought.told.remarks,
-                *draft.remarks,
-            ),
-        )
+        draft = _with_what_was_brought(draft, brought)
         previews = marked_first(draft, brought.image_set, brought.previews)
         draft = replace(draft, captions=captions(brought.image_set, previews))
         told = drawn(draft, brought.image_set, previews, workplace.settings.policy.segmentations)

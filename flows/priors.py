@@ -19,7 +19,8 @@ from pipeline.errors import FailStudy, RetryLater, SkipStudy
 from pipeline.images import prepare, read_headers
 from pipeline.patient_number import identifying
 from pipeline.report import CheckOutcome, PriorStudy, Verdict
-from pipeline.study import ImageSet, PatientIdentity, StudyContext, StudyQuery
+from pipeline.study import ImageSet, StudyQuery
+from pipeline.study_context import PatientIdentity, StudyContext
 
 log = logging.getLogger(__name__)
 

@@ -16,13 +16,14 @@ from typing import Any
 
 from flows.environment.workplace import Workplace
 from pipeline.archive.content_digest import content_digest
-from pipeline.archive.spool import lenience_of, moved
+from pipeline.archive.instance_file import lenience_of, moved
 from pipeline.errors import RetryLater
 from pipeline.fhir import audit_events
 from pipeline.ledger import Claim, UsedInstance
 from pipeline.store.store import Store
 from pipeline.store.values import QuietStudy
-from pipeline.study import DamagedInstance, FetchedStudy, FoundStudy, HeldInstance, StudyContext
+from pipeline.study import DamagedInstance, FetchedStudy, FoundStudy, HeldInstance
+from pipeline.study_context import StudyContext
 
 log = logging.getLogger(__name__)
 

@@ -21,7 +21,7 @@ AT_ONCE = 500
 def mended(workplace: Workplace, archive: str, recipe: str | None = None) -> tuple[SettledRow, ...]:
     """Studies that failed for good and that an upgrade, a changed setting or enough time may have mended."""
     now, present = workplace.store.now(), workplace.circumstances
-    failed = workplace.store.settled(SettledFilter(archive=archive, recipe=recipe))
+    failed = workplace.store.standing.settled(SettledFilter(archive=archive, recipe=recipe))
     return tuple(
         row
         for row in failed
@@ -60,7 +60,7 @@ def reopen(
             )
             for row in part
         ]
-        opened += workplace.store.reopen([row.ledger_id for row in part], events, again=again)
+        opened += workplace.store.standing.reopen([row.ledger_id for row in part], events, again=again)
     return tuple(opened)
 
 
@@ -68,11 +68,11 @@ def reinstate_hidden(workplace: Workplace, archive: str) -> int:
     """A setting was taken back: the draft of the recipe in force becomes the current one again. Returns how many."""
     wanted = SettledFilter((LedgerState.REPORTED,), archive, workplace.recipe_of(archive), hidden=True)
     done = 0
-    for row in workplace.store.settled(wanted):
+    for row in workplace.store.standing.settled(wanted):
         event = audit_events.report_restored(
             workplace.site(archive), row.study_instance_uid, row.report_id, row.patient, workplace.store.now()
         )
-        done += workplace.store.reinstate(row.ledger_id, event)
+        done += workplace.store.standing.reinstate(row.ledger_id, event)
     if done:
         log.info("archive %s: %d former drafts of this recipe are current again", archive, done)
     return done
@@ -89,4 +89,4 @@ def retire(workplace: Workplace, row: SettledRow, asked_by: str, why: str) -> bo
         why,
         workplace.store.now(),
     )
-    return workplace.store.retire(row.ledger_id, event)
+    return workplace.store.standing.retire(row.ledger_id, event)

@@ -26,7 +26,8 @@ from flows.vanished import look_for_vanished
 from pipeline import settings as configuration
 from pipeline.errors import ConfigurationError, FailStudy, StopRun
 from pipeline.ledger import WorkFilter
-from pipeline.settings import FolderArchive, archive_named
+from pipeline.setting_archives import FolderArchive
+from pipeline.settings import archive_named
 from pipeline.store.values import SweepBegun
 from pipeline.study import FoundStudy, StudyQuery
 

@@ -54,7 +54,7 @@ def look_for_vanished(
             (LedgerState.REPORTED,), archive, workplace.recipe_of(archive), ledger_ids=tuple(gone)
         )
         reopened = reopen(
-            workplace, workplace.store.settled(wanted), "", "the archive lists the study no more"
+            workplace, workplace.store.standing.settled(wanted), "", "the archive lists the study no more"
         )
         log.warning("archive %s lists %d reported studies no more", archive, len(reopened))
     return {}
@@ -66,6 +66,6 @@ def _standing(
     after = 0
     recipe = workplace.recipe_of(archive)
     asked = archive_named(workplace.settings, archive).modalities  # others are in no list that is asked for
-    while page := workplace.store.standing_within(archive, recipe, since, until, asked, after=after):
+    while page := workplace.store.standing.within(archive, recipe, since, until, asked, after=after):
         yield from page
         after = page[-1][0]

@@ -12,7 +12,7 @@ import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 
 from pipeline.identifier_forms import FORMS, SPOKEN_OF, TITLED
-from pipeline.study import StudyContext
+from pipeline.study_context import StudyContext
 
 REMOVED = "___"
 LONGEST_TEXT = 4000

@@ -7,7 +7,8 @@ import numpy as np
 
 from pipeline.checks import CHECKS, run_checks
 from pipeline.report import DraftReport, Language, Provenance, Verdict
-from pipeline.study import ImageSet, InstanceRef, PatientIdentity, StudyContext, StudyImage
+from pipeline.study import ImageSet, InstanceRef, StudyImage
+from pipeline.study_context import PatientIdentity, StudyContext
 
 REF = InstanceRef("1.2.3", "1.2.3.4", "1.2.3.4.5")
 WHEN = datetime(2026, 3, 4, 5, 6, tzinfo=UTC)

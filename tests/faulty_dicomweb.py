@@ -13,7 +13,7 @@ from pydicom import dcmread
 
 from pipeline.archive.dicomweb.dicomweb_archive import DicomwebStudies
 from pipeline.dicom_writer import uid_from
-from pipeline.settings import DicomwebArchive
+from pipeline.setting_archives import DicomwebArchive
 from tests.loopback import LoopbackHandler, serving
 from tests.synthetic import chest_pixels, radiograph_header, write_chest
 

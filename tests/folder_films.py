@@ -13,7 +13,7 @@ from pipeline.dicom_writer import (
     JPEG_BASELINE,
     uid_from,
 )
-from pipeline.settings import FolderArchive
+from pipeline.setting_archives import FolderArchive
 from tests.synthetic import chest_pixels, radiograph_header, write_chest
 
 STUDY = uid_from("tests", "folder")

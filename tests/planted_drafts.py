@@ -24,7 +24,8 @@ from models.drafting.supports import supports
 from models.family import SeenImage
 from pipeline.checks import run_checks
 from pipeline.report import DraftReport, Language, PriorStudy, Provenance, Region, Verdict
-from pipeline.study import ImageSet, InstanceRef, PatientIdentity, StudyContext, StudyImage
+from pipeline.study import ImageSet, InstanceRef, StudyImage
+from pipeline.study_context import PatientIdentity, StudyContext
 
 FOLDER = Path(__file__).parent / "planted"
 FOUND_BY = {"negation": "contradiction"}

@@ -33,7 +33,8 @@ from pipeline.fhir import audit_events
 from pipeline.images import prepare_for, read_headers
 from pipeline.report import Language, Place, Region, Segment, TaskAnswer
 from pipeline.settings import Settings, archive_named
-from pipeline.study import ImageSet, InstanceRef, StudyContext
+from pipeline.study import ImageSet, InstanceRef
+from pipeline.study_context import StudyContext
 
 NOWHERE = InstanceRef("", "", "")
 

@@ -24,7 +24,7 @@ from pipeline.settings import Settings, archive_named
 from pipeline.store.opening import open_store
 from pipeline.store.store import Store
 from pipeline.store.values import StoredDraft
-from pipeline.study import PatientIdentity, StudyContext
+from pipeline.study_context import PatientIdentity, StudyContext
 
 FORMATS = ("jsonl", "csv")
 MACHINE = "machine-made draft, not read by a radiologist"

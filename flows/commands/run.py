@@ -153,7 +153,7 @@ def reopen_named(
         return 0
 
     states = SETTLED if asked.again else (LedgerState.FAILED,)
-    rows = workplace.store.settled(
+    rows = workplace.store.standing.settled(
         SettledFilter(states, archive, workplace.recipe_of(archive), ledger_ids=tuple(ledger_ids))
     )
     reopen(workplace, rows, asked.asked_by or login_name(), "firstread run --study", again=asked.again)

@@ -63,7 +63,7 @@ def draft_anew(settings: Settings, store: Store, report: ReportRow, asked_by: st
     """A person asks on the page that a study be drafted anew; False where it cannot be."""
     site, now = site_of(settings, report.archive), datetime.now(UTC)
     event = study_reopened(site, report.study_instance_uid, asked_by, "asked on its page", now, again=True)
-    return store.draft_anew(report.report_id, event)
+    return store.standing.draft_anew(report.report_id, event)
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,7 +50,11 @@ def run_retry(settings: Settings, options: RetryOptions, *, as_json: bool) -> in
     if options.wanted.archive:
         archive_named(settings, options.wanted.archive)
     with Workplace(settings) as workplace:
-        rows = [row for row in workplace.store.settled(options.wanted) if row.archive in settings.archives]
+        rows = [
+            row
+            for row in workplace.store.standing.settled(options.wanted)
+            if row.archive in settings.archives
+        ]
         if options.mended:
             may = {row.ledger_id for archive in settings.archives for row in mended(workplace, archive)}
             rows = [row for row in rows if row.ledger_id in may]
@@ -99,7 +103,7 @@ def run_retire(
     refused: list[str] = []
     with Workplace(settings) as workplace:
         wanted = SettledFilter(SETTLED, archive, study_instance_uids=tuple(studies), standing=True)
-        standing = {row.study_instance_uid: row for row in workplace.store.settled(wanted)}
+        standing = {row.study_instance_uid: row for row in workplace.store.standing.settled(wanted)}
         for study in studies:
             row = standing.get(study)
             try:

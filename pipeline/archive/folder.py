@@ -16,9 +16,10 @@ from types import TracebackType
 from typing import Self
 
 from pipeline.archive import Leave
+from pipeline.archive.instance_file import DiskLimits
 from pipeline.archive.part10 import Fault, Part10Header, read_part10_header
 from pipeline.archive.passed_over import PassedOver
-from pipeline.archive.spool import DiskLimits, Spool
+from pipeline.archive.spool import Spool
 from pipeline.archive.study_answers import (
     CHARACTER_SET,
     DIGEST_TAGS,
@@ -29,7 +30,7 @@ from pipeline.archive.study_answers import (
     parse_date,
 )
 from pipeline.errors import ConfigurationError, SkipStudy
-from pipeline.settings import FolderArchive
+from pipeline.setting_archives import FolderArchive
 from pipeline.study import AnnouncedInstance, FetchedStudy, FoundStudy, InstanceRef, StudyQuery
 
 log = logging.getLogger(__name__)

@@ -6,7 +6,7 @@ from pipeline.archive import Archive
 from pipeline.archive.dicomweb.dicomweb_archive import DicomwebStudies
 from pipeline.archive.dimse.dimse_archive import DimseStudies
 from pipeline.archive.folder import FolderStudies
-from pipeline.settings import ArchiveSettings, DicomwebArchive, DimseArchive, FolderArchive
+from pipeline.setting_archives import ArchiveSettings, DicomwebArchive, DimseArchive, FolderArchive
 
 
 def open_archive(name: str, settings: ArchiveSettings) -> Archive:

@@ -1,10 +1,9 @@
-"""DICOM files (PS3.10 section 7): reading what a file says of itself, writing one around a received data set.
+"""DICOM files (PS3.10 section 7): reading what a file says of itself, and whether it is whole.
 
 Pixels are neither loaded nor decoded. Whatever is wrong with a file becomes a ``Fault``, a value, since one
 bad file never stops a study.
 """
 
-import shutil
 import struct
 import zlib
 from collections.abc import Callable, Mapping
@@ -30,7 +29,6 @@ from pipeline.archive.elements import (
 from pipeline.archive.file_meta import (
     PREAMBLE,
     TRANSFER_SYNTAX,
-    file_header,
     meta_group,
     private_words,
 )
@@ -155,24 +153,6 @@ def header_of(
     return _header(encoded, wanted, digest)
 
 
-def rewrapped(path: Path, header: Part10Header, target: Path) -> None:
-    """Write the data set of ``path`` behind a file meta group of our own to ``target``. Raises OSError.
-
-    Byte by byte, but for its patches. The meta group says why, for whoever reads the file after us.
-    """
-    uids = header.sop_class_uid, header.sop_instance_uid, header.transfer_syntax_uid
-    with path.open("rb") as source, target.open("xb") as file:
-        file.write(file_header(*uids, private=all_lenience(header)))
-        at = header.dataset_start
-        for start, end, instead in header.patches:
-            source.seek(at)
-            file.write(source.read(start - at))
-            file.write(instead)
-            at = end
-        source.seek(at)
-        shutil.copyfileobj(source, file, 1 << 20)
-
-
 def all_lenience(header: Part10Header) -> tuple[Lenience, ...]:
     """What was read leniently of a file, now and before it was written anew; each once."""
     return tuple(dict.fromkeys((*header.lenience, *header.formerly)))
@@ -232,41 +212,67 @@ def _walk(
     digest: WalkedDigest | None = None,
 ) -> Part10Header | Fault:
     """The header with the wanted tags; a fault where the data set is cut or not in ``syntax``."""
-    begins = dataset_start = start
     dataset: Encoded = encoded
+    at = begins = start
     whole = True
-    encoding = _encoding(syntax)
     if syntax == DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN:
         try:
-            dataset, whole, dataset_start = _inflate(encoded, start)
+            dataset, whole, begins = _inflate(encoded, start)
         except zlib.error:
             return _evident(encoded, start, wanted, Lenience.ENCODING)
         except EOFError:
             return Fault("truncated", "the file ends before its data set does")
-        start = 0
-    written = sniff(dataset, start)
+        at = 0
+    written = sniff(dataset, at)
     if written is None:
         return Fault("no-dataset", "there is no data set after the file meta group")
-    values: dict[int, bytes] = {}
-    asked = wanted.union(_UIDS)
-    patches: list[Patch] = []
-    fault: Fault | None = None
-    mistaken = written != encoding
+    mistaken = written != _encoding(syntax)
+    mismatch: Fault | None = None
     if mistaken and syntax in _PLAIN:  # a plain encoding is evident (PS3.5 7.1), whatever the meta group says
         syntax = next(uid for uid in _PLAIN if _encoding(uid) == written)
     elif mistaken:
-        fault = Fault("transfer-syntax-mismatch", "the data set is not encoded as the file meta group says")
-    reader = ElementReader(dataset, written, len(dataset)) if dataset is encoded else None
+        mismatch = Fault(
+            "transfer-syntax-mismatch", "the data set is not encoded as the file meta group says"
+        )
+    asked = wanted.union(_UIDS)
+    values, patches, fault = _values_of(
+        dataset, at, written, syntax, asked, digest if dataset is encoded else None
+    )
+    if fault is not None and fault.code == "truncated" and not whole:
+        fault = None  # only its first megabytes were inflated
+    if (fault := mismatch or fault) is not None:
+        return _identified(fault, values)
+    header = _header_of(values, written, syntax, begins)
+    if isinstance(header, Fault):
+        return header
+    lenience = [Lenience.ENCODING] if mistaken or begins != start else []
+    if patches and dataset is encoded:
+        lenience += _lenience_of(patches, len(encoded))
+        header = replace(header, patches=tuple(patches))
+    return replace(header, lenience=tuple(lenience)) if lenience else header
+
+
+def _values_of(
+    dataset: Encoded,
+    start: int,
+    encoding: Encoding,
+    syntax: str,
+    asked: frozenset[int],
+    digest: WalkedDigest | None,
+) -> tuple[dict[int, bytes], list[Patch], Fault | None]:
+    """The asked elements of a data set, the patches it needs, and a fault where it is cut or not in ``syntax``.
+
+    ``digest`` is taken on the way.
+    """
+    values: dict[int, bytes] = {}
+    patches: list[Patch] = []
+    fault: Fault | None = None
+    reader = ElementReader(dataset, encoding, len(dataset)) if digest is not None else None
     passed: Callable[[int], int] | None = None
-    if (
-        digest is not None
-        and isinstance(dataset, bytes)
-        and reader is not None
-        and written == EXPLICIT_LITTLE
-    ):
+    if digest is not None and isinstance(dataset, bytes) and encoding == EXPLICIT_LITTLE:
         passed = partial(digest.take_run, dataset, wanted=asked, values=values)
     try:
-        for element in elements(dataset, written, start, patches=patches, passed=passed):
+        for element in elements(dataset, encoding, start, patches=patches, passed=passed):
             tag, _, at, length, undefined = element
             if digest is not None and reader is not None:
                 digest.take(reader, element)
@@ -277,20 +283,10 @@ def _walk(
                     "transfer-syntax-mismatch", "pixel data is not framed as the transfer syntax says"
                 )
     except EOFError:
-        if whole:
-            fault = fault or Fault("truncated", "the file ends before its data set does")
+        fault = fault or Fault("truncated", "the file ends before its data set does")
     except (ValueError, struct.error):
         fault = fault or Fault("malformed-dataset", "the data set is not a row of DICOM elements")
-    if fault is not None:
-        return _identified(fault, values)
-    header = _header_of(values, written, syntax, dataset_start)
-    if isinstance(header, Fault):
-        return header
-    lenience = [Lenience.ENCODING] if mistaken or (dataset is not encoded and dataset_start != begins) else []
-    if patches and dataset is encoded:
-        lenience += _lenience_of(patches, len(encoded))
-        header = replace(header, patches=tuple(patches))
-    return replace(header, lenience=tuple(lenience)) if lenience else header
+    return values, patches, fault
 
 
 def _lenience_of(patches: list[Patch], end: int) -> list[Lenience]:

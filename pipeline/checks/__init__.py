@@ -40,7 +40,8 @@ from pipeline.checks.evidence import Check, Evidence, read_evidence
 from pipeline.checks.segmented import segmented
 from pipeline.errors import FailStudy
 from pipeline.report import CheckOutcome, DraftReport, Verdict
-from pipeline.study import ImageSet, StudyContext
+from pipeline.study import ImageSet
+from pipeline.study_context import StudyContext
 
 CHECKS: Final[tuple[tuple[str, Check], ...]] = (
     ("sections", form.sections),

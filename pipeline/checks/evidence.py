@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 from pipeline.checks.reading import Mention, mentions, sentences
 from pipeline.report import DraftReport, Region, Verdict
-from pipeline.study import ImageSet, StudyContext, StudyImage
+from pipeline.study import ImageSet, StudyImage
+from pipeline.study_context import StudyContext
 
 
 @dataclass(frozen=True, slots=True)

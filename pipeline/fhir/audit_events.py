@@ -32,7 +32,7 @@ from pipeline.fhir.elements import DICOM, Body, clean, coding, instant, referenc
 from pipeline.fhir.patient import patient_reference
 from pipeline.fhir.site import Site
 from pipeline.ledger import Claim, LedgerState, Resource
-from pipeline.study import StudyContext
+from pipeline.study_context import StudyContext
 
 _BALP = "https://profiles.ihe.net/ITI/BALP/StructureDefinition/IHE.BasicAudit."
 _X_REQUEST_ID = coding("https://profiles.ihe.net/ITI/BALP/CodeSystem/BasicAuditEntityType", "XrequestId")

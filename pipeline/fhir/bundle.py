@@ -16,7 +16,8 @@ from pipeline.fhir.report import diagnostic_report
 from pipeline.fhir.site import Site
 from pipeline.ledger import Completeness, Resource
 from pipeline.report import CheckOutcome, DraftReport, Verdict
-from pipeline.study import ImageSet, InstanceDescription, StudyContext
+from pipeline.study import ImageSet
+from pipeline.study_context import InstanceDescription, StudyContext
 
 
 def build_resources(

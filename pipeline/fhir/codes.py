@@ -14,7 +14,8 @@ from pipeline.fhir.elements import DICOM, LOINC, SNOMED, Body, clean, coding, co
 from pipeline.fhir.site import Site
 from pipeline.ledger import Completeness
 from pipeline.report import Finding, Language
-from pipeline.study import LATERAL_VIEWS, ImageSet, InstanceDescription, StudyContext
+from pipeline.study import LATERAL_VIEWS, ImageSet
+from pipeline.study_context import InstanceDescription, StudyContext
 
 FINDING_SYSTEM = "urn:firstread:finding"
 _SCHEMES = {

@@ -9,7 +9,8 @@ from pipeline.fhir.elements import DICOM, SNOMED, Body, clean, coding, concept, 
 from pipeline.fhir.ids import resource_id
 from pipeline.fhir.site import Site, uid_identifier
 from pipeline.ledger import Completeness
-from pipeline.study import Code, InstanceDescription, StudyContext
+from pipeline.study import Code
+from pipeline.study_context import InstanceDescription, StudyContext
 
 _ACCESSION = coding("http://terminology.hl7.org/CodeSystem/v2-0203", "ACSN", "Accession ID")
 _UNKNOWN_MODALITY = "OT"

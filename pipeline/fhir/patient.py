@@ -7,7 +7,7 @@ from pipeline.fhir.elements import Body, clean, coding, concept, reference
 from pipeline.fhir.ids import resource_id
 from pipeline.fhir.site import Site
 from pipeline.patient_number import identifying
-from pipeline.study import StudyContext
+from pipeline.study_context import StudyContext
 
 _IDENTIFIER_TYPES = "http://terminology.hl7.org/CodeSystem/v2-0203"
 _REPRESENTATION = "http://hl7.org/fhir/StructureDefinition/iso21090-EN-representation"

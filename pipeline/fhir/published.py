@@ -50,84 +50,20 @@ def _edge(name: str, says: str) -> _Part:
     return _Part(name, "decimal", f"{says}, in pixels of the stored image, x to the right, y down", least=1)
 
 
+_BOX: Final = (
+    _edge("x0", "Left edge"),
+    _edge("y0", "Upper edge"),
+    _edge("x1", "Right edge"),
+    _edge("y1", "Lower edge"),
+)
+
+
 @cache
 def published() -> tuple[Body, ...]:
     """Every definition, each valid R4."""
     return (
-        _extension(
-            REGION,
-            "Region",
-            "A box on an image on which a finding or an answer rests. R4 has no ImagingSelection.",
-            ("Observation", _COMPONENT),
-            (
-                *_IMAGE,
-                _FRAME,
-                _edge("x0", "Left edge"),
-                _edge("y0", "Upper edge"),
-                _edge("x1", "Right edge"),
-                _edge("y1", "Lower edge"),
-            ),
-            within=(SUPPORT,),
-        ),
-        _extension(
-            POINT,
-            "Point",
-            "A point on an image on which an answer rests.",
-            (_COMPONENT,),
-            (*_IMAGE, _FRAME, _edge("x", "Place from the left"), _edge("y", "Place from above")),
-        ),
-        _extension(
-            MASK,
-            "Mask",
-            "A segment of a DICOM Segmentation that this server keeps, whose volume a component tells.",
-            (_COMPONENT,),
-            (
-                _Part(
-                    "sopInstanceUid", "id", "SOP Instance UID of the Segmentation, without urn:oid:", least=1
-                ),
-                _Part(
-                    "seriesInstanceUid",
-                    "id",
-                    "Series Instance UID of the Segmentation, without urn:oid:",
-                    least=1,
-                ),
-                _Part("segment", "positiveInt", "Segment Number (0062,0004) in it", least=1),
-                _Part("sha256", "string", "SHA-256 of its file, in hexadecimal", least=1),
-            ),
-        ),
-        _extension(
-            PLANE,
-            "Plane",
-            "A plane of a series: an instance and its frame.",
-            (),
-            (*_IMAGE, _FRAME),
-            within=(EXTENT,),
-        ),
-        _extension(
-            EXTENT,
-            "Extent",
-            "A box through planes of a series on which an answer rests; named are the planes that the model was shown.",
-            (_COMPONENT,),
-            (
-                _Part(PLANE, "Extension", "A plane that the box goes through", most="*", least=1),
-                _edge("x0", "Left edge"),
-                _edge("y0", "Upper edge"),
-                _edge("x1", "Right edge"),
-                _edge("y1", "Lower edge"),
-            ),
-        ),
-        _extension(
-            SUPPORT,
-            "Support",
-            "What one sentence of a drafted section rests on: a region, an image alone, or the text that it repeats.",
-            ("Observation",),
-            (
-                _Part("sentence", "string", "The sentence, as it stands in the section", least=1),
-                _Part(REGION, "Extension", "The region that it rests on"),
-                *(_Part(one.name, one.kind, f"{one.says}; where no region is known") for one in _IMAGE),
-                _Part("source", "string", "The section whose text it repeats, where it rests on no image"),
-            ),
-        ),
+        *_places(),
+        _support(),
         _extension(
             SCHEMA,
             "Answer schema",
@@ -145,6 +81,74 @@ def published() -> tuple[Body, ...]:
         ),
         _code_system(TASK_SYSTEM, "Task", "What a site asks of a model.", _named("tasks.toml")),
         _study_uid(),
+    )
+
+
+def _places() -> tuple[Body, ...]:
+    """Where on the images a thing is: a region, a point, a segment of a mask, an extent through planes."""
+    return (
+        _extension(
+            REGION,
+            "Region",
+            "A box on an image on which a finding or an answer rests. R4 has no ImagingSelection.",
+            ("Observation", _COMPONENT),
+            (*_IMAGE, _FRAME, *_BOX),
+            within=(SUPPORT,),
+        ),
+        _extension(
+            POINT,
+            "Point",
+            "A point on an image on which an answer rests.",
+            (_COMPONENT,),
+            (*_IMAGE, _FRAME, _edge("x", "Place from the left"), _edge("y", "Place from above")),
+        ),
+        _mask(),
+        _extension(
+            PLANE,
+            "Plane",
+            "A plane of a series: an instance and its frame.",
+            (),
+            (*_IMAGE, _FRAME),
+            within=(EXTENT,),
+        ),
+        _extension(
+            EXTENT,
+            "Extent",
+            "A box through planes of a series on which an answer rests; named are the planes that the model was shown.",
+            (_COMPONENT,),
+            (_Part(PLANE, "Extension", "A plane that the box goes through", most="*", least=1), *_BOX),
+        ),
+    )
+
+
+def _mask() -> Body:
+    keeps = "of the Segmentation, without urn:oid:"
+    return _extension(
+        MASK,
+        "Mask",
+        "A segment of a DICOM Segmentation that this server keeps, whose volume a component tells.",
+        (_COMPONENT,),
+        (
+            _Part("sopInstanceUid", "id", f"SOP Instance UID {keeps}", least=1),
+            _Part("seriesInstanceUid", "id", f"Series Instance UID {keeps}", least=1),
+            _Part("segment", "positiveInt", "Segment Number (0062,0004) in it", least=1),
+            _Part("sha256", "string", "SHA-256 of its file, in hexadecimal", least=1),
+        ),
+    )
+
+
+def _support() -> Body:
+    return _extension(
+        SUPPORT,
+        "Support",
+        "What one sentence of a drafted section rests on: a region, an image alone, or the text that it repeats.",
+        ("Observation",),
+        (
+            _Part("sentence", "string", "The sentence, as it stands in the section", least=1),
+            _Part(REGION, "Extension", "The region that it rests on"),
+            *(_Part(one.name, one.kind, f"{one.says}; where no region is known") for one in _IMAGE),
+            _Part("source", "string", "The section whose text it repeats, where it rests on no image"),
+        ),
     )
 
 

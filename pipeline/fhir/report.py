@@ -28,7 +28,8 @@ from pipeline.fhir.patient import shown_name
 from pipeline.fhir.site import Site
 from pipeline.ledger import Completeness
 from pipeline.report import DraftReport, ImpressionSource
-from pipeline.study import ImageSet, StudyContext
+from pipeline.study import ImageSet
+from pipeline.study_context import StudyContext
 
 _CATEGORY = (
     concept(coding("http://terminology.hl7.org/CodeSystem/v2-0074", "RAD", "Radiology")),

@@ -8,7 +8,8 @@ from pipeline.images.clock import read_time
 from pipeline.images.headers import Elements, Header, integer, items, read_date, text, texts
 from pipeline.images.identity import patient_of
 from pipeline.images.instance_identity import side_of
-from pipeline.study import Code, InstanceDescription, InstanceRef, Remark, StudyContext
+from pipeline.study import Code, InstanceRef, Remark
+from pipeline.study_context import InstanceDescription, StudyContext
 
 _PERSONS = (
     "OtherPatientNames", "PatientBirthName", "PatientMotherBirthName", "ResponsiblePerson",

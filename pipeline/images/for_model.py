@@ -10,7 +10,8 @@ from pipeline.images.prepare import StudyHeaders, prepare, read_headers
 from pipeline.images.slides import has_slides, prepare_slides
 from pipeline.images.trust import HEADERS_ALONE, SiteTrust
 from pipeline.images.volumes.slices import has_slices, prepare_slices
-from pipeline.study import FetchedStudy, ImageSet, InstanceDescription, LeftOut, LeftOutReason, StudyContext
+from pipeline.study import FetchedStudy, ImageSet, LeftOut, LeftOutReason
+from pipeline.study_context import InstanceDescription, StudyContext
 
 
 def prepare_for(

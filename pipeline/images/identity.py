@@ -14,7 +14,8 @@ from datetime import date
 from pipeline.errors import FailStudy
 from pipeline.images.headers import Elements, Header, items, read_date, text
 from pipeline.patient_number import identifying
-from pipeline.study import PatientIdentity, Remark
+from pipeline.study import Remark
+from pipeline.study_context import PatientIdentity
 
 _LETTERS = str.maketrans(
     {

@@ -34,16 +34,8 @@ from pipeline.images.rejection import rejected
 from pipeline.images.sampling import by_time, evenly
 from pipeline.images.scale import pixel_aspect, resized, spacing_mm, working_size
 from pipeline.images.video import is_video, video_frames
-from pipeline.study import (
-    FetchedStudy,
-    ImageSet,
-    LeftOut,
-    LeftOutReason,
-    Remark,
-    StudyContext,
-    StudyImage,
-    Turn,
-)
+from pipeline.study import FetchedStudy, ImageSet, LeftOut, LeftOutReason, Remark, StudyImage, Turn
+from pipeline.study_context import StudyContext
 
 FRAMES = frozenset({Kind.CINE, Kind.OCT, Kind.NUCLEAR, Kind.TOMOSYNTHESIS, Kind.VIDEO})
 """Kinds of which an instance has several frames, of which some are shown."""

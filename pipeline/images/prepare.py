@@ -24,7 +24,8 @@ from pipeline.images.scale import pixel_aspect, resized, spacing_mm, working_siz
 from pipeline.images.selection import judge_all
 from pipeline.images.site_rules import SiteRule, rule_remarks, ruled
 from pipeline.images.trust import HEADERS_ALONE, SiteTrust
-from pipeline.study import FetchedStudy, ImageSet, LeftOut, LeftOutReason, Remark, StudyContext, StudyImage
+from pipeline.study import FetchedStudy, ImageSet, LeftOut, LeftOutReason, Remark, StudyImage
+from pipeline.study_context import StudyContext
 
 DEFAULT_LIMITS = ImageLimits()
 _SKIP_ORDER = tuple(LeftOutReason)

@@ -32,7 +32,7 @@ from pipeline.lookup import (
     ResourcePage,
     ResourceSearch,
 )
-from pipeline.store import audit, claims, histories, listing, outcomes, reading, searching, standing
+from pipeline.store import audit, claims, histories, listing, outcomes, reading, searching
 from pipeline.store.connections import MACHINE, VIEWER, Connection, Connections
 from pipeline.store.failures import Failures
 from pipeline.store.inbox import Inbox
@@ -40,17 +40,15 @@ from pipeline.store.knowledge_base import KnowledgeBase
 from pipeline.store.presence import LOCK_CLASS, Presence
 from pipeline.store.rights import excess_rights
 from pipeline.store.schema_revision import require_revision
+from pipeline.store.standing import StandingDrafts
 from pipeline.store.statements import statement
 from pipeline.store.sweeps import Sweeps
 from pipeline.store.values import (
     AuditVerdict,
     ChainHead,
-    Elsewhere,
     FoundCounts,
     Processes,
     SavedVersion,
-    SettledFilter,
-    SettledRow,
     SettledStudy,
     StatusCount,
     StatusFilter,
@@ -97,6 +95,7 @@ class Store:
         self.inbox = Inbox(self._connections)
         self.knowledge = KnowledgeBase(self._connections)
         self.failures = Failures(self._connections)
+        self.standing = StandingDrafts(self._connections)
         self._revision = revision
         self._settle_seconds = settle_seconds
 
@@ -142,66 +141,6 @@ class Store:
         values = {"archive": archive, "recipe": recipe, "uids": list(study_instance_uids)}
         rows = self._run(lambda c: c.execute(statement("ledger", "ledger_ids"), values).fetchall())
         return tuple(ledger_id for (ledger_id,) in rows)
-
-    # -- what stands, and the way back
-
-    def settled(self, wanted: SettledFilter) -> tuple[SettledRow, ...]:
-        """Rows at rest, oldest first."""
-        return self._run(lambda c: standing.settled(c, wanted))
-
-    def rested(self, tokens: Mapping[int, int]) -> tuple[LedgerState, ...]:
-        """The states of those rows, of those named, that rest since the claim with this token and no later one."""
-        return self._run(lambda c: claims.rested(c, tokens)) if tokens else ()
-
-    def standing_within(
-        self,
-        archive: str,
-        recipe: str,
-        since: date | None,
-        until: date | None,
-        modalities: Sequence[str] = (),
-        *,
-        after: int = 0,
-        limit: int = 500,
-    ) -> tuple[tuple[int, str], ...]:
-        """Ledger id and UID of reported studies of these dates and modalities (any, where empty), behind ``after``."""
-        values = {
-            "archive": archive, "recipe": recipe, "since": since, "until": until, "modalities": list(modalities),
-            "after": after, "limit": limit,
-        }  # fmt: skip
-        return tuple(
-            self._run(
-                lambda c: c.execute(statement("ledger", "standing_within"), values, prepare=False).fetchall()
-            )
-        )
-
-    def reopen(
-        self, ledger_ids: Sequence[int], events: Sequence[Mapping[str, Any]], *, again: bool = False
-    ) -> tuple[int, ...]:
-        """Make rows at rest work again, each with its AuditEvent that says who asked; returns those that were at rest.
-
-        ``again`` has them drafted anew though nothing changed.
-        """
-        return self._run(lambda c: standing.reopen(c, ledger_ids, events, again=again))
-
-    def draft_anew(self, report_id: str, event: Mapping[str, Any]) -> bool:
-        """Have the study of a report drafted anew; False where a person has taken it over or it is not at rest."""
-        return self._run(lambda c: standing.draft_anew(c, report_id, event))
-
-    def reinstate(self, ledger_id: int, event: Mapping[str, Any]) -> bool:
-        """Make the draft of a row at rest the current version of its report again; nothing is drafted.
-
-        Its Observations return, those of the draft that stood are withdrawn. False where a person has taken over.
-        """
-        return self._run(lambda c: standing.reinstate(c, ledger_id, event))
-
-    def retire(self, ledger_id: int, event: Mapping[str, Any]) -> bool:
-        """Withdraw a wrong draft; False where the row has none that stands. Raises FailStudy("report-signed")."""
-        return self._run(lambda c: standing.retire(c, ledger_id, event))
-
-    def standing_elsewhere(self, archive: str, study_instance_uid: str, patient_key: str) -> Elsewhere | None:
-        """The report of this study and patient that stands from another archive, or None."""
-        return self._run(lambda c: standing.elsewhere(c, archive, study_instance_uid, patient_key))
 
     # -- claiming
 
@@ -294,6 +233,10 @@ class Store:
                     connection.execute("UNLISTEN firstread_work")
 
         return self._run(work)
+
+    def rested(self, tokens: Mapping[int, int]) -> tuple[LedgerState, ...]:
+        """The states of those rows, of those named, that rest since the claim with this token and no later one."""
+        return self._run(lambda c: claims.rested(c, tokens)) if tokens else ()
 
     # -- outcomes
 

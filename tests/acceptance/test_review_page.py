@@ -267,7 +267,7 @@ def reported_again(store: Store, number: int, impression: str) -> None:
     ledger_id = next(
         row.ledger_id for row in store.studies() if row.study_instance_uid == outcome.draft.study_instance_uid
     )
-    assert store.reopen([ledger_id], [], again=True) == (ledger_id,)
+    assert store.standing.reopen([ledger_id], [], again=True) == (ledger_id,)
     (claim,) = store.claim("recipe", owner="tests", limit=1, lease_seconds=60)
     store.record_complete(claim, replace(outcome.completeness, manifest_digest="other"))
     store.advance([claim], LedgerState.DRAFTED)

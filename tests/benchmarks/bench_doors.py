@@ -27,7 +27,7 @@ from pipeline.archive.dimse.pdu import Associate, PresentationContext
 from pipeline.dicom_writer import DX_IMAGE_STORAGE, EXPLICIT_LITTLE
 from pipeline.errors import FirstreadError
 from pipeline.identifier_removal import without_identifiers
-from pipeline.study import PatientIdentity, StudyContext
+from pipeline.study_context import PatientIdentity, StudyContext
 from tests.benchmarks.bench_receive import ROOT, await_line, resident_mb
 from tests.servers import LOOPBACK, ending, free_port
 

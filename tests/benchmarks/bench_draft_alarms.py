@@ -27,7 +27,8 @@ from models.training.unseen import unseen_studies
 from pipeline.checks import run_checks
 from pipeline.errors import SkipStudy
 from pipeline.report import CheckOutcome, DraftReport, Language, PriorStudy, Verdict
-from pipeline.study import ImageSet, InstanceRef, PatientIdentity, StudyContext, StudyImage
+from pipeline.study import ImageSet, InstanceRef, StudyImage
+from pipeline.study_context import PatientIdentity, StudyContext
 
 CONTEXT = StudyContext(
     "1.2.3", PatientIdentity("P1", "", (), None, ""), started=datetime(2031, 6, 4, tzinfo=UTC)

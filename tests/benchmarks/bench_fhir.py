@@ -24,7 +24,8 @@ from pipeline.fhir.bundle import build_resources, transaction_bundle
 from pipeline.fhir.validation import validate
 from pipeline.ledger import Completeness, Resource
 from pipeline.report import DraftReport, Finding, Region, Side
-from pipeline.study import ImageSet, InstanceRef, StudyContext
+from pipeline.study import ImageSet, InstanceRef
+from pipeline.study_context import StudyContext
 from tests.unit.fhir_samples import CHECKS, CONTEXT, DRAFT, IMAGES, ISSUED, PATIENT, SITE
 
 BASE = "https://fhir.example.org/r4"

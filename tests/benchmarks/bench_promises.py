@@ -30,7 +30,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from flows.commands.simulate import simulate
 from pipeline.archive.dimse.association import Association
 from pipeline.archive.dimse.command import C_STORE_RQ, Command
-from pipeline.archive.dimse.pdu import Associate, PresentationContext
+from pipeline.archive.dimse.pdu import COMMAND, LONGEST_PDU, Associate, PresentationContext, data_pdus
 from pipeline.dicom_writer import DX_IMAGE_STORAGE, EXPLICIT_LITTLE
 from pipeline.errors import FirstreadError
 from pipeline.store.connections import Connections
@@ -231,7 +231,7 @@ def _threads(pid: int, port: int, held: ExitStack) -> None:
                 Association.request((LOOPBACK, port), _PROPOSAL, connect_timeout=5, stall_timeout=9)
             )
             request = Command(C_STORE_RQ, 1, 0, DX_IMAGE_STORAGE, f"1.2.3.{number}", has_data_set=True)
-            half._send_all(half._fragments(1, request.encode(), 1))
+            half._send_all(data_pdus(1, request.encode(), COMMAND, LONGEST_PDU))
     time.sleep(1.0)
 
 

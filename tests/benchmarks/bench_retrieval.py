@@ -34,7 +34,7 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]
 )
 
 from pipeline.archive.opening import open_archive
-from pipeline.settings import ArchiveSettings, DicomwebArchive, DimseArchive
+from pipeline.setting_archives import ArchiveSettings, DicomwebArchive, DimseArchive
 from tests.servers import CALLING, LOOPBACK, Peer, free_port, orthanc, store_over_rest
 from tests.synthetic import radiograph_header, write_chest
 

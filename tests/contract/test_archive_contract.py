@@ -17,7 +17,7 @@ from pipeline.archive.content_digest import content_digest
 from pipeline.archive.opening import open_archive
 from pipeline.dicom_writer import EXPLICIT_LITTLE, JPEG_2000_LOSSLESS, JPEG_LS_LOSSLESS, RLE_LOSSLESS
 from pipeline.errors import ConfigurationError, FirstreadError, SkipStudy
-from pipeline.settings import ArchiveSettings, DicomwebArchive, DimseArchive, FolderArchive
+from pipeline.setting_archives import ArchiveSettings, DicomwebArchive, DimseArchive, FolderArchive
 from pipeline.study import AnnouncedInstance, StudyQuery, UnfetchedInstance, announced_digest
 from tests.servers import (
     CALLING,

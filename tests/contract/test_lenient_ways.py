@@ -33,7 +33,7 @@ from pipeline.dicom_writer import (
     RLE_LOSSLESS,
     uid_from,
 )
-from pipeline.settings import DicomwebArchive, DimseArchive, FolderArchive
+from pipeline.setting_archives import DicomwebArchive, DimseArchive, FolderArchive
 from pipeline.study import FetchedStudy, HeldInstance
 from tests import faulty_dicomweb as web
 from tests.faulty_dimse import AE_TITLE, Faults, faulty_dimse

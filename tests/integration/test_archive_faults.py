@@ -13,7 +13,7 @@ from pipeline.archive.dimse.command import Counts
 from pipeline.archive.dimse.dimse_archive import DimseStudies
 from pipeline.archive.dimse.negotiation import TRANSFER_SYNTAXES
 from pipeline.archive.dimse.pdu import MOST_CONTEXTS, Rejection
-from pipeline.archive.dimse.retrieving import as_stored
+from pipeline.archive.dimse.proposals import as_stored
 from pipeline.dicom_writer import (
     EXPLICIT_LITTLE,
     JPEG_2000_LOSSLESS,
@@ -22,7 +22,7 @@ from pipeline.dicom_writer import (
     uid_from,
 )
 from pipeline.errors import ConfigurationError, FailStudy, FirstreadError, RetryLater, SkipStudy, StopRun
-from pipeline.settings import DicomwebArchive, DimseArchive
+from pipeline.setting_archives import DicomwebArchive, DimseArchive
 from pipeline.study import StudyQuery
 from tests.faulty_dimse import AE_TITLE, STUDY_DATE, Faults, FaultyDimse, faulty_dimse
 from tests.servers import CALLING, LOOPBACK, dcmqrscp, free_port, orthanc, store_over_rest

@@ -16,7 +16,7 @@ from pipeline.archive.dimse.dimse_archive import DimseStudies
 from pipeline.archive.dimse.storage_scp import StorageScp
 from pipeline.archive.folder import FolderStudies
 from pipeline.dicom_writer import DX_IMAGE_STORAGE, EXPLICIT_LITTLE
-from pipeline.settings import DicomwebArchive, DimseArchive, FolderArchive
+from pipeline.setting_archives import DicomwebArchive, DimseArchive, FolderArchive
 from pipeline.study import HeldInstance, StudyQuery
 from tests.patient_root import patient_root
 from tests.servers import (

@@ -24,7 +24,8 @@ from pipeline.errors import ConfigurationError, RetryLater
 from pipeline.ledger import LedgerState, ReportOutcome
 from pipeline.setting_lists import TaskSettings
 from pipeline.settings import Settings
-from pipeline.study import PatientIdentity, StudyQuery
+from pipeline.study import StudyQuery
+from pipeline.study_context import PatientIdentity
 from tests.answering_family import AnsweringFamily
 from tests.servers import orthanc, store_over_rest
 from tests.sites import firstread, rows, write_site

@@ -110,7 +110,7 @@ def test_the_page_says_that_a_signed_study_has_changed(client: httpx.Client, dat
     assert "Changed since" not in client.get("/reports/report-1").text
     with Store(database_url) as store:
         number = next(row.ledger_id for row in store.studies() if row.report_id == "report-1")
-        store.reopen([number], [], again=True)
+        store.standing.reopen([number], [], again=True)
         (claim,) = store.claim("recipe", owner="o", limit=1, lease_seconds=60)
         store.settle(settled(claim, LedgerState.FAILED, code="report-signed"))
     assert "Changed since a person took it over" in client.get("/reports/report-1").text
@@ -198,7 +198,7 @@ def test_a_failed_study_that_a_person_has_taken_over_stays(
 ) -> None:
     with Store(database_url) as store:
         number = {row.report_id: row.ledger_id for row in store.studies()}
-        store.reopen(list(number.values()), [{}, {}], again=True)
+        store.standing.reopen(list(number.values()), [{}, {}], again=True)
         for claim in store.claim("recipe", owner="o", limit=2, lease_seconds=60):
             store.settle(settled(claim, LedgerState.FAILED, code="report-signed"))
     told.accesses.clear()

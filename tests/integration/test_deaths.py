@@ -101,7 +101,7 @@ def test_rest_absolves_and_a_failure_does_not(store: Store) -> None:
     store.settle(settled(held[ids[1]]))
     short = completeness(study_uid(2), missing=("2.25.9",))
     store.settle(settled(held[ids[2]], LedgerState.FAILED, code="process-died", completeness=short))
-    store.reopen(ids, [{"resourceType": "AuditEvent", "n": number} for number in range(3)])
+    store.standing.reopen(ids, [{"resourceType": "AuditEvent", "n": number} for number in range(3)])
     assert [one.ledger_id for one in claim(store)] == [ids[0], ids[1]]
     assert [(one.ledger_id, one.deaths) for one in claim(store, alone=True)] == [(ids[2], 1)], (
         "one more chance"

@@ -305,7 +305,7 @@ def test_settled_states(store: Store) -> None:
     assert (again.ledger_id, again.attempts) == (later.ledger_id, 2)
     assert again.first_short_at is not None
     events = [{"resourceType": "AuditEvent", "n": number} for number in range(2)]
-    assert store.reopen([skipped.ledger_id, later.ledger_id], events) == (skipped.ledger_id,)
+    assert store.standing.reopen([skipped.ledger_id, later.ledger_id], events) == (skipped.ledger_id,)
     assert store.audit_verify().ok
 
 

@@ -18,7 +18,7 @@ import pytest
 from pipeline.archive.dimse.association import Association
 from pipeline.archive.dimse.command import C_STORE_RQ, Command
 from pipeline.archive.dimse.pdu import Associate, PresentationContext
-from pipeline.archive.spool import lenience_of
+from pipeline.archive.instance_file import lenience_of
 from pipeline.dicom_writer import DX_IMAGE_STORAGE, EXPLICIT_LITTLE
 from pipeline.store.connections import libpq_url
 from pipeline.store.store import Store

@@ -141,8 +141,8 @@ def test_serve_reads_what_it_shows_and_its_accesses_are_told(
         store.append_audit([{"resourceType": "AuditEvent"}])
         assert store.excess_rights() == ()
         asked = {"resourceType": "AuditEvent", "outcomeDesc": "asked on its page"}
-        assert store.draft_anew(report, asked)
-        assert not store.draft_anew(report, asked), "it waits already"
+        assert store.standing.draft_anew(report, asked)
+        assert not store.standing.draft_anew(report, asked), "it waits already"
         assert store.failures.count() == 0
         assert not store.failures.draft_anew(1, asked), "it has not failed"
         with pytest.raises(FirstreadError):

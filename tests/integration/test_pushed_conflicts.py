@@ -11,7 +11,7 @@ from flows.environment.workplace import Workplace
 from flows.path import RetrievedStudy, bring, fetch
 from flows.received import pushed_events
 from pipeline.archive.content_digest import content_digest
-from pipeline.archive.spool import examine
+from pipeline.archive.instance_file import examine
 from pipeline.ledger import Claim, SettledOutcome, WorkFilter
 from pipeline.settings import load
 from pipeline.store.values import QuietStudy

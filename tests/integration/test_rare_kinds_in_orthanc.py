@@ -11,7 +11,7 @@ from pydicom import dcmread
 from pipeline.archive.opening import open_archive
 from pipeline.errors import RetryLater, SkipStudy
 from pipeline.images import prepare_for, read_headers
-from pipeline.settings import ArchiveSettings, DicomwebArchive, DimseArchive
+from pipeline.setting_archives import ArchiveSettings, DicomwebArchive, DimseArchive
 from pipeline.study import FetchedStudy, ImageSet
 from tests.rare_kinds import READ, REFUSED
 from tests.servers import CALLING, LOOPBACK, free_port, orthanc, store_over_rest

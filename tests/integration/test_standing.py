@@ -89,7 +89,7 @@ def redraft(store: Store, run: str, **changes: Any) -> None:
 
 
 def rows(store: Store, *states: LedgerState, **which: Any) -> tuple[SettledRow, ...]:
-    return store.settled(SettledFilter(states or (LedgerState.REPORTED,), **which))
+    return store.standing.settled(SettledFilter(states or (LedgerState.REPORTED,), **which))
 
 
 def test_what_a_new_version_no_longer_has_is_withdrawn(store: Store) -> None:
@@ -171,7 +171,7 @@ def test_the_draft_of_the_recipe_in_force_stands(store: Store, database_url: str
     assert counts.ledger_ids_to_do == ()
     (hidden,) = rows(store, hidden=True, recipe=RECIPE)
     assert hidden.ledger_id == english
-    assert store.reinstate(english, EVENT)
+    assert store.standing.reinstate(english, EVENT)
     assert in_force(store) == {"english"}
     assert rows(store, hidden=True, recipe=RECIPE) == ()
     report = store.read("DiagnosticReport", f"report-{ARCHIVE}")
@@ -194,7 +194,7 @@ def test_the_draft_of_the_recipe_in_force_stands(store: Store, database_url: str
             (2, OTHER, None, False),
             (3, RECIPE, 1, True),
         ]
-    assert store.reinstate(english, EVENT), "asked again it changes nothing"
+    assert store.standing.reinstate(english, EVENT), "asked again it changes nothing"
     assert store.count_history(HistorySearch(("DiagnosticReport",), f"report-{ARCHIVE}")) == 3
 
 
@@ -208,9 +208,9 @@ def test_a_person_who_has_taken_over_is_not_overwritten_by_a_former_draft(
     sign(database_url, f"report-{ARCHIVE}")
     store.record_found(ARCHIVE, RECIPE, [found(0)])
     assert rows(store, hidden=True, recipe=RECIPE) == ()
-    assert not store.reinstate(english, EVENT)
+    assert not store.standing.reinstate(english, EVENT)
     with pytest.raises(FailStudy, match="person"):
-        store.retire(store.studies()[0].ledger_id, EVENT)
+        store.standing.retire(store.studies()[0].ledger_id, EVENT)
 
 
 def test_studies_are_counted_once_whatever_the_recipes(store: Store, database_url: str) -> None:
@@ -236,14 +236,14 @@ def test_studies_are_counted_once_whatever_the_recipes(store: Store, database_ur
 def test_a_wrong_draft_is_retired_and_stays_so(store: Store) -> None:
     (number,) = discover(store, 1)
     store.save(drafted(claim(store), "wrong"))
-    assert store.retire(number, EVENT)
+    assert store.standing.retire(number, EVENT)
     assert in_force(store) == set()
     row = store.study(number)
     assert row is not None
     assert (row.state, row.code) == (LedgerState.SKIPPED, "retired")
     store.record_found(ARCHIVE, RECIPE, [found(0)])
     assert rows(store, hidden=True) == ()
-    assert not store.retire(number, EVENT), "there is nothing left to retire"
+    assert not store.standing.retire(number, EVENT), "there is nothing left to retire"
     store.record_found(ARCHIVE, RECIPE, [found(0, demographics_digest="new film")])
     assert claim(store).reported_manifest == "", "the retired draft is no draft of the same images"
 
@@ -251,10 +251,10 @@ def test_a_wrong_draft_is_retired_and_stays_so(store: Store) -> None:
 def test_a_reopened_study_says_that_a_person_wants_it_again(store: Store) -> None:
     (number,) = discover(store, 1)
     store.save(drafted(claim(store), "first"))
-    assert store.reopen([number], [EVENT], again=True) == (number,)
+    assert store.standing.reopen([number], [EVENT], again=True) == (number,)
     held = claim(store)
     assert held.again
-    assert store.reopen([number], [EVENT], again=True) == (), "what is being worked on is left alone"
+    assert store.standing.reopen([number], [EVENT], again=True) == (), "what is being worked on is left alone"
     store.save(drafted(held, "second"))
     assert in_force(store) == {"second"}
     assert not store.claim(RECIPE, owner="o", limit=1, lease_seconds=9)
@@ -278,7 +278,7 @@ def test_one_study_of_two_archives_has_one_report(store: Store) -> None:
     store.save(films(seen(store, "ct"), "ct", 2))
     second = seen(store, "vna")
     assert second.elsewhere
-    other = store.standing_elsewhere("vna", UID, KEY)
+    other = store.standing.elsewhere("vna", UID, KEY)
     assert other is not None
     assert (other.archive, other.films) == ("ct", 2)
     with pytest.raises(SkipStudy) as refused:
@@ -301,7 +301,7 @@ def test_the_same_uid_of_another_patient_is_another_study(store: Store) -> None:
     store.save(films(seen(store, "ct"), "ct", 2))
     store.save(replace(films(seen(store, "vna"), "vna", 2), patient_key="other"))
     assert in_force(store) == {"ct", "vna"}
-    assert store.standing_elsewhere("vna", UID, "unknown") is None
+    assert store.standing.elsewhere("vna", UID, "unknown") is None
 
 
 def sign(database_url: str, report: str) -> None:

@@ -16,7 +16,7 @@ from flows.received import remove_leftovers
 from pipeline.archive.content_digest import content_digest
 from pipeline.archive.dimse.caller import Sender
 from pipeline.archive.dimse.storage_scp import StorageScp
-from pipeline.archive.spool import examine
+from pipeline.archive.instance_file import examine
 from pipeline.store.connections import libpq_url
 from pipeline.store.migrations import head
 from pipeline.store.store import Store

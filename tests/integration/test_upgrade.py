@@ -133,12 +133,14 @@ def test_one_study_is_one_row_and_former_drafts_can_come_back(released: str) -> 
         }
         recipes = {row.recipe for row in store.studies()}
         assert len(recipes) == 2
-        standing = [row for row in store.settled(SettledFilter((LedgerState.REPORTED,))) if row.stands]
+        standing = [
+            row for row in store.standing.settled(SettledFilter((LedgerState.REPORTED,))) if row.stands
+        ]
         assert len(standing) == 3
         (english,) = recipes - {
             row.recipe for row in store.studies() if row.ledger_id == standing[0].ledger_id
         }
-        former = store.settled(SettledFilter((LedgerState.REPORTED,), recipe=english))
+        former = store.standing.settled(SettledFilter((LedgerState.REPORTED,), recipe=english))
         assert [row.stands for row in former] == [False] * 3
 
 

@@ -24,7 +24,7 @@ from flows.standing import mended, reopen_mended
 from flows.tally import Tally
 from pipeline import settings as configuration
 from pipeline.archive.dimse.inbox_files import InboxFiles
-from pipeline.archive.spool import examine
+from pipeline.archive.instance_file import examine
 from pipeline.fhir import Site
 from pipeline.ledger import Circumstances, LedgerState
 from pipeline.lookup import ReportFilter

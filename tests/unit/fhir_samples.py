@@ -34,17 +34,8 @@ from pipeline.report import (
     TaskAnswer,
     Verdict,
 )
-from pipeline.study import (
-    Code,
-    DamagedInstance,
-    ImageSet,
-    InstanceDescription,
-    InstanceRef,
-    LeftOut,
-    PatientIdentity,
-    StudyContext,
-    StudyImage,
-)
+from pipeline.study import Code, DamagedInstance, ImageSet, InstanceRef, LeftOut, StudyImage
+from pipeline.study_context import InstanceDescription, PatientIdentity, StudyContext
 
 STUDY = "2.25.100"
 FRONTAL = InstanceRef(STUDY, "2.25.101", "2.25.102")

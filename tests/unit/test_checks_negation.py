@@ -7,7 +7,8 @@ import pytest
 from pipeline.checks import run_checks
 from pipeline.checks.reading import mentions
 from pipeline.report import DraftReport, Language, Provenance, Support, Verdict
-from pipeline.study import ImageSet, InstanceRef, PatientIdentity, StudyContext
+from pipeline.study import ImageSet, InstanceRef
+from pipeline.study_context import PatientIdentity, StudyContext
 
 REF = InstanceRef("1.2.3", "1.2.3.4", "1.2.3.4.5")
 WHEN = datetime(2026, 3, 4, 5, 6, tzinfo=UTC)

@@ -22,7 +22,8 @@ from models.families.uni_med.questions import word_instruction
 from models.family import Answer, Features, PromptContext, Request, SeenImage, Task, Traits
 from models.prompts import read_prompts
 from pipeline.report import DraftReport, Language
-from pipeline.study import InstanceRef, PatientIdentity, StudyContext
+from pipeline.study import InstanceRef
+from pipeline.study_context import PatientIdentity, StudyContext
 from tests.answering_family import AnsweringFamily
 from tests.tiny_model import film_study
 

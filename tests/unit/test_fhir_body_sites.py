@@ -11,7 +11,7 @@ from pipeline.fhir.imaging_study import imaging_study
 from pipeline.images.context import study_context
 from pipeline.images.headers import read_header
 from pipeline.images.limits import ImageLimits
-from pipeline.study import InstanceDescription
+from pipeline.study_context import InstanceDescription
 from tests.synthetic import chest_pixels, radiograph_header, write_chest
 from tests.unit.fhir_samples import COMPLETE, CONTEXT, SITE
 

@@ -12,7 +12,8 @@ from pydicom.sr._concepts_dict import concepts
 from pipeline.fhir.codes import code_system, finding_code, is_loinc, named_kind, report_code
 from pipeline.fhir.definitions import load
 from pipeline.report import Finding, Language, Side
-from pipeline.study import Code, ImageSet, InstanceDescription, InstanceRef
+from pipeline.study import Code, ImageSet, InstanceRef
+from pipeline.study_context import InstanceDescription
 from tests.unit.fhir_samples import COMPLETE, CONTEXT, IMAGES, SHORT, SITE, STUDY
 
 

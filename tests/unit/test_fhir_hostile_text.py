@@ -17,7 +17,8 @@ from pipeline.errors import FailStudy
 from pipeline.fhir import validate
 from pipeline.fhir.elements import clean
 from pipeline.report import CheckOutcome, Finding, Side, Verdict
-from pipeline.study import Code, InstanceDescription, LeftOut, PatientIdentity
+from pipeline.study import Code, LeftOut
+from pipeline.study_context import InstanceDescription, PatientIdentity
 from tests.unit.fhir_samples import CHINESE, CONTEXT, DRAFT, FRONTAL, IMAGES, STUDY, body, built
 
 NASTY = (

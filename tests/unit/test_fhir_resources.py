@@ -25,7 +25,7 @@ from pipeline.fhir.observations import REGION
 from pipeline.fhir.patient import patient_key
 from pipeline.fhir.site import Site
 from pipeline.report import CheckOutcome, Finding, Language, Region, Verdict
-from pipeline.study import PatientIdentity
+from pipeline.study_context import PatientIdentity
 from tests.unit.fhir_samples import (
     CHECKS,
     CHINESE,

@@ -9,7 +9,8 @@ import pytest
 
 from pipeline.archive.study_answers import CHARACTER_SET, PATIENT_NAME, decode_texts, parse_date
 from pipeline.images import prepare
-from pipeline.study import ImageSet, StudyContext
+from pipeline.study import ImageSet
+from pipeline.study_context import StudyContext
 from tests.synthetic import chest_pixels, fetched, radiograph_header, write_chest
 
 

@@ -19,7 +19,8 @@ from pipeline.errors import FailStudy, SkipStudy
 from pipeline.images import ImageLimits, prepare
 from pipeline.images.clock import read_time
 from pipeline.images.headers import clean, read_date
-from pipeline.study import DamagedInstance, FetchedStudy, HeldInstance, ImageSet, InstanceRef, StudyContext
+from pipeline.study import DamagedInstance, FetchedStudy, HeldInstance, ImageSet, InstanceRef
+from pipeline.study_context import StudyContext
 from tests.synthetic import chest_pixels, fetched, radiograph_header, write_chest
 
 STUDY = writer.uid_from("tests", "a")

@@ -11,7 +11,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from pipeline.identifier_removal import LONGEST_TEXT, REMOVED, shortened, without_identifiers
-from pipeline.study import PatientIdentity, StudyContext
+from pipeline.study_context import PatientIdentity, StudyContext
 
 CONTEXT = StudyContext(
     study_instance_uid="1.2.840.99.1.2",

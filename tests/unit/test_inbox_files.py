@@ -10,7 +10,7 @@ import pytest
 from pipeline.archive.dimse.committing import Arrival
 from pipeline.archive.dimse.inbox_files import InboxFiles, OtherBytesError
 from pipeline.archive.dimse.storage_scp import StorageScp
-from pipeline.archive.spool import examine
+from pipeline.archive.instance_file import examine
 from pipeline.study import HeldInstance
 from tests.servers import LOOPBACK, Peer, store
 from tests.sites import until

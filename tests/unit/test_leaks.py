@@ -15,7 +15,7 @@ from models.family import PromptContext, Task
 from pipeline.errors import ConfigurationError
 from pipeline.reference_leakage import holds_report, reads_like_report
 from pipeline.report import Language, Verdict
-from pipeline.study import PatientIdentity, StudyContext
+from pipeline.study_context import PatientIdentity, StudyContext
 
 REPORT = "There is a moderate right pleural effusion with adjacent atelectasis. The heart is mildly enlarged."
 REPORT_ZH = "右侧胸腔见中等量积液，右肺下叶部分不张，心影轻度增大。"

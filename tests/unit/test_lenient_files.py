@@ -15,11 +15,11 @@ from pipeline.archive.content_digest import content_digest
 from pipeline.archive.dicomweb.dicomweb_archive import DicomwebStudies
 from pipeline.archive.folder import FolderStudies
 from pipeline.archive.guarded_file import GuardedFile
+from pipeline.archive.instance_file import examine
 from pipeline.archive.part10 import Fault, Lenience, read_part10_header
-from pipeline.archive.spool import examine
 from pipeline.dicom_writer import EXPLICIT_BIG, EXPLICIT_LITTLE, IMPLICIT_LITTLE, RLE_LOSSLESS
 from pipeline.images.prepare import LENIENT
-from pipeline.settings import DicomwebArchive, FolderArchive
+from pipeline.setting_archives import DicomwebArchive, FolderArchive
 from pipeline.study import HeldInstance, StudyQuery
 from tests.faulty_dicomweb import Faults, faulty_dicomweb
 from tests.synthetic import chest_pixels, radiograph_header, write_chest

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from pipeline.archive.file_meta import file_header
-from pipeline.archive.spool import examine
+from pipeline.archive.instance_file import examine
 from pipeline.dicom_writer import DX_IMAGE_STORAGE, EXPLICIT_LITTLE
 from pipeline.errors import FailStudy
 from pipeline.images import codecs

@@ -12,12 +12,12 @@ from pydicom.sequence import Sequence
 
 from pipeline.archive.content_digest import ContentDigest, content_digest
 from pipeline.archive.file_meta import file_header
+from pipeline.archive.instance_file import examine, moved
 from pipeline.archive.part10 import (
     Fault,
     Part10Header,
     read_part10_header,
 )
-from pipeline.archive.spool import examine, moved
 from pipeline.archive.uids import is_uid
 from pipeline.dicom_writer import (
     EXPLICIT_LITTLE,

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline.identifier_removal import REMOVED, without_identifiers
-from pipeline.study import PatientIdentity, StudyContext
+from pipeline.study_context import PatientIdentity, StudyContext
 
 PLANTED = Path(__file__).resolve().parents[1] / "planted"
 NOBODY = StudyContext("1.2.840.99.7", PatientIdentity("P-1", "", ("Unrelated^Person",)))

@@ -3,7 +3,8 @@
 import pytest
 from pydantic import ValidationError
 
-from pipeline.settings import DicomwebArchive, EndpointSettings
+from pipeline.setting_archives import DicomwebArchive
+from pipeline.settings import EndpointSettings
 
 LOCAL = ("http://127.0.0.1:8042/x", "http://localhost/x", "http://[::1]:80/x", "https://pacs.example/x")
 FAR = (

@@ -20,7 +20,14 @@ from pipeline.archive.content_digest import content_digest
 from pipeline.archive.dimse.association import Association
 from pipeline.archive.dimse.command import C_FIND_RQ, C_STORE_RQ, Command
 from pipeline.archive.dimse.committing import Arrival
-from pipeline.archive.dimse.pdu import Associate, PresentationContext
+from pipeline.archive.dimse.pdu import (
+    COMMAND,
+    DATA_SET,
+    LONGEST_PDU,
+    Associate,
+    PresentationContext,
+    data_pdus,
+)
 from pipeline.archive.dimse.storage_scp import StorageScp
 from pipeline.archive.part10 import EXPLICIT_VR_LITTLE_ENDIAN
 from pipeline.dicom_writer import (
@@ -224,8 +231,8 @@ def test_messages_that_come_together_are_answered_one_by_one(
             request = Command(
                 C_STORE_RQ, number, 0, DX_IMAGE_STORAGE, header.sop_instance_uid, has_data_set=True
             )
-            written += association._fragments(context.context_id, request.encode(), 1)
-            written += association._fragments(context.context_id, dataset_of(film), 0)
+            written += data_pdus(context.context_id, request.encode(), COMMAND, LONGEST_PDU)
+            written += data_pdus(context.context_id, dataset_of(film), DATA_SET, LONGEST_PDU)
         association._send_all(written[:-late])
         answers = [association.receive() for _ in headers[:2]]
         association._send_all(written[-late:])
@@ -320,8 +327,9 @@ def test_an_aborted_association_keeps_what_was_acknowledged_and_nothing_else(
     association.send(context, first, whole)
     assert association.receive() is not None
     second = Command(C_STORE_RQ, 2, 0, DX_IMAGE_STORAGE, uid_from("never"), has_data_set=True)
-    association._send_all(association._fragments(context.context_id, second.encode(), 1))
-    association._send_all(association._fragments(context.context_id, whole, 0)[: len(whole) // 2])
+    association._send_all(data_pdus(context.context_id, second.encode(), COMMAND, LONGEST_PDU))
+    half = data_pdus(context.context_id, whole, DATA_SET, LONGEST_PDU)[: len(whole) // 2]
+    association._send_all(half)
     association.abort()
     until(lambda: len(inbox_files(tmp_path)) == 1)
     assert [held.path for held, _ in ledger.rows] == inbox_files(tmp_path)

@@ -22,12 +22,20 @@ from pipeline.archive.dimse.caller_places import CallerPlaces
 from pipeline.archive.dimse.command import C_ECHO_RQ, C_FIND_RQ, C_STORE_RQ, Command
 from pipeline.archive.dimse.information_model import STORAGE_CLASSES
 from pipeline.archive.dimse.negotiation import TRANSFER_SYNTAXES, VERIFICATION, VIDEO_SYNTAXES
-from pipeline.archive.dimse.pdu import MOST_CONTEXTS, Associate, PresentationContext, Rejection
+from pipeline.archive.dimse.pdu import (
+    COMMAND,
+    LONGEST_PDU,
+    MOST_CONTEXTS,
+    Associate,
+    PresentationContext,
+    Rejection,
+    data_pdus,
+)
+from pipeline.archive.dimse.proposals import get_proposals
 from pipeline.archive.dimse.receiving import SUCCESS
-from pipeline.archive.dimse.retrieving import proposals
 from pipeline.archive.dimse.store_server import StoreServer
+from pipeline.archive.instance_file import DiskLimits, PartFile
 from pipeline.archive.part10 import IMPLICIT_VR_LITTLE_ENDIAN
-from pipeline.archive.spool import DiskLimits, PartFile
 from pipeline.dicom_writer import DX_IMAGE_STORAGE, EXPLICIT_LITTLE
 from pipeline.errors import RetryLater, StopRun
 from pipeline.images.codecs import supported
@@ -236,7 +244,7 @@ def test_a_message_that_trickles_gives_its_place_to_others(tmp_path: Path) -> No
         slow = associate(running.port)
         context = slow.accepted(DX_IMAGE_STORAGE)
         request = Command(C_STORE_RQ, 1, 0, DX_IMAGE_STORAGE, "1.2.3", has_data_set=True)
-        slow._send_all(slow._fragments(context.context_id, request.encode(), 1))
+        slow._send_all(data_pdus(context.context_id, request.encode(), COMMAND, LONGEST_PDU))
         stop = threading.Event()
 
         def trickle() -> None:
@@ -363,7 +371,7 @@ def test_rejections_reach_their_peer(tmp_path: Path) -> None:
 def test_where_a_class_is_not_said_every_class_is_proposed_first() -> None:
     """An archive that does not tell SOP Classes (dcmqrscp) has anything; each class fits into one context."""
     report = "1.2.840.10008.5.1.4.1.1.88.59"
-    first, second = proposals([report, ""])
+    first, second = get_proposals([report, ""])
     classes = [context.abstract_syntax for context in first[2:]]
     assert len(first) <= MOST_CONTEXTS
     assert len(set(classes)) == len(classes)
@@ -373,7 +381,7 @@ def test_where_a_class_is_not_said_every_class_is_proposed_first() -> None:
 
 
 def test_where_every_class_is_said_each_is_proposed_as_it_may_be_stored() -> None:
-    first, second = proposals([DX_IMAGE_STORAGE])
+    first, second = get_proposals([DX_IMAGE_STORAGE])
     assert [context.transfer_syntaxes for context in first[2:]] == [(one,) for one in TRANSFER_SYNTAXES]
     assert {context.abstract_syntax for context in first[2:]} == {DX_IMAGE_STORAGE}
     assert ENCAPSULATED_PDF in {context.abstract_syntax for context in second}
@@ -381,7 +389,7 @@ def test_where_every_class_is_said_each_is_proposed_as_it_may_be_stored() -> Non
 
 def test_a_clip_may_be_stored_as_a_video() -> None:
     """One that is (PS3.5 8.2.5 to 8.2.8) goes in no other syntax: an archive that is not asked for it sends nothing."""
-    first, _ = proposals(["1.2.840.10008.5.1.4.1.1.77.1.1.1"])
+    first, _ = get_proposals(["1.2.840.10008.5.1.4.1.1.77.1.1.1"])
     asked = [context.transfer_syntaxes for context in first[2:]]
     assert asked == [(one,) for one in (*TRANSFER_SYNTAXES, *VIDEO_SYNTAXES)]
     named = {uid for uid, (name, *_) in UID_dictionary.items() if "MPEG" in name or "HEVC" in name}

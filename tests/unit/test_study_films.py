@@ -14,14 +14,8 @@ from flows.stored_pixels import in_stored_pixels
 from pipeline.errors import FailStudy
 from pipeline.images import prepare
 from pipeline.report import Extent, Finding, Place, Region, TaskAnswer
-from pipeline.study import (
-    AnnouncedInstance,
-    DamagedInstance,
-    FetchedStudy,
-    ImageSet,
-    InstanceRef,
-    StudyContext,
-)
+from pipeline.study import AnnouncedInstance, DamagedInstance, FetchedStudy, ImageSet, InstanceRef
+from pipeline.study_context import StudyContext
 from tests.synthetic import chest_pixels, fetched, radiograph_header, write_chest
 from tests.unit.fhir_samples import DRAFT
 

@@ -5,7 +5,8 @@ import zlib
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
-from pipeline.archive.spool import PartFile, Spool
+from pipeline.archive.instance_file import PartFile
+from pipeline.archive.spool import Spool
 
 _LARGE_PART = 1 << 21
 _PIECE = 1 << 18

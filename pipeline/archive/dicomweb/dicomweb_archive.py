@@ -20,12 +20,13 @@ from pipeline.archive.dicomweb.bodies import Parts, body_of, one_part
 from pipeline.archive.dicomweb.http import HttpArchive, is_redirect, refusal, unreachable
 from pipeline.archive.dicomweb.multipart import MultipartReader, boundary_of
 from pipeline.archive.dicomweb.rows import LARGEST_JSON, Json
+from pipeline.archive.instance_file import DiskLimits
 from pipeline.archive.passed_over import PassedOver
-from pipeline.archive.spool import DiskLimits, Spool
+from pipeline.archive.spool import Spool
 from pipeline.archive.study_answers import DIGEST_TAGS, announced, is_wanted
 from pipeline.archive.uids import is_uid
 from pipeline.errors import ConfigurationError, FailStudy, FirstreadError, RetryLater, SkipStudy, StopRun
-from pipeline.settings import DicomwebArchive
+from pipeline.setting_archives import DicomwebArchive
 from pipeline.study import (
     AnnouncedInstance,
     FetchedStudy,

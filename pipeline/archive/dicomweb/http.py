@@ -22,7 +22,7 @@ from urllib.parse import SplitResult, urljoin, urlsplit
 
 from pipeline.archive import transport
 from pipeline.errors import ConfigurationError, FailStudy, RetryLater, StopRun
-from pipeline.settings import DicomwebArchive
+from pipeline.setting_archives import DicomwebArchive
 
 log = logging.getLogger(__name__)
 

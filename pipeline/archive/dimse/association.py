@@ -136,10 +136,11 @@ class Association:
 
     def send(self, context: PresentationContext, command: Command, identifier: bytes = b"") -> None:
         """Send one message."""
-        self._send_all(
-            self._fragments(context.context_id, command.encode(), 1)
-            + (self._fragments(context.context_id, identifier, 0) if command.has_data_set else b"")
-        )
+        most = self._peer_longest
+        encoded = pdu.data_pdus(context.context_id, command.encode(), pdu.COMMAND, most)
+        if command.has_data_set:
+            encoded += pdu.data_pdus(context.context_id, identifier, pdu.DATA_SET, most)
+        self._send_all(encoded)
 
     def receive(
         self, sink_for: SinkFor | None = None, deadline: Deadline | None = None
@@ -161,7 +162,10 @@ class Association:
             body = self._read_pdu(pdu.P_DATA_TF)
             if body is None:
                 return None
-            values = _values(body)
+            try:
+                values = pdu.data_values(body)
+            except ValueError:
+                self._broken("a P-DATA PDU is malformed")
             for index, (context_id, control, value) in enumerate(values):
                 last = control & 2 and index == len(values) - 1
                 if control & 2 and not last and not (control & 1):
@@ -371,34 +375,9 @@ class Association:
             self._open = False
             raise unreachable(TimeoutError() if isinstance(error, BlockingIOError) else error) from None
 
-    def _fragments(self, context_id: int, encoded: bytes, control: int) -> bytes:
-        """P-DATA-TF PDUs for one part of a message (PS3.8 annex E); the last fragment has bit 1 set."""
-        most = min(self._peer_longest or pdu.LONGEST_PDU, pdu.LONGEST_PDU) - 6
-        pieces = [encoded[at : at + most] for at in range(0, len(encoded), most)] or [b""]
-        framed = bytearray()
-        for index, piece in enumerate(pieces):
-            last = 2 if index == len(pieces) - 1 else 0
-            value = struct.pack(">IBB", len(piece) + 2, context_id, control | last) + piece
-            framed += pdu.pdu(pdu.P_DATA_TF, value)
-        return bytes(framed)
-
     def _broken(self, message: str) -> NoReturn:
         self.abort()
         raise RetryLater("archive-protocol", f"{message}: look into the archive's log")
 
     def _close(self) -> None:
         self._socket.close()
-
-
-def _values(body: memoryview) -> list[tuple[int, int, memoryview]]:
-    """Presentation data values of a P-DATA-TF (PS3.8 section 9.3.5): context id, control byte, fragment."""
-    values = []
-    at = 0
-    while at + 6 <= len(body):
-        length, context_id, control = struct.unpack_from(">IBB", body, at)
-        end = at + 4 + length
-        if length < 2 or end > len(body):
-            raise RetryLater("archive-protocol", "a P-DATA PDU is malformed: look into the archive's log")
-        values.append((context_id, control, body[at + 6 : end]))
-        at = end
-    return values

@@ -1,13 +1,41 @@
 """The messages of one association with our Storage SCP, one after another: C-STORE to a desk, C-ECHO, nothing else."""
 
+import logging
+from collections.abc import Callable
+
 from pipeline.archive.dimse.association import Association
 from pipeline.archive.dimse.caller import Caller
 from pipeline.archive.dimse.command import C_ECHO_RQ, C_ECHO_RSP, C_STORE_RQ, Command
 from pipeline.archive.dimse.negotiation import VERIFICATION
 from pipeline.archive.dimse.pdu import PresentationContext
 from pipeline.archive.dimse.receiving import Ignored, ReceivePolicy, StoreSink
+from pipeline.errors import FirstreadError
+
+log = logging.getLogger(__name__)
 
 _UNRECOGNIZED_OPERATION = 0x0211
+
+
+def converse(desk: ReceivePolicy, caller: Caller, goes_on: Callable[[Association], bool]) -> None:
+    """Answer the messages of one caller while it ``goes_on``; the association of one that is only silent stays open.
+
+    Whatever else ends the messages, release or fault, ends the association.
+    """
+    association = caller.association
+    assert association is not None
+    conversation, silent = Conversation(association, desk, caller), False
+    try:
+        while not silent and conversation.answer_one():
+            silent = not goes_on(association)
+            if not silent:
+                caller.begins()
+    except FirstreadError as error:
+        log.info("an association with the Storage SCP ended early: %s", error.code)
+    except OSError as error:
+        log.info("an association with the Storage SCP ended early: %s", type(error).__name__)
+    finally:
+        if not silent:
+            association.abort()
 
 
 class Conversation:

@@ -18,11 +18,13 @@ from pipeline.archive.dimse import statuses
 from pipeline.archive.dimse.command import C_ECHO_RQ, Command
 from pipeline.archive.dimse.information_model import CLASS, INSTANCE, LEVEL, PATIENT, SERIES, STUDY
 from pipeline.archive.dimse.negotiation import VERIFICATION
-from pipeline.archive.dimse.queries import Keys, Queries, associate
+from pipeline.archive.dimse.proposals import associate, plain_contexts
+from pipeline.archive.dimse.queries import Keys, Queries
 from pipeline.archive.dimse.retrieving import GetRetrieval, MoveReceiver, MoveRetrieval, Retrieval
 from pipeline.archive.dimse.store_server import StoreServer
+from pipeline.archive.instance_file import DiskLimits
 from pipeline.archive.passed_over import PassedOver
-from pipeline.archive.spool import DiskLimits, Spool
+from pipeline.archive.spool import Spool
 from pipeline.archive.study_answers import (
     DIGEST_TAGS,
     announced,
@@ -33,7 +35,7 @@ from pipeline.archive.study_answers import (
 )
 from pipeline.archive.uids import clean_uid, is_uid
 from pipeline.errors import ConfigurationError, FirstreadError, RetryLater, SkipStudy
-from pipeline.settings import DimseArchive
+from pipeline.setting_archives import DimseArchive
 from pipeline.study import AnnouncedInstance, FetchedStudy, FoundStudy, InstanceRef, StudyQuery
 
 log = logging.getLogger(__name__)
@@ -169,7 +171,7 @@ class DimseStudies:
 
     def echo(self) -> str:
         """See ``Archive.echo``: C-ECHO."""
-        with associate(self._settings, (VERIFICATION,)) as association:
+        with associate(self._settings, plain_contexts((VERIFICATION,))) as association:
             context = association.accepted(VERIFICATION)
             association.send(context, Command(C_ECHO_RQ, message_id=1, sop_class_uid=VERIFICATION))
             message = association.receive()

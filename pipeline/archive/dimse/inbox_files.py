@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pipeline.archive.content_digest import content_digest
-from pipeline.archive.spool import moved
+from pipeline.archive.instance_file import moved
 from pipeline.errors import RetryLater
 from pipeline.study import HeldInstance
 

@@ -3,6 +3,7 @@
 from pipeline.archive.dimse.pdu import PresentationContext
 from pipeline.archive.part10 import EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN
 
+PLAIN_SYNTAXES = (IMPLICIT_VR_LITTLE_ENDIAN, EXPLICIT_VR_LITTLE_ENDIAN)
 TRANSFER_SYNTAXES = (
     EXPLICIT_VR_LITTLE_ENDIAN,
     IMPLICIT_VR_LITTLE_ENDIAN,
@@ -38,7 +39,6 @@ VIDEO_SYNTAXES = tuple(
 VERIFICATION = "1.2.840.10008.1.1"
 _DICOM_ROOT = "1.2.840.10008."
 _STORAGE_ROOT = "1.2.840.10008.5.1.4.1.1."
-_PLAIN = frozenset({IMPLICIT_VR_LITTLE_ENDIAN, EXPLICIT_VR_LITTLE_ENDIAN})
 _ABSTRACT_SYNTAX_UNSUPPORTED = 3
 _TRANSFER_SYNTAXES_UNSUPPORTED = 4
 
@@ -51,7 +51,7 @@ def answered(proposed: PresentationContext) -> PresentationContext:
     """
     syntaxes = proposed.transfer_syntaxes
     if proposed.abstract_syntax == VERIFICATION:
-        wanted = [syntax for syntax in syntaxes if syntax in _PLAIN]
+        wanted = [syntax for syntax in syntaxes if syntax in PLAIN_SYNTAXES]
     elif _is_storage(proposed.abstract_syntax):
         wanted = [syntax for syntax in syntaxes if syntax in TRANSFER_SYNTAXES] or list(syntaxes)
     else:

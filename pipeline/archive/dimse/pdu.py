@@ -15,6 +15,11 @@ RELEASE_RQ = 0x05
 RELEASE_RP = 0x06
 ABORT = 0x07
 
+COMMAND = 1
+DATA_SET = 0
+"""Bit 0 of a message control header (PS3.8 annex E.2); bit 1 marks the last fragment."""
+_LAST = 2
+
 LONGEST_PDU = 131072
 MOST_CONTEXTS = 128
 
@@ -113,6 +118,34 @@ def parse_associate(body: bytes) -> Associate:
                     roles += _role(sub_value)
     called, calling = (body[at : at + 16].decode("ascii", "replace").strip(" \0") for at in (4, 20))
     return Associate(called, calling, tuple(contexts), longest, tuple(roles))
+
+
+def data_pdus(context_id: int, encoded: bytes, control: int, longest_pdu: int) -> bytes:
+    """P-DATA-TF PDUs for one part of a message (PS3.8 annex E), none longer than the peer takes (0: no limit)."""
+    most = min(longest_pdu or LONGEST_PDU, LONGEST_PDU) - 6
+    pieces = [encoded[at : at + most] for at in range(0, len(encoded), most)] or [b""]
+    framed = bytearray()
+    for index, piece in enumerate(pieces):
+        last = _LAST if index == len(pieces) - 1 else 0
+        framed += pdu(P_DATA_TF, struct.pack(">IBB", len(piece) + 2, context_id, control | last) + piece)
+    return bytes(framed)
+
+
+def data_values(body: memoryview) -> list[tuple[int, int, memoryview]]:
+    """Presentation data values of a P-DATA-TF (PS3.8 section 9.3.5): context id, control byte, fragment.
+
+    Raises ValueError where one is cut.
+    """
+    values = []
+    at = 0
+    while at + 6 <= len(body):
+        length, context_id, control = struct.unpack_from(">IBB", body, at)
+        end = at + 4 + length
+        if length < 2 or end > len(body):
+            raise ValueError("a presentation data value is cut")
+        values.append((context_id, control, body[at + 6 : end]))
+        at = end
+    return values
 
 
 def _associate(message: Associate, contexts: bytes, *, scu: int) -> bytes:

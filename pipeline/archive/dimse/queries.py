@@ -9,15 +9,13 @@ from pipeline.archive.dimse import statuses
 from pipeline.archive.dimse.association import Association
 from pipeline.archive.dimse.command import C_FIND_RQ, Command, decode_identifier, encode_identifier
 from pipeline.archive.dimse.information_model import FIND, LEVEL, PATIENT, STUDY, chosen, needs_patient
-from pipeline.archive.dimse.pdu import Associate, PresentationContext
-from pipeline.archive.part10 import EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN
+from pipeline.archive.dimse.proposals import associate, plain_contexts
 from pipeline.archive.passed_over import PassedOver
 from pipeline.archive.study_answers import decode_texts
 from pipeline.archive.uids import clean_uid
 from pipeline.errors import FailStudy, RetryLater
-from pipeline.settings import DimseArchive
+from pipeline.setting_archives import DimseArchive
 
-PLAIN_SYNTAXES = (IMPLICIT_VR_LITTLE_ENDIAN, EXPLICIT_VR_LITTLE_ENDIAN)
 _LONGEST_PAUSE = 5.0
 """Seconds after which an idle association is renewed: archives drop idle ones without a word."""
 _REFUSED = ("archive-refused", "archive-error")
@@ -149,22 +147,9 @@ class Queries:
             self._association.release()
             self._association = None
         if self._association is None:
-            self._association = associate(self._settings, FIND)
+            self._association = associate(self._settings, plain_contexts(FIND))
             self._used = time.monotonic()
         return self._association
-
-
-def associate(settings: DimseArchive, abstract_syntaxes: tuple[str, ...]) -> Association:
-    """An association that proposes these services."""
-    contexts = (
-        PresentationContext(2 * index + 1, uid, PLAIN_SYNTAXES) for index, uid in enumerate(abstract_syntaxes)
-    )
-    return Association.request(
-        (settings.host, settings.port),
-        Associate(settings.ae_title, settings.calling_ae_title, tuple(contexts)),
-        connect_timeout=settings.connect_timeout,
-        stall_timeout=settings.stall_timeout,
-    )
 
 
 def _patient_of(row: Row) -> str:

@@ -11,7 +11,7 @@ from pipeline.archive.dimse.caller import Sender
 from pipeline.archive.dimse.command import C_STORE_RSP, Command
 from pipeline.archive.dimse.pdu import PresentationContext
 from pipeline.archive.file_meta import file_header
-from pipeline.archive.spool import PartFile
+from pipeline.archive.instance_file import PartFile
 from pipeline.archive.uids import is_uid
 from pipeline.errors import FirstreadError, RetryLater
 

@@ -3,7 +3,7 @@
 import logging
 import threading
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import groupby
 from typing import Protocol
@@ -13,21 +13,18 @@ from pipeline.archive.dimse.association import Association, DimseMessage
 from pipeline.archive.dimse.caller import Sender
 from pipeline.archive.dimse.command import C_GET_RQ, C_MOVE_RQ, C_STORE_RQ, Command, encode_identifier
 from pipeline.archive.dimse.information_model import (
-    COMMON_CLASSES,
     GET,
     INSTANCE,
     LEVEL,
-    MAY_BE_VIDEO,
     MOVE,
     PATIENT,
     SERIES,
-    STORAGE_CLASSES,
     STUDY,
     chosen,
     needs_patient,
 )
-from pipeline.archive.dimse.negotiation import TRANSFER_SYNTAXES, VIDEO_SYNTAXES
-from pipeline.archive.dimse.pdu import MOST_CONTEXTS, Associate, PresentationContext
+from pipeline.archive.dimse.pdu import PresentationContext
+from pipeline.archive.dimse.proposals import associate, get_proposals, plain_contexts
 from pipeline.archive.dimse.receiving import (
     CANNOT_UNDERSTAND,
     DUPLICATE,
@@ -37,15 +34,14 @@ from pipeline.archive.dimse.receiving import (
     Ignored,
     StoreSink,
 )
-from pipeline.archive.part10 import EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN
-from pipeline.archive.spool import PartFile, Spool
+from pipeline.archive.instance_file import PartFile
+from pipeline.archive.spool import Spool
 from pipeline.errors import FirstreadError, RetryLater, StopRun
-from pipeline.settings import DimseArchive
+from pipeline.setting_archives import DimseArchive
 from pipeline.study import AnnouncedInstance, HeldInstance
 
 log = logging.getLogger(__name__)
 
-_PLAIN = (IMPLICIT_VR_LITTLE_ENDIAN, EXPLICIT_VR_LITTLE_ENDIAN)
 _UIDS_PER_REQUEST = 64
 _SETTLE_SECONDS = 3.0
 _EVERY_ADDRESS = ("", "0.0.0.0", "::")  # noqa: S104 - compared, never bound
@@ -146,7 +142,7 @@ class MoveRetrieval:
         uids = frozenset(instance.ref.sop_instance_uid for instance in expected)
         with self._desk.waiting(spool, uids):
             before, refused = len(spool.held()), spool.refused
-            with _associate(self._settings, _services(MOVE), ()) as association:
+            with associate(self._settings, plain_contexts(MOVE)) as association:
                 service = chosen(association, MOVE)
                 finals = [
                     self._move(association, service, keys, spool)
@@ -156,7 +152,7 @@ class MoveRetrieval:
                 ]
             if _more_may_come(finals, len(spool.held()) - before):
                 spool.wait_for(uids, _SETTLE_SECONDS)
-        return _worst(
+        return _last_failure(
             finals,
             f"{self._settings.calling_ae_title} at {self._listening()}",
             refused_here=spool.refused > refused,
@@ -204,7 +200,7 @@ class GetRetrieval:
     ) -> FirstreadError | None:
         """See ``Retrieval.retrieve``."""
         failure: FirstreadError | None = None
-        for contexts in proposals([instance.sop_class_uid for instance in missing]):
+        for contexts in get_proposals([instance.sop_class_uid for instance in missing]):
             failure = self._over(contexts, spool, expected, missing, patient_id)
             missing = spool.lacking(missing)
             if not missing or (failure is not None and failure.code != statuses.ENDED_EARLY):
@@ -222,7 +218,7 @@ class GetRetrieval:
         """Retrieve over one association that proposes these contexts."""
         roles = tuple(dict.fromkeys(context.abstract_syntax for context in contexts[len(GET) :]))
         refused = spool.refused
-        with _associate(self._settings, contexts, roles) as association:
+        with associate(self._settings, contexts, roles) as association:
             service = chosen(association, GET)
             finals = [
                 self._get(association, service, keys, spool)
@@ -231,7 +227,7 @@ class GetRetrieval:
                 )
             ]
         unoffered = not all(instance.sop_class_uid for instance in missing)
-        return _worst(finals, refused_here=spool.refused > refused, unoffered=unoffered)
+        return _last_failure(finals, refused_here=spool.refused > refused, unoffered=unoffered)
 
     def _get(
         self, association: Association, service: str, keys: dict[int, tuple[str, str]], spool: Spool
@@ -290,59 +286,6 @@ def keep_status(spool: Spool, part: PartFile, command: Command) -> int:
     return {"duplicate-conflict": DUPLICATE, "too-large": OUT_OF_RESOURCES}.get(kept.code, CANNOT_UNDERSTAND)
 
 
-def proposals(sop_class_uids: Sequence[str]) -> tuple[tuple[PresentationContext, ...], ...]:
-    """What is proposed to a C-GET, and what then for instances that did not come.
-
-    Where every class is told, each with its transfer syntaxes one by one, so that each instance is sent as it is
-    stored, over as many associations as that takes; where one is not, every class that films lie beside, each in one
-    context, first. At most 128 contexts (PS3.8 section 9.3.2.2).
-    """
-    told = tuple(dict.fromkeys(uid for uid in sop_class_uids if uid))
-    if told and all(sop_class_uids):
-        return *as_stored(told), _every_class(told)
-    return _every_class(told), as_stored((*told, *COMMON_CLASSES))[0]
-
-
-def as_stored(sop_class_uids: Iterable[str]) -> tuple[tuple[PresentationContext, ...], ...]:
-    """The C-GET contexts, then one context per SOP class and transfer syntax: in each part as many as fit.
-
-    Of more than one part the first has the syntaxes that most is stored in, the last those of video.
-    """
-    classes = list(dict.fromkeys(sop_class_uids))
-    pairs: list[tuple[str, tuple[str, ...]]] = [
-        (sop_class, (syntax,))
-        for sop_class in classes
-        for syntax in (*TRANSFER_SYNTAXES, *(VIDEO_SYNTAXES if sop_class in MAY_BE_VIDEO else ()))
-    ]
-    fit = MOST_CONTEXTS - len(GET)
-    if len(pairs) > fit:
-        order = {syntax: place for place, syntax in enumerate((*TRANSFER_SYNTAXES, *VIDEO_SYNTAXES))}
-        pairs.sort(key=lambda pair: order[pair[1][0]])
-    return tuple(_numbered(pairs[start : start + fit]) for start in range(0, len(pairs), fit))
-
-
-def _every_class(first: tuple[str, ...]) -> tuple[PresentationContext, ...]:
-    """The C-GET contexts, then one for each storage class, in any transfer syntax that we can decode."""
-    return _numbered(
-        [(sop_class, TRANSFER_SYNTAXES) for sop_class in dict.fromkeys((*first, *STORAGE_CLASSES))]
-    )
-
-
-def _numbered(pairs: list[tuple[str, tuple[str, ...]]]) -> tuple[PresentationContext, ...]:
-    services = _services(GET)
-    return (
-        *services,
-        *(
-            PresentationContext(2 * (index + len(services)) + 1, sop_class, syntaxes)
-            for index, (sop_class, syntaxes) in enumerate(pairs[: MOST_CONTEXTS - len(services)])
-        ),
-    )
-
-
-def _services(service: tuple[str, str]) -> tuple[PresentationContext, ...]:
-    return tuple(PresentationContext(2 * index + 1, uid, _PLAIN) for index, uid in enumerate(service))
-
-
 def _requests(
     spool: Spool,
     expected: tuple[AnnouncedInstance, ...],
@@ -368,18 +311,6 @@ def _requests(
             yield {**study, LEVEL: ("CS", "IMAGE"), SERIES: ("UI", series), INSTANCE: ("UI", some)}
 
 
-def _associate(
-    settings: DimseArchive, contexts: tuple[PresentationContext, ...], roles: tuple[str, ...]
-) -> Association:
-    proposal = Associate(settings.ae_title, settings.calling_ae_title, contexts, storage_roles=roles)
-    return Association.request(
-        (settings.host, settings.port),
-        proposal,
-        connect_timeout=settings.connect_timeout,
-        stall_timeout=settings.stall_timeout,
-    )
-
-
 def _deadline(spool: Spool, stall_timeout: float) -> float:
     spool.check()
     return spool.last_progress + stall_timeout
@@ -392,7 +323,7 @@ def _final(message: DimseMessage | None) -> Command | None:
     return None if message.command.status in statuses.PENDING else message.command
 
 
-def _worst(
+def _last_failure(
     finals: list[Command],
     destination: str = "",
     *,

@@ -23,8 +23,8 @@ from pipeline.archive.dimse.inbox_files import (
 )
 from pipeline.archive.dimse.receiving import CANNOT_UNDERSTAND, DUPLICATE, OUT_OF_RESOURCES, SUCCESS
 from pipeline.archive.dimse.store_server import Hearing, StoreServer
+from pipeline.archive.instance_file import PART_SUFFIX, DiskLimits, PartFile
 from pipeline.archive.part10 import Fault
-from pipeline.archive.spool import PART_SUFFIX, DiskLimits, PartFile
 from pipeline.errors import FirstreadError
 from pipeline.folders import cannot_write, make_writable, writing
 

@@ -26,12 +26,12 @@ from pipeline.archive.dimse.caller_places import (
     places_by_descriptors,
     silent_to_leave,
 )
-from pipeline.archive.dimse.conversation import Conversation
+from pipeline.archive.dimse.conversation import converse
 from pipeline.archive.dimse.negotiation import answered
 from pipeline.archive.dimse.pdu import Associate, Rejection
 from pipeline.archive.dimse.receiving import ReceivePolicy
 from pipeline.archive.dimse.workers import Workers
-from pipeline.errors import ConfigurationError, FirstreadError
+from pipeline.errors import ConfigurationError
 
 log = logging.getLogger(__name__)
 
@@ -372,27 +372,8 @@ class StoreServer:
 
     def _converse(self, caller: Caller) -> None:
         """Answer the messages of one caller until it is silent for a moment; then it is watched again."""
-        association = caller.association
-        assert association is not None
-        over = True
         try:
-            conversation = Conversation(association, self._desk, caller)
-            while conversation.answer_one():
-                if not self._more(association):
-                    over = False
-                    break
-                caller.begins()
-            if over:
-                association.abort()
-        except FirstreadError as error:
-            log.info("an association with the Storage SCP ended early: %s", error.code)
-            association.abort()
-        except OSError as error:
-            log.info("an association with the Storage SCP ended early: %s", type(error).__name__)
-            association.abort()
-        except BaseException:
-            association.abort()
-            raise
+            converse(self._desk, caller, self._more)
         finally:
             caller.answering = False
             self._parked.put(caller)

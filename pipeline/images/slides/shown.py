@@ -28,7 +28,8 @@ from pipeline.images.slides.tile_reading import (
     tissue,
     with_range,
 )
-from pipeline.study import FetchedStudy, ImageSet, LeftOut, LeftOutReason, Remark, StudyContext, StudyImage
+from pipeline.study import FetchedStudy, ImageSet, LeftOut, LeftOutReason, Remark, StudyImage
+from pipeline.study_context import StudyContext
 
 _OTHER_PATH = "another optical path of the slide is shown to the model"
 LEAST_TISSUE = 0.25

@@ -35,11 +35,11 @@ from pipeline.study import (
     LeftOut,
     LeftOutReason,
     Remark,
-    StudyContext,
     StudyImage,
     StudyVolume,
     Turn,
 )
+from pipeline.study_context import StudyContext
 
 UPTAKE = (0.0, 10.0)
 """What PET is shown in where the model names no range, in SUV by body weight."""
