@@ -9,6 +9,6 @@ The path of a study, in reading order:
   film and the words beside them come from
 - ``tally``: what a run came to; ``study_event``: the event that starts drafting when a PACS pushes
 
-``cli`` is the command line (``ask_command``, ``command_groups`` and ``ledger_commands`` are parts of it), ``commands`` what its commands
-do, ``environment`` what they all hold open.
+``cli`` is the command line (``ask_command``, ``command_groups`` and ``ledger_commands`` are parts of it), ``commands``
+what its commands do, ``environment`` what they all hold open.
 """
