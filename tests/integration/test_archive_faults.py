@@ -11,9 +11,7 @@ from pipeline.archive.content_digest import content_digest
 from pipeline.archive.dicomweb.dicomweb_archive import DicomwebStudies
 from pipeline.archive.dimse.command import Counts
 from pipeline.archive.dimse.dimse_archive import DimseStudies
-from pipeline.archive.dimse.negotiation import TRANSFER_SYNTAXES
-from pipeline.archive.dimse.pdu import MOST_CONTEXTS, Rejection
-from pipeline.archive.dimse.proposals import as_stored
+from pipeline.archive.dimse.pdu import Rejection
 from pipeline.dicom_writer import (
     EXPLICIT_LITTLE,
     JPEG_2000_LOSSLESS,
@@ -351,17 +349,6 @@ def test_a_taken_move_port_is_a_configuration_error(films: list[Path], tmp_path:
             pytest.raises(ConfigurationError, match="port-in-use"),
         ):
             dimse.fetch(STUDY, tmp_path)
-
-
-def test_at_most_128_contexts_announced_classes_first() -> None:
-    announced = [f"1.2.840.10008.5.1.4.1.1.{n}" for n in range(1, 40)]
-    contexts, *more = as_stored(announced)
-    assert len(contexts) == MOST_CONTEXTS
-    pairs = {(one.abstract_syntax, one.transfer_syntaxes) for part in (contexts, *more) for one in part[2:]}
-    assert pairs == {(one, (syntax,)) for one in announced for syntax in TRANSFER_SYNTAXES}, "then the rest"
-    assert {context.abstract_syntax for context in contexts[2:41]} == set(announced)
-    assert len({context.context_id for context in contexts}) == MOST_CONTEXTS
-    assert all(context.context_id % 2 == 1 and 0 < context.context_id < 256 for context in contexts)
 
 
 def test_orthanc_that_answers_before_it_sends(films: list[Path], tmp_path: Path) -> None:

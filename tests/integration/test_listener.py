@@ -26,8 +26,8 @@ from tests.contract import test_lenient_ways as ways
 from tests.faulty_dicomweb import Faults, faulty_dicomweb
 from tests.servers import LOOPBACK, Peer, free_port, program, store
 from tests.sites import environment, firstread, rows, running, until, write_site
+from tests.storage_scu import dataset_of
 from tests.synthetic import chest_pixels, radiograph_header, write_chest
-from tests.unit.test_storage_scp import dataset_of
 
 NOWHERE = {"api_url": "http://127.0.0.1:9/api"}
 HEARD_WITHIN = 20.0

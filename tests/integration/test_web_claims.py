@@ -1,36 +1,22 @@
 """Each claim of the CapabilityStatement is asked, over resources in Postgres as the pipeline writes them."""
 
 from collections.abc import Iterator
-from contextlib import ExitStack
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
 import pytest
 
-from pipeline.fhir.published import published
-from pipeline.store.store import Store
-from pipeline.web import create_app, serving
 from pipeline.web.searchable import SEARCHABLE
 from tests.fhir_rest import checked, ids
-from tests.invented_outcomes import invented_outcome, save_as_flows, study_uid
-from tests.unit.fhir_samples import body, built
+from tests.invented_outcomes import study_uid
+from tests.searched_site import fhir_client, written_study
 
 
 @pytest.fixture
 def client(database_url: str) -> Iterator[httpx.Client]:
-    resources = built()
-    report = body(resources, "DiagnosticReport")["id"]
-    study = replace(invented_outcome(9), resources=resources, diagnostic_report_id=report)
-    with ExitStack() as stack:
-        store = stack.enter_context(Store(database_url))
-        save_as_flows(store, [study])
-        app = create_app(
-            store, token="", audit=lambda _: None, clock=lambda: datetime.now(UTC), published=published()
-        )
-        url = stack.enter_context(serving(app))
-        yield stack.enter_context(httpx.Client(base_url=f"{url}fhir", timeout=30))
+    with fhir_client(database_url, [written_study()]) as opened:
+        yield opened
 
 
 def ask(client: httpx.Client, query: str) -> dict[str, Any]:

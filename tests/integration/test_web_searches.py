@@ -1,71 +1,25 @@
-"""What report consumers ask first, over resources in Postgres: order, pages, includes, parts, soup of parameters."""
+"""What report consumers ask first, over resources in Postgres: order, pages, includes and parts."""
 
-import json
 from collections.abc import Iterator
-from contextlib import ExitStack
-from dataclasses import replace
-from datetime import UTC, datetime
 from typing import Any
 
 import httpx
 import psycopg
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from psycopg.types.json import Jsonb
 
 from pipeline.fhir.published import published
-from pipeline.ledger import Resource
 from pipeline.store.connections import libpq_url
-from pipeline.store.store import Store
-from pipeline.web import create_app, serving
-from pipeline.web.searchable import SEARCHABLE
 from tests.fhir_rest import checked, ids
-from tests.invented_outcomes import invented_outcome, save_as_flows
-from tests.unit.fhir_samples import body, built
+from tests.searched_site import fhir_client, studies_of_several_dates
 
 LOINC, SNOMED = "http://loinc.org", "http://snomed.info/sct"
 
 
 @pytest.fixture
 def client(database_url: str) -> Iterator[httpx.Client]:
-    """One study as the pipeline writes it, six invented ones, of which the last written is the oldest film."""
-    resources = built()
-    study = replace(
-        invented_outcome(9),
-        resources=resources,
-        diagnostic_report_id=body(resources, "DiagnosticReport")["id"],
-    )
-    dated = {
-        1: "2026-02-03",
-        2: "2026-02-03T08:00:00Z",
-        3: "2026-02-03T09:00:00+02:00",
-        4: None,
-        5: "2019-05-06",
-    }
-    with ExitStack() as stack:
-        store = stack.enter_context(Store(database_url))
-        save_as_flows(store, [study])
-        for number, effective in dated.items():
-            save_as_flows(store, [_dated(number, effective)])
-        app = create_app(
-            store, token="", audit=lambda _: None, clock=lambda: datetime.now(UTC), published=published()
-        )
-        url = stack.enter_context(serving(app))
-        yield stack.enter_context(httpx.Client(base_url=f"{url}fhir", timeout=30))
-
-
-def _dated(number: int, effective: str | None) -> Any:
-    """An invented report with another effective time, or none."""
-    outcome = invented_outcome(number)
-    changed = []
-    for one in outcome.resources:
-        content = dict(one.body)
-        if one.resource_type == "DiagnosticReport":
-            content.pop("effectiveDateTime")
-            content |= {"effectiveDateTime": effective} if effective else {}
-        changed.append(Resource(one.resource_type, one.resource_id, content))
-    return replace(outcome, resources=tuple(changed))
+    with fhir_client(database_url, studies_of_several_dates()) as opened:
+        yield opened
 
 
 def ask(client: httpx.Client, query: str) -> dict[str, Any]:
@@ -309,124 +263,3 @@ def test_history_since_and_counted(client: httpx.Client) -> None:
     ):
         bundle = ask(client, f"DiagnosticReport/report-1/_history{query}")
         assert (len(ids(bundle)), bundle["total"]) == (count, total), query
-
-
-VALUES = st.sampled_from(
-    [
-        *(
-            "",
-            " ",
-            ",",
-            "|",
-            ",,",
-            "a,",
-            "Patient/",
-            "patient-1",
-            "Patient/patient-2",
-            "report-1,report-2",
-            "TEST-7",
-        ),
-        *(
-            "urn:site:mrn|MRN-1",
-            "urn:site:mrn|",
-            "|ACC-1",
-            "partial",
-            "final",
-            "|partial",
-            "LP29684-5",
-            "19005-8",
-        ),
-        *(
-            "2026",
-            "ge2026-02-03",
-            "ne2019",
-            "ap2026",
-            "le9999-12-31",
-            "true",
-            "false",
-            "male",
-            "inv",
-            "DX",
-            "*",
-        ),
-        *(
-            "DiagnosticReport/report-1",
-            "-date",
-            "date",
-            "text",
-            "id",
-            "Provenance:target",
-            "0",
-            "1",
-            "x" * 300,
-        ),
-        *("DiagnosticReport:result", "\\", "\\,", "%", "'", "\u0000", "\u200b", "\u0301", "\u3000"),
-    ]
-)
-_KNOWN = sorted({name for names in SEARCHABLE.values() for name in names})
-NAMES = st.sampled_from(
-    [
-        *_KNOWN,
-        *(
-            f"{name}:{modifier}"
-            for name in ("identifier", "status", "patient")
-            for modifier in ("not", "missing", "exact")
-        ),
-        *("date:missing", "name:contains", "family:exact", "_id:not"),
-        *(
-            "_sort",
-            "_include",
-            "_revinclude",
-            "_elements",
-            "_total",
-            "_summary",
-            "_contained",
-            "_pretty",
-            "_format",
-        ),
-        *(
-            "patient.name",
-            "_has:Observation:patient:code",
-            "_filter",
-            "_text",
-            "_tag",
-            "nonsense",
-            "",
-            "Patient",
-        ),
-    ]
-)
-SOUP = st.lists(st.tuples(NAMES, VALUES), max_size=3)
-
-
-def _matches(client: httpx.Client, kind: str, soup: list[tuple[str, str]], lenient: bool) -> set[str] | None:
-    """Ids of the matches, None for a refusal."""
-    prefer = {"prefer": "handling=lenient"} if lenient else {}
-    answer = client.get(f"/{kind}", params=[*soup, ("_count", "200")], headers=prefer)
-    if answer.status_code in (400, 406):
-        assert json.loads(answer.text)["resourceType"] == "OperationOutcome"
-        return None
-    assert answer.status_code == 200, answer.text
-    entries = json.loads(answer.text).get("entry", [])
-    return {one["resource"]["id"] for one in entries if one["search"]["mode"] == "match"}
-
-
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(
-    kind=st.sampled_from(list(SEARCHABLE)),
-    soup=SOUP,
-    more=st.tuples(NAMES, VALUES),
-    lenient=st.booleans(),
-)
-def test_one_more_parameter_never_shows_more(
-    client: httpx.Client, kind: str, soup: list[tuple[str, str]], more: tuple[str, str], lenient: bool
-) -> None:
-    wide, narrow = _matches(client, kind, soup, lenient), _matches(client, kind, [*soup, more], lenient)
-    if narrow is None:
-        return
-    assert wide is not None, "what is refused is not healed by one more parameter"
-    assert narrow <= wide
-    if more[0] in SEARCHABLE[kind] and narrow == wide and wide:
-        shown = _matches(client, kind, [], lenient)
-        assert more[1].strip(" ,|\u3000\u0301"), "a blank filter is no filter"
-        assert shown is not None

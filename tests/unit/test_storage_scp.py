@@ -7,24 +7,20 @@ import socket
 import stat
 import subprocess
 import threading
-import time
 import urllib.request
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from pydicom.filereader import read_file_meta_info
 
 from pipeline.archive.content_digest import content_digest
-from pipeline.archive.dimse.association import Association
 from pipeline.archive.dimse.command import C_FIND_RQ, C_STORE_RQ, Command
 from pipeline.archive.dimse.committing import Arrival
 from pipeline.archive.dimse.pdu import (
     COMMAND,
     DATA_SET,
     LONGEST_PDU,
-    Associate,
     PresentationContext,
     data_pdus,
 )
@@ -39,30 +35,12 @@ from pipeline.dicom_writer import (
     uid_from,
 )
 from pipeline.errors import ConfigurationError, RetryLater, StopRun
-from pipeline.study import HeldInstance
 from tests.servers import LOOPBACK, Peer, orthanc, program, store, store_over_rest
+from tests.storage_scu import Ledger, associate, dataset_of, inbox_files, send, until
 from tests.synthetic import chest_pixels, radiograph_header, write_chest
 
 VERIFICATION = "1.2.840.10008.1.1"
 FIND = "1.2.840.10008.5.1.4.1.2.2.1"
-
-
-class Ledger:
-    """What ``record`` was told; raises what it is given to raise."""
-
-    def __init__(self) -> None:
-        self.rows: list[tuple[HeldInstance, str]] = []
-        self.addresses: set[str] = set()
-        self.failure: Exception | None = None
-
-    def record(self, arrivals: Sequence[Arrival]) -> None:
-        for one in arrivals:
-            assert one.instance.path.is_file()
-            assert content_digest(one.instance.path) == one.instance.sha256
-        if self.failure is not None:
-            raise self.failure
-        self.rows += [(one.instance, one.sender.calling) for one in arrivals]
-        self.addresses |= {one.sender.address for one in arrivals}
 
 
 @pytest.fixture
@@ -83,35 +61,6 @@ def film(tmp_path: Path) -> Path:
 
 def peer(scp: StorageScp) -> Peer:
     return Peer("LISTEN", scp.port)
-
-
-def associate(port: int, *contexts: PresentationContext, called: str = "LISTEN") -> Association:
-    proposal = Associate(
-        called, "TESTSCU", contexts or (PresentationContext(1, DX_IMAGE_STORAGE, (EXPLICIT_LITTLE,)),)
-    )
-    return Association.request((LOOPBACK, port), proposal, connect_timeout=5, stall_timeout=5)
-
-
-def dataset_of(film: Path) -> bytes:
-    """The bytes after the file meta group."""
-    content = film.read_bytes()
-    return content[144 + read_file_meta_info(film).FileMetaInformationGroupLength :]
-
-
-def send(scp: StorageScp, dataset: bytes, sop_instance_uid: str) -> int | None:
-    """C-STORE one data set; gives the status."""
-    with associate(scp.port) as association:
-        context = association.accepted(DX_IMAGE_STORAGE)
-        request = Command(C_STORE_RQ, 7, 0, DX_IMAGE_STORAGE, sop_instance_uid, has_data_set=True)
-        association.send(context, request, dataset)
-        message = association.receive()
-        assert message is not None
-        assert message.command.responded_to == 7
-        return message.command.status
-
-
-def inbox_files(tmp_path: Path) -> list[Path]:
-    return sorted(path for path in (tmp_path / "inbox").rglob("*") if path.is_file())
 
 
 @pytest.mark.parametrize("syntax", [EXPLICIT_LITTLE, JPEG_2000_LOSSLESS, JPEG_LS_LOSSLESS, RLE_LOSSLESS])
@@ -429,11 +378,3 @@ def test_many_senders_at_once(scp: StorageScp, ledger: Ledger, tmp_path: Path) -
         thread.join()
     assert sorted(held.sha256 for held, _ in ledger.rows) == sorted(map(content_digest, films))
     assert len(inbox_files(tmp_path)) == 12
-
-
-def until(true: Callable[[], bool], seconds: float = 10.0) -> None:
-    """Wait for a condition that another thread brings about."""
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)

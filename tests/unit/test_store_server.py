@@ -8,30 +8,26 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
-from pydicom._uid_dict import UID_dictionary
 
 from pipeline.archive.dimse import pdu
 from pipeline.archive.dimse.association import Association
 from pipeline.archive.dimse.caller import LONGEST_REQUEST, Sender
 from pipeline.archive.dimse.caller_places import CallerPlaces
 from pipeline.archive.dimse.command import C_ECHO_RQ, C_FIND_RQ, C_STORE_RQ, Command
-from pipeline.archive.dimse.information_model import STORAGE_CLASSES
-from pipeline.archive.dimse.negotiation import TRANSFER_SYNTAXES, VERIFICATION, VIDEO_SYNTAXES
+from pipeline.archive.dimse.negotiation import TRANSFER_SYNTAXES, VERIFICATION
 from pipeline.archive.dimse.pdu import (
     COMMAND,
     LONGEST_PDU,
-    MOST_CONTEXTS,
     Associate,
     PresentationContext,
     Rejection,
     data_pdus,
 )
-from pipeline.archive.dimse.proposals import get_proposals
 from pipeline.archive.dimse.receiving import SUCCESS
 from pipeline.archive.dimse.store_server import StoreServer
 from pipeline.archive.instance_file import DiskLimits, PartFile
@@ -40,6 +36,7 @@ from pipeline.dicom_writer import DX_IMAGE_STORAGE, EXPLICIT_LITTLE
 from pipeline.errors import RetryLater, StopRun
 from pipeline.images.codecs import supported
 from tests.servers import LOOPBACK, program
+from tests.storage_scu import until
 
 ROOT = Path(__file__).parents[2]
 HEARD_WITHIN = 8.0
@@ -353,54 +350,8 @@ def test_a_sender_that_is_not_listed_is_refused_and_told_of(tmp_path: Path) -> N
         assert running.hearing().refused == 1
 
 
-def until(true: Callable[[], bool], seconds: float = 10.0) -> None:
-    """Wait for a condition that another thread brings about."""
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
 def test_rejections_reach_their_peer(tmp_path: Path) -> None:
     request = Associate("OTHER", "SCU", (PresentationContext(1, VERIFICATION, (IMPLICIT_VR_LITTLE_ENDIAN,)),))
     with server(tmp_path) as running, socket.create_connection((LOOPBACK, running.port), timeout=5) as peer:
         peer.sendall(pdu.associate_rq(request))
         assert peer.recv(10, socket.MSG_WAITALL) == pdu.associate_rj(Rejection(1, 1, 7))
-
-
-def test_where_a_class_is_not_said_every_class_is_proposed_first() -> None:
-    """An archive that does not tell SOP Classes (dcmqrscp) has anything; each class fits into one context."""
-    report = "1.2.840.10008.5.1.4.1.1.88.59"
-    first, second = get_proposals([report, ""])
-    classes = [context.abstract_syntax for context in first[2:]]
-    assert len(first) <= MOST_CONTEXTS
-    assert len(set(classes)) == len(classes)
-    assert {report, DX_IMAGE_STORAGE, ENCAPSULATED_PDF, "1.2.840.10008.5.1.4.1.1.66.4"} <= set(classes)
-    assert all(context.transfer_syntaxes == TRANSFER_SYNTAXES for context in first[2:])
-    assert DX_IMAGE_STORAGE in {context.abstract_syntax for context in second}
-
-
-def test_where_every_class_is_said_each_is_proposed_as_it_may_be_stored() -> None:
-    first, second = get_proposals([DX_IMAGE_STORAGE])
-    assert [context.transfer_syntaxes for context in first[2:]] == [(one,) for one in TRANSFER_SYNTAXES]
-    assert {context.abstract_syntax for context in first[2:]} == {DX_IMAGE_STORAGE}
-    assert ENCAPSULATED_PDF in {context.abstract_syntax for context in second}
-
-
-def test_a_clip_may_be_stored_as_a_video() -> None:
-    """One that is (PS3.5 8.2.5 to 8.2.8) goes in no other syntax: an archive that is not asked for it sends nothing."""
-    first, _ = get_proposals(["1.2.840.10008.5.1.4.1.1.77.1.1.1"])
-    asked = [context.transfer_syntaxes for context in first[2:]]
-    assert asked == [(one,) for one in (*TRANSFER_SYNTAXES, *VIDEO_SYNTAXES)]
-    named = {uid for uid, (name, *_) in UID_dictionary.items() if "MPEG" in name or "HEVC" in name}
-    assert set(VIDEO_SYNTAXES) == named
-
-
-def test_the_classes_are_those_of_the_standard() -> None:
-    """By pydicom's dictionary, which is made from PS3.6."""
-    known = {
-        uid for uid, (name, kind, *_) in UID_dictionary.items() if kind == "SOP Class" and "Storage" in name
-    }
-    younger = {f"1.2.840.10008.5.1.4.1.1.66.{number}" for number in (7, 8)}  # label maps, height maps
-    assert set(STORAGE_CLASSES) <= known | younger
-    assert len(set(STORAGE_CLASSES)) == len(STORAGE_CLASSES) <= MOST_CONTEXTS - 2
