@@ -45,14 +45,14 @@ class DynUNet(nn.Module):
             raise ValueError
 
         def down(stage: int, before: int) -> nn.Module:
-            return _Block(before, filters[stage], kernels[stage], strides[stage], norm, act, residual)
+            return RectifiedBlock(before, filters[stage], kernels[stage], strides[stage], norm, act, residual)
 
         last = len(strides) - 1
         self.input_block = down(0, 1)
         self.downsamples = nn.ModuleList(down(stage, filters[stage - 1]) for stage in range(1, last))
         self.bottleneck = down(last, filters[last - 1])
         self.upsamples = nn.ModuleList(
-            _Up(filters[stage], filters[stage - 1], kernels[stage], ups[stage - 1], norm, act, bias)
+            UpBlock(filters[stage], filters[stage - 1], kernels[stage], ups[stage - 1], norm, act, bias)
             for stage in range(last, 0, -1)
         )
         self.output_block = nn.Sequential()
@@ -71,7 +71,7 @@ class DynUNet(nn.Module):
         return (self.output_block(values),)
 
 
-class _Block(nn.Module):
+class RectifiedBlock(nn.Module):
     """Two convolutions, each normalised and rectified; with ``residual`` and a shortcut where sizes change."""
 
     def __init__(
@@ -94,14 +94,25 @@ class _Block(nn.Module):
         return rectified
 
 
-class _Up(nn.Module):
+class UpBlock(nn.Module):
+    """Larger by ``up``, joined with what was kept of that size, and a block of both."""
+
     def __init__(
-        self, before: int, after: int, kernel: Triple, up: Triple, norm: Layer, act: Layer, bias: bool
+        self,
+        before: int,
+        after: int,
+        kernel: Triple,
+        up: Triple,
+        norm: Layer,
+        act: Layer,
+        bias: bool,
+        *,
+        residual: bool = False,
     ) -> None:
         super().__init__()
         self.transp_conv = nn.Sequential()
         self.transp_conv.add_module("conv", nn.ConvTranspose3d(before, after, up, up, bias=bias))
-        self.conv_block = _Block(2 * after, after, kernel, (1, 1, 1), norm, act, residual=False)
+        self.conv_block = RectifiedBlock(2 * after, after, kernel, (1, 1, 1), norm, act, residual)
 
     def forward(self, values: Tensor, skip: Tensor) -> Tensor:
         found: Tensor = self.conv_block(torch.cat((self.transp_conv(values), skip), 1))

@@ -1,8 +1,8 @@
 """Networks of MONAI, built from the plain values of a bundle, with its names of parameters.
 
 UNet (monai.networks.nets.UNet: convolutions with strides and residual units, Kerfoot et al., STACOM 2018) and SegResNet
-(Myronenko, BrainLes 2018) of MONAI 1.6, three dimensions, one channel in; DynUNet has its own file. Nothing that a
-bundle names is imported.
+(Myronenko, BrainLes 2018) of MONAI 1.6, three dimensions, one channel in; DynUNet and SwinUNETR have files of their
+own. Nothing that a bundle names is imported.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from models.networks.dyn_unet import DYN_UNET, DynUNet, without_repeats
 from models.networks.monai_layers import Layer, act_of, norm_of, number, odd, unread
+from models.networks.swin_unetr import SWIN_UNETR, SwinUNETR, without_places
 
 UNET, SEG_RES_NET = "UNet", "SegResNet"
 
@@ -41,7 +42,8 @@ def network_of_bundle(told: MonaiNetwork) -> nn.Module:
 
 def named_once_in_bundle(told: MonaiNetwork, weights: Mapping[str, Any]) -> dict[str, Any]:
     """``weights`` as the bundle stores them, each under one name."""
-    return without_repeats(weights) if told.kind == DYN_UNET else dict(weights)
+    once = {DYN_UNET: without_repeats, SWIN_UNETR: without_places}.get(told.kind, dict)
+    return once(weights)
 
 
 class _UNet(nn.Module):
@@ -227,7 +229,7 @@ def _bare(before: int, after: int, *, kernel: int = 3, stride: int = 1, bias: bo
 
 
 _KINDS: Mapping[str, Callable[[int, dict[str, Any]], nn.Module]] = {
-    UNET: _UNet, SEG_RES_NET: _SegResNet, DYN_UNET: DynUNet,
+    UNET: _UNet, SEG_RES_NET: _SegResNet, DYN_UNET: DynUNet, SWIN_UNETR: SwinUNETR,
 }  # fmt: skip
 KNOWN = tuple(_KINDS)
 """The networks that a bundle may name."""

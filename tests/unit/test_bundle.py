@@ -20,6 +20,7 @@ from models.family import Request, Task
 from models.model_choice import ModelChoice
 from pipeline.errors import ConfigurationError, StopRun
 from pipeline.study import ImageSet, InstanceRef, StudyVolume
+from tests.engines import ENGINES
 
 GOLDEN = Path(__file__).with_name("golden") / "monai.npz"
 METADATA = {
@@ -70,7 +71,7 @@ def test_labels_are_those_of_monai(name: str, golden: Mapping[str, npt.NDArray[A
     affine[:3, :3] = affine[:3, 2::-1]
     volume = StudyVolume(values, affine, ((InstanceRef("1", "2", "3"), 0),) * len(values), "CT")
     choice = ModelChoice("nnunet", weights=folder, accept_use_limits=True, threads=1)
-    with open_family(show("nnunet"), choice, tmp_path / "graphs") as family:
+    with open_family(show("nnunet"), choice, ENGINES) as family:
         (features,) = family.encode([ImageSet("1", (), chest=False, volume=volume)])
         labels = features.arrays["labels"]
         (answer,) = family.answer([features], [Request(Task.SEGMENT)])

@@ -18,6 +18,7 @@ from typing import Any
 from models.families.segmenting.plans import Spacing, Triple, read_json
 from models.networks.monai_layers import unread
 from models.networks.monai_nets import KNOWN, MonaiNetwork, network_of_bundle
+from models.networks.swin_unetr import MULTIPLE, SWIN_UNETR
 
 CONFIGURATION, METADATA = Path("configs", "inference.json"), Path("configs", "metadata.json")
 BUNDLE_WEIGHTS, BUNDLE_CHECKPOINT = Path("models", "model.safetensors"), Path("models", "model.pt")
@@ -94,6 +95,8 @@ def _plan(configuration: Mapping[str, Any], metadata: Mapping[str, Any]) -> Bund
     orientation, steps, spacing = _preparation(_transforms(part("preprocessing")))
     softmax, nearest = _finish(_transforms(part("postprocessing")))
     patch, overlap, sigma = _windows(part("inferer"))
+    if kind == SWIN_UNETR and any(side % MULTIPLE for side in patch):
+        raise unread(f"the sides of its windows are no multiples of {MULTIPLE}")
     network = MonaiNetwork(kind, outputs, {key: one for key, one in told.items() if not key.startswith("_")})
     return BundlePlan(
         network, modality, names, orientation, steps, spacing, patch, overlap, sigma, softmax, nearest

@@ -124,10 +124,10 @@ def configuration(network, values, first, windows, back, softmax, orientation="R
     }
 
 
-def run(config, image, affine, seed):
+def run(config, image, affine, seed, filled=lambda network: network):
     torch.manual_seed(seed)
     parser = ConfigParser({key: value for key, value in config.items() if key not in ("imports", "device")})
-    network = parser.get_parsed_content("network_def").eval()
+    network = filled(parser.get_parsed_content("network_def").eval())
     for name, value in network.named_buffers():
         if name.endswith("running_mean"):
             value.normal_(0, 0.1)
@@ -163,4 +163,5 @@ def main():
     np.savez_compressed(sys.argv[1], **out)
 
 
-main()
+if __name__ == "__main__":
+    main()
