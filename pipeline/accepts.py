@@ -113,8 +113,9 @@ class Accepts:
     which it cannot be computed is refused; None: where it can be it is shown from 0 to 10, else as MR is; ``whole``
     gives the values of every plane beside the pictures. Of pictures: at most ``most`` of a study are shown; of clips
     and videos ``rate`` frames a second, where it is not 0 and the header tells the time of frames, else evenly chosen
-    ones; of a slide all of it small and tiles with tissue of the level whose pixels lie most nearly ``microns``
-    micrometres apart (0: 1).
+    ones; with a ``least`` above one as many as that makes, at least ``least``, spread from the first to the last, and
+    ``least`` where no time is told; of a slide all of it small and tiles with tissue of the level whose pixels lie most
+    nearly ``microns`` micrometres apart (0: 1).
     """
 
     kind: Kind
@@ -142,6 +143,7 @@ class Accepts:
         )
         how = "".join(f", {' or '.join(said)}" for said in (self.planes, self.views) if said)
         often = f", {self.rate:g} a second" if self.rate else ""
+        often += f" but at least {self.least}" if self.rate and self.least > 1 else ""
         often += f", {self.microns:g} micrometres a pixel" if self.microns else ""
         uptake = f", SUV {self.suv[0]:g} to {self.suv[1]:g}" if self.suv else ""
         return f"{self.kind}{among}{parts}{how}{uptake}{often}, at most {self.most}"

@@ -326,7 +326,8 @@ class StudyImage:
     can be named. ``spacing_mm`` is (row, column) spacing of the image as shown or None. ``view`` is one of "PA", "AP",
     "LL", "RL" or "" when unknown; ``frame`` counts from 0. ``burned_in`` says that the header tells of identifying text
     in the pixels (PS3.3 C.7.6.1.1.8). ``caption`` says to people what it is. ``smaller`` are the pixels at the sizes of
-    further models that share the study, each made of the stored film.
+    further models that share the study, each made of the stored film. ``seconds`` is when a frame of a clip was taken,
+    from its first, where the model reads so many a second and the header tells; else None.
     """
 
     ref: InstanceRef
@@ -343,6 +344,7 @@ class StudyImage:
     burned_in: bool = False
     caption: str = ""
     smaller: "tuple[NDArray[np.float32], ...]" = ()
+    seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)

@@ -139,6 +139,7 @@ TINY: Mapping[str, Making] = {
     "nv-reason-cxr": Making(_write_qwen("qwen2.5-vl"), _open_qwen),
     "unirg-cxr": Making(_write_qwen("qwen3-vl"), _open_qwen),
     "qwen3-vl": Making(_write_qwen("qwen3-vl"), _open_qwen),
+    "qwen3-vl-media": Making(_write_qwen("qwen3-vl"), _open_qwen),
     "biomedclip": Making(lambda folder: write_clip(folder, clip_weights()), _open_clip),
 }
 """By catalogue id."""

@@ -31,7 +31,7 @@ from pipeline.images.limits import ImageLimits
 from pipeline.images.orientation import presented
 from pipeline.images.prepare import StudyHeaders, study_remarks
 from pipeline.images.rejection import rejected
-from pipeline.images.sampling import by_time, evenly
+from pipeline.images.sampling import by_rate, by_time, evenly
 from pipeline.images.scale import pixel_aspect, resized, spacing_mm, working_size
 from pipeline.images.video import is_video, video_frames
 from pipeline.study import FetchedStudy, ImageSet, LeftOut, LeftOutReason, Remark, StudyImage, Turn
@@ -169,10 +169,14 @@ def _shown(
     declared = declared_pixels(header, STILL_LIMITS)
     times = frame_times(header.dataset, declared.frames) if accepted.rate else None
     sets = frame_sets(header.dataset, declared.frames)
-    chosen, shown, of = chosen_frames(sets, declared.frames, room)
+    spread = accepted.rate and accepted.least > 1
+    most = room if times or not spread else min(accepted.least, room)
+    chosen, shown, of = chosen_frames(sets, declared.frames, most)
     if times:
-        chosen, of = by_time(times, accepted.rate, room), 0
+        chosen, of = _timed(times, accepted, room), 0
     pictures, empty = _of_frames(header, declared, chosen, longest_side, sets)
+    if times:
+        pictures = [replace(one, seconds=times[one.frame]) for one in pictures]
     what, told = in_words(header.dataset), []
     if shown < of:
         told.append(
@@ -201,16 +205,24 @@ def _shown(
     return pictures, told
 
 
+def _timed(times: Sequence[float], accepted: Accepts, room: int) -> tuple[int, ...]:
+    """Which of the frames at ``times`` (seconds) are shown, at most ``room``."""
+    if accepted.least > 1:
+        return by_rate(times, accepted.rate, min(accepted.least, room), room)
+    return by_time(times, accepted.rate, room)
+
+
 def _of_video(
     header: Header, accepted: Accepts, room: int, longest_side: int
 ) -> tuple[list[StudyImage], list[Remark]]:
     """The same of a video; also a remark where it has fewer frames than its header declares, or some are damaged."""
     aspect, asked = pixel_aspect(header.dataset), 0
+    times: Sequence[float] = ()
 
     def choose(seconds: Sequence[float]) -> Sequence[int]:
-        nonlocal asked
-        chosen = by_time(seconds, accepted.rate, room) if accepted.rate else evenly(len(seconds), room)
-        asked = len(chosen)
+        nonlocal asked, times
+        chosen = _timed(seconds, accepted, room) if accepted.rate else evenly(len(seconds), room)
+        asked, times = len(chosen), seconds
         return chosen
 
     def small(frame: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
@@ -221,6 +233,8 @@ def _of_video(
         _image(header, (number, video.held), pixels, sides, Turn(), "YBR_PARTIAL_420")
         for number, pixels, sides in video.pictures
     ]
+    if accepted.rate:
+        images = [replace(one, seconds=times[one.frame] - times[0]) for one in images]
     what = in_words(header.dataset)
     told = [Remark("frames-shown", f"{len(images)} of {video.held} frames of {what} were shown")]
     declared = integer(header.dataset, "NumberOfFrames") or 0

@@ -3,6 +3,8 @@
 from bisect import bisect_right
 from collections.abc import Sequence
 
+import numpy as np
+
 
 def evenly(count: int, most: int) -> tuple[int, ...]:
     """At most ``most`` of ``count`` places, ascending: the first and the last too where ``most`` is above one."""
@@ -41,3 +43,16 @@ def by_time(times: Sequence[float], rate: float, most: int) -> tuple[int, ...]:
         return evenly(count, most)
     middles = (times[0] + (place + 0.5) / rate for place in range(shown))
     return tuple(sorted({max(0, bisect_right(times, middle + step * 1e-6) - 1) for middle in middles}))
+
+
+def by_rate(times: Sequence[float], rate: float, least: int, most: int) -> tuple[int, ...]:
+    """As many frames as ``rate`` a second makes, ``least`` to ``most``, spread evenly from the first to the last.
+
+    Of frames at ``times`` (seconds, ascending). As Qwen3-VL samples a video (transformers 5.23,
+    ``Qwen3VLVideoProcessor.sample_frames``).
+    """
+    count = len(times)
+    step = (times[-1] - times[0]) / (count - 1) if count > 1 else 0.0
+    wanted = int((times[-1] - times[0] + step) * rate + 1e-6)  # a whole number may come out a little smaller
+    shown = min(max(wanted, least), most, count)
+    return tuple(int(place) for place in np.linspace(0, count - 1, shown).round())

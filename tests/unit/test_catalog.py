@@ -100,6 +100,7 @@ SYSTEMS = [
     "nv-reason-cxr",
     "unirg-cxr",
     "qwen3-vl",
+    "qwen3-vl-media",
     "biomedclip",
     "wingpt2-7b",
     "wingpt2-14b",
@@ -145,6 +146,7 @@ SYSTEMS = [
 CONCLUDES = {
     "report": [
         "firstread-mini", "medrega", "lingshu-7b", "lingshu-32b", "lingshu-i-8b", "openai-endpoint", "qwen3-vl",
+        "qwen3-vl-media",
         "unirg-cxr",
     ],
     "own-summary": ["medgemma-4b-it", "medgemma-27b-it", "medgemma-1.5-4b-it", "chexone", "chexagent-2"],

@@ -45,6 +45,8 @@ EXPECTED = {
     ("unirg-cxr", "findings"): {"indication"},
     ("qwen3-vl", "report"): {"indication", "technique"},
     ("qwen3-vl", "findings"): {"indication", "technique"},
+    ("qwen3-vl-media", "report"): {"indication", "technique"},
+    ("qwen3-vl-media", "findings"): {"indication", "technique"},
     ("cxrreportgen", "grounded_report"): {"indication", "technique", "comparison", "prior_report"},
     ("openai-endpoint", "report"): {"indication"},
     ("openai-endpoint", "findings"): {"indication"},

@@ -202,6 +202,30 @@ def test_frames_by_time_are_those_of_the_header(
     assert [image.frame for image in shown.images] == frames
 
 
+@pytest.mark.parametrize(
+    ("header", "step", "frames"),
+    [
+        (
+            {"FrameTime": 100},
+            0.1,
+            [0, 6, 11, 17, 23, 29, 34, 40],
+        ),  # 41 frames in 4.1 s: linspace(0, 40, 8), rounded
+        ({"FrameTime": 10}, 0.01, [0, 13, 27, 40]),  # at least four
+        ({"CineRate": 1}, 1.0, [0, 4, 9, 13, 18, 22, 27, 31, 36, 40]),  # at most ten
+        ({}, None, [0, 13, 27, 40]),  # nothing tells when
+    ],
+)
+def test_frames_at_a_rate_are_spread_and_have_their_times(
+    header: dict[str, object], step: float | None, frames: list[int], tmp_path: Path
+) -> None:
+    """Of its first row ``Qwen3VLVideoProcessor.sample_frames`` (transformers 5.23) gives the same numbers."""
+    path = timed(clip(tmp_path / "clip.dcm", "3.1", 41), **header)
+    shown = prepared([path], (Accepts(Kind.CINE, least=4, most=10, rate=2),))
+    assert [image.frame for image in shown.images] == frames
+    told = [None if step is None else pytest.approx(frame * step) for frame in frames]
+    assert [image.seconds for image in shown.images] == told
+
+
 def test_clips_of_one_study_share_what_the_model_reads(tmp_path: Path) -> None:
     clips = [clip(tmp_path / f"{k}.dcm", "3.1", 9, number=k) for k in (1, 2, 3)]
     shown = prepared([*clips, clip(tmp_path / "4.dcm", "3.1", 1, number=4)], (Accepts(Kind.CINE, most=5),))

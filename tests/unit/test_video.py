@@ -129,6 +129,9 @@ def test_frames_are_found_by_their_time(form: str, tmp_path: Path) -> None:
     assert not any(one.code == "frames-missing" for one in image_set.remarks)
     evenly = shown(path, Accepts(Kind.VIDEO, most=5))
     assert numbers_seen(evenly.images) == [image.frame for image in evenly.images] == [0, 12, 24, 37, 49]
+    spread = shown(path, Accepts(Kind.VIDEO, least=4, most=8, rate=2)).images
+    assert numbers_seen(spread) == [image.frame for image in spread] == [0, 16, 33, 49]
+    assert [image.seconds for image in spread] == pytest.approx([0.0, 0.64, 1.32, 1.96])
 
 
 COEFFICIENTS = {"601": (0.299, 0.114), "709": (0.2126, 0.0722)}

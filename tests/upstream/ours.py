@@ -31,6 +31,7 @@ from tests.tiny_qwen import write_qwen
 from tests.tiny_text import build_tokenizer
 from tests.tiny_uni_med import write_uni_med
 from tests.unit.test_proving import GEMMA, QWEN
+from tests.upstream.ours_clips import clips_side
 from tests.upstream.ours_tiled import TILED
 from tests.upstream.sides import SEEN, Made, Side, films, write_older_tokenizer
 
@@ -222,6 +223,8 @@ SIDES: Mapping[str, Side] = {
     "umit": _qwen("umit"),
     "chexone": _qwen("chexone"),
     "lingshu": _qwen("lingshu"),
+    "qwen3-vl": clips_side(capped=False),
+    "qwen3-vl-capped": clips_side(capped=True),
     "medgemma": _medgemma(),
     "llava-med": _llava_med(),
     "medrega": _medrega(),

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 VISION = ("torchvision==0.28.0",)
-"""Without its compiled operators: only its transforms of PIL images are used."""
+"""Without its compiled operators: only its transforms are used."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +27,8 @@ SYSTEMS = (
            "YBZh/CheXOne", "bed20f6a75b2a5dd84cac0b03e7c937f0a2b601a"),
     System("lingshu", ("transformers==4.51.3", "numpy<2.5", "pillow"), (),
            "alibaba-damo-academy/MedEvalKit", "9b12e3b34232a8779cc1275417bf4f72f03d28e0"),
+    System("qwen3-vl", ("transformers==4.57.1", "numpy<2.5", "pillow"), VISION),
+    System("qwen3-vl-capped", ("transformers==5.23.0", "numpy<2.5", "pillow"), VISION),
     System("medgemma", ("transformers==4.51.3", "numpy<2.5", "pillow")),
     System("llava-med", ("transformers==4.36.2", "numpy<2.5", "pillow", "sentencepiece", "protobuf", "einops"), VISION,
            "microsoft/LLaVA-Med", "d406e3fc7c3d1e4c797a7676de18cbfd070b6d2c"),

@@ -31,6 +31,7 @@ DIALECTS: Mapping[str, str] = {
     "nv-reason-cxr": "models.families.native.nv_reason:NvReasonWords",
     "unirg-cxr": "models.families.native.qwen3_words:UniRgWords",
     "qwen3-vl": "models.families.native.qwen3_words:Qwen3Words",
+    "qwen3-vl-media": "models.families.native.qwen3_words:Qwen3Words",
 }
 """Module and class of the dialect of each catalogue id that a server can speak."""
 

@@ -7,11 +7,11 @@ named as the task, and one is held in memory at a time.
 
 import gc
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from threading import Lock
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +19,15 @@ from numpy.typing import NDArray
 from models.catalog import CatalogEntry
 from models.families.native.chat import ChatFamily, grey_picture, picture_of, seen_image
 from models.families.native.dialect import IMAGE_MARK, Dialect, ParsedAnswer
-from models.families.native.networks import ChatNetwork
+from models.families.native.networks import ChatNetwork, token_id
+from models.families.native.qwen3_clips import (
+    ClipRule,
+    clip_patches,
+    pair_text,
+    pair_times,
+    read_clip_rule,
+    shown_together,
+)
 from models.families.native.qwen3_tower import DEEP, qwen3_tower, shape_of_qwen3
 from models.families.native.qwen_dialects import find_dialect, limit_to_words
 from models.families.native.qwen_loading import (
@@ -27,17 +35,20 @@ from models.families.native.qwen_loading import (
     CONFIG_FILE,
     IMAGE_TOKEN,
     MIXTURES,
+    VIDEO_TOKEN,
     VISION_END,
     VISION_START,
     load_checkpoint,
     weight_digests,
 )
+from models.families.native.qwen_seen import SeenTokens, give_features
 from models.families.native.qwen_tower import MERGE, GridInputs, qwen_tower, see_images, shape_of_tower
 from models.families.native.qwen_words import LingshuWords
 from models.families.towers import Tower
 from models.family import Answer, Features, Request, Task
 from models.model_choice import ModelChoice
-from pipeline.errors import ConfigurationError
+from pipeline.accepts import Kind
+from pipeline.errors import ConfigurationError, SkipStudy
 from pipeline.study import ImageSet, StudyImage
 
 QWEN3 = ("qwen3_vl", *MIXTURES)
@@ -47,23 +58,21 @@ BOUND_PIXELS = 1 << 20
 the square of the patches (Qwen2.5-VL's windows on ONNX Runtime: 4 bytes x heads x patches x patches)."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Seen:
-    """What of the images of one prompt goes to the language model.
+class _Piece(NamedTuple):
+    """One image of the tower: a picture, or a pair of frames at ``time`` (seconds), of the ``unit``-th shown."""
 
-    ``features`` [tokens, width], ``grids`` [images, 3] (1, rows, columns) and, of Qwen3-VL, ``deep`` [tokens, layers,
-    width] for its first layers.
-    """
-
-    features: NDArray[np.float32]
-    grids: NDArray[np.int64]
-    deep: NDArray[np.float32] | None = None
+    patches: NDArray[np.float32]
+    grid: NDArray[np.int64]
+    unit: int
+    time: float | None = None
 
 
 class QwenFamily(ChatFamily):
     """See ``models.family.Family``. Features: ``features`` [tokens, width] and ``grids`` [images, 3].
 
-    Those of Qwen3-VL have ``deep`` [tokens, layers, width] too.
+    Those of Qwen3-VL have ``deep`` [tokens, layers, width] too. Of a study with a clip each pair of its frames is an
+    image there, and beside them stand ``times`` [images], the second of a pair, NaN of a picture, ``unit`` [images],
+    which picture or clip each is of, and ``leads``, which of the images that were shown begin one.
     """
 
     _shape: GridInputs
@@ -74,6 +83,11 @@ class QwenFamily(ChatFamily):
         """As ``ChatFamily``; images are kept to ``BOUND_PIXELS`` where more would not fit."""
         super().__init__(entry, loaded, dialect, cache, **options)
         linear = self.runner == "torch" and loaded.network.device.type != "cpu"
+        self._bound = 0 if linear else BOUND_PIXELS
+        self._clips: ClipRule | None = None
+        if any(one.kind in (Kind.CINE, Kind.VIDEO) for one in entry.accepts):
+            token_id(loaded.tokenizer, VIDEO_TOKEN, loaded.network.config.video_token_id)
+            self._clips = read_clip_rule(loaded.folder, self.patch)
         size = loaded.processor.size
         if not linear and size["longest_edge"] > BOUND_PIXELS:
             least = min(size["shortest_edge"], BOUND_PIXELS)
@@ -86,25 +100,58 @@ class QwenFamily(ChatFamily):
 
     def prepare(self, study: ImageSet) -> NDArray[np.float32]:
         """The patches [n, values] of all images of the study, one after the other. Raises SkipStudy."""
-        return np.concatenate([patches for patches, _ in map(self._patches, self._choose(study))])
+        return np.concatenate([piece.patches for piece in self._pieces(self._choose(study))])
 
     def encode(self, studies: Sequence[ImageSet]) -> list[Features]:
         """See ``models.family.Family``."""
         chosen = [self._choose(study) for study in studies]
-        prepared = [self._patches(image) for images in chosen for image in images]
-        if not prepared:
+        prepared = [self._pieces(images) for images in chosen]
+        flat = [piece for pieces in prepared for piece in pieces]
+        if not flat:
             return []
-        grids = [(int(grid[1]), int(grid[2])) for _, grid in prepared]
-        seen = see_images(self._encoder, [patches for patches, _ in prepared], grids, self._shape)
+        grids = [(int(piece.grid[1]), int(piece.grid[2])) for piece in flat]
+        seen = see_images(self._encoder, [piece.patches for piece in flat], grids, self._shape)
         encoded, start = [], 0
-        for images in chosen:
-            part = slice(start, start + len(images))
+        for images, pieces in zip(chosen, prepared, strict=True):
+            part = slice(start, start + len(pieces))
             arrays = {name: np.concatenate([one[name] for one in seen[part]]) for name in seen[start]}
-            arrays["grids"] = np.stack([grid for _, grid in prepared[part]])
+            arrays["grids"] = np.stack([piece.grid for piece in pieces])
             arrays["modality"] = np.array([image.modality for image in images])
+            if any(piece.time is not None for piece in pieces):
+                arrays["times"] = np.array([piece.time for piece in pieces], np.float64)
+                arrays["unit"] = np.array([piece.unit for piece in pieces])
+                arrays["leads"] = np.array(
+                    [no == 0 for unit in self._units(images) for no in range(len(unit))]
+                )
             encoded.append(Features(tuple(seen_image(image) for image in images), arrays))
             start = part.stop
         return encoded
+
+    def _choose(self, study: ImageSet) -> list[StudyImage]:
+        """As ``ChatFamily``; a clip counts as one image."""
+        units = self._units(study.images)
+        if len(units) == len(study.images):
+            return super()._choose(study)
+        most = min(self._dialect.most_images, self._entry.images or 1)
+        return [image for unit in units[:most] for image in unit]
+
+    def _units(self, images: Sequence[StudyImage]) -> list[tuple[StudyImage, ...]]:
+        return [(image,) for image in images] if self._clips is None else shown_together(images)
+
+    def _pieces(self, images: Sequence[StudyImage]) -> list[_Piece]:
+        pieces = []
+        for number, unit in enumerate(self._units(images)):
+            if self._clips is None or len(unit) == 1:
+                pieces.append(_Piece(*self._patches(unit[0]), number))
+                continue
+            frames = np.stack([np.asarray(picture_of(image)) for image in unit])
+            try:
+                made = list(clip_patches(frames, self._clips, self._bound))
+            except ValueError as error:
+                raise SkipStudy("clip-shape", str(error)) from None
+            times = pair_times([image.seconds or 0.0 for image in unit])
+            pieces += [_Piece(*one, number, time) for one, time in zip(made, times, strict=True)]
+        return pieces
 
     @property
     def patch(self) -> int:
@@ -132,44 +179,33 @@ class QwenFamily(ChatFamily):
         count = text.count(IMAGE_MARK)
         if not count:
             return text, None
-        grids = features.arrays["grids"][:count]
+        arrays = features.arrays
+        unit = arrays.get("unit", np.arange(len(arrays["grids"])))
+        grids = arrays["grids"][unit < count]
+        times = arrays.get("times", np.full(len(unit), np.nan))[unit < count]
         tokens = grids.prod(axis=1) // MERGE**2
         pieces = text.split(IMAGE_MARK)
-        for place, number in enumerate(tokens.tolist()):
-            pieces[place] += f"{VISION_START}{IMAGE_TOKEN * number}{VISION_END}"
+        for place, time, number in zip(unit.tolist(), times.tolist(), tokens.tolist(), strict=False):
+            still = f"{VISION_START}{IMAGE_TOKEN * number}{VISION_END}"
+            pieces[place] += still if np.isnan(time) else pair_text(time, number)
         held = slice(0, int(tokens.sum()))
-        deep = features.arrays.get(DEEP)
-        return "".join(pieces), _Seen(
-            features.arrays["features"][held], grids, None if deep is None else deep[held]
+        deep = arrays.get(DEEP)
+        return "".join(pieces), SeenTokens(
+            arrays["features"][held], grids, ~np.isnan(times), None if deep is None else deep[held]
         )
 
+    def _worded(self, features: Features, request: Request, modality: str, found: Any) -> str:
+        images = features.images
+        if "leads" in features.arrays:
+            images = tuple(one for one, leads in zip(images, features.arrays["leads"], strict=True) if leads)
+        return self._dialect.word(request, images, modality)
+
     def _give(self, seen: Sequence[Any], ids: Any) -> dict[str, Any]:
-        import torch
-        from transformers.modeling_outputs import BaseModelOutputWithPooling
-        from transformers.models.qwen3_vl.modeling_qwen3_vl import BaseModelOutputWithDeepstackFeatures
-
-        if not seen:
-            return {}
-        network = self._loaded.network
-
-        def given(values: NDArray[np.float32]) -> Any:
-            return torch.from_numpy(np.ascontiguousarray(values)).to(network.device, network.dtype)
-
-        pooled: Any = [given(np.concatenate([one.features for one in seen]))]
-        output: Any = BaseModelOutputWithPooling(pooler_output=pooled)
-        deep = [one.deep for one in seen if one.deep is not None]
-        if deep:
-            layers: Any = [[given(layer)] for layer in np.concatenate(deep).transpose(1, 0, 2)]
-            output = BaseModelOutputWithDeepstackFeatures(pooler_output=pooled, deepstack_features=layers)
-        return {
-            "mm_encoder_outputs": {"image": output},
-            "image_grid_thw": torch.from_numpy(np.concatenate([one.grids for one in seen])).to(
-                network.device
-            ),
-            "mm_token_type_ids": (ids == self._loaded.image_token).int(),
-        }
+        return give_features(self._loaded.network, seen, ids) if seen else {}
 
     def _read(self, text: str, request: Request, features: Features) -> ParsedAnswer:
+        if request.task is Task.DETECT and not np.isnan(features.arrays.get("times", np.array([np.nan]))[0]):
+            return ParsedAnswer(text.strip())  # a box of a clip names no frame
         if isinstance(self._dialect, LingshuWords) and features.images:
             side = self._loaded.network.config.vision_config.patch_size
             sizes = [(int(rows) * side, int(columns) * side) for _, rows, columns in features.arrays["grids"]]

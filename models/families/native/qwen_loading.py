@@ -21,7 +21,8 @@ from pipeline.errors import ConfigurationError, StopRun
 
 MIXTURES = {"qwen3_vl_moe": "Qwen3VLMoeForConditionalGeneration"}
 """Kinds whose language model is a mixture of experts, and their class: the tower is that of the dense kind."""
-IMAGE_TOKEN, VISION_START, VISION_END = "<|image_pad|>", "<|vision_start|>", "<|vision_end|>"
+IMAGE_TOKEN, VIDEO_TOKEN = "<|image_pad|>", "<|video_pad|>"
+VISION_START, VISION_END = "<|vision_start|>", "<|vision_end|>"
 MOST_PIXELS = {"umit.toml": 602_112, "chexone.toml": 262_144}
 """Pixels an image is shrunk to at most, as the authors trained: 768 tokens (UMIT), 512 x 512 (CheXOne)."""
 FEWEST_PIXELS = {"chexone.toml": 256 * 28 * 28}
