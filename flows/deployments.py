@@ -24,6 +24,7 @@ from prefect.states import Cancelled, Completed, Failed
 from pydantic import Field
 
 from flows import sweep as plain
+from flows.environment.outliving import whole
 from flows.environment.recorder import RECORDER
 from flows.environment.stopping import watch_again
 from flows.lost_runs import note_and_mend
@@ -194,9 +195,12 @@ async def _recorded(run: Awaitable[Tally], config: str) -> State[Tally]:
     """
     watch_again()
     RECORDER.set(InPrefect())
-    ended = _ENDED.get() or _Ended()
+    asked = _ENDED.get()
+    ended = asked or _Ended()
     try:
         ended.told = tally = await run
+        if asked is None:  # a worker's run: nobody else adds what processes of it had done that died
+            tally = whole(tally)
     except FirstreadError as error:
         ended.told = error
         if error.code != "paused":

@@ -1,9 +1,10 @@
 """A command's work is done in a process that the command outlives: a model's fault costs no run (decision 51).
 
-``firstread run`` and ``firstread work`` are two processes. This one forks before it has imported what drafts, or has
-any thread, and then holds nothing but its child, which does everything. A child that native code ends (or the system,
-for want of memory) is followed by another one: the ledger knows over which studies it died, they are tried alone, and
-what kills again and again rests as ``process-died`` (decision 27). Signals are the child's to answer.
+``firstread run``, ``firstread work`` and a flow run that a worker starts are two processes. This one forks before it
+has imported what drafts, or has any thread, and then holds nothing but its child, which does everything. A child that
+native code ends (or the system, for want of memory) is followed by another one: the ledger knows over which studies it
+died, they are tried alone, and what kills again and again rests as ``process-died`` (decision 27). Signals are the
+child's to answer.
 
 What a child was storing as it died is stored or not: the one that follows asks the ledger (``learn``), and counts it.
 """
@@ -164,8 +165,10 @@ def whole(tally: Tally) -> Tally:
     )
 
 
-def outlive() -> None:
+def outlive(*, ends_alike: bool = False) -> None:
     """Fork. The child returns from here and does the work; the process that called ends with the child's exit code.
+
+    Where it was told to stop and a signal has ended the child, the code is 3; with ``ends_alike`` it ends by it too.
 
     Call it before any thread is started. Where no process can be had the caller does the work itself. SIGINT and
     SIGTERM are handed on; a child that one of them, or anything but a fault, has ended is not followed by another.
@@ -201,9 +204,9 @@ def outlive() -> None:
         if not os.WIFSIGNALED(status):
             os._exit(os.waitstatus_to_exitcode(status))
         number = os.WTERMSIG(status)
-        if stopped:
+        if stopped and not ends_alike:
             os._exit(STOPPED)
-        if number not in _FAULTS:
+        if stopped or number not in _FAULTS:
             _end_by(number)
         now = time.monotonic()
         deaths = [*(one for one in deaths if now - one < WITHIN_SECONDS), now]
@@ -240,7 +243,8 @@ def _end_with_parent(life: int) -> None:
 def _end_by(number: int) -> None:
     """End as the child did."""
     signal.pthread_sigmask(signal.SIG_UNBLOCK, signal.valid_signals())
-    signal.signal(number, signal.SIG_DFL)
+    if number != signal.SIGKILL:  # it has no handler, and may be given none
+        signal.signal(number, signal.SIG_DFL)
     os.kill(os.getpid(), number)
 
 

@@ -1,4 +1,7 @@
-"""README, "When a PACS pushes, or on a schedule": its lines, typed into an empty shell, draft by the nightly sweep."""
+"""README, "When a PACS pushes, or on a schedule": its lines, typed into an empty shell, draft by the nightly sweep.
+
+The process that sweeps dies once, as by native code, as soon as its report is stored: the run goes on (decision 51).
+"""
 
 import json
 import os
@@ -15,6 +18,20 @@ from tests import readme
 from tests.servers import free_port
 from tests.sites import environment, rows, running, until, write_site
 
+DEADLY = """
+import os, pathlib, signal
+if os.environ.get("PREFECT__FLOW_RUN_ID"):
+    from pipeline.store.store import Store
+    save_many, once = Store.save_many, pathlib.Path(__file__).with_name("died")
+    def deadly(store, many):
+        saved = save_many(store, many)
+        if saved and not once.exists():
+            once.touch()
+            os.kill(os.getpid(), signal.SIGBUS)
+        return saved
+    Store.save_many = deadly
+"""
+
 
 @pytest.fixture
 def shell(database_url: str, tmp_path: Path) -> dict[str, str]:
@@ -24,7 +41,9 @@ def shell(database_url: str, tmp_path: Path) -> dict[str, str]:
     config = write_site(tmp_path, database_url, {"main": {"kind": "folder", "path": films}})
     home = tmp_path / "home"
     home.mkdir()
+    (home / "sitecustomize.py").write_text(DEADLY)
     return environment(
+        PYTHONPATH=str(home),
         HOME=str(home),
         PATH=f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         PREFECT_SERVER_API_PORT=str(free_port()),
@@ -58,6 +77,8 @@ def test_it_works_as_printed(shell: dict[str, str], database_url: str, tmp_path:
                 lambda: rows(database_url, "SELECT count(*) FROM firstread.reports") == [(1,)], "the report"
             )
             until(lambda: "Completed: 1 reported" in _messages(shell), "the message of the run")
+    assert (tmp_path / "home" / "died").exists()
+    assert "was ended by SIGBUS; another one goes on" in (tmp_path / "worker.log").read_text()
 
 
 def _asked(shell: dict[str, str], path: str, body: bytes | None = None) -> Any:

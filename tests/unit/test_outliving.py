@@ -28,10 +28,10 @@ print(os.getpid(), flush=True)
 """
 
 
-def start(deed: str, *arguments: str, **options: object) -> "subprocess.Popen[str]":
+def start(deed: str, *arguments: str, before: str = CHILD, **options: object) -> "subprocess.Popen[str]":
     """A command whose child does ``deed``."""
     return subprocess.Popen(  # type: ignore[call-overload, no-any-return]
-        [sys.executable, "-c", CHILD + deed, *arguments],
+        [sys.executable, "-c", before + deed, *arguments],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(), **options,
     )  # fmt: skip
 
@@ -111,8 +111,11 @@ def test_one_that_always_dies_is_given_up() -> None:
     assert error.splitlines()[-1].startswith("firstread: process-died: ")
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_stop_is_handed_on_and_nobody_follows(number: signal.Signals) -> None:
+@pytest.mark.parametrize(
+    ("number", "how", "ends"),
+    [(signal.SIGTERM, "", 3), (signal.SIGINT, "", 3), (signal.SIGTERM, "ends_alike=True", -signal.SIGKILL)],
+)
+def test_a_stop_is_handed_on_and_nobody_follows(number: signal.Signals, how: str, ends: int) -> None:
     deed = """
 def told(number, _):
     print("told", number, flush=True)
@@ -122,14 +125,14 @@ for number in (signal.SIGTERM, signal.SIGINT):
 print("ready", flush=True)
 time.sleep(60)
 """
-    command = start(deed)
+    command = start(deed, before=CHILD.replace("outlive()", f"outlive({how})"))
     assert command.stdout is not None
     while command.stdout.readline().strip() != "ready":
         pass
     command.send_signal(number)
     out, _ = command.communicate(timeout=30)
     assert out.split() == ["told", str(int(number))]
-    assert command.returncode == 3, "who was asked to stop starts nothing more"
+    assert command.returncode == ends, "who was asked to stop starts nothing more"
 
 
 def test_a_command_that_is_killed_leaves_no_child() -> None:
