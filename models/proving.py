@@ -79,8 +79,11 @@ def prove(entry: CatalogEntry, choice: ModelChoice, cache: Path) -> Proven:
     folder = choice.folder(entry)
     rows: list[Proof] = []
     try:
-        rows += [] if entry.weights else _files(check_brought(entry, folder, precision=choice.precision,
-                                                              sha256=choice.sha256))  # fmt: skip
+        if not entry.weights:
+            pin, runner = choice.sha256, choice.require_runner
+            rows += _files(
+                check_brought(entry, folder, precision=choice.precision, sha256=pin, runner=runner)
+            )
         with open_family(entry, choice, cache, read_all=True) as family:
             rows += [Proof(what, True, found) for what, found in _own(family).items()]
             rows += _tried(family, entry)

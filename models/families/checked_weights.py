@@ -1,10 +1,12 @@
 """Weights that a site brings, checked before any library opens them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from models.catalog import CatalogEntry
 from models.weight_loading.memory import (
+    RUNNER_COPIES,
     DecoderSize,
     FreeMemory,
     Need,
@@ -13,7 +15,7 @@ from models.weight_loading.memory import (
     decoder_size,
     free_memory,
 )
-from models.weight_loading.placement import KEPT
+from models.weight_loading.placement import KEPT, TOWERS
 from models.weight_loading.tokenizer_check import check_tokenizer, read_json
 from models.weight_loading.weight_files import SUMS_FILE, WeightFolder, inspect_folder, verify_folder
 from pipeline.errors import ConfigurationError
@@ -33,11 +35,13 @@ class CheckedWeights:
     free: FreeMemory
 
 
-def check_brought(entry: CatalogEntry, folder: Path, *, precision: str, sha256: str) -> CheckedWeights:
+def check_brought(
+    entry: CatalogEntry, folder: Path, *, precision: str, sha256: str, runner: str = ""
+) -> CheckedWeights:
     """Look at a folder of weights, or at one per task inside it; nothing is loaded.
 
-    Files, digests, tokenizer and template, then memory. Raises ConfigurationError and StopRun, each
-    saying what to do.
+    Files, digests, tokenizer and template, then memory, with what a named ``runner`` takes for itself. Raises
+    ConfigurationError and StopRun, each saying what to do.
     """
     own, inner = weight_folders(folder)
     if sha256 and inner:
@@ -53,7 +57,7 @@ def check_brought(entry: CatalogEntry, folder: Path, *, precision: str, sha256: 
     counts = [parameters_of(one, entry) for one in looked]
     # parts beside the folder's own weights are loaded together, folders of one task each one at a time
     largest = looked[counts.index(max(counts))]
-    kept = [kept_parameters(one) for one in looked]
+    kept = [parameters_among(one, KEPT) for one in looked]
     need = Need(
         sum(counts) if own else max(counts),
         chosen,
@@ -62,6 +66,7 @@ def check_brought(entry: CatalogEntry, folder: Path, *, precision: str, sha256: 
         TOKENS,
         kept=sum(kept) if own else kept[counts.index(max(counts))],
         kept_bytes=2 if free.on_gpu else 4,
+        beside=4 * RUNNER_COPIES.get(runner, 0) * max(parameters_among(one, TOWERS) for one in looked),
     )
     check_memory(entry.id, need, free)
     return CheckedWeights(tuple(looked), need, free)
@@ -81,9 +86,11 @@ def parameters_of(weights: WeightFolder, entry: CatalogEntry) -> int:
     return weights.parameters or round(entry.parameters * 1e9) or weights.size
 
 
-def kept_parameters(weights: WeightFolder) -> int:
-    """Parameters that stay in 16 or 32 bits where the rest is held in 8 or 4."""
-    return sum(tensor.count for name, tensor in weights.tensors.items() if any(part in name for part in KEPT))
+def parameters_among(weights: WeightFolder, parts: Sequence[str]) -> int:
+    """Parameters of the tensors whose names hold one of ``parts``."""
+    return sum(
+        tensor.count for name, tensor in weights.tensors.items() if any(part in name for part in parts)
+    )
 
 
 def _decoder(weights: WeightFolder) -> DecoderSize:

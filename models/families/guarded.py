@@ -1,4 +1,4 @@
-"""A family whose running out of memory is answered with what would fit."""
+"""A brought family: running out of memory says what would fit, and weights that turn out otherwise stop it."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -9,15 +9,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.family import Answer, Family, Features, Request, traits_of
+from models.weight_loading.kept_check import KeptCheck
 from models.weight_loading.memory import FreeMemory, Need, explaining_out_of_memory
 from pipeline.study import ImageSet
 
 
 class GuardedFamily:
-    """``family`` with the memory it was estimated to need; everything else is the family's own."""
+    """``family`` with the memory it was estimated to need and the ``check`` of its kept digests.
 
-    def __init__(self, family: Family, need: Need, free: FreeMemory) -> None:
-        self.family, self._need, self._free = family, need, free
+    Everything else is the family's own. Once a digest is found wrong both verbs raise StopRun("weights").
+    """
+
+    def __init__(self, family: Family, need: Need, free: FreeMemory, check: KeptCheck) -> None:
+        self.family, self._need, self._free, self.check = family, need, free, check
         self.model_id, self.model_version, self.runner = family.model_id, family.model_version, family.runner
         self.tasks, self.languages, self.parts = family.tasks, family.languages, family.parts
         self.traits = traits_of(family)
@@ -28,11 +32,13 @@ class GuardedFamily:
 
     def encode(self, studies: Sequence[ImageSet]) -> list[Features]:
         """See ``models.family.Family``; StopRun("memory") where the memory does not suffice."""
+        self.check.refuse()
         with explaining_out_of_memory(self.model_id, replace(self._need, batch=len(studies)), self._free):
             return self.family.encode(studies)
 
     def answer(self, features: Sequence[Features], requests: Sequence[Request]) -> list[Answer]:
         """See ``models.family.Family``; StopRun("memory") where the memory does not suffice."""
+        self.check.refuse()
         with explaining_out_of_memory(self.model_id, replace(self._need, batch=len(requests)), self._free):
             return self.family.answer(features, requests)
 
@@ -43,4 +49,5 @@ class GuardedFamily:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.check.close()
         self.family.__exit__(kind, error, trace)

@@ -4,7 +4,7 @@
 not pay for torch.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import cast
@@ -13,7 +13,8 @@ from models.catalog import ENDPOINT_ADAPTER, CatalogEntry, State
 from models.families.guarded import GuardedFamily
 from models.family import Family
 from models.model_choice import ModelChoice
-from models.weight_loading.kept_digests import keeping_digests
+from models.weight_loading.kept_check import KeptCheck
+from models.weight_loading.kept_digests import Believed, keeping_digests
 from models.weight_loading.memory import QUANTISED, explaining_out_of_memory
 from pipeline.errors import ConfigurationError
 
@@ -66,17 +67,26 @@ def open_family(entry: CatalogEntry, choice: ModelChoice, cache: Path, *, read_a
     opener = find_opener(entry, adapter)
     if adapter != ENDPOINT_ADAPTER and not entry.weights:
         refuse_unread_precision(entry, choice.precision)
-        with keeping_digests(cache, read_all=read_all):
-            return _open_brought(entry, choice, cache, opener)
+        with keeping_digests(cache, read_all=read_all) as believed:
+            return _open_brought(entry, choice, cache, opener, believed)
     return opener(entry, choice, cache)
 
 
-def _open_brought(entry: CatalogEntry, choice: ModelChoice, cache: Path, opener: Opener) -> Family:
+def _open_brought(
+    entry: CatalogEntry, choice: ModelChoice, cache: Path, opener: Opener, believed: Mapping[Path, Believed]
+) -> Family:
     from models.families.checked_weights import check_brought  # torch is asked what memory is free
 
-    brought = check_brought(entry, choice.folder(entry), precision=choice.precision, sha256=choice.sha256)
+    brought = check_brought(
+        entry,
+        choice.folder(entry),
+        precision=choice.precision,
+        sha256=choice.sha256,
+        runner=choice.require_runner,
+    )
     with explaining_out_of_memory(entry.id, brought.need, brought.free):
-        return GuardedFamily(opener(entry, choice, cache), brought.need, brought.free)
+        family = opener(entry, choice, cache)
+    return GuardedFamily(family, brought.need, brought.free, KeptCheck(believed, cache))
 
 
 def check_use_limits(entry: CatalogEntry, choice: ModelChoice) -> None:

@@ -10,7 +10,7 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -25,11 +25,24 @@ MOST_BYTES = 16 << 20
 Stated = tuple[int, int, int, int, int]
 
 
+@dataclass(frozen=True, slots=True)
+class Believed:
+    """A digest that was kept and believed; ``stated`` is what the file system said of its file then."""
+
+    digest: str
+    stated: Stated
+
+    def still(self, path: Path) -> bool:
+        """Whether the file system says the same of it now."""
+        return _stated(path) == self.stated
+
+
 @dataclass(slots=True)
 class _Kept:
-    """What one opening knows: digests by path with what the file system said then."""
+    """What one opening knows: digests by path with what the file system said then, and those that it believed."""
 
     known: dict[str, tuple[Stated, str]] = field(default_factory=dict)
+    believed: dict[Path, Believed] = field(default_factory=dict)
     changed: bool = False
 
 
@@ -47,6 +60,7 @@ def weight_digest(path: Path) -> str:
     name = str(path.resolve())
     before = _stated(path)
     if before is not None and (found := kept.known.get(name)) and found[0] == before:
+        kept.believed[path.resolve()] = Believed(found[1], before)
         return found[1]
     digest = file_digest(path)
     if before is not None and before == _stated(path) and _settled(before):
@@ -55,20 +69,28 @@ def weight_digest(path: Path) -> str:
 
 
 @contextmanager
-def keeping_digests(cache: Path, *, read_all: bool = False) -> Iterator[None]:
+def keeping_digests(cache: Path, *, read_all: bool = False) -> Iterator[Mapping[Path, Believed]]:
     """Keep digests under ``cache`` for the length of the block; ``read_all`` reads every file and keeps what it finds.
 
-    A cache that cannot be read or written keeps nothing: it costs time and no correctness.
+    Gives those that were believed, as they come. A cache that cannot be read or written keeps nothing: that costs time
+    and no correctness.
     """
     file = cache / KEPT_FILE
     kept = _Kept({} if read_all else _read(file))
     token = _KEPT.set(kept)
     try:
-        yield
+        yield kept.believed
     finally:
         _KEPT.reset(token)
         if kept.changed:
             _write(file, {**_read(file), **kept.known})
+
+
+def forget(cache: Path, path: Path) -> None:
+    """Keep the digest of ``path`` (resolved) no more: its file is read when it is next asked for."""
+    known = _read(cache / KEPT_FILE)
+    if known.pop(str(path), None):
+        _write(cache / KEPT_FILE, known)
 
 
 def _stated(path: Path) -> Stated | None:

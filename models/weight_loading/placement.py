@@ -10,7 +10,9 @@ from typing import Any
 
 from models.weight_loading.memory import QUANTISED, Precision, choose_precision
 
-KEPT = ("vision_tower", "vision_model", "visual", "multi_modal_projector", "mlp1", "embed_tokens", "lm_head")
+TOWERS = ("vision_tower", "vision_model", "visual", "multi_modal_projector", "mlp1")
+"""Parts of tensor names, ours and published, of a tower and its projector."""
+KEPT = (*TOWERS, "embed_tokens", "lm_head")
 """Parts of tensor names, ours and published, that are never reduced."""
 PATTERNS = [f".*{part}" for part in KEPT]
 """The same as transformers takes them: expressions that match a module's name from its start."""

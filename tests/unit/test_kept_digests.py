@@ -8,11 +8,13 @@ from pathlib import Path
 import pytest
 
 from models.catalog import show
+from models.families.guarded import GuardedFamily
 from models.families.registry import open_family
 from models.model_choice import ModelChoice
 from models.pin import write_sums
 from models.weight_loading import kept_digests
-from models.weight_loading.kept_digests import KEPT_FILE, keeping_digests, weight_digest
+from models.weight_loading.kept_check import KeptCheck
+from models.weight_loading.kept_digests import KEPT_FILE, Believed, keeping_digests, weight_digest
 from pipeline.errors import StopRun
 from tests.tiny_text import write_text_model
 
@@ -117,3 +119,42 @@ def test_a_family_opens_without_reading_to_name_and_a_pin_still_holds(
     os.utime(settings, ns=(stat.st_atime_ns, stat.st_mtime_ns))
     with pytest.raises(StopRun, match="generation_config"):
         open_family(show("text-llm"), choice, tmp_path / "cache")
+
+
+def test_what_was_believed_is_compared_behind_the_family(tmp_path: Path) -> None:
+    """A disk that changes bytes by itself, told from the other side: the digest that is kept is not the file's."""
+    folder, cache = write_text_model(tmp_path / "text", "llama"), tmp_path / "cache"
+    choice = ModelChoice("text-llm", folder, threads=1, accept_use_limits=True)
+
+    def opened() -> GuardedFamily:
+        family = open_family(show("text-llm"), choice, cache)
+        assert isinstance(family, GuardedFamily)
+        family.check.wait(60.0)
+        return family
+
+    with opened() as family:
+        parts = family.parts
+    kept, file = cache / KEPT_FILE, folder / "model.safetensors"
+    with opened() as family:
+        assert family.answer([], []) == []
+    stored = json.loads(kept.read_text())
+    stored[str(file)][1] = "0" * 64
+    kept.write_text(json.dumps(stored))
+    with opened() as family:
+        for verb in (lambda: family.answer([], []), lambda: family.encode([])):
+            with pytest.raises(StopRun, match=r"model\.safetensors was read again and is not what it was"):
+                verb()
+    assert str(file) not in json.loads(kept.read_text())
+    with opened() as family:
+        assert family.parts == parts
+        assert family.answer([], []) == []
+
+
+def test_a_file_that_was_exchanged_or_removed_meanwhile_is_no_fault(tmp_path: Path) -> None:
+    file, gone = tmp_path / "model.safetensors", tmp_path / "gone.safetensors"
+    file.write_bytes(b"weights")
+    wrong = Believed("0" * 64, (0, 0, 0, 0, 0))
+    check = KeptCheck({gone: wrong, file: wrong}, tmp_path)
+    check.wait(60.0)
+    check.refuse()
+    KeptCheck({}, tmp_path).close()

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
 
 from models.catalog import list_models, show
 from models.families.checked_weights import check_brought
@@ -26,6 +27,7 @@ from models.weight_loading.memory import (
     what_fits,
 )
 from pipeline.errors import ConfigurationError, StopRun
+from tests.tiny_qwen import write_qwen
 from tests.tiny_text import write_text_model
 
 YI_34B = DecoderSize(layers=60, kv_heads=8, head_width=128, positions=4096)
@@ -144,6 +146,21 @@ def test_a_brought_model_is_weighed_before_it_is_loaded(
     monkeypatch.setattr("models.families.checked_weights.free_memory", lambda: FreeMemory("cpu", 1000))
     with pytest.raises(ConfigurationError, match="text-llm needs about"):
         check_brought(show("text-llm"), folder, precision="auto", sha256="")
+
+
+def test_the_runner_of_a_tower_is_weighed_where_it_is_named(tmp_path: Path) -> None:
+    folder, entry = write_qwen(tmp_path / "qwen", "qwen2.5-vl"), show("lingshu-7b")
+    plain, named = (
+        check_brought(entry, folder, precision="fp32", sha256="", runner=runner).need
+        for runner in ("", "openvino-cpu")
+    )
+    with safe_open(folder / "model.safetensors", framework="np") as held:
+        tower = sum(held.get_tensor(name).size for name in held.keys() if "visual" in name)  # noqa: SIM118
+    assert named.total - plain.total == 2 * 4 * tower > 0
+    fits = FreeMemory("cpu", plain.total)
+    with pytest.raises(ConfigurationError, match=r"without model\.require_runner it would fit"):
+        check_memory("lingshu-7b", named, fits)
+    check_memory("lingshu-7b", plain, fits)
 
 
 def test_a_family_that_runs_out_says_what_would_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

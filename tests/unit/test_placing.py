@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from transformers import LlamaForCausalLM
 
 from models.catalog import show
-from models.families.checked_weights import kept_parameters
+from models.families.checked_weights import parameters_among
 from models.families.native.networks import ChatNetwork, load_llava_med, load_medgemma, load_medrega
 from models.families.native.qwen_loading import load_qwen
 from models.families.registry import find_opener, open_family
@@ -21,7 +21,7 @@ from models.model_choice import ModelChoice
 from models.networks.uni_med import ADAPTER_FOLDER, LANGUAGE_FOLDER, UniMedEncoder
 from models.networks.uni_med_language import with_new_adapter
 from models.weight_loading.memory import Precision
-from models.weight_loading.placement import Placing, choose_placing
+from models.weight_loading.placement import KEPT, Placing, choose_placing
 from models.weight_loading.weight_files import inspect_folder
 from pipeline.errors import ConfigurationError
 from tests.large_models import enlarge
@@ -191,7 +191,7 @@ def test_the_parts_that_stay_are_counted(tmp_path: Path) -> None:
         },
         tmp_path / "model.safetensors",
     )
-    assert kept_parameters(inspect_folder(tmp_path)) == 16 + 16
+    assert parameters_among(inspect_folder(tmp_path), KEPT) == 16 + 16
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")

@@ -10,6 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
+from transformers import Qwen2_5_VLForConditionalGeneration
 
 from models.catalog import show
 from models.drafting.tasks import check_family
@@ -37,7 +38,7 @@ from pipeline.report import Extent, Language, Place, Point, Region
 from pipeline.study import ImageSet, InstanceRef
 from tests.engines import ENGINES
 from tests.tiny_chat import chat_study
-from tests.tiny_qwen import write_qwen
+from tests.tiny_qwen import build_network, build_tokenizer, write_qwen
 
 LIMIT = 12
 IMAGE = SeenImage(InstanceRef("1", "1.1", "1.1.1"), 0, 1000, 2000)
@@ -180,6 +181,25 @@ def test_features_are_transformers_own_at_every_size(opened: Opened) -> None:
     assert not np.allclose(
         apart[0]["features"], apart[1]["features"]
     )  # the grid counts, not only the number of patches
+
+
+def test_windows_of_the_published_side_are_transformers_own_at_every_grid() -> None:
+    """Windows of 112 pixels: whole ones, padded ends on either side, images smaller than one, and two sizes at once."""
+    config = build_network("qwen2.5-vl", build_tokenizer()).config
+    config.vision_config.window_size = 112
+    network: Any = Qwen2_5_VLForConditionalGeneration(config).eval()
+    shape, values = shape_of_tower(network), 3 * 2 * 14 * 14
+    assert shape.window == 4
+    grids = [(2, 2), (2, 46), (6, 8), (8, 8), (8, 10), (10, 8), (16, 24), (34, 30), (46, 18), (62, 66)]
+    generator = torch.Generator().manual_seed(5)
+    patches = [torch.randn(rows * columns, values, generator=generator) for rows, columns in grids]
+    with TorchEncoder(qwen_source(network.model, shape)) as plain:
+        got = see_images(plain, [one.numpy() for one in patches], grids, shape)
+    with torch.inference_mode():
+        own = network.model.visual(torch.cat(patches), grid_thw=torch.tensor([[1, *grid] for grid in grids]))
+    wanted = own.pooler_output.numpy()
+    features = np.concatenate([one["features"] for one in got])
+    assert float(np.abs(features - wanted).max()) <= 1e-5 * float(np.abs(wanted).max())
 
 
 def test_a_missing_tensor_stops_the_run(opened: Opened, tmp_path: Path) -> None:
