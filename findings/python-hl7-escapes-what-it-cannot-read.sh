@@ -2,13 +2,13 @@
 # python-hl7 escapes "nodule ≥ 3 mm" in a way that nobody reads back, itself included: it comes back as nodule "e 3 mm.
 #
 # Versions: hl7 (python-hl7) 0.4.5, hl7apy 1.3.5.
-# Expected: unescape(escape(text)) is text. In \Xdddd...\ each pair of digits is one byte (HL7 v2.5, section 2.7.6), in
+# Expected: unescape(escape(text)) is text. In \Xdddd...\ each pair of digits is one byte (HL7 v2.5, section 2.7), in
 #   the character set of MSH-18; text outside ASCII needs no escape at all when MSH-18 names such a set.
 # Seen: every character outside ASCII becomes \X<code point>\: ≥ is \X2265\, which unescape reads as the two characters
 #   22 and 65, "e. So 肺结节 and a dash in "3–4 mm" become other text, an emoji gives five digits, and a line feed is
-#   "\X a\" with a space for a digit. é, µ and ° come back, so that a test in German passes. hl7apy leaves such text as it is
-#   when it writes, and what it reads with \X2265\ or the line break \.br\ it writes with \E\X2265\E\ and \E\.br\E\: the
-#   escape has become text.
+#   "\X a\" with a space for a digit. é, µ and ° come back, so that a test in German passes. hl7apy leaves such text
+#   as it is when it writes, and what it reads with \X2265\ or the line break \.br\ it writes with \E\X2265\E\ and
+#   \E\.br\E\: the escape has become text.
 set -euo pipefail
 work=$(mktemp -d)
 finish() { rm -rf "$work"; }
