@@ -71,12 +71,14 @@ class RuleSettings(Table):
     an archive whose comparisons all hold decides.
     """
 
-    when: dict[str, str] = Field(min_length=1, max_length=16)
+    when: dict[str, str] = Field(max_length=16)
     then: Literal["leave-out"] | RuleVerdict
 
     @field_validator("when")
     @classmethod
     def _keywords(cls, value: dict[str, str]) -> dict[str, str]:
+        if not value:
+            raise ValueError('names no attribute to compare, such as StudyDescription = "*SCREEN*"')
         if wrong := [key for key in value if not re.fullmatch(r"[A-Z][A-Za-z0-9]{1,63}", key)]:
             raise ValueError(f"{wrong[0][:64]!r} is no attribute's keyword (PS3.6), such as StudyDescription")
         return value

@@ -40,6 +40,10 @@ def _meant(head: str, known: Iterable[str], levels: list[str]) -> str:
     return f": did you mean {PREFIX}{LEVELS.join((near, *levels))}?" if near else ""
 
 
+_ALTERNATIVE = re.compile(r"(literal|function-[a-z]+)\[.*\]")
+"""What pydantic puts into a place for one of several forms that a value may have."""
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """The known name that is most like ``name``, or "" where none is near."""
     found = get_close_matches(name, list(known), n=1, cutoff=0.6)
@@ -69,6 +73,8 @@ def _walk(
         if len(tables) > 1 and part in kinds:
             tables = [kinds[str(part)]]
             continue
+        if isinstance(part, str) and _ALTERNATIVE.fullmatch(part):
+            continue
         places.append(part)
         if number + 1 < len(loc):
             tables = _below(tables, part)
@@ -97,9 +103,10 @@ def _held(annotation: Any) -> Iterator[type[BaseModel]]:
 
 def _written(places: list[int | str]) -> str:
     """As in the file: ``archives.ct.port``; an array of tables by its number, counted from 1."""
-    if len(places) > 1 and isinstance(places[1], int):
-        rest = ".".join(str(part) for part in places[2:])
-        return f"[[{places[0]}]] number {places[1] + 1}" + (f": {rest}" if rest else "")
+    for at, part in enumerate(places):
+        if isinstance(part, int) and at and (at == 1 or at + 1 < len(places)):
+            rest = ".".join(str(one) for one in places[at + 1 :])
+            return f"[[{'.'.join(map(str, places[:at]))}]] number {part + 1}" + (f": {rest}" if rest else "")
     return ".".join(str(part) for part in places) or "the configuration"
 
 

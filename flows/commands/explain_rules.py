@@ -83,7 +83,8 @@ def explained(workplace: Workplace, archive: str, fetched: FetchedStudy) -> Expl
         )
     except (SkipStudy, FailStudy) as error:
         return Explanation(instances, error.code, error.message)
-    return Explanation(instances, "", f"drafted from {len(image_set.images)} images")
+    count = len(image_set.images)
+    return Explanation(instances, "", f"drafted from {count} image{'s' if count > 1 else ''}")
 
 
 def _rows(headers: tuple[Header, ...], rules: tuple[SiteRule, ...]) -> Iterator[tuple[str, str, str, str]]:

@@ -9,10 +9,11 @@ from models.drafting.tasks import SiteTask, TaskWording, requests_of, task_named
 from models.family import Request, Task
 from models.film_sizes import longest_side
 from models.model_choice import EndpointOptions, ModelChoice
-from pipeline.accepts import Accepts, Kind, StudyReader, modalities_of_kind
+from pipeline.accepts import MODALITIES, Accepts, Kind, StudyReader, modalities_of_kind
 from pipeline.errors import ConfigurationError
 from pipeline.report import Language
 from pipeline.setting_lists import TaskSettings
+from pipeline.setting_names import nearest
 from pipeline.settings import EndpointSettings, ModelSettings, Settings, model_named
 
 
@@ -56,12 +57,19 @@ class SiteRoute:
 def site_routes(settings: Settings) -> tuple[SiteRoute, ...]:
     """The site's [[routes]], in order; opens no model.
 
-    Raises ConfigurationError for a model that is not configured or reads nothing of the modalities, and for a modality
-    or a model that two routes name.
+    Raises ConfigurationError for a model that is not configured or reads nothing of the modalities, for a modality that
+    DICOM does not know, and for a modality or a model that two routes name.
     """
     routes: list[SiteRoute] = []
     for number, table in enumerate(settings.routes, 1):
         wanted = frozenset(table.modalities)
+        if unknown := sorted(wanted - MODALITIES.keys()):
+            near = nearest(unknown[0], MODALITIES)
+            raise ConfigurationError(
+                "route-unread",
+                f"[[routes]] number {number}: {unknown[0]} is no modality of DICOM's images"
+                + (f": did you mean {near}?" if near else ""),
+            )
         if twice := wanted & frozenset().union(*(one.modalities for one in routes)):
             raise ConfigurationError(
                 "route-twice", f"[[routes]] number {number}: {min(twice)} has a route already"

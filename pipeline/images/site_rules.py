@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
 
-from pydicom.datadict import tag_for_keyword
+from pydicom.datadict import dictionary_VR, tag_for_keyword
 
 from pipeline.accepts import MODALITIES, Kind
 from pipeline.errors import ConfigurationError
@@ -22,6 +22,7 @@ from pipeline.study import LeftOutReason, Remark
 _BESIDE_A_SLIDE = frozenset({"LABEL", "OVERVIEW"})
 """Image Type values of pictures that may show a patient's label."""
 _DIGITISED_FILM = "DF"
+_NO_TEXT = frozenset({"SQ", "OB", "OD", "OF", "OL", "OV", "OW", "UN", "OB or OW", "US or OW", "NONE"})
 _LONGEST = 1024
 _MOST_VALUES = 64
 """Of one attribute; a header of a mebibyte may hold half a million."""
@@ -57,11 +58,15 @@ class SiteRule:
 
 def site_rule(number: int, when: Mapping[str, str], says: Mapping[str, str]) -> SiteRule:
     """A rule of the configuration, checked. Raises ConfigurationError for an attribute, a modality or a body part that
-    DICOM does not know, and for a modality of results.
+    DICOM does not know, for a sequence or bytes to compare with, and for a modality of results.
     """
     if unknown := [keyword for keyword in when if tag_for_keyword(keyword) is None]:
         raise ConfigurationError(
             "unknown-in-rule", f"rule {number}: {unknown[0]} is no attribute's keyword (PS3.6)"
+        )
+    if nested := [keyword for keyword in when if dictionary_VR(keyword) in _NO_TEXT]:
+        raise ConfigurationError(
+            "unknown-in-rule", f"rule {number}: {nested[0]} holds no text to compare with"
         )
     modality = MODALITIES.get(says.get("modality", "CR"))
     if modality is None or Kind.RESULT in modality.kinds:

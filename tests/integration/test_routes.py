@@ -66,6 +66,7 @@ SERVED = {"id": "openai-endpoint", "accept_use_limits": True}
         (routed(CT), "unknown-model"),
         (routed(CT, served={"id": "firstread-mini"}), "route-unread"),
         (routed({"modalities": ["US"], "model": "served"}, served={"id": "umit"}), "route-unread"),
+        (routed({"modalities": ["CT", "MRI"], "model": "served"}, served=SERVED), "route-unread"),
         (routed(CT, CT, served=SERVED), "route-twice"),
         (routed(CT, {"modalities": ["MR"], "model": "served"}, served=SERVED), "route-twice"),
     ],

@@ -46,6 +46,14 @@ def refusal(text: str, folder: Path) -> str:
             "archives.w: set token, or username and password, not both",
         ),
         ('policy = "x"', "policy: must be a table"),
+        (
+            '[archives.w]\nkind = "folder"\npath = "x"\n[[archives.w.rules]]\nwhen = {Modality = "OT"}\nthen = "skip"',
+            "[[archives.w.rules]] number 1: then: must be 'leave-out'",
+        ),
+        (
+            '[archives.w]\nkind = "folder"\npath = "x"\n[[archives.w.rules]]\nwhen = {}\nthen = "leave-out"',
+            "[[archives.w.rules]] number 1: when: names no attribute to compare",
+        ),
         ('[database]\nurl = "mysql://fr:SECRET@h/d"', "database.url: is no address of a Postgres database"),
         ('[database]\nurl = "postgresql://fr:SEC#RET@h/d"', "database.url: cannot be read as an address"),
         ('[database]\nurl = "postgresql://fr:SEC%RET@h/d"', "database.url: cannot be read as an address"),

@@ -188,7 +188,7 @@ def test_a_header_of_very_many_values_is_read_once_for_all_rules(tmp_path: Path)
     ("when", "says"),
     [
         ({"NoSuchThing": "x"}, {}), ({"Modality": "x"}, {"modality": "SEG"}), ({"Modality": "x"}, {"modality": "QQ"}),
-        ({"Modality": "x"}, {"body_part": "ELSEWHERE"}),
+        ({"Modality": "x"}, {"body_part": "ELSEWHERE"}), ({"ViewCodeSequence": "*"}, {}), ({"PixelData": "*"}, {}),
     ],
 )  # fmt: skip
 def test_a_rule_that_dicom_does_not_know_is_refused(when: dict[str, str], says: dict[str, str]) -> None:
