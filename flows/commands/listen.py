@@ -59,7 +59,8 @@ def listen_forever(settings: Settings) -> None:
     recorded = bool(site_api(settings))
     if not recorded:
         log.warning(
-            "no Prefect API is configured: `firstread work`, or the next `firstread run`, drafts what comes"
+            "no Prefect API is configured ([prefect] api_url, or the variable PREFECT_API_URL): `firstread work`, or "
+            "the next `firstread run`, drafts what comes"
         )
     with _ends_in_time(stop), Workplace(settings) as workplace:
         handing_over = HandingOver(
