@@ -38,6 +38,7 @@ from models.networks.heads import (
     ReadingHeads,
     RegionToken,
 )
+from models.networks.label_net import LabelNet
 from models.networks.outlines import OutlineNet
 from models.networks.vision import SIDES, VisionConfig, VisionOutput, VisionTower
 from models.vocabulary.english import KINDS
@@ -237,7 +238,8 @@ def slot_chances(presence: Tensor) -> Tensor:
 
 
 class FirstreadMini(nn.Module):
-    """The whole network. ``vision`` with ``heads`` and ``outlines``, ``joiner``, ``language`` can be exported alone."""
+    """The whole network. ``vision`` with ``heads``, ``outlines`` and ``labels``, ``joiner``, ``language`` can be
+    exported alone."""
 
     def __init__(self, config: MiniConfig) -> None:
         """Build with random weights."""
@@ -248,6 +250,7 @@ class FirstreadMini(nn.Module):
         self.joiner = Joiner(config)
         self.language = build_language(config.language)
         self.outlines = OutlineNet()
+        self.labels = LabelNet(config.vision.image_size)
 
     def task_index(self, task: str, count: int) -> Tensor:
         """The joiner's task input for ``count`` films."""

@@ -19,7 +19,7 @@ from models.networks.mini import EOS_ID, PAD_ID, FirstreadMini, Joined, Readout
 from models.runners.encoder import VisionEncoder
 
 BATCH = 64
-BESIDE = ("heat", "pooled", "cells", "outlines")
+BESIDE = ("heat", "pooled", "cells", "outlines", "labelled")
 """What is kept of the encoder's outputs beside what the joiner takes."""
 LATERAL, PRIOR = 1, 2
 """The places of these films among the roles."""
@@ -65,7 +65,7 @@ class Asker:
             scale = np.float32(255 if films.dtype == np.uint8 else 1)
             shown = films[:, 0].astype(np.float32) / scale
             told = {name: getattr(self.frontal, name).numpy() for name in ("presence", "organs", "landmarks")}
-            told |= {name: seen[name].numpy() for name in ("pooled", "cells")}
+            told |= {name: seen[name].numpy() for name in ("pooled", "cells", "labelled")}
             told["thumbnail"] = thumbnail_and_histogram(shown)
             told["measures"] = measure_outlines(seen["outlines"].numpy(), shown)
             self.readings = real.read(told)
@@ -86,10 +86,10 @@ class Asker:
     def _see(self, films: NDArray[np.float32]) -> tuple[Readout, dict[str, Tensor]]:
         if self._encoder is None:
             pixels = torch.from_numpy(films)
-            reading, outlines = self.network.read(pixels), self.network.outlines(pixels)
-            return reading.out, {
-                name: outlines if name == "outlines" else getattr(reading.seen, name) for name in BESIDE
-            }
+            reading = self.network.read(pixels)
+            told = {"outlines": self.network.outlines(pixels), "labelled": self.network.labels(pixels)}
+            told |= {name: getattr(reading.seen, name) for name in BESIDE if name not in told}
+            return reading.out, told
         seen = {
             name: torch.from_numpy(values) for name, values in self._encoder.encode({"pixels": films}).items()
         }

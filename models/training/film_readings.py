@@ -72,6 +72,7 @@ def read_pixels(network: FirstreadMini, pixels: NDArray[np.float32]) -> Arrays:
         "landmarks": heads.landmarks.numpy(),
         "thumbnail": thumbnail_and_histogram(pixels),
         "measures": measure_outlines(network.outlines(films).numpy(), pixels),
+        "labelled": network.labels(films).numpy(),
     }
 
 

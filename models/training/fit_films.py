@@ -24,8 +24,18 @@ from torch.nn import functional
 
 from models.families.mini.films import ABNORMAL, FARTHEST, FILMS_FILE, RULED, FilmRule, feature_blocks
 from models.training.film_readings import Readings, read_all
+from models.training.fit_labels import read_folds
 from models.training.real_sources import LABELS
-from models.training.within import FOLDS, Array, Bools, Chosen, fit_within, rank_within
+from models.training.within import (
+    FOLDS,
+    Array,
+    Bools,
+    Chosen,
+    Names,
+    centre,
+    fit_within,
+    rank_within,
+)
 
 QUALITY = {
     "nodule": (0.52, 0.30),
@@ -44,26 +54,27 @@ DENIED_LABELLED = 0.2
 """Share of the labelled films on which it may be denied."""
 NORMAL_ABNORMAL = 0.18
 """Share of the films labelled abnormal that may be called normal; of held-back patients it was a quarter more."""
-WEIGHTS = (1.0, 0.3, 0.3, 0.3, 1.0, 0.0)
+WEIGHTS = (1.0, 0.3, 0.3, 0.3, 1.0, 0.0, 0.0)
 """How much each of the blocks of features weighs, chosen over the folds."""
-OWN_WEIGHTS = {"cardiomegaly": (0.0, 0.0, 0.0, 0.0, 0.0, 1.0)}
+OWN_WEIGHTS = {"cardiomegaly": (0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0)}
 """The same of findings that something else tells better: of the heart's size what the outlines measure, alone."""
-ALIKE = {"pleural_effusion": 40.0, ABNORMAL: 40.0}
+HALVED = frozenset({"consolidation"})
+"""Findings of which the label networks say half: their logit and the linear rule's score, each in its own standard
+deviations inside collections. Which ones, and half, were said before it was seen (docs/decisions/0061)."""
+ALIKE = {"consolidation": 40.0, "pleural_effusion": 40.0, ABNORMAL: 40.0}
 """How strongly a finding's collections are held at one mean score (``fit_within``), so that one level serves them all:
 of films of 64 pixels far more was claimed than of others."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fitted:
-    """One finding: its rule, the films it was learned from, and what is known of them.
+    """One finding: its rule over standardised features, the films it was learned from, and what is known of them.
 
-    ``share`` [f] is how much of each feature the rule was shown; ``fine`` [n] which films are not coarse. Levels are
-    chosen on these, for an archive holds no films of 64 pixels.
+    ``fine`` [n] is which films are not coarse. Levels are chosen on these, for an archive holds no films of 64 pixels.
     """
 
     finding: str
     chosen: Chosen
-    share: Array
     rows: NDArray[np.int64]
     fine: Bools
     true: Bools
@@ -169,13 +180,17 @@ def fit(readings: Readings) -> tuple[FilmRule, list[Fitted]]:
         targets = np.stack([readings.truth(finding)[0][rows] for finding in findings])
         rules = fit_within(inputs[rows] * share, targets, readings.collections[rows], folds[rows], alike)
         for finding, target, rule in zip(findings, targets, rules, strict=True):
-            parts[finding] = fit_one(finding, rule, share, rows, fine[rows], target)
+            whole = replace(rule, weights=rule.weights * share)
+            if finding in HALVED:
+                column = inputs.shape[1] - len(RULED) + RULED.index(finding)
+                whole = halved(whole, inputs[rows, column], readings.collections[rows], column)
+            parts[finding] = fit_one(finding, whole, rows, fine[rows], target)
     fitted = [parts[finding] for finding in RULED]
     fitted = with_normal_level(fitted, len(readings.films))
     values = {
         "mean": mean,
         "scale": scale,
-        "weight": np.stack([one.slope * one.chosen.weights * one.share for one in fitted]),
+        "weight": np.stack([one.slope * one.chosen.weights for one in fitted]),
         "bias": [one.offset for one in fitted],
         "gain": [one.gain for one in fitted],
         "levels": [one.levels for one in fitted],
@@ -183,13 +198,19 @@ def fit(readings: Readings) -> tuple[FilmRule, list[Fitted]]:
     return FilmRule(**{name: np.asarray(value, np.float32) for name, value in values.items()}), fitted
 
 
-def fit_one(
-    finding: str, rule: Chosen, share: Array, rows: NDArray[np.int64], fine: Bools, true: Bools
-) -> Fitted:
+def halved(rule: Chosen, labelled: Array, collections: Names, column: int) -> Chosen:
+    """``rule`` and what the label networks say [n] of the same films in equal parts; that is the feature ``column``."""
+    own, other = (float(centre(scores, collections).std()) + 1e-9 for scores in (rule.unseen, labelled))
+    weights = rule.weights / own
+    weights[column] = 1 / other
+    return Chosen(weights, rule.penalty, rule.unseen / own + labelled / other)
+
+
+def fit_one(finding: str, rule: Chosen, rows: NDArray[np.int64], fine: Bools, true: Bools) -> Fitted:
     """Chance and levels of one finding, of the films ``rows``."""
     curve = logistic_curve(rule.unseen, true)
     precision, recall = QUALITY.get(finding, (1.0, 1.0))
-    part = Fitted(finding, rule, share, rows, fine, true, *curve, precision / recall, (0.0, 0.0, 0.0))
+    part = Fitted(finding, rule, rows, fine, true, *curve, precision / recall, (0.0, 0.0, 0.0))
     return replace(part, levels=choose_levels(finding, part.unseen[fine], true[fine]))
 
 
@@ -206,6 +227,16 @@ def with_normal_level(fitted: list[Fitted], films: int) -> list[Fitted]:
     level = float(free[most]) if most < len(free) else 1.0
     told = replace(whole, levels=(level, 2.0, 2.0))
     return [told if one is whole else one for one in fitted]
+
+
+def over_folds(readings: Readings, cache: Path) -> Readings:
+    """``readings`` with what the label networks of the folds without its patient say of every film that taught them.
+
+    Of such a film those that ship know the answer. Raises OSError where ``fit_labels`` left nothing in ``cache``.
+    """
+    told = read_folds(cache, readings.films)
+    scores = np.where(np.isnan(told), readings.arrays["labelled"], told)
+    return Readings(readings.films, {**readings.arrays, "labelled": scores})
 
 
 def describe(readings: Readings, fitted: list[Fitted]) -> list[dict[str, object]]:
@@ -244,7 +275,7 @@ def main() -> None:
         "--cache", type=Path, required=True, help="folder that keeps what was read of the films"
     )
     chosen = parser.parse_args()
-    readings = read_all(chosen.model, chosen.shared, chosen.cache)
+    readings = over_folds(read_all(chosen.model, chosen.shared, chosen.cache), chosen.cache)
     rule, fitted = fit(readings)
     save_file(rule.arrays(), chosen.model / FILMS_FILE)
     (chosen.model / FILMS_FILE).chmod(0o644)

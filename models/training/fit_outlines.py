@@ -133,10 +133,10 @@ def overlaps(network: OutlineNet, pixels: Tensor, parts: Tensor, size: int) -> d
 
 
 def load_beside(folder: Path) -> FirstreadMini:
-    """The network of ``folder``, whose outlines may be missing. Raises ValueError where anything else is."""
+    """The network of ``folder``, whose outlines and label networks may be missing. Raises ValueError where more is."""
     network = FirstreadMini(MiniConfig.from_json((folder / CONFIG_FILE).read_text(encoding="utf-8")))
     missing, unknown = load_model(network, folder / WEIGHTS_FILE, strict=False)
-    if unknown or any(not name.startswith("outlines.") for name in missing):
+    if unknown or any(not name.startswith(("outlines.", "labels.")) for name in missing):
         raise ValueError(f"{WEIGHTS_FILE} is not of this network")
     return network
 

@@ -221,6 +221,7 @@ def test_features_hold_no_pixels(family: MiniFamily) -> None:
         "heat",
         "pooled",
         "cells",
+        "labelled",
         "thumbnail",
         "measures",
         *READ,

@@ -17,8 +17,9 @@ from models.families.mini.films import (
     thumbnail_and_histogram,
 )
 from models.training.film_readings import Readings
-from models.training.fit_films import QUALITY, choose_levels, false_share, fit
+from models.training.fit_films import HALVED, QUALITY, choose_levels, false_share, fit
 from models.training.real_sources import Film, held_back
+from models.training.within import centre
 from pipeline.errors import StopRun
 
 ROWS = len(RULED)
@@ -27,7 +28,7 @@ ROWS = len(RULED)
 def arrays(count: int, seed: int = 0) -> dict[str, np.ndarray]:
     generator = np.random.default_rng(seed)
     shapes = {"pooled": (6,), "presence": (2, 3), "thumbnail": (4,), "organs": (3, 4), "landmarks": (8, 2)}
-    shapes |= {"cells": (2, 3, 3), "measures": (5,)}
+    shapes |= {"cells": (2, 3, 3), "measures": (5,), "labelled": (ROWS,)}
     return {name: generator.normal(size=(count, *shape)).astype(np.float32) for name, shape in shapes.items()}
 
 
@@ -113,6 +114,20 @@ def test_it_is_learned_inside_collections_from_patients_that_are_not_held_back()
     possible = fitted.levels[row, 1]
     fine = learned.collections != "nih64"
     assert (chances[~true & fine & ~learned.held_back] >= possible).mean() <= 0.2
+
+
+def test_label_networks_say_half_of_the_findings_named_and_nothing_of_others() -> None:
+    told = readings(0)
+    rule, fitted = fit(told)
+    own = rule.weight[:, -ROWS:]
+    assert np.array_equal(own != 0, np.diag([finding in HALVED for finding in RULED]))
+    one = next(one for one in fitted if one.finding in HALVED)
+    place, inside = RULED.index(one.finding), told.collections[one.rows]
+    inputs = np.clip((film_features(told.arrays)[one.rows] - rule.mean) / rule.scale, -4, 4)
+    halves = inputs[:, :-ROWS] @ rule.weight[place, :-ROWS], inputs[:, -ROWS + place] * own[place, place]
+    spread = [centre(half, inside).std() for half in halves]
+    # the rule's half was set by its scores over the folds, which spread less than on films that taught it
+    assert spread[0] / spread[1] == pytest.approx(1, abs=0.5)
 
 
 def test_levels_are_those_of_films_that_archives_hold() -> None:

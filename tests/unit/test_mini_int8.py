@@ -7,11 +7,12 @@ import onnx
 import pytest
 
 from models.catalog import show
-from models.families.mini.int8 import FINEST
+from models.families.mini.int8 import FINEST, LABELS
 from models.families.mini.mini_family import MiniFamily
 from models.families.registry import open_family
 from models.family import Request
 from models.model_choice import ModelChoice
+from models.networks.label_net import MEMBERS, WIDTHS
 from models.recipe import Recipe
 from models.runners.quantize import DIGEST_SUFFIX, INT8_FILE, INT8_TOLERANCE
 from pipeline.errors import ConfigurationError, StopRun
@@ -57,7 +58,11 @@ def test_convolutions_are_in_8_bits_but_for_the_finest_grids_and_single_pixels(s
         else:
             exact.append(shapes[node.input[1]])
     wide = [shape for shape in exact if shape[2:] != [1, 1]]
-    assert len(wide) == 2 + FINEST, "what reads the film: the tower's first and the outlines' first"
+    of_labels = [name for name in shapes if name.startswith(LABELS) and shapes[name][2:] not in ([1, 1], [])]
+    assert len(of_labels) == MEMBERS * len(WIDTHS)
+    assert len(wide) == 2 + FINEST + len(of_labels), (
+        "the tower's and the outlines' first, and the label networks'"
+    )
     assert eighth > 2 * FINEST
 
 

@@ -80,6 +80,7 @@ def test_saved_weights_give_the_same_network(tmp_path: Path) -> None:
         "joiner",
         "language",
         "outlines",
+        "labels",
     }
 
 

@@ -131,12 +131,12 @@ def test_outlines_are_learned_from_drawn_ones(drawn: list[Film], monkeypatch: py
     assert min(after[part] for part in PARTS[1:]) > 0.6 > max(before[part] for part in PARTS[1:])
 
 
-def test_weights_of_before_the_outlines_are_taken_and_others_refused(tmp_path: Path) -> None:
+def test_weights_of_before_outlines_and_labels_are_taken_and_others_refused(tmp_path: Path) -> None:
     network = load_mini(tiny_weights())
     taken = load_beside(tiny_weights())
     torch.testing.assert_close(dict(taken.named_parameters()), dict(network.named_parameters()))
     earlier = load_mini(tiny_weights())
-    del earlier.outlines
+    del earlier.outlines, earlier.labels
     earlier.save(tmp_path)
     torch.testing.assert_close(load_beside(tmp_path).vision.position, network.vision.position)
     del earlier.heads

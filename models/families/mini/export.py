@@ -39,24 +39,26 @@ from pipeline.errors import StopRun
 FILES = (WEIGHTS_FILE, CONFIG_FILE, TOKENIZER_FILE)
 BESIDE = (FILMS_FILE, DOMAIN_FILE)
 """Files that a weights folder may have, checked like the others."""
-OUTPUTS = ("heat", *Readout._fields, "pooled", "cells", "outlines")
+OUTPUTS = ("heat", *Readout._fields, "pooled", "cells", "outlines", "labelled")
 JOINED = ("film", "region_token")
 TIED = ("language.lm_head.weight", "language.model.embed_tokens.weight")
 FIXED_IMAGES = 2
 
 
 class _Encoder(nn.Module):
-    """Tower, heads and outlines as one graph: float32 in and out, whatever the weights are in."""
+    """Tower, heads, outlines and label networks as one graph: float32 in and out, whatever the weights are in."""
 
     def __init__(self, network: FirstreadMini) -> None:
         super().__init__()
-        self.vision, self.heads, self.outlines = network.vision, network.heads, network.outlines
+        self.vision, self.heads = network.vision, network.heads
+        self.outlines, self.labels = network.outlines, network.labels
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
         films = pixels.to(next(self.vision.parameters()).dtype)
-        seen, drawn = self.vision(films), self.outlines(films)
+        seen, drawn, labelled = self.vision(films), self.outlines(films), self.labels(films)
         out = Readout(seen.tokens, seen.presence, *self.heads(seen))
-        return tuple(values.float() for values in (seen.heat, *out, seen.pooled, seen.cells, drawn))
+        told = (seen.heat, *out, seen.pooled, seen.cells, drawn, labelled)
+        return tuple(values.float() for values in told)
 
 
 class _Joiner(nn.Module):

@@ -105,14 +105,15 @@ class FilmRule:
         return {name: np.ascontiguousarray(getattr(self, name), np.float32) for name in self.__slots__}
 
 
-BLOCKS = ("pooled", "presence", "thumbnail", "shape", "cells", "measures")
+BLOCKS = ("pooled", "presence", "thumbnail", "shape", "cells", "measures", "labelled")
 """The parts of the features, in their order."""
 
 
 def feature_blocks(arrays: Mapping[str, NDArray[Any]]) -> list[Floats]:
     """The features of n films by ``BLOCKS``, each [n, .]: what is pooled over the film, the presence logits, thumbnail
     and histogram, organs and landmarks with the cardiothoracic ratio that they give, the greater of each pair of cells
-    that mirror each other, for a disease is the same on either side, and what the outlines measure.
+    that mirror each other, for a disease is the same on either side, what the outlines measure, and the logits of the
+    label networks.
     """
     count, organs = len(arrays["pooled"]), arrays["organs"]
     right_lung, left_lung, heart = organs[:, 0], organs[:, 1], organs[:, 2]
@@ -123,7 +124,8 @@ def feature_blocks(arrays: Mapping[str, NDArray[Any]]) -> list[Floats]:
     cells = np.maximum(arrays["cells"], arrays["cells"][..., ::-1])[
         ..., : (arrays["cells"].shape[-1] + 1) // 2
     ]
-    parts = (*whole, np.concatenate(shape, axis=1), cells.reshape(count, -1), arrays["measures"])
+    parts = (*whole, np.concatenate(shape, axis=1), cells.reshape(count, -1))
+    parts = (*parts, *(arrays[name] for name in BLOCKS[5:]))
     return [part.astype(np.float32) for part in parts]
 
 

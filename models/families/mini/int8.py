@@ -21,6 +21,8 @@ from pipeline.errors import ConfigurationError
 FINEST, SMALL = 5, 65_536
 """Convolutions on the finest grids, behind the one that reads the film, and the weights below which a product is
 small: both stay in float32, as do convolutions of one pixel. They take little time, and places are read from them."""
+LABELS = "labels."
+"""How the names of the label networks' weights begin."""
 EXAMPLES, BATCH = 64, 8
 """Films that the convolutions are measured on, and how many at a time."""
 PRECISIONS = ("auto", "fp32", "int8")
@@ -52,12 +54,13 @@ def open_small_encoder(graph: Path, size: int, threads: int) -> tuple[OnnxEncode
 
 
 def exact_nodes(graph: onnx.GraphProto) -> frozenset[str]:
-    """The nodes of the encoder that stay in float32."""
+    """The nodes of the encoder that stay in float32: the label networks' too, which are small."""
     weights = {constant.name: list(constant.dims) for constant in graph.initializer}
     shapes = {node.name: weights.get(node.input[1], []) for node in graph.node if len(node.input) > 1}
     pixels = {name for name, shape in shapes.items() if len(shape) == 4 and shape[2:] == [1, 1]}
     small = {name for name, shape in shapes.items() if len(shape) == 2 and math.prod(shape) < SMALL}
-    return frozenset(behind_another(graph.node)[:FINEST]) | pixels | small
+    labels = {node.name for node in graph.node if any(name.startswith(LABELS) for name in node.input)}
+    return frozenset(behind_another(graph.node)[:FINEST]) | pixels | small | labels
 
 
 def example_films(size: int) -> Iterator[dict[str, NDArray[Any]]]:

@@ -63,6 +63,7 @@ SOURCES = (
             "networks/vision.py",
             "networks/heads.py",
             "networks/outlines.py",
+            "networks/label_net.py",
             "networks/mini.py",
             "families/mini/export.py",
             "families/mini/joining.py",
