@@ -17,6 +17,15 @@ from pipeline.store.connections import libpq_url
 from pipeline.store.refusals import NO_ROLES, translated
 from pipeline.store.session import pin
 
+_OWNED = """
+SELECT NOT EXISTS (SELECT FROM pg_class
+                   WHERE relnamespace = to_regnamespace('firstread') AND relkind IN ('r', 'v', 'm', 'S')
+                     AND relname <> 'alembic_version' AND pg_get_userbyid(relowner) <> 'firstread_owner')
+   AND NOT EXISTS (SELECT FROM pg_proc
+                   WHERE pronamespace = to_regnamespace('firstread')
+                     AND pg_get_userbyid(proowner) <> 'firstread_owner')
+"""
+"""A login that restores a dump and may not give things away owns them itself: no role binds it then."""
 _ROLES_ARE_WHOLE = """
 SELECT count(*) = 5,
        coalesce(bool_and(has_table_privilege(rolname, CASE rolname WHEN 'firstread_viewer' THEN 'firstread.report_row'
@@ -72,26 +81,27 @@ def _is_at_head(url: str) -> bool:
     try:
         session.execute("SET ROLE firstread_machine")
         found = session.execute("SELECT version_num FROM firstread.alembic_version").fetchone()
+        owned = session.execute(_OWNED).fetchone()
     except psycopg.Error:
         return False  # no role or no table yet, or no right: the upgrade itself says which
     finally:
         session.close()
-    return found is not None and found[0] == head()
+    return found == (head(),) and owned == (True,)
 
 
 def _refuse_without_roles(url: str) -> None:
-    """Raises StopRun("database-roles") where the schema's roles are not on this server, or lack their rights.
+    """Raises StopRun("database-roles") where the schema's roles are not on this server, lack rights or do not own it.
 
     The revision says nothing of them: a dump of the database brings the tables, and roles belong to the server.
     """
     session = _session(url)
     try:
-        row = session.execute(_ROLES_ARE_WHOLE).fetchone()
+        found = [session.execute(query).fetchone() for query in (_ROLES_ARE_WHOLE, _OWNED)]
     except psycopg.Error as error:
         raise translated(error) from None
     finally:
         session.close()
-    if row is None or not all(row):
+    if not all(row is not None and all(row) for row in found):
         raise StopRun("database-roles", NO_ROLES)
 
 

@@ -10,8 +10,9 @@ from pipeline.errors import FailStudy, FirstreadError, RetryLater, StopRun
 _URL = "check [database] url"
 _RESOLVE = "the host name does not resolve (in a password @ : / and # have to be percent-encoded)"
 NO_ROLES = (
-    "the schema is here, and its roles (firstread_owner, firstread_machine, ...) or their rights are not, as after a "
-    "restore of the database alone: restore the roles before the dump (docs/running.md#backup-and-restore)"
+    "the schema is here, and its roles (firstread_owner, firstread_machine, ...), what they own or their rights are "
+    "not, as after a restore of the database alone or by a login that is no administrator: restore the roles, then the "
+    "dump, as an administrator (docs/running.md#backup-and-restore)"
 )
 _CONNECTING: tuple[tuple[str, str, str], ...] = (
     (

@@ -60,6 +60,22 @@ def test_a_login_without_rights_is_told_what_to_do(empty_database_url: str) -> N
         pass
 
 
+@pytest.mark.parametrize(
+    "taken", ["TABLE firstread.reports", "FUNCTION firstread.draft_failed_anew(bigint, json)"]
+)
+def test_a_schema_that_a_login_owns_is_never_called_well(
+    taken: str, own_database_url: str, postgres_server: EmbeddedPostgres
+) -> None:
+    """As a login that is no administrator restores it: what it may not give away is its own, and binds it no more."""
+    name = psycopg.conninfo.conninfo_to_dict(libpq_url(own_database_url))["dbname"]
+    assert isinstance(name, str)
+    with psycopg.connect(postgres_server.admin_conninfo(name), autocommit=True) as connection:
+        connection.execute(f"ALTER {taken} OWNER TO firstread_migrator")
+    with pytest.raises(StopRun, match="what they own") as refused:
+        upgrade(own_database_url)
+    assert refused.value.code == "database-roles"
+
+
 def test_an_absent_server_is_retry_later() -> None:
     with pytest.raises(RetryLater):
         upgrade("postgresql+psycopg://firstread:x@127.0.0.1:9/none")
