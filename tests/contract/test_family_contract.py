@@ -51,6 +51,10 @@ WRITES: dict[str, tuple[str, tuple[float, float, float, float] | None]] = {
     "umit": ("<|box_start|>(0,0),(500,250)<|box_end|>", (0.0, 0.0, 0.5, 0.25)),
     "lingshu-7b": ('[{"bbox_2d": [14, 14, 28, 56], "label": "heart"}]', None),  # in pixels of its own size
     "qwen3-vl": ('```json\n[{"bbox_2d": [0, 0, 500, 250], "label": "heart"}]\n```', (0.0, 0.0, 0.5, 0.25)),
+    "qwen3-vl-media": (
+        '```json\n[{"bbox_2d": [0, 0, 500, 250], "label": "heart"}]\n```',
+        (0.0, 0.0, 0.5, 0.25),
+    ),
     "chexone": ("<|ref|>heart<|/ref|><|box|>(0,0),(50,100)<|/box|>", (0.0, 0.0, 0.5, 1.0)),
 }
 """How each family writes a box, and where that lies in shares of the image's columns and rows; None: see there."""
