@@ -59,7 +59,8 @@ def _sentences(
         key = _written(places)
         variable = PREFIX + LEVELS.join(str(part) for part in places).upper()
         shown = f"{variable} ({key})" if variable in variables else key
-        yield f"{shown}: {_said(item, key, str(places[-1]) if places else '', tables)}"
+        name = str(places[-1]) if places else ""
+        yield f"{shown}: {_said(item, key, name, tables, _places_of(name, model))}"
 
 
 def _walk(
@@ -110,9 +111,9 @@ def _written(places: list[int | str]) -> str:
     return ".".join(str(part) for part in places) or "the configuration"
 
 
-def _said(item: Any, key: str, name: str, tables: list[type[BaseModel]]) -> str:
+def _said(item: Any, key: str, name: str, tables: list[type[BaseModel]], elsewhere: list[str]) -> str:
     if item["type"] == "extra_forbidden":
-        return _unknown(key, name, tables)
+        return _unknown(key, name, tables, elsewhere)
     if item["type"] in ("union_tag_invalid", "union_tag_not_found"):
         return f"kind must be one of {item['ctx'].get('expected_tags') or 'dicomweb, dimse, folder'}"
     if item["type"] in ("model_type", "dict_type"):
@@ -123,13 +124,24 @@ def _said(item: Any, key: str, name: str, tables: list[type[BaseModel]]) -> str:
     return f"must be {message}" if str(item["msg"]).startswith("Input should be ") else message
 
 
-def _unknown(key: str, name: str, tables: list[type[BaseModel]]) -> str:
+def _unknown(key: str, name: str, tables: list[type[BaseModel]], elsewhere: list[str]) -> str:
     if key in MOVED:
         return f"this setting has moved: it is {MOVED[key]} now"
     known = [field for table in tables for field in table.model_fields]
-    near = nearest(name, known)
-    return (
-        f"unknown key: did you mean {near}?"
-        if near
-        else f"unknown key; known here: {', '.join(sorted(known))}"
-    )
+    if near := nearest(name, known):
+        return f"unknown key: did you mean {near}?"
+    if len(elsewhere) == 1:
+        return f"unknown key here: did you mean {elsewhere[0]}?"
+    return f"unknown key; known here: {', '.join(sorted(known))}"
+
+
+def _places_of(name: str, model: type[BaseModel]) -> list[str]:
+    """Where a key of exactly this name stands, at the top or one table below it."""
+    below = [
+        f"{part}.{name}"
+        for part, field in model.model_fields.items()
+        if isinstance(field.annotation, type)
+        and issubclass(field.annotation, BaseModel)
+        and name in field.annotation.model_fields
+    ]
+    return [name, *below] if name in model.model_fields else below

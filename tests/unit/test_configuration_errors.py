@@ -28,6 +28,8 @@ def refusal(text: str, folder: Path) -> str:
     [
         ('[polcy]\nlanguage = "en"', "polcy: unknown key: did you mean policy?"),
         ('[policy]\nlangage = "en"', "policy.langage: unknown key: did you mean language?"),
+        ('language = "zh"', "language: unknown key here: did you mean policy.language?"),
+        ('[model]\nlanguage = "zh"', "model.language: unknown key here: did you mean policy.language?"),
         ("[policy]\nxyzzy = 1", "policy.xyzzy: unknown key; known here: draft_status, grace_minutes"),
         (
             '[archives.ct]\nkind = "dimse"\nhost = "h"\nport = "x"\nae_title = "A"',
