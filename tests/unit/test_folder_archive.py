@@ -292,7 +292,7 @@ def _read_as_nobody(root: Path) -> None:
     code = (
         "import os, sys;"
         "from pathlib import Path; from pipeline.archive.folder import FolderStudies;"
-        "from pipeline.settings import FolderArchive; from pipeline.study import StudyQuery;"
+        "from pipeline.setting_archives import FolderArchive; from pipeline.study import StudyQuery;"
         "os.setuid(65534);"
         "disk = FolderStudies('disk', FolderArchive(kind='folder', path=Path(sys.argv[1])));"
         "print(len(list(disk.find(StudyQuery()))), disk.passed_over.take())"
