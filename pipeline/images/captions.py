@@ -12,14 +12,12 @@ _SAID_BY_THE_WORDS = ("", "lateral", "other")
 _CHANNELS = " as red, green and blue"
 
 
-def caption(dataset: Elements, frame: int, frames: int, view: str = "", place: str = "") -> str:
-    """Of one frame (from 0) of an instance; ``view`` where it is known otherwise than by the header, ``place`` is as
-    ``FrameSets.words`` gives it.
-    """
+def caption(dataset: Elements, frame: int, frames: int, view: str = "") -> str:
+    """Of one frame (from 0) of an instance; ``view`` where it is known otherwise than by the header."""
     identity = identify(dataset)
     view = view or (identity.view if identity.view not in _SAID_BY_THE_WORDS else "")
     words = _of_one(str(identity)) + (f", {view}" if view else "")
-    return words + (f", frame {frame + 1} of {frames}" if frames > 1 else "") + place
+    return words + (f", frame {frame + 1} of {frames}" if frames > 1 else "")
 
 
 def plane_caption(dataset: Elements, orientation: str, place: int, planes: int, shown: str) -> str:

@@ -147,9 +147,8 @@ def _shown(modality: Values, levels: Levels, dataset: Elements, *, little: bool)
             return _polarity(candidate, levels, dataset)
     cumulative = np.cumsum(levels.weights) * 100
     low, high = (float(levels.stored[np.searchsorted(cumulative, p)]) for p in PERCENTILES)
-    if (
-        low == high and np.count_nonzero(levels.weights) < MIN_LEVELS
-    ):  # few counts, and fewer places that have any
+    # few counts, and fewer places that have any
+    if low == high and np.count_nonzero(levels.weights) < MIN_LEVELS:
         low, high = float(levels.stored[0]), float(levels.stored[-1])
     if low == high:
         raise FailStudy("blank", "nearly every pixel has the same value")

@@ -13,9 +13,7 @@ from pipeline.ledger import Resource
 from pipeline.lookup import (
     HistorySearch,
 )
-from pipeline.store.connections import libpq_url
 from pipeline.store.store import Store
-from tests.memberships import let_act_as
 from tests.store_samples import (
     ARCHIVE,
     RECIPE,
@@ -34,15 +32,6 @@ MACHINE, SIGNER, OWNER = "firstread_machine", "firstread_signer", "firstread_own
 def store(database_url: str) -> Iterator[Store]:
     with Store(database_url) as opened:
         yield opened
-
-
-@pytest.fixture
-def database(database_url: str) -> Iterator[Connection]:
-    """A plain session, as the login that migrated; it may take every role but the signer's."""
-    with psycopg.connect(libpq_url(database_url), autocommit=True) as connection:
-        let_act_as(connection, "firstread_signer")
-        connection.execute("SET search_path TO firstread")
-        yield connection
 
 
 def put(

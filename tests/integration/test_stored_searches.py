@@ -25,9 +25,7 @@ from pipeline.lookup import (
     TokenIn,
 )
 from pipeline.report import Finding, Side
-from pipeline.store.connections import libpq_url
 from pipeline.store.store import Store
-from tests.memberships import let_act_as
 from tests.store_samples import (
     ARCHIVE,
     RECIPE,
@@ -48,15 +46,6 @@ Connection = psycopg.Connection[tuple[Any, ...]]
 def store(database_url: str) -> Iterator[Store]:
     with Store(database_url) as opened:
         yield opened
-
-
-@pytest.fixture
-def database(database_url: str) -> Iterator[Connection]:
-    """A plain session, as the login that migrated; it may take every role but the signer's."""
-    with psycopg.connect(libpq_url(database_url), autocommit=True) as connection:
-        let_act_as(connection, "firstread_signer")
-        connection.execute("SET search_path TO firstread")
-        yield connection
 
 
 @pytest.fixture

@@ -41,6 +41,15 @@ def golden() -> Mapping[str, npt.NDArray[Any]]:
         return dict(stored)
 
 
+def study_of(golden: Mapping[str, npt.NDArray[Any]]) -> ImageSet:
+    """MONAI's image, whose axes are x, y, z in RAS, as a study of planes, rows and columns of DICOM."""
+    values = np.ascontiguousarray(golden["image"].transpose(2, 1, 0))
+    affine = np.diag([-1.0, -1.0, 1.0, 1.0]) @ golden["affine"]
+    affine[:3, :3] = affine[:3, 2::-1]
+    volume = StudyVolume(values, affine, ((InstanceRef("1", "2", "3"), 0),) * len(values), "CT")
+    return ImageSet("1", (), chest=False, volume=volume)
+
+
 def write_bundle(folder: Path, configuration: Any, weights: Mapping[str, Any] | None = None) -> Path:
     for name, content in (("inference.json", configuration), ("metadata.json", METADATA)):
         (folder / "configs").mkdir(parents=True, exist_ok=True)
@@ -65,14 +74,9 @@ def test_labels_are_those_of_monai(name: str, golden: Mapping[str, npt.NDArray[A
     with pytest.raises(ConfigurationError, match="convert"):
         read_folder(folder)
     convert(folder)
-    # DICOM's planes, rows and columns; MONAI's axes are x, y, z in RAS
-    values = np.ascontiguousarray(golden["image"].transpose(2, 1, 0))
-    affine = np.diag([-1.0, -1.0, 1.0, 1.0]) @ golden["affine"]
-    affine[:3, :3] = affine[:3, 2::-1]
-    volume = StudyVolume(values, affine, ((InstanceRef("1", "2", "3"), 0),) * len(values), "CT")
     choice = ModelChoice("nnunet", weights=folder, accept_use_limits=True, threads=1)
     with open_family(show("nnunet"), choice, ENGINES) as family:
-        (features,) = family.encode([ImageSet("1", (), chest=False, volume=volume)])
+        (features,) = family.encode([study_of(golden)])
         labels = features.arrays["labels"]
         (answer,) = family.answer([features], [Request(Task.SEGMENT)])
     assert [one.label for one in answer.segments] == ["liver", "spleen"]

@@ -19,9 +19,8 @@ from models.model_choice import ModelChoice
 from models.networks.monai_nets import MonaiNetwork, network_of_bundle
 from models.networks.swin_unetr import without_places
 from pipeline.errors import StopRun
-from pipeline.study import ImageSet, InstanceRef, StudyVolume
 from tests.engines import ENGINES
-from tests.unit.test_bundle import changed, write_bundle
+from tests.unit.test_bundle import changed, study_of, write_bundle
 
 GOLDEN = Path(__file__).with_name("golden") / "swin_unetr.npz"
 
@@ -76,13 +75,9 @@ def test_labels_of_a_bundle_are_those_of_monai(
     stored = {"swinViT.layers1.0.blocks.0.attn.relative_position_index": torch.zeros(343, 343).long()}
     folder = write_bundle(tmp_path, configuration, network.state_dict() | stored)
     convert(folder)
-    values = np.ascontiguousarray(golden["image"].transpose(2, 1, 0))
-    affine = np.diag([-1.0, -1.0, 1.0, 1.0]) @ golden["affine"]
-    affine[:3, :3] = affine[:3, 2::-1]
-    volume = StudyVolume(values, affine, ((InstanceRef("1", "2", "3"), 0),) * len(values), "CT")
     choice = ModelChoice("nnunet", weights=folder, accept_use_limits=True, threads=1)
     with open_family(show("nnunet"), choice, ENGINES) as family:
-        (features,) = family.encode([ImageSet("1", (), chest=False, volume=volume)])
+        (features,) = family.encode([study_of(golden)])
     wanted = golden["bundle/labels"].transpose(2, 1, 0)
     assert float(np.mean(features.arrays["labels"] == wanted)) >= 0.9999
     assert len(np.unique(wanted)) == 3, "a picture of one label would prove nothing"
